@@ -1,0 +1,1 @@
+"""Steelyard: balance several losses with one call, and know whether sharing helped."""

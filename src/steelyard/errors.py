@@ -1,0 +1,58 @@
+"""Every error and warning that Steelyard raises on purpose: each names the thing, its value and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SteelyardError(Exception):
+    """Base of all errors raised on purpose; the command line turns it into exit code 2."""
+
+
+class OptionError(SteelyardError, ValueError):
+    """An option is unknown, ill-typed or ill-defined for this method."""
+
+
+class UnknownNameError(SteelyardError, ValueError):
+    """A name (method, problem, task, option) that nobody registered."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        known = sorted(known)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        nearest = f" Did you mean {close[0]!r}?" if close else ""
+        listing = ", ".join(known) if known else "none"
+        super().__init__(f"unknown {kind} {name!r}.{nearest} Known: {listing}.{' ' + hint if hint else ''}")
+        self.kind, self.name, self.known = kind, name, known
+
+
+class LossError(SteelyardError, ValueError):
+    """The losses given to a balancer cannot be balanced."""
+
+
+class SharedError(SteelyardError, ValueError):
+    """`shared=` is missing, or cannot supply what the method reads."""
+
+
+class MissingInputError(SteelyardError, ValueError):
+    """The method needs a further argument of the call (`again`, `probes`, `observe`, …)."""
+
+
+class NonFiniteLossError(SteelyardError, FloatingPointError):
+    """A loss is inf or NaN and `on_nonfinite="raise"`."""
+
+
+class StateError(SteelyardError, RuntimeError):
+    """A checkpoint or a window of observations does not fit this balancer."""
+
+
+class SteelyardWarning(UserWarning):
+    """Base of all warnings raised on purpose."""
+
+
+class PeriodWarning(SteelyardWarning):
+    """An epoch-based method never hears that an epoch ended."""
+
+
+class AngleWarning(SteelyardWarning):
+    """A method that uses angles reads a Gramian that cannot show conflict."""
