@@ -1,0 +1,121 @@
+"""Read and write the one-line form of a method: ``log+ema(beta=0.9,variant=to-max)``.
+
+Grammar::
+
+    specs  = spec {"," spec}
+    spec   = {stage "+"} method
+    stage, method = name ["(" option {"," option} ")"]
+    option = key "=" value
+
+Values are read as Python literals where they are one (numbers, ``True``, ``None``, quoted text); anything else
+is text, so ``variant=to-max`` needs no quotes.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass, field
+
+from steelyard.errors import OptionError
+
+_CALL = re.compile(r"^\s*([A-Za-z][\w.-]*)\s*(?:\((.*)\))?\s*$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A name with its options: one stage, or the method itself."""
+
+    name: str
+    options: dict[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if not self.options:
+            return self.name
+        return f"{self.name}({','.join(f'{key}={_write(self.options[key])}' for key in sorted(self.options))})"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A method with the loss stages in front of it; ``str(spec)`` is its canonical form."""
+
+    stages: tuple[Part, ...]
+    method: Part
+
+    @property
+    def name(self) -> str:
+        return self.method.name
+
+    @property
+    def options(self) -> dict[str, object]:
+        return self.method.options
+
+    def __str__(self) -> str:
+        return "+".join(str(part) for part in (*self.stages, self.method))
+
+
+def parse_spec(text: str) -> Spec:
+    """Read one method: ``"ema"``, ``"log+mgda"``, ``"dwa(temperature=2)"``."""
+    parts = [_part(piece, text) for piece in _split(text, "+")]
+    return Spec(tuple(parts[:-1]), parts[-1])
+
+
+def parse_specs(text: str) -> list[Spec]:
+    """Read a comma-separated list of methods; commas inside parentheses belong to options."""
+    return [parse_spec(piece) for piece in _split(text, ",")]
+
+
+def _part(piece: str, text: str) -> Part:
+    match = _CALL.match(piece)
+    if match is None:
+        raise OptionError(f"cannot read {piece!r} in {text!r}: write a method as name or name(option=value,…)")
+    name, inside = match.groups()
+    options: dict[str, object] = {}
+    for item in _split(inside, ",") if inside and inside.strip() else []:
+        key, sign, value = item.partition("=")
+        if not sign or not key.strip() or not value.strip():
+            raise OptionError(f"cannot read the option {item.strip()!r} of {name!r}: write it as key=value")
+        if key.strip() in options:
+            raise OptionError(f"the option {key.strip()!r} of {name!r} is given twice")
+        options[key.strip()] = _read(value.strip())
+    return Part(name, options)
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at separators that stand outside brackets and quotes."""
+    pieces, depth, quote, start = [], 0, "", 0
+    for position, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+            if depth < 0:
+                raise OptionError(f"unbalanced brackets in {text!r}")
+        elif character == separator and depth == 0:
+            pieces.append(text[start:position])
+            start = position + 1
+    if depth or quote:
+        raise OptionError(f"unbalanced brackets or quotes in {text!r}")
+    pieces.append(text[start:])
+    if any(not piece.strip() for piece in pieces):
+        raise OptionError(f"an empty entry in {text!r}: remove the extra {separator!r}")
+    return pieces
+
+
+def _read(value: str) -> object:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def _write(value: object) -> str:
+    if isinstance(value, str):
+        # Text that would read back as something else keeps its quotes.
+        plain = re.fullmatch(r"[\w.-]+", value) is not None and _read(value) == value
+        return value if plain else repr(value)
+    return repr(value).replace(" ", "")
