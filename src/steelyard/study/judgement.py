@@ -1,0 +1,131 @@
+"""What a study found: plain data that a report can render and ``dataclasses.asdict`` can turn into JSON.
+
+A cell exists once at least one of its trials is finished; a row always, with NaN where nothing was measured yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["gain", "no difference", "negative transfer", "undecided"]
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """A task and its main metric."""
+
+    name: str
+    label: str
+    metric: str
+    higher_is_better: bool
+    ideal: float | None  # 1.0 for accuracy and R2, 0.0 for errors, None where nobody knows it
+    percent: bool  # show as 97.3 % rather than 0.973
+    equivalence: float  # half-width of the region of practical equivalence, relative to the single-task value
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one task in one setting."""
+
+    method: str
+    setting: int
+    task: str
+    values: dict[int, float]  # seed -> test value at the epoch chosen on validation
+    mean: float
+    sd: float
+    last_mean: float  # the same at the last epoch
+    last_sd: float
+    difference: Interval | None  # method minus single-task, in the metric's units, paired by seed
+    relative: Interval | None  # positive = better; fraction of the single-task error (value, if no ideal)
+    p_value: float | None  # Holm-adjusted over the tasks
+    verdict: Verdict | None  # None for single-task itself and where there is no baseline
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one setting, all tasks together.
+
+    The single-task row counts its networks as one model: its seconds are their sum, its steps advance each of
+    them once, its memory is the largest. So its figures stand beside those of a joint network.
+    """
+
+    method: str
+    setting: int
+    delta_m: Interval | None  # positive = better than single-task, as a fraction
+    delta_m_last: Interval | None
+    steps_per_second: float
+    seconds: float  # of training, per trial
+    peak_memory: float  # MiB
+    seeds: int
+    failed: int
+    relative_cost: float  # training time against all single-task networks together
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How much of the training labels each task was given."""
+
+    index: int
+    fractions: dict[str, float]
+    label: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One method in one setting over the epochs: means over seeds."""
+
+    method: str
+    setting: int
+    epochs: list[int]
+    losses: dict[str, list[float]]
+    weights: dict[str, list[float]]
+    validation: dict[str, list[float]]  # the main metric
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial that ended in an error."""
+
+    method: str
+    setting: int
+    seed: int
+    task: str | None  # the task of a single-task trial
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Everything that a study says, ready to be shown."""
+
+    problem: str
+    summary: str
+    tasks: list[TaskInfo]
+    methods: list[str]
+    settings: list[Setting]
+    seeds: list[int]
+    cells: list[Cell]
+    rows: list[Row]
+    curves: list[Curve]
+    failures: list[Failure]
+    verdict: list[str]
+    command: str
+    versions: dict[str, str]
+    machine: str
+    created: str
+    epochs: int
+    batch_size: int
+    complete: bool  # every planned trial is finished
+    planned: int
+    finished: int
