@@ -1,6 +1,6 @@
 """What a study found: plain data that a report can render and ``dataclasses.asdict`` can turn into JSON.
 
-A cell exists once at least one of its trials is finished; a row always, with NaN where nothing was measured yet.
+A cell exists once one of its trials is finished; a row always, with NaN where nothing was measured yet.
 """
 
 from __future__ import annotations
