@@ -1,0 +1,6 @@
+"""Networks of several tasks: one shared trunk with a head per task, and the architectures that vary it."""
+
+from steelyard.models.building import Part, architecture_names, build
+from steelyard.models.hard_sharing import HardSharing
+
+__all__ = ["HardSharing", "Part", "architecture_names", "build"]

@@ -1,0 +1,31 @@
+"""Problems to study: tasks, data and networks. A user's own file has the same face as a built-in one."""
+
+from steelyard.problems.errors import DataFileError, MissingDataError, ProblemError, ProblemFileError
+from steelyard.problems.kinds import binary, classification, regression
+from steelyard.problems.metrics import accuracy, auc, average_precision, error_rate, mae, r2, rmse
+from steelyard.problems.problem import Data, Metric, Problem, Split, Task
+from steelyard.problems.registry import load_problem, problem_names
+
+__all__ = [
+    "Data",
+    "DataFileError",
+    "Metric",
+    "MissingDataError",
+    "Problem",
+    "ProblemError",
+    "ProblemFileError",
+    "Split",
+    "Task",
+    "accuracy",
+    "auc",
+    "average_precision",
+    "binary",
+    "classification",
+    "error_rate",
+    "load_problem",
+    "mae",
+    "problem_names",
+    "r2",
+    "regression",
+    "rmse",
+]

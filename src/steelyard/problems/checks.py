@@ -1,0 +1,50 @@
+"""Do the data fit the tasks? Asked once, before anything is trained."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steelyard.problems.errors import ProblemError
+from steelyard.problems.problem import Data, Problem, Split, Task
+
+
+def check_data(problem: Problem, data: Data) -> None:
+    """Raise a `ProblemError` where the data do not fit the problem's tasks."""
+    if not isinstance(data, Data):
+        raise ProblemError(f"problem {problem.name!r}: load() returned {type(data).__name__}, not a Data")
+    for name, split in data.splits().items():
+        where = f"problem {problem.name!r}, {name} data"
+        _check_inputs(where, split)
+        for task in problem.tasks:
+            _check_targets(where, task, split)
+
+
+def _check_inputs(where: str, split: Split) -> None:
+    inputs = split.inputs if isinstance(split.inputs, tuple) else (split.inputs,)
+    if not inputs or not all(isinstance(tensor, Tensor) for tensor in inputs):
+        raise ProblemError(f"{where}: inputs must be a torch tensor or a tuple of them")
+    if len(split) == 0:
+        raise ProblemError(f"{where}: no rows")
+    for tensor in inputs:
+        if len(tensor) != len(split):
+            raise ProblemError(f"{where}: inputs have {len(split)} and {len(tensor)} rows")
+        broken = ~torch.isfinite(tensor.reshape(len(tensor), -1)).all(1)
+        if broken.any():
+            row = int(broken.nonzero()[0])
+            raise ProblemError(f"{where}: inputs of row {row} hold NaN or inf; fill or drop them in load()")
+
+
+def _check_targets(where: str, task: Task, split: Split) -> None:
+    if task.name not in split.targets:
+        raise ProblemError(f"{where}: no targets for task {task.name!r}; there are {sorted(split.targets)}")
+    targets: object = split.targets[task.name]  # a user's load() may give anything
+    if not isinstance(targets, Tensor):
+        kind = type(targets).__name__
+        raise ProblemError(f"{where}: targets of {task.name!r} are {kind}, not a torch tensor")
+    if len(targets) != len(split):
+        raise ProblemError(f"{where}: {len(targets)} targets of {task.name!r} for {len(split)} input rows")
+    if not task.labelled(targets).any():
+        raise ProblemError(f"{where}: every label of {task.name!r} is missing")
+    if torch.isinf(targets).any():
+        raise ProblemError(f"{where}: targets of {task.name!r} hold inf")

@@ -1,0 +1,50 @@
+"""The three common kinds of task, so that a problem file reads ``classification("left", classes=10)``."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from steelyard.problems.metrics import accuracy, auc, average_precision, mae, r2, rmse
+from steelyard.problems.problem import Metric, Task
+
+
+def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    # A label column with gaps arrives as floating point with NaN; labelled rows hold whole numbers.
+    return F.cross_entropy(outputs, targets.long())
+
+
+def _binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(outputs.reshape(targets.shape), targets.to(outputs.dtype))
+
+
+def _squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.mse_loss(outputs.reshape(targets.shape), targets.to(outputs.dtype))
+
+
+def classification(
+    name: str,
+    classes: int,
+    metrics: tuple[Metric, ...] = (accuracy,),
+    label: str = "",
+    equivalence: float = 0.01,
+) -> Task:
+    """Labels 0 … classes - 1, one logit per class, cross-entropy; judged by accuracy."""
+    return Task(name, _cross_entropy, metrics, outputs=classes, label=label, equivalence=equivalence)
+
+
+def binary(
+    name: str,
+    metrics: tuple[Metric, ...] = (auc, average_precision, accuracy),
+    label: str = "",
+    equivalence: float = 0.01,
+) -> Task:
+    """Labels 0 and 1, a single logit, binary cross-entropy; judged by the area under the ROC curve."""
+    return Task(name, _binary_cross_entropy, metrics, label=label, equivalence=equivalence)
+
+
+def regression(
+    name: str, metrics: tuple[Metric, ...] = (r2, rmse, mae), label: str = "", equivalence: float = 0.01
+) -> Task:
+    """A real number, a single output, mean squared error; judged by R²."""
+    return Task(name, _squared_error, metrics, label=label, equivalence=equivalence)

@@ -1,0 +1,189 @@
+"""What is trained: tasks, data, a trunk and one head per task. A user's own problem has this same face."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from steelyard.errors import UnknownNameError
+from steelyard.problems.errors import ProblemError
+
+Inputs = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit over all labelled rows of a split.
+
+    Args:
+        name: shown in tables, e.g. ``"accuracy"``.
+        function: ``function(outputs [N, ...], targets [N, ...]) -> float``.
+        higher_is_better: the direction.
+        ideal: the perfect value where there is one (1 for accuracy, R², AUC; 0 for errors), else ``None``.
+            Relative changes are taken on the error, ``|ideal - value|``.
+        percent: show as a percentage.
+    """
+
+    name: str
+    function: Callable[[Tensor, Tensor], float]
+    higher_is_better: bool
+    ideal: float | None = None
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: a loss to train on and metrics to judge by.
+
+    Args:
+        name: unique within the problem.
+        loss: ``loss(outputs, targets) -> scalar``, an ordinary mean loss; called with labelled rows only.
+        metrics: the first one is the main metric; it chooses the epoch and carries the verdict.
+        outputs: how many numbers the head puts out per row; for the problem's own ``head`` to read.
+        missing: the target value that marks a missing label; by default NaN for floating-point targets and -1
+            for integer ones. A row is unlabelled where its whole target is missing.
+        equivalence: changes below this fraction of the single-task value (or error) count as no difference.
+        label: a nice name for tables; the name by default.
+    """
+
+    name: str
+    loss: Callable[[Tensor, Tensor], Tensor]
+    metrics: tuple[Metric, ...]
+    outputs: int = 1
+    missing: float | None = None
+    equivalence: float = 0.01
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name or any(character in self.name for character in "=,;() \t\n"):
+            raise ProblemError(f"task name {self.name!r}: use a word without spaces or any of =,;()")
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        if not self.metrics:
+            raise ProblemError(f"task {self.name!r} has no metric: give metrics=(accuracy,) or another one")
+        if not 0 <= self.equivalence < 1:
+            raise ProblemError(f"task {self.name!r}: equivalence={self.equivalence} must lie in [0, 1)")
+        if not self.label:
+            object.__setattr__(self, "label", self.name)
+
+    def labelled(self, targets: Tensor) -> Tensor:
+        """Which rows have a label: targets [N, ...] -> bool [N]."""
+        if targets.dtype == torch.bool:
+            return torch.ones(len(targets), dtype=torch.bool)
+        if targets.dtype.is_floating_point:
+            mark = math.nan if self.missing is None else self.missing
+        else:
+            mark = -1 if self.missing is None else self.missing
+        missing = torch.isnan(targets) if math.isnan(mark) else torch.eq(targets, mark)
+        return ~missing.flatten(1).all(1) if targets.dim() > 1 else ~missing
+
+
+@dataclass
+class Split:
+    """Rows of data: inputs (a tensor, or a tuple of tensors for a trunk of several arguments) and targets."""
+
+    inputs: Inputs
+    targets: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.inputs if isinstance(self.inputs, Tensor) else self.inputs[0])
+
+
+@dataclass
+class Data:
+    """Training rows, validation rows (they choose the epoch) and test rows (read once)."""
+
+    train: Split
+    validation: Split
+    test: Split
+    description: str = ""
+
+    def splits(self) -> dict[str, Split]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam with learning rate 1e-3, the default optimizer of a problem."""
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+def as_is(inputs: Inputs) -> Inputs:
+    """Give a batch of inputs to the network as it is."""
+    return inputs
+
+
+@dataclass
+class Problem:
+    """Tasks, data and how to build the network; single-task learning is the same problem with one task.
+
+    Args:
+        name: shown in tables and pages.
+        tasks: in the order of the tables.
+        load: returns the data; called once per process, through :meth:`data`.
+        trunk: builds the shared network; inputs -> features.
+        head: builds the network of one task; features -> outputs.
+        summary: one line for ``steelyard problems``.
+        optimizer: ``optimizer(parameters) -> torch.optim.Optimizer``.
+        batch_size: rows per step.
+        epochs: passes over the training rows.
+        prepare: turns a batch of stored inputs into what the trunk takes; images may stay uint8 in memory.
+        source: where the data come from and on what terms.
+        needs: folders of data files; empty for embedded data.
+        reference: by which :func:`steelyard.problems.load_problem` finds it again; set by that function.
+        fingerprint: changes when the problem file changes; set by that function.
+
+    Raises:
+        ProblemError: no tasks, repeated task names, a batch size or number of epochs below one.
+    """
+
+    name: str
+    tasks: Sequence[Task]
+    load: Callable[[], Data]
+    trunk: Callable[[], nn.Module]
+    head: Callable[[Task], nn.Module]
+    summary: str = ""
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = adam
+    batch_size: int = 256
+    epochs: int = 20
+    prepare: Callable[[Inputs], Inputs] = as_is
+    source: str = ""
+    needs: tuple[str, ...] = ()
+    reference: str = ""
+    fingerprint: str = ""
+    _data: Data | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.tasks = tuple(self.tasks)
+        if not self.tasks:
+            raise ProblemError(f"problem {self.name!r} has no tasks")
+        names = self.task_names
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ProblemError(f"problem {self.name!r} has two tasks {repeated[0]!r}: names must be unique")
+        for name, value in (("batch_size", self.batch_size), ("epochs", self.epochs)):
+            if not isinstance(value, int) or value < 1:
+                raise ProblemError(f"problem {self.name!r}: {name}={value!r} must be a whole number >= 1")
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(task.name for task in self.tasks)
+
+    def task(self, name: str) -> Task:
+        """The task of that name, or an error that suggests the nearest."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise UnknownNameError(f"task of problem {self.name!r}:", name, self.task_names)
+
+    def data(self) -> Data:
+        """Load the data, check that they fit the tasks, and keep them for the next call."""
+        from steelyard.problems.checks import check_data  # checks reads this module's classes
+
+        if self._data is None:
+            data = self.load()
+            check_data(self, data)
+            self._data = data
+        return self._data
