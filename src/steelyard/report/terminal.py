@@ -1,0 +1,242 @@
+"""A judgement as tables for a terminal: readable without colour, at 80 columns, in a pipe and in ASCII."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from steelyard.report import numbers
+from steelyard.report.verdicts import LOOKS, look
+from steelyard.report.view import BASELINE, View
+from steelyard.study.judgement import Judgement, Setting, TaskInfo
+
+METHOD_WIDTH = 24
+GAP = 2  # cells between two columns of the table: a blank and the box's invisible divider
+ASCII_BOX = box.Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
+ASCII = str.maketrans({
+    "±": "+/-", "−": "-", "–": "-", "Δ": "d", "×": "x", "∞": "inf", "…": "..", "↑": "^", "↓": "v",
+    "\u202f": ",",
+    "—": "-", "’": "'", "“": '"', "”": '"', "→": "->", "▲": "^", "▼": "v", "■": "=", "○": "?",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """A finished column: a heading, and a text per method whose lines are all aligned already."""
+
+    heading: str
+    entries: list[Text]
+
+    @property
+    def width(self) -> int:
+        lines = [line for entry in self.entries for line in entry.plain.split("\n")]
+        return max(cell_len(line) for line in (*self.heading.split("\n"), *lines))
+
+
+def render(judgement: Judgement, console: Console) -> None:
+    """Print the tables of all settings, the failed trials and the verdict in words."""
+    view = View(judgement)
+    clean = _cleaner(console)
+    many = len(judgement.settings) > 1
+    console.print(Text(clean(f"{judgement.problem}: {judgement.summary}".rstrip(": ")), style="bold"))
+    console.print(Text(clean(_facts(judgement))))
+    for setting in judgement.settings:
+        console.print()
+        if many:
+            console.print(Text(clean(f"Training labels: {setting.label}"), style="bold"))
+        if not view.started(setting):
+            console.print(Text("No trial is finished yet.", style="dim"))
+            continue
+        for table in _tables(view, setting, console.width, clean):
+            console.print(table)
+    if view.judged:
+        console.print(Padding(_legend(clean), (0, 1), expand=False))
+    _failures(judgement, console, clean)
+    if judgement.verdict:
+        console.print()
+        for index, sentence in enumerate(judgement.verdict):
+            console.print(Text(clean(sentence), style="bold" if index == 0 else ""))
+    if not judgement.complete:
+        console.print(Text(clean(
+            f"Unfinished: {judgement.finished} of {judgement.planned} trials are done. "
+            "The same command continues where it stopped."
+        ), style="yellow"))  # fmt: skip
+
+
+def _facts(judgement: Judgement) -> str:
+    def count(number: int, noun: str) -> str:
+        return f"{number} {noun}{'' if number == 1 else 's'}"
+
+    return (
+        f"{count(len(judgement.tasks), 'task')}, {count(len(judgement.methods), 'method')}, "
+        f"{count(len(judgement.seeds), 'seed')}, {count(judgement.epochs, 'epoch')}. "
+        "Test values at the epoch chosen on validation data; "
+        "differences from single-task with 95 % intervals."
+    )
+
+
+def _legend(clean: Callable[[str], str]) -> Text:
+    words = ", ".join(
+        f"{found.short} = {found.word}" for found in LOOKS.values() if found.short != found.word
+    )
+    return Text(clean(f"{words}; time x = training time against all single-task networks."), style="dim")
+
+
+def _tables(view: View, setting: Setting, width: int, clean: Callable[[str], str]) -> list[Table]:
+    names = Column("", [Text("\n".join(_fold(clean(method), METHOD_WIDTH))) for method in view.methods])
+    blocks: list[list[Column]] = []
+    for compact in (False, True):
+        tasks = [_task_column(view, setting, task, compact, clean) for task in view.tasks]
+        blocks = _pack([*tasks, *_figures(view, setting, compact, clean)], width - names.width)
+        if len(blocks) == 1:
+            break
+    return [_table(names, block, clean("±") != "±") for block in blocks]
+
+
+def _pack(columns: Sequence[Column], width: int) -> list[list[Column]]:
+    """As many columns side by side as fit; a table too wide for the terminal continues below itself."""
+    blocks: list[list[Column]] = [[]]
+    used = 0
+    for column in columns:
+        if blocks[-1] and used + GAP + column.width > width:
+            blocks.append([])
+            used = 0
+        blocks[-1].append(column)
+        used += GAP + column.width
+    return blocks
+
+
+def _table(names: Column, columns: Sequence[Column], ascii_only: bool) -> Table:
+    style = ASCII_BOX if ascii_only else box.SIMPLE_HEAD
+    table = Table(box=style, pad_edge=False, padding=(0, GAP - 1, 0, 0), show_edge=False)
+    for column in (names, *columns):
+        heading = [" " * (column.width - cell_len(line)) + line for line in column.heading.split("\n")]
+        table.add_column(Text("\n".join(heading)), no_wrap=True, min_width=column.width)
+    for entries in zip(names.entries, *(column.entries for column in columns), strict=True):
+        table.add_row(*entries)
+    return table
+
+
+def _task_column(
+    view: View, setting: Setting, task: TaskInfo, compact: bool, clean: Callable[[str], str]
+) -> Column:
+    decimals, factor = view.decimals(task), numbers.factor(task)
+    cells = [view.cell(method, setting, task) for method in view.methods]
+    values = _right(
+        [numbers.fixed(cell.mean * factor, decimals) if cell else numbers.MISSING for cell in cells], clean
+    )
+    changes = _right(
+        [
+            numbers.plus_minus(cell.difference, decimals, factor) if cell and cell.difference else ""
+            for cell in cells
+        ],
+        clean,
+    )
+    words = [f"{look(cell.verdict).short if cell else '':<4}" for cell in cells]
+    heading = [clean(_shorten(task.label)), clean(_shorten(f"{task.metric}{_marks(task)}"))]
+    width = max(len(values[0]) + 5, len(changes[0]), *map(cell_len, heading))
+    entries = []
+    for cell, value, change, word in zip(cells, values, changes, words, strict=True):
+        style = look(cell.verdict).style if cell else ""
+        if compact:
+            text = Text(f"{value:>{width - 5}}").append(f" {word}", style)
+            if change.strip():
+                text.append(f"\n{change:>{width}}", style)
+        else:
+            text = Text(value).append(f"  {change}  {word}", style)
+            text.pad_left(max(map(cell_len, heading)) - cell_len(text.plain))
+        entries.append(text)
+    return Column("\n".join(heading), entries)
+
+
+def _marks(task: TaskInfo) -> str:
+    return f"{', %' if task.percent else ''} {'↑' if task.higher_is_better else '↓'}"
+
+
+def _figures(view: View, setting: Setting, compact: bool, clean: Callable[[str], str]) -> list[Column]:
+    rows = [view.row(method, setting) for method in view.methods]
+
+    def column(heading: str, texts: list[str]) -> Column:
+        width = max(map(len, clean(heading).split("\n")))
+        texts = [clean(text) for text in texts]
+        lines = [line for text in texts for line in text.split("\n")]
+        width = max(width, *map(len, lines))
+        return Column(
+            clean(heading),
+            [Text("\n".join(f"{line:>{width}}" for line in text.split("\n"))) for text in texts],
+        )
+
+    decimals = view.delta_decimals
+    deltas = [numbers.plus_minus(row.delta_m, decimals, 100) if row and row.delta_m else "" for row in rows]
+    columns = [column("Δm\n%", [delta.replace(" ", "\n") if compact else delta for delta in deltas])]
+    columns = columns if any(deltas) else []
+    columns.append(
+        column("steps\n/s", [numbers.compact(row.steps_per_second) if row else "" for row in rows])
+    )
+    if BASELINE in view.methods:
+        columns.append(
+            column("time\n×", [numbers.fixed(row.relative_cost, 2) if row else "" for row in rows])
+        )
+    columns.append(column("memory\nMiB", [numbers.fixed(row.peak_memory, 0) if row else "" for row in rows]))
+    if any(row and row.failed for row in rows):
+        columns.append(column("failed\ntrials", [str(row.failed) if row else "" for row in rows]))
+    return columns
+
+
+def _failures(judgement: Judgement, console: Console, clean: Callable[[str], str]) -> None:
+    if not judgement.failures:
+        return
+    console.print()
+    console.print(Text(f"Failed trials: {len(judgement.failures)}", style="bold red"))
+    labels = {setting.index: setting.label for setting in judgement.settings}
+    for failure in judgement.failures:
+        where = [failure.method, *([failure.task] if failure.task else []), f"seed {failure.seed}"]
+        if len(judgement.settings) > 1:
+            where.append(labels.get(failure.setting, str(failure.setting)))
+        console.print(
+            Padding(Text(clean(f"{', '.join(where)}: {failure.error}")), (0, 0, 0, 2), expand=False)
+        )
+
+
+def _cleaner(console: Console) -> Callable[[str], str]:
+    """Removes what a terminal would obey rather than show, and what this terminal cannot write."""
+    ascii_only = console.options.ascii_only
+
+    def clean(text: str) -> str:
+        text = "".join(
+            character if character.isprintable() or character in "\n\u202f" else " " for character in text
+        )
+        if not ascii_only:
+            return text
+        return text.translate(ASCII).encode("ascii", "backslashreplace").decode("ascii")
+
+    return clean
+
+
+def _right(texts: list[str], clean: Callable[[str], str]) -> list[str]:
+    """Clean texts, aligned on the right."""
+    texts = [clean(text) for text in texts]
+    return [f"{text:>{max(map(len, texts))}}" for text in texts]
+
+
+def _shorten(text: str, width: int = 20) -> str:
+    short = Text(text.replace("\n", " "))
+    short.truncate(width, overflow="ellipsis")
+    return short.plain
+
+
+def _fold(method: str, width: int) -> list[str]:
+    """Break a long specification after a comma or a plus, as often as needed; nothing is cut off."""
+    lines = [""]
+    for piece in method.replace(",", ",\0").replace("+", "+\0").split("\0"):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("  ")
+        lines[-1] += piece
+    return lines

@@ -1,0 +1,80 @@
+"""A judgement made ready for display: quick look-ups, short names, one number of decimals per column."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+from steelyard.report import numbers
+from steelyard.report.names import short_methods
+from steelyard.study.judgement import Cell, Curve, Interval, Judgement, Row, Setting, TaskInfo
+
+BASELINE = "single-task"
+
+
+class View:
+    """Look-ups into a judgement that several renderers share."""
+
+    def __init__(self, judgement: Judgement) -> None:
+        self.judgement = judgement
+        self.methods = judgement.methods
+        self.tasks = judgement.tasks
+        self.settings = judgement.settings
+        self.short = short_methods(judgement.methods)
+        self._cells = {(cell.method, cell.setting, cell.task): cell for cell in judgement.cells}
+        self._rows = {(row.method, row.setting): row for row in judgement.rows}
+        self._curves = {(curve.method, curve.setting): curve for curve in judgement.curves}
+
+    def cell(self, method: str, setting: Setting, task: TaskInfo) -> Cell | None:
+        return self._cells.get((method, setting.index, task.name))
+
+    def row(self, method: str, setting: Setting) -> Row | None:
+        return self._rows.get((method, setting.index))
+
+    def curve(self, method: str, setting: Setting) -> Curve | None:
+        return self._curves.get((method, setting.index))
+
+    @cached_property
+    def compared(self) -> list[str]:
+        """The methods that are compared with single-task learning."""
+        return [method for method in self.methods if method != BASELINE]
+
+    @cached_property
+    def judged(self) -> bool:
+        """Whether anything was compared with a baseline."""
+        return any(cell.difference is not None for cell in self.judgement.cells)
+
+    def started(self, setting: Setting) -> bool:
+        """Whether any trial of this setting is finished."""
+        return any(cell.setting == setting.index for cell in self.judgement.cells)
+
+    def baseline(self, setting: Setting, task: TaskInfo) -> float:
+        cell = self.cell(BASELINE, setting, task)
+        return math.nan if cell is None else cell.mean
+
+    def region(self, setting: Setting, task: TaskInfo) -> float:
+        """Half-width of the region of practical equivalence, in the metric's units; NaN if unknown."""
+        return task.equivalence * abs(self.baseline(setting, task))
+
+    def decimals(self, task: TaskInfo) -> int:
+        """Decimals of a task's values after the display factor: equal for all tasks of one metric."""
+        kin = {
+            other.name for other in self.tasks if (other.metric, other.percent) == (task.metric, task.percent)
+        }
+        scale = numbers.factor(task)
+        cells = [cell for cell in self.judgement.cells if cell.task in kin]
+        typical = max((abs(cell.mean) for cell in cells if math.isfinite(cell.mean)), default=math.nan)
+        halves = (numbers.half(cell.difference) * scale for cell in cells)
+        return numbers.decimals_for(halves, typical * scale)
+
+    @cached_property
+    def delta_decimals(self) -> int:
+        """Decimals of Δm in per cent: one, unless the intervals are finer than that."""
+        halves = [numbers.half(row.delta_m) * 100 for row in self.judgement.rows]
+        return max(1, min(2, numbers.decimals_for(halves, math.nan)))
+
+    def better(self, task: TaskInfo, interval: Interval) -> Interval:
+        """The interval with "better" as the positive side."""
+        if task.higher_is_better:
+            return interval
+        return Interval(-interval.mean, -interval.high, -interval.low)

@@ -1,0 +1,73 @@
+"""The terminal tables say everything, whatever the terminal can do."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from report import judgements
+from steelyard.report.numbers import fixed, plus_minus
+from steelyard.report.terminal import render
+from steelyard.report.view import View
+from steelyard.study.judgement import Judgement
+
+
+def printed(judgement: Judgement, width: int, encoding: str = "utf-8", colour: bool = False) -> str:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    render(judgement, Console(file=file, width=width, force_terminal=colour, legacy_windows=False))
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize("name", judgements.ALL)
+def test_no_number_is_cut_and_no_line_too_long(name: str, width: int) -> None:
+    judgement = judgements.ALL[name]()
+    text = printed(judgement, width)
+    assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= width
+    view = View(judgement)
+    for cell in judgement.cells:
+        task = next(task for task in judgement.tasks if task.name == cell.task)
+        factor = 100 if task.percent else 1
+        assert fixed(cell.mean * factor, view.decimals(task)) in text
+        if cell.difference:
+            assert plus_minus(cell.difference, view.decimals(task), factor) in text
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_every_method_task_and_verdict_is_named(width: int) -> None:
+    judgement = judgements.twelve()
+    text = printed(judgement, width)
+    assert all(task.label in text for task in judgement.tasks)
+    assert all(piece in text for method in judgement.methods for piece in method.split(","))
+    assert {"gain", "same", "hurt", "open"} <= set(re.findall(r"\w+", text))
+    flat = " ".join(text.split())
+    assert all(sentence in flat for sentence in judgement.verdict)
+    assert text.count("NonFiniteLossError") == 2
+
+
+def test_verdicts_are_readable_without_colour_and_coloured_where_possible() -> None:
+    plain, coloured = (printed(judgements.digits(), 100, colour=colour) for colour in (False, True))
+    assert "\x1b" not in plain
+    assert "\x1b[31m" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+
+
+@pytest.mark.parametrize("name", judgements.ALL)
+def test_ascii_terminal(name: str) -> None:
+    text = printed(judgements.ALL[name](), 80, encoding="ascii")
+    assert text.isascii()
+
+
+def test_control_characters_of_a_failed_trial_do_not_reach_the_terminal() -> None:
+    assert "\x1b" not in printed(judgements.hostile(), 80)
+
+
+def test_unfinished_study_says_so() -> None:
+    assert "19 of 70" in printed(judgements.incomplete(), 80)
+    assert "No trial is finished yet" in printed(judgements.nothing(), 80)
