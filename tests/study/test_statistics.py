@@ -1,0 +1,199 @@
+"""Intervals cover, verdicts are rarely false, and known cases come out as known."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from steelyard.study.statistics import (
+    claim,
+    holm,
+    interval,
+    relative_changes,
+    seeds_to_settle,
+    verdicts,
+)
+
+
+def test_interval_is_scipys_t_interval():
+    sample = [0.2, -0.1, 0.4, 0.35]
+    ours = interval(sample)
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(sample), scale=stats.sem(sample))
+    assert (ours.mean, ours.low, ours.high) == pytest.approx((np.mean(sample), low, high), rel=1e-12)
+
+
+def test_one_seed_has_no_interval_and_no_claim():
+    assert interval([1.0]) is None
+    assert claim([1.0], 0.1) is None
+    assert verdicts({"left": [1.0]}, {"left": 0.1}) == {"left": ("undecided", None)}
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("spread", ["normal", "counted", "skewed"])
+def test_paired_intervals_cover_at_few_seeds(seeds, spread):
+    """At least 93 % of the 95 % intervals hold the true difference, normal or not."""
+    random = np.random.default_rng(seeds)
+    shared = random.normal(0, 0.01, (20_000, seeds))  # what a seed does to both networks
+    if spread == "normal":
+        truth, differences = -0.02, -0.02 + random.normal(0, 0.01, (20_000, seeds))
+    elif spread == "counted":  # accuracies on 360 examples
+        theirs = random.binomial(360, np.clip(0.96 + shared, 0, 1)) / 360
+        ours = random.binomial(360, np.clip(0.94 + shared, 0, 1)) / 360
+        truth, differences = (
+            (np.clip(0.94 + shared, 0, 1) - np.clip(0.96 + shared, 0, 1)).mean(),
+            ours - theirs,
+        )
+    else:  # log-normal errors, 30 % spread
+        theirs, ours = (
+            random.lognormal(0, 0.3, (20_000, seeds)),
+            1.2 * random.lognormal(0, 0.3, (20_000, seeds)),
+        )
+        truth, differences = 0.2 * math.exp(0.3**2 / 2), ours - theirs
+    half = stats.t.ppf(0.975, seeds - 1) * differences.std(1, ddof=1) / math.sqrt(seeds)
+    check = interval(differences[0])
+    assert check.high - check.mean == pytest.approx(half[0])  # the vectorised form is the function under test
+    coverage = np.mean(np.abs(differences.mean(1) - truth) <= half)
+    assert coverage >= 0.93
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_delta_m_intervals_cover_at_few_seeds(seeds):
+    """The change of the mean over three tasks, errors correlated by seed, one of them 60 % worse."""
+    random = np.random.default_rng(seeds)
+    runs, sizes = 2_000, np.array([0.03, 0.1, 4.0])
+    ratios = np.array([1.6, 0.9, 1.0])
+    covered = 0
+    for _ in range(runs):
+        shared = random.normal(0, 0.1, (seeds, 1))
+        theirs = sizes * (1 + shared + random.normal(0, 0.08, (seeds, 3)))
+        ours = sizes * ratios * (1 + shared + random.normal(0, 0.08, (seeds, 3)))
+        changes = [
+            relative_changes(ours[:, task], theirs[:, task], higher_is_better=False, ideal=0.0)
+            for task in range(3)
+        ]
+        found = interval(np.mean(changes, axis=0))
+        covered += found.low <= float(np.mean(1 - ratios)) <= found.high
+    coverage = covered / runs
+    assert coverage >= 0.93
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+@pytest.mark.parametrize(
+    "means", [(0, 0, 0, 0), (1, 1, 1, 1), (1, -1, 0, 30), (1.05, 0.95, -1.05, 0), (0, 0, 8, -8)]
+)
+def test_false_verdicts_stay_below_alpha_over_all_tasks(means, correlation):
+    """In at most 5 % of studies is any verdict false; ±1 is the region, so ±1 are the hardest means."""
+    random = np.random.default_rng(7)
+    means = np.array(means, dtype=float)
+    studies, seeds, names = 1_000, 4, ["a", "b", "c", "d"]
+    true = ["gain" if mean > 1 else "negative transfer" if mean < -1 else "no difference" for mean in means]
+    noise = math.sqrt(correlation) * random.normal(size=(studies, seeds, 1))
+    noise = noise + math.sqrt(1 - correlation) * random.normal(size=(studies, seeds, 4))
+    false = 0
+    for study in range(studies):
+        found = verdicts(
+            {n: (means + noise[study])[:, i] for i, n in enumerate(names)}, dict.fromkeys(names, 1.0)
+        )
+        false += any(found[n][0] not in (true[i], "undecided") for i, n in enumerate(names))
+    rate = false / studies
+    assert rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
+
+
+def test_holm_agrees_with_the_definition_and_keeps_names():
+    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert adjusted == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_the_raw_p_values_and_bonferroni(p_values):
+    named = {str(i): p for i, p in enumerate(p_values)}
+    for name, adjusted in holm(named).items():
+        assert named[name] <= adjusted <= min(1.0, len(named) * named[name]) or adjusted == max(
+            holm(named).values()
+        )
+        assert named[name] <= adjusted <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("sample", "verdict"),
+    [
+        ([5.0, 5.2, 4.9, 5.1], "gain"),
+        ([-5.0, -5.2, -4.9, -5.1], "negative transfer"),
+        ([0.1, -0.1, 0.05, 0.0], "no difference"),
+        ([1.0, 1.3, 0.7, 1.1], "undecided"),  # straddles the edge
+        ([5.0, -5.0, 9.0, -3.0], "undecided"),  # too wide
+        ([0.0, 0.0, 0.0], "no difference"),  # the very same network
+        ([-2.0, -2.0, -2.0], "negative transfer"),
+        ([-2.0, -2.0], "undecided"),  # a tie of two
+    ],
+)
+def test_known_cases(sample, verdict):
+    assert verdicts({"task": sample}, {"task": 1.0})["task"][0] == verdict
+
+
+@given(st.lists(st.floats(-3, 3), min_size=3, max_size=6).filter(lambda values: np.std(values) > 1e-6))
+def test_a_single_tasks_verdict_is_where_its_interval_lies(sample):
+    found, region = interval(sample), 1.0
+    if found.low > region:
+        expected = "gain"
+    elif found.high < -region:
+        expected = "negative transfer"
+    elif -region < found.low and found.high < region:
+        expected = "no difference"
+    else:
+        expected = "undecided"
+    assert verdicts({"task": sample}, {"task": region})["task"][0] == expected
+
+
+def test_holm_can_withhold_what_one_task_alone_would_claim():
+    """p = 0.03 alone is a gain; in a family of two whose other member shows nothing it is not."""
+    sample = [1.2, 2.0, 2.9, 2.3]
+    assert 0.025 < claim(sample, 0.75).p_value < 0.05
+    assert verdicts({"a": sample}, {"a": 0.75})["a"][0] == "gain"
+    both = verdicts({"a": sample, "b": [3.0, -3.0, 2.0, -1.0]}, {"a": 0.75, "b": 0.75})
+    assert both["a"][0] == "undecided"
+    assert both["a"][1] == pytest.approx(2 * claim(sample, 0.75).p_value)
+
+
+def test_mirrored_differences_mirror_the_verdict():
+    sample = [2.0, 2.2, 1.9]
+    assert claim(sample, 1.0).p_value == claim([-value for value in sample], 1.0).p_value
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "higher", "ideal", "expected"),
+    [
+        ([0.98, 0.98], [0.96, 0.96], True, 1.0, 0.5),  # the error halves
+        ([0.5, 0.7], [0.5, 0.5], True, 1.0, -(1 - 0.6) / 0.5 + 1),
+        ([2.0, 2.0], [1.0, 1.0], False, 0.0, -1.0),
+        ([-0.5], [0.5], True, 1.0, -2.0),  # R2 below zero: errors 1.5 against 0.5
+        ([12.0], [10.0], True, None, 0.2),
+        ([-5.0], [-10.0], True, None, 0.5),
+        ([-12.0], [-10.0], False, None, 0.2),
+    ],
+)
+def test_relative_change_is_signed_so_that_positive_is_better(ours, theirs, higher, ideal, expected):
+    changes = relative_changes(ours, theirs, higher_is_better=higher, ideal=ideal)
+    assert changes.mean() == pytest.approx(expected)
+
+
+def test_a_baseline_at_zero_has_no_relative_change():
+    assert relative_changes([0.9], [1.0 - 1e-7], higher_is_better=True, ideal=1.0) is None
+
+
+def test_equal_scatter_in_both_leaves_no_spread_in_the_change():
+    """Where every seed scales both errors alike, the ratio is certain."""
+    theirs = np.array([0.1, 0.2, 0.3])
+    changes = relative_changes(1.1 * theirs, theirs, higher_is_better=False, ideal=0.0)
+    assert changes == pytest.approx([-0.1, -0.1, -0.1])
+
+
+def test_seeds_to_settle():
+    assert seeds_to_settle([1.0, 1.1], 0.1) is None  # two seeds know no spread
+    few = seeds_to_settle([3.0, 1.5, 2.2], 1.0)
+    assert 4 <= few <= 12
+    assert seeds_to_settle([3.0, 1.5, 2.2], 1.0, family=10) > few
+    assert seeds_to_settle([1.0, 1.2, 0.8], 1.0) is None  # on the edge itself: never
