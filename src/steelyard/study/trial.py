@@ -1,0 +1,90 @@
+"""One trial: everything that decides its outcome, and the key under which the outcome is stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+SINGLE_TASK = "single-task"
+KEY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One network to be trained.
+
+    A single-task baseline is one trial per task, which knows the fraction of its own task only: settings
+    that differ in the other tasks' fractions share it.
+
+    Args:
+        problem: the name of a problem; for a file ``name.py@hash``, so that an edited file is a new problem.
+        method: the canonical text of a method, or ``single-task``.
+        tasks: the tasks that the network learns, in the problem's order.
+        seed: decides the start of trunk and heads, the labels kept, the order of batches and all dropout.
+        fractions: ((task, fraction of its training labels), …) for the trial's own tasks, sorted.
+        learning_rate: None = as the problem's optimizer has it.
+        shared: where gradients are read, for the methods that read them.
+        scale: the balancer's ``scale``; None for a single task.
+    """
+
+    problem: str
+    method: str
+    tasks: tuple[str, ...]
+    seed: int
+    fractions: tuple[tuple[str, float], ...]
+    epochs: int
+    batch_size: int
+    learning_rate: float | None = None
+    architecture: str = "hard-sharing"
+    shared: str | None = None
+    scale: str | None = None
+
+    def canonical(self) -> str:
+        """Canonical JSON. Options at their default are left out, so that a new option keeps the old keys."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        kept = {
+            f.name: values[f.name]
+            for f in dataclasses.fields(self)
+            if f.default is dataclasses.MISSING or values[f.name] != f.default
+        }
+        return json.dumps({"version": KEY_VERSION, **kept}, sort_keys=True, separators=(",", ":"))
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """An independent seed for one purpose, below 2⁶³: neighbouring seeds and purposes share nothing."""
+    text = json.dumps([seed, *purpose])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What happened epoch by epoch, for each of the trial's tasks."""
+
+    losses: dict[str, list[float]]  # mean training loss over the epoch's steps
+    weights: dict[str, list[float]]  # mean multiplier over the steps in which the task was present
+    validation: dict[str, list[float]]  # the main metric
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished trial found."""
+
+    test: dict[str, list[float]]  # task -> its metrics on test data, at the epoch chosen on validation data
+    last: dict[str, list[float]]  # the same after the last epoch
+    chosen_epoch: int  # counted from 1
+    steps: int
+    seconds: float  # of training: evaluation and loading are not in it
+    steps_per_second: float
+    peak_memory: float  # MiB
+    curves: Curves = field(repr=False)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Result:
+        return cls(**{**values, "curves": Curves(**values["curves"])})

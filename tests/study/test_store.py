@@ -1,0 +1,191 @@
+"""The store keeps what it is given, lets one writer in, and names what is wrong with a file."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from steelyard.study.errors import StoreError, StoreLockedError
+from steelyard.study.store import Failed, Store
+from steelyard.study.trial import Curves, Result, Trial, derive_seed
+
+TRIAL = Trial(
+    problem="digits",
+    method="equal",
+    tasks=("left", "right"),
+    seed=3,
+    fractions=(("left", 0.1), ("right", 1.0)),
+    epochs=2,
+    batch_size=64,
+)
+RESULT = Result(
+    test={"left": [0.1 + 0.2], "right": [float("nan")]},
+    last={"left": [1e-300], "right": [0.5]},
+    chosen_epoch=2,
+    steps=10,
+    seconds=0.5,
+    steps_per_second=20.0,
+    peak_memory=1.5,
+    curves=Curves({"left": [1.0, 0.5]}, {"left": [1.0, 1.0]}, {"left": [0.1, 0.2]}),
+)
+
+
+def test_results_come_back_bit_for_bit(tmp_path):
+    with Store(tmp_path / "s.sqlite", write=True) as store:
+        store.add_result(TRIAL, RESULT)
+    with Store(tmp_path / "s.sqlite") as store:
+        found = store.results([TRIAL])[TRIAL]
+    assert repr(found) == repr(RESULT)  # repr: NaN equals NaN, floats in full
+    assert found.curves == RESULT.curves
+
+
+def test_a_failed_trial_is_kept_until_it_succeeds(tmp_path):
+    with Store(tmp_path / "s.sqlite", write=True) as store:
+        store.add_failure(TRIAL, Failed("ValueError: no", "Traceback …"))
+        assert store.failures([TRIAL]) == {TRIAL: Failed("ValueError: no", "Traceback …")}
+        assert store.finished() == set()
+        store.add_result(TRIAL, RESULT)
+        assert store.failures([TRIAL]) == {}
+        assert store.finished() == {TRIAL.key}
+
+
+def test_the_latest_plan_is_given_and_an_old_one_can_become_latest_again(tmp_path):
+    with Store(tmp_path / "s.sqlite", write=True) as store:
+        store.add_plan({"epochs": 1})
+        store.add_plan({"epochs": 2})
+        assert store.latest_plan() == {"epochs": 2}
+        store.add_plan({"epochs": 1})
+        assert store.latest_plan() == {"epochs": 1}
+
+
+def test_reading_goes_on_while_a_writer_writes(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with Store(path, write=True) as writer, Store(path) as reader:
+        assert reader.results([TRIAL]) == {}
+        writer.add_result(TRIAL, RESULT)
+        assert TRIAL in reader.results([TRIAL])
+
+
+def test_a_second_writer_is_told_the_first_ones_process(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with Store(path, write=True), pytest.raises(StoreLockedError, match=rf"process {os.getpid()}\b"):
+        Store(path, write=True)
+    Store(path, write=True).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["s.sqlite"]  # one plain file is left
+
+
+def test_the_lock_of_a_killed_writer_is_free_and_its_rows_are_there(tmp_path):
+    code = """
+        import sys, time
+        from pathlib import Path
+        from steelyard.study.store import Store
+        store = Store(Path(sys.argv[1]), write=True)
+        store.add_plan({"epochs": 7})
+        print("ready", flush=True)
+        time.sleep(60)
+    """
+    path = tmp_path / "s.sqlite"
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), str(path)], stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout.readline() == b"ready\n"
+        with pytest.raises(StoreLockedError, match=rf"process {writer.pid}\b"):
+            Store(path, write=True)
+        writer.send_signal(signal.SIGKILL)
+    with Store(path, write=True) as store:
+        assert store.latest_plan() == {"epochs": 7}
+
+
+def test_a_store_of_another_version_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "s.sqlite"
+    Store(path, write=True).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version=99")
+    before = path.read_bytes()
+    for write in (False, True):
+        with pytest.raises(StoreError, match="version 99, this Steelyard reads version 1"):
+            Store(path, write=write)
+    assert path.read_bytes() == before
+
+
+def test_files_that_are_no_store_are_refused(tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("not a database, but my notes\n" * 100)
+    other = tmp_path / "other.sqlite"
+    with contextlib.closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE photos (id)")
+    for path in (text, other):
+        before = path.read_bytes()
+        for write in (False, True):
+            with pytest.raises(StoreError, match="not a Steelyard store"):
+                Store(path, write=write)
+        assert path.read_bytes() == before
+    with pytest.raises(StoreError, match="there is no store"):
+        Store(tmp_path / "missing.sqlite")
+
+
+def test_a_damaged_store_is_named(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with Store(path, write=True) as store:
+        for seed in range(200):
+            store.add_result(dataclasses.replace(TRIAL, seed=seed), RESULT)
+    content = bytearray(path.read_bytes())
+    content[4096:20000] = os.urandom(20000 - 4096)
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        Store(path, write=True)
+
+
+def test_a_full_disk_is_named_and_nothing_stored_is_lost(tmp_path):
+    path = tmp_path / "s.sqlite"
+    with Store(path, write=True) as store:
+        store.add_result(TRIAL, RESULT)
+        # SQLite's own limit on pages gives the very error of a full disk.
+        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+        store._connection.execute(f"PRAGMA max_page_count={pages + 2}")
+        with pytest.raises(StoreError, match="is full: free some space"):
+            deque(store.add_result(dataclasses.replace(TRIAL, seed=s), RESULT) for s in range(100, 400))
+        written = store.finished()
+    with Store(path) as store:
+        assert store.finished() == written
+        assert TRIAL.key in written
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot make the folder"):
+        Store(tmp_path / "file" / "sub" / "s.sqlite", write=True)
+
+
+def test_the_key_holds_each_fraction_and_ignores_defaults():
+    assert '"fractions":[["left",0.1],["right",1.0]]' in TRIAL.canonical()
+    assert "architecture" not in TRIAL.canonical()  # so that options added later leave old keys as they are
+    assert TRIAL.key != dataclasses.replace(TRIAL, architecture="mmoe").key
+    # The key of a first-version trial, for ever: change it and every user's store is forgotten.
+    assert TRIAL.key == "3f81302f357f61f80221a91e3b8cc1a64fd8e6d982c3cffc59bfb6b3f9b5cd5e"
+
+
+def test_derived_seeds_differ_by_seed_and_purpose():
+    seeds = {
+        derive_seed(seed, purpose, n)
+        for seed in range(5)
+        for purpose in ("batches", "dropout")
+        for n in (1, 2)
+    }
+    assert len(seeds) == 20
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive_seed(1, "batches", 1) == derive_seed(1, "batches", 1)
+
+
+def test_the_path_may_hold_spaces_and_percent_signs(tmp_path):
+    path = Path(tmp_path / "my store 100 %3F#x.sqlite")
+    Store(path, write=True).close()
+    assert path.is_file()
