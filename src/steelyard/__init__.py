@@ -1,1 +1,50 @@
 """Steelyard: balance several losses with one call, and know whether sharing helped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from steelyard._version import __version__
+from steelyard.balancer import Balancer, Stage
+from steelyard.chain import Chain, EMAScale, InitialScale, LogLosses
+from steelyard.errors import SteelyardError, SteelyardWarning
+from steelyard.masked import masked_mean
+from steelyard.observation import Balance, Seen
+from steelyard.recompute import losses_of
+from steelyard.registry import make, methods
+from steelyard.state import State
+
+if TYPE_CHECKING:
+    from steelyard.methods.db_mtl import DBMTL
+
+__all__ = [
+    "Balance",
+    "Balancer",
+    "Chain",
+    "EMAScale",
+    "InitialScale",
+    "LogLosses",
+    "Seen",
+    "Stage",
+    "State",
+    "SteelyardError",
+    "SteelyardWarning",
+    "__version__",
+    "losses_of",
+    "make",
+    "masked_mean",
+    "methods",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Method classes (steelyard.DBMTL, …) are imported when asked for: the table grows, the import time does not.
+    from steelyard.methods import METHODS
+
+    for target in METHODS.values():
+        module, _, attribute = target.partition(":")
+        if attribute == name:
+            from importlib import import_module
+
+            return getattr(import_module(module), attribute)
+    raise AttributeError(f"module 'steelyard' has no attribute {name!r}")

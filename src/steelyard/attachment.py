@@ -1,0 +1,135 @@
+"""Propose and commit: forward calls propose, the optimizer's step commits.
+
+Between two steps of the optimizer lies a *window* of one or more micro-batches. Each is weighed by the committed state and its own
+observation; when the optimizer has stepped, the window's observations are averaged by label counts and the state moves once. A step that
+did not happen (a gradient scaler found an inf) leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from steelyard.errors import SteelyardWarning
+from steelyard.warn import warn
+
+if TYPE_CHECKING:
+    from steelyard.balancer import Balancer, Proposal, Recompute
+    from steelyard.observation import Seen
+
+_KEY = "steelyard"
+
+
+class Attachment:
+    """Ties a balancer to the optimizer whose steps commit its state."""
+
+    def __init__(self, balancer: Balancer, optimizer: torch.optim.Optimizer, scaler: Any = None) -> None:
+        self.balancer, self.optimizer, self.scaler = balancer, optimizer, scaler
+        self.window: list[tuple[Seen, Proposal, Recompute | None]] = []
+        self.skipping = self.empty = False
+        self.inside_step = False
+        self._scale_at_start: float | None = None
+        # Several balancers may share an optimizer; each has its own place in the optimizer's checkpoint.
+        self._places: set[str] = optimizer.__dict__.setdefault("_steelyard_places", set())
+        place, number = f"{balancer.name}: {', '.join(balancer.tasks)}", 1
+        while place in self._places:
+            number += 1
+            place = f"{balancer.name}: {', '.join(balancer.tasks)} ({number})"
+        self.place = place
+        self._places.add(place)
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_state_dict_post_hook(self._save),
+            optimizer.register_load_state_dict_pre_hook(self._load),
+        ]
+
+    def remove(self) -> None:
+        """Take the hooks off the optimizer."""
+        for handle in self._handles:
+            handle.remove()
+        self._places.discard(self.place)
+
+    # --- the window -------------------------------------------------------------------------------------------------------
+    def before_forward(self) -> None:
+        """Discard a window whose step a gradient scaler skipped: plain optimizers are then not even called."""
+        if self.scaler is None or not self.scaler.is_enabled():
+            return
+        if self.window or self.skipping:
+            if self._scale_at_start is not None and self.scaler.get_scale() < self._scale_at_start:
+                self.discard()
+        if not self.window and not self.skipping:
+            self._scale_at_start = self.scaler.get_scale()
+
+    def add(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
+        """One micro-batch has been weighed."""
+        self.window.append((seen, proposal, again))
+
+    def nothing_to_do(self, *, skip_step: bool) -> None:
+        """A micro-batch had nothing to balance: with ``skip_step`` the step must not happen, else unless others had something."""
+        self.skipping = self.skipping or skip_step
+        self.empty = True
+
+    def discard(self) -> None:
+        """Forget the open window."""
+        self.window.clear()
+        self.skipping = self.empty = False
+
+    # --- the optimizer's hooks --------------------------------------------------------------------------------------------
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self.inside_step = True
+        self.skipping = self.skipping or (self.empty and not self.window)
+        if self.skipping:
+            # The one place where a balancer touches .grad: zero gradients would still move momentum and weight decay.
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self.inside_step = False
+        self.balancer._frozen_weights = None
+        # Fused optimizers are called on overflow too, and skip inside.
+        found_inf = getattr(optimizer, "found_inf", None)
+        if self.skipping or (isinstance(found_inf, Tensor) and bool(found_inf.item())):
+            self.discard()
+            return
+        if not self.window:
+            return
+        window = list(self.window)
+        self.discard()
+        self.balancer._commit_window([(seen, proposal) for seen, proposal, _ in window])
+        if self.balancer.needs_after and all(again is not None for *_, again in window):
+            self._look_again(window)
+
+    def _look_again(self, window: list[tuple[Seen, Proposal, Recompute | None]]) -> None:
+        """Recompute the window's losses at the new parameters, averaged like the observations before the step."""
+        total: dict[str, Tensor] = {}
+        labels: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for seen, _, again in window:
+                assert again is not None
+                losses: Mapping[str, Tensor | None] = again()
+                for name, count in zip(seen.tasks, seen.counts, strict=True):
+                    loss = losses.get(name)
+                    if loss is not None:
+                        total[name] = total.get(name, 0) + count * loss.detach()
+                        labels[name] = labels.get(name, 0) + count
+            if total:
+                self.balancer.observe(after={name: total[name] / labels[name] for name in total})
+
+    def _save(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        state.setdefault(_KEY, {})[self.place] = self.balancer.state_dict()
+
+    def _load(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        saved = state.get(_KEY, {}).get(self.place)
+        if saved is not None:
+            self.balancer.load_state_dict(saved)
+        elif self.balancer.steps == 0:
+            warn(
+                "the optimizer's checkpoint holds no balancer state (it was saved before the balancer was attached, or by a tool "
+                "that drops foreign entries): load balancer.state_dict() too, or the balancer starts afresh",
+                SteelyardWarning,
+            )

@@ -1,0 +1,1 @@
+"""Reading task gradients, and carrying the balanced one back through a single scalar."""

@@ -1,0 +1,135 @@
+"""One scalar whose ordinary backward is the balanced update.
+
+`carry` sends ``incoming · c_k`` to each loss, so head gradients are scaled by ``c_k`` whatever the balanced direction is.
+Where the trunk must receive something else than ``Σ c_k d_k`` (plain heads, element-wise methods), `redirect` replaces what arrives at
+the features. Written as a sum, ``Σ L_k + ⟨Σ (w_k - 1) d_k, z⟩`` would do the same on paper, and cancel in float32 once
+gradient norms differ by a few powers of ten; here no difference of large gradients is ever formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Redirection:
+    """What must arrive at the features, next to what the losses' plain backward will send there.
+
+    Attributes:
+        direction: ``Σ w_k d_k`` (or an element-wise direction), one tensor per feature tensor.
+        sent: ``Σ c_k d_k``, what the carrier's backward sends through the heads.
+        rounding: per feature tensor, the largest norm by which the arriving gradient can miss ``sent`` through rounding.
+    """
+
+    def __init__(self, direction: tuple[Tensor, ...], sent: tuple[Tensor, ...], rounding: tuple[Tensor, ...]) -> None:
+        self.direction, self.sent, self.rounding = direction, sent, rounding
+        # Set by the carrier's backward and consumed once per feature, so that another backward through the same
+        # features (a look, a second loss) passes unchanged.
+        self.incoming: list[Tensor | None] = [None] * len(direction)
+
+    def install(self, features: Sequence[Tensor]) -> None:
+        """Watch the gradient that arrives at each feature tensor; the hooks live and die with the graph."""
+        for position, feature in enumerate(features):
+            feature.register_hook(lambda gradient, position=position: self._replace(position, gradient))
+
+    def _replace(self, position: int, gradient: Tensor | None) -> Tensor | None:
+        incoming, self.incoming[position] = self.incoming[position], None
+        if incoming is None or gradient is None:
+            return gradient
+        direction, sent = self.direction[position], self.sent[position]
+        incoming = incoming.to(direction.dtype)
+        # Whatever the user sends through the same features besides the balanced losses is kept; what is no larger than
+        # the rounding of `sent` is not theirs.
+        rest = gradient.to(direction.dtype) - incoming * sent
+        foreign = torch.linalg.vector_norm(rest) > incoming.abs() * self.rounding[position]
+        # NaN and inf compare false with everything: pass them on, for a gradient scaler to see.
+        foreign = foreign | ~torch.isfinite(rest).all()
+        arriving = incoming * direction + torch.where(foreign, rest, torch.zeros_like(rest))
+        return arriving.to(gradient.dtype)
+
+
+def rounding_bound(feature: Tensor, multipliers: Tensor, squared_norms: Tensor) -> Tensor:
+    """How far ``Σ c_k d_k`` may be off when it arrives, computed in the features' precision: ``n·eps·Σ |c_k| ‖d_k‖``.
+
+    ``n`` allows for the roundings of a head's backward: few where a half-precision tensor rounds float32 sums, more in
+    float32 where the sums themselves round.
+    """
+    steps = 4 if feature.dtype in (torch.float16, torch.bfloat16) else 32
+    size = (multipliers.abs() * squared_norms.sqrt()).sum()
+    return steps * torch.finfo(feature.dtype).eps * size
+
+
+class _Carry(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, plan: _Plan, *tensors: Tensor) -> Tensor:
+        ctx.plan = plan
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, incoming: Tensor) -> Any:
+        return (None, None, *ctx.plan.gradients(incoming))
+
+
+class _Plan:
+    """Which gradient each input of the scalar receives."""
+
+    def __init__(
+        self,
+        multipliers: Tensor,
+        sent_to: Sequence[bool],
+        dtypes: Sequence[torch.dtype],
+        extra: Sequence[Tensor],
+        redirection: Redirection | None,
+    ) -> None:
+        self.multipliers, self.sent_to, self.dtypes = multipliers, sent_to, dtypes
+        self.extra, self.redirection = extra, redirection
+        self.uniform = dtypes[0] if len(set(dtypes)) == 1 else None
+
+    def gradients(self, incoming: Tensor) -> list[Tensor | None]:
+        scaled = self.multipliers * incoming
+        if self.uniform is not None:
+            scaled = scaled.to(self.uniform)
+        pieces = iter(scaled.unbind())
+        # A dropped loss is an input that receives nothing: its graph is walked without a number, so it can spread no NaN,
+        # and gradient hooks (those of data-parallel wrappers) still fire.
+        gradients: list[Tensor | None] = []
+        for wanted, dtype in zip(self.sent_to, self.dtypes, strict=True):
+            gradients.append(next(pieces).to(dtype) if wanted else None)
+        if self.redirection is not None:
+            self.redirection.incoming = [incoming] * len(self.redirection.incoming)
+        gradients.extend(piece * incoming.to(piece) for piece in self.extra)
+        return gradients
+
+
+def carry(
+    value: Tensor,
+    losses: Sequence[Tensor],
+    kept: Sequence[bool],
+    multipliers: Tensor,
+    parameters: Sequence[tuple[Tensor, Tensor]] = (),
+    redirection: Redirection | None = None,
+) -> Tensor:
+    """A scalar with value ``value`` whose backward sends ``incoming · multipliers[k]`` to each kept loss.
+
+    Args:
+        value: scalar, detached, on the losses' device; decides the dtype of the result.
+        losses: all losses of the step.
+        kept: which of them receive a gradient; the others stay in the graph and receive none.
+        multipliers: one per *kept* loss.
+        parameters: pairs of a parameter (a weight learnt by an outside optimizer) and its gradient.
+        redirection: replaces what arrives at the features.
+    """
+    device = losses[0].device
+    plan = _Plan(
+        multipliers.to(device, torch.float32 if device.type == "mps" else None),
+        kept,
+        [loss.dtype for loss in losses],
+        [gradient.to(parameter) for parameter, gradient in parameters],
+        redirection,
+    )
+    with torch.enable_grad():
+        result: Tensor = _Carry.apply(value, plan, *losses, *(parameter for parameter, _ in parameters))  # type: ignore[no-untyped-call]
+    return result

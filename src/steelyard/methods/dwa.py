@@ -1,0 +1,58 @@
+"""Dynamic weight averaging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.observation import Seen
+from steelyard.options import at_least
+from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
+from steelyard.state import State
+
+
+class DWA(Balancer):
+    """Tasks whose loss fell least over the last two epochs weigh most.
+
+    ``w = T · softmax(r / τ)`` with ``r_k = L̄_k(e-1) / L̄_k(e-2)``, the ratio of the last two epochs' mean losses; ``w = 1`` in the first two.
+
+    Args:
+        tasks: task names.
+        temperature: ``τ > 0``; larger is more even.
+        period: length of an "epoch" in optimizer steps; ``None`` waits for `Balancer.end_epoch`.
+        common: the options of `Balancer`.
+
+    Source: Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention" (2019), arXiv 1803.10704.
+    """
+
+    name = "dwa"
+    paper = "Liu, Johns, Davison (2019), arXiv 1803.10704"
+    rescaling = "weights"
+    periodic = True
+
+    def __init__(
+        self, tasks: Sequence[str], *, temperature: float = 2.0, period: int | None = None, **common: Any
+    ) -> None:
+        super().__init__(tasks, **common)
+        at_least("temperature", temperature, 0, strictly=True)
+        self.temperature = temperature
+        self.set_period(period)
+        declare_period_mean(self)
+        self.declare("last_mean", default=float("nan"), reduce="mean")
+        self.declare("mean_before", default=float("nan"), reduce="mean")
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        add_to_period(state, seen.losses)
+        rate = state.last_mean / state.mean_before
+        # A task with fewer than two epochs behind it counts as one whose loss stands still.
+        rate = torch.where(rate.isfinite(), rate, torch.ones_like(rate))
+        return len(rate) * (rate / self.temperature).softmax(0)
+
+    def period_ended(self, state: State) -> None:
+        before = state.last_mean
+        state.last_mean = close_period_mean(state, otherwise=before)
+        state.mean_before = before

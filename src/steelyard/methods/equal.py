@@ -1,0 +1,27 @@
+"""Equal weights: the plain sum."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.observation import Seen
+from steelyard.state import State
+
+
+class Equal(Balancer):
+    """The plain sum of the losses, the reference that every other method is held against.
+
+    ``Σ_k L_k``: every weight is 1.
+
+    Args:
+        tasks: task names.
+        common: the options of `Balancer`.
+    """
+
+    name = "equal"
+    rescaling = "weights"
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        return torch.ones_like(seen.losses)

@@ -1,0 +1,90 @@
+"""FAMO: fast adaptive multitask optimisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.observation import Balance, Seen
+from steelyard.options import at_least, one_of
+from steelyard.state import State
+
+Form = Literal["after", "lagged"]
+
+
+class FAMO(Balancer):
+    """All log losses fall at the same rate: weights grow where the last step helped least.
+
+    With ``z = softmax(ξ)``, descend ``c Σ_k z_k log(L_k - b_k + ε)`` where ``c = 1 / Σ_k z_k / (L_k - b_k + ε)`` is held fixed, hence
+    ``w_k = c z_k / (L_k - b_k + ε)``, which sum to 1. After the step, ``δ_k = log(L_k^old - b_k + ε) - log(L_k^new - b_k + ε)``, and Adam moves ``ξ`` along
+    ``J_softmax(ξ)ᵀ δ = z ∘ (δ - zᵀδ)``.
+
+    Args:
+        tasks: task names.
+        form: ``"after"`` is the paper's: the new losses come from the same batch, by a second forward pass (``observe(after=losses)`` once the
+            optimizer has stepped, or ``again=`` with an attached optimizer). ``"lagged"`` takes them from the next batch: nothing to recompute, and
+            ``δ`` is noisy by the difference of the batches.
+        learning_rate: of ``ξ``; the paper's 0.025.
+        decay: L2 decay of ``ξ``.
+        minimum: ``b``, a lower bound of the losses.
+        epsilon: ``ε``, in the unit of the losses.
+        common: the options of `Balancer`.
+
+    Errors: a negative loss raises `LossError`; in the form ``"after"``, a step whose new losses were never shown raises
+    `MissingInputError`.
+
+    Source: Liu, Feng, Stone, Liu, "FAMO: Fast Adaptive Multitask Optimization" (2023), arXiv 2306.03792.
+    """
+
+    name = "famo"
+    paper = "Liu, Feng, Stone, Liu (2023), arXiv 2306.03792"
+    positive_losses = True
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        form: Form = "after",
+        learning_rate: float = 0.025,
+        decay: float = 1e-3,
+        minimum: float = 0.0,
+        epsilon: float = 1e-8,
+        **common: Any,
+    ) -> None:
+        super().__init__(tasks, learning_rate=learning_rate, **common)
+        one_of("form", form, Form)
+        at_least("decay", decay, 0)
+        at_least("epsilon", epsilon, 0)
+        self.form, self.decay, self.minimum, self.epsilon = form, decay, minimum, epsilon
+        self.needs_after = form == "after"
+        self.declare_learned("logits")
+        self.declare("log_before", default=float("nan"), reduce="mean")
+
+    def weigh(self, seen: Seen, state: State) -> Balance:
+        excess = seen.losses - self.minimum + self.epsilon
+        log_excess = excess.log()
+        if self.form == "lagged":
+            self._learn_from(log_excess, state)
+        state.log_before = log_excess
+        z = state.logits.softmax(0)
+        c = 1 / (z / excess).sum()
+        return Balance(c * z / excess, c * (z * log_excess).sum())
+
+    def after_step(self, losses: Tensor, state: State) -> None:
+        if self.form == "lagged":
+            super().after_step(losses, state)
+        self._learn_from((losses - self.minimum + self.epsilon).log(), state)
+        state.log_before = torch.full_like(losses, float("nan"))
+
+    def _learn_from(self, log_now: Tensor, state: State) -> None:
+        delta = state.log_before - log_now
+        known = delta.isfinite()
+        if not bool(known.any()):
+            return
+        z = state.logits.softmax(0)
+        delta = torch.where(known, delta, (z * delta.nan_to_num(0.0)).sum() / z[known].sum())
+        self.learn(state, "logits", z * (delta - (z * delta).sum()), self.decay)

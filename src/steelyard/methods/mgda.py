@@ -1,0 +1,56 @@
+"""MGDA: the multiple-gradient descent algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.observation import Seen
+from steelyard.options import one_of
+from steelyard.solvers.min_norm import min_norm_point
+from steelyard.state import State
+
+Normalise = Literal["none", "l2", "loss", "loss+"]
+
+
+class MGDA(Balancer):
+    """The common descent direction: the point of smallest norm in the convex hull of the task gradients.
+
+    ``w = argmin ‖Σ_k α_k g_k‖²`` over the simplex, on gradients divided by ``1`` (``none``), ``‖g_k‖`` (``l2``), ``L_k`` (``loss``) or ``L_k ‖g_k‖`` (``loss+``). On
+    features this is MGDA-UB.
+
+    Args:
+        tasks: task names.
+        normalise: as above. The weights found on the normalised gradients multiply the plain losses, as in the authors' code.
+        common: the options of `Balancer`.
+
+    Cost: one backward pass through each task's head; the solver is exact (0.1 ms at T = 3, a few ms at T = 40).
+
+    Source: Désidéri (2012); Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization" (2018), arXiv 1810.04650.
+    Deviation: an exact active-set solver where the authors iterate Frank-Wolfe, which stays 0.4-2 % above the smallest norm.
+    """
+
+    name = "mgda"
+    paper = "Désidéri (2012); Sener & Koltun (2018), arXiv 1810.04650"
+    reads = "gramian"
+    uses_angles = True
+
+    def __init__(self, tasks: Sequence[str], *, normalise: Normalise = "none", **common: Any) -> None:
+        super().__init__(tasks, **common)
+        one_of("normalise", normalise, Normalise)
+        self.normalise = normalise
+        self.rescaling = "weights" if normalise in ("l2", "loss", "loss+") else "none"
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        assert seen.gramian is not None
+        divisor = torch.ones_like(seen.losses)
+        if self.normalise in ("loss", "loss+"):
+            divisor = divisor * seen.losses
+        if self.normalise in ("l2", "loss+"):
+            divisor = divisor * seen.norms
+        inverse = torch.where(divisor > 0, 1 / divisor, torch.ones_like(divisor))
+        return min_norm_point(seen.gramian * inverse[:, None] * inverse)

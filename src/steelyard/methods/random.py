@@ -1,0 +1,50 @@
+"""RLW: random loss weighting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.observation import Seen
+from steelyard.options import one_of
+from steelyard.state import State
+
+Distribution = Literal["normal", "dirichlet"]
+
+
+class Random(Balancer):
+    """Weights drawn anew in every step.
+
+    ``w = softmax(z)`` with ``z ~ N(0, I)``, or ``w ~ Dirichlet(1)``; either sums to 1 (``scale="sum"`` makes it T).
+
+    Args:
+        tasks: task names.
+        distribution: ``"normal"`` or ``"dirichlet"``.
+        common: the options of `Balancer`; ``generator`` draws the weights, and its state is part of the state dict.
+
+    Source: Lin, Ye, Zhang, Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning" (2021), arXiv 2111.10603.
+    """
+
+    name = "random"
+    paper = "Lin et al. (2021), arXiv 2111.10603"
+    rescaling = "weights"
+    draws = True
+
+    def __init__(self, tasks: Sequence[str], *, distribution: Distribution = "normal", **common: Any) -> None:
+        super().__init__(tasks, **common)
+        one_of("distribution", distribution, Distribution)
+        self.distribution = distribution
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        size = len(seen.losses)
+        if self.distribution == "normal":
+            draw = torch.randn(size, dtype=torch.float64, generator=self.generator).softmax(0)
+        else:
+            # Normalised unit exponentials are Dirichlet(1) distributed.
+            draw = torch.empty(size, dtype=torch.float64).exponential_(generator=self.generator)
+            draw = draw / draw.sum()
+        return draw.to(seen.losses.device)

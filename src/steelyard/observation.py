@@ -1,0 +1,108 @@
+"""What a method sees of one step, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Reads = Literal["losses", "norms", "gramian", "cross_gramian", "rows", "lookahead"]
+"""What a method needs to know of a step, in order of cost."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The present tasks of one step; every tensor is float64 and detached. ``T`` counts the *present* tasks.
+
+    Attributes:
+        tasks: their names, in the balancer's order.
+        losses: ``[T]``.
+        counts: ``[T]``, labels behind each loss; ones where the caller gave none.
+        squared_norms: ``[T]``, squared norms of the task gradients, for methods that read ``norms`` or more.
+        gramian: ``[T, T]``, inner products of the task gradients, for methods that read the ``gramian`` or more.
+        rows: one task gradient per task, each a tuple of tensors shaped like ``shared``, for methods that read ``rows``.
+    """
+
+    tasks: tuple[str, ...]
+    losses: Tensor
+    counts: Tensor
+    squared_norms: Tensor | None = None
+    gramian: Tensor | None = None
+    rows: Sequence[tuple[Tensor, ...]] | None = None
+
+    @property
+    def norms(self) -> Tensor:
+        """``[T]``, norms of the task gradients."""
+        assert self.squared_norms is not None, "the method reads norms without declaring it in `reads`"
+        return self.squared_norms.sqrt()
+
+    def transformed(self, losses: Tensor, factor: Tensor | None) -> Seen:
+        """The same step seen through loss stages: task gradients scale by ``factor = d stage(L) / dL``."""
+        if factor is None:
+            return self
+        return replace(
+            self,
+            losses=losses,
+            squared_norms=None if self.squared_norms is None else self.squared_norms * factor**2,
+            gramian=None if self.gramian is None else self.gramian * factor[:, None] * factor,
+            rows=None
+            if self.rows is None
+            else [tuple(piece * scale for piece in row) for row, scale in zip(self.rows, factor.tolist(), strict=True)],
+        )
+
+
+@dataclass(frozen=True)
+class Balance:
+    """A method's answer for one step.
+
+    Attributes:
+        weights: ``[T]``, the multiplier of each task's gradient (of its stage-transformed loss).
+        value: the objective's value, where it is not ``Σ weights · losses``.
+        direction: for element-wise methods, what arrives at ``shared`` instead of ``Σ weights · rows``.
+    """
+
+    weights: Tensor
+    value: Tensor | None = None
+    direction: tuple[Tensor, ...] | None = None
+
+
+def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) -> tuple[Seen, Tensor | None]:
+    """One observation of the whole window of micro-batches, and the index of the tasks that it saw.
+
+    With ``c_i^r = n_i^r / Σ_r n_i^r`` the share of task ``i``'s labels that micro-batch ``r`` holds, the loss of the window is
+    ``Σ_r c_i^r L_i^r`` and its Gramian ``Σ_r c_i^r c_j^r G_ij^r``: exact for gradients at features, where rows of different
+    samples are orthogonal.
+    """
+    if len(window) == 1:
+        return window[0]
+    first = window[0][0]
+    size, device = len(tasks), first.losses.device
+    everything = torch.arange(size, device=device)
+    spread = []
+    total = torch.zeros(size, dtype=torch.float64, device=device)
+    for seen, index in window:
+        place = everything if index is None else index
+        total.index_add_(0, place, seen.counts)
+        spread.append((seen, place))
+    losses = torch.zeros_like(total)
+    squared_norms = None if first.squared_norms is None else torch.zeros_like(total)
+    gramian = None if first.gramian is None else torch.zeros(size, size, dtype=torch.float64, device=device)
+    for seen, place in spread:
+        part = seen.counts / total[place]
+        losses.index_add_(0, place, part * seen.losses)
+        if squared_norms is not None and seen.squared_norms is not None:
+            squared_norms.index_add_(0, place, part**2 * seen.squared_norms)
+        if gramian is not None and seen.gramian is not None:
+            gramian[place[:, None], place] += part[:, None] * part * seen.gramian
+    present = (total > 0).nonzero().squeeze(1)
+    merged = Seen(
+        tasks=tuple(tasks[position] for position in present.tolist()),
+        losses=losses[present],
+        counts=total[present],
+        squared_norms=None if squared_norms is None else squared_norms[present],
+        gramian=None if gramian is None else gramian[present[:, None], present],
+    )
+    return merged, None if len(present) == size else present

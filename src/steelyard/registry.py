@@ -1,0 +1,137 @@
+"""Methods and loss stages by name: `make` builds one from a line of text, `methods` lists them all."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from steelyard.balancer import Balancer, Stage
+from steelyard.errors import OptionError, UnknownNameError
+from steelyard.methods import METHODS, STAGES
+from steelyard.specs import Part, Spec, parse_spec
+
+BASELINE = "single-task"
+"""The name of the baseline in studies: one network per task, so nothing to balance."""
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One row of the table of methods."""
+
+    name: str
+    cls: type[Balancer]
+    summary: str
+    reads: str
+    where: str
+    heads: str
+    options: tuple[str, ...]
+    paper: str
+
+
+def make(spec: str | Spec, tasks: Sequence[str], **options: Any) -> Balancer:
+    """Build a method by name: ``make("db-mtl", ["seg", "depth"])``, ``make("log+ema(beta=0.9)", tasks, scale="sum")``.
+
+    Args:
+        spec: ``[stage+]…name[(option=value,…)]``, or a parsed `Spec`.
+        tasks: task names.
+        options: further options of the method; an option given in both places is refused.
+
+    Raises:
+        UnknownNameError: nobody registered this method, stage or option; names the nearest.
+        OptionError: an option's value is refused.
+    """
+    spec = parse_spec(spec) if isinstance(spec, str) else spec
+    cls = method_class(spec.name)
+    twice = set(spec.options) & set(options)
+    if twice:
+        raise OptionError(f"the option {min(twice)!r} of {spec.name!r} is given twice")
+    method: Balancer = _build(cls, spec.method, {**spec.options, **options}, tasks)
+    if spec.stages:
+        method.prepend_stages([_build(stage_class(part.name), part, part.options) for part in spec.stages])
+    return method
+
+
+def method_class(name: str) -> type[Balancer]:
+    """The class behind a registered name."""
+    if name == BASELINE:
+        raise OptionError(f"{BASELINE!r} is the baseline of studies, one network per task: there is nothing to balance")
+    cls: type[Balancer] = _load("method", name, {**METHODS, **_from_entry_points("steelyard.methods")})
+    return cls
+
+
+def stage_class(name: str) -> type[Stage]:
+    """The class behind a registered loss stage."""
+    cls: type[Stage] = _load("loss stage", name, {**STAGES, **_from_entry_points("steelyard.stages")})
+    return cls
+
+
+def method_names() -> tuple[str, ...]:
+    """All registered names, third parties' included."""
+    return (*METHODS, *(name for name in _from_entry_points("steelyard.methods") if name not in METHODS))
+
+
+def methods() -> list[MethodRow]:
+    """The table of methods: name, class, what it reads and where, who weighs the heads, options, paper."""
+    return [_row(name) for name in method_names()]
+
+
+def options_of(cls: type) -> tuple[str, ...]:
+    """The options that a method or stage takes besides those common to all methods, in order."""
+    common = set(inspect.signature(Balancer.__init__).parameters)
+    return tuple(name for name in _parameters(cls) if name not in common)
+
+
+def _row(name: str) -> MethodRow:
+    cls = method_class(name)
+    return MethodRow(
+        name=name,
+        cls=cls,
+        summary=(inspect.getdoc(cls) or "").split("\n", 1)[0].rstrip("."),
+        reads=cls.reads,
+        where="any" if cls.reads == "losses" else ", ".join(sorted(cls.where)),
+        heads=cls.default_heads,
+        options=options_of(cls),
+        paper=cls.paper,
+    )
+
+
+def _build(cls: type, part: Part, options: Mapping[str, Any], *arguments: Any) -> Any:
+    known = _parameters(cls)
+    for key in options:
+        if key not in known:
+            raise UnknownNameError(f"option of {part.name}", key, known)
+    try:
+        return cls(*arguments, **options)
+    except TypeError as error:
+        # A value of the wrong type, met in the method's own checks; a fault inside the method keeps its traceback.
+        raise OptionError(f"cannot build {part.name!r} with {dict(options)}: {error}") from error
+
+
+def _parameters(cls: type) -> list[str]:
+    """Keyword options of a class, those passed on to its bases included."""
+    names: list[str] = []
+    for base in cls.__mro__:
+        if "__init__" not in base.__dict__:
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+        names += [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return [name for name in dict.fromkeys(names) if name not in ("self", "tasks")]
+
+
+def _load(kind: str, name: str, table: Mapping[str, str]) -> Any:
+    if name not in table:
+        raise UnknownNameError(kind, name, table, "`steelyard methods` describes them.")
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+@lru_cache
+def _from_entry_points(group: str) -> dict[str, str]:
+    return {entry.name: entry.value for entry in entry_points(group=group)}

@@ -1,0 +1,1 @@
+"""Exact small problems on ``[T, T]`` matrices, in float64 with relative tolerances."""

@@ -1,0 +1,80 @@
+"""The point of smallest norm in the convex hull of task gradients, from their Gramian."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_TOLERANCE = 1e-14
+
+
+def min_norm_point(gramian: Tensor) -> Tensor:
+    """``argmin_{α ≥ 0, Σα = 1} αᵀ G α`` as ``[T]`` float64: exact, by Wolfe's active-set method.
+
+    Args:
+        gramian: ``[T, T]``, symmetric positive semidefinite. Only ratios matter: ``G`` and ``10^20 G`` have the same answer.
+
+    The affine minimiser of each active set is found on the *cosines* ``C``, with ``α_i = μ_i / ‖g_i‖``, so that gradients whose norms differ by
+    1e6 do not make the system ill-conditioned. A zero gradient is itself the point of smallest norm.
+
+    Source: Wolfe, "Finding the nearest point in a polytope", Mathematical Programming 11 (1976).
+    """
+    size = len(gramian)
+    home = gramian.device
+    G = gramian.detach().double().cpu()
+    squares = G.diagonal()
+    first = int(squares.argmin())
+    alpha = torch.zeros(size, dtype=torch.float64)
+    alpha[first] = 1.0
+    if size == 1 or float(squares[first]) <= 0:
+        return alpha.to(home)
+    norms = squares.sqrt()
+    cosines = G / norms[:, None] / norms
+    active = [first]
+    for _ in range(20 * size + 20):
+        # Optimal once no point reaches below the supporting plane: ⟨x, g_j⟩ ≥ ‖x‖² for all j.
+        products = G @ alpha
+        square = alpha @ products
+        # Each product carries the rounding of ‖x‖ ‖g_j‖; measure the gain against that.
+        gain = (square - products) / ((square.clamp(min=0).sqrt() + _TOLERANCE * norms.min()) * norms + _TINY)
+        gain[active] = -1.0
+        best = int(gain.argmax())
+        if float(gain[best]) <= _TOLERANCE:
+            break
+        active.append(best)
+        while True:
+            target = _affine_minimiser(cosines[active][:, active], norms[active])
+            current = alpha[active]
+            if bool((target > 0).all()):
+                alpha.zero_()
+                alpha[active] = target
+                break
+            # Walk towards the affine minimiser until the first weight vanishes, and let go of that point.
+            leaving = target <= 0
+            steps = torch.where(leaving, current / (current - target), torch.full_like(current, 2.0))
+            position = int(steps.argmin())
+            moved = (current + float(steps[position]) * (target - current)).clamp(min=0)
+            moved[position] = 0.0
+            alpha.zero_()
+            alpha[active] = moved / moved.sum()
+            active = [point for point in active if float(alpha[point]) > 0]
+    return alpha.to(home)
+
+
+_TINY = torch.finfo(torch.float64).tiny
+
+
+def _affine_minimiser(cosines: Tensor, norms: Tensor) -> Tensor:
+    """``argmin_{Σα = 1} αᵀGα`` through the optimality system of ``μ = α ∘ ‖g‖``: ``C μ + λ a = 0``, ``aᵀμ = 1``, ``a ∝ 1/‖g‖``."""
+    size = len(norms)
+    a = norms.min() / norms
+    system = torch.zeros(size + 1, size + 1, dtype=torch.float64)
+    system[:size, :size] = cosines
+    system[:size, size] = system[size, :size] = a
+    right = torch.zeros(size + 1, dtype=torch.float64)
+    right[size] = 1.0
+    solution, failed = torch.linalg.solve_ex(system, right)
+    if int(failed) or not bool(solution.isfinite().all()):  # linearly dependent gradients
+        solution = torch.linalg.lstsq(system, right[:, None], driver="gelsd").solution[:, 0]
+    alpha = solution[:size] * a
+    return alpha / alpha.sum()

@@ -1,0 +1,151 @@
+"""Declared state: named once, with its default and its reduction over ranks, and thereby reset, saved and restored.
+
+A method never assigns buffers. It receives a `State`, a working copy of the declared values, rebinds what changes and
+leaves the rest; the balancer decides whether that proposal is committed. Values are replaced, never written in place,
+so a proposal that is thrown away leaves no trace and a state dict taken earlier stays what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Reduction = Literal["same", "mean", "sum", "max", "first"]
+"""How `Balancer.synchronise` makes one value of the ranks' values: ``"same"`` says that they never differ."""
+
+TASKS = "T"
+"""Stands in a declared shape for the number of tasks."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """One declared value: its name, shape (with `TASKS` for an axis over tasks), default and rank reduction."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    default: float
+    reduce: Reduction
+
+    @property
+    def task_axes(self) -> tuple[int, ...]:
+        return tuple(axis for axis, size in enumerate(self.shape) if size == TASKS)
+
+    def initial(self, tasks: int) -> Tensor:
+        shape = [tasks if size == TASKS else int(size) for size in self.shape]
+        return torch.full(shape, float(self.default), dtype=torch.float64)
+
+
+class State:
+    """Working copy of declared values; only declared names can be set, so a typing error cannot lose state."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        object.__setattr__(self, "_values", values)
+
+    def __getattr__(self, name: str) -> Tensor:
+        try:
+            return self._values[name]  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(f"no state {name!r} was declared; declared: {', '.join(self._values)}") from None
+
+    def __setattr__(self, name: str, value: Tensor) -> None:
+        if name not in self._values:
+            raise AttributeError(f"no state {name!r} was declared; declared: {', '.join(self._values)}")
+        self._values[name] = value
+
+    def items(self) -> list[tuple[str, Tensor]]:
+        return list(self._values.items())
+
+
+class Stateful(nn.Module):
+    """A module whose state is declared; buffers hold the committed values in float64, wherever the losses live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._declared: dict[str, Declaration] = {}
+        self._task_count = 0
+
+    def declare(
+        self,
+        name: str,
+        shape: Sequence[int | str] = (TASKS,),
+        default: float = 0.0,
+        reduce: Reduction = "same",
+    ) -> None:
+        """Declare one value of the state, e.g. ``declare("average")`` or ``declare("history", (2, "T"))``."""
+        if name in self._declared:
+            raise ValueError(f"the state {name!r} is declared twice")
+        self._declared[name] = Declaration(name, tuple(shape), default, reduce)
+        if self._task_count:
+            self.register_buffer(name, self._declared[name].initial(self._task_count))
+
+    def bind(self, tasks: int) -> None:
+        """Give every declared value its shape, now that the number of tasks is known."""
+        self._task_count = tasks
+        self.reset()
+
+    def reset(self) -> None:
+        """Return every declared value to its default."""
+        for name, declaration in self._declared.items():
+            if name in self._parameters:  # learnt by an outside optimizer, and its to reset
+                continue
+            current = self._buffers.get(name)
+            initial = declaration.initial(self._task_count)
+            self.register_buffer(name, initial if current is None else initial.to(current.device))
+
+    def working_state(self, index: Tensor | None = None) -> State:
+        """The committed values, restricted to the tasks at ``index`` along every task axis."""
+        values: dict[str, Tensor] = {}
+        for name, declaration in self._declared.items():
+            value = self._committed(name)
+            if index is not None:
+                for axis in declaration.task_axes:
+                    value = value.index_select(axis, index)
+            values[name] = value
+        return State(values)
+
+    def commit(self, state: State, index: Tensor | None = None) -> None:
+        """Make a working state the committed one; tasks that are not at ``index`` keep what they had."""
+        for name, value in state.items():
+            axes = self._declared[name].task_axes
+            if index is not None and axes:
+                whole = self._committed(name).clone()
+                if len(axes) == 1:
+                    whole.index_copy_(axes[0], index, value)
+                else:
+                    grid = torch.meshgrid(*[index for _ in axes], indexing="ij")
+                    whole[tuple(grid)] = value
+                value = whole
+            self._store(name, value)
+
+    def _committed(self, name: str) -> Tensor:
+        value = self._buffers[name]
+        assert value is not None
+        return value
+
+    def _store(self, name: str, value: Tensor) -> None:
+        self._buffers[name] = value
+
+    def declarations(self) -> tuple[Declaration, ...]:
+        """What was declared, in order."""
+        return tuple(self._declared.values())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # `.half()` and `.bfloat16()` on a whole model would round the state: follow the device, keep the dtype.
+        before = {name: self._buffers[name] for name in self._declared}
+        super()._apply(fn, recurse)
+        for name, value in before.items():
+            moved = self._buffers[name]
+            if value is not None and moved is not None and moved.dtype != value.dtype:
+                self._buffers[name] = value.to(moved.device)
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # Loading writes in place: give each value storage of its own first, so that nothing aliases.
+        for name in self._declared:
+            if (value := self._buffers.get(name)) is not None:
+                self._buffers[name] = value.clone()
+        super()._load_from_state_dict(*args, **kwargs)
