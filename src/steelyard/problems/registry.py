@@ -13,6 +13,12 @@ from steelyard.problems.user_file import read_problem_file
 
 PROBLEMS = {
     "digits": "steelyard.problems.digits:problem",
+    "multi-mnist": "steelyard.problems.multi_mnist:multi_mnist",
+    "multi-fashion": "steelyard.problems.multi_mnist:multi_fashion",
+    "mnist-fashion": "steelyard.problems.multi_mnist:mnist_fashion",
+    "census": "steelyard.problems.census:problem",
+    "sarcos": "steelyard.problems.sarcos:problem",
+    "tox21": "steelyard.problems.tox21:problem",
 }
 
 

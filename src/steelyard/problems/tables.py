@@ -1,0 +1,93 @@
+"""From arrays to training, validation and test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steelyard.problems.errors import ProblemError
+from steelyard.problems.problem import Data, Split
+
+
+def split(
+    inputs: Any,
+    targets: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    validation: float = 0.2,
+    test: float = 0.2,
+    standardise: bool = False,
+) -> Data:
+    """Divide rows at random into training, validation and test data.
+
+    Args:
+        inputs: NumPy array, torch tensor or data frame of numbers, one row per example; or a tuple of them.
+        targets: by task name, one array each. Missing labels are NaN, or -1 where the labels are integers.
+        seed: of the random division; the same seed gives the same rows.
+        validation, test: fractions of the rows.
+        standardise: bring every floating-point column of the inputs to mean 0 and deviation 1, by the mean
+            and deviation of the training rows.
+
+    Raises:
+        ProblemError: text among the numbers, lengths that differ, fractions that leave no rows.
+    """
+    if not targets:
+        raise ProblemError("split() needs targets: a mapping from task name to one label per row")
+    several = isinstance(inputs, tuple)
+    parts = [_tensor(part, "inputs") for part in (inputs if several else (inputs,))]
+    labels = {name: _tensor(values, f"targets of {name!r}") for name, values in targets.items()}
+    count = len(parts[0])
+    for what, tensor in [*(("inputs", part) for part in parts[1:]), *labels.items()]:
+        if len(tensor) != count:
+            raise ProblemError(f"split(): {len(tensor)} rows of {what} for {count} rows of inputs")
+    rows = divide(count, seed, validation, test)
+    divided = [
+        standardised(*(part[chosen] for chosen in rows))
+        if standardise and part.dtype.is_floating_point
+        else tuple(part[chosen] for chosen in rows)
+        for part in parts
+    ]
+    train, valid, held_out = (
+        Split(
+            tuple(part[index] for part in divided) if several else divided[0][index],
+            {name: values[chosen] for name, values in labels.items()},
+        )
+        for index, chosen in enumerate(rows)
+    )
+    sizes = "/".join(str(len(chosen)) for chosen in rows)
+    return Data(train, valid, held_out, f"{sizes} rows for training/validation/test, drawn by seed {seed}")
+
+
+def divide(count: int, seed: int, validation: float = 0.2, test: float = 0.2) -> tuple[Tensor, Tensor, Tensor]:
+    """Row numbers for training, validation and test, drawn without replacement."""
+    sizes = [round(count * validation), round(count * test)]
+    if min(validation, test) <= 0 or min(*sizes, count - sum(sizes)) < 1:
+        raise ProblemError(f"validation={validation} and test={test} of {count} rows leave an empty part")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    valid, held_out, train = torch.split(order, [*sizes, count - sum(sizes)])
+    return train, valid, held_out
+
+
+def standardised(train: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Every column minus the training rows' mean, over their deviation; constant columns become 0."""
+    mean, deviation = train.double().mean(0), train.double().std(0, correction=0)
+    # A constant column has a deviation of rounding noise, which must not be blown up.
+    deviation = torch.where(deviation > 1e-6 * mean.abs().clamp_min(1e-30), deviation, torch.inf)
+    return tuple(((part.double() - mean) / deviation).to(train.dtype) for part in (train, *others))
+
+
+def _tensor(values: Any, what: str) -> Tensor:
+    """float32 or int64; float64 would double the memory and not match float32 weights."""
+    try:
+        tensor = values.detach().clone() if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
+    except TypeError as error:  # torch's word for text and objects
+        raise ProblemError(f"split(): {what} hold something that is no number ({error}); encode it first") from error
+    if tensor.dim() == 0:
+        raise ProblemError(f"split(): {what} are a single number, not one per row")
+    if tensor.dtype.is_floating_point:
+        return tensor.float()
+    return tensor if tensor.dtype == torch.uint8 and tensor.dim() > 1 else tensor.long()

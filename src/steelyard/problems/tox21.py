@@ -1,0 +1,64 @@
+"""Tox21: twelve toxicity assays of 7,823 molecules, 17 % of the labels missing.
+
+Inputs are 2,048 fingerprint bits (ECFP4) and 14 descriptors, standardised on the training rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steelyard.problems.files import DataFile, find
+from steelyard.problems.kinds import binary
+from steelyard.problems.problem import Data, Inputs, Problem, Task
+from steelyard.problems.tables import split
+
+BITS, DESCRIPTORS = 2048, 14
+ASSAYS = (
+    *("NR-AR", "NR-AR-LBD", "NR-AhR", "NR-Aromatase", "NR-ER", "NR-ER-LBD", "NR-PPAR-gamma"),
+    *("SR-ARE", "SR-ATAD5", "SR-HSE", "SR-MMP", "SR-p53"),
+)
+FILE = DataFile(
+    "tox21",
+    "tox21.npz",
+    ("8149a9ac2909d2c449f21ac388b928bf799c52e89efe0e59adc232623e4596a8",),
+)
+
+
+def load() -> Data:
+    with np.load(find(FILE), allow_pickle=False) as arrays:
+        bits = np.unpackbits(arrays["fp_packed"], axis=1)
+        descriptors, labels, assays = arrays["desc"], arrays["Y"], arrays["tasks"].tolist()
+    targets = {assay: labels[:, assays.index(assay)] for assay in ASSAYS}
+    return split((bits, descriptors), targets, seed=12, standardise=True)
+
+
+def prepare(inputs: Inputs) -> Inputs:
+    """(bits as uint8, descriptors) -> one float32 row; the bits stay bytes in memory until then."""
+    assert not isinstance(inputs, Tensor)
+    bits, descriptors = inputs
+    return torch.cat([bits.float(), descriptors], dim=1)
+
+
+def trunk() -> nn.Module:
+    return nn.Sequential(nn.Linear(BITS + DESCRIPTORS, 256), nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, 64), nn.ReLU())
+
+
+def head(task: Task) -> nn.Module:
+    return nn.Linear(64, task.outputs)
+
+
+problem = Problem(
+    name="tox21",
+    summary="twelve toxicity assays of molecules, 17 % of the labels missing",
+    tasks=[binary(assay) for assay in ASSAYS],
+    load=load,
+    trunk=trunk,
+    head=head,
+    prepare=prepare,
+    batch_size=128,
+    epochs=15,
+    source="Tox21 Data Challenge 2014, NIH (public domain), in the selection of MoleculeNet",
+    needs=("tox21",),
+)
