@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from steelyard._version import __version__
-from steelyard.balancer import Balancer, Stage
+from steelyard.balancer import Balancer
 from steelyard.chain import Chain, EMAScale, InitialScale, LogLosses
 from steelyard.errors import SteelyardError, SteelyardWarning
 from steelyard.masked import masked_mean
 from steelyard.observation import Balance, Seen
 from steelyard.recompute import losses_of
 from steelyard.registry import make, methods
+from steelyard.stage import Stage
 from steelyard.state import State
-
-if TYPE_CHECKING:
-    from steelyard.methods.db_mtl import DBMTL
 
 __all__ = [
     "Balance",

@@ -1,8 +1,8 @@
 """Propose and commit: forward calls propose, the optimizer's step commits.
 
-Between two steps of the optimizer lies a *window* of one or more micro-batches. Each is weighed by the committed state and its own
-observation; when the optimizer has stepped, the window's observations are averaged by label counts and the state moves once. A step that
-did not happen (a gradient scaler found an inf) leaves no trace.
+Between two steps of the optimizer lies a *window* of one or more micro-batches. Each is weighed by the committed
+state and its own observation; when the optimizer has stepped, the window's observations are averaged by label counts
+and the state moves once. A step that did not happen (a gradient scaler found an inf) leaves no trace.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from steelyard.errors import SteelyardWarning
 from steelyard.warn import warn
 
 if TYPE_CHECKING:
-    from steelyard.balancer import Balancer, Proposal, Recompute
+    from steelyard.balancer import Balancer, Recompute
     from steelyard.observation import Seen
+    from steelyard.weighing import Proposal
 
 _KEY = "steelyard"
 
@@ -53,23 +54,25 @@ class Attachment:
             handle.remove()
         self._places.discard(self.place)
 
-    # --- the window -------------------------------------------------------------------------------------------------------
+    # --- the window -------------------------------------------------------------------------------------------------
     def before_forward(self) -> None:
         """Discard a window whose step a gradient scaler skipped: plain optimizers are then not even called."""
         if self.scaler is None or not self.scaler.is_enabled():
             return
-        if self.window or self.skipping:
-            if self._scale_at_start is not None and self.scaler.get_scale() < self._scale_at_start:
-                self.discard()
-        if not self.window and not self.skipping:
+        if self._open() and self._scale_at_start is not None and self.scaler.get_scale() < self._scale_at_start:
+            self.discard()
+        if not self._open():
             self._scale_at_start = self.scaler.get_scale()
+
+    def _open(self) -> bool:
+        return bool(self.window) or self.skipping or self.empty
 
     def add(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
         """One micro-batch has been weighed."""
         self.window.append((seen, proposal, again))
 
     def nothing_to_do(self, *, skip_step: bool) -> None:
-        """A micro-batch had nothing to balance: with ``skip_step`` the step must not happen, else unless others had something."""
+        """A micro-batch had nothing to balance; with ``skip_step`` its whole window must not step."""
         self.skipping = self.skipping or skip_step
         self.empty = True
 
@@ -78,7 +81,7 @@ class Attachment:
         self.window.clear()
         self.skipping = self.empty = False
 
-    # --- the optimizer's hooks --------------------------------------------------------------------------------------------
+    # --- the optimizer's hooks --------------------------------------------------------------------------------------
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self.inside_step = True
         self.skipping = self.skipping or (self.empty and not self.window)
@@ -90,7 +93,7 @@ class Attachment:
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self.inside_step = False
-        self.balancer._frozen_weights = None
+        self.balancer.release()
         # Fused optimizers are called on overflow too, and skip inside.
         found_inf = getattr(optimizer, "found_inf", None)
         if self.skipping or (isinstance(found_inf, Tensor) and bool(found_inf.item())):
@@ -100,7 +103,7 @@ class Attachment:
             return
         window = list(self.window)
         self.discard()
-        self.balancer._commit_window([(seen, proposal) for seen, proposal, _ in window])
+        self.balancer.commit_window([(seen, proposal) for seen, proposal, _ in window])
         if self.balancer.needs_after and all(again is not None for *_, again in window):
             self._look_again(window)
 
@@ -129,7 +132,7 @@ class Attachment:
             self.balancer.load_state_dict(saved)
         elif self.balancer.steps == 0:
             warn(
-                "the optimizer's checkpoint holds no balancer state (it was saved before the balancer was attached, or by a tool "
+                "the optimizer's checkpoint holds no balancer state (saved before the balancer was attached, or by a tool "
                 "that drops foreign entries): load balancer.state_dict() too, or the balancer starts afresh",
                 SteelyardWarning,
             )

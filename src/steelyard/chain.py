@@ -1,7 +1,7 @@
 """Loss stages: what happens to the losses before a method weighs them.
 
-A stage maps ``L_k`` to ``f(L_k)``; the chain rule carries its derivative into the multiplier of ``∇L_k``, so any stage goes in front
-of any method: ``Chain(LogLosses(), PCGrad(tasks))``, on the command line ``log+pcgrad``.
+A stage maps ``L_k`` to ``f(L_k)``; the chain rule carries its derivative into the multiplier of ``∇L_k``, so any
+stage goes in front of any method: ``Chain(LogLosses(), PCGrad(tasks))``, on the command line ``log+pcgrad``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer, Stage
+from steelyard.balancer import Balancer
 from steelyard.errors import OptionError
 from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
+from steelyard.stage import Stage
 from steelyard.state import State
 
 
@@ -83,8 +84,8 @@ class EMAScale(Stage):
 class InitialScale(Stage):
     """Divide each loss by its mean over the first ``steps`` steps (``None``: the first epoch): ``L_k / mean |L_k|``.
 
-    While the mean is being formed, losses are divided by the mean so far. A task that first appears later starts its own
-    count.
+    While the mean is being formed, losses are divided by the mean so far. A task that first appears later starts its
+    own count.
 
     Args:
         steps: number of steps behind the mean; ``None`` waits for `Balancer.end_epoch`.

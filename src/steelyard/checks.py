@@ -58,8 +58,8 @@ def present_losses(
             raise LossError(f"the loss of {tasks[position]!r} is a {type(loss).__name__} ({loss!r}), not a tensor")
         if loss.dim() != 0:
             raise LossError(
-                f"the loss of {tasks[position]!r} has shape {tuple(loss.shape)}: reduce it to a scalar, e.g. by .mean() "
-                "(steelyard.masked_mean where labels are missing)"
+                f"the loss of {tasks[position]!r} has shape {tuple(loss.shape)}: reduce it to a scalar, e.g. by "
+                ".mean() (steelyard.masked_mean where labels are missing)"
             )
         if not loss.is_floating_point():
             raise LossError(
@@ -96,8 +96,8 @@ def not_finite(values: Sequence[float]) -> list[int]:
 def non_finite_error(names: Sequence[str], values: Sequence[float], what: str) -> NonFiniteLossError:
     listing = ", ".join(f"{name!r} is {value}" for name, value in zip(names, values, strict=True))
     return NonFiniteLossError(
-        f"{what} of {listing}. Find its cause, or make the balancer with on_nonfinite='drop_task' (leave the task out of the "
-        "step), 'skip_step' (leave the step out) or 'ignore' (no check)"
+        f"{what} of {listing}. Find its cause, or make the balancer with on_nonfinite='drop_task' (leave the task out "
+        "of the step), 'skip_step' (leave the step out) or 'ignore' (no check)"
     )
 
 
@@ -106,6 +106,6 @@ def check_positive(names: Sequence[str], values: Sequence[float], reader: str) -
     for name, value in zip(names, values, strict=True):
         if value < 0:
             raise LossError(
-                f"the loss of {name!r} is negative ({value:.6g}), and {reader} is defined for losses of at least 0: add a constant "
-                "to the loss, or choose a method that reads gradients"
+                f"the loss of {name!r} is negative ({value:.6g}), and {reader} is defined for losses of at least 0: add a "
+                "constant to the loss, or choose a method that reads gradients"
             )

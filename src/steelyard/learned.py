@@ -23,8 +23,8 @@ def declare_learned(module: Stateful, name: str, default: float = 0.0) -> None:
 def adam(state: State, name: str, gradient: Tensor, rate: float, decay: float = 0.0) -> None:
     """Rebind ``state.<name>`` to where one Adam step on ``gradient [T]`` takes it.
 
-    Kingma & Ba (2015), arXiv 1412.6980, with the customary L2 term ``gradient + decay · value``. The step count is kept per
-    task, so that a task which was absent has neither moved nor aged.
+    Kingma & Ba (2015), arXiv 1412.6980, with the customary L2 term ``gradient + decay · value``. The step count is
+    kept per task, so that a task which was absent has neither moved nor aged.
     """
     value = getattr(state, name)
     if decay:

@@ -23,7 +23,8 @@ class Seen:
         counts: ``[T]``, labels behind each loss; ones where the caller gave none.
         squared_norms: ``[T]``, squared norms of the task gradients, for methods that read ``norms`` or more.
         gramian: ``[T, T]``, inner products of the task gradients, for methods that read the ``gramian`` or more.
-        rows: one task gradient per task, each a tuple of tensors shaped like ``shared``, for methods that read ``rows``.
+        rows: one task gradient per task, each a tuple of tensors shaped like ``shared``, for methods that read
+            ``rows``.
     """
 
     tasks: tuple[str, ...]
@@ -72,9 +73,9 @@ class Balance:
 def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) -> tuple[Seen, Tensor | None]:
     """One observation of the whole window of micro-batches, and the index of the tasks that it saw.
 
-    With ``c_i^r = n_i^r / Σ_r n_i^r`` the share of task ``i``'s labels that micro-batch ``r`` holds, the loss of the window is
-    ``Σ_r c_i^r L_i^r`` and its Gramian ``Σ_r c_i^r c_j^r G_ij^r``: exact for gradients at features, where rows of different
-    samples are orthogonal.
+    With ``c_i^r = n_i^r / Σ_r n_i^r`` the share of task ``i``'s labels that micro-batch ``r`` holds, the loss of the
+    window is ``Σ_r c_i^r L_i^r`` and its Gramian ``Σ_r c_i^r c_j^r G_ij^r``: exact for gradients at features, where
+    rows of different samples are orthogonal.
     """
     if len(window) == 1:
         return window[0]

@@ -40,7 +40,8 @@ class Guards:
 
     Attributes:
         floor, cap: least and greatest weight.
-        max_change: greatest change of a weight in one step, as a fraction of the mean size of the weights of the step before.
+        max_change: greatest change of a weight in one step, as a fraction of the mean size of the weights of the
+            step before.
     """
 
     floor: float | None = None

@@ -10,10 +10,12 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from steelyard.balancer import Balancer, Stage
+from steelyard.balancer import Balancer
 from steelyard.errors import OptionError, UnknownNameError
+from steelyard.method import Method
 from steelyard.methods import METHODS, STAGES
 from steelyard.specs import Part, Spec, parse_spec
+from steelyard.stage import Stage
 
 BASELINE = "single-task"
 """The name of the baseline in studies: one network per task, so nothing to balance."""
@@ -82,7 +84,7 @@ def methods() -> list[MethodRow]:
 
 def options_of(cls: type) -> tuple[str, ...]:
     """The options that a method or stage takes besides those common to all methods, in order."""
-    common = set(inspect.signature(Balancer.__init__).parameters)
+    common = set(inspect.signature(Method.__init__).parameters)
     return tuple(name for name in _parameters(cls) if name not in common)
 
 

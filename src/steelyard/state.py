@@ -42,12 +42,17 @@ class Declaration:
 class State:
     """Working copy of declared values; only declared names can be set, so a typing error cannot lose state."""
 
+    _values: dict[str, Tensor]
+    parameter_gradients: dict[str, Tensor]
+    """Closed-form gradients of values that an outside optimizer learns, by name."""
+
     def __init__(self, values: dict[str, Tensor]) -> None:
         object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "parameter_gradients", {})
 
     def __getattr__(self, name: str) -> Tensor:
         try:
-            return self._values[name]  # type: ignore[no-any-return]
+            return self._values[name]
         except KeyError:
             raise AttributeError(f"no state {name!r} was declared; declared: {', '.join(self._values)}") from None
 
@@ -82,15 +87,20 @@ class Stateful(nn.Module):
         if self._task_count:
             self.register_buffer(name, self._declared[name].initial(self._task_count))
 
+    def declare_parameter(self, name: str, default: float = 0.0) -> None:
+        """Declare one value per task as a Parameter: an outside optimizer trains it, commits leave it alone."""
+        self._declared[name] = Declaration(name, (TASKS,), default, "same")
+        self.register_parameter(name, nn.Parameter(torch.full((self._task_count,), float(default))))
+
     def bind(self, tasks: int) -> None:
         """Give every declared value its shape, now that the number of tasks is known."""
         self._task_count = tasks
         self.reset()
 
     def reset(self) -> None:
-        """Return every declared value to its default."""
+        """Return every declared value to its default; what an outside optimizer learns is left to it."""
         for name, declaration in self._declared.items():
-            if name in self._parameters:  # learnt by an outside optimizer, and its to reset
+            if name in self._parameters:
                 continue
             current = self._buffers.get(name)
             initial = declaration.initial(self._task_count)
@@ -110,6 +120,8 @@ class Stateful(nn.Module):
     def commit(self, state: State, index: Tensor | None = None) -> None:
         """Make a working state the committed one; tasks that are not at ``index`` keep what they had."""
         for name, value in state.items():
+            if name in self._parameters:
+                continue
             axes = self._declared[name].task_axes
             if index is not None and axes:
                 whole = self._committed(name).clone()
@@ -119,15 +131,15 @@ class Stateful(nn.Module):
                     grid = torch.meshgrid(*[index for _ in axes], indexing="ij")
                     whole[tuple(grid)] = value
                 value = whole
-            self._store(name, value)
+            self._buffers[name] = value
 
     def _committed(self, name: str) -> Tensor:
+        if name in self._parameters:
+            parameter: Tensor = getattr(self, name)
+            return parameter.detach().double()
         value = self._buffers[name]
         assert value is not None
         return value
-
-    def _store(self, name: str, value: Tensor) -> None:
-        self._buffers[name] = value
 
     def declarations(self) -> tuple[Declaration, ...]:
         """What was declared, in order."""
@@ -135,8 +147,8 @@ class Stateful(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # `.half()` and `.bfloat16()` on a whole model would round the state: follow the device, keep the dtype.
-        before = {name: self._buffers[name] for name in self._declared}
-        super()._apply(fn, recurse)
+        before = {name: self._buffers[name] for name in self._declared if name in self._buffers}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, value in before.items():
             moved = self._buffers[name]
             if value is not None and moved is not None and moved.dtype != value.dtype:

@@ -1,13 +1,15 @@
 """One scalar whose ordinary backward is the balanced update.
 
-`carry` sends ``incoming · c_k`` to each loss, so head gradients are scaled by ``c_k`` whatever the balanced direction is.
-Where the trunk must receive something else than ``Σ c_k d_k`` (plain heads, element-wise methods), `redirect` replaces what arrives at
-the features. Written as a sum, ``Σ L_k + ⟨Σ (w_k - 1) d_k, z⟩`` would do the same on paper, and cancel in float32 once
-gradient norms differ by a few powers of ten; here no difference of large gradients is ever formed.
+`carry` sends ``incoming · c_k`` to each loss, so head gradients are scaled by ``c_k`` whatever the balanced
+direction is. Where the trunk must receive something else than ``Σ c_k d_k`` (plain heads, element-wise methods),
+`redirect` replaces what arrives at the features. Written as a sum, ``Σ L_k + ⟨Σ (w_k - 1) d_k, z⟩`` would do the
+same on paper, and cancel in float32 once gradient norms differ by a few powers of ten; here no difference of large
+gradients is ever formed.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +23,8 @@ class Redirection:
     Attributes:
         direction: ``Σ w_k d_k`` (or an element-wise direction), one tensor per feature tensor.
         sent: ``Σ c_k d_k``, what the carrier's backward sends through the heads.
-        rounding: per feature tensor, the largest norm by which the arriving gradient can miss ``sent`` through rounding.
+        rounding: per feature tensor, the largest norm by which the arriving gradient can miss ``sent`` through
+            rounding.
     """
 
     def __init__(self, direction: tuple[Tensor, ...], sent: tuple[Tensor, ...], rounding: tuple[Tensor, ...]) -> None:
@@ -33,7 +36,7 @@ class Redirection:
     def install(self, features: Sequence[Tensor]) -> None:
         """Watch the gradient that arrives at each feature tensor; the hooks live and die with the graph."""
         for position, feature in enumerate(features):
-            feature.register_hook(lambda gradient, position=position: self._replace(position, gradient))
+            feature.register_hook(functools.partial(self._replace, position))  # type: ignore[no-untyped-call]
 
     def _replace(self, position: int, gradient: Tensor | None) -> Tensor | None:
         incoming, self.incoming[position] = self.incoming[position], None
@@ -93,8 +96,8 @@ class _Plan:
         if self.uniform is not None:
             scaled = scaled.to(self.uniform)
         pieces = iter(scaled.unbind())
-        # A dropped loss is an input that receives nothing: its graph is walked without a number, so it can spread no NaN,
-        # and gradient hooks (those of data-parallel wrappers) still fire.
+        # A dropped loss is an input that receives nothing: its graph is walked without a number, so it can spread no
+        # NaN, and gradient hooks (those of data-parallel wrappers) still fire.
         gradients: list[Tensor | None] = []
         for wanted, dtype in zip(self.sent_to, self.dtypes, strict=True):
             gradients.append(next(pieces).to(dtype) if wanted else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,19 +46,19 @@ class FeatureRows:
 
     def squared_norms(self) -> Tensor:
         """``‖d_k‖²`` as ``[T]`` float64, exact to the matrices' precision whether norms are 1e-30 or 1e30."""
-        squares = (
-            torch.stack([torch.linalg.vector_norm(matrix, dim=1) for matrix in self.matrices]).double().square().sum(0)
-        )
+        norms = torch.stack([torch.linalg.vector_norm(matrix, dim=1) for matrix in self.matrices])
+        squares = norms.double().square().sum(0)
         if _safe(squares):
             return squares
-        return sum_of(torch.linalg.vector_norm(_double(matrix), dim=1).square() for matrix in self.matrices)
+        norms = torch.stack([torch.linalg.vector_norm(_double(matrix), dim=1) for matrix in self.matrices])
+        return norms.square().sum(0)
 
     def gramian(self) -> Tensor:
         """``G_ij = ⟨d_i, d_j⟩`` as ``[T, T]`` float64, to the matrices' precision relative to ``√(G_ii G_jj)``."""
-        total = sum_of((matrix @ matrix.T).double() for matrix in self.matrices)
+        total = functools.reduce(torch.add, ((matrix @ matrix.T).double() for matrix in self.matrices))
         if _safe(total.diagonal()):
             return total
-        return sum_of(_double(matrix) @ _double(matrix).T for matrix in self.matrices)
+        return functools.reduce(torch.add, (_double(matrix) @ _double(matrix).T for matrix in self.matrices))
 
 
 def feature_rows(tasks: Sequence[str], losses: Sequence[Tensor], features: tuple[Tensor, ...]) -> FeatureRows:
@@ -92,15 +93,6 @@ def feature_rows(tasks: Sequence[str], losses: Sequence[Tensor], features: tuple
             "were called with, not a copy of it, nor a detached or recomputed one"
         )
     return FeatureRows(matrices, features)
-
-
-def sum_of(tensors: Sequence[Tensor] | object) -> Tensor:
-    """The sum of a non-empty stream of equally shaped tensors."""
-    stream = iter(tensors)  # type: ignore[call-overload]
-    total: Tensor = next(stream)
-    for tensor in stream:
-        total = total + tensor
-    return total
 
 
 def _row_dtype(feature: Tensor) -> torch.dtype:

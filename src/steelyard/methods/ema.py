@@ -117,5 +117,6 @@ class EMA(Balancer):
         if self.variant == "proportional":
             total = average.sum()
             return torch.where(total > 0, len(average) * average / total, torch.ones_like(average))
-        reference = {"to-max": average.max, "to-min": average.min, "to-mean": average.mean}[self.variant]()
+        references = {"to-max": average.max(), "to-min": average.min(), "to-mean": average.mean()}
+        reference = references[self.variant]
         return torch.where(average > 0, reference * inverse, torch.ones_like(average))

@@ -12,10 +12,12 @@ def min_norm_point(gramian: Tensor) -> Tensor:
     """``argmin_{α ≥ 0, Σα = 1} αᵀ G α`` as ``[T]`` float64: exact, by Wolfe's active-set method.
 
     Args:
-        gramian: ``[T, T]``, symmetric positive semidefinite. Only ratios matter: ``G`` and ``10^20 G`` have the same answer.
+        gramian: ``[T, T]``, symmetric positive semidefinite. Only ratios matter: ``G`` and ``10^20 G`` have the same
+            answer.
 
-    The affine minimiser of each active set is found on the *cosines* ``C``, with ``α_i = μ_i / ‖g_i‖``, so that gradients whose norms differ by
-    1e6 do not make the system ill-conditioned. A zero gradient is itself the point of smallest norm.
+    The affine minimiser of each active set is found on the *cosines* ``C``, with ``α_i = μ_i / ‖g_i‖``, so that
+    gradients whose norms differ by 1e6 do not make the system ill-conditioned. A zero gradient is itself the point
+    of smallest norm.
 
     Source: Wolfe, "Finding the nearest point in a polytope", Mathematical Programming 11 (1976).
     """
@@ -65,7 +67,7 @@ _TINY = torch.finfo(torch.float64).tiny
 
 
 def _affine_minimiser(cosines: Tensor, norms: Tensor) -> Tensor:
-    """``argmin_{Σα = 1} αᵀGα`` through the optimality system of ``μ = α ∘ ‖g‖``: ``C μ + λ a = 0``, ``aᵀμ = 1``, ``a ∝ 1/‖g‖``."""
+    """``argmin_{Σα = 1} αᵀGα``, where ``μ = α ∘ ‖g‖`` solves ``C μ + λ a = 0``, ``aᵀμ = 1`` with ``a ∝ 1/‖g‖``."""
     size = len(norms)
     a = norms.min() / norms
     system = torch.zeros(size + 1, size + 1, dtype=torch.float64)
@@ -76,5 +78,5 @@ def _affine_minimiser(cosines: Tensor, norms: Tensor) -> Tensor:
     solution, failed = torch.linalg.solve_ex(system, right)
     if int(failed) or not bool(solution.isfinite().all()):  # linearly dependent gradients
         solution = torch.linalg.lstsq(system, right[:, None], driver="gelsd").solution[:, 0]
-    alpha = solution[:size] * a
+    alpha: Tensor = solution[:size] * a
     return alpha / alpha.sum()

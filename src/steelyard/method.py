@@ -1,0 +1,164 @@
+"""`Method`: what a published method declares and implements, and the options that every method takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from steelyard.checks import checked_tasks
+from steelyard.errors import MissingInputError, OptionError
+from steelyard.learned import adam, declare_learned
+from steelyard.observation import Balance, Reads, Seen
+from steelyard.options import Guards, Heads, NonFinite, Scale, at_least, checked_priorities, one_of
+from steelyard.stage import Stage
+from steelyard.state import State, Stateful
+
+
+class Method(Stateful):
+    """The declarations of a method; `Balancer` adds the call."""
+
+    name: ClassVar[str] = ""
+    """Registry name."""
+    paper: ClassVar[str] = ""
+    """Authors (year), arXiv id."""
+    reads: ClassVar[Reads] = "losses"
+    where: ClassVar[frozenset[str]] = frozenset({"features", "trunk"})
+    """Where its gradients are defined: ``"features"``, ``"trunk"``."""
+    uses_angles: ClassVar[bool] = False
+    """Whether inner products of different tasks matter to it."""
+    default_heads: ClassVar[Heads] = "weighted"
+    positive_losses: ClassVar[bool] = False
+    """Whether it is defined for losses of at least zero only."""
+    rescaling: str = "none"
+    """What multiplying loss k by a constant from the first step on does: ``"weights"`` leaves the weights as they are,
+    ``"contribution"`` leaves each w_k L_k, ``"proportion"`` leaves them up to a common factor, ``"none"`` promises
+    nothing."""
+    signed_weights: ClassVar[bool] = False
+    """Whether weights may be negative, so that their sum may vanish."""
+    native_priorities: ClassVar[bool] = False
+    """Whether `weigh` uses ``self.priorities`` itself."""
+    draws: ClassVar[bool] = False
+    """Whether `weigh` draws random numbers from ``self.generator``."""
+    periodic: bool = False
+    """Whether it waits for `end_epoch` or a period in steps."""
+    needs_after: bool = False
+    """Whether it must see the losses again after the optimizer's step."""
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        priorities: Mapping[str, float] | None = None,
+        every: int = 1,
+        on_nonfinite: NonFinite = "raise",
+        heads: Heads | None = None,
+        scale: Scale = "paper",
+        floor: float | None = None,
+        cap: float | None = None,
+        max_change: float | None = None,
+        learning_rate: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.tasks = checked_tasks(tasks)
+        self.bind(len(self.tasks))
+        self.priorities = checked_priorities(priorities, self.tasks)
+        if not isinstance(every, int) or every < 1:
+            raise OptionError(f"every must be a whole number of at least 1, got {every!r}")
+        one_of("on_nonfinite", on_nonfinite, NonFinite)
+        one_of("scale", scale, Scale)
+        if heads is not None:
+            one_of("heads", heads, Heads)
+        if learning_rate is not None:
+            at_least("learning_rate", learning_rate, 0.0, strictly=True)
+        if generator is not None and generator.device.type != "cpu":
+            raise OptionError(f"generator must be a CPU generator, got one on {generator.device}")
+        self.every, self.on_nonfinite, self.scale = every, on_nonfinite, scale
+        self.heads: Heads = heads or self.default_heads
+        self.guards = Guards(floor, cap, max_change)
+        self.learning_rate = learning_rate
+        self.generator = generator
+        if self.draws and generator is None:
+            # Drawn from torch's own stream, so torch.manual_seed makes it reproducible.
+            self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
+        self.period: int | None = None
+        self.stages = nn.ModuleList()
+        if every > 1:
+            self.declare("held_weights", default=1.0, reduce="mean")
+        if max_change is not None:
+            self.declare("guarded_weights", default=float("nan"), reduce="mean")
+
+    # --- what a method implements -----------------------------------------------------------------------------------
+    def weigh(self, seen: Seen, state: State) -> Tensor | Balance:
+        """The weights ``[T]`` of the present tasks; rebinds what changes of ``state``. Called under ``no_grad``."""
+        raise NotImplementedError
+
+    def period_ended(self, state: State) -> None:
+        """A period has ended; ``state`` covers all tasks."""
+
+    def after_step(self, losses: Tensor, state: State) -> None:
+        """The losses ``[T]`` of the same batch after the optimizer's step."""
+        raise MissingInputError(f"{self.name} has no use for losses after the step: leave out observe(after=...)")
+
+    def validated(self, losses: Tensor, state: State) -> None:
+        """Validation losses ``[T]``."""
+        raise MissingInputError(f"{self.name} has no use for validation losses: leave out observe(validation=...)")
+
+    # --- what a method may use ----------------------------------------------------------------------------------------
+    def declare_learned(self, name: str, default: float = 0.0, learn: str = "inside") -> None:
+        """Declare a learned vector over tasks, trained here or (``"external"``) a Parameter for your own optimizer."""
+        if learn not in ("inside", "external"):
+            raise OptionError(f"learn must be 'inside' or 'external', got {learn!r}")
+        if learn == "inside":
+            declare_learned(self, name, default)
+        else:
+            self.declare_parameter(name, default)
+
+    def learn(self, state: State, name: str, gradient: Tensor, decay: float = 0.0) -> None:
+        """Descend the learned ``name`` along its closed-form ``gradient [T]``, once it has been used."""
+        if name in self._parameters:
+            state.parameter_gradients[name] = gradient
+        else:
+            adam(state, name, gradient, self.current_learning_rate(), decay)
+
+    def current_learning_rate(self) -> float:
+        """The rate of learned weights: the option, else 1e-3."""
+        return 1e-3 if self.learning_rate is None else self.learning_rate
+
+    def set_period(self, period: int | None) -> None:
+        """Length of a period in optimizer steps; ``None`` waits for `end_epoch`."""
+        if period is not None and (not isinstance(period, int) or period < 1):
+            raise OptionError(
+                f"period must be a whole number of steps of at least 1, or None for epochs, got {period!r}"
+            )
+        self.period = period
+
+    def loss_stages(self) -> list[Stage]:
+        """The stages in front, from left to right."""
+        return [stage for stage in self.stages if isinstance(stage, Stage)]
+
+    def prepend_stages(self, stages: Sequence[Stage]) -> None:
+        """Put loss stages in front; see `Chain`."""
+        for stage in stages:
+            stage.bind(len(self.tasks))
+        self.stages = nn.ModuleList([*stages, *self.stages])
+
+    def positive_reader(self) -> str | None:
+        """Who needs losses of at least zero, if anybody does."""
+        for stage in self.loss_stages():
+            if stage.positive_losses:
+                return type(stage).__name__
+        return self.name if self.positive_losses else None
+
+    def reset(self) -> None:
+        """Return to the state of a fresh instance (the generator keeps its own)."""
+        super().reset()
+        for stage in getattr(self, "stages", ()):
+            stage.reset()
+
+    def extra_repr(self) -> str:
+        shown = ", ".join(self.tasks[:4]) + (f", … {len(self.tasks)} tasks" if len(self.tasks) > 4 else "")
+        return f"{shown}; heads={self.heads!r}, scale={self.scale!r}"

@@ -1,0 +1,122 @@
+"""From one observation to weights: stages, the method, scale, guards and priorities, in this order.
+
+`propose` is a pure function of the committed state and what was seen, so a proposal may be thrown away (a skipped
+step) or made again from a whole window of micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steelyard.errors import OptionError
+from steelyard.method import Method
+from steelyard.observation import Balance, Seen
+from steelyard.state import State
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What one observation leads to; nothing of it is committed yet.
+
+    Attributes:
+        index: which tasks it speaks of; ``None``: all.
+        weights: ``[T]``, the multipliers of the task gradients.
+        head_weights: ``[T]``, the multipliers of the head gradients where heads are plain.
+        value: of the returned scalar.
+        direction: for element-wise methods, what arrives at the features.
+        states: working states of the stages, then of the method.
+        parameter_gradients: of weights that an outside optimizer learns.
+        generator_state: after the method's draws.
+    """
+
+    index: Tensor | None
+    weights: Tensor
+    head_weights: Tensor
+    value: Tensor
+    direction: tuple[Tensor, ...] | None
+    states: tuple[State, ...]
+    parameter_gradients: Mapping[str, Tensor]
+    generator_state: Tensor | None
+
+
+def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> Proposal:
+    """Weigh what was seen, without committing anything.
+
+    Args:
+        method: its committed state is read, never changed.
+        seen: the present tasks.
+        index: their positions; ``None`` where all are present.
+        refresh: whether the method weighs anew, or the weights that it holds are used (``every``).
+    """
+    losses, factor, states = seen.losses, None, []
+    for stage in method.loss_stages():
+        stage_state = stage.working_state(index)
+        losses, slope = stage.transform(losses, stage_state)
+        factor = slope if factor is None else factor * slope
+        states.append(stage_state)
+    state = method.working_state(index)
+    states.append(state)
+
+    balance, generator_state = _weigh(method, seen.transformed(losses, factor), state, refresh)
+    weights = balance.weights if factor is None else balance.weights * factor
+    plain = torch.ones_like(weights) if factor is None else factor
+    as_published = True
+    if method.scale == "sum":
+        weights, plain, as_published = _to_sum(method, weights), _to_sum(method, plain), False
+    if method.guards:
+        previous = state.guarded_weights if method.guards.max_change is not None else None
+        weights, as_published = method.guards.apply(weights, previous), False
+        if previous is not None:
+            state.guarded_weights = weights
+    priorities = _priorities(method, index, weights)
+    if priorities is not None:
+        plain = plain * priorities
+        if not method.native_priorities:
+            weights, as_published = weights * priorities, False
+
+    if method.heads == "plain" or balance.direction is not None:
+        value = (seen.losses if priorities is None else seen.losses * priorities).sum()
+    elif balance.value is not None and as_published:
+        value = balance.value
+    else:
+        value = ((weights if factor is None else weights / factor) * losses).sum()
+    return Proposal(
+        index, weights, plain, value, balance.direction, tuple(states), state.parameter_gradients, generator_state
+    )
+
+
+def _weigh(method: Method, seen: Seen, state: State, refresh: bool) -> tuple[Balance, Tensor | None]:
+    """The method's answer, and the generator's state after its draws; the generator itself is put back."""
+    if not refresh:
+        return Balance(state.held_weights), None
+    generator = method.generator if method.draws else None
+    before = None if generator is None else generator.get_state()
+    answer = method.weigh(seen, state)
+    balance = answer if isinstance(answer, Balance) else Balance(answer)
+    if method.every > 1:
+        state.held_weights = balance.weights
+    if generator is None or before is None:
+        return balance, None
+    after = generator.get_state()
+    generator.set_state(before)
+    return balance, after
+
+
+def _priorities(method: Method, index: Tensor | None, like: Tensor) -> Tensor | None:
+    if all(value == 1.0 for value in method.priorities.values()):
+        return None
+    values = like.new_tensor([method.priorities[task] for task in method.tasks])
+    return values if index is None else values[index]
+
+
+def _to_sum(method: Method, weights: Tensor) -> Tensor:
+    total = weights.sum()
+    if method.signed_weights and not total.item() > 0:
+        raise OptionError(
+            f"scale='sum' is undefined for {method.name} here: its weights sum to {total.item():.4g}. Use scale='paper'"
+        )
+    return weights * (len(weights) / total)
