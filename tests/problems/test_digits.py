@@ -39,9 +39,7 @@ def test_both_digits_can_be_learnt_but_not_perfectly():
     for _ in range(10):
         for rows in torch.randperm(len(data.train), generator=generator).split(problem.batch_size):
             outputs, _ = network(data.train.inputs[rows])
-            losses = [
-                task.loss(outputs[task.name], data.train.targets[task.name][rows]) for task in problem.tasks
-            ]
+            losses = [task.loss(outputs[task.name], data.train.targets[task.name][rows]) for task in problem.tasks]
             optimizer.zero_grad()
             sum(losses).backward()
             optimizer.step()

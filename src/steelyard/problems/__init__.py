@@ -5,6 +5,7 @@ from steelyard.problems.kinds import binary, classification, regression
 from steelyard.problems.metrics import accuracy, auc, average_precision, error_rate, mae, r2, rmse
 from steelyard.problems.problem import Data, Metric, Problem, Split, Task
 from steelyard.problems.registry import load_problem, problem_names
+from steelyard.problems.tables import split
 
 __all__ = [
     "Data",
@@ -28,4 +29,5 @@ __all__ = [
     "r2",
     "regression",
     "rmse",
+    "split",
 ]

@@ -29,10 +29,11 @@ def _check_inputs(where: str, split: Split) -> None:
     for tensor in inputs:
         if len(tensor) != len(split):
             raise ProblemError(f"{where}: inputs have {len(split)} and {len(tensor)} rows")
-        broken = ~torch.isfinite(tensor.reshape(len(tensor), -1)).all(1)
-        if broken.any():
-            row = int(broken.nonzero()[0])
-            raise ProblemError(f"{where}: inputs of row {row} hold NaN or inf; fill or drop them in load()")
+        finite = torch.isfinite(tensor)
+        if not finite.all():
+            row, *place = (~finite).nonzero()[0].tolist()
+            at = f"row {row}, column {place[0]}" if len(place) == 1 else f"row {row}"
+            raise ProblemError(f"{where}: the inputs hold NaN or inf at {at}; fill or drop them in load()")
 
 
 def _check_targets(where: str, task: Task, split: Split) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from steelyard.errors import UnknownNameError
 from steelyard.problems.errors import ProblemError
 from steelyard.problems.problem import Data, Split
 
@@ -21,6 +22,7 @@ def split(
     validation: float = 0.2,
     test: float = 0.2,
     standardise: bool = False,
+    standardise_targets: Collection[str] = (),
 ) -> Data:
     """Divide rows at random into training, validation and test data.
 
@@ -31,6 +33,7 @@ def split(
         validation, test: fractions of the rows.
         standardise: bring every floating-point column of the inputs to mean 0 and deviation 1, by the mean
             and deviation of the training rows.
+        standardise_targets: names of regression tasks whose targets are brought to the same scale likewise.
 
     Raises:
         ProblemError: text among the numbers, lengths that differ, fractions that leave no rows.
@@ -41,22 +44,29 @@ def split(
     parts = [_tensor(part, "inputs") for part in (inputs if several else (inputs,))]
     labels = {name: _tensor(values, f"targets of {name!r}") for name, values in targets.items()}
     count = len(parts[0])
-    for what, tensor in [*(("inputs", part) for part in parts[1:]), *labels.items()]:
+    for what, tensor in [*(("further inputs", part) for part in parts[1:]), *labels.items()]:
         if len(tensor) != count:
-            raise ProblemError(f"split(): {len(tensor)} rows of {what} for {count} rows of inputs")
+            raise ProblemError(f"split(): {len(tensor)} rows of {what!r} for {count} rows of inputs")
+    for name in standardise_targets:
+        if name not in labels:
+            raise UnknownNameError("task in standardise_targets:", name, labels)
     rows = divide(count, seed, validation, test)
-    divided = [
-        standardised(*(part[chosen] for chosen in rows))
-        if standardise and part.dtype.is_floating_point
-        else tuple(part[chosen] for chosen in rows)
-        for part in parts
-    ]
+
+    def divided(tensor: Tensor, scale: bool) -> tuple[Tensor, ...]:
+        pieces = tuple(tensor[chosen] for chosen in rows)
+        if not tensor.dtype.is_floating_point:
+            return pieces
+        # Scaled before it is rounded to float32: a column of time stamps keeps its small differences.
+        return tuple(piece.float() for piece in (standardised(*pieces) if scale else pieces))
+
+    inputs_of = [divided(part, standardise) for part in parts]
+    labels_of = {name: divided(values, name in standardise_targets) for name, values in labels.items()}
     train, valid, held_out = (
         Split(
-            tuple(part[index] for part in divided) if several else divided[0][index],
-            {name: values[chosen] for name, values in labels.items()},
+            tuple(pieces[index] for pieces in inputs_of) if several else inputs_of[0][index],
+            {name: pieces[index] for name, pieces in labels_of.items()},
         )
-        for index, chosen in enumerate(rows)
+        for index in range(3)
     )
     sizes = "/".join(str(len(chosen)) for chosen in rows)
     return Data(train, valid, held_out, f"{sizes} rows for training/validation/test, drawn by seed {seed}")
@@ -73,21 +83,21 @@ def divide(count: int, seed: int, validation: float = 0.2, test: float = 0.2) ->
 
 
 def standardised(train: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Every column minus the training rows' mean, over their deviation; constant columns become 0."""
-    mean, deviation = train.double().mean(0), train.double().std(0, correction=0)
+    """Every column minus the training rows' mean, over their deviation; constant columns become 0, NaN stays."""
+    mean = train.double().nanmean(0)
+    deviation = (train.double() - mean).square().nanmean(0).sqrt()
     # A constant column has a deviation of rounding noise, which must not be blown up.
-    deviation = torch.where(deviation > 1e-6 * mean.abs().clamp_min(1e-30), deviation, torch.inf)
+    deviation = torch.where(deviation > 1e-12 * mean.abs(), deviation, torch.inf)
     return tuple(((part.double() - mean) / deviation).to(train.dtype) for part in (train, *others))
 
 
 def _tensor(values: Any, what: str) -> Tensor:
-    """float32 or int64; float64 would double the memory and not match float32 weights."""
     try:
         tensor = values.detach().clone() if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
     except TypeError as error:  # torch's word for text and objects
         raise ProblemError(f"split(): {what} hold something that is no number ({error}); encode it first") from error
     if tensor.dim() == 0:
         raise ProblemError(f"split(): {what} are a single number, not one per row")
-    if tensor.dtype.is_floating_point:
-        return tensor.float()
-    return tensor if tensor.dtype == torch.uint8 and tensor.dim() > 1 else tensor.long()
+    # Bytes stay bytes where they are images or bits; labels and category numbers become what torch indexes by.
+    whole = not tensor.dtype.is_floating_point
+    return tensor.long() if whole and (tensor.dim() == 1 or tensor.dtype != torch.uint8) else tensor

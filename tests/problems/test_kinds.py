@@ -1,0 +1,29 @@
+"""The ready kinds of task take outputs and labels in the shapes in which they arrive."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from steelyard.problems import binary, classification, regression
+
+
+def test_classification_takes_labels_from_a_column_with_gaps():
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    task = classification("kind", classes=4)
+    labels = torch.tensor([0.0, 3.0, float("nan")])
+    rows = task.labelled(labels)
+    assert torch.equal(task.loss(logits[rows], labels[rows]), F.cross_entropy(logits[:2], torch.tensor([0, 3])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])
+def test_binary_takes_any_type_of_label(dtype):
+    logits = torch.tensor([[0.3], [-2.0]])
+    loss = binary("ill").loss(logits, torch.tensor([1, 0]).to(dtype))
+    assert loss.item() == pytest.approx((F.softplus(torch.tensor(-0.3)) + F.softplus(torch.tensor(-2.0))).item() / 2)
+
+
+def test_regression_never_broadcasts_a_column_against_a_row():
+    outputs, targets = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([1.0, 2.0, 5.0])
+    assert regression("size").loss(outputs, targets).item() == pytest.approx(4 / 3)
+    with pytest.raises(RuntimeError):
+        regression("size").loss(torch.zeros(3, 2), targets)

@@ -1,0 +1,96 @@
+"""What a problem refuses, and which labels count as missing."""
+
+import pytest
+import torch
+from torch import nn
+
+from steelyard.errors import UnknownNameError
+from steelyard.problems import Data, Problem, ProblemError, Split, Task, accuracy, classification, regression
+
+NAN = float("nan")
+
+
+def some_split(rows=4, **targets):
+    return Split(torch.zeros(rows, 2), targets or {"a": torch.zeros(rows)})
+
+
+A = regression("a")
+
+
+def problem(data=None, tasks=(A,), **options):
+    data = data or Data(some_split(), some_split(), some_split())
+    return Problem("p", tasks, lambda: data, lambda: nn.Identity(), lambda task: nn.Linear(2, 1), **options)
+
+
+@pytest.mark.parametrize(
+    ("targets", "missing", "expected"),
+    [
+        (torch.tensor([1.0, NAN, 0.0]), None, [True, False, True]),
+        (torch.tensor([1, -1, 0]), None, [True, False, True]),
+        (torch.tensor([1.0, -99.0, NAN]), -99, [True, False, True]),
+        (torch.tensor([7, 255]), 255, [True, False]),
+        (torch.tensor([True, False]), None, [True, True]),
+        # several numbers per row: only a row without any label is unlabelled
+        (torch.tensor([[1.0, NAN], [NAN, NAN]]), None, [True, False]),
+    ],
+)
+def test_missing_labels(targets, missing, expected):
+    task = Task("a", nn.functional.mse_loss, (accuracy,), missing=missing)
+    assert task.labelled(targets).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tasks": ()}, "no tasks"),
+        ({"tasks": (regression("a"), regression("a"))}, "two tasks 'a'"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"epochs": 2.5}, "epochs=2.5"),
+    ],
+)
+def test_a_problem_that_does_not_fit_together_is_refused(options, message):
+    with pytest.raises(ProblemError, match=message):
+        problem(**options)
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a=b", "a,b", "a;b", "f(x)"])
+def test_task_names_that_the_command_line_could_not_write_are_refused(name):
+    with pytest.raises(ProblemError, match="task name"):
+        regression(name)
+
+
+def test_a_task_without_metrics_is_refused():
+    with pytest.raises(ProblemError, match="no metric"):
+        Task("a", nn.functional.mse_loss, ())
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (some_split(b=torch.zeros(4)), "test data: no targets for task 'a'"),
+        (some_split(a=torch.zeros(3)), "3 targets of 'a' for 4 input rows"),
+        (some_split(a=torch.full((4,), NAN)), "every label of 'a' is missing"),
+        (some_split(a=torch.tensor([0.0, 1.0, float("inf"), 0.0])), "hold inf"),
+        (some_split(a=[0.0, 0.0, 0.0, 0.0]), "are list, not a torch tensor"),
+        (Split(torch.zeros(0, 2), {"a": torch.zeros(0)}), "no rows"),
+        (Split((torch.zeros(4), torch.zeros(3)), {"a": torch.zeros(4)}), "4 and 3 rows"),
+        (Split(torch.tensor([[0.0, 0.0], [0.0, NAN]]), {"a": torch.zeros(2)}), "row 1, column 1"),
+    ],
+)
+def test_data_that_do_not_fit_the_tasks_are_refused(split, message):
+    with pytest.raises(ProblemError, match=message):
+        problem(Data(some_split(), some_split(), split)).data()
+
+
+def test_data_are_loaded_once():
+    calls = []
+    one = Problem(
+        "p", [regression("a")], lambda: calls.append(1) or Data(*[some_split()] * 3), nn.Identity, nn.Identity
+    )
+    assert one.data() is one.data()
+    assert calls == [1]
+
+
+def test_an_unknown_task_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match="Did you mean 'left'"):
+        problem(tasks=(classification("left", classes=2),)).task("letf")

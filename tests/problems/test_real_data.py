@@ -1,0 +1,71 @@
+"""The real data sets, where a folder of them is named: sizes, no leak between splits, sane labels."""
+
+import pytest
+import torch
+
+from steelyard.problems import load_problem
+from steelyard.problems.idx import images_and_labels
+from steelyard.problems.rehearsal import rehearse
+
+pytestmark = pytest.mark.usefixtures("real_data")
+
+
+@pytest.fixture(autouse=True)
+def single_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("multi-mnist", [50_000, 10_000, 10_000]),
+        ("mnist-fashion", [50_000, 10_000, 10_000]),
+        ("census", [59_858, 19_952, 19_952]),
+        ("sarcos", [2669, 890, 890]),
+        ("tox21", [4693, 1565, 1565]),
+    ],
+)
+def test_it_loads_and_every_part_works(name, sizes):
+    data = rehearse(load_problem(name))
+    assert [len(split) for split in data.splits().values()] == sizes
+
+
+def test_fashion_has_ten_balanced_kinds():
+    images, labels = images_and_labels("fashion_mnist", train=True)
+    assert images.shape == (60_000, 28, 28)
+    assert labels.bincount().tolist() == [6000] * 10
+
+
+def test_left_digits_of_the_splits_are_all_mnist_images_used_once():
+    data = load_problem("multi-mnist").data()
+    _, labels = images_and_labels("mnist", train=True)
+    left = torch.cat([data.train.targets["left"], data.validation.targets["left"]])
+    assert torch.equal(left.bincount(), labels.bincount())
+    assert data.train.inputs.dtype == torch.uint8
+
+
+def test_census_leaves_out_what_gives_a_label_away():
+    from steelyard.problems.census import CATEGORIES, NUMBERS
+
+    used = {*CATEGORIES, *NUMBERS}
+    assert not used & {"income_50k", "education", "marital_stat", "tax_filer_stat", "det_hh_fam_stat", "det_hh_summ"}
+    assert len(used) == 34
+    targets = load_problem("census").data().train.targets
+    shares = {name: round(float(values.mean()), 2) for name, values in targets.items()}
+    assert shares == {"income": 0.06, "never-married": 0.43, "degree": 0.2}
+
+
+def test_sarcos_targets_keep_their_raw_scales():
+    targets = load_problem("sarcos").data().train.targets
+    deviations = [float(values.std()) for values in targets.values()]
+    assert max(deviations) / min(deviations) > 15
+
+
+def test_tox21_has_17_percent_missing_labels():
+    problem = load_problem("tox21")
+    splits = problem.data().splits().values()
+    labelled = [task.labelled(split.targets[task.name]).float() for task in problem.tasks for split in splits]
+    assert 1 - float(torch.cat(labelled).mean()) == pytest.approx(0.171, abs=1e-3)

@@ -1,0 +1,86 @@
+"""A mistake in a problem is named before anything is trained: which task, which shapes, which line."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from steelyard.problems import Metric, ProblemError, Task, accuracy, binary, classification, load_problem, split
+from steelyard.problems.problem import Problem
+from steelyard.problems.rehearsal import rehearse
+
+
+def problem(task, labels=None, **changes):
+    labels = torch.arange(60) % 2 if labels is None else labels
+    made = Problem(
+        "p",
+        [task],
+        lambda: split(torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), {task.name: labels}),
+        lambda: nn.Linear(3, 4),
+        lambda task: nn.Linear(4, task.outputs),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def squared(outputs, targets):
+    return (outputs[:, 0] - targets) ** 2
+
+
+FAULTS = {
+    "a class number that the head does not have": (
+        problem(classification("kind", classes=3), torch.tensor([0] * 56 + [3] * 4)),
+        r"the loss of task 'kind' on outputs \[\d+, 3\] and targets \[\d+\] failed(?s:.*)out of bounds",
+    ),
+    "a loss for each row": (problem(Task("a", squared, (accuracy,))), r"must be a scalar tensor, not shape \[\d+\]"),
+    "a loss that is a number": (
+        problem(Task("a", lambda o, t: 1.0, (accuracy,))),
+        "must be a scalar tensor, not float",
+    ),
+    "a loss that forgets the network": (
+        problem(Task("a", lambda o, t: t.float().mean(), (accuracy,))),
+        "the loss has no gradient",
+    ),
+    "a loss that is NaN": (
+        problem(Task("a", lambda o, t: (o.mean() - 1e9).log(), (accuracy,))),
+        "untrained network is nan",
+    ),
+    "a trunk of another width": (
+        problem(binary("a"), trunk=lambda: nn.Linear(5, 4)),
+        r"the network on inputs \[\d+, 3\] failed(?s:.*)cannot be multiplied",
+    ),
+    "a head that cannot be built": (problem(binary("a"), head=lambda task: task.width), "building the network failed"),
+    "a metric that returns a tensor": (
+        problem(binary("a", metrics=(Metric("m", lambda o, t: o.mean(), True),))),
+        "m of task 'a' on the validation data is a Tensor",
+    ),
+    "labels of one class alone": (problem(binary("a"), torch.ones(60)), "AUC needs both classes"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named(fault):
+    faulty, message = FAULTS[fault]
+    with pytest.raises(ProblemError, match=message):
+        rehearse(faulty)
+
+
+def test_a_fault_in_a_user_file_is_given_its_line(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from torch import nn\n"
+        "from steelyard.problems import Problem, binary\n"
+        "def load():\n"
+        "    return open('/nowhere.csv')\n"
+        "problem = Problem('mine', [binary('a')], load, nn.Identity, nn.Identity)\n"
+    )
+    with pytest.raises(ProblemError, match=r"(?s)loading the data failed.*mine\.py, line 4: FileNotFoundError"):
+        rehearse(load_problem(str(path)))
+
+
+def test_a_sound_problem_passes_and_leaves_the_random_state_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    assert rehearse(load_problem("digits")) is load_problem("digits").data()
+    assert torch.equal(torch.rand(2), expected)
