@@ -47,6 +47,11 @@ def test_a_reference_is_absolute_and_loads_again_from_anywhere(write, monkeypatc
     assert load_problem(reference).name == "mine"
 
 
+def test_an_unchanged_file_gives_the_same_problem_so_that_data_are_loaded_once(write):
+    path = write(GOOD.format(name="mine"))
+    assert load_problem(str(path)) is load_problem(str(path))
+
+
 def test_the_fingerprint_follows_the_text_of_the_file(write):
     first = load_problem(str(write(GOOD.format(name="mine")))).fingerprint
     again = load_problem(str(write(GOOD.format(name="mine")))).fingerprint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -20,9 +21,15 @@ def read_problem_file(path: Path, variable: str = "") -> Problem:
         text = path.read_bytes()
     except OSError as error:
         raise ProblemFileError(f"cannot read the problem file {path}: {error.strerror}") from error
+    return _read(path, variable, hashlib.sha256(text).hexdigest())
+
+
+@functools.cache
+def _read(path: Path, variable: str, fingerprint: str) -> Problem:
+    """The same text gives the same problem, so that its data are loaded once in a process."""
     problem = _pick(_execute(path), path, variable)
     problem.reference = f"{path}:{variable}" if variable else str(path)
-    problem.fingerprint = hashlib.sha256(text).hexdigest()
+    problem.fingerprint = fingerprint
     return problem
 
 

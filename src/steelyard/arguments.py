@@ -1,0 +1,78 @@
+"""Read what the command line gives as text: fractions, seeds, file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from steelyard.errors import SteelyardError
+
+Fractions = float | dict[str, float]
+
+
+class ArgumentError(SteelyardError, ValueError):
+    """An argument of the command line cannot be read."""
+
+
+def parse_fractions(texts: Sequence[str]) -> list[Fractions]:
+    """Read settings of training fractions.
+
+    ``0.1,1.0`` are two settings, the same fraction for all tasks; ``left=0.1,right=1.0`` is one setting; several
+    texts, or semicolons within one, put settings one after the other. ``10%`` is ``0.1``.
+    """
+    settings: list[Fractions] = []
+    for group in (group for text in texts for group in text.split(";")):
+        items = [item.strip() for item in group.split(",")]
+        if not any(items):
+            raise ArgumentError(f"--fractions {' ; '.join(texts)!r}: an empty setting")
+        if all("=" in item for item in items):
+            settings.append(_by_task(items, group))
+        elif any("=" in item for item in items):
+            raise ArgumentError(
+                f"--fractions {group!r} mixes fractions for all tasks with fractions by task: write settings apart "
+                "with a semicolon, e.g. '0.1;left=0.1,right=1.0'"
+            )
+        else:
+            settings.extend(_fraction(item, group) for item in items)
+    return settings
+
+
+def _by_task(items: Sequence[str], group: str) -> dict[str, float]:
+    fractions: dict[str, float] = {}
+    for item in items:
+        task, _, value = (piece.strip() for piece in item.partition("="))
+        if task in fractions:
+            raise ArgumentError(f"--fractions {group!r} gives {task!r} twice")
+        fractions[task] = _fraction(value, group)
+    return fractions
+
+
+def _fraction(text: str, group: str) -> float:
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise ArgumentError(f"--fractions {group!r}: {text!r} is no number such as 0.1 or 10%") from None
+    if not 0 < value <= 1:
+        raise ArgumentError(f"--fractions {group!r}: {text} must be above 0 and at most 1 (or 100%)")
+    return value
+
+
+def parse_seeds(text: str) -> int | list[int]:
+    """``5`` is five seeds, 0 to 4; ``3,7,11`` are these three."""
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not all(re.fullmatch(r"\d+", piece) for piece in pieces):
+        raise ArgumentError(f"--seeds {text!r}: give a number of seeds, as in 5, or the seeds, as in 3,7,11")
+    if len(pieces) == 1:
+        return int(pieces[0])
+    return [int(piece) for piece in pieces]
+
+
+def default_store(problem: str) -> Path:
+    """``steelyard-digits.sqlite`` in the current folder, also for a problem of a file ``digits.py``."""
+    return Path(f"steelyard-{re.sub(r'[^A-Za-z0-9_.-]+', '-', problem)}.sqlite")
+
+
+def beside(store: Path, suffix: str) -> Path:
+    """The file of another kind beside a store: ``study.sqlite`` -> ``study.html``."""
+    return store.with_suffix(suffix)
