@@ -44,6 +44,8 @@ class Method(Stateful):
     """Whether `weigh` draws random numbers from ``self.generator``."""
     periodic: bool = False
     """Whether it waits for `end_epoch` or a period in steps."""
+    needs_validation: bool = False
+    """Whether it must see validation losses, `Balancer.observe`, before each end of an epoch."""
     needs_after: bool = False
     """Whether it must see the losses again after the optimizer's step."""
 
@@ -141,7 +143,8 @@ class Method(Stateful):
         return [stage for stage in self.stages if isinstance(stage, Stage)]
 
     def prepend_stages(self, stages: Sequence[Stage]) -> None:
-        """Put loss stages in front; see `Chain`."""
+        """Put loss stages in front; see `Chain`. What rescaling does is then no longer the method's own promise."""
+        self.rescaling = "none"
         for stage in stages:
             stage.bind(len(self.tasks))
         self.stages = nn.ModuleList([*stages, *self.stages])

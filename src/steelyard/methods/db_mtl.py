@@ -92,8 +92,8 @@ class DBMTL(MaxNorm):
 
     name = "db-mtl"
     positive_losses = True
-    rescaling = "contribution"
 
     def __init__(self, tasks: Sequence[str], *, epsilon: float = 1e-8, **options: Any) -> None:
         super().__init__(tasks, **options)
         self.prepend_stages([LogLosses(epsilon)])
+        self.rescaling = "contribution"

@@ -24,8 +24,8 @@ class Log(Equal):
 
     name = "log"
     positive_losses = True
-    rescaling = "contribution"
 
     def __init__(self, tasks: Sequence[str], *, epsilon: float = 1e-8, **common: Any) -> None:
         super().__init__(tasks, **common)
         self.prepend_stages([LogLosses(epsilon)])
+        self.rescaling = "contribution"

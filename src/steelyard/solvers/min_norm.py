@@ -12,8 +12,8 @@ def min_norm_point(gramian: Tensor) -> Tensor:
     """``argmin_{α ≥ 0, Σα = 1} αᵀ G α`` as ``[T]`` float64: exact, by Wolfe's active-set method.
 
     Args:
-        gramian: ``[T, T]``, symmetric positive semidefinite. Only ratios matter: ``G`` and ``10^20 G`` have the same
-            answer.
+        gramian: ``[T, T]``, symmetric positive semidefinite; NaN or inf in it makes every weight NaN. Only ratios
+            matter: ``G`` and ``10^20 G`` have the same answer.
 
     The affine minimiser of each active set is found on the *cosines* ``C``, with ``α_i = μ_i / ‖g_i‖``, so that
     gradients whose norms differ by 1e6 do not make the system ill-conditioned. A zero gradient is itself the point
@@ -25,6 +25,8 @@ def min_norm_point(gramian: Tensor) -> Tensor:
     home = gramian.device
     G = gramian.detach().double().cpu()
     squares = G.diagonal()
+    if not bool(G.isfinite().all()):
+        return torch.full((size,), float("nan"), dtype=torch.float64, device=home)
     first = int(squares.argmin())
     alpha = torch.zeros(size, dtype=torch.float64)
     alpha[first] = 1.0

@@ -1,0 +1,117 @@
+"""A small real network on which methods are checked: one trunk, one head per task, losses of different sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from steelyard.balancer import Balancer
+
+Rescale = Callable[[str, Tensor], Tensor]
+
+
+class Toy:
+    """Regression tasks of different scale on a shared tanh trunk, in float64; the same seed gives the same everything.
+
+    Args:
+        tasks: task names.
+        seed: of the data and the network; each head is drawn from its own task's name, so the order of tasks does
+            not matter.
+        rescale: applied to each loss, to rescale it or to make it inf.
+    """
+
+    def __init__(self, tasks: Sequence[str], seed: int = 0, rescale: Rescale | None = None) -> None:
+        self.tasks = tuple(tasks)
+        self.rescale = rescale or (lambda task, loss: loss)
+        generator = torch.Generator().manual_seed(seed)
+        self.inputs = torch.randn(12, 5, generator=generator, dtype=torch.float64)
+        self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh()).double()
+        self.heads = nn.ModuleDict()
+        self.targets: dict[str, Tensor] = {}
+        _draw(self.trunk, generator)
+        for task in self.tasks:
+            own = torch.Generator().manual_seed(seed + sum((i + 1) * ord(letter) for i, letter in enumerate(task)))
+            self.heads[task] = nn.Linear(7, 2).double()
+            _draw(self.heads[task], own)
+            size = 0.5 + 3 * float(torch.rand((), generator=own))
+            self.targets[task] = size * torch.randn(12, 2, generator=own, dtype=torch.float64)
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=0.01)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.trunk.parameters(), *self.heads.parameters()]
+
+    def losses(self, rows: slice = slice(None), tasks: Iterable[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses on some of the rows, and the features that the heads read."""
+        features = self.trunk(self.inputs[rows])
+        chosen = self.tasks if tasks is None else tuple(tasks)
+        losses = {}
+        for task in chosen:
+            error = self.heads[task](features) - self.targets[task][rows]
+            losses[task] = self.rescale(task, error.square().mean())
+        return losses, features
+
+    def gradients(self, scalar: Tensor) -> dict[str, Tensor]:
+        """Gradients by parameter name, zero where there is none."""
+        named = self.named_parameters()
+        found = torch.autograd.grad(scalar, list(named.values()), allow_unused=True, retain_graph=True)
+        return {
+            name: torch.zeros_like(parameter) if gradient is None else gradient
+            for (name, parameter), gradient in zip(named.items(), found, strict=True)
+        }
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        named = {f"trunk.{name}": parameter for name, parameter in self.trunk.named_parameters()}
+        named.update({f"heads.{name}": parameter for name, parameter in self.heads.named_parameters()})
+        return named
+
+    def step(self, balancer: Balancer, tasks: Iterable[str] | None = None) -> Tensor:
+        """One training step on the whole batch, second look at the losses included; returns the weights."""
+        losses, features = self.losses(tasks=tasks)
+        self.optimizer.zero_grad()
+        balancer(losses, shared=features).backward()
+        self.optimizer.step()
+        if balancer.needs_after and balancer.on_nonfinite != "ignore":
+            balancer.observe(after=self.losses(tasks=tasks)[0])
+        return balancer.last_weights
+
+    def train(self, balancer: Balancer, steps: int, epoch: int = 2) -> Tensor:
+        """Some steps with an epoch's end after every ``epoch`` of them; returns all weights ``[steps, T]``."""
+        weights = []
+        for number in range(steps):
+            weights.append(self.step(balancer))
+            if number % epoch == epoch - 1:
+                if balancer.needs_validation:
+                    balancer.observe(validation=self.losses()[0])
+                balancer.end_epoch()
+        return torch.stack(weights)
+
+
+def snapshot(balancer: Balancer) -> dict[str, object]:
+    """A copy of the whole state."""
+    return {
+        name: value.clone() if isinstance(value, Tensor) else dict(value) if isinstance(value, Mapping) else value
+        for name, value in balancer.state_dict().items()
+    }
+
+
+def same_state(first: Mapping[str, object], second: Mapping[str, object]) -> bool:
+    """Bit-for-bit equality of two state dicts, NaN equal to NaN."""
+    if first.keys() != second.keys():
+        return False
+    return all(_same(first[name], second[name]) for name in first)
+
+
+def _same(first: object, second: object) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first.dtype == second.dtype and torch.equal(first.nan_to_num(1.5e300), second.nan_to_num(1.5e300))
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return same_state(first, second)
+    return first == second
+
+
+def _draw(module: nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
