@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import nn
 
-from steelyard.problems.files import DataFile, find
+from steelyard.problems.arrays import load_arrays
+from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import regression
 from steelyard.problems.problem import Data, Problem, Task
 from steelyard.problems.tables import split
@@ -22,16 +22,15 @@ JOINTS = 7
 FILE = DataFile(
     "sarcos_test",
     "sarcos_test.npz",
-    ("bd2f997b1a7b1c18e4941d568d44c5f5d5143758dcf4cb61d8c072fcd65b277f",),
-    how="It holds X (4449, 21) and Y (4449, 7) as float32, columns 0:21 and 21:28 of sarcos_inv_test.mat.",
+    how="It holds X (4449, 21) and Y (4449, 7), float32: columns 0:21 and 21:28 of sarcos_inv_test.mat.",
 )
+ARRAYS = "a58659512db3684dcd4cc62b7d45b2a3bf54422893376dde3e87f33398d11e86"
 
 
 def load() -> Data:
-    with np.load(find(FILE), allow_pickle=False) as arrays:
-        inputs, torques = arrays["X"], arrays["Y"]
-    targets = {f"torque{joint + 1}": torques[:, joint] for joint in range(JOINTS)}
-    return split(inputs, targets, seed=21, standardise=True)
+    arrays = load_arrays(FILE, ("X", "Y"), ARRAYS)
+    targets = {f"torque{joint + 1}": arrays["Y"][:, joint] for joint in range(JOINTS)}
+    return split(arrays["X"], targets, seed=21, standardise=True)
 
 
 def trunk() -> nn.Module:
