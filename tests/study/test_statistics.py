@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from steelyard.study.judgement import Interval
 from steelyard.study.statistics import (
     claim,
     holm,
@@ -25,8 +26,9 @@ def test_interval_is_scipys_t_interval():
     assert (ours.mean, ours.low, ours.high) == pytest.approx((np.mean(sample), low, high), rel=1e-12)
 
 
-def test_one_seed_has_no_interval_and_no_claim():
-    assert interval([1.0]) is None
+def test_one_seed_bounds_nothing_and_claims_nothing():
+    assert interval([1.0]) == Interval(1.0, -math.inf, math.inf)
+    assert interval([]) is None
     assert claim([1.0], 0.1) is None
     assert verdicts({"left": [1.0]}, {"left": 0.1}) == {"left": ("undecided", None)}
 
@@ -71,8 +73,7 @@ def test_delta_m_intervals_cover_at_few_seeds(seeds):
         theirs = sizes * (1 + shared + random.normal(0, 0.08, (seeds, 3)))
         ours = sizes * ratios * (1 + shared + random.normal(0, 0.08, (seeds, 3)))
         changes = [
-            relative_changes(ours[:, task], theirs[:, task], higher_is_better=False, ideal=0.0)
-            for task in range(3)
+            relative_changes(ours[:, task], theirs[:, task], higher_is_better=False, ideal=0.0) for task in range(3)
         ]
         found = interval(np.mean(changes, axis=0))
         covered += found.low <= float(np.mean(1 - ratios)) <= found.high
@@ -81,9 +82,7 @@ def test_delta_m_intervals_cover_at_few_seeds(seeds):
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
-@pytest.mark.parametrize(
-    "means", [(0, 0, 0, 0), (1, 1, 1, 1), (1, -1, 0, 30), (1.05, 0.95, -1.05, 0), (0, 0, 8, -8)]
-)
+@pytest.mark.parametrize("means", [(0, 0, 0, 0), (1, 1, 1, 1), (1, -1, 0, 30), (1.05, 0.95, -1.05, 0), (0, 0, 8, -8)])
 def test_false_verdicts_stay_below_alpha_over_all_tasks(means, correlation):
     """In at most 5 % of studies is any verdict false; ±1 is the region, so ±1 are the hardest means."""
     random = np.random.default_rng(7)
@@ -94,9 +93,7 @@ def test_false_verdicts_stay_below_alpha_over_all_tasks(means, correlation):
     noise = noise + math.sqrt(1 - correlation) * random.normal(size=(studies, seeds, 4))
     false = 0
     for study in range(studies):
-        found = verdicts(
-            {n: (means + noise[study])[:, i] for i, n in enumerate(names)}, dict.fromkeys(names, 1.0)
-        )
+        found = verdicts({n: (means + noise[study])[:, i] for i, n in enumerate(names)}, dict.fromkeys(names, 1.0))
         false += any(found[n][0] not in (true[i], "undecided") for i, n in enumerate(names))
     rate = false / studies
     assert rate <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
@@ -111,9 +108,7 @@ def test_holm_agrees_with_the_definition_and_keeps_names():
 def test_holm_lies_between_the_raw_p_values_and_bonferroni(p_values):
     named = {str(i): p for i, p in enumerate(p_values)}
     for name, adjusted in holm(named).items():
-        assert named[name] <= adjusted <= min(1.0, len(named) * named[name]) or adjusted == max(
-            holm(named).values()
-        )
+        assert named[name] <= adjusted <= min(1.0, len(named) * named[name]) or adjusted == max(holm(named).values())
         assert named[name] <= adjusted <= 1.0
 
 

@@ -93,9 +93,7 @@ def test_the_lock_of_a_killed_writer_is_free_and_its_rows_are_there(tmp_path):
         time.sleep(60)
     """
     path = tmp_path / "s.sqlite"
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), str(path)], stdout=subprocess.PIPE
-    ) as writer:
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(path)], stdout=subprocess.PIPE) as writer:
         assert writer.stdout.readline() == b"ready\n"
         with pytest.raises(StoreLockedError, match=rf"process {writer.pid}\b"):
             Store(path, write=True)
@@ -174,12 +172,7 @@ def test_the_key_holds_each_fraction_and_ignores_defaults():
 
 
 def test_derived_seeds_differ_by_seed_and_purpose():
-    seeds = {
-        derive_seed(seed, purpose, n)
-        for seed in range(5)
-        for purpose in ("batches", "dropout")
-        for n in (1, 2)
-    }
+    seeds = {derive_seed(seed, purpose, n) for seed in range(5) for purpose in ("batches", "dropout") for n in (1, 2)}
     assert len(seeds) == 20
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive_seed(1, "batches", 1) == derive_seed(1, "batches", 1)

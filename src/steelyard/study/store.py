@@ -53,9 +53,7 @@ class Store:
     def __init__(self, path: Path | str, write: bool = False) -> None:
         self.path = Path(path)
         if not write and not self.path.is_file():
-            raise StoreError(
-                f"there is no store {self.path}: `steelyard compare … --store {self.path}` makes one"
-            )
+            raise StoreError(f"there is no store {self.path}: `steelyard compare … --store {self.path}` makes one")
         if write:
             _make_folder(self.path.parent)
         self._lock = WriterLock(self.path) if write else None
@@ -111,11 +109,9 @@ class Store:
     # --- writing ---
 
     def add_plan(self, content: dict[str, Any]) -> None:
-        """Make this the plan that `latest_plan` gives; the same plan again is moved up, not repeated."""
-        text = json.dumps(content, sort_keys=True)
-        with self._clear_errors(), self._transaction():
-            self._connection.execute("DELETE FROM plan WHERE content = ?", (text,))
-            self._connection.execute("INSERT INTO plan (content) VALUES (?)", (text,))
+        """Make this the plan that `latest_plan` gives; earlier ones are kept."""
+        with self._clear_errors():
+            self._connection.execute("INSERT INTO plan (content) VALUES (?)", (json.dumps(content, sort_keys=True),))
 
     def add_result(self, trial: Trial, result: Result) -> None:
         values = dataclasses.asdict(result)
@@ -129,17 +125,6 @@ class Store:
         row = (trial.key, status, trial.canonical(), *values, time.time())
         with self._clear_errors():
             self._connection.execute(f"INSERT OR REPLACE INTO trial VALUES (?{', ?' * (len(row) - 1)})", row)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
 
     # --- reading ---
 

@@ -27,7 +27,7 @@ class Trial:
         fractions: ((task, fraction of its training labels), …) for the trial's own tasks, sorted.
         learning_rate: None = as the problem's optimizer has it.
         shared: where gradients are read, for the methods that read them.
-        scale: the balancer's ``scale``; None for a single task.
+        scale: the balancer's ``scale``; None for a single task, and where the method's own text says it.
     """
 
     problem: str

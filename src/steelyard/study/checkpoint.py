@@ -1,0 +1,72 @@
+"""Checkpoints of running trials, so that a killed one goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steelyard._version import __version__
+from steelyard.errors import SteelyardWarning
+from steelyard.study.errors import StoreError
+from steelyard.study.trial import Trial
+
+MADE_BY = {"steelyard": __version__, "torch": torch.__version__}
+
+
+def save_checkpoint(path: Path, trial: Trial, state: dict[str, Any]) -> None:
+    """Write beside the final name and move there: a kill leaves the old checkpoint or the new one, never half.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written.
+    """
+    # The process id keeps a dying worker of an earlier run from writing into the same file.
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save({"trial": trial.key, "made by": MADE_BY, **state}, file)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
+        partial.unlink(missing_ok=True)
+        raise StoreError(
+            f"cannot write the checkpoint {path}: {error}. Free some space and run the same command again; finished "
+            "trials are stored."
+        ) from error
+
+
+def load_checkpoint(path: Path, trial: Trial) -> dict[str, Any] | None:
+    """The state of this trial, None where there is none that fits: then the trial starts anew."""
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        _discard(path, f"cannot be read ({str(error).splitlines()[0]})")
+        return None
+    if state.get("trial") != trial.key or state.get("made by") != MADE_BY:
+        _discard(path, f"is of another trial or made by other versions ({state.get('made by')})")
+        return None
+    return state
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove it, and its folder if it was the last one there."""
+    path.unlink(missing_ok=True)
+    with suppress(OSError):  # not there, or not empty
+        path.parent.rmdir()
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed worker was writing."""
+    for partial in folder.glob("*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+def _discard(path: Path, reason: str) -> None:
+    warnings.warn(f"the checkpoint {path} {reason}: its trial starts anew", SteelyardWarning, stacklevel=3)

@@ -1,0 +1,100 @@
+"""What a plan would take: trials, time and disk, by timing a few real steps of every method."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from steelyard.problems import load_problem
+from steelyard.problems.problem import Data, Problem, Split
+from steelyard.study.evaluate import take
+from steelyard.study.planning import check_workers
+from steelyard.study.plans import Plan
+from steelyard.study.store import Store
+from steelyard.study.train import train
+from steelyard.study.trial import Trial
+
+STEPS = 8  # timed per method
+START = 0.2  # seconds until a worker trains, without loading the data
+BYTES_PER_NUMBER = 22  # a float as JSON
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is planned and what it would still take."""
+
+    trials: int
+    finished: int
+    failed: int
+    seconds: float  # for what is not finished, with so many workers
+    disk: int  # bytes: the store's growth, and checkpoints while it runs
+
+
+def estimate(plan: Plan, store: Path | str, workers: int = 2) -> Estimate:
+    """Time a few real steps of each method and an evaluation, and add up what the store does not hold yet.
+
+    Workers share memory and caches, so that two are not quite twice as fast as one: the time is a rough one.
+
+    Raises:
+        StoreError: the store exists and cannot be read.
+    """
+    check_workers(workers)
+    trials, finished, failed = plan.trials, set(), 0
+    if Path(store).is_file():
+        with Store(store) as opened:
+            finished, failed = opened.finished(), len(opened.failures(trials))
+    waiting = [trial for trial in trials if trial.key not in finished]
+    problem = load_problem(plan.reference)
+    started = time.perf_counter()
+    problem.load()
+    overhead = START + time.perf_counter() - started
+    costs: dict[tuple[str, int], _Cost] = {}
+    seconds = 0.0
+    for trial in waiting:
+        # The single-task networks of one problem are much alike: one of them is timed.
+        kind = (trial.method, len(trial.tasks))
+        if kind not in costs:
+            costs[kind] = _time(problem, trial)
+        seconds += overhead + plan.steps(trial) * costs[kind].step + (trial.epochs + 2) * costs[kind].evaluation
+    numbers = sum(3 * trial.epochs * len(trial.tasks) for trial in waiting)
+    # Network, best network, Adam's two moments; an old and a new checkpoint for a moment.
+    checkpoints = min(workers, len(waiting)) * 2 * 4 * 4 * plan.parameters
+    return Estimate(
+        trials=len(trials),
+        finished=len(trials) - len(waiting),
+        failed=failed,
+        seconds=seconds / min(workers, max(1, len(waiting))),
+        disk=numbers * BYTES_PER_NUMBER + 1500 * len(waiting) + checkpoints,
+    )
+
+
+@dataclass(frozen=True)
+class _Cost:
+    step: float  # seconds
+    evaluation: float  # seconds, of the validation data
+
+
+def _time(problem: Problem, trial: Trial) -> _Cost:
+    """Train one epoch of a few steps, by the very loop of a study, with one thread as there."""
+    data = problem.data()
+    rows = torch.nonzero(problem.task(trial.tasks[0]).labelled(data.train.targets[trial.tasks[0]])).squeeze(1)
+    rows = rows[: STEPS * trial.batch_size]
+    few = Split(
+        take(data.train.inputs, rows), {task: y.index_select(0, rows) for task, y in data.train.targets.items()}
+    )
+    small = dataclasses.replace(problem, load=lambda: Data(few, data.validation, data.validation))
+    short = dataclasses.replace(trial, epochs=1, fractions=tuple((task, 1.0) for task, _ in trial.fractions))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train(short, small)  # the first run imports and allocates
+        started = time.perf_counter()
+        result = train(short, small)
+    finally:
+        torch.set_num_threads(threads)
+    evaluation = (time.perf_counter() - started - result.seconds) / 3
+    return _Cost(result.seconds / result.steps, evaluation)

@@ -1,0 +1,56 @@
+"""How much memory training takes, on top of the libraries and the data."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import math
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+
+class PeakMemory:
+    """The largest growth of the process's resident memory since this object was made, in MiB.
+
+    What training adds once libraries and data are in memory: parameters, optimizer state, activations,
+    gradients, the outputs of an evaluation, and what the allocators keep back of all these. On Linux the
+    operating system's high-water mark is set back first and freed memory is handed back; elsewhere, memory
+    that loading the data needed and freed again can hide a part.
+    """
+
+    def __init__(self) -> None:
+        gc.collect()
+        with suppress(OSError, AttributeError):  # not glibc: nothing to hand back
+            ctypes.CDLL(None).malloc_trim(0)
+        with suppress(OSError):  # not Linux: the mark cannot be set back
+            Path("/proc/self/clear_refs").write_text("5")
+        self._start = _current() or _peak()
+
+    def growth(self) -> float:
+        return (_peak() - self._start) / 2**20
+
+
+def _peak() -> float:
+    """Bytes; ``ru_maxrss`` is in KiB, on macOS in bytes."""
+    status = _linux("VmHWM")
+    if status is not None:
+        return status
+    try:
+        import resource
+    except ImportError:  # Windows keeps no such figure
+        return math.nan
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _current() -> float | None:
+    return _linux("VmRSS")
+
+
+def _linux(name: str) -> float | None:
+    """A memory figure of ``/proc/self/status`` in bytes, None where there is no such file."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return float(line.split()[1]) * 1024
+    return None

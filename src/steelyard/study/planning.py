@@ -1,0 +1,185 @@
+"""Make a plan: load the problem, try every method once, and refuse what cannot work before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from steelyard._version import __version__
+from steelyard.errors import OptionError, UnknownNameError
+from steelyard.problems import load_problem
+from steelyard.problems.problem import Problem, Task
+from steelyard.registry import make
+from steelyard.specs import Spec, parse_spec
+from steelyard.study.errors import PlanError
+from steelyard.study.plans import JOINT, Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
+from steelyard.study.rehearsal import rehearse, told_by
+from steelyard.study.sampling import kept_labels, steps_per_epoch, used_rows
+from steelyard.study.trial import SINGLE_TASK
+
+Fractions = float | Mapping[str, float]
+
+
+def plan(
+    problem: str,
+    methods: Sequence[Spec | str],
+    *,
+    seeds: int | Sequence[int] = 5,
+    settings: Sequence[Fractions] = (1.0,),
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    architecture: str = "hard-sharing",
+    shared: str = "features",
+    scale: str | None = None,
+    command: str = "",
+) -> Plan:
+    """Plan a study; every method is made and takes one step on one batch, so that errors come now.
+
+    Args:
+        problem: a name, or a file ``my_problem.py`` (``my_problem.py:variable``).
+        methods: ``single-task`` (the baseline) and methods as `steelyard.make` takes them.
+        seeds: a number of seeds, counted from 0, or the seeds themselves.
+        settings: fractions of the training labels: 0.1 for every task, ``{"left": 0.1}`` for some (others keep all).
+        epochs, batch_size, learning_rate: the problem's own where not given.
+        architecture: of the network, one of `steelyard.models.architecture_names`.
+        shared: where methods read gradients: ``"features"`` or ``"trunk"``.
+        scale: ``"sum"`` or ``"paper"`` for all methods; by default ``"sum"`` wherever it is defined.
+        command: shown in the report.
+
+    Raises:
+        SteelyardError: anything unknown, ill-defined or broken, by name.
+    """
+    found = load_problem(problem)
+    with told_by(found, "loading the data"):
+        found.data()
+    chosen_epochs = _whole("epochs", found.epochs if epochs is None else epochs)
+    chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
+    if learning_rate is not None and not learning_rate > 0:
+        raise PlanError(f"learning_rate={learning_rate} must be positive")
+    planned, notes = _methods(methods, found.task_names, shared, scale)
+    made = Plan(
+        problem=found.name,
+        reference=found.reference,
+        identity=identity(found),
+        summary=found.summary,
+        tasks=tuple(_task(task) for task in found.tasks),
+        methods=planned,
+        settings=_settings(settings, found, chosen_batch),
+        seeds=_seeds(seeds),
+        epochs=chosen_epochs,
+        batch_size=chosen_batch,
+        learning_rate=learning_rate,
+        architecture=architecture,
+        parameters=0,
+        command=command,
+        notes=tuple(notes),
+        versions={"steelyard": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        machine=_machine(),
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
+    return dataclasses.replace(made, parameters=rehearse(made, found))
+
+
+def identity(problem: Problem) -> str:
+    """What the keys of trials call a problem: its name, or for a file its name and a hash of its text."""
+    if not problem.fingerprint:
+        return problem.reference
+    return f"{Path(problem.reference).name}@{problem.fingerprint[:16]}"
+
+
+def _task(task: Task) -> PlannedTask:
+    metrics = [PlannedMetric(m.name, m.higher_is_better, m.ideal, m.percent) for m in task.metrics]
+    return PlannedTask(task.name, task.label, task.equivalence, tuple(metrics))
+
+
+def _methods(
+    methods: Sequence[Spec | str], tasks: Sequence[str], shared: str, scale: str | None
+) -> tuple[tuple[PlannedMethod, ...], list[str]]:
+    if not methods:
+        raise PlanError("no methods: name at least one, e.g. single-task,equal")
+    if shared not in ("features", "trunk"):
+        raise UnknownNameError("place to read gradients, shared =", shared, ["features", "trunk"])
+    planned: dict[str, PlannedMethod] = {}
+    notes = []
+    for method in methods:
+        spec = parse_spec(method) if isinstance(method, str) else method
+        if spec.name == SINGLE_TASK:
+            if spec.options or spec.stages:
+                raise OptionError(
+                    f"{spec}: {SINGLE_TASK} takes no options and no stages, it is the plain loss of one task"
+                )
+            planned[SINGLE_TASK] = PlannedMethod(SINGLE_TASK)
+            continue
+        used = scale
+        if "scale" in spec.options:
+            used, balancer = None, make(spec, tasks)
+        elif scale is not None:
+            balancer = make(spec, tasks, scale=scale)
+        else:
+            try:
+                used, balancer = "sum", make(spec, tasks, scale="sum")
+            except OptionError as error:
+                used, balancer = "paper", make(spec, tasks, scale="paper")
+                notes.append(f"{spec}: weights as in the paper, because they cannot be rescaled ({error})")
+        blind = balancer.reads == "losses" and balancer.heads == "weighted"
+        planned[str(spec)] = PlannedMethod(str(spec), used, None if blind else shared)
+    return tuple(planned.values()), notes
+
+
+def _settings(settings: Sequence[Fractions], problem: Problem, batch_size: int) -> tuple[PlannedSetting, ...]:
+    if not settings:
+        raise PlanError("no fractions: give at least one, e.g. 1.0")
+    planned: list[PlannedSetting] = []
+    for setting in settings:
+        given = setting if isinstance(setting, Mapping) else dict.fromkeys(problem.task_names, setting)
+        for task, fraction in given.items():
+            problem.task(task)
+            if not 0 < fraction <= 1:
+                raise PlanError(f"fraction {fraction} of {task!r}: it must be above 0 and at most 1")
+        fractions = {task: float(given.get(task, 1.0)) for task in problem.task_names}
+        if all(fractions != earlier.fractions for earlier in planned):
+            planned.append(PlannedSetting(fractions, _steps(problem, fractions, batch_size)))
+    return tuple(planned)
+
+
+def _steps(problem: Problem, fractions: Mapping[str, float], batch_size: int) -> dict[str, int]:
+    train = problem.data().train
+    labels = {task.name: kept_labels(task, train, fractions[task.name], seed=0) for task in problem.tasks}
+    masks = {JOINT: used_rows(labels), **labels}
+    return {name: steps_per_epoch(int(mask.sum()), batch_size) for name, mask in masks.items()}
+
+
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    chosen = tuple(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
+    if not chosen or min(chosen) < 0:
+        raise PlanError(f"seeds={seeds!r}: give a number of seeds of at least 1, or seeds of at least 0")
+    return chosen
+
+
+def _whole(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise PlanError(f"{name}={value!r} must be a whole number of at least 1")
+    return value
+
+
+def check_workers(workers: int) -> None:
+    """Raise a `PlanError` unless there is a worker."""
+    _whole("workers", workers)
+
+
+def _machine() -> str:
+    """``Linux x86_64, 2 cores, Intel(R) Xeon(R) CPU``."""
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = models[0] if models else processor
+    parts = [f"{platform.system()} {platform.machine()}", f"{os.cpu_count()} cores", processor]
+    return ", ".join(part for part in parts if part)

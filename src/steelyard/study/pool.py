@@ -1,0 +1,131 @@
+"""Fresh processes, one per trial, a few at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from steelyard.study.store import Failed
+from steelyard.study.trial import Trial
+from steelyard.study.worker import Message, work
+
+# One thread per worker: small networks gain nothing from more, and results stay the same on every machine's core count.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+
+class Pool:
+    """Runs trials in at most `workers` processes; iterate over it for (trial, message)."""
+
+    def __init__(self, reference: str, trials: Sequence[Trial], checkpoints: Path, workers: int) -> None:
+        self.reference, self.checkpoints, self.workers = reference, checkpoints, workers
+        self.waiting = deque(trials)
+        self.running: dict[Connection, tuple[Trial, BaseProcess]] = {}
+        self.context = _context()
+
+    def __iter__(self) -> Iterator[tuple[Trial, Message]]:
+        while self.waiting or self.running:
+            while self.waiting and len(self.running) < self.workers:
+                self._start(self.waiting.popleft())
+            for connection in wait(list(self.running)):
+                assert isinstance(connection, Connection)
+                trial, process = self.running[connection]
+                try:
+                    message: Message = connection.recv()
+                except (EOFError, ConnectionResetError):
+                    process.join()
+                    message = _died(process.exitcode)
+                yield trial, message
+                if not isinstance(message, int):
+                    del self.running[connection]
+                    connection.close()
+                    process.join()
+
+    def _start(self, trial: Trial) -> None:
+        receiver, sender = self.context.Pipe(duplex=False)
+        checkpoint = self.checkpoints / f"{trial.key}.pt"
+        process = self.context.Process(target=work, args=(sender, self.reference, trial, checkpoint), daemon=True)
+        with _worker_environment():
+            process.start()
+        sender.close()  # so that the worker's end is the only one, and its death is seen
+        self.running[receiver] = (trial, process)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for _, process in self.running.values():
+            process.kill()  # checkpoints are written atomically: nothing to wait for
+        for connection, (_, process) in self.running.items():
+            process.join()
+            connection.close()
+        self.running.clear()
+
+
+def start_server() -> None:
+    """Start the server that forks the workers, so that it imports torch while the caller goes on."""
+    if _has_forkserver():
+        with _worker_environment():
+            _context()
+            forkserver.ensure_running()
+
+
+def _context() -> Any:
+    """Forked from a server that has imported everything (0.1 s a start); spawned where there is no fork (seconds)."""
+    if not _has_forkserver():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["steelyard.study.preload"])
+    return context
+
+
+def _has_forkserver() -> bool:
+    return "forkserver" in multiprocessing.get_all_start_methods()
+
+
+@contextmanager
+def _worker_environment() -> Iterator[None]:
+    """What a worker inherits: one thread, no Ctrl-C, and none of the caller's main module.
+
+    Workers would run the main script again to find the functions in it; ours are not there, and without it a study
+    needs no ``if __name__ == "__main__"``.
+    """
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    main = sys.modules["__main__"]
+    handler = None
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(ONE_THREAD)
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _died(exitcode: int | None) -> Failed:
+    how = (
+        f"was killed by signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"ended with code {exitcode}"
+    )
+    hint = " (signal 9 often means that the memory was used up: try fewer workers)" if exitcode == -9 else ""
+    return Failed(f"the worker process {how}{hint}", "")

@@ -1,0 +1,10 @@
+"""What every worker needs, imported once in the server that forks them: torch alone takes seconds.
+
+torch._dynamo is imported by the first optimizer, and scikit-learn by the first metric or data set that needs it.
+"""
+
+import sklearn.datasets
+import sklearn.metrics  # noqa: F401
+import torch._dynamo  # noqa: F401
+
+import steelyard.study.worker  # noqa: F401

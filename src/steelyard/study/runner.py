@@ -1,0 +1,138 @@
+"""Run a plan: train what is not yet in the store, and write down what comes back. This process is the only writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from steelyard.specs import Spec
+from steelyard.study.checkpoint import remove_checkpoint, remove_partial
+from steelyard.study.errors import StoreError
+from steelyard.study.judgement import Judgement
+from steelyard.study.judging import judge_plan
+from steelyard.study.planning import check_workers
+from steelyard.study.planning import plan as make_plan
+from steelyard.study.plans import Plan
+from steelyard.study.pool import Pool, start_server
+from steelyard.study.store import Failed, Store
+from steelyard.study.trial import Trial
+
+
+def run(plan: Plan, store: Path | str, *, workers: int = 2, progress: bool | Progress = True) -> Judgement:
+    """Train every trial of a plan that the store does not hold yet, and judge all of them.
+
+    Failed trials are recorded with their traceback and do not stop the others; the next run tries them again.
+    Stopped at any moment, by Ctrl-C or ``kill -9``, the same call goes on where it was: finished trials are never
+    repeated and running ones resume from their last checkpoint, with the same numbers as without the stop.
+
+    Args:
+        plan: from `steelyard.study.plan`.
+        store: the SQLite file; its checkpoints lie beside it in a folder while trials run.
+        workers: trials at a time, each a process with one thread.
+        progress: True shows a bar on stderr; a `rich.progress.Progress` gets a task of its own.
+
+    Raises:
+        StoreLockedError: another process writes this store.
+        StoreError: the store cannot be used, or the disk is full.
+        KeyboardInterrupt: after Ctrl-C, once the workers are stopped.
+    """
+    check_workers(workers)
+    with Store(store, write=True) as opened:
+        opened.add_plan(plan.to_dict())
+        remove_partial(opened.checkpoints)
+        finished = opened.finished()
+        trials = plan.trials
+        waiting = [trial for trial in trials if trial.key not in finished]
+        if waiting:
+            start_server()
+            with _progress(progress) as bar:
+                _train(plan, opened, waiting, workers, _Meter(bar, plan, trials, waiting))
+        return judge_plan(plan, opened)
+
+
+def compare(
+    problem: str,
+    methods: Sequence[Spec | str],
+    *,
+    store: Path | str,
+    workers: int = 2,
+    progress: bool | Progress = True,
+    **options: Any,
+) -> Judgement:
+    """Plan a study and run it: ``run(plan(problem, methods, **options), store)``."""
+    check_workers(workers)
+    start_server()  # imports while the plan is made
+    return run(make_plan(problem, methods, **options), store, workers=workers, progress=progress)
+
+
+def _train(plan: Plan, store: Store, waiting: list[Trial], workers: int, meter: _Meter) -> None:
+    with Pool(plan.reference, waiting, store.checkpoints, workers) as pool:
+        for trial, message in pool:
+            if isinstance(message, str):
+                raise StoreError(message)
+            if isinstance(message, int):
+                meter.advance(trial, message)
+                continue
+            if isinstance(message, Failed):
+                store.add_failure(trial, message)
+                meter.failed(trial, message)
+            else:
+                store.add_result(trial, message)
+            # Only now that it is stored. One whose process died (no traceback) can still go on from there.
+            if not (isinstance(message, Failed) and not message.traceback):
+                remove_checkpoint(store.checkpoints / f"{trial.key}.pt")
+            meter.ended(trial)
+
+
+class _Meter:
+    """One line of progress, in training steps, so that the time left is known long before the first trial ends."""
+
+    def __init__(self, bar: Progress, plan: Plan, trials: list[Trial], waiting: list[Trial]) -> None:
+        self.bar, self.plan, self.total = bar, plan, len(trials)
+        self.done, self.failures = len(trials) - len(waiting), 0
+        self.steps = dict.fromkeys(waiting, 0)
+        self.task = bar.add_task("", total=sum(plan.steps(trial) for trial in waiting))
+        self._describe()
+
+    def advance(self, trial: Trial, epochs: int) -> None:
+        self._move(trial, self.plan.steps(trial) * epochs // trial.epochs)
+
+    def ended(self, trial: Trial) -> None:
+        self.done += 1
+        self._move(trial, self.plan.steps(trial))
+        self._describe()
+
+    def failed(self, trial: Trial, failed: Failed) -> None:
+        self.failures += 1
+        what = f"{trial.method} {'/'.join(trial.tasks)}" if len(trial.tasks) == 1 else trial.method
+        self.bar.console.print(f"{what}, seed {trial.seed} failed: {failed.error}", style="red", markup=False)
+
+    def _move(self, trial: Trial, steps: int) -> None:
+        self.bar.advance(self.task, steps - self.steps[trial])
+        self.steps[trial] = steps
+
+    def _describe(self) -> None:
+        failures = f", {self.failures} failed" if self.failures else ""
+        self.bar.update(self.task, description=f"{self.done} of {self.total} trials{failures}")
+
+
+@contextmanager
+def _progress(progress: bool | Progress) -> Iterator[Progress]:
+    if isinstance(progress, Progress):
+        yield progress
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    # A long memory: one slow method among fast ones should not make the time left jump.
+    with Progress(*columns, console=Console(stderr=True), disable=not progress, speed_estimate_period=300) as bar:
+        yield bar

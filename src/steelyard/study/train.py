@@ -1,0 +1,180 @@
+"""Train one trial, from start to finish. Read it from top to bottom: this is all that a study does to a network."""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steelyard import Balancer, make
+from steelyard.models import build
+from steelyard.problems.problem import Problem
+from steelyard.study.batch import in_order, recompute, shared_of, targets_of, task_losses
+from steelyard.study.checkpoint import load_checkpoint, save_checkpoint
+from steelyard.study.errors import TrainingError
+from steelyard.study.evaluate import BestEpoch, labelled, measure, predict, take
+from steelyard.study.memory import PeakMemory
+from steelyard.study.sampling import batches, kept_labels, used_rows
+from steelyard.study.trial import SINGLE_TASK, Curves, Result, Trial, derive_seed
+
+CHECKPOINT_SECONDS = 1.0
+
+
+def train(
+    trial: Trial,
+    problem: Problem,
+    checkpoint: Path | None = None,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Result:
+    """Train the network of one trial and read its metrics.
+
+    Deterministic on the CPU with one thread: the same trial gives the same numbers bit for bit, whether it ran
+    in one go or was killed and resumed from its checkpoint.
+
+    Args:
+        trial: what to train.
+        problem: the problem that the trial names.
+        checkpoint: where to keep what is needed to resume: written after an epoch, but not more often than every
+            `checkpoint_seconds`, so that a kill loses the epoch in flight or one second, whichever is longer.
+        on_epoch: called with the number of finished epochs; first with those that a checkpoint brought.
+
+    Raises:
+        TrainingError: the loss or a metric is not finite, or no epoch can be chosen.
+    """
+    tasks = [problem.task(name) for name in trial.tasks]
+    data = problem.data()
+    memory = PeakMemory()
+
+    # --- what is learnt from: fractions hide labels, rows without any label are left out
+    labels = {t.name: kept_labels(t, data.train, dict(trial.fractions)[t.name], trial.seed) for t in tasks}
+    used = used_rows(labels)
+    gaps = {name: mask for name, mask in labels.items() if not torch.equal(mask, used)}
+
+    # --- what learns: trunk and heads start from (seed, name), the same for every method
+    network = build(problem, trial.tasks, trial.seed, trial.architecture)
+    network.train()
+    optimizer = problem.optimizer(network.parameters())
+    if trial.learning_rate is not None:
+        for group in optimizer.param_groups:
+            group["lr"] = trial.learning_rate
+    balancer = make_balancer(trial)
+    if balancer is not None:
+        balancer.attach(optimizer)
+    best = BestEpoch(tasks, {t.name: int(t.labelled(data.validation.targets[t.name]).sum()) for t in tasks})
+    best_network: dict[str, Any] = {}
+    history: dict[str, list[Any]] = {"loss": [], "weight": [], "validation": [], "seconds": [], "steps": []}
+    first_epoch, earlier_peak = 1, 0.0
+
+    if checkpoint is not None and (state := load_checkpoint(checkpoint, trial)) is not None:
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        if balancer is not None:
+            balancer.load_state_dict(state["balancer"])
+        best.score, best.epoch, best.floors = state["best"]
+        best_network, history, earlier_peak = state["best network"], state["history"], state["peak"]
+        first_epoch = state["epoch"] + 1
+        on_epoch(state["epoch"])
+    saved_at = time.perf_counter()
+
+    for epoch in range(first_epoch, trial.epochs + 1):
+        # Dropout and augmentation draw from here on; reseeding each epoch makes a resumed trial the same.
+        torch.manual_seed(derive_seed(trial.seed, "epoch", epoch))
+        step_losses, step_weights = [], []
+        started = time.perf_counter()
+        for rows in batches(used, trial.batch_size, trial.seed, epoch):
+            inputs = problem.prepare(take(data.train.inputs, rows))
+            targets = {t.name: targets_of(data.train.targets[t.name], gaps.get(t.name), rows) for t in tasks}
+            before = torch.get_rng_state() if balancer is not None and balancer.needs_after else None
+            outputs, features = network(inputs)
+            losses = task_losses(tasks, outputs, targets)
+            if balancer is None:
+                loss = losses[trial.tasks[0]]
+            else:
+                again = recompute(network, tasks, inputs, targets, before)
+                loss = balancer(losses, shared=shared_of(trial.shared, network, features), again=again)
+                step_weights.append(balancer.last_weights)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            step_losses.append(in_order(tasks, losses))
+        seconds = time.perf_counter() - started
+        if balancer is not None:
+            balancer.end_epoch()
+        history["seconds"].append(seconds)
+        history["steps"].append(len(step_losses))
+        means = torch.stack(step_losses).double()
+        history["loss"].append(means.nanmean(0).tolist())
+        weights = torch.stack(step_weights) if step_weights else torch.ones_like(means)
+        history["weight"].append(weights.where(~means.isnan(), torch.nan).nanmean(0).tolist())
+        if balancer is None:  # a balancer has its own policy
+            _check_finite(trial, epoch, means.mean(0).tolist())
+
+        # --- validation: chooses the epoch
+        outputs = predict(network, problem, data.validation, trial.batch_size)
+        shown = {t.name: labelled(t, outputs, data.validation) for t in tasks}
+        values = {t.name: measure(t.metrics[:1], *shown[t.name])[0] for t in tasks}
+        history["validation"].append([values[t.name] for t in tasks])
+        if best.better(epoch, values):
+            best_network = copy.deepcopy(network.state_dict())
+        if balancer is not None and type(balancer).validated is not Balancer.validated:
+            balancer.observe(validation={t.name: t.loss(*shown[t.name]) for t in tasks})
+
+        if checkpoint is not None and time.perf_counter() - saved_at >= checkpoint_seconds:
+            state = {
+                "epoch": epoch,
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "balancer": balancer.state_dict() if balancer is not None else {},
+                "best": (best.score, best.epoch, best.floors),
+                "best network": best_network,
+                "history": history,
+                "peak": max(earlier_peak, memory.growth()),
+            }
+            save_checkpoint(checkpoint, trial, state)
+            saved_at = time.perf_counter()
+        on_epoch(epoch)
+
+    # --- test: read at the last epoch and at the chosen one, and never to choose
+    def test() -> dict[str, list[float]]:
+        outputs = predict(network, problem, data.test, trial.batch_size)
+        return {t.name: measure(t.metrics, *labelled(t, outputs, data.test)) for t in tasks}
+
+    last = test()
+    network.load_state_dict(best_network)
+    rates = [steps / s for steps, s in zip(history["steps"], history["seconds"], strict=True)]
+    return Result(
+        test=test(),
+        last=last,
+        chosen_epoch=best.epoch,
+        steps=sum(history["steps"]),
+        seconds=sum(history["seconds"]),
+        steps_per_second=statistics.median(rates),
+        peak_memory=max(earlier_peak, memory.growth()),
+        curves=Curves(*(_by_task(trial.tasks, history[kind]) for kind in ("loss", "weight", "validation"))),
+    )
+
+
+def make_balancer(trial: Trial) -> Balancer | None:
+    """The trial's balancer; None for a single-task network, which has nothing to balance."""
+    if trial.method == SINGLE_TASK:
+        return None
+    options: dict[str, Any] = {} if trial.scale is None else {"scale": trial.scale}
+    generator = torch.Generator().manual_seed(derive_seed(trial.seed, "balancer"))
+    return make(trial.method, trial.tasks, generator=generator, **options)
+
+
+def _check_finite(trial: Trial, epoch: int, losses: list[float]) -> None:
+    for task, loss in zip(trial.tasks, losses, strict=True):
+        if not math.isfinite(loss):
+            raise TrainingError(f"the training loss of {task!r} is {loss} in epoch {epoch}: lower the learning rate")
+
+
+def _by_task(tasks: tuple[str, ...], history: list[list[float]]) -> dict[str, list[float]]:
+    return {task: [values[position] for values in history] for position, task in enumerate(tasks)}

@@ -1,0 +1,286 @@
+"""The verdict in plain words: who is hurt by sharing, by how much, what repairs it, at what cost, what stays open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from scipy import stats
+
+from steelyard.study.findings import Findings, better_by
+from steelyard.study.judgement import Cell, Interval, Row, Verdict
+from steelyard.study.plans import PlannedTask
+from steelyard.study.statistics import LEVEL, Array, Key, holm, interval, seeds_to_settle
+from steelyard.study.trial import SINGLE_TASK
+
+PLAIN_SUM = "equal"
+NAMED = 4  # so many tasks are named one by one, more are counted
+
+
+def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -> list[str]:
+    """Sentences, setting by setting; nothing is said that the cells and rows do not show."""
+    plan = found.plan
+    several = len(plan.settings) > 1
+    sentences = []
+    for index, setting in enumerate(plan.settings):
+        here = _Setting(found, index, [c for c in cells if c.setting == index], [r for r in rows if r.setting == index])
+        said = [*here.sharing(), *here.repair(), *here.better_than_sum(), *here.cost()]
+        sentences += [f"With {setting.label} of the labels: {_lower(text)}" if several else text for text in said]
+    if not found.has(SINGLE_TASK):
+        sentences.append("There is no single-task baseline here: add single-task to see who is hurt by sharing.")
+    if len(plan.seeds) == 1:
+        sentences.append("One seed cannot tell a difference from chance: run at least 3 seeds, better 5.")
+    missing = len(plan.trials) - len(found.results) - len(found.failed)
+    if missing:
+        sentences.append(f"Preliminary: {missing} of {len(plan.trials)} trials are not finished.")
+    if found.failed:
+        sentences.append(
+            f"{_count(len(found.failed), 'trial')} failed and {'is' if len(found.failed) == 1 else 'are'} left out: "
+            "the same command tries again."
+        )
+    return sentences
+
+
+class _Setting:
+    """The words about one setting."""
+
+    def __init__(self, found: Findings, index: int, cells: Sequence[Cell], rows: Sequence[Row]) -> None:
+        self.found, self.index = found, index
+        self.cells = {(cell.method, cell.task): cell for cell in cells}
+        self.rows = {row.method: row for row in rows}
+        self.tasks = {task.name: task for task in found.plan.tasks}
+        joint = [method.name for method in found.plan.methods if method.name != SINGLE_TASK]
+        self.plain = PLAIN_SUM if PLAIN_SUM in joint else ""
+        self.strategies = [method for method in joint if method != self.plain]
+
+    def judged(self, method: str, verdict: Verdict) -> list[Cell]:
+        cells = [self.cells.get((method, task)) for task in self.tasks]
+        return [cell for cell in cells if cell is not None and cell.verdict == verdict]
+
+    # --- who is hurt ---
+
+    def sharing(self) -> list[str]:
+        """What sharing does to each task: under the plain sum, or under each method where that was not run."""
+        methods = [self.plain] if self.plain else self.strategies
+        return [sentence for method in methods for sentence in self._sharing(method)]
+
+    def _sharing(self, method: str) -> list[str]:
+        name = _name(method)
+        said = []
+        if hurt := self.judged(method, "negative transfer"):
+            said.append(f"{name} hurts {self._tasks(hurt)}: {self._differences(hurt)}.")
+        if helped := self.judged(method, "gain"):
+            said.append(f"{name} helps {self._tasks(helped)}: {self._differences(helped)}.")
+        if same := self.judged(method, "no difference"):
+            said.append(f"{name} makes no difference that matters for {self._tasks(same)}: {self._differences(same)}.")
+        if still_open := self.judged(method, "undecided"):
+            seeds = self._seeds_to_settle(method, still_open)
+            said.append(
+                f"Whether {_lower(name)} hurts or helps {self._tasks(still_open)} is undecided: "
+                f"{self._differences(still_open)}.{seeds}"
+            )
+        return said
+
+    def _seeds_to_settle(self, method: str, cells: list[Cell]) -> str:
+        needed = []
+        for cell in cells:
+            ours, theirs = self.found.paired(self.tasks[cell.task], method, SINGLE_TASK, self.index)
+            region = self.tasks[cell.task].equivalence * abs(float(theirs.mean()))
+            needed.append(seeds_to_settle(better_by(self.tasks[cell.task], ours, theirs), region, len(self.tasks)))
+        known = [seeds for seeds in needed if seeds is not None]
+        if not known or len(known) < len(needed):
+            return ""  # too few seeds to say, or the mean lies so near an edge that no number of seeds is honest
+        return f" About {max(known)} seeds would settle it if mean and spread stay as they are."
+
+    # --- what repairs it ---
+
+    def repair(self) -> list[str]:
+        """Which strategies undo the harm of the plain sum."""
+        hurt = self.judged(self.plain, "negative transfer") if self.plain else []
+        if not hurt or not self.strategies:
+            return []
+        said, eased = [], self._eased(hurt)
+        for cell in hurt[:NAMED]:
+            mended = [m for m in self.strategies if self._verdict(m, cell.task) in ("gain", "no difference")]
+            partly = [m for m in self.strategies if m not in mended and (m, cell.task) in eased]
+            task = self._task(cell.task)
+            if mended:
+                said.append(f"{_list(map(self._with_cost, mended))} repair{'s' if len(mended) == 1 else ''} {task}.")
+            if partly:
+                by = "; ".join(f"{method} by {self._amount(cell.task, eased[method, cell.task])}" for method in partly)
+                said.append(
+                    f"{task[0].upper() + task[1:]} is better than under the plain sum with {by}, but not repaired."
+                )
+            if not mended and not partly:
+                said.append(f"No strategy here is shown to repair {task}.")
+        if len(hurt) > NAMED:
+            counts = ", ".join(
+                f"{method} {sum(self._verdict(method, c.task) in ('gain', 'no difference') for c in hurt)}"
+                for method in self.strategies
+            )
+            said = [f"Of the {len(hurt)} tasks that the plain sum hurts, so many are repaired: {counts}."]
+        return said
+
+    def _verdict(self, method: str, task: str) -> Verdict | None:
+        cell = self.cells.get((method, task))
+        return cell.verdict if cell else None
+
+    def _eased(self, hurt: list[Cell]) -> dict[tuple[str, str], Interval]:
+        """(strategy, task) -> improvement over the plain sum, where it is beyond chance (Holm over all of these)."""
+        samples = {}
+        for method in self.strategies:
+            for cell in hurt:
+                task = self.tasks[cell.task]
+                ours, theirs = self.found.paired(task, method, PLAIN_SUM, self.index)
+                samples[method, cell.task] = better_by(task, ours, theirs)
+        return {key: found for key, found in _beyond_chance(samples).items() if found.mean > 0}
+
+    def _with_cost(self, method: str) -> str:
+        ratio = self.rows[method].seconds / self.rows[self.plain].seconds
+        return f"{method} (at {ratio:.2f} x the plain sum's training time)" if math.isfinite(ratio) else method
+
+    # --- is anything better than the plain sum ---
+
+    def better_than_sum(self) -> list[str]:
+        """All tasks together, paired with the plain sum by seed."""
+        if not self.plain or not self.strategies:
+            return []
+        changes = {m: self.found.changes(m, self.plain, self.index) for m in self.strategies}
+        changes = {method: change for method, change in changes.items() if len(change) > 1}
+        if not changes:
+            return []
+        shown = _beyond_chance(changes)
+        better = {method: found for method, found in shown.items() if found.mean > 0}
+        worse = {method: found for method, found in shown.items() if found.mean < 0}
+        said = []
+        if better:
+            said.append(f"Over all tasks, better than the plain sum: {_relative(better)}.")
+        else:
+            best = max(changes, key=lambda method: float(changes[method].mean()))
+            highest = _relative({best: interval(changes[best])})
+            count = len(changes)
+            said.append(
+                f"Over all tasks, nothing is shown to be better than the plain sum: {highest}"
+                + (f" is the highest of {count}." if count > 1 else ".")
+            )
+        if worse:
+            said.append(f"Over all tasks, worse than the plain sum: {_relative(worse)}.")
+        return said
+
+    # --- what it costs ---
+
+    def cost(self) -> list[str]:
+        reference = self.plain or (self.strategies[0] if self.strategies else "")
+        cost = self.rows[reference].relative_cost if reference else math.nan
+        if not math.isfinite(cost):
+            return []
+        return [
+            f"One joint network ({_lower(_name(reference))}) trains in {cost:.2f} x the time of "
+            f"the {_count(len(self.tasks), 'single-task network')}."
+        ]
+
+    # --- pieces ---
+
+    def _task(self, name: str) -> str:
+        return self.tasks[name].label
+
+    def _tasks(self, cells: list[Cell]) -> str:
+        if len(cells) > NAMED:
+            return f"{len(cells)} of {len(self.tasks)} tasks"
+        every = len(cells) == len(self.tasks) > 1
+        return ("both tasks, " if len(cells) == 2 else "every task, ") * every + _list(
+            self._task(c.task) for c in cells
+        )
+
+    def _differences(self, cells: list[Cell]) -> str:
+        """The differences from single-task; of many tasks the largest."""
+        shown = sorted(cells, key=_size, reverse=True)[:NAMED] if len(cells) > NAMED else cells
+        texts = [self._difference(cell) for cell in shown]
+        if len(cells) == 1:
+            return texts[0]
+        named = [f"{self._task(cell.task)} {text}" for cell, text in zip(shown, texts, strict=True)]
+        return ("above all " if len(cells) > NAMED else "") + "; ".join(named)
+
+    def _difference(self, cell: Cell) -> str:
+        task = self.tasks[cell.task]
+        alone = self.cells[SINGLE_TASK, cell.task]
+        assert cell.difference is not None
+        return (
+            f"{task.metrics[0].name} {_value(task, cell.mean, cell.difference)} against "
+            f"{_value(task, alone.mean, cell.difference)} alone, {_amount(task, cell.difference)}"
+        )
+
+    def _amount(self, name: str, better: Interval) -> str:
+        return _amount(self.tasks[name], better)
+
+
+def _beyond_chance(samples: Mapping[Key, Array]) -> dict[Key, Interval]:
+    """The mean differences that two-sided t tests tell from zero, Holm-adjusted over all samples given."""
+    usable = {key: sample for key, sample in samples.items() if len(sample) > 1 and sample.std() > 0}
+    p_values = {key: float(stats.ttest_1samp(sample, 0.0).pvalue) for key, sample in usable.items()}
+    found = {key: interval(usable[key]) for key, p_value in holm(p_values).items() if p_value <= 1 - LEVEL}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+# --- numbers and names -------------------------------------------------------------------------------------------
+
+
+def _name(method: str) -> str:
+    return "The plain sum" if method == PLAIN_SUM else method
+
+
+def _lower(text: str) -> str:
+    """The sentence after a colon; method names keep their case."""
+    return text[0].lower() + text[1:] if text.startswith(("The ", "Over ", "One ", "Whether ", "No ", "Of ")) else text
+
+
+def _list(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _size(cell: Cell) -> float:
+    return abs(cell.relative.mean) if cell.relative else 0.0
+
+
+def _decimals(found: Interval, factor: float) -> int:
+    """So many that the half-width shows two digits; four digits of the mean where there is no half-width."""
+    half = (found.high - found.low) / 2 * factor
+    shown = half / 10 if math.isfinite(half) and half > 0 else abs(found.mean * factor) / 1000
+    return min(8, max(0, -math.floor(math.log10(shown)))) if shown > 0 else 2
+
+
+def _number(value: float, decimals: int, sign: bool = False) -> str:
+    text = f"{round(value, decimals) + 0.0:{'+' if sign else ''}.{decimals}f}"  # + 0.0: no minus zero
+    return text.replace("-", "−")
+
+
+def _value(task: PlannedTask, value: float, found: Interval) -> str:
+    factor, unit = (100.0, " %") if task.metrics[0].percent else (1.0, "")
+    return _number(value * factor, _decimals(found, factor)) + unit
+
+
+def _amount(task: PlannedTask, found: Interval) -> str:
+    """``−1.6 points (−2.1 to −1.1)``."""
+    factor, unit = (100.0, " points") if task.metrics[0].percent else (1.0, "")
+    return _bounded(found, factor, unit)
+
+
+def _relative(changes: Mapping[str, Interval | None]) -> str:
+    """``ema +4.2 % (1.1 to 7.3), …``, the best first."""
+    known = {method: found for method, found in changes.items() if found is not None}
+    ordered = sorted(known, key=lambda method: known[method].mean, reverse=True)
+    return ", ".join(f"{method} {_bounded(known[method], 100.0, ' %')}" for method in ordered)
+
+
+def _bounded(found: Interval, factor: float, unit: str) -> str:
+    decimals = _decimals(found, factor)
+    mean = _number(found.mean * factor, decimals, sign=True) + unit
+    if not math.isfinite(found.low):
+        return mean
+    low, high = (_number(bound * factor, decimals, sign=True) for bound in (found.low, found.high))
+    return f"{mean} ({low} to {high})"

@@ -1,0 +1,51 @@
+"""The process that trains one trial. It reads nothing but its problem and writes nothing but its checkpoint."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from steelyard.problems import load_problem
+from steelyard.study.errors import StoreError, TrainingError
+from steelyard.study.planning import identity
+from steelyard.study.store import Failed
+from steelyard.study.train import train
+from steelyard.study.trial import Result, Trial
+
+# Sent to the parent: finished epochs, then one of the others; a StoreError's text says that the disk is full.
+Message = int | Result | Failed | str
+
+
+def work(connection: Connection, reference: str, trial: Trial, checkpoint: Path) -> None:
+    """Train and send what happened; never raises, never outlives the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    connection.send(_attempt(connection, reference, trial, checkpoint))
+    connection.close()
+
+
+def _attempt(connection: Connection, reference: str, trial: Trial, checkpoint: Path) -> Message:
+    try:
+        problem = load_problem(reference)
+        if identity(problem) != trial.problem:
+            raise TrainingError(f"{reference} was changed while the study was running: start the study again")
+        return train(trial, problem, checkpoint, on_epoch=connection.send)
+    except StoreError as error:
+        return str(error)
+    except Exception as error:
+        return Failed(traceback.format_exception_only(type(error), error)[-1].strip(), traceback.format_exc())
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
