@@ -54,9 +54,7 @@ def interval(values: np.ndarray) -> Interval:
 
 def judge(task: TaskInfo, difference: Interval, baseline: float) -> Verdict:
     region = task.equivalence * abs(baseline)
-    low, high = (
-        (difference.low, difference.high) if task.higher_is_better else (-difference.high, -difference.low)
-    )
+    low, high = (difference.low, difference.high) if task.higher_is_better else (-difference.high, -difference.low)
     if low > region:
         return "gain"
     if high < -region:
@@ -134,9 +132,7 @@ def simulate(plan: Plan, problem: str, summary: str) -> Judgement:
     )
 
 
-def _cell(
-    plan: Plan, method: str, setting: int, task: TaskInfo, values: np.ndarray, baseline: np.ndarray
-) -> Cell:
+def _cell(plan: Plan, method: str, setting: int, task: TaskInfo, values: np.ndarray, baseline: np.ndarray) -> Cell:
     alone = method == "single-task"
     difference = None if alone else interval(values - baseline)
     sign = 1 if task.higher_is_better else -1
@@ -163,9 +159,7 @@ def rng_p(difference: np.ndarray) -> float:
     return float(stats.ttest_1samp(difference, 0).pvalue)
 
 
-def _curve(
-    plan: Plan, method: str, m: int, setting: int, values: np.ndarray, rng: np.random.Generator
-) -> Curve:
+def _curve(plan: Plan, method: str, m: int, setting: int, values: np.ndarray, rng: np.random.Generator) -> Curve:
     epochs = np.arange(1, plan.epochs + 1)
     losses, weights, validation = {}, {}, {}
     logits = np.zeros(len(plan.tasks))
@@ -203,22 +197,16 @@ def digits() -> Judgement:
         return alone + (effect[m] * (1.0 if t else 0.35) if fraction == 1.0 else 0.02 + effect[m])
 
     plan = Plan([_accuracy("left"), _accuracy("right")], quality, 0.0045, fractions=(0.1, 1.0))
-    return simulate(
-        plan, "digits", "Two overlaid handwritten digits: which is on the left, which on the right?"
-    )
+    return simulate(plan, "digits", "Two overlaid handwritten digits: which is on the left, which on the right?")
 
 
 def seven() -> Judgement:
     """Seven regression tasks of different scale, one setting: lower is better."""
     scale = [4.1, 3.2, 1.5, 1.7, 0.31, 0.45, 0.52]
-    tasks = [
-        TaskInfo(f"torque_{t + 1}", f"torque {t + 1}", "RMSE", False, 0.0, False, 0.01) for t in range(7)
-    ]
+    tasks = [TaskInfo(f"torque_{t + 1}", f"torque {t + 1}", "RMSE", False, 0.0, False, 0.01) for t in range(7)]
 
     def quality(t: int, m: int, fraction: float) -> float:
-        return scale[t] * (
-            1 + (0 if m == 0 else 0.02 * math.sin(3 * t + m) - 0.012 * m + (0.05 if t == 4 else 0))
-        )
+        return scale[t] * (1 + (0 if m == 0 else 0.02 * math.sin(3 * t + m) - 0.012 * m + (0.05 if t == 4 else 0)))
 
     plan = Plan(tasks, quality, 0.012, epochs=60)
     return simulate(plan, "sarcos", "Inverse dynamics of a robot arm: seven joint torques from 21 readings.")
@@ -234,9 +222,7 @@ def twelve() -> Judgement:
         return 0.74 + 0.012 * t - (0 if m == 0 else 0.03 * math.sin(1.7 * t) - 0.006 * m)
 
     missing = frozenset({(3, "NR-AR"), (3, "SR-p53")})
-    found = simulate(
-        Plan(tasks, quality, 0.006, missing=missing, epochs=40), "tox21", "Twelve toxicity assays."
-    )
+    found = simulate(Plan(tasks, quality, 0.006, missing=missing, epochs=40), "tox21", "Twelve toxicity assays.")
     failures = [Failure("uw", 0, seed, None, "NonFiniteLossError: task 'NR-AR' has the loss inf", TRACEBACK)
                 for seed in (1, 3)]  # fmt: skip
     rows = [replace(row, failed=2) if row.method == "uw" else row for row in found.rows]
@@ -248,9 +234,7 @@ def one_seed() -> Judgement:
     many = digits()
     plan = Plan(many.tasks, lambda t, m, fraction: 0.95 - 0.01 * t + 0.002 * m, 0.004, seeds=1, epochs=8)
     found = simulate(plan, "digits", many.summary)
-    return replace(
-        found, verdict=["Nothing is decided: one seed gives no interval. Run at least three seeds."]
-    )
+    return replace(found, verdict=["Nothing is decided: one seed gives no interval. Run at least three seeds."])
 
 
 def incomplete() -> Judgement:
@@ -331,11 +315,9 @@ def unequal() -> Judgement:
     return replace(base, settings=settings)
 
 
-def large() -> Judgement:
-    """Forty tasks, thirty methods, six amounts of training data."""
-    tasks = [
-        TaskInfo(f"property_{t:02d}", f"property {t:02d}", "MAE", False, 0.0, False, 0.01) for t in range(40)
-    ]
+def large(fractions: Sequence[float] = (0.1, 1.0)) -> Judgement:
+    """Forty tasks, thirty methods."""
+    tasks = [TaskInfo(f"property_{t:02d}", f"property {t:02d}", "MAE", False, 0.0, False, 0.01) for t in range(40)]
     names = ["equal", "uw", "rlw", "dwa", "ema", "db-mtl", "mgda", "pcgrad", "cagrad", "nash-mtl"]
     methods = [
         "single-task",
@@ -345,9 +327,7 @@ def large() -> Judgement:
     def quality(t: int, m: int, fraction: float) -> float:
         return (1 + t) * (1 + (0 if m == 0 else 0.04 * math.sin(t + 2 * m)) - 0.3 * math.log10(fraction))
 
-    plan = Plan(
-        tasks, quality, 0.02, methods=methods, fractions=(0.01, 0.05, 0.1, 0.2, 0.5, 1.0), seeds=3, epochs=100
-    )
+    plan = Plan(tasks, quality, 0.02, methods=methods, fractions=fractions, seeds=3, epochs=100)
     return simulate(plan, "qm40", "Forty properties of small molecules.")
 
 
@@ -355,3 +335,15 @@ ALL = {
     "digits": digits, "seven": seven, "twelve": twelve, "one_seed": one_seed, "incomplete": incomplete,
     "nothing": nothing, "hostile": hostile, "unequal": unequal,
 }  # fmt: skip
+
+
+def six_amounts() -> Judgement:
+    """Two tasks, six amounts of training data."""
+    base = digits()
+
+    def quality(t: int, m: int, fraction: float) -> float:
+        alone = 0.958 - 0.02 * t - 0.12 * (-math.log10(fraction))
+        return alone + (0 if m == 0 else 0.03 * (-math.log10(fraction)) - 0.004 * (6 - m))
+
+    plan = Plan(base.tasks, quality, 0.006, fractions=(0.01, 0.05, 0.1, 0.2, 0.5, 1.0))
+    return simulate(plan, "digits", base.summary)

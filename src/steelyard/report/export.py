@@ -34,9 +34,7 @@ def from_json(text: str) -> Judgement:
     try:
         document = json.loads(text)
     except json.JSONDecodeError as error:
-        raise StateError(
-            f"this is not JSON: {error}. Give a file written by `steelyard report --json`"
-        ) from error
+        raise StateError(f"this is not JSON: {error}. Give a file written by `steelyard report --json`") from error
     found = document.pop("format", None) if isinstance(document, dict) else None
     if found != FORMAT:
         raise StateError(f"the format is {found!r}, this version reads {FORMAT!r}: export the study again")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
-from steelyard.specs import Spec, parse_spec
+from steelyard.specs import parse_spec
 
 
 def short_methods(methods: Sequence[str], width: int = 18) -> dict[str, str]:
@@ -15,31 +16,30 @@ def short_methods(methods: Sequence[str], width: int = 18) -> dict[str, str]:
     differs in beta only. Names that stay too long are cut in the middle; if that makes two equal, they are
     numbered.
     """
-    specs = {method: parse_spec(method) for method in methods}
-    names = {
-        method: "+".join([*(part.name for part in spec.stages), spec.name]) for method, spec in specs.items()
-    }
-    crowd = Counter(names.values())
-    for method, spec in specs.items():
-        if crowd[names[method]] == 1:
-            continue
-        rivals = [other for other in specs.values() if _family(other) == _family(spec)]
-        options = [
-            f"{key}={part.options[key]}"
-            for index, part in enumerate((*spec.stages, spec.method))
-            for key in sorted(part.options)
-            if any(
-                (*rival.stages, rival.method)[index].options.get(key) != part.options[key] for rival in rivals
-            )
-        ]
-        if options:
-            names[method] += f"({','.join(options)})"
+    names = {method: split_method(method)[0] for method in methods}
+    for name in set(names.values()):
+        family = [method for method in methods if names[method] == name]
+        if len(family) > 1:
+            names.update(_with_options(name, family))
     cut = {method: elide(name, width) for method, name in names.items()}
     crowd = Counter(cut.values())
     for number, method in enumerate(methods, 1):
         if crowd[cut[method]] > 1:
             cut[method] = f"{elide(names[method], width - 4)} #{number}"
     return cut
+
+
+def split_method(method: str) -> tuple[str, str]:
+    """The name and the options apart: ("log+ema", "beta=0.9, variant=to-max")."""
+    spec = parse_spec(method)
+    parts = (*spec.stages, spec.method)
+    several = sum(bool(part.options) for part in parts) > 1
+    options = []
+    for part in parts:
+        inside = str(part)[len(part.name) + 1 : -1].replace(",", ", ")
+        if inside:
+            options.append(f"{part.name}: {inside}" if several else inside)
+    return "+".join(part.name for part in parts), "; ".join(options)
 
 
 def elide(text: str, width: int) -> str:
@@ -51,5 +51,29 @@ def elide(text: str, width: int) -> str:
     return f"{text[: width - 1 - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"
 
 
-def _family(spec: Spec) -> tuple[str, ...]:
-    return tuple(part.name for part in (*spec.stages, spec.method))
+def _with_options(name: str, family: Sequence[str]) -> dict[str, str]:
+    """The name with the fewest options that tell the family's members apart."""
+    found = {
+        method: {
+            (place, key): str(value)
+            for place, part in enumerate((*spec.stages, spec.method))
+            for key, value in part.options.items()
+        }
+        for method in family
+        for spec in [parse_spec(method)]
+    }
+    keys = sorted({key for options in found.values() for key in options})
+    telling = next(
+        (
+            chosen
+            for size in range(1, len(keys))
+            for chosen in itertools.combinations(keys, size)
+            if len({tuple(options.get(key) for key in chosen) for options in found.values()}) == len(family)
+        ),
+        tuple(keys),
+    )
+    written = {
+        method: ",".join(f"{key[1]}={options[key]}" for key in telling if key in options)
+        for method, options in found.items()
+    }
+    return {method: f"{name}({text})" if text else name for method, text in written.items()}

@@ -83,9 +83,7 @@ def _facts(judgement: Judgement) -> str:
 
 
 def _legend(clean: Callable[[str], str]) -> Text:
-    words = ", ".join(
-        f"{found.short} = {found.word}" for found in LOOKS.values() if found.short != found.word
-    )
+    words = ", ".join(f"{found.short} = {found.word}" for found in LOOKS.values() if found.short != found.word)
     return Text(clean(f"{words}; time x = training time against all single-task networks."), style="dim")
 
 
@@ -124,19 +122,12 @@ def _table(names: Column, columns: Sequence[Column], ascii_only: bool) -> Table:
     return table
 
 
-def _task_column(
-    view: View, setting: Setting, task: TaskInfo, compact: bool, clean: Callable[[str], str]
-) -> Column:
+def _task_column(view: View, setting: Setting, task: TaskInfo, compact: bool, clean: Callable[[str], str]) -> Column:
     decimals, factor = view.decimals(task), numbers.factor(task)
     cells = [view.cell(method, setting, task) for method in view.methods]
-    values = _right(
-        [numbers.fixed(cell.mean * factor, decimals) if cell else numbers.MISSING for cell in cells], clean
-    )
+    values = _right([numbers.fixed(cell.mean * factor, decimals) if cell else numbers.MISSING for cell in cells], clean)
     changes = _right(
-        [
-            numbers.plus_minus(cell.difference, decimals, factor) if cell and cell.difference else ""
-            for cell in cells
-        ],
+        [numbers.plus_minus(cell.difference, decimals, factor) if cell and cell.difference else "" for cell in cells],
         clean,
     )
     words = [f"{look(cell.verdict).short if cell else '':<4}" for cell in cells]
@@ -177,13 +168,9 @@ def _figures(view: View, setting: Setting, compact: bool, clean: Callable[[str],
     deltas = [numbers.plus_minus(row.delta_m, decimals, 100) if row and row.delta_m else "" for row in rows]
     columns = [column("Δm\n%", [delta.replace(" ", "\n") if compact else delta for delta in deltas])]
     columns = columns if any(deltas) else []
-    columns.append(
-        column("steps\n/s", [numbers.compact(row.steps_per_second) if row else "" for row in rows])
-    )
+    columns.append(column("steps\n/s", [numbers.compact(row.steps_per_second) if row else "" for row in rows]))
     if BASELINE in view.methods:
-        columns.append(
-            column("time\n×", [numbers.fixed(row.relative_cost, 2) if row else "" for row in rows])
-        )
+        columns.append(column("time\n×", [numbers.fixed(row.relative_cost, 2) if row else "" for row in rows]))
     columns.append(column("memory\nMiB", [numbers.fixed(row.peak_memory, 0) if row else "" for row in rows]))
     if any(row and row.failed for row in rows):
         columns.append(column("failed\ntrials", [str(row.failed) if row else "" for row in rows]))
@@ -200,9 +187,7 @@ def _failures(judgement: Judgement, console: Console, clean: Callable[[str], str
         where = [failure.method, *([failure.task] if failure.task else []), f"seed {failure.seed}"]
         if len(judgement.settings) > 1:
             where.append(labels.get(failure.setting, str(failure.setting)))
-        console.print(
-            Padding(Text(clean(f"{', '.join(where)}: {failure.error}")), (0, 0, 0, 2), expand=False)
-        )
+        console.print(Padding(Text(clean(f"{', '.join(where)}: {failure.error}")), (0, 0, 0, 2), expand=False))
 
 
 def _cleaner(console: Console) -> Callable[[str], str]:
@@ -210,9 +195,7 @@ def _cleaner(console: Console) -> Callable[[str], str]:
     ascii_only = console.options.ascii_only
 
     def clean(text: str) -> str:
-        text = "".join(
-            character if character.isprintable() or character in "\n\u202f" else " " for character in text
-        )
+        text = "".join(character if character.isprintable() or character in "\n\u202f" else " " for character in text)
         if not ascii_only:
             return text
         return text.translate(ASCII).encode("ascii", "backslashreplace").decode("ascii")

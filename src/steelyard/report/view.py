@@ -58,14 +58,19 @@ class View:
 
     def decimals(self, task: TaskInfo) -> int:
         """Decimals of a task's values after the display factor: equal for all tasks of one metric."""
-        kin = {
-            other.name for other in self.tasks if (other.metric, other.percent) == (task.metric, task.percent)
-        }
-        scale = numbers.factor(task)
-        cells = [cell for cell in self.judgement.cells if cell.task in kin]
-        typical = max((abs(cell.mean) for cell in cells if math.isfinite(cell.mean)), default=math.nan)
-        halves = (numbers.half(cell.difference) * scale for cell in cells)
-        return numbers.decimals_for(halves, typical * scale)
+        return self._decimals[task.metric, task.percent]
+
+    @cached_property
+    def _decimals(self) -> dict[tuple[str, bool], int]:
+        kinds = {task.name: (task.metric, task.percent) for task in self.tasks}
+        found = {}
+        for kind in set(kinds.values()):
+            scale = 100.0 if kind[1] else 1.0
+            cells = [cell for cell in self.judgement.cells if kinds[cell.task] == kind]
+            typical = max((abs(cell.mean) for cell in cells if math.isfinite(cell.mean)), default=math.nan)
+            halves = [numbers.half(cell.difference) * scale for cell in cells]
+            found[kind] = numbers.decimals_for(halves, typical * scale)
+        return found
 
     @cached_property
     def delta_decimals(self) -> int:

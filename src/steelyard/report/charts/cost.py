@@ -1,0 +1,123 @@
+"""What a method gains against what it costs: Δm over the training time, single-task in the cross-hair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from steelyard.report.charts.place import LINE, Box, text_width
+from steelyard.report.charts.scale import Scale, fit, labels, spans
+from steelyard.report.charts.svg import percent, tag
+from steelyard.report.palette import Ink
+from steelyard.study.judgement import Interval
+
+HEIGHT = 300
+WIDTHS = (290.0, 700.0)  # px of the plot on a phone and on a desk: labels must be clear of each other on both
+
+
+@dataclass(frozen=True)
+class Point:
+    """One method; the gain in per cent."""
+
+    method: int
+    label: str
+    ink: Ink
+    cost: float
+    gain: Interval
+    title: str
+
+
+def cost_chart(points: Sequence[Point], aria: str) -> Markup:
+    """The scatter plot."""
+    costs = [point.cost for point in points]
+    reach = spans([*costs, 1.0])
+    # Close to 1, a zero would waste the width; far from it, ratios matter more than differences.
+    across = fit([*costs, 1.0], pad=0.14, log=reach > 12, zero=2.5 < reach <= 12)
+    ends = [0.0]
+    for point in points:
+        ends += [point.gain.low, point.gain.high] if math.isfinite(point.gain.low) else [point.gain.mean]
+    up = fit(ends, pad=0.1)
+    parts: list[Markup] = []
+    ticks = up.ticks(6)
+    for tick, text in zip(ticks, labels(ticks, signed=True), strict=True):
+        y = _y(up, tick)
+        parts.append(tag("line", class_="zero" if tick == 0 else "grid", x1=0, x2="100%", y1=y, y2=y))
+        parts.append(tag("text", text, class_="tick", x=0, dx=-6, y=y + 4, text_anchor="end"))
+    ticks = across.ticks(6)
+    for tick, text in zip(ticks, labels(ticks), strict=True):
+        x = percent(across(tick))
+        parts.append(tag("line", class_="stop", x1=x, x2=x, y1=HEIGHT, y2=HEIGHT + 4))
+        parts.append(tag("text", text, class_="tick", x=x, y=HEIGHT + 17, text_anchor="middle"))
+    one = percent(across(1.0))
+    parts.append(tag("line", class_="zero", x1=one, x2=one, y1=0, y2=HEIGHT))
+    parts.append(tag("text", "single-task", class_="tick", x=one, dx=9, y=_y(up, 0.0) - 7))
+    parts.append(tag("rect", class_="single", x=one, y=_y(up, 0.0) - 4, width=8, height=8, transform="translate(-4 0)"))
+    places = _labels(points, across, up)
+    parts += [_point(point, across, up, place) for point, place in zip(points, places, strict=True)]
+    return tag("svg", *parts, class_="plot cost", width="100%", height=HEIGHT + 22, role="img", aria_label=aria)
+
+
+def _point(point: Point, across: Scale, up: Scale, place: tuple[float, float, str] | None) -> Markup:
+    x, y = percent(across(point.cost)), _y(up, point.gain.mean)
+    parts = [tag("title", point.title)]
+    if math.isfinite(point.gain.low):
+        parts.append(tag("line", class_="whisker", x1=x, x2=x, y1=_y(up, point.gain.low), y2=_y(up, point.gain.high)))
+    parts.append(tag("circle", class_="halo", cx=x, cy=y, r=10))
+    parts.append(tag("circle", cx=x, cy=y, r=5))
+    if place is not None:
+        dx, dy, anchor = place
+        parts.append(tag("text", point.label, class_="name", x=x, y=y, dx=dx, dy=dy + 4, text_anchor=anchor))
+    return tag("g", *parts, class_=f"dot {point.ink.css}", data_m=point.method)
+
+
+def _labels(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[float, float, str] | None]:
+    """For each point, where its label goes relative to it; None where there is no room on any side.
+
+    Greedy over candidates; a label may cover no dot, no bar and no other label, at the narrowest and at the
+    widest page. What finds no room is still in the legend, the table and the tooltip.
+    """
+    taken: list[list[Box]] = []
+    for width in WIDTHS:
+        spots = [(across(point.cost) * width, _y(up, point.gain.mean)) for point in points]
+        spots.append((across(1.0) * width, _y(up, 0.0)))
+        taken.append([Box(x - 6, y - 6, x + 6, y + 6) for x, y in spots])
+        for point, (x, _) in zip(points, spots, strict=False):
+            if math.isfinite(point.gain.low):
+                taken[-1].append(Box(x - 1, _y(up, point.gain.high), x + 1, _y(up, point.gain.low)))
+        single = across(1.0) * width, _y(up, 0.0)
+        taken[-1].append(Box(single[0] + 8, single[1] - 20, single[0] + 8 + text_width("single-task"), single[1] - 5))
+    found: list[tuple[float, float, str] | None] = []
+    for point in points:
+        wide = text_width(point.label)
+        choice = None
+        for dx, dy, anchor in _candidates():
+            boxes = [_box(across(point.cost) * width + dx, _y(up, point.gain.mean) + dy, wide, anchor)
+                     for width in WIDTHS]  # fmt: skip
+            inside = all(
+                box.left >= 0 and box.right <= width + 60 and box.top >= 0 and box.bottom <= HEIGHT
+                for box, width in zip(boxes, WIDTHS, strict=True)
+            )
+            if inside and not any(box.overlap(other) for box, all_ in zip(boxes, taken, strict=True) for other in all_):
+                choice = (dx, dy, anchor)
+                for box, all_ in zip(boxes, taken, strict=True):
+                    all_.append(box)
+                break
+        found.append(choice)
+    return found
+
+
+def _candidates() -> list[tuple[float, float, str]]:
+    steps = (0.0, -9.0, 9.0, -18.0, 18.0)
+    return [(side * 10.0, dy, "start" if side > 0 else "end") for dy in steps for side in (1, -1)]
+
+
+def _box(x: float, y: float, width: float, anchor: str) -> Box:
+    left = {"start": x, "end": x - width, "middle": x - width / 2}[anchor]
+    return Box(left, y - LINE / 2, left + width, y + LINE / 2)
+
+
+def _y(scale: Scale, value: float) -> float:
+    return HEIGHT * (1 - scale(value))

@@ -1,0 +1,149 @@
+"""A judgement as one self-contained HTML page: opens offline, light and dark, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import math
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from steelyard.report import numbers
+from steelyard.report.figures import Figures, metric, of_mean
+from steelyard.report.names import elide, split_method
+from steelyard.report.verdicts import LOOKS, look
+from steelyard.report.view import BASELINE, View
+from steelyard.study.judgement import Interval, Judgement, Setting, TaskInfo
+
+GLANCE_FROM = 7  # tasks from which the table is too wide to take in at a glance
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method on one task in the table, written out."""
+
+    css: str
+    value: str
+    change: str
+    spread: str
+    word: str
+    title: str
+    note: str
+    last: str
+
+
+def write_page(judgement: Judgement, path: str | os.PathLike[str]) -> None:
+    """Write the page; a page that was there before is replaced only when the new one is complete."""
+    target = Path(path)
+    text = page(judgement)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)  # mkstemp makes a private file; a page is made to be shown
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def page(judgement: Judgement) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("steelyard.report"),
+        autoescape=True,  # method, task and problem names are the user's text
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    view = View(judgement)
+    figures = Figures(view)
+    return environment.get_template("page.html.jinja").render(
+        judgement=judgement,
+        view=view,
+        figures=figures,
+        settings=[setting for setting in view.settings if view.started(setting)],
+        waiting=[setting for setting in view.settings if not view.started(setting)],
+        entry=lambda method, setting, task: _entry(view, method, setting, task),
+        delta=lambda interval: _delta(view, interval),
+        fixed=numbers.fixed,
+        compact=numbers.compact,
+        memory=numbers.memory,
+        duration=numbers.duration,
+        metric=metric,
+        elide=elide,
+        split_method=split_method,
+        looks=LOOKS,
+        look=look,
+        baseline=BASELINE,
+        glance=len(view.tasks) >= GLANCE_FROM and view.judged,
+        created=_date(judgement.created),
+        notes=_notes(judgement),
+    )
+
+
+def _entry(view: View, method: str, setting: Setting, task: TaskInfo) -> Entry | None:
+    cell = view.cell(method, setting, task)
+    if cell is None:
+        return None
+    decimals, factor = view.decimals(task), numbers.factor(task)
+    own = of_mean(cell)
+    change, spread = _split(cell.difference, decimals, factor)
+    if cell.difference is None:
+        spread = "" if math.isinf(own.high) else f"±{numbers.fixed(numbers.half(own) * factor, decimals)}"
+    seeds = ", ".join(numbers.fixed(value * factor, decimals) for _, value in sorted(cell.values.items()))
+    title = [f"{method} on {task.label}: {seeds}"]
+    if cell.difference and math.isfinite(cell.difference.high):
+        title.append(f"95 % interval of the difference {numbers.brackets(cell.difference, decimals, factor)}")
+    if cell.p_value is not None:
+        title.append(f"p = {cell.p_value:.2g} (Holm)")
+    last = f"{numbers.fixed(cell.last_mean * factor, decimals)} ±{numbers.fixed(cell.last_sd * factor, decimals)}"
+    return Entry(
+        css=look(cell.verdict).css,
+        value=numbers.fixed(cell.mean * factor, decimals),
+        change=change,
+        spread=spread,
+        word=cell.verdict or "",
+        title=". ".join(title),
+        note=cell.note,
+        last=last if math.isfinite(cell.last_sd) else last.split(" ")[0],
+    )
+
+
+def _delta(view: View, interval: Interval | None) -> tuple[str, str]:
+    return _split(interval, view.delta_decimals, 100.0)
+
+
+def _split(interval: Interval | None, decimals: int, factor: float) -> tuple[str, str]:
+    """The difference and its half-width as two texts; empty where there is none."""
+    if interval is None:
+        return "", ""
+    number, _, width = numbers.plus_minus(interval, decimals, factor).partition(" ")
+    return number, width
+
+
+def _notes(judgement: Judgement) -> list[str]:
+    """The remarks on single cells, each once, with the methods and tasks it is about."""
+    about: dict[str, list[str]] = {}
+    for cell in judgement.cells:
+        if cell.note:
+            where = f"{cell.method} on {cell.task}"
+            if where not in about.setdefault(cell.note, []):
+                about[cell.note].append(where)
+    return [f"{', '.join(where[:6])}{' …' if len(where) > 6 else ''}: {note}" for note, where in about.items()]
+
+
+def _date(iso: str) -> str:
+    """ "14 March 2026, 15:09 UTC"; anything else is shown as it is."""
+    try:
+        moment = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    zone = f" {moment.tzname()}" if moment.tzinfo else ""
+    return f"{moment.day} {calendar.month_name[moment.month]} {moment.year}, {moment:%H:%M}{zone}"

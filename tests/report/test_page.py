@@ -1,0 +1,143 @@
+"""The page: complete, self-contained, well formed, safe with any text."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from report import judgements
+from steelyard.report.names import short_methods, split_method
+from steelyard.report.numbers import fixed
+from steelyard.report.page import page, write_page
+
+VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
+
+
+class Outline(HTMLParser):
+    """Checks nesting and collects what a test asks about."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"<{tag}> repeats an attribute: {names}"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> closes something else at {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.text.append(data)
+
+
+def read(text: str) -> Outline:
+    outline = Outline()
+    outline.feed(text)
+    outline.close()
+    assert outline.open == []
+    return outline
+
+
+@pytest.mark.parametrize("name", judgements.ALL)
+def test_well_formed_and_complete(name: str) -> None:
+    judgement = judgements.ALL[name]()
+    outline = read(page(judgement))
+    shown = " ".join(" ".join(outline.text).split())
+    for sentence in (*judgement.verdict, judgement.command, judgement.machine):
+        assert " ".join(sentence.split()) in shown
+    if judgement.cells:
+        titles = {attributes.get("title") for tag, attributes in outline.tags if tag == "th"}
+        assert set(judgement.methods) <= titles
+        assert {task.label for task in judgement.tasks} <= titles
+    for verdict in {cell.verdict for cell in judgement.cells} - {None}:
+        assert verdict in shown
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("name", ["digits", "twelve", "hostile"])
+def test_nothing_is_fetched(name: str) -> None:
+    text = page(judgements.ALL[name]())
+    outline = read(text)
+    for tag, attributes in outline.tags:
+        assert "src" not in attributes, tag
+        assert not any(key.startswith("on") for key in attributes), tag
+        assert (attributes.get("href") or "#").startswith("#")
+    assert not re.search(r"https?:|//\w+\.\w+/|@import|url\(", text)
+
+
+def test_user_text_is_escaped_everywhere() -> None:
+    outline = read(page(judgements.hostile()))
+    scripts = [attributes for tag, attributes in outline.tags if tag == "script"]
+    assert len(scripts) == 2  # the page's own
+    assert not any(tag == "img" for tag, _ in outline.tags)
+    assert '<script>alert("x")</script>' in " ".join(outline.text)
+
+
+def test_every_number_of_the_judgement_is_written() -> None:
+    judgement = judgements.digits()
+    shown = " ".join(read(page(judgement)).text)
+    for cell in judgement.cells:
+        assert f"{100 * cell.mean:.2f}" in shown
+        if cell.difference:
+            assert fixed(100 * cell.difference.mean, 2, signed=True) in shown
+
+
+def test_ordinary_pages_stay_light() -> None:
+    assert all(len(page(judgements.ALL[name]()).encode()) < 1_000_000 for name in judgements.ALL)
+
+
+def test_many_tasks_methods_and_settings() -> None:
+    text = page(judgements.large())
+    read(text)
+    assert len(text.encode()) < 8_000_000
+
+
+def test_the_page_is_replaced_only_when_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "study.html"
+    write_page(judgements.digits(), target)
+    before = target.read_text(encoding="utf-8")
+    assert before == page(judgements.digits())
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_page(judgements.seven(), target)
+    assert target.read_text(encoding="utf-8") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["study.html"]
+
+
+def test_short_names_tell_methods_apart() -> None:
+    short = short_methods(["single-task", "ema(beta=0.9,variant=to-max)", "log+db-mtl(beta=0.9)"])
+    assert list(short.values()) == ["single-task", "ema", "log+db-mtl"]
+    short = short_methods(["ema(beta=0.9,variant=to-max)", "ema(beta=0.99,variant=to-max)", "ema", "log+ema"])
+    assert list(short.values()) == ["ema(beta=0.9)", "ema(beta=0.99)", "ema", "log+ema"]
+    long = [f"some-quite-long-method-name(option={index})" for index in range(30)]
+    short = short_methods(long)
+    assert len(set(short.values())) == 30
+    assert max(map(len, short.values())) <= 18
+
+
+def test_names_and_options_apart() -> None:
+    assert split_method("ema(beta=0.9,variant=to-max)") == ("ema", "beta=0.9, variant=to-max")
+    assert split_method("uw") == ("uw", "")
+    assert split_method("ema-scale(beta=0.99)+mgda(normalize=none)") == (
+        "ema-scale+mgda",
+        "ema-scale: beta=0.99; mgda: normalize=none",
+    )
