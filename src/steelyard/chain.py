@@ -14,6 +14,7 @@ from torch import Tensor
 from steelyard.balancer import Balancer
 from steelyard.errors import OptionError
 from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
+from steelyard.ratios import reciprocal
 from steelyard.stage import Stage
 from steelyard.state import State
 
@@ -116,8 +117,3 @@ class InitialScale(Stage):
         if self.steps is None:
             forming = state.scale == 0
             state.scale = torch.where(forming, close_period_mean(state, state.scale), state.scale)
-
-
-def reciprocal(scale: Tensor) -> Tensor:
-    """``1 / scale``, and 1 where the scale is zero: a loss that has been exactly zero so far has no scale to remove."""
-    return torch.where(scale > 0, 1 / scale, torch.ones_like(scale))

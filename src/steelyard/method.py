@@ -30,7 +30,7 @@ class Method(Stateful):
     uses_angles: ClassVar[bool] = False
     """Whether inner products of different tasks matter to it."""
     default_heads: ClassVar[Heads] = "weighted"
-    positive_losses: ClassVar[bool] = False
+    positive_losses: bool = False
     """Whether it is defined for losses of at least zero only."""
     rescaling: str = "none"
     """What multiplying loss k by a constant from the first step on does: ``"weights"`` leaves the weights as they are,

@@ -18,7 +18,8 @@ from steelyard.state import State
 class DWA(Balancer):
     """Tasks whose loss fell least over the last two epochs weigh most.
 
-    ``w = T · softmax(r / τ)`` with ``r_k = L̄_k(e-1) / L̄_k(e-2)``, the ratio of the last two epochs' mean losses; ``w = 1`` in the first two.
+    ``w = T · softmax(r / τ)`` with ``r_k = L̄_k(e-1) / L̄_k(e-2)``, the ratio of the last two epochs' mean losses;
+    ``w = 1`` in the first two.
 
     Args:
         tasks: task names.

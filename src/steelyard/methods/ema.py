@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from steelyard.balancer import Balancer
-from steelyard.chain import reciprocal
 from steelyard.errors import OptionError
 from steelyard.observation import Seen
 from steelyard.options import one_of, within
 from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
+from steelyard.ratios import reciprocal
 from steelyard.state import State
 
 Variant = Literal["inverse", "normalised", "to-max", "to-min", "to-mean", "proportional"]
@@ -28,24 +28,27 @@ class EMA(Balancer):
 
     - ``inverse``: ``w_k = 1 / E_k``
     - ``normalised``: ``w_k = T (1/E_k) / Σ_j (1/E_j)``
-    - ``to-max``, ``to-min``, ``to-mean``: ``w_k = ref(E) / E_k``, the largest, smallest or mean average as the common scale
+    - ``to-max``, ``to-min``, ``to-mean``: ``w_k = ref(E) / E_k``, the largest, smallest or mean average as the common
+      scale
     - ``proportional``: ``w_k = T E_k / Σ_j E_j``, which favours large losses
 
     Args:
         tasks: task names.
         beta: ``0 ≤ β < 1``; with 0, ``inverse`` has the gradient of ``Σ log L_k``.
         variant: as above.
-        start: ``"bias-corrected"`` divides ``E`` by ``1 - β^n``, ``"first-loss"`` starts ``E`` at the first loss. Either way constant losses give
-            constant weights.
-        per: ``"step"``, or ``"epoch"``: the average moves once per epoch, on the epoch's mean losses; weights are 1 in the first.
+        start: ``"bias-corrected"`` divides ``E`` by ``1 - β^n``, ``"first-loss"`` starts ``E`` at the first loss.
+            Either way constant losses give constant weights.
+        per: ``"step"``, or ``"epoch"``: the average moves once per epoch, on the epoch's mean losses; weights are 1
+            in the first.
         period: with ``per="epoch"``, its length in optimizer steps; ``None`` waits for `Balancer.end_epoch`.
         common: the options of `Balancer`.
 
     Errors: a negative loss raises `LossError`.
 
-    Source: Lakkapragada, Sleiman, Surabhi, Wall, "Mitigating Negative Transfer in Multi-Task Learning with Exponential Moving Average Loss
-    Weighting Strategies" (2023), arXiv 2211.12999. Reconstructed from the abstract, which says "multiple techniques" of scaling by the exponential
-    moving average of observed magnitudes: the variants are ours.
+    Source: Lakkapragada, Sleiman, Surabhi, Wall, "Mitigating Negative Transfer in Multi-Task Learning with
+    Exponential Moving Average Loss Weighting Strategies" (2023), arXiv 2211.12999. Reconstructed from the abstract,
+    which says "multiple techniques" of scaling by the exponential moving average of observed magnitudes: the variants
+    are ours.
     """
 
     name = "ema"

@@ -19,15 +19,17 @@ Form = Literal["after", "lagged"]
 class FAMO(Balancer):
     """All log losses fall at the same rate: weights grow where the last step helped least.
 
-    With ``z = softmax(ξ)``, descend ``c Σ_k z_k log(L_k - b_k + ε)`` where ``c = 1 / Σ_k z_k / (L_k - b_k + ε)`` is held fixed, hence
-    ``w_k = c z_k / (L_k - b_k + ε)``, which sum to 1. After the step, ``δ_k = log(L_k^old - b_k + ε) - log(L_k^new - b_k + ε)``, and Adam moves ``ξ`` along
+    With ``z = softmax(ξ)``, descend ``c Σ_k z_k log(L_k - b_k + ε)`` where ``c = 1 / Σ_k z_k / (L_k - b_k + ε)`` is
+    held fixed, hence ``w_k = c z_k / (L_k - b_k + ε)``, which sum to 1. After the step,
+    ``δ_k = log(L_k^old - b_k + ε) - log(L_k^new - b_k + ε)``, and Adam moves ``ξ`` along
     ``J_softmax(ξ)ᵀ δ = z ∘ (δ - zᵀδ)``.
 
     Args:
         tasks: task names.
-        form: ``"after"`` is the paper's: the new losses come from the same batch, by a second forward pass (``observe(after=losses)`` once the
-            optimizer has stepped, or ``again=`` with an attached optimizer). ``"lagged"`` takes them from the next batch: nothing to recompute, and
-            ``δ`` is noisy by the difference of the batches.
+        form: ``"after"`` is the paper's: the new losses come from the same batch, by a second forward pass
+            (``observe(after=losses)`` once the optimizer has stepped, or ``again=`` with an attached optimizer).
+            ``"lagged"`` takes them from the next batch: nothing to recompute, and ``δ`` is noisy by the difference of
+            the batches.
         learning_rate: of ``ξ``; the paper's 0.025.
         decay: L2 decay of ``ξ``.
         minimum: ``b``, a lower bound of the losses.

@@ -26,7 +26,8 @@ class Random(Balancer):
         distribution: ``"normal"`` or ``"dirichlet"``.
         common: the options of `Balancer`; ``generator`` draws the weights, and its state is part of the state dict.
 
-    Source: Lin, Ye, Zhang, Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning" (2021), arXiv 2111.10603.
+    Source: Lin, Ye, Zhang, Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task
+    Learning" (2021), arXiv 2111.10603.
     """
 
     name = "random"

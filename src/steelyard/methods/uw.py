@@ -17,9 +17,10 @@ _FACTORS: dict[str, tuple[float, float]] = {"half": (0.5, 0.5), "regression": (0
 class UW(Balancer):
     """Uncertainty weighting: each task's noise is learnt and divides its loss.
 
-    ``Σ_k ½ (e^{-s_k} L_k + s_k)`` with ``s = log σ²`` learnt, hence ``w_k = ½ e^{-s_k}``. The gradient in ``s`` is ``½ (1 - e^{-s_k} L_k)``.
-    ``form="classification"`` is the paper's ``L/σ² + log σ``, i.e. ``e^{-s_k} L_k + ½ s_k``; ``"regression"`` is its
-    ``L/(2σ²) + log σ``, which is the same as ``"half"``. The objective may become negative; that is in order.
+    ``Σ_k ½ (e^{-s_k} L_k + s_k)`` with ``s = log σ²`` learnt, hence ``w_k = ½ e^{-s_k}``. The gradient in ``s`` is
+    ``½ (1 - e^{-s_k} L_k)``. ``form="classification"`` is the paper's ``L/σ² + log σ``, i.e.
+    ``e^{-s_k} L_k + ½ s_k``; ``"regression"`` is its ``L/(2σ²) + log σ``, which is the same as ``"half"``. The
+    objective may become negative; that is in order.
 
     Args:
         tasks: task names.
@@ -28,8 +29,9 @@ class UW(Balancer):
         learn: ``"inside"``, or ``"external"`` for a Parameter that your own optimizer trains.
         common: the options of `Balancer`; ``learning_rate`` is that of ``s``.
 
-    Source: Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics" (2018), arXiv 1705.07115.
-    Deviation: ``s`` is updated in closed form after use, by Adam without weight decay.
+    Source: Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
+    Semantics" (2018), arXiv 1705.07115. Deviation: ``s`` is updated in closed form after use, by Adam without weight
+    decay.
     """
 
     name = "uw"

@@ -1,0 +1,29 @@
+"""Losses in units of their start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from steelyard.chain import InitialScale
+from steelyard.methods.equal import Equal
+
+
+class InitialScaled(Equal):
+    """The sum of the losses, each in units of its mean at the start of training.
+
+    ``Σ_k L_k / mean L_k`` over the first ``steps`` steps, so that ``w_k`` is constant from then on; while the mean is
+    being formed, ``w_k`` divides by the mean so far.
+
+    Args:
+        tasks: task names.
+        steps: number of steps behind the mean; ``None`` waits for the end of the first epoch (`Balancer.end_epoch`).
+        common: the options of `Balancer`.
+    """
+
+    name = "initial-scale"
+    rescaling = "contribution"
+
+    def __init__(self, tasks: Sequence[str], *, steps: int | None = None, **common: Any) -> None:
+        super().__init__(tasks, **common)
+        self.prepend_stages([InitialScale(steps)])

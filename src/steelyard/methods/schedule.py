@@ -1,0 +1,94 @@
+"""Weights that follow a schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.errors import OptionError, UnknownNameError
+from steelyard.methods.fixed import checked_weights
+from steelyard.observation import Seen
+from steelyard.options import at_least, one_of
+from steelyard.schedules import parse_plan, parse_plans, value_at
+from steelyard.state import State
+
+Per = Literal["step", "epoch"]
+
+
+class Schedule(Balancer):
+    """Weights that change over training as you write down.
+
+    ``Σ_k c_k(n) L_k`` with ``n`` the number of optimizer steps (or epochs) done, 0 in the first.
+
+    Args:
+        tasks: task names.
+        weights: 1 for every task that is not named.
+
+            - text: ``"seg: 1.0 until 80 %, then 0.1; depth: 0 to 1 until 500, then 1"``; the grammar stands in
+              `steelyard.schedules`. ``until 500`` covers ``n < 500``;
+            - a mapping from task name to a number or to such text without the name:
+              ``{"seg": "1.0 until 80 %, then 0.1"}``;
+            - a function ``f(n)`` that returns weights by task name.
+        per: what ``n`` counts: ``"step"``, or ``"epoch"`` (told by `Balancer.end_epoch`).
+        total: length of training in that unit, for percentages.
+        common: the options of `Balancer`.
+
+    Errors: text that cannot be read raises `OptionError` with the text and the position.
+    """
+
+    name = "schedule"
+    rescaling = "weights"
+    signed_weights = True
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        weights: str | Mapping[str, float | str] | Callable[[int], Mapping[str, float]] | None = None,
+        per: Per = "step",
+        total: int | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(tasks, **common)
+        one_of("per", per, Per)
+        if total is not None:
+            at_least("total", total, 0, strictly=True)
+        self.per, self.total = per, total
+        self.periodic = per == "epoch"
+        self.declare("epochs", (), reduce="max")
+        self._at = weights if callable(weights) else self._planned(weights or {})
+        checked_weights(self._at(0), self.tasks)  # a typing error shows before training, not in it
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        progress = int(state.epochs.item()) if self.periodic else self.steps
+        weights = checked_weights(self._at(progress), self.tasks)
+        return seen.losses.new_tensor([weights[task] for task in seen.tasks])
+
+    def period_ended(self, state: State) -> None:
+        state.epochs = state.epochs + 1
+
+    def _planned(self, weights: str | Mapping[str, float | str]) -> Callable[[int], Mapping[str, float]]:
+        if isinstance(weights, str):
+            return _Planned(parse_plans(weights, self.tasks, self.per, self.total))
+        if not isinstance(weights, Mapping):
+            raise OptionError(f"weights must be text, a mapping or a function, got {weights!r}")
+        for task in weights:
+            if task not in self.tasks:
+                raise UnknownNameError("task", str(task), self.tasks, "It stands in weights=.")
+        texts = {task: value for task, value in weights.items() if isinstance(value, str)}
+        plans = {task: parse_plan(text, self.per, self.total) for task, text in texts.items()}
+        constants = {task: value for task, value in weights.items() if not isinstance(value, str)}
+        return _Planned(plans, constants)
+
+
+class _Planned:
+    """Plans and constants as a function of progress (a class, so that a balancer can be pickled)."""
+
+    def __init__(self, plans: Mapping[str, Any], constants: Mapping[str, float] | None = None) -> None:
+        self.plans, self.constants = dict(plans), dict(constants or {})
+
+    def __call__(self, progress: int) -> dict[str, float]:
+        return self.constants | {task: value_at(plan, progress) for task, plan in self.plans.items()}

@@ -1,0 +1,56 @@
+"""SLAW: weights from the spread of each loss, which stands for the norm of its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.observation import Seen
+from steelyard.options import within
+from steelyard.ratios import reciprocal, shares
+from steelyard.state import State
+
+
+class SLAW(Balancer):
+    """The weight is the inverse standard deviation of the loss, which stands for its gradient's norm.
+
+    ``w_k = T (1/s_k) / Σ_j (1/s_j)`` with ``s_k² = EMA(L_k²) - EMA(L_k)²``, this step's loss included. The averages
+    are plain means over a task's first ``1/(1-β)`` steps. A task whose loss has not varied so far (the first step)
+    weighs 1, the others sharing the rest.
+
+    Args:
+        tasks: task names.
+        beta: ``0 < β < 1``, per step.
+        common: the options of `Balancer`.
+
+    Source: Crawshaw & Košecká, "SLAW: Scaled Loss Approximate Weighting for Efficient Multi-Task Learning" (2021),
+    arXiv 2109.08218. The formula is from memory, the start from plain means from the first author's published code
+    (where the method is called CLAW). Deviations: the variance is computed by a recurrence that cannot turn negative,
+    and that code's threshold of 1e-5 under ``s`` is left out, since it would mute losses of that size.
+    """
+
+    name = "slaw"
+    paper = "Crawshaw & Košecká (2021), arXiv 2109.08218"
+
+    def __init__(self, tasks: Sequence[str], *, beta: float = 0.99, **common: Any) -> None:
+        super().__init__(tasks, **common)
+        within("beta", beta, 0, 1)
+        self.beta = beta
+        self.declare("count", reduce="mean")
+        self.declare("mean", reduce="mean")
+        self.declare("variance", reduce="mean")
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        state.count = state.count + 1
+        fresh = (1 / state.count).clamp(min=1 - self.beta)
+        difference = seen.losses - state.mean
+        state.mean = state.mean + fresh * difference
+        state.variance = (1 - fresh) * (state.variance + fresh * difference**2)
+        deviation = state.variance.sqrt()
+        # Relative to the largest, so that the inverses of extreme deviations stay finite.
+        inverse = reciprocal(deviation / deviation.max())
+        return shares(inverse, torch.as_tensor(deviation > 0))
