@@ -73,7 +73,7 @@ def feature_rows(tasks: Sequence[str], losses: Sequence[Tensor], features: tuple
     """
     half = any(feature.dtype == torch.float16 for feature in features)
     matrices = tuple(
-        torch.zeros(len(losses), feature.numel(), dtype=_row_dtype(feature), device=feature.device)
+        torch.empty(len(losses), feature.numel(), dtype=_row_dtype(feature), device=feature.device)
         for feature in features
     )
     reached = False
@@ -81,9 +81,11 @@ def feature_rows(tasks: Sequence[str], losses: Sequence[Tensor], features: tuple
         seed = torch.full_like(loss, _HALF_SEED) if half and loss.dtype != torch.float16 else None
         gradients = torch.autograd.grad(loss, features, seed, retain_graph=True, allow_unused=True)
         for matrix, gradient in zip(matrices, gradients, strict=True):
-            if gradient is not None:
-                reached = True
+            if gradient is None:
+                matrix[position].zero_()
+            else:
                 matrix[position].copy_(gradient.reshape(-1))
+                reached = True
         if seed is not None:
             for matrix in matrices:
                 matrix[position] /= _HALF_SEED

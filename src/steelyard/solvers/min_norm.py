@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_TOLERANCE = 1e-14
+_TOLERANCE = 4e-15
 
 
 def min_norm_point(gramian: Tensor) -> Tensor:
@@ -34,13 +34,15 @@ def min_norm_point(gramian: Tensor) -> Tensor:
         return alpha.to(home)
     norms = squares.sqrt()
     cosines = G / norms[:, None] / norms
+    everywhere = _affine_minimiser(cosines, norms)
+    if bool((everywhere > 0).all()):  # the minimiser of the whole affine hull lies inside: no search needed
+        return everywhere.to(home)
     active = [first]
     for _ in range(20 * size + 20):
-        # Optimal once no point reaches below the supporting plane: ⟨x, g_j⟩ ≥ ‖x‖² for all j.
+        # Optimal once no point reaches below the supporting plane: ⟨x, g_j⟩ ≥ ‖x‖² for all j. The products carry the rounding
+        # of Σ_i α_i ‖g_i‖ ‖g_j‖: what lies within that is no gain.
         products = G @ alpha
-        square = alpha @ products
-        # Each product carries the rounding of ‖x‖ ‖g_j‖; measure the gain against that.
-        gain = (square - products) / ((square.clamp(min=0).sqrt() + _TOLERANCE * norms.min()) * norms + _TINY)
+        gain = (alpha @ products - products) / (norms * (alpha @ norms))
         gain[active] = -1.0
         best = int(gain.argmax())
         if float(gain[best]) <= _TOLERANCE:
@@ -61,11 +63,10 @@ def min_norm_point(gramian: Tensor) -> Tensor:
             moved[position] = 0.0
             alpha.zero_()
             alpha[active] = moved / moved.sum()
-            active = [point for point in active if float(alpha[point]) > 0]
+            gone = active.pop(position)
+            if gone == best:  # the point that promised a gain cannot enter: what is left is rounding
+                return alpha.to(home)
     return alpha.to(home)
-
-
-_TINY = torch.finfo(torch.float64).tiny
 
 
 def _affine_minimiser(cosines: Tensor, norms: Tensor) -> Tensor:
