@@ -3,8 +3,8 @@
     python benchmarks/overhead.py                  # the tables of the README
     python benchmarks/overhead.py --methods dwa,uw --tasks 2,40
 
-Trunk: an MLP of three hidden layers of 1,024 (3.2 M parameters), batch 128; one linear head of 10 classes per task. A step is
-forward + balancer + backward, without the optimizer. All candidates take turns in one process; medians.
+Trunk: an MLP of three hidden layers of 1,024 (3.2 M parameters), batch 128; one linear head of 10 classes per
+task. A step is forward + balancer + backward, without the optimizer. All candidates take turns in one process; medians.
 """
 
 from __future__ import annotations

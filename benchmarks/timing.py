@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call: median and quartiles over the rounds, and the median ratio to the reference of the same round."""
+    """Seconds per call: median and quartiles over the rounds; median ratio to the same round's reference."""
 
     median: float
     low: float

@@ -155,9 +155,10 @@ def test_disjoint_samples_are_warned_of_by_methods_that_use_angles() -> None:
 def test_an_epoch_that_never_ends_is_warned_of() -> None:
     balancer = steelyard.make("dwa", ["a", "b"])
     losses = {"a": loss(), "b": loss()}
+    for _ in range(9_999):
+        balancer(losses)
     with pytest.warns(PeriodWarning, match=r"dwa waits.*balancer.end_epoch\(\)"):
-        for _ in range(10_000):
-            balancer(losses)
+        balancer(losses)
 
 
 def test_famo_without_its_second_look() -> None:

@@ -1,4 +1,4 @@
-"""The gradient that *arrives*: at the trunk ``Σ w_k ∇L_k``, at the heads what was asked for, whatever the ratio of norms."""
+"""The gradient that *arrives*: ``Σ w_k ∇L_k`` at the trunk, at the heads what was asked for, at any ratio of norms."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import TwoLayer, task_gradients, weighted_sum
 from torch import Tensor, nn
 
 import steelyard
+from helpers import TwoLayer, task_gradients, weighted_sum
 from steelyard.observation import Balance, Seen
 from steelyard.state import State
 
