@@ -16,7 +16,7 @@ from steelyard.errors import SteelyardWarning
 from steelyard.study.errors import StoreError
 from steelyard.study.trial import Trial
 
-MADE_BY = {"steelyard": __version__, "torch": torch.__version__}
+MADE_BY = {"steelyard": __version__, "torch": str(torch.__version__)}
 
 
 def save_checkpoint(path: Path, trial: Trial, state: dict[str, Any]) -> None:

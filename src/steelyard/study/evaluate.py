@@ -56,13 +56,13 @@ class BestEpoch:
     """The epoch with the smallest geometric mean over tasks of the validation error of the main metric.
 
     error = |ideal − value|; without an ideal, the value itself where lower is better and its inverse where higher is. A
-    geometric mean does not care about units. An error of zero would outweigh all other tasks, so none counts
-    as less than half a row's share of the first epoch's error. The earlier of equal epochs wins.
+    geometric mean does not care about units. An error of exactly zero would outweigh all other tasks; it counts as
+    half of one row's, or as half of the smallest error seen, if that is less. The earlier of equal epochs wins.
     """
 
     def __init__(self, tasks: Sequence[Task], rows: Mapping[str, int]) -> None:
-        self.tasks, self.rows = tasks, rows
-        self.floors: dict[str, float] = {}
+        self.tasks = tasks
+        self.smallest = {name: 1 / count for name, count in rows.items()}
         self.score = math.inf
         self.epoch = 0
 
@@ -70,8 +70,8 @@ class BestEpoch:
         """Take note of an epoch's main metrics; is it the best so far?"""
         errors = {task.name: _error(task, values[task.name]) for task in self.tasks}
         for name, error in errors.items():
-            self.floors.setdefault(name, max(error / (2 * self.rows[name]), 1e-300))
-        score = sum(math.log(max(error, self.floors[name])) for name, error in errors.items())
+            self.smallest[name] = min(self.smallest[name], error or math.inf)
+        score = sum(math.log(error or self.smallest[name] / 2) for name, error in errors.items())
         if score < self.score:
             self.score, self.epoch = score, epoch
         return self.epoch == epoch

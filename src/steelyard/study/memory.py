@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import math
 import sys
 from contextlib import suppress
@@ -20,7 +19,6 @@ class PeakMemory:
     """
 
     def __init__(self) -> None:
-        gc.collect()
         with suppress(OSError, AttributeError):  # not glibc: nothing to hand back
             ctypes.CDLL(None).malloc_trim(0)
         with suppress(OSError):  # not Linux: the mark cannot be set back

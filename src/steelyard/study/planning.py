@@ -80,7 +80,7 @@ def plan(
         parameters=0,
         command=command,
         notes=tuple(notes),
-        versions={"steelyard": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        versions={"steelyard": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         machine=_machine(),
         created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     )

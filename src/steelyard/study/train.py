@@ -77,7 +77,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         if balancer is not None:
             balancer.load_state_dict(state["balancer"])
-        best.score, best.epoch, best.floors = state["best"]
+        best.score, best.epoch, best.smallest = state["best"]
         best_network, history, earlier_peak = state["best network"], state["history"], state["peak"]
         first_epoch = state["epoch"] + 1
         on_epoch(state["epoch"])
@@ -132,7 +132,7 @@ def train(
                 "network": network.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "balancer": balancer.state_dict() if balancer is not None else {},
-                "best": (best.score, best.epoch, best.floors),
+                "best": (best.score, best.epoch, best.smallest),
                 "best network": best_network,
                 "history": history,
                 "peak": max(earlier_peak, memory.growth()),

@@ -108,9 +108,7 @@ class _Setting:
                 said.append(f"{_list(map(self._with_cost, mended))} repair{'s' if len(mended) == 1 else ''} {task}.")
             if partly:
                 by = "; ".join(f"{method} by {self._amount(cell.task, eased[method, cell.task])}" for method in partly)
-                said.append(
-                    f"{task[0].upper() + task[1:]} is better than under the plain sum with {by}, but not repaired."
-                )
+                said.append(f"Not repaired, but better than under the plain sum, is {task} with {by}.")
             if not mended and not partly:
                 said.append(f"No strategy here is shown to repair {task}.")
         if len(hurt) > NAMED:
@@ -187,10 +185,10 @@ class _Setting:
     def _tasks(self, cells: list[Cell]) -> str:
         if len(cells) > NAMED:
             return f"{len(cells)} of {len(self.tasks)} tasks"
-        every = len(cells) == len(self.tasks) > 1
-        return ("both tasks, " if len(cells) == 2 else "every task, ") * every + _list(
-            self._task(c.task) for c in cells
-        )
+        named = _list(self._task(cell.task) for cell in cells)
+        if len(cells) == len(self.tasks) > 1:
+            return ("both tasks, " if len(cells) == 2 else "every task, ") + named
+        return named
 
     def _differences(self, cells: list[Cell]) -> str:
         """The differences from single-task; of many tasks the largest."""

@@ -1,0 +1,79 @@
+"""The best epoch is the one with the smallest geometric mean of validation errors."""
+
+import pytest
+import torch
+from torch import nn
+
+from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, rmse
+from steelyard.study.errors import TrainingError
+from steelyard.study.evaluate import BestEpoch, labelled, predict, take
+
+
+def task(name, metric):
+    return Task(name, nn.functional.mse_loss, (metric,))
+
+
+def chosen(tasks, epochs, rows=1000):
+    best = BestEpoch(tasks, {t.name: rows for t in tasks})
+    for epoch, values in enumerate(epochs, start=1):
+        best.better(epoch, dict(zip([t.name for t in tasks], values, strict=True)))
+    return best.epoch
+
+
+def test_geometric_mean_is_free_of_units():
+    tasks = [task("a", accuracy), task("b", rmse)]
+    # errors .2 x 5, .1 x 8, .05 x 20: the second is smallest, whatever unit RMSE has
+    for unit in (1e-6, 1.0, 1e6):
+        assert chosen(tasks, [(0.8, 5 * unit), (0.9, 8 * unit), (0.95, 20 * unit)]) == 2
+
+
+def test_the_earlier_of_equal_epochs_wins():
+    assert chosen([task("a", accuracy)], [(0.5,), (0.9,), (0.9,)]) == 2
+
+
+def test_a_perfect_task_does_not_decide_alone():
+    tasks = [task("a", accuracy), task("b", accuracy)]
+    # a: one error, then none; b: 5 % errors, then 50 %
+    assert chosen(tasks, [(0.99, 0.95), (1.0, 0.5), (0.99, 0.96)], rows=100) == 3
+    assert chosen(tasks, [(1.0, 0.9), (1.0, 0.95)], rows=100) == 2
+
+
+def test_without_an_ideal_the_direction_counts():
+    higher = Metric("score", None, higher_is_better=True)
+    lower = Metric("cost", None, higher_is_better=False)
+    assert chosen([task("a", higher)], [(1.0,), (3.0,), (2.0,)]) == 2
+    assert chosen([task("a", lower)], [(2.0,), (3.0,), (1.0,)]) == 3
+    with pytest.raises(TrainingError, match="give the metric an ideal="):
+        chosen([task("a", higher)], [(-1.0,)])
+
+
+def test_a_metric_that_is_not_finite_says_so():
+    with pytest.raises(TrainingError, match="accuracy of task 'a' on validation data is nan"):
+        chosen([task("a", accuracy)], [(float("nan"),)])
+
+
+def test_prediction_in_batches_is_in_order_and_in_evaluation_mode():
+    class Network(nn.Module):
+        def forward(self, inputs):
+            assert not self.training
+            return {"a": inputs[0] * 2 + inputs[1]}, inputs
+
+    rows = torch.arange(23.0)[:, None]
+    split = Split((rows, rows), {"a": rows})
+    problem = Problem("p", [task("a", rmse)], lambda: Data(split, split, split), nn.Identity, nn.Identity)
+    network = Network()
+    assert torch.equal(predict(network, problem, split, batch_size=2)["a"], rows * 3)
+    assert network.training
+
+
+def test_rows_without_a_label_are_not_measured():
+    split = Split(torch.zeros(3, 1), {"a": torch.tensor([1, -1, 2])})
+    outputs, targets = labelled(classification("a", 3), {"a": torch.tensor([[1.0], [2.0], [3.0]])}, split)
+    assert outputs.tolist() == [[1.0], [3.0]]
+    assert targets.tolist() == [1, 2]
+
+
+def test_take_reads_each_tensor_of_a_tuple():
+    first, second = take((torch.arange(5), torch.arange(5) * 10), torch.tensor([3, 1]))
+    assert first.tolist() == [3, 1]
+    assert second.tolist() == [30, 10]

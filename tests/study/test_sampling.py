@@ -1,0 +1,63 @@
+"""The seed alone decides which labels are kept and in which order rows come."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from steelyard.problems import Split, classification, regression
+from steelyard.study.sampling import batches, kept_labels, steps_per_epoch, used_rows
+
+LEFT, RIGHT = classification("left", 3), regression("right")
+
+
+@pytest.fixture
+def split():
+    labels = torch.arange(100) % 3
+    gaps = torch.arange(100.0)
+    gaps[::4] = torch.nan  # 25 missing labels
+    return Split(torch.zeros(100, 1), {"left": labels, "right": gaps})
+
+
+def test_small_fractions_are_subsets_of_large_ones(split):
+    for task, available in ((LEFT, 100), (RIGHT, 75)):
+        kept = [kept_labels(task, split, fraction, seed=1) for fraction in (0.02, 0.1, 0.5, 1.0)]
+        assert [int(mask.sum()) for mask in kept] == [max(1, round(f * available)) for f in (0.02, 0.1, 0.5, 1.0)]
+        for small, large in pairwise(kept):
+            assert bool((large | ~small).all())
+    assert not kept_labels(RIGHT, split, 1.0, seed=1)[::4].any()
+
+
+def test_tasks_of_one_fraction_keep_the_same_rows_and_seeds_others(split):
+    split.targets["right"] = torch.arange(100.0)
+    assert torch.equal(kept_labels(LEFT, split, 0.3, seed=1), kept_labels(RIGHT, split, 0.3, seed=1))
+    assert not torch.equal(kept_labels(LEFT, split, 0.3, seed=1), kept_labels(LEFT, split, 0.3, seed=2))
+
+
+def test_at_least_one_label_is_kept(split):
+    assert int(kept_labels(LEFT, split, 1e-6, seed=0).sum()) == 1
+
+
+def test_rows_without_any_label_are_left_out():
+    labels = {"a": torch.tensor([True, False, False]), "b": torch.tensor([False, False, True])}
+    assert used_rows(labels).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 16, 17, 18, 31])
+def test_each_row_comes_once_per_epoch_and_never_alone(rows):
+    used = torch.arange(40) < rows
+    found = list(batches(used, 8, seed=3, epoch=1))
+    assert sorted(torch.cat(found).tolist()) == list(range(rows))
+    assert len(found) == steps_per_epoch(rows, 8)
+    assert rows == 1 or all(len(batch) > 1 for batch in found)
+    assert all(len(batch) <= 9 for batch in found)
+
+
+def test_the_order_changes_by_epoch_and_is_shared_by_thinned_sets():
+    everything, half = torch.ones(64, dtype=torch.bool), torch.arange(64) % 2 == 0
+    order = torch.cat(list(batches(everything, 8, seed=3, epoch=1))).tolist()
+    thinned = torch.cat(list(batches(half, 8, seed=3, epoch=1))).tolist()
+    assert [row for row in order if row % 2 == 0] == thinned
+    assert order != torch.cat(list(batches(everything, 8, seed=3, epoch=2))).tolist()
+    assert order != torch.cat(list(batches(everything, 8, seed=4, epoch=1))).tolist()
+    assert order == torch.cat(list(batches(everything, 8, seed=3, epoch=1))).tolist()

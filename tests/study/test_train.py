@@ -1,0 +1,248 @@
+"""One trial: the plain loop it stands for, what it learns from, and that a stop leaves no trace."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from steelyard.errors import SteelyardWarning
+from steelyard.models import build
+from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, load_problem, regression
+from steelyard.study.batch import recompute, task_losses
+from steelyard.study.errors import TrainingError
+from steelyard.study.sampling import batches
+from steelyard.study.train import train
+from steelyard.study.trial import Trial
+
+torch.set_num_threads(1)
+
+
+def made(rows=200, **options):
+    """Two tasks on random data: one of classes, one a regression with every third label missing."""
+    generator = torch.Generator().manual_seed(0)
+    splits = []
+    for _ in range(3):
+        x = torch.randn(rows, 6, generator=generator)
+        y = (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+        z = x[:, 2] * x[:, 3]
+        z[::3] = math.nan
+        splits.append(Split(x, {"kind": y, "size": z}))
+    defaults = {
+        "tasks": (classification("kind", 3), regression("size")),
+        "load": lambda: Data(*splits),
+        "trunk": lambda: nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2)),
+        "head": lambda task: nn.Linear(16, task.outputs),
+        "batch_size": 32,
+    }
+    return Problem("made", **{**defaults, **options})
+
+
+def trial(method="equal", tasks=("kind", "size"), fractions=1.0, **options):
+    kept = dict.fromkeys(tasks, fractions) if isinstance(fractions, float) else fractions
+    defaults = {"seed": 1, "epochs": 4, "batch_size": 32, "scale": None if method == "single-task" else "sum"}
+    return Trial("made", method, tasks, fractions=tuple(sorted(kept.items())), **{**defaults, **options})
+
+
+def same(first, second):
+    """Everything but times and memory, to the last bit."""
+    timeless = {"seconds": 0.0, "steps_per_second": 0.0, "peak_memory": 0.0}
+    return repr(dataclasses.replace(first, **timeless)) == repr(dataclasses.replace(second, **timeless)) and repr(
+        first.curves
+    ) == repr(second.curves)
+
+
+def test_a_single_task_trial_is_the_plain_loop():
+    digits = load_problem("digits")
+    planned = Trial("digits", "single-task", ("left",), 5, (("left", 1.0),), epochs=2, batch_size=128)
+    found = train(planned, digits)
+
+    data, task = digits.data(), digits.task("left")
+    network = build(digits, ["left"], seed=5)
+    optimizer = digits.optimizer(network.parameters())
+    everything = torch.ones(len(data.train), dtype=torch.bool)
+    curve = []
+    for epoch in (1, 2):
+        losses = []
+        for rows in batches(everything, 128, seed=5, epoch=epoch):
+            loss = F.cross_entropy(network(data.train.inputs[rows])[0]["left"], data.train.targets["left"][rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        curve.append(sum(losses) / len(losses))
+    with torch.no_grad():
+        outputs = network(data.test.inputs)[0]["left"]
+    assert found.last == {"left": [task.metrics[0].function(outputs, data.test.targets["left"])]}
+    assert found.curves.losses["left"] == pytest.approx(curve, rel=1e-12)
+    assert found.steps == 2 * len(losses)
+
+
+def test_equal_on_one_task_is_single_task():
+    """The balancer adds nothing of its own: same start, same batches, same dropout, same bits."""
+    problem = made()
+    alone, summed = (train(trial(method, ("kind",)), problem) for method in ("single-task", "equal"))
+    assert same(alone, summed)
+
+
+@pytest.mark.parametrize("method", ["equal", "dwa", "uw", "ema", "famo", "db-mtl", "random"])
+@pytest.mark.parametrize("stop", [1, 3])
+def test_stopped_and_resumed_is_the_same_to_the_last_bit(tmp_path, method, stop):
+    problem, planned, path = made(), trial(method), tmp_path / "c" / "t.pt"
+
+    def stop_after(epoch):
+        if epoch == stop:
+            raise KeyboardInterrupt
+
+    whole = train(planned, problem)
+    with pytest.raises(KeyboardInterrupt):
+        train(planned, problem, path, stop_after, checkpoint_seconds=0)
+    epochs = []
+    resumed = train(planned, problem, path, epochs.append, checkpoint_seconds=0)
+    assert epochs == list(range(stop, 5))  # the checkpoint's epoch, then those still to do
+    assert same(whole, resumed)
+    assert len(resumed.curves.losses["size"]) == 4
+
+
+def test_resuming_keeps_the_best_network_of_before(tmp_path):
+    """Validation is best at epoch 1 of 3; the stop comes after 2."""
+    values = iter([0.9, 0.5, 0.5])
+    falling = Metric("falling", lambda outputs, targets: next(values), higher_is_better=True, ideal=1.0)
+    where = Metric("where", lambda outputs, targets: float(outputs.sum()), higher_is_better=True)
+    task = Task("kind", F.cross_entropy, (falling, where), outputs=3)
+    problem, path = made(tasks=(task,)), tmp_path / "t.pt"
+    planned = trial("single-task", ("kind",), epochs=3)
+
+    def stop(epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(planned, problem, path, stop, checkpoint_seconds=0)
+    values = iter([0.5, 0.1, 0.1])
+    resumed = train(planned, problem, path)
+    assert resumed.chosen_epoch == 1
+    values = iter([0.9, 0.1, 0.1])  # validation, then test twice
+    first = train(trial("single-task", ("kind",), epochs=1), problem)
+    assert resumed.test["kind"][1] == first.test["kind"][1]
+    assert resumed.last["kind"][1] != first.last["kind"][1]
+
+
+def test_a_broken_or_foreign_checkpoint_is_named_and_not_used(tmp_path):
+    problem, path = made(), tmp_path / "t.pt"
+    train(trial(), problem, path, checkpoint_seconds=0)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(SteelyardWarning, match="cannot be read"):
+        cut = train(trial(), problem, path, checkpoint_seconds=0)
+    with pytest.warns(SteelyardWarning, match="of another trial"):
+        other = train(trial(seed=2), problem, path, checkpoint_seconds=0)
+    assert same(cut, train(trial(), problem))
+    assert same(other, train(trial(seed=2), problem))
+
+
+def test_only_kept_labels_are_learnt_from():
+    """Labels outside a task's fraction can be anything; rows outside all fractions are not even seen."""
+    problem = made(batch_size=8)
+    planned = trial(fractions={"kind": 0.2, "size": 0.1}, batch_size=8)
+    first = train(planned, problem)
+    assert first.steps == 4 * 5  # 40 of 200 rows, 8 at a time: the regression's rows are among them
+
+    spoilt = made(batch_size=8)
+    from steelyard.study.sampling import kept_labels
+
+    train_split = spoilt.data().train
+    for task in spoilt.tasks:
+        hidden = ~kept_labels(task, train_split, dict(planned.fractions)[task.name], seed=1)
+        train_split.targets[task.name][hidden] = 1
+    # `size` has other labels available now, so pin its gaps: only rows that had a label may change.
+    spoilt.data().train.targets["size"][::3] = math.nan
+    assert same(first, train(planned, spoilt))
+
+
+def test_a_task_may_be_absent_from_batches_and_from_a_whole_epoch():
+    problem = made(rows=64)
+    few = trial(fractions={"kind": 1.0, "size": 0.02}, batch_size=8, epochs=2)  # one label of `size`
+    found = train(few, problem)
+    assert all(math.isfinite(loss) for loss in found.curves.losses["size"])
+    assert found.curves.weights["size"] == [1.0, 1.0]  # the mean over the steps that had it
+
+
+def test_the_mean_weights_of_an_epoch_are_recorded():
+    found = train(trial("fixed(weights={'kind':3,'size':1})"), made())
+    assert found.curves.weights == {"kind": [1.5] * 4, "size": [0.5] * 4}  # scale="sum"
+
+
+def test_the_learning_rate_can_be_given():
+    problem = made(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.3))
+    slow = made(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.01))
+    assert same(train(trial(learning_rate=0.01), problem), train(trial(), slow))
+
+
+def test_divergence_is_an_error_that_names_task_and_epoch():
+    wild = made(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e30))
+    with pytest.raises(
+        TrainingError, match=r"training loss of 'size' is (nan|inf) in epoch \d: lower the learning rate"
+    ):
+        train(trial("single-task", ("size",)), wild)
+
+
+def test_test_data_choose_nothing():
+    """Other test data, same curves and same chosen epoch."""
+    first, problem = train(trial(), made()), made()
+    problem.data().test.inputs.zero_()
+    second = train(trial(), problem)
+    assert first.curves == second.curves
+    assert first.chosen_epoch == second.chosen_epoch
+    assert first.test != second.test
+
+
+def test_looking_again_leaves_the_network_alone_and_repeats_its_dropout():
+    problem = made()
+    network, tasks = build(problem, ["kind"], seed=0), [problem.task("kind")]
+    inputs, targets = problem.data().train.inputs[:50], {"kind": (problem.data().train.targets["kind"][:50], None)}
+    state = torch.get_rng_state()
+    first = task_losses(tasks, network(inputs)[0], targets)["kind"]
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    drawn = torch.get_rng_state()
+    again = recompute(network, tasks, inputs, targets, state)
+    assert again()["kind"].item() == first.item()
+    shifted = {name: parameter + 0.1 for name, parameter in network.named_parameters()}
+    assert again(shifted)["kind"].item() != first.item()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_methods_that_read_validation_losses_are_shown_them():
+    """The accuracy-free loss on all labelled validation rows, once per epoch."""
+    import steelyard
+
+    shown = []
+
+    class Watching(steelyard.methods()[0].cls):
+        def validated(self, losses, state):
+            shown.append(losses.tolist())
+
+    from steelyard.study import train as module
+
+    original = module.make
+    module.make = lambda name, tasks, **options: Watching(tasks, **options)
+    try:
+        train(trial(epochs=2), made())
+    finally:
+        module.make = original
+    assert len(shown) == 2
+    assert all(len(losses) == 2 and min(losses) > 0 for losses in shown)
+
+
+def test_peak_memory_sees_what_training_allocates():
+    wide = made(rows=2000, trunk=lambda: nn.Sequential(nn.Linear(6, 4096), nn.ReLU(), nn.Linear(4096, 16)))
+    slim = train(trial(epochs=1), made(rows=2000))
+    found = train(trial(epochs=1, batch_size=2000), wide)
+    activations = 2000 * 4096 * 4 / 2**20  # MiB
+    assert found.peak_memory > activations > slim.peak_memory
+
+
+def test_accuracy_is_read_on_labelled_rows():
+    assert accuracy.function(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1])) == 0.5
