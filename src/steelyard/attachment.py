@@ -132,7 +132,7 @@ class Attachment:
             self.balancer.load_state_dict(saved)
         elif self.balancer.steps == 0:
             warn(
-                "the optimizer's checkpoint holds no balancer state (saved before the balancer was attached, or by a tool "
-                "that drops foreign entries): load balancer.state_dict() too, or the balancer starts afresh",
+                "the optimizer's checkpoint holds no balancer state (saved before the balancer was attached, or by a "
+                "tool that drops foreign entries): load balancer.state_dict() too, or the balancer starts afresh",
                 SteelyardWarning,
             )

@@ -125,8 +125,8 @@ class Balancer(Method):
         live = self._finite_losses(names, values)
         if features is not None and self._held is not None and self.heads == "plain":
             raise OptionError(
-                f"{self.name} with plain heads cannot hold its weights while a closure is evaluated several times in one "
-                "step: its trunk and head gradients are not those of one function. Use heads='weighted'"
+                f"{self.name} with plain heads cannot hold its weights while a closure is evaluated several times in "
+                "one step: its trunk and head gradients are not those of one function. Use heads='weighted'"
             )
 
         reading = None

@@ -106,6 +106,6 @@ def check_positive(names: Sequence[str], values: Sequence[float], reader: str) -
     for name, value in zip(names, values, strict=True):
         if value < 0:
             raise LossError(
-                f"the loss of {name!r} is negative ({value:.6g}), and {reader} is defined for losses of at least 0: add a "
-                "constant to the loss, or choose a method that reads gradients"
+                f"the loss of {name!r} is negative ({value:.6g}), and {reader} is defined for losses of at least 0: "
+                "add a constant to the loss, or choose a method that reads gradients"
             )

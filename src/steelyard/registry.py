@@ -31,8 +31,21 @@ class MethodRow:
     reads: str
     where: str
     heads: str
+    cost: str
     options: tuple[str, ...]
     paper: str
+
+
+class MethodTable(tuple[MethodRow, ...]):
+    """The rows, which print as a table."""
+
+    def __repr__(self) -> str:
+        columns = ("name", "class", "reads", "where", "heads", "cost", "paper")
+        lines = [columns, *((r.name, r.cls.__name__, r.reads, r.where, r.heads, r.cost, r.paper) for r in self)]
+        widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        )
 
 
 def make(spec: str | Spec, tasks: Sequence[str], **options: Any) -> Balancer:
@@ -77,9 +90,9 @@ def method_names() -> tuple[str, ...]:
     return (*METHODS, *(name for name in _from_entry_points("steelyard.methods") if name not in METHODS))
 
 
-def methods() -> list[MethodRow]:
-    """The table of methods: name, class, what it reads and where, who weighs the heads, options, paper."""
-    return [_row(name) for name in method_names()]
+def methods() -> MethodTable:
+    """The table of methods: name, class, what it reads and where, who weighs the heads, cost beside a plain step, paper."""
+    return MethodTable(_row(name) for name in method_names())
 
 
 def options_of(cls: type) -> tuple[str, ...]:
@@ -97,9 +110,16 @@ def _row(name: str) -> MethodRow:
         reads=cls.reads,
         where="any" if cls.reads == "losses" else ", ".join(sorted(cls.where)),
         heads=cls.default_heads,
+        cost=_cost(cls),
         options=options_of(cls),
         paper=cls.paper,
     )
+
+
+def _cost(cls: type[Balancer]) -> str:
+    if cls.reads == "losses":
+        return "one more forward" if cls.needs_after else "none"
+    return "each head's backward to the features"
 
 
 def _build(cls: type, part: Part, options: Mapping[str, Any], *arguments: Any) -> Any:

@@ -79,7 +79,9 @@ def feature_rows(tasks: Sequence[str], losses: Sequence[Tensor], features: tuple
     reached = False
     for position, loss in enumerate(losses):
         seed = torch.full_like(loss, _HALF_SEED) if half and loss.dtype != torch.float16 else None
-        gradients = torch.autograd.grad(loss, features, seed, retain_graph=True, allow_unused=True)
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+            loss, features, seed, retain_graph=True, allow_unused=True
+        )
         for matrix, gradient in zip(matrices, gradients, strict=True):
             if gradient is None:
                 matrix[position].zero_()

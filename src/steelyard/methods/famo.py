@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steelyard.balancer import Balancer
+from steelyard.errors import LossError
 from steelyard.observation import Balance, Seen
 from steelyard.options import at_least, one_of
 from steelyard.state import State
@@ -32,12 +33,12 @@ class FAMO(Balancer):
             the batches.
         learning_rate: of ``ξ``; the paper's 0.025.
         decay: L2 decay of ``ξ``.
-        minimum: ``b``, a lower bound of the losses.
+        minimum: ``b``, a lower bound of the losses, the same for all.
         epsilon: ``ε``, in the unit of the losses.
         common: the options of `Balancer`.
 
-    Errors: a negative loss raises `LossError`; in the form ``"after"``, a step whose new losses were never shown raises
-    `MissingInputError`.
+    Errors: a negative loss, or one below ``minimum``, raises `LossError`; in the form ``"after"``, a step whose new
+    losses were never shown raises `MissingInputError`.
 
     Source: Liu, Feng, Stone, Liu, "FAMO: Fast Adaptive Multitask Optimization" (2023), arXiv 2306.03792.
     """
@@ -45,6 +46,7 @@ class FAMO(Balancer):
     name = "famo"
     paper = "Liu, Feng, Stone, Liu (2023), arXiv 2306.03792"
     positive_losses = True
+    needs_after = True  # of the form "after"
 
     def __init__(
         self,
@@ -67,7 +69,7 @@ class FAMO(Balancer):
         self.declare("log_before", default=float("nan"), reduce="mean")
 
     def weigh(self, seen: Seen, state: State) -> Balance:
-        excess = seen.losses - self.minimum + self.epsilon
+        excess = self._excess(seen.losses)
         log_excess = excess.log()
         if self.form == "lagged":
             self._learn_from(log_excess, state)
@@ -79,8 +81,17 @@ class FAMO(Balancer):
     def after_step(self, losses: Tensor, state: State) -> None:
         if self.form == "lagged":
             super().after_step(losses, state)
-        self._learn_from((losses - self.minimum + self.epsilon).log(), state)
+        self._learn_from(self._excess(losses).log(), state)
         state.log_before = torch.full_like(losses, float("nan"))
+
+    def _excess(self, losses: Tensor) -> Tensor:
+        excess = losses - self.minimum + self.epsilon
+        if (self.minimum > 0 or self.epsilon == 0) and not bool((excess > 0).all()):
+            raise LossError(
+                f"{self.name} takes log(L - minimum + epsilon), and a loss is {losses.min().item():.6g} where minimum "
+                f"is {self.minimum:g} and epsilon {self.epsilon:g}: lower the minimum, or raise epsilon"
+            )
+        return excess
 
     def _learn_from(self, log_now: Tensor, state: State) -> None:
         delta = state.log_before - log_now

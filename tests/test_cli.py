@@ -1,0 +1,156 @@
+"""The command line: every wrong input ends with a message, exit code 2 and nothing written."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from steelyard import __version__, cli
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["steelyard", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compare", "digist"], "unknown problem 'digist'. Did you mean 'digits'?"),
+        (["compare", "digits", "--methods", "emma"], "unknown method 'emma'. Did you mean 'ema'?"),
+        (["compare", "digits", "--methods", "ema(bta=0.9)"], "Did you mean 'beta'?"),
+        (["compare", "digits", "--methods", "ema(beta=2)"], "beta"),
+        (["compare", "digits", "--methods", "equal,"], "an empty entry in 'equal,'"),
+        (["compare", "digits", "--fractions", "lft=0.1"], "Did you mean 'left'?"),
+        (["compare", "digits", "--fractions", "2"], "must be above 0 and at most 1"),
+        (["compare", "digits", "--seeds", "many"], "give a number of seeds"),
+        (["compare", "digits", "--seeds", "0"], "seeds"),
+        (["compare", "digits", "--shared", "fetures"], "Did you mean 'features'?"),
+        (["compare", "digits", "--scale", "summ"], "Did you mean 'sum'?"),
+        (["compare", "digits", "--architecture", "hard"], "unknown architecture 'hard'"),
+        (["compare", "digits", "--workers", "0"], "workers"),
+        (["compare", "digits", "--epochs", "0"], "epochs"),
+        (["compare", "digits", "--learning-rate", "-1"], "learning_rate"),
+        (["compare", "digits", "--epoch", "3"], "--epochs"),
+        (["compare", "nowhere.py"], "cannot read the problem file"),
+        (["compare"], "Missing argument"),
+        (["report", "nowhere.sqlite"], "there is no store nowhere.sqlite"),
+        (["methods", "emma"], "Did you mean 'ema'?"),
+        (["problems", "digist"], "Did you mean 'digits'?"),
+        (["new", "mine.txt"], "ends in .py, e.g. mine.py"),
+        (["compair"], "compare"),
+    ],
+)
+def test_wrong_input_is_named_and_nothing_is_written(run, folder, words, message):
+    code, out, err = run(*words)
+    assert code == 2
+    assert message in err.replace("\n", " ")
+    assert "Traceback" not in out + err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_page_that_cannot_be_written_is_named_before_anything_is_trained(run, folder):
+    (folder / "taken").write_text("a file, not a folder")
+    code, _, err = run("compare", "digits", "--page", "taken/page.html")
+    assert (code, err.startswith("Error: cannot write taken/page.html")) == (2, True)
+    code, _, err = run("compare", "digits", "--page", folder)
+    assert (code, "it is a folder" in err) == (2, True)
+    assert [path.name for path in folder.iterdir()] == ["taken"]
+
+
+def test_a_file_that_is_no_store_is_named_and_left_alone(run, folder):
+    path = Path("notes.sqlite")
+    path.write_text("dear diary")
+    for words in (["report", path], ["compare", "digits", "--epochs", "1", "--store", path]):
+        code, _, err = run(*words)
+        assert (code, "is not a Steelyard store" in err) == (2, True)
+    assert path.read_text() == "dear diary"
+
+
+def test_a_broken_problem_file_is_named_with_its_line(run, folder):
+    Path("mine.py").write_text("x = 1\ny = x +\n")
+    code, _, err = run("compare", "mine.py")
+    assert code == 2
+    assert "mine.py, line 2: SyntaxError" in err
+
+
+def test_a_mistake_in_a_loss_is_named_before_anything_is_trained(run, folder):
+    run("new", "mine.py")
+    text = Path("mine.py").read_text()
+    Path("mine.py").write_text(text.replace("nn.Linear(32, task.outputs)", "nn.Linear(33, task.outputs)"))
+    code, _, err = run("compare", "mine.py")
+    assert code == 2
+    assert "the network on inputs [" in err
+    assert "32 and 33" in err or "33 and 32" in err or "32x33" in err or "33x" in err
+    assert not list(folder.glob("*.sqlite"))
+
+
+def test_new_writes_a_file_once(run, folder):
+    code, out, _ = run("new", "deep/my_data.py")
+    assert code == 0
+    assert "steelyard compare deep/my_data.py" in out
+    text = Path("deep/my_data.py").read_text()
+    assert '"my-data"' in text
+    assert "steelyard compare my_data.py" in text
+    Path("deep/my_data.py").write_text("mine")
+    code, _, err = run("new", "deep/my_data.py")
+    assert (code, "exists already" in err) == (2, True)
+    assert Path("deep/my_data.py").read_text() == "mine"
+
+
+def test_the_lists_name_everything_there_is(run):
+    import steelyard
+    from steelyard.problems import problem_names
+
+    code, out, _ = run("methods")
+    assert code == 0
+    assert {row.name for row in steelyard.methods()} <= set(out.split())
+    code, out, _ = run("problems")
+    assert code == 0
+    assert set(problem_names()) <= set(out.split())
+
+
+def test_one_method_and_one_problem_can_be_described(run):
+    code, out, _ = run("methods", "ema")
+    assert code == 0
+    assert "beta=" in out
+    code, out, _ = run("methods", "log")
+    assert "log (method)" in out
+    assert "log (loss stage" in out
+    code, out, _ = run("problems", "digits")
+    assert "left digit" in out
+    assert "accuracy" in out
+
+
+def test_the_version(run):
+    assert run("--version") == (0, f"steelyard {__version__}\n", "")
+
+
+def test_a_dry_run_counts_trials_and_writes_nothing(run, folder):
+    code, out, _ = run(
+        *["compare", "digits", "--methods", "dwa", "--seeds", "3", "--epochs", "2", "--workers", "1"],
+        *["--fractions", "0.5;left=0.1,right=0.5", "--dry-run"],
+    )
+    assert code == 0
+    assert "Added for a fair comparison: single-task and equal." in out
+    # single-task: left 0.5, right 0.5 (shared by both settings), left 0.1; equal and dwa: two settings each
+    assert "21 trials: about" in out
+    assert "left 10 %, right 50 %" in out
+    assert "Nothing was trained or written." in out.replace("\n", " ")
+    assert list(folder.iterdir()) == []

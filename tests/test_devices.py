@@ -1,0 +1,36 @@
+"""On an accelerator: same weights as on the CPU, state beside the losses, checkpoints that travel."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import steelyard
+from steelyard.registry import method_names
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+
+NAMES = [name for name in method_names() if name not in ("fixed", "schedule")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_agree_with_the_cpu(name: str) -> None:
+    tasks = ["a", "b", "c"]
+    weights = {}
+    for device in ("cpu", "cuda"):
+        balancer = steelyard.make(name, tasks, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(4):
+            features = torch.randn(8, 5, generator=generator, dtype=torch.float64).to(device).requires_grad_()
+            losses = {task: (features * (k + 1)).square().mean() + k for k, task in enumerate(tasks)}
+            balancer(losses, shared=features).backward()
+            if balancer.needs_after:
+                balancer.observe(after={task: loss.detach() * 0.9 for task, loss in losses.items()})
+            if balancer.needs_validation:
+                balancer.observe(validation={task: loss.detach() for task, loss in losses.items()})
+            balancer.end_epoch()
+        assert {buffer.device.type for buffer in balancer.buffers()} <= {device}
+        weights[device] = balancer.last_weights.cpu()
+        fresh = steelyard.make(name, tasks)
+        fresh.load_state_dict(balancer.state_dict())
+    assert torch.allclose(weights["cpu"], weights["cuda"], rtol=1e-9)

@@ -1,0 +1,41 @@
+"""The balancing half needs torch alone, and imports quickly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+STUDY_ONLY = ("numpy", "scipy", "sklearn", "rich", "typer", "jinja2", "pooch")
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_balancing_half_imports_torch_alone() -> None:
+    blocked = "\n".join(f"sys.modules[{name!r}] = None" for name in STUDY_ONLY if name != "numpy")
+    code = f"""
+import sys
+{blocked}
+import torch, steelyard, steelyard.testing
+x = torch.randn(4, 3, requires_grad=True)
+for row in steelyard.methods():
+    if row.name in ("fixed", "schedule"):
+        continue
+    steelyard.make(row.name, ["a", "b"])({{"a": x.square().mean(), "b": x.abs().mean()}}, shared=x)
+print([name for name in sys.modules if name.startswith(("steelyard.study", "steelyard.problems", "steelyard.report"))])
+"""
+    assert run(code).strip().splitlines()[-1] == "[]"
+
+
+def test_import_adds_little_to_torch() -> None:
+    """Loaded modules, not seconds: steelyard brings its own and nothing else that torch has not."""
+    code = """
+import sys, torch, torch.func, importlib.metadata
+before = set(sys.modules)
+import steelyard
+print("\\n".join(sorted(name for name in set(sys.modules) - before if not name.startswith("steelyard"))))
+"""
+    brought = run(code).split()
+    assert len(brought) <= 5, f"importing steelyard also imports {brought}"
+    assert not any(name.split(".")[0] in STUDY_ONLY for name in brought)
