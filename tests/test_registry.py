@@ -12,11 +12,14 @@ import pytest
 import steelyard
 from steelyard.registry import method_names, options_of
 
-ISSUED_NAMES = ["equal", "fixed", "schedule", "random", "initial-scale", "log", "gls", "uw", "uw-revised", "uw-so", "uw-o", "dwa", "ema", "cov", "slaw", "lbtw", "imtl-l", "stch", "famo", "softadapt", "relobralo", "coba", "go4align", "igb", "inverse-norm", "mgda", "db-mtl", "max-norm"]
+PROMISED = """
+equal fixed schedule random initial-scale log gls uw uw-revised uw-so uw-o dwa ema cov slaw lbtw imtl-l stch famo
+softadapt relobralo coba go4align igb inverse-norm mgda db-mtl max-norm
+"""
 
 
 def test_the_promised_names_are_there() -> None:
-    assert set(ISSUED_NAMES) <= set(method_names())
+    assert set(PROMISED.split()) <= set(method_names())
 
 
 def test_rows_are_complete() -> None:
@@ -67,4 +70,6 @@ def test_another_packages_method_registers_by_entry_point(tmp_path: Path) -> Non
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert output.stdout.split() == ["0.25", "True"]
+    weight, listed = output.stdout.split()
+    assert float(weight) == pytest.approx(0.25)
+    assert listed == "True"

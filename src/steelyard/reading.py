@@ -14,6 +14,8 @@ from steelyard.method import Method
 from steelyard.warn import warn
 
 Shared = Tensor | Sequence[Tensor]
+READABLE = frozenset({"features"})
+"""Where gradients can be read so far."""
 
 
 @dataclass(frozen=True)
