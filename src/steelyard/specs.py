@@ -118,4 +118,13 @@ def _write(value: object) -> str:
         # Text that would read back as something else keeps its quotes.
         plain = re.fullmatch(r"[\w.-]+", value) is not None and _read(value) == value
         return value if plain else repr(value)
-    return repr(value).replace(" ", "")
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key!r}:{_write_inside(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        inside = ",".join(_write_inside(item) for item in value)
+        return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' if len(value) == 1 else ''})"
+    return repr(value)
+
+
+def _write_inside(value: object) -> str:
+    return repr(value) if isinstance(value, str) else _write(value)

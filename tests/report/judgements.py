@@ -113,12 +113,7 @@ def simulate(plan: Plan, problem: str, summary: str) -> Judgement:
         rows=rows,
         curves=curves,
         failures=[],
-        verdict=[
-            "Sharing hurts right: with equal weights its accuracy is 2.1 points lower than alone (95 % "
-            "interval 1.4 to 2.8) at 100 % of the training data.",
-            "ema(beta=0.9,variant=to-max) repairs it, at 0.84 of the training time of two single networks.",
-            "At 10 % of the training data sharing helps both tasks under every method.",
-        ],
+        verdict=_verdict(settings),
         command=f'steelyard compare {problem} --methods "{",".join(plan.methods)}" --seeds {plan.seeds} '
         f"--fractions {','.join(map(str, plan.fractions))} --epochs {plan.epochs} --workers 2",
         versions={"steelyard": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6", "python": "3.11.2"},

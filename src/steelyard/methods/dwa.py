@@ -12,6 +12,7 @@ from steelyard.balancer import Balancer
 from steelyard.observation import Seen
 from steelyard.options import at_least
 from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
+from steelyard.ratios import ratio
 from steelyard.state import State
 
 
@@ -19,7 +20,8 @@ class DWA(Balancer):
     """Tasks whose loss fell least over the last two epochs weigh most.
 
     ``w = T · softmax(r / τ)`` with ``r_k = L̄_k(e-1) / L̄_k(e-2)``, the ratio of the last two epochs' mean losses;
-    ``w = 1`` in the first two.
+    ``w = 1`` in the first two. A task with
+    fewer than two epochs behind it, or whose mean loss was exactly zero, counts as one that stands still (``r = 1``).
 
     Args:
         tasks: task names.
@@ -27,11 +29,14 @@ class DWA(Balancer):
         period: length of an "epoch" in optimizer steps; ``None`` waits for `Balancer.end_epoch`.
         common: the options of `Balancer`.
 
+    Errors: a negative loss raises `LossError`.
+
     Source: Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention" (2019), arXiv 1803.10704.
     """
 
     name = "dwa"
     paper = "Liu, Johns, Davison (2019), arXiv 1803.10704"
+    positive_losses = True
     rescaling = "weights"
     periodic = True
 
@@ -48,12 +53,10 @@ class DWA(Balancer):
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
         add_to_period(state, seen.losses)
-        rate = state.last_mean / state.mean_before
-        # A task with fewer than two epochs behind it counts as one whose loss stands still.
-        rate = torch.where(rate.isfinite(), rate, torch.ones_like(rate))
+        rate = ratio(state.last_mean, state.mean_before)
         return len(rate) * (rate / self.temperature).softmax(0)
 
     def period_ended(self, state: State) -> None:
-        before = state.last_mean
-        state.last_mean = close_period_mean(state, otherwise=before)
-        state.mean_before = before
+        seen = state.period_count > 0
+        state.mean_before = torch.where(seen, state.last_mean, state.mean_before)
+        state.last_mean = close_period_mean(state, otherwise=state.last_mean)

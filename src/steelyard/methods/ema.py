@@ -13,7 +13,7 @@ from steelyard.errors import OptionError
 from steelyard.observation import Seen
 from steelyard.options import one_of, within
 from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
-from steelyard.ratios import reciprocal
+from steelyard.ratios import reciprocal, shares
 from steelyard.state import State
 
 Variant = Literal["inverse", "normalised", "to-max", "to-min", "to-mean", "proportional"]
@@ -31,6 +31,9 @@ class EMA(Balancer):
     - ``to-max``, ``to-min``, ``to-mean``: ``w_k = ref(E) / E_k``, the largest, smallest or mean average as the common
       scale
     - ``proportional``: ``w_k = T E_k / Σ_j E_j``, which favours large losses
+
+    A task whose loss has been exactly zero so far weighs 1 and stays out of the others' common scale
+    (``proportional``: it weighs 0).
 
     Args:
         tasks: task names.
@@ -103,7 +106,7 @@ class EMA(Balancer):
             self._move(state, close_period_mean(state, otherwise=torch.zeros_like(seen)), seen)
 
     def _move(self, state: State, losses: Tensor, seen: Tensor) -> None:
-        """One step of the average for the tasks where ``seen`` is 1; ``mass`` is the weight that the average has gathered."""
+        """One step of the average where ``seen`` is 1; ``mass`` is the weight that the average has gathered."""
         fresh = (1 - self.beta) * torch.ones_like(seen)
         if self.start == "first-loss":
             fresh = torch.where(state.mass == 0, torch.ones_like(seen), fresh)
@@ -112,14 +115,16 @@ class EMA(Balancer):
         state.mass = (1 - fresh) * state.mass + fresh
 
     def _weights(self, average: Tensor) -> Tensor:
-        inverse = reciprocal(average)
-        if self.variant == "inverse":
-            return inverse
-        if self.variant == "normalised":
-            return len(inverse) * inverse / inverse.sum()
         if self.variant == "proportional":
             total = average.sum()
             return torch.where(total > 0, len(average) * average / total, torch.ones_like(average))
-        references = {"to-max": average.max(), "to-min": average.min(), "to-mean": average.mean()}
-        reference = references[self.variant]
-        return torch.where(average > 0, reference * inverse, torch.ones_like(average))
+        inverse = reciprocal(average)
+        positive = average > 0
+        if self.variant == "inverse" or not bool(positive.any()):
+            return inverse
+        if self.variant == "normalised":
+            # Relative to the smallest, so that the sum of inverses of extreme averages stays finite.
+            return shares(average[positive].min() * inverse, positive)
+        known = average[positive]
+        reference = {"to-max": known.max(), "to-min": known.min(), "to-mean": known.mean()}[self.variant]
+        return torch.where(positive, reference * inverse, inverse)

@@ -29,6 +29,8 @@ class UW(Balancer):
         learn: ``"inside"``, or ``"external"`` for a Parameter that your own optimizer trains.
         common: the options of `Balancer`; ``learning_rate`` is that of ``s``.
 
+    Errors: a negative loss raises `LossError`: its weight would grow without bound.
+
     Source: Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
     Semantics" (2018), arXiv 1705.07115. Deviation: ``s`` is updated in closed form after use, by Adam without weight
     decay.
@@ -36,6 +38,7 @@ class UW(Balancer):
 
     name = "uw"
     paper = "Kendall, Gal, Cipolla (2018), arXiv 1705.07115"
+    positive_losses = True
 
     def __init__(
         self, tasks: Sequence[str], *, initial: float = 0.0, form: Form = "half", learn: str = "inside", **common: Any

@@ -26,6 +26,8 @@ class UWRevised(Balancer):
         learn: ``"inside"``, or ``"external"`` for a Parameter that your own optimizer trains.
         common: the options of `Balancer`; ``learning_rate`` is that of ``s``.
 
+    Errors: a negative loss raises `LossError`: its weight would grow without bound.
+
     Source: Liebel & Körner, "Auxiliary Tasks in Multi-task Learning" (2018), arXiv 1805.06334. Deviations:
     ``s = log σ²`` is learnt where the paper learns ``σ`` itself, which steps over zero once losses are small; it is
     updated in closed form after use, by Adam without weight decay.
@@ -33,6 +35,7 @@ class UWRevised(Balancer):
 
     name = "uw-revised"
     paper = "Liebel & Körner (2018), arXiv 1805.06334"
+    positive_losses = True
 
     def __init__(self, tasks: Sequence[str], *, initial: float = 1.0, learn: str = "inside", **common: Any) -> None:
         super().__init__(tasks, **common)

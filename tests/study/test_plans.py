@@ -1,0 +1,153 @@
+"""Plans: trials follow from them, survive the store, and what cannot work is refused before anything is trained."""
+
+import json
+import textwrap
+
+import pytest
+from study.made_up import plan as made_plan
+
+from steelyard.errors import LossError, OptionError, UnknownNameError
+from steelyard.problems.errors import ProblemError
+from steelyard.study.errors import PlanError
+from steelyard.study.planning import plan
+from steelyard.study.plans import Plan
+from steelyard.study.trial import SINGLE_TASK
+
+PROBLEM = """
+    import torch
+    from torch import nn
+    from steelyard.problems import Data, Problem, Split, classification, regression
+
+    def load():
+        generator = torch.Generator().manual_seed(0)
+        def split(rows):
+            x = torch.randn(rows, 4, generator=generator)
+            size = x[:, 2].clone()
+            size[::2] = torch.nan
+            return Split(x, {"kind": (x[:, 0] > 0).long(), "size": size})
+        return Data(split(80), split(40), split(40))
+
+    problem = Problem(
+        "mine",
+        tasks=(classification("kind", 2), regression("size")),
+        load=load,
+        trunk=lambda: nn.Linear(4, 8),
+        head=lambda task: nn.Linear(8, task.outputs),
+        batch_size=16,
+        epochs=3,
+    )
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(textwrap.dedent(PROBLEM))
+    return path
+
+
+def test_single_task_trials_are_shared_between_settings_that_differ_elsewhere(file):
+    found = plan(str(file), ["single-task", "equal"], seeds=2, settings=[1.0, {"kind": 0.5}])
+    keys = [trial.key for trial in found.trials]
+    assert len(keys) == len(set(keys)) == 2 * (2 + 1 + 1 + 1)  # kind, size, equal; then kind and equal at 50 %
+    first, second = (found.trials_of(SINGLE_TASK, setting, 0) for setting in (0, 1))
+    assert first[1] == second[1]  # `size` keeps all its labels in both
+    assert first[0].fractions == (("kind", 1.0),)
+    assert second[0].fractions == (("kind", 0.5),)
+    assert found.trials_of("equal", 1, 0)[0].fractions == (("kind", 0.5), ("size", 1.0))
+
+
+def test_trials_come_seed_by_seed():
+    seeds = [trial.seed for trial in made_plan(seeds=3).trials]
+    assert seeds == sorted(seeds)
+
+
+def test_a_plan_survives_json(file):
+    found = plan(str(file), ["single-task", "log+ema(beta=0.9)"], settings=[{"kind": 0.1}], command="…")
+    again = Plan.from_dict(json.loads(json.dumps(found.to_dict())))
+    assert again == found
+    assert [trial.key for trial in again.trials] == [trial.key for trial in found.trials]
+
+
+def test_the_problems_own_budget_and_what_overrides_it(file):
+    found = plan(str(file), ["equal"])
+    assert (found.epochs, found.batch_size, found.learning_rate) == (3, 16, None)
+    found = plan(str(file), ["equal"], epochs=7, batch_size=8, learning_rate=0.1, seeds=[4, 2])
+    assert (found.epochs, found.batch_size, found.learning_rate, found.seeds) == (7, 8, 0.1, (4, 2))
+    assert found.settings[0].steps == {"": 10, "kind": 10, "size": 5}
+    assert found.steps(found.trials[0]) == 70
+
+
+def test_labels_of_settings(file):
+    found = plan(str(file), ["equal"], settings=[1, 0.1, {"kind": 0.015}, 0.1])
+    assert [setting.label for setting in found.settings] == ["100 %", "10 %", "kind 1.5 %, size 100 %"]
+
+
+def test_scale_is_sum_where_it_is_defined_and_the_methods_own_text_wins(file):
+    found = plan(str(file), ["ema", "ema(scale=paper)"])
+    assert [method.scale for method in found.methods] == ["sum", None]
+    assert plan(str(file), ["ema"], scale="paper").methods[0].scale == "paper"
+    keys = {trial.key for made in (found, plan(str(file), ["ema"], scale="paper")) for trial in made.trials}
+    assert len(keys) == 15
+
+
+def test_where_gradients_are_read_is_no_part_of_a_trial_that_reads_none(file):
+    found = plan(str(file), ["equal", "db-mtl"])
+    assert [method.shared for method in found.methods] == [None, "features"]
+
+
+def test_an_edited_problem_file_is_a_new_problem(file):
+    before = plan(str(file), ["equal"]).trials[0]
+    assert before.problem.startswith("mine.py@")
+    file.write_text(file.read_text().replace("nn.Linear(4, 8)", "nn.Linear(4, 8, bias=False)"))
+    after = plan(str(file), ["equal"]).trials[0]
+    assert before.key != after.key
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"methods": ["emma"]}, UnknownNameError, "Did you mean 'ema'"),
+        ({"methods": ["ema(betta=0.9)"]}, UnknownNameError, "Did you mean 'beta'"),
+        ({"methods": ["ema(beta=2)"]}, OptionError, "beta"),
+        ({"methods": ["single-task(beta=2)"]}, OptionError, "takes no options"),
+        ({"methods": ["log+single-task"]}, OptionError, "takes no options"),
+        ({"methods": []}, PlanError, "no methods"),
+        ({"settings": [{"knid": 0.5}]}, UnknownNameError, "Did you mean 'kind'"),
+        ({"settings": [0.0]}, PlanError, "fraction 0.0 of 'kind': it must be above 0"),
+        ({"settings": [1.5]}, PlanError, "at most 1"),
+        ({"settings": []}, PlanError, "no fractions"),
+        ({"seeds": 0}, PlanError, "seeds=0"),
+        ({"seeds": [-1]}, PlanError, "seeds"),
+        ({"epochs": 0}, PlanError, "epochs=0 must be a whole number"),
+        ({"batch_size": 2.5}, PlanError, "batch_size=2.5"),
+        ({"learning_rate": 0.0}, PlanError, "learning_rate=0.0 must be positive"),
+        ({"architecture": "hard-shared"}, UnknownNameError, "Did you mean 'hard-sharing'"),
+        ({"shared": "feature"}, UnknownNameError, "Did you mean 'features'"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(file, options, error, message):
+    with pytest.raises(error, match=message):
+        plan(str(file), **{"methods": ["equal"], **options})
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (("nn.Linear(4, 8)", "nn.Linear(5, 8)"), r"evaluating the untrained network failed in .*mine.py.*shapes"),
+        (("x[:, 2].clone()", "x[:, 7].clone()"), r"loading the data failed in .*mine.py, line \d+: IndexError"),
+        (("nn.Linear(8, task.outputs)", "nn.Linear(8, task.output)"), r"mine.py, line \d+: AttributeError"),
+        (('"size": size}', '"sise": size}'), "no targets for task 'size'"),
+    ],
+)
+def test_a_broken_problem_is_told_with_its_line(file, broken, message):
+    file.write_text(file.read_text().replace(*broken))
+    with pytest.raises((PlanError, ProblemError), match=message):
+        plan(str(file), ["equal"])
+
+
+def test_a_method_that_cannot_balance_these_losses_is_told_before_training(file):
+    text = file.read_text().replace('regression("size")', 'Task("size", lambda o, y: -1 - o.square().mean(), (r2,))')
+    file.write_text(text.replace("import Data,", "import Data, Task, r2,"))
+    with pytest.raises(LossError, match="size"):
+        plan(str(file), ["log+equal"])
