@@ -64,7 +64,7 @@ def test_labels_of_a_chart_neither_overlap_nor_leave_the_screen(
         "  texts.slice(i + 1).forEach(([other, b]) => {"
         "   const x = Math.min(a.right, b.right) - Math.max(a.left, b.left);"
         "   const y = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);"
-        "   if (x > 1 && y > 3) bad.push(name + ' on ' + other + ' in ' + chart.getAttribute('aria-label').slice(0, 60))"
+        "   if (x > 1 && y > 3) bad.push(name + ' on ' + other + ': ' + chart.getAttribute('aria-label').slice(0, 50))"
         "  }) }) } return bad })()"
     )
     assert found == []

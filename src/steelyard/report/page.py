@@ -13,8 +13,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from steelyard.report import numbers
-from steelyard.report.figures import Figures, metric, of_mean
+from steelyard.report import amounts, differences, histories, numbers
+from steelyard.report.drawing import Drawing, metric, of_mean
 from steelyard.report.names import elide, split_method
 from steelyard.report.verdicts import LOOKS, look
 from steelyard.report.view import BASELINE, View
@@ -63,11 +63,14 @@ def page(judgement: Judgement) -> str:
         lstrip_blocks=True,
     )
     view = View(judgement)
-    figures = Figures(view)
+    drawing = Drawing(view)
     return environment.get_template("page.html.jinja").render(
         judgement=judgement,
         view=view,
-        figures=figures,
+        drawing=drawing,
+        amounts=amounts,
+        differences=differences,
+        histories=histories,
         settings=[setting for setting in view.settings if view.started(setting)],
         waiting=[setting for setting in view.settings if not view.started(setting)],
         entry=lambda method, setting, task: _entry(view, method, setting, task),
@@ -85,6 +88,7 @@ def page(judgement: Judgement) -> str:
         glance=len(view.tasks) >= GLANCE_FROM and view.judged,
         created=_date(judgement.created),
         notes=_notes(judgement),
+        verdicts=_grouped(judgement),
     )
 
 
@@ -126,6 +130,28 @@ def _split(interval: Interval | None, decimals: int, factor: float) -> tuple[str
         return "", ""
     number, _, width = numbers.plus_minus(interval, decimals, factor).partition(" ")
     return number, width
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of the verdict: what is said, and the numbers that show it."""
+
+    claim: str
+    evidence: str
+
+
+def _grouped(judgement: Judgement) -> list[tuple[str, list[Sentence]]]:
+    """The verdict by setting: sentences that open with the same setting stand under one heading."""
+    groups: list[tuple[str, list[Sentence]]] = []
+    for text in judgement.verdict:
+        head, _, rest = text.partition(": ")
+        if not (rest and len(judgement.settings) > 1 and any(s.label in head for s in judgement.settings)):
+            head, rest = "", text
+        if not groups or groups[-1][0] != head:
+            groups.append((head, []))
+        claim, _, evidence = rest.replace(" %", "\u00a0%").partition(": ")
+        groups[-1][1].append(Sentence(claim[:1].upper() + claim[1:], evidence))
+    return groups
 
 
 def _notes(judgement: Judgement) -> list[str]:

@@ -93,11 +93,11 @@ def _labels(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[flo
     for point in points:
         wide = text_width(point.label)
         choice = None
-        for dx, dy, anchor in _candidates():
+        for dx, dy, anchor in _candidates(point, up):
             boxes = [_box(across(point.cost) * width + dx, _y(up, point.gain.mean) + dy, wide, anchor)
                      for width in WIDTHS]  # fmt: skip
             inside = all(
-                box.left >= 0 and box.right <= width + 60 and box.top >= 0 and box.bottom <= HEIGHT
+                box.left >= -8 and box.right <= width + 12 and box.top >= 0 and box.bottom <= HEIGHT
                 for box, width in zip(boxes, WIDTHS, strict=True)
             )
             if inside and not any(box.overlap(other) for box, all_ in zip(boxes, taken, strict=True) for other in all_):
@@ -109,9 +109,13 @@ def _labels(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[flo
     return found
 
 
-def _candidates() -> list[tuple[float, float, str]]:
+def _candidates(point: Point, up: Scale) -> list[tuple[float, float, str]]:
+    """Beside the dot, then at the ends of its bar."""
     steps = (0.0, -9.0, 9.0, -18.0, 18.0)
-    return [(side * 10.0, dy, "start" if side > 0 else "end") for dy in steps for side in (1, -1)]
+    beside = [(side * 10.0, dy, "start" if side > 0 else "end") for dy in steps for side in (1, -1)]
+    ends = (point.gain.high, point.gain.low) if math.isfinite(point.gain.high) else (point.gain.mean,) * 2
+    above, below = (_y(up, end) - _y(up, point.gain.mean) for end in ends)
+    return [*beside, (0.0, above - 9.0, "middle"), (0.0, below + 9.0, "middle")]
 
 
 def _box(x: float, y: float, width: float, anchor: str) -> Box:

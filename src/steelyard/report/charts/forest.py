@@ -57,7 +57,7 @@ def forest(lines: Sequence[Line], scale: Scale, region: float, aria: str) -> Mar
     if math.isfinite(region) and region > 0:
         left, right = sorted((scale(scale.clip(-region)), scale(scale.clip(region))))
         parts.append(tag("rect", class_="region", x=percent(left), width=percent(right - left), y=0, height=bottom))
-    ticks = scale.ticks(5)
+    ticks = scale.ticks(4)
     for tick, text in zip(ticks, labels(ticks, signed=True), strict=True):
         x = percent(scale(tick))
         parts.append(tag("line", class_="zero" if tick == 0 else "grid", x1=x, x2=x, y1=0, y2=bottom))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from steelyard.report.charts.place import dodge
+from steelyard.report.charts.place import dodge, text_width
 from steelyard.report.charts.scale import Scale, fit, labels
 from steelyard.report.charts.svg import percent, tag
 from steelyard.report.palette import Ink
@@ -16,7 +16,8 @@ from steelyard.study.judgement import Interval
 
 HEIGHT = 190
 WIDE = 1000
-INSET = 0.04  # room at both ends, so that the first and the last interval are not cut
+NARROW = 240  # px of a plot on a phone
+INSET = 0.05  # room at both ends, so that the first and the last interval are not cut
 DIRECT = 7
 
 
@@ -82,12 +83,12 @@ def learning_curves(
         line = "zero" if regions is not None and tick == 0 else "grid"
         parts.append(tag("line", class_=line, x1=0, x2="100%", y1=y, y2=y))
         parts.append(tag("text", text, class_="tick", x=0, dx=-6, y=y + 4, text_anchor="end"))
-    for place in places:
-        anchor = "start" if place.position < 0.1 else "end" if place.position > 0.9 else "middle"
+    for place, anchor in zip(places, _anchors(places), strict=True):
         x = percent(place.position)
         parts.append(tag("line", class_="stop", x1=x, x2=x, y1=HEIGHT, y2=HEIGHT + 4))
-        parts.append(tag("text", place.label, class_="tick", x=x, y=HEIGHT + 17, text_anchor=anchor))
-    spread = min(0.008, 0.05 / max(1, len(tracks)))
+        if anchor:
+            parts.append(tag("text", place.label, class_="tick", x=x, y=HEIGHT + 17, text_anchor=anchor))
+    spread = min(0.014, 0.07 / max(1, len(tracks)))
     lines, marks = [], []
     for rank, track in enumerate(tracks):
         aside = spread * (rank - (len(tracks) - 1) / 2)  # neighbours side by side, not on top of each other
@@ -102,6 +103,25 @@ def learning_curves(
     if len(tracks) <= DIRECT:
         parts += _direct_labels(places, tracks, scale)
     return tag("svg", *parts, class_="plot", width="100%", height=HEIGHT + 22, role="img", aria_label=aria)
+
+
+def _anchors(places: Sequence[Stop]) -> list[str]:
+    """How each label hangs on its stop; empty for one that would touch a neighbour on a phone.
+
+    Both ends are always labelled, from the end inwards.
+    """
+    order = sorted(range(len(places)), key=lambda index: places[index].position)
+    found = [""] * len(places)
+    taken: list[tuple[float, float]] = []
+    for index in [*order[-1:], *order[:-1]]:
+        place = places[index]
+        anchor = "start" if place.position < 0.1 else "end" if place.position > 0.9 else "middle"
+        width = text_width(place.label)
+        left = NARROW * place.position - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+        if all(left > end + 5 or left + width < start - 5 for start, end in taken):
+            found[index] = anchor
+            taken.append((left, left + width))
+    return found
 
 
 def _region(places: Sequence[Stop], regions: Sequence[float], scale: Scale) -> Markup:

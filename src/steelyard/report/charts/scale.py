@@ -75,7 +75,8 @@ def labels(ticks: list[float], signed: bool = False) -> list[str]:
 
 def _round_step(step: float) -> float:
     power = 10.0 ** math.floor(math.log10(step))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * 0.999)
+    # The nearest of 1, 2, 5 and 10 by ratio.
+    return power * next(factor for factor, edge in ((1, 2), (2, 10), (5, 50), (10, 1e9)) if (step / power) ** 2 < edge)
 
 
 def _log_ticks(low: float, high: float, count: int) -> list[float]:

@@ -1,0 +1,108 @@
+"""The figures over the epochs: validation metrics, training losses, weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from steelyard.report import numbers
+from steelyard.report.charts.curves import DIRECT, Series, curves, late_scale, scale_for, thin
+from steelyard.report.charts.place import text_width
+from steelyard.report.charts.scale import Scale, fit
+from steelyard.report.drawing import Drawing, Panel, metric
+from steelyard.report.names import elide
+from steelyard.study.judgement import Curve, Setting, TaskInfo
+
+POINTS = 60_000  # curve points on one page; above that, curves are thinned
+
+
+def validation_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
+    """The main metric on validation data, a panel per task."""
+    return _task_panels(drawing, setting, lambda curve: curve.validation, numbers.factor, metric, late_scale)
+
+
+def loss_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
+    """The training loss, a panel per task."""
+    return _task_panels(
+        drawing, setting, lambda curve: curve.losses, lambda task: 1.0, lambda task: "training loss", scale_for
+    )
+
+
+def weight_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
+    """The weights, a panel per method, on one scale unless a method's own would be flat on it."""
+    view, drawn = drawing.view, []
+    for method in view.compared:
+        curve = view.curve(method, setting)
+        if curve is None or not any(any(map(math.isfinite, values)) for values in curve.weights.values()):
+            continue
+        keep = thin(len(curve.epochs), _point_limit(drawing))
+        series = [
+            Series(elide(task.label, 14), drawing.task_inks[task.name], [values[i] for i in keep], task=place)
+            for place, task in enumerate(view.tasks)
+            if (values := curve.weights.get(task.name))
+        ]
+        drawn.append((method, [curve.epochs[i] for i in keep], series))
+    everything = [line for _, _, series in drawn for line in series]
+    if not everything:
+        return []
+    together = scale_for(everything)
+    if not any(_moves(line.values) for line in everything):  # constant weights are drawn from zero
+        together = fit([0.0, *(2 * value for line in everything for value in line.values)], pad=0.0)
+    return [
+        _panel(view.short[method], "weight", epochs, series, _weight_scale(series, together))
+        for method, epochs, series in drawn
+    ]
+
+
+def _task_panels(
+    drawing: Drawing,
+    setting: Setting,
+    read: Callable[[Curve], dict[str, list[float]]],
+    factor: Callable[[TaskInfo], float],
+    note: Callable[[TaskInfo], str],
+    scale: Callable[[Sequence[Series]], Scale],
+) -> list[Panel]:
+    view, panels = drawing.view, []
+    for task in view.tasks:
+        epochs: list[int] = []
+        series = []
+        for method in view.methods:
+            curve = view.curve(method, setting)
+            values = read(curve).get(task.name) if curve else None
+            if curve and values and any(map(math.isfinite, values)):
+                keep = thin(len(curve.epochs), _point_limit(drawing))
+                epochs = max(epochs, [curve.epochs[i] for i in keep], key=len)
+                shown = [values[i] * factor(task) for i in keep]
+                ink, index = drawing.method_inks[method], drawing.method_index[method]
+                series.append(Series(view.short[method], ink, shown, method=index))
+        if series:
+            panels.append(_panel(task.label, note(task), epochs, series, scale(series)))
+    return panels
+
+
+def _panel(title: str, note: str, epochs: Sequence[int], series: list[Series], scale: Scale) -> Panel:
+    padded = [replace(line, values=[*line.values, *[math.nan] * (len(epochs) - len(line.values))]) for line in series]
+    said = "; ".join(f"{line.label} ends at {numbers.compact(line.values[-1])}" for line in series[:8])
+    note += ", log scale" if scale.log else ""
+    svg = curves(epochs, padded, scale, f"{title}, {note}, over {epochs[-1]} epochs. {said}")
+    right = max(text_width(line.label) for line in series) + 16 if len(series) <= DIRECT else 12
+    return Panel(title, note, svg, 44, round(right))
+
+
+def _point_limit(drawing: Drawing) -> int:
+    lines = 3 * sum(len(curve.losses) for curve in drawing.view.judgement.curves)
+    return max(12, min(200, POINTS // max(1, lines)))
+
+
+def _weight_scale(series: Sequence[Series], together: Scale) -> Scale:
+    """The common scale, so that methods compare, unless this method moves and would look flat on it."""
+    values = [value for line in series for value in line.values if math.isfinite(value)]
+    shown = [together(value) for value in values if value > 0 or not together.log]
+    flat = bool(shown) and max(shown) - min(shown) < 0.06
+    return scale_for(series) if flat and any(_moves(line.values) for line in series) else together
+
+
+def _moves(values: Sequence[float]) -> bool:
+    found = [value for value in values if math.isfinite(value)]
+    return bool(found) and max(found) - min(found) > 1e-3 * max(map(abs, found))
