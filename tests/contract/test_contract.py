@@ -8,10 +8,18 @@ import steelyard
 from steelyard.registry import method_names
 from steelyard.testing import CHECKS
 
-# Options that a method cannot be built without, and variants that go through other code.
+# Variants that go through other code; by default relobralo looks back, and so draws, once in a thousand steps.
 VARIANTS = [
-    *[name for name in method_names() if name not in ("fixed", "schedule")],
-    "fixed(weights={'left': 2.0, 'right': 0.5})",
+    *[name for name in method_names() if name != "relobralo"],
+    "relobralo(keep=0.3)",
+    "schedule(per=epoch)",
+    "uw-revised(learn=external)",
+    "imtl-l(learn=external)",
+    "cov(decay=0.9)",
+    "stch(warm_up=0,smoothness=0.3,period=2)",
+    "igb(base_epoch=1,log_losses=False,period=1)",
+    "softadapt(variant=normalised,order=3)",
+    "softadapt(variant=loss-weighted,per=epoch)",
     "ema(variant=normalised)",
     "ema(variant=to-max,start=first-loss)",
     "ema(variant=proportional)",

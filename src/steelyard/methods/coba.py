@@ -55,6 +55,7 @@ class CoBa(Balancer):
     paper = "Gong et al. (2024), arXiv 2410.06741"
     positive_losses = True
     rescaling = "weights"
+    needs_validation = True
 
     def __init__(
         self,
