@@ -1,0 +1,52 @@
+"""What the README and CONTRIBUTING show, runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STEELYARD = [sys.executable, "-m", "steelyard"]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    lines = [line.split("#")[0].strip() for block in blocks("README.md", "sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("steelyard ")]
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_python_blocks_run(document: str) -> None:
+    namespace: dict[str, object] = {"__name__": "readme"}
+    for block in blocks(document, "python"):
+        exec(compile(block, document, "exec"), namespace)
+
+
+def test_commands_run_in_the_order_shown(tmp_path: Path) -> None:
+    """Studies are planned, not trained (``--dry-run``): the demo and the command line's own tests train them."""
+    found = commands()
+    assert any(line.startswith("steelyard compare my_problem.py") for line in found)
+    for line in found:
+        words = shlex.split(line)[1:]
+        if words[0] == "compare" and "--dry-run" not in words:
+            words.append("--dry-run")
+        done = subprocess.run([*STEELYARD, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+
+
+def test_every_registered_method_and_problem_is_named() -> None:
+    from steelyard.problems import problem_names
+    from steelyard.registry import METHODS
+
+    text = (ROOT / "README.md").read_text()
+    for name in (*METHODS, *problem_names()):
+        assert f"`{name}`" in text, f"the README does not name {name}"
