@@ -154,4 +154,5 @@ def test_the_verdict_is_grouped_by_setting() -> None:
     shown = " ".join(outline.text)
     assert shown.count("With 10 % of the labels") == 1
     assert "The plain sum hurts right" in shown
+    assert "ema(beta=0.9,variant=to-max) repairs it" in shown
     assert [attributes.get("class") for _, attributes in read(page(judgements.seven())).tags].count("headline") == 1

@@ -150,8 +150,15 @@ def _grouped(judgement: Judgement) -> list[tuple[str, list[Sentence]]]:
         if not groups or groups[-1][0] != head:
             groups.append((head, []))
         claim, _, evidence = rest.replace(" %", "\u00a0%").partition(": ")
-        groups[-1][1].append(Sentence(claim[:1].upper() + claim[1:], evidence))
+        groups[-1][1].append(Sentence(_sentence_case(claim, judgement.methods), evidence))
     return groups
+
+
+def _sentence_case(text: str, methods: list[str]) -> str:
+    """A capital at the start, unless the first word is a method's name."""
+    first = text.split(" ", 1)[0].rstrip(",;.")
+    names = {name for method in methods for name in (method, split_method(method)[0])}
+    return text if first in names else text[:1].upper() + text[1:]
 
 
 def _notes(judgement: Judgement) -> list[str]:

@@ -17,7 +17,10 @@
     all(`[data-${kind}]`).forEach((part) => part.classList.toggle("off", part.dataset[kind] !== value));
   };
   all("[data-show]").forEach((button) => {
-    if (button.getAttribute("aria-pressed") === "true") show(button.dataset.show, button.dataset.value);
+    if (button.getAttribute("aria-pressed") === "true") {
+      show(button.dataset.show, button.dataset.value);
+      button.parentElement.scrollLeft = button.offsetLeft;  // many settings scroll sideways on a phone
+    }
     button.addEventListener("click", () => show(button.dataset.show, button.dataset.value));
   });
 
