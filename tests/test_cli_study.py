@@ -1,4 +1,4 @@
-"""A whole study by the real command: results, resuming, Ctrl-C, failed trials, exports."""
+"""Whole studies by the command: results, exports, Ctrl-C and going on, failed trials."""
 
 import json
 import os
@@ -11,63 +11,67 @@ from pathlib import Path
 
 import pytest
 
-COMMAND = [str(Path(sys.executable).with_name("steelyard"))]
+from steelyard import cli
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, monkeypatch, capsys):
+    """Run the command in this process and an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
     def command(*words):
-        return subprocess.run([*COMMAND, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        monkeypatch.setattr(sys, "argv", ["steelyard", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
 
     return command
 
 
-def stored(path):
-    """When each finished trial was written."""
-    with sqlite3.connect(path) as connection:
-        return dict(connection.execute("SELECT key, written FROM trial WHERE status = 'finished'"))
-
-
-def finished(path):
+def finished(store):
+    """When each finished trial was written; nothing where there is no store yet."""
     try:
-        return len(stored(path))
-    except sqlite3.OperationalError:  # not there yet
-        return 0
+        with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
+            return dict(connection.execute("SELECT key, written FROM trial WHERE status = 'finished'"))
+    except sqlite3.OperationalError:
+        return {}
 
 
 def test_a_study_of_a_file_of_ones_own_with_missing_labels(run, tmp_path):
+    assert run("new", "mine.py")[0] == 0
     words = ["compare", "mine.py", "--methods", "dwa", "--seeds", "2", "--epochs", "2", "--workers", "2"]
-    assert run("new", "mine.py").returncode == 0
-    first = run(*words)
-    assert first.returncode == 0, first.stderr
-    assert "Added for a fair comparison: single-task and equal." in first.stdout
-    assert "high blood pressure" in first.stdout
-    assert "Page: steelyard-mine.html" in first.stdout
-    page = (tmp_path / "steelyard-mine.html").read_text()
-    assert "steelyard compare mine.py --methods dwa --seeds 2" in page
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert "Added for a fair comparison: single-task and equal." in out
+    assert "high blood pressure" in out
+    assert "Page: steelyard-mine.html" in out
+    assert "steelyard compare mine.py" in Path("steelyard-mine.html").read_text()
+    assert len(finished("steelyard-mine.sqlite")) == (3 + 1 + 1) * 2
+    # Nothing is left but the files that were asked for.
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+        *("mine.py", "steelyard-mine.html", "steelyard-mine.sqlite")
+    }
 
-    before = stored(tmp_path / "steelyard-mine.sqlite")
-    assert len(before) == (3 + 1 + 1) * 2
-    again = run(*words, "--fractions", "1.0")
-    assert again.returncode == 0
-    assert stored(tmp_path / "steelyard-mine.sqlite") == before
-
-    exported = run("report", "steelyard-mine.sqlite", "--json", "out.json", "--csv", "out.csv")
-    assert exported.returncode == 0, exported.stderr
-    judgement = json.loads((tmp_path / "out.json").read_text())
+    code, out, err = run("report", "steelyard-mine.sqlite", "--json", "out/all.json", "--csv", "values.csv")
+    assert code == 0, err
+    assert "high blood pressure" in out
+    judgement = json.loads(Path("out/all.json").read_text())
     assert judgement["complete"] is True
+    assert judgement["command"] == "steelyard compare mine.py --methods dwa --seeds 2 --epochs 2 --workers 2"
     assert [task["name"] for task in judgement["tasks"]] == ["progression", "bmi", "pressure"]
-    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 3 * 3 * 2
-    assert not (tmp_path / "steelyard-mine.sqlite.checkpoints").exists() or not list(
-        (tmp_path / "steelyard-mine.sqlite.checkpoints").iterdir()
-    )
+    assert len(Path("values.csv").read_text().splitlines()) == 1 + 3 * 3 * 2
+
+    Path("steelyard-mine.html").unlink()
+    assert run("report", "steelyard-mine.sqlite")[0] == 0
+    assert Path("steelyard-mine.html").is_file()
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path):
-    words = ["compare", "digits", "--methods", "uw", "--seeds", "2", "--epochs", "8", "--workers", "1"]
+    words = ["compare", "digits", "--methods", "uw", "--seeds", "1", "--epochs", "20", "--workers", "1"]
     store = tmp_path / "steelyard-digits.sqlite"
     running = subprocess.Popen(
-        [*COMMAND, *words],
+        [str(Path(sys.executable).with_name("steelyard")), *words],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -75,28 +79,29 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path):
         start_new_session=True,
     )
     deadline = time.monotonic() + 90
-    while finished(store) < 2 and time.monotonic() < deadline and running.poll() is None:
+    while len(finished(store)) < 1 and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.05)
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to the workers too
+    time.sleep(0.5)  # into the middle of the next trial
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, err = running.communicate(timeout=30)
     assert running.returncode == 130, err
-    assert "steelyard compare digits --methods uw --seeds 2 --epochs 8 --workers 1" in err
+    assert "steelyard compare digits --methods uw --seeds 1 --epochs 20 --workers 1" in err
     assert "Traceback" not in err
-    kept = stored(store)
-    assert 2 <= len(kept) < 8
+    kept = finished(store)
+    assert 1 <= len(kept) < 4
 
-    resumed = run(*words)
-    assert resumed.returncode == 0, resumed.stderr
-    after = stored(store)
-    assert len(after) == 8
+    code, _, err = run(*words)
+    assert code == 0, err
+    after = finished(store)
+    assert len(after) == 4
     assert {key: after[key] for key in kept} == kept
 
 
-def test_failed_trials_are_reported_and_the_exit_code_tells(run):
-    result = run(
+def test_failed_trials_are_told_with_their_error_and_by_the_exit_code(run):
+    code, out, err = run(
         *["compare", "digits", "--methods", "equal", "--seeds", "1", "--epochs", "1", "--workers", "2"],
         *["--learning-rate", "1e30"],
     )
-    assert result.returncode == 1
-    assert "lower the learning rate" in result.stdout.replace("\n", " ").replace("  ", " ")
-    assert "Traceback" not in result.stderr
+    assert code == 1
+    assert "Failed trials: 3" in out
+    assert "Traceback" not in out + err

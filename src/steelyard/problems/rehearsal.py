@@ -12,7 +12,7 @@ from torch import Tensor
 from steelyard.errors import SteelyardError
 from steelyard.models import build
 from steelyard.problems.errors import ProblemError
-from steelyard.problems.problem import Data, Inputs, Problem, Split, Task
+from steelyard.problems.problem import Data, Inputs, Problem, Split, Task, adam
 from steelyard.problems.user_file import describe
 
 ROWS = 32
@@ -27,7 +27,8 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing") -> Data:
     """
     data = attempt(problem, "loading the data", problem.data)
     network = attempt(problem, "building the network", lambda: build(problem, problem.task_names, 0, architecture))
-    attempt(problem, "building the optimizer", lambda: problem.optimizer(network.parameters()))
+    if problem.optimizer is not adam:
+        attempt(problem, "building the optimizer", lambda: problem.optimizer(network.parameters()))
     rows = _rows(problem, data.train)
     inputs = attempt(problem, "prepare()", lambda: problem.prepare(_take(data.train.inputs, rows)))
     outputs, _ = attempt(problem, f"the network on inputs {_shape(inputs)}", lambda: network(inputs))

@@ -43,4 +43,6 @@ def head(task: Task) -> nn.Module:
     return nn.Linear(32, task.outputs)
 
 
-problem = Problem("my-problem", tasks, load, trunk, head, batch_size=32, epochs=30)
+problem = Problem(
+    "my-problem", tasks, load, trunk, head, batch_size=32, epochs=30, summary="three measures of 442 patients"
+)

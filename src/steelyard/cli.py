@@ -1,0 +1,218 @@
+"""The ``steelyard`` command. What does the work is imported late, so that a mistyped option does not wait."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steelyard import arguments
+from steelyard._version import __version__
+from steelyard.errors import SteelyardError
+
+if TYPE_CHECKING:
+    from steelyard.study import Judgement
+
+WRONG_INPUT, SOME_FAILED, INTERRUPTED = 2, 1, 130
+METHODS = "single-task,equal,dwa,uw,ema,db-mtl"
+
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"steelyard {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def steelyard(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Balance several losses with one call, and know whether sharing helped."""
+
+
+@app.command()
+def compare(
+    problem: Annotated[
+        str, typer.Argument(help="A name from `steelyard problems`, or a file of your own: my_problem.py")
+    ],
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods",
+            "-m",
+            help="Separated by commas, options in parentheses: 'ema(beta=0.9),dwa'. "
+            "single-task and equal are always added.",
+        ),
+    ] = METHODS,
+    seeds: Annotated[str, typer.Option(help="How many seeds, or which ones: 5, or 3,7,11.")] = "5",
+    fractions: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of the training labels. 0.1,1.0 are two settings; left=0.1,right=1.0 is one setting that differs "
+            "by task; ';' or the option given again adds settings.",
+            show_default="all labels",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training data.", show_default="the problem's")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows per step.", show_default="the problem's")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="For all networks.", show_default="the problem's")] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="sum: weights rescaled to sum to the number of tasks; paper: as the paper has them.",
+            show_default="sum, where it is defined",
+        ),
+    ] = None,
+    shared: Annotated[str, typer.Option(help="Where gradients are read: features or trunk.")] = "features",
+    architecture: Annotated[str, typer.Option(help="Of the network.")] = "hard-sharing",
+    workers: Annotated[int | None, typer.Option(help="Trainings at a time.", show_default="one per core")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Where results are kept.", show_default="steelyard-PROBLEM.sqlite")
+    ] = None,
+    page: Annotated[Path | None, typer.Option(help="The page to write.", show_default="beside the store")] = None,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, how long and how much disk; train nothing.")
+    ] = False,
+) -> None:
+    """Train every method over seeds, and say which tasks sharing helps or hurts.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    from steelyard import comparison
+    from steelyard.outputs import check_writable
+    from steelyard.study import run
+
+    command = shlex.join(["steelyard", *sys.argv[1:]])
+    settings = arguments.parse_fractions(fractions) if fractions else [1.0]
+    workers = _cores() if workers is None else workers
+    specs, added = comparison.with_baselines(methods)
+    try:
+        plan = comparison.prepare(
+            problem,
+            specs,
+            workers,
+            seeds=arguments.parse_seeds(seeds),
+            settings=settings,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            architecture=architecture,
+            shared=shared,
+            scale=scale,
+            command=command,
+        )
+        store = store or arguments.default_store(plan.problem)
+        page = page or arguments.beside(store, ".html")
+        comparison.announce(plan, added)
+        if dry_run:
+            comparison.forecast(plan, store, workers)
+            return
+        check_writable(page)
+        judgement = run(plan, store, workers=workers)
+    except KeyboardInterrupt:
+        typer.echo("\nStopped. What is finished is kept; go on with the same command:", err=True)
+        typer.echo(f"  {command}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    _show(judgement, page, open_page)
+    typer.echo(f"Store: {store}")
+    if judgement.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def report(
+    store: Annotated[Path, typer.Argument(help="The file that `steelyard compare` filled, finished or not.")],
+    page: Annotated[Path | None, typer.Option(help="The page to write.", show_default="beside the store")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the test values as CSV, one row per seed.")] = None,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")] = False,
+) -> None:
+    """Judge a store again: print the table, and write the page, JSON or CSV."""
+    from steelyard.outputs import check_writable, write_text
+    from steelyard.report import to_csv, to_json
+    from steelyard.study import judge
+
+    page = page or arguments.beside(store, ".html") if open_page or not (json or csv) else page
+    judgement = judge(store)
+    for path in (page, json, csv):
+        if path is not None:
+            check_writable(path)
+    _show(judgement, page, open_page)
+    for path, write in ((json, to_json), (csv, to_csv)):
+        if path is not None:
+            write_text(path, write(judgement))
+            typer.echo(f"Written: {path}")
+
+
+@app.command("methods")
+def list_methods(
+    name: Annotated[str | None, typer.Argument(help="Describe this one, with its options.")] = None,
+) -> None:
+    """List the methods, or describe one."""
+    from steelyard import listing
+
+    listing.method(name) if name else listing.methods()
+
+
+@app.command("problems")
+def list_problems(
+    name: Annotated[str | None, typer.Argument(help="Describe this one, with its tasks.")] = None,
+) -> None:
+    """List the built-in problems, or describe one."""
+    from steelyard import listing
+
+    listing.problem(name) if name else listing.problems()
+
+
+@app.command()
+def new(
+    file: Annotated[Path, typer.Argument(help="The file to write, e.g. my_problem.py")],
+) -> None:
+    """Write a small problem file that works as it is, to be edited."""
+    from steelyard.problems.starting import write_template
+
+    write_template(file)
+    typer.echo(f"Written: {file}. Edit it, and try it as it is: steelyard compare {file}")
+
+
+def main() -> None:
+    """The entry point: errors raised on purpose become a message and exit code 2."""
+    try:
+        app(prog_name="steelyard")
+    except SteelyardError as error:
+        typer.secho("Error: ", nl=False, err=True, fg="red", bold=True)
+        typer.echo(error, err=True)
+        sys.exit(WRONG_INPUT)
+
+
+def _show(judgement: Judgement, page: Path | None, open_page: bool) -> None:
+    from rich.console import Console
+
+    from steelyard.outputs import writing
+    from steelyard.report import render, write_page
+
+    render(judgement, Console(highlight=False))
+    if page is None:
+        return
+    with writing(page):
+        write_page(judgement, page)
+    typer.echo(f"\nPage: {page}")
+    if open_page:
+        typer.launch(page.resolve().as_uri())
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,91 @@
+"""The tables of ``steelyard methods`` and ``steelyard problems``."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+
+from rich.console import Console
+from rich.table import Table
+
+from steelyard.methods import STAGES
+from steelyard.problems import load_problem, problem_names
+from steelyard.problems.files import VARIABLE, search_path
+from steelyard.problems.problem import Problem
+from steelyard.registry import method_class, method_names, options_of, stage_class
+from steelyard.registry import methods as method_rows
+
+
+def methods() -> None:
+    """One line per method: what it reads and what it does."""
+    table = Table("method", "reads", "what it does", box=None, pad_edge=False)
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    table.add_row("single-task", "-", "The baseline: one network per task, nothing shared")
+    for row in method_rows():
+        table.add_row(row.name, row.reads, row.summary)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"\nBefore any method, with a plus: {', '.join(STAGES)}; for example log+mgda.\n"
+        "Options of one: steelyard methods NAME",
+        markup=False,
+    )
+
+
+def method(name: str) -> None:
+    """What a method (or a loss stage) computes, its options and their defaults, its source."""
+    if name not in STAGES or name in method_names():
+        _describe(name, "method", method_class(name))
+    if name in STAGES:
+        _describe(name, "loss stage, to be put before a method with a plus", stage_class(name))
+
+
+def _describe(name: str, kind: str, cls: type) -> None:
+    console = Console(highlight=False)
+    console.print(f"{name} ({kind})\n", style="bold", markup=False)
+    console.print(inspect.getdoc(cls) or "", markup=False)
+    parameters = inspect.signature(cls).parameters
+    options = [str(parameters[option].replace(annotation=inspect.Parameter.empty)) for option in options_of(cls)]
+    console.print(f"\nOptions: {name}({','.join(options)})\n" if options else "\nNo options.\n", markup=False)
+
+
+def problems() -> None:
+    """One line per problem: tasks, whether its data are at hand, what it is."""
+    table = Table("problem", "tasks", "data", "what it is", box=None, pad_edge=False)
+    table.columns[0].no_wrap = table.columns[2].no_wrap = True
+    for name in problem_names():
+        found = load_problem(name)
+        table.add_row(name, str(len(found.tasks)), _data(found), found.summary)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"\nData are looked for in the folders of {VARIABLE}, then in the cache, then downloaded where possible.\n"
+        "A problem of your own: steelyard new my_problem.py",
+        markup=False,
+    )
+
+
+def problem(name: str) -> None:
+    """The tasks of a problem with their metrics, its training, and where the data come from."""
+    found = load_problem(name)
+    console = Console(highlight=False)
+    console.print(found.name, style="bold", markup=False)
+    for line in textwrap.wrap(found.summary, console.width):
+        console.print(line, markup=False)
+    table = Table("task", "label", "metrics (the first is judged)", box=None, pad_edge=False)
+    for task in found.tasks:
+        table.add_row(task.name, task.label, ", ".join(metric.name for metric in task.metrics))
+    console.print()
+    console.print(table)
+    console.print(
+        f"\nTraining: {found.epochs} epochs, batches of {found.batch_size}\nData: {_data(found)}"
+        + (f"; {found.source}" if found.source else ""),
+        markup=False,
+    )
+
+
+def _data(found: Problem) -> str:
+    if not found.needs:
+        return "embedded"
+    here = all(any((place / folder).is_dir() for place in search_path()) for folder in found.needs)
+    return "found" if here else "not here"

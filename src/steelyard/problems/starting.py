@@ -1,0 +1,27 @@
+"""Write the file that ``steelyard new`` gives a user to start from."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+from steelyard.problems.errors import ProblemFileError
+
+NAME = "my-problem"  # in the template
+
+
+def write_template(path: Path) -> None:
+    """Copy the template, named after the file; a file that is there already is never overwritten."""
+    if path.suffix != ".py":
+        raise ProblemFileError(f"{path}: a problem file ends in .py, e.g. {path.with_suffix('.py')}")
+    text = resources.files("steelyard.problems").joinpath("template.py").read_text(encoding="utf-8")
+    name = re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-") or NAME
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text.replace(NAME, name).replace("my_problem.py", path.name))
+    except FileExistsError as error:
+        raise ProblemFileError(f"{path} exists already: choose another name") from error
+    except OSError as error:
+        raise ProblemFileError(f"cannot write {path}: {error.strerror}") from error
