@@ -1,4 +1,4 @@
-"""What balancing costs: step time of every method against the plain sum, and data throughput of the study's loop.
+"""What balancing costs: step time of every method against the plain sum.
 
     python benchmarks/overhead.py                  # the tables of the README
     python benchmarks/overhead.py --methods dwa,uw --tasks 2,40
@@ -123,7 +123,6 @@ def main() -> None:
     parser.add_argument("--tasks", default="2,10,40,1000", help="numbers of tasks for the loss-only methods")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--skip-throughput", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(machine())
