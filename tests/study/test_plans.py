@@ -4,7 +4,6 @@ import json
 import textwrap
 
 import pytest
-from study.made_up import plan as made_plan
 
 from steelyard.errors import LossError, OptionError, UnknownNameError
 from steelyard.problems.errors import ProblemError
@@ -12,6 +11,7 @@ from steelyard.study.errors import PlanError
 from steelyard.study.planning import plan
 from steelyard.study.plans import Plan
 from steelyard.study.trial import SINGLE_TASK
+from study.made_up import plan as made_plan
 
 PROBLEM = """
     import torch

@@ -38,9 +38,9 @@ def test_one_seed_bounds_nothing_and_claims_nothing():
 def test_paired_intervals_cover_at_few_seeds(seeds, spread):
     """At least 93 % of the 95 % intervals hold the true difference, normal or not."""
     random = np.random.default_rng(seeds)
-    shared = random.normal(0, 0.01, (20_000, seeds))  # what a seed does to both networks
+    shared = random.normal(0, 0.01, (8_000, seeds))  # what a seed does to both networks
     if spread == "normal":
-        truth, differences = -0.02, -0.02 + random.normal(0, 0.01, (20_000, seeds))
+        truth, differences = -0.02, -0.02 + random.normal(0, 0.01, (8_000, seeds))
     elif spread == "counted":  # accuracies on 360 examples
         theirs = random.binomial(360, np.clip(0.96 + shared, 0, 1)) / 360
         ours = random.binomial(360, np.clip(0.94 + shared, 0, 1)) / 360
@@ -50,8 +50,8 @@ def test_paired_intervals_cover_at_few_seeds(seeds, spread):
         )
     else:  # log-normal errors, 30 % spread
         theirs, ours = (
-            random.lognormal(0, 0.3, (20_000, seeds)),
-            1.2 * random.lognormal(0, 0.3, (20_000, seeds)),
+            random.lognormal(0, 0.3, (8_000, seeds)),
+            1.2 * random.lognormal(0, 0.3, (8_000, seeds)),
         )
         truth, differences = 0.2 * math.exp(0.3**2 / 2), ours - theirs
     half = stats.t.ppf(0.975, seeds - 1) * differences.std(1, ddof=1) / math.sqrt(seeds)
@@ -65,7 +65,7 @@ def test_paired_intervals_cover_at_few_seeds(seeds, spread):
 def test_delta_m_intervals_cover_at_few_seeds(seeds):
     """The change of the mean over three tasks, errors correlated by seed, one of them 60 % worse."""
     random = np.random.default_rng(seeds)
-    runs, sizes = 2_000, np.array([0.03, 0.1, 4.0])
+    runs, sizes = 1_000, np.array([0.03, 0.1, 4.0])
     ratios = np.array([1.6, 0.9, 1.0])
     covered = 0
     for _ in range(runs):
@@ -87,7 +87,7 @@ def test_false_verdicts_stay_below_alpha_over_all_tasks(means, correlation):
     """In at most 5 % of studies is any verdict false; ±1 is the region, so ±1 are the hardest means."""
     random = np.random.default_rng(7)
     means = np.array(means, dtype=float)
-    studies, seeds, names = 1_000, 4, ["a", "b", "c", "d"]
+    studies, seeds, names = 600, 4, ["a", "b", "c", "d"]
     true = ["gain" if mean > 1 else "negative transfer" if mean < -1 else "no difference" for mean in means]
     noise = math.sqrt(correlation) * random.normal(size=(studies, seeds, 1))
     noise = noise + math.sqrt(1 - correlation) * random.normal(size=(studies, seeds, 4))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from steelyard.study.judging import judge
     from steelyard.study.planning import plan
     from steelyard.study.plans import Plan
+    from steelyard.study.pool import start_server
     from steelyard.study.runner import compare, run
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "judge",
     "plan",
     "run",
+    "start_server",
 ]
 
 _HOMES = {
@@ -35,6 +37,7 @@ _HOMES = {
     "judging": ("judge",),
     "planning": ("plan",),
     "plans": ("Plan",),
+    "pool": ("start_server",),
     "runner": ("compare", "run"),
 }
 

@@ -111,7 +111,7 @@ class Store:
     def add_plan(self, content: dict[str, Any]) -> None:
         """Make this the plan that `latest_plan` gives; earlier ones are kept."""
         with self._clear_errors():
-            self._connection.execute("INSERT INTO plan (content) VALUES (?)", (json.dumps(content, sort_keys=True),))
+            self._connection.execute("INSERT INTO plan (content) VALUES (?)", (json.dumps(content),))
 
     def add_result(self, trial: Trial, result: Result) -> None:
         values = dataclasses.asdict(result)

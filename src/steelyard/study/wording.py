@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from scipy import stats
-
 from steelyard.study.findings import Findings, better_by
 from steelyard.study.judgement import Cell, Interval, Row, Verdict
 from steelyard.study.plans import PlannedTask
-from steelyard.study.statistics import LEVEL, Array, Key, holm, interval, seeds_to_settle
+from steelyard.study.statistics import LEVEL, Array, Key, claim, holm, interval, seeds_to_settle
 from steelyard.study.trial import SINGLE_TASK
 
 PLAIN_SUM = "equal"
@@ -135,7 +133,7 @@ class _Setting:
 
     def _with_cost(self, method: str) -> str:
         ratio = self.rows[method].seconds / self.rows[self.plain].seconds
-        return f"{method} (at {ratio:.2f} x the plain sum's training time)" if math.isfinite(ratio) else method
+        return f"{method} (at {ratio:.2f} × the plain sum's training time)" if math.isfinite(ratio) else method
 
     # --- is anything better than the plain sum ---
 
@@ -152,17 +150,17 @@ class _Setting:
         worse = {method: found for method, found in shown.items() if found.mean < 0}
         said = []
         if better:
-            said.append(f"Over all tasks, better than the plain sum: {_relative(better)}.")
+            said.append(f"Over all tasks (mean relative change), better than the plain sum: {_relative(better)}.")
         else:
             best = max(changes, key=lambda method: float(changes[method].mean()))
             highest = _relative({best: interval(changes[best])})
             count = len(changes)
             said.append(
-                f"Over all tasks, nothing is shown to be better than the plain sum: {highest}"
+                f"Over all tasks (mean relative change), nothing is shown to be better than the plain sum: {highest}"
                 + (f" is the highest of {count}." if count > 1 else ".")
             )
         if worse:
-            said.append(f"Over all tasks, worse than the plain sum: {_relative(worse)}.")
+            said.append(f"Over all tasks (mean relative change), worse than the plain sum: {_relative(worse)}.")
         return said
 
     # --- what it costs ---
@@ -173,7 +171,7 @@ class _Setting:
         if not math.isfinite(cost):
             return []
         return [
-            f"One joint network ({_lower(_name(reference))}) trains in {cost:.2f} x the time of "
+            f"One joint network ({_lower(_name(reference))}) trains in {cost:.2f} × the time of "
             f"the {_count(len(self.tasks), 'single-task network')}."
         ]
 
@@ -214,9 +212,9 @@ class _Setting:
 
 def _beyond_chance(samples: Mapping[Key, Array]) -> dict[Key, Interval]:
     """The mean differences that two-sided t tests tell from zero, Holm-adjusted over all samples given."""
-    usable = {key: sample for key, sample in samples.items() if len(sample) > 1 and sample.std() > 0}
-    p_values = {key: float(stats.ttest_1samp(sample, 0.0).pvalue) for key, sample in usable.items()}
-    found = {key: interval(usable[key]) for key, p_value in holm(p_values).items() if p_value <= 1 - LEVEL}
+    claims = {key: made for key, sample in samples.items() if (made := claim(sample, 0.0)) is not None}
+    adjusted = holm({key: made.p_value for key, made in claims.items()})
+    found = {key: interval(samples[key]) for key in claims if adjusted[key] <= 1 - LEVEL}
     return {key: value for key, value in found.items() if value is not None}
 
 

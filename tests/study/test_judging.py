@@ -1,0 +1,251 @@
+"""From stored results to cells, rows, curves, failures and sentences, checked by hand."""
+
+import dataclasses
+import math
+
+import pytest
+
+from steelyard.study import judge
+from steelyard.study.store import Store
+from steelyard.study.trial import SINGLE_TASK
+from study.made_up import ACCURACY, RMSE, SCORE, fill, judged, plan, result
+
+ALONE = [{"left": 0.90, "right": 0.80}, {"left": 0.91, "right": 0.81}, {"left": 0.89, "right": 0.79}]
+
+
+def shifted(left, right, base=ALONE, jitter=(0.001, -0.001, 0.0)):
+    """The single-task values, moved by these amounts with a little noise."""
+    return [
+        {"left": row["left"] + left + noise, "right": row["right"] + right - noise}
+        for row, noise in zip(base, jitter, strict=True)
+    ]
+
+
+def cell(judgement, method, task, setting=0):
+    return next(c for c in judgement.cells if (c.method, c.task, c.setting) == (method, task, setting))
+
+
+def row(judgement, method, setting=0):
+    return next(r for r in judgement.rows if (r.method, r.setting) == (method, setting))
+
+
+def test_cells_by_hand(tmp_path):
+    found = judged(tmp_path / "s", plan(), {SINGLE_TASK: ALONE, "equal": shifted(-0.05, 0.0)})
+    left = cell(found, "equal", "left")
+    assert left.values == pytest.approx({0: 0.851, 1: 0.859, 2: 0.84})
+    assert left.mean == pytest.approx(0.85)
+    assert left.sd == pytest.approx(0.009539392)
+    assert (left.difference.mean, left.difference.high - left.difference.mean) == pytest.approx(
+        (-0.05, 4.302653 * 0.001 / math.sqrt(3)), rel=1e-6
+    )
+    assert left.relative.mean == pytest.approx(-0.5)  # errors of 15 % against 10 %
+    assert left.verdict == "negative transfer"
+    assert left.p_value < 0.01
+    assert cell(found, "equal", "right").verdict == "no difference"
+    alone = cell(found, SINGLE_TASK, "left")
+    assert (alone.verdict, alone.difference, alone.p_value) == (None, None, None)
+    assert row(found, "equal").delta_m.mean == pytest.approx((-0.5 + 0.0) / 2)
+    assert (found.complete, found.planned, found.finished) == (True, 9, 9)
+
+
+def test_the_region_is_a_fraction_of_the_single_task_value(tmp_path):
+    """1 % of 0.9 is 0.009: a loss of 0.008 makes no difference, one of 0.012 does."""
+    calm = (0.0001, -0.0001, 0.0)
+    found = judged(tmp_path / "s", plan(), {SINGLE_TASK: ALONE, "equal": shifted(-0.008, -0.012, jitter=calm)})
+    assert cell(found, "equal", "left").verdict == "no difference"
+    assert cell(found, "equal", "right").verdict == "negative transfer"
+
+
+def test_lower_is_better_turns_the_signs(tmp_path):
+    made = plan(metrics=[("left", (RMSE,)), ("right", (SCORE,))])
+    alone = [{"left": 2.0, "right": 50.0}, {"left": 2.1, "right": 51.0}, {"left": 1.9, "right": 49.0}]
+    ours = [{"left": 1.0, "right": 60.0}, {"left": 1.05, "right": 61.0}, {"left": 0.95, "right": 59.5}]
+    found = judged(tmp_path / "s", made, {SINGLE_TASK: alone, "equal": ours})
+    assert cell(found, "equal", "left").verdict == "gain"
+    assert cell(found, "equal", "left").difference.mean == pytest.approx(-1.0)
+    assert cell(found, "equal", "left").relative.mean == pytest.approx(0.5)
+    assert cell(found, "equal", "right").relative.mean == pytest.approx(60.1667 / 50 - 1, rel=1e-4)
+    assert row(found, "equal").delta_m.mean == pytest.approx((0.5 + 0.20333) / 2, rel=1e-4)
+
+
+def test_delta_m_is_the_mean_over_tasks_of_the_mean_over_metrics(tmp_path):
+    made = plan(metrics=[("left", (ACCURACY, RMSE)), ("right", (ACCURACY,))], seeds=2)
+    alone = [{"left": (0.9, 2.0), "right": 0.5}, {"left": (0.9, 2.0), "right": 0.5}]
+    ours = [{"left": (0.95, 1.0), "right": 0.4}, {"left": (0.95, 1.0), "right": 0.4}]
+    found = judged(tmp_path / "s", made, {SINGLE_TASK: alone, "equal": ours})
+    assert row(found, "equal").delta_m.mean == pytest.approx(((0.5 + 0.5) / 2 + (-0.2)) / 2)
+
+
+def test_a_perfect_baseline_is_left_out_with_a_note(tmp_path):
+    perfect = [{"left": 1.0, "right": value["right"]} for value in ALONE]
+    ours = [{"left": 0.99, "right": value["right"] + 0.02} for value in ALONE]
+    found = judged(tmp_path / "s", plan(), {SINGLE_TASK: perfect, "equal": ours})
+    left = cell(found, "equal", "left")
+    assert left.relative is None
+    assert "left out of Δm" in left.note
+    assert left.difference.mean == pytest.approx(-0.01)
+    assert row(found, "equal").delta_m.mean == pytest.approx(0.1)  # the right task alone: errors .2 to .18
+
+
+def test_only_seeds_that_both_finished_are_paired(tmp_path):
+    ours = shifted(-0.05, 0.0)
+    alone = [*ALONE[:2], {"left": 0.1, "right": 0.1}]
+    found = judged(tmp_path / "s", plan(), {SINGLE_TASK: alone, "equal": [ours[0], ours[1], None]})
+    assert cell(found, "equal", "left").difference.mean == pytest.approx(-0.05)
+    assert row(found, "equal").seeds == 2
+    assert row(found, "equal").failed == 1
+    (failure,) = found.failures
+    assert (failure.method, failure.seed, failure.task, failure.error) == ("equal", 2, None, "ValueError: no")
+    assert not found.complete
+    assert any("1 trial failed and is left out" in text for text in found.verdict)
+
+
+def test_one_seed_is_undecided_and_says_why(tmp_path):
+    found = judged(tmp_path / "s", plan(seeds=1), {SINGLE_TASK: ALONE[:1], "equal": [{"left": 0.5, "right": 0.8}]})
+    left = cell(found, "equal", "left")
+    assert left.verdict == "undecided"
+    assert "one seed" in left.note
+    assert (left.difference.low, left.difference.high) == (-math.inf, math.inf)
+    assert math.isnan(left.sd)
+    assert any("One seed cannot tell a difference from chance" in text for text in found.verdict)
+
+
+def test_a_tie_of_two_seeds_and_a_claim_lost_to_holm_have_notes(tmp_path):
+    ours = [{"left": 0.80, "right": 0.8}, {"left": 0.81, "right": 0.7}]
+    found = judged(tmp_path / "tie", plan(seeds=2), {SINGLE_TASK: ALONE[:2], "equal": ours})
+    assert "agree exactly" in cell(found, "equal", "left").note
+    # left by itself: −0.031 with a standard error of 0.0043, p = 0.04; doubled, because right shows nothing
+    ours = [{"left": 0.865, "right": 0.9}, {"left": 0.875, "right": 0.7}, {"left": 0.868, "right": 0.8}]
+    found = judged(tmp_path / "holm", plan(), {SINGLE_TASK: ALONE, "equal": ours})
+    left = cell(found, "equal", "left")
+    assert left.verdict == "undecided"
+    assert left.note == "negative transfer by itself, but not once adjusted for judging 2 tasks"
+
+
+def test_without_a_baseline_there_is_no_verdict(tmp_path):
+    found = judged(tmp_path / "s", plan(methods=["equal", "dwa"]), {"equal": ALONE, "dwa": ALONE})
+    assert all(c.verdict is None and c.difference is None for c in found.cells)
+    assert row(found, "equal").delta_m is None
+    assert any("no single-task baseline" in text for text in found.verdict)
+
+
+def test_cost_counts_all_single_task_networks_as_one_model(tmp_path):
+    values = {SINGLE_TASK: ALONE, "equal": ALONE}
+    found = judged(tmp_path / "s", plan(), values, seconds={SINGLE_TASK: 10.0, "equal": 12.0})
+    alone, summed = row(found, SINGLE_TASK), row(found, "equal")
+    assert (alone.seconds, alone.relative_cost) == (20.0, 1.0)
+    assert alone.steps_per_second == pytest.approx(1.0)  # 2 steps a second each, one after the other
+    assert (summed.seconds, summed.relative_cost) == (12.0, 0.6)
+    assert any("0.60 × the time of the 2 single-task networks" in text for text in found.verdict)
+
+
+def test_nothing_finished_yet_is_rows_of_nan_and_no_cells(tmp_path):
+    made = plan()
+    with Store(tmp_path / "s", write=True) as store:
+        store.add_plan(made.to_dict())
+    found = judge(tmp_path / "s")
+    assert found.cells == []
+    assert found.curves == []
+    assert math.isnan(row(found, "equal").seconds)
+    assert row(found, "equal").delta_m is None
+    assert any("9 of 9 trials are not finished" in text for text in found.verdict)
+
+
+def test_a_half_finished_store_is_judged_by_what_is_there(tmp_path):
+    made = plan()
+    with Store(tmp_path / "s", write=True) as store:
+        store.add_plan(made.to_dict())
+        fill(store, made, {SINGLE_TASK: ALONE[:2], "equal": shifted(-0.05, 0.0)[:1]})
+        found = judge(tmp_path / "s")  # while the writer is at it
+    assert cell(found, SINGLE_TASK, "left").mean == pytest.approx(0.905)
+    assert cell(found, "equal", "left").verdict == "undecided"
+    assert row(found, "equal").delta_m.mean == pytest.approx(cell(found, "equal", "left").relative.mean / 2, abs=0.01)
+
+
+def test_curves_are_means_over_seeds_and_skip_gaps(tmp_path):
+    made = plan(methods=["equal"], seeds=2)
+    first = {"left": [1.0, math.nan], "right": [math.nan, math.nan]}
+    second = {"left": [3.0, 2.0], "right": [math.nan, 1.0]}
+    with Store(tmp_path / "s", write=True) as store:
+        for trial, curve in zip(made.trials, (first, second), strict=True):
+            store.add_result(trial, result({"left": 0.5, "right": 0.5}, curve=curve))
+        store.add_plan(made.to_dict())
+    (curve,) = judge(tmp_path / "s").curves
+    assert curve.epochs == [1, 2]
+    assert curve.losses["left"] == [2.0, 2.0]
+    assert math.isnan(curve.losses["right"][0])
+    assert curve.losses["right"][1] == 1.0
+
+
+# --- sentences ---
+
+
+def test_the_verdict_says_who_is_hurt_by_how_much_and_what_repairs_it(tmp_path):
+    made = plan(methods=[SINGLE_TASK, "equal", "ema", "dwa"])
+    values = {
+        SINGLE_TASK: ALONE,
+        "equal": shifted(-0.05, 0.0),
+        "ema": shifted(0.0, 0.0, jitter=(0.0005, -0.0005, 0.0001)),
+        "dwa": shifted(-0.03, 0.0),
+    }
+    found = judged(tmp_path / "s", made, values, seconds={SINGLE_TASK: 10.0, "equal": 10.0, "ema": 11.0, "dwa": 10.0})
+    text = "\n".join(found.verdict)
+    assert (
+        "The plain sum hurts left digit: accuracy 85.00 % against 90.00 % alone, −5.00 points (−5.25 to −4.75)." in text
+    )
+    assert "The plain sum makes no difference that matters for right digit" in text
+    assert "ema (at 1.10 × the plain sum's training time) repairs left digit." in text
+    assert "Not repaired, but better than under the plain sum, is left digit with dwa by +2.0" in text
+    assert "Over all tasks (mean relative change), better than the plain sum: ema +1" in text
+
+
+def test_an_undecided_task_says_how_many_seeds_would_settle_it(tmp_path):
+    wide = [{"left": 0.88, "right": 0.80}, {"left": 0.86, "right": 0.81}, {"left": 0.87, "right": 0.79}]
+    text = "\n".join(judged(tmp_path / "s", plan(), {SINGLE_TASK: ALONE, "equal": wide}).verdict)
+    assert "Whether the plain sum hurts or helps left digit is undecided" in text
+    assert "seeds would settle it if mean and spread stay as they are" in text
+
+
+def test_nothing_better_than_the_sum_is_said_with_the_best_figure(tmp_path):
+    made = plan(methods=[SINGLE_TASK, "equal", "ema", "dwa"])
+    values = {
+        SINGLE_TASK: ALONE,
+        "equal": shifted(0.0, 0.0),
+        "ema": shifted(0.001, 0.0, jitter=(0.01, -0.01, 0.0)),
+        "dwa": shifted(-0.05, -0.05),
+    }
+    text = "\n".join(judged(tmp_path / "s", made, values).verdict)
+    assert "Over all tasks (mean relative change), nothing is shown to be better than the plain sum: ema" in text
+    assert "is the highest of 2." in text
+    assert "Over all tasks (mean relative change), worse than the plain sum: dwa −" in text
+
+
+def test_many_tasks_are_counted(tmp_path):
+    names = [f"t{i}" for i in range(12)]
+    made = plan(methods=[SINGLE_TASK, "equal", "ema"], metrics=[(name, (ACCURACY,)) for name in names])
+    alone = [dict.fromkeys(names, 0.9 + seed / 100) for seed in range(3)]
+    noise = [(-1, 1, 0), (1, -1, 0), (0, 1, -1)]
+    ours = [
+        {n: alone[seed][n] - 0.1 - i / 200 + noise[i % 3][seed] / 1000 for i, n in enumerate(names)}
+        for seed in range(3)
+    ]
+    found = judged(tmp_path / "s", made, {SINGLE_TASK: alone, "equal": ours, "ema": alone})
+    text = "\n".join(found.verdict)
+    assert "The plain sum hurts 12 of 12 tasks: above all t11 digit accuracy" in text
+    assert "Of the 12 tasks that the plain sum hurts, so many are repaired: ema 12." in text
+    assert all(len(sentence) < 500 for sentence in found.verdict)
+
+
+def test_each_setting_has_its_own_sentences(tmp_path):
+    made = plan(settings=2)
+    values = [{SINGLE_TASK: ALONE, "equal": shifted(-0.05, 0.0)}, {SINGLE_TASK: ALONE, "equal": shifted(0.05, 0.0)}]
+    text = "\n".join(judged(tmp_path / "s", made, values).verdict)
+    assert "With 50 % of the labels: the plain sum hurts left digit" in text
+    assert "With 100 % of the labels: the plain sum helps left digit" in text
+
+
+def test_a_judgement_is_plain_data(tmp_path):
+    found = judged(tmp_path / "s", plan(), {SINGLE_TASK: ALONE, "equal": shifted(-0.05, 0.0)})
+    values = dataclasses.asdict(found)
+    assert values["cells"][0]["method"] == SINGLE_TASK
+    assert repr(judged(tmp_path / "s", plan(), {SINGLE_TASK: ALONE, "equal": shifted(-0.05, 0.0)})) == repr(found)

@@ -1,0 +1,280 @@
+"""Whole studies in real worker processes: resumed, interrupted, failing, watched."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from steelyard import study
+from steelyard.study.errors import PlanError, StoreError
+from steelyard.study.pool import Pool
+from steelyard.study.store import Failed, Store
+
+# Slow enough to be caught in the act, and able to fail or die on demand.
+PROBLEM = """
+    import os, time
+    from pathlib import Path
+    import torch
+    from torch import nn
+    from steelyard.problems import Data, Problem, Split, classification
+
+    HERE = Path(__file__).parent
+
+    def load():
+        generator = torch.Generator().manual_seed(0)
+        def split(rows):
+            x = torch.randn(rows, 4, generator=generator)
+            return Split(x, {"kind": (x[:, 0] > 0).long(), "sign": (x[:, 1] + x[:, 2] > 0).long()})
+        return Data(split(96), split(60), split(60))
+
+    def trunk():
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.1))
+
+    def prepare(inputs):
+        time.sleep(0.002)
+        if torch.initial_seed() != torch.default_generator.initial_seed() or (HERE / "fail").exists():
+            raise ValueError("told to fail")
+        if (HERE / "die").exists() and os.getppid() != int((HERE / "die").read_text()):
+            os.kill(os.getpid(), 9)
+        return inputs
+
+    problem = Problem(
+        "mine",
+        tasks=(classification("kind", 2), classification("sign", 2)),
+        load=load,
+        trunk=trunk,
+        head=lambda task: nn.Linear(8, task.outputs),
+        prepare=prepare,
+        batch_size=16,
+        epochs=2,
+    )
+"""
+METHODS = ["single-task", "equal", "dwa"]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(textwrap.dedent(PROBLEM))
+    return path
+
+
+def table(judgement):
+    """All that a study finds but times and memory, in full precision."""
+    return repr((judgement.cells, judgement.curves, [(r.delta_m, r.seeds, r.failed) for r in judgement.rows]))
+
+
+def quiet(problem, store, **options):
+    return study.compare(str(problem), options.pop("methods", METHODS), store=store, progress=False, **options)
+
+
+def rows_written(store):
+    connection = sqlite3.connect(store)
+    found = dict(connection.execute("SELECT key, written FROM trial WHERE status = 'finished'").fetchall())
+    connection.close()
+    return found
+
+
+def test_a_study_runs_is_kept_and_grows(file, tmp_path):
+    store = tmp_path / "s.sqlite"
+    first = quiet(file, store, seeds=2)
+    assert first.complete
+    assert (first.planned, first.finished, first.failures) == (8, 8, [])
+    assert {c.method for c in first.cells} == set(METHODS)
+    assert all(row.steps_per_second > 0 and row.seconds > 0 for row in first.rows)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("s.")) == ["s.sqlite"]
+
+    written = rows_written(store)
+    again = quiet(file, store, seeds=2)  # nothing to do: no trial is repeated
+    assert table(again) == table(first)
+    assert rows_written(store) == written
+    assert repr(study.judge(store)) == repr(again)
+
+    more = quiet(file, store, seeds=3, workers=1)
+    assert (more.planned, more.finished) == (12, 12)
+    assert {key: rows_written(store)[key] for key in written} == written
+
+
+def test_the_number_of_workers_changes_nothing(file, tmp_path):
+    found = [quiet(file, tmp_path / f"{n}.sqlite", seeds=1, workers=n) for n in (1, 3)]
+    assert table(found[0]) == table(found[1])
+
+
+def test_failed_trials_are_recorded_and_tried_again(file, tmp_path):
+    plan = study.plan(str(file), ["equal"], seeds=2)
+    (tmp_path / "fail").touch()
+    found = study.run(plan, tmp_path / "s.sqlite", progress=False)
+    assert [failure.error for failure in found.failures] == ["ValueError: told to fail"] * 2
+    assert 'raise ValueError("told to fail")' in found.failures[0].traceback
+    assert "mine.py" in found.failures[0].traceback
+    assert not found.complete
+    (tmp_path / "fail").unlink()
+    found = study.run(plan, tmp_path / "s.sqlite", progress=False)
+    assert found.failures == []
+    assert found.complete
+
+
+def test_a_worker_that_is_killed_fails_its_trial_only(file, tmp_path):
+    plan = study.plan(str(file), ["equal"], seeds=1)
+    (tmp_path / "die").write_text(str(os.getppid()))
+    found = study.run(plan, tmp_path / "s.sqlite", progress=False)
+    (failure,) = found.failures
+    assert "was killed by signal 9 (signal 9 often means that the memory was used up" in failure.error
+
+
+def test_progress_tells_trials_failures_and_time_left(file, tmp_path):
+    plan = study.plan(str(file), ["equal"], seeds=2)
+    (tmp_path / "fail").touch()
+    with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out, width=100), disable=False) as bar:
+        study.run(plan, tmp_path / "s.sqlite", progress=bar)
+        (task,) = bar.tasks
+    assert task.description == "2 of 2 trials, 2 failed"
+    assert task.finished
+    assert "equal, seed 0 failed: ValueError: told to fail" in (tmp_path / "out").read_text()
+
+
+def test_a_report_can_be_made_while_the_study_runs(file, tmp_path):
+    plan, store = study.plan(str(file), ["equal"], seeds=4, epochs=4), tmp_path / "s.sqlite"
+    seen, too_early = [], []
+    thread = threading.Thread(target=study.run, args=(plan, store), kwargs={"workers": 1, "progress": False})
+    thread.start()
+    while thread.is_alive():
+        try:
+            seen.append(study.judge(store).finished)
+        except StoreError as error:
+            too_early.append(str(error))
+            seen.clear()
+        time.sleep(0.05)
+    thread.join()
+    assert all(re.search("there is no store|is empty|holds no plan", text) for text in too_early)
+    assert seen == sorted(seen)
+    assert any(0 < finished < 4 for finished in seen)
+    assert study.judge(store).complete
+
+
+def test_a_second_study_on_the_same_store_is_refused(file, tmp_path):
+    plan = study.plan(str(file), ["equal"], seeds=1)
+    with Store(tmp_path / "s.sqlite", write=True), pytest.raises(StoreError, match=f"process {os.getpid()}"):
+        study.run(plan, tmp_path / "s.sqlite", progress=False)
+
+
+def test_an_edit_while_running_is_noticed(file, tmp_path):
+    plan = study.plan(str(file), ["equal"], seeds=1)
+    file.write_text(file.read_text() + "\n# changed\n")
+    with Pool(plan.reference, plan.trials, tmp_path / "c", 1) as pool:
+        ((_, message),) = list(pool)
+    assert isinstance(message, Failed)
+    assert "was changed while the study was running" in message.error
+
+
+def test_no_worker_is_refused(file, tmp_path):
+    with pytest.raises(PlanError, match="workers=0"):
+        quiet(file, tmp_path / "s.sqlite", workers=0)
+
+
+def test_the_estimate_counts_what_is_left(file, tmp_path):
+    plan, store = study.plan(str(file), METHODS, seeds=2), tmp_path / "s.sqlite"
+    before = study.estimate(plan, store)
+    assert (before.trials, before.finished, before.failed) == (8, 0, 0)
+    assert before.seconds > 0
+    assert before.disk > 0
+    started = time.perf_counter()
+    study.run(plan, store, workers=2, progress=False)
+    took = time.perf_counter() - started
+    assert before.seconds / 8 < took < before.seconds * 8 + 10  # rough by nature, and the server's start is not in it
+    after = study.estimate(plan, store)
+    assert (after.finished, after.seconds) == (8, 0.0)
+
+
+# --- stops: real processes, real signals ---
+
+TWO = ["single-task", "random"]  # three trials on digits
+SCRIPT = """
+    import sys
+    from steelyard import study
+    methods, epochs = ["single-task", "random"], int(sys.argv[3])
+    study.compare(sys.argv[1], methods, seeds=1, epochs=epochs, store=sys.argv[2], progress=False)
+    print("done", flush=True)
+"""
+
+
+def start(problem, store, epochs):
+    code = textwrap.dedent(SCRIPT)
+    command = [sys.executable, "-c", code, str(problem), str(store), str(epochs)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def wait_for(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def alive_in_session(session):
+    """Process ids of a session that still run; zombies do not."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as file:
+                    state, _, _, owner = file.read().rpartition(")")[2].split()[:4]
+            except OSError:
+                continue
+            if int(owner) == session and state != "Z":
+                found.append(int(name))
+    return found
+
+
+linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads process states from /proc")
+
+
+@linux
+def test_killed_again_and_again_gives_the_same_table(tmp_path):
+    """kill -9 of the parent alone, then of the whole group; orphans end, and the same command goes on."""
+    epochs, store = 50, tmp_path / "killed.sqlite"
+    checkpoints = tmp_path / "killed.sqlite.checkpoints"
+    whole = study.compare("digits", TWO, seeds=1, epochs=epochs, store=tmp_path / "whole", progress=False)
+
+    with start("digits", store, epochs) as process:
+        wait_for(lambda: list(checkpoints.glob("*.pt")))
+        os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: not alive_in_session(process.pid), seconds=5.0)
+    assert list(checkpoints.glob("*.pt"))
+
+    with start("digits", store, epochs) as process:
+        wait_for(lambda: rows_written(store))
+        os.killpg(process.pid, signal.SIGKILL)
+    written = rows_written(store)
+    assert 0 < len(written) < 3
+
+    with start("digits", store, epochs) as process:
+        out, err = process.communicate(timeout=120)
+    assert out == b"done\n", err.decode()
+    assert table(study.judge(store)) == table(whole)
+    assert {key: when for key, when in rows_written(store).items() if key in written} == written  # none repeated
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed.sqlite", "whole"]
+
+
+@linux
+def test_ctrl_c_stops_the_workers_and_keeps_checkpoints(tmp_path):
+    store = tmp_path / "s.sqlite"
+    checkpoints = tmp_path / "s.sqlite.checkpoints"
+    with start("digits", store, 2000) as process:
+        wait_for(lambda: list(checkpoints.glob("*.pt")))
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, err = process.communicate(timeout=20)
+    assert err.decode().count("KeyboardInterrupt") == 1  # the parent's own; workers say nothing
+    wait_for(lambda: not alive_in_session(process.pid), seconds=5.0)
+    assert list(checkpoints.glob("*.pt"))
+    Store(store, write=True).close()  # not locked
+    assert study.judge(store).finished == 0
