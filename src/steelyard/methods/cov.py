@@ -63,7 +63,7 @@ class CoV(Balancer):
         deviation = (state.spread / state.count.clamp(min=1) + self.epsilon).sqrt()
         coefficient = torch.where(known, deviation / state.mean_ratio, torch.zeros_like(deviation))
         total = coefficient.sum()
-        share = torch.where(total > 0, coefficient * (known.sum() / len(known)) / total, even)
+        share = torch.where(total > 0, coefficient * known.double().mean() / total, even)
         return torch.where(known, share, even)
 
     def _move(self, state: State, losses: Tensor) -> None:
