@@ -15,11 +15,12 @@ from steelyard._version import __version__
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.problems import load_problem
 from steelyard.problems.problem import Problem, Task
+from steelyard.problems.rehearsal import rehearse
 from steelyard.registry import make
 from steelyard.specs import Spec, parse_spec
 from steelyard.study.errors import PlanError
 from steelyard.study.plans import JOINT, Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
-from steelyard.study.rehearsal import rehearse, told_by
+from steelyard.study.rehearsal import rehearse_methods
 from steelyard.study.sampling import kept_labels, steps_per_epoch, used_rows
 from steelyard.study.trial import SINGLE_TASK
 
@@ -57,13 +58,13 @@ def plan(
         SteelyardError: anything unknown, ill-defined or broken, by name.
     """
     found = load_problem(problem)
-    with told_by(found, "loading the data"):
-        found.data()
     chosen_epochs = _whole("epochs", found.epochs if epochs is None else epochs)
     chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
     if learning_rate is not None and not learning_rate > 0:
         raise PlanError(f"learning_rate={learning_rate} must be positive")
     planned, notes = _methods(methods, found.task_names, shared, scale)
+    chosen_seeds = _seeds(seeds)
+    rehearse(found, architecture)  # after what is quick to check: the data may take a while to load
     made = Plan(
         problem=found.name,
         reference=found.reference,
@@ -72,7 +73,7 @@ def plan(
         tasks=tuple(_task(task) for task in found.tasks),
         methods=planned,
         settings=_settings(settings, found, chosen_batch),
-        seeds=_seeds(seeds),
+        seeds=chosen_seeds,
         epochs=chosen_epochs,
         batch_size=chosen_batch,
         learning_rate=learning_rate,
@@ -84,7 +85,7 @@ def plan(
         machine=_machine(),
         created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     )
-    return dataclasses.replace(made, parameters=rehearse(made, found))
+    return dataclasses.replace(made, parameters=rehearse_methods(made, found))
 
 
 def identity(problem: Problem) -> str:
