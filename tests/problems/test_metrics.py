@@ -41,8 +41,10 @@ def test_ranking_metrics_by_hand():
 
 
 def test_undefined_metrics_say_why():
-    with pytest.raises(ProblemError, match="both classes among the 3"):
+    with pytest.raises(ProblemError, match="labels 0 and 1; the 3 labelled rows hold only 1"):
         auc.function(torch.zeros(3, 1), torch.ones(3))
+    with pytest.raises(ProblemError, match="hold 1 to 2"):
+        auc.function(torch.zeros(3, 1), torch.tensor([1, 2, 2]))
     with pytest.raises(ProblemError, match="all 3 targets are equal"):
         r2.function(torch.zeros(3, 1), torch.ones(3))
 

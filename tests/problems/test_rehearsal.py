@@ -54,7 +54,7 @@ FAULTS = {
         problem(binary("a", metrics=(Metric("m", lambda o, t: o.mean(), True),))),
         "m of task 'a' on the validation data is a Tensor",
     ),
-    "labels of one class alone": (problem(binary("a"), torch.ones(60)), "AUC needs both classes"),
+    "labels of one class alone": (problem(binary("a"), torch.ones(60)), "AUC needs labels 0 and 1"),
 }
 
 

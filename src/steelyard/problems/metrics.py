@@ -53,8 +53,10 @@ def _ranking(name: str, score: str) -> Callable[[Tensor, Tensor], float]:
 
         if not torch.isfinite(outputs).all():
             return float("nan")  # a diverged network has no ranking; the study reports it as such
-        if targets.min() == targets.max():
-            raise ProblemError(f"{name} needs both classes among the {len(targets)} labelled rows")
+        low, high = float(targets.min()), float(targets.max())
+        if (low, high) != (0, 1):
+            found = f"only {low:g}" if low == high else f"{low:g} to {high:g}"
+            raise ProblemError(f"{name} needs labels 0 and 1; the {len(targets)} labelled rows hold {found}")
         scored: Any = getattr(sklearn.metrics, score)(targets.numpy(), outputs.reshape(targets.shape).numpy())
         return float(scored)
 

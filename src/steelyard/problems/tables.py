@@ -95,7 +95,9 @@ def _tensor(values: Any, what: str) -> Tensor:
     try:
         tensor = values.detach().clone() if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
     except TypeError as error:  # torch's word for text and objects
-        raise ProblemError(f"split(): {what} hold something that is no number ({error}); encode it first") from error
+        raise ProblemError(
+            f"split(): {what} hold something that is no number ({error}): encode text, and give missing values as NaN"
+        ) from error
     if tensor.dim() == 0:
         raise ProblemError(f"split(): {what} are a single number, not one per row")
     # Bytes stay bytes where they are images or bits; labels and category numbers become what torch indexes by.

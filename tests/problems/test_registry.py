@@ -1,0 +1,63 @@
+"""Problems and architectures of other packages are found by their entry points, as installed packages have them."""
+
+import pytest
+import torch
+
+from steelyard.models import architecture_names, build
+from steelyard.problems import Problem, ProblemError, load_problem, problem_names
+
+MODULE = """
+from torch import nn
+from steelyard.problems import Problem, regression, split
+
+def load():
+    import numpy as np
+    return split(np.zeros((10, 3)), {"a": np.arange(10.0)})
+
+problem = Problem("theirs", [regression("a")], load, lambda: nn.Linear(3, 2), lambda task: nn.Linear(2, 1))
+wrong = "not a problem"
+
+class Doubled(nn.Module):
+    @classmethod
+    def from_problem(cls, problem, tasks, part):
+        network = cls()
+        network.trunk = part("trunk", problem.trunk)
+        network.head = part("head/a", lambda: problem.head(problem.task("a")))
+        return network
+
+    def forward(self, inputs):
+        features = 2 * self.trunk(inputs)
+        return {"a": self.head(features)}, features
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A third party's package, laid out as pip installs it."""
+    (tmp_path / "their_problems.py").write_text(MODULE)
+    info = tmp_path / "their_problems-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-problems\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[steelyard.problems]\ntheirs = their_problems:problem\nwrong = their_problems:wrong\n"
+        "[steelyard.architectures]\ndoubled = their_problems:Doubled\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("package")
+def test_a_third_party_registers_a_problem_and_an_architecture():
+    assert "theirs" in problem_names()
+    problem = load_problem("theirs")
+    assert isinstance(problem, Problem)
+    assert problem.reference == "theirs"
+    assert "doubled" in architecture_names()
+    plain, doubled = (build(problem, ("a",), 0, name) for name in ("hard-sharing", "doubled"))
+    inputs = torch.ones(1, 3)
+    assert torch.equal(doubled(inputs)[1], 2 * plain(inputs)[1])
+
+
+@pytest.mark.usefixtures("package")
+def test_an_entry_point_that_is_no_problem_is_named():
+    with pytest.raises(ProblemError, match="'wrong' is registered as a str"):
+        load_problem("wrong")
