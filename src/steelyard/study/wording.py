@@ -97,7 +97,7 @@ class _Setting:
         hurt = self.judged(self.plain, "negative transfer") if self.plain else []
         if not hurt or not self.strategies:
             return []
-        said, eased = [], self._eased(hurt)
+        said, unrepaired, eased = [], [], self._eased(hurt)
         for cell in hurt[:NAMED]:
             mended = [m for m in self.strategies if self._verdict(m, cell.task) in ("gain", "no difference")]
             partly = [m for m in self.strategies if m not in mended and (m, cell.task) in eased]
@@ -108,7 +108,9 @@ class _Setting:
                 by = "; ".join(f"{method} by {self._amount(cell.task, eased[method, cell.task])}" for method in partly)
                 said.append(f"Not repaired, but better than under the plain sum, is {task} with {by}.")
             if not mended and not partly:
-                said.append(f"No strategy here is shown to repair {task}.")
+                unrepaired.append(task)
+        if unrepaired:
+            said.append(f"No strategy here is shown to repair {_list(unrepaired, 'or')}.")
         if len(hurt) > NAMED:
             counts = ", ".join(
                 f"{method} {sum(self._verdict(method, c.task) in ('gain', 'no difference') for c in hurt)}"
@@ -183,10 +185,9 @@ class _Setting:
     def _tasks(self, cells: list[Cell]) -> str:
         if len(cells) > NAMED:
             return f"{len(cells)} of {len(self.tasks)} tasks"
-        named = _list(self._task(cell.task) for cell in cells)
         if len(cells) == len(self.tasks) > 1:
-            return ("both tasks, " if len(cells) == 2 else "every task, ") + named
-        return named
+            return "both tasks" if len(cells) == 2 else "every task"  # their differences name them
+        return _list(self._task(cell.task) for cell in cells)
 
     def _differences(self, cells: list[Cell]) -> str:
         """The differences from single-task; of many tasks the largest."""
@@ -230,9 +231,9 @@ def _lower(text: str) -> str:
     return text[0].lower() + text[1:] if text.startswith(("The ", "Over ", "One ", "Whether ", "No ", "Of ")) else text
 
 
-def _list(names: Iterable[str]) -> str:
+def _list(names: Iterable[str], word: str = "and") -> str:
     *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def _count(number: int, noun: str) -> str:
