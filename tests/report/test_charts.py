@@ -8,8 +8,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steelyard.report.charts.cost import Point, _labels
-from steelyard.report.charts.curves import Series, curves, scale_for, thin
+from steelyard.report.charts.cost import Point, _labels, cost_chart
+from steelyard.report.charts.curves import Series, curves, late_scale, scale_for, thin
 from steelyard.report.charts.forest import Line, common_scale, forest
 from steelyard.report.charts.place import dodge
 from steelyard.report.charts.scale import Scale, fit, labels
@@ -69,6 +69,25 @@ def test_a_diverged_method_does_not_squeeze_the_others() -> None:
     assert svg.count("#beyond-left") == 1
     assert svg.count("#mark-hurt") == 0
     assert svg.count("#mark-open") == 5
+
+
+def test_a_diverged_curve_runs_off_the_edge_and_says_so() -> None:
+    usual = [Series(f"m{i}", Ink("c0", None), [0.5, 0.8, 0.9 + 0.01 * i]) for i in range(4)]
+    diverged = Series("uw", Ink("c1", None), [0.1, -40.0, -9000.0])
+    scale = late_scale([*usual, diverged])
+    assert -1 < scale.low < 0.5
+    svg = curves([1, 2, 3], [*usual, diverged], scale, "test")
+    assert "uw ↓" in svg
+    assert "m0 " not in svg
+
+
+def test_a_diverged_method_is_an_arrow_at_the_edge_of_the_scatter() -> None:
+    points = [Point(i, f"m{i}", Ink("c0", None), 0.5 + i / 10, Interval(i, i - 1, i + 1), "") for i in range(4)]
+    diverged = Point(4, "uw", Ink("c1", None), 0.7, Interval(-2000, -4000, -300), "")
+    assert "#beyond" not in cost_chart(points, "test")
+    svg = cost_chart([*points, diverged], "test")
+    assert svg.count("#beyond-down") == 1
+    assert "−1000" not in svg
 
 
 def test_smaller_is_better_puts_improvement_on_the_right() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import median
 
 from steelyard.report import numbers
 from steelyard.report.charts.curves import DIRECT, Series, curves, late_scale, scale_for, thin
@@ -30,7 +31,7 @@ def loss_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
 
 
 def weight_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
-    """The weights, a panel per method, on one scale unless a method's own would be flat on it."""
+    """The weights, a panel per method, all on one scale except for methods that would leave it."""
     view, drawn = drawing.view, []
     for method in view.compared:
         curve = view.curve(method, setting)
@@ -43,12 +44,9 @@ def weight_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
             if (values := curve.weights.get(task.name))
         ]
         drawn.append((method, [curve.epochs[i] for i in keep], series))
-    everything = [line for _, _, series in drawn for line in series]
-    if not everything:
+    if not drawn:
         return []
-    together = scale_for(everything)
-    if not any(_moves(line.values) for line in everything):  # constant weights are drawn from zero
-        together = fit([0.0, *(2 * value for line in everything for value in line.values)], pad=0.0)
+    together = _common_scale([series for _, _, series in drawn])
     return [
         _panel(view.short[method], "weight", epochs, series, _weight_scale(series, together))
         for method, epochs, series in drawn
@@ -86,7 +84,7 @@ def _panel(title: str, note: str, epochs: Sequence[int], series: list[Series], s
     said = "; ".join(f"{line.label} ends at {numbers.compact(line.values[-1])}" for line in series[:8])
     note += ", log scale" if scale.log else ""
     svg = curves(epochs, padded, scale, f"{title}, {note}, over {epochs[-1]} epochs. {said}")
-    right = max(text_width(line.label) for line in series) + 16 if len(series) <= DIRECT else 12
+    right = max(text_width(line.label) for line in series) + 28 if len(series) <= DIRECT else 12
     return Panel(title, note, svg, 44, round(right))
 
 
@@ -95,12 +93,22 @@ def _point_limit(drawing: Drawing) -> int:
     return max(12, min(200, POINTS // max(1, lines)))
 
 
+def _common_scale(methods: Sequence[Sequence[Series]]) -> Scale:
+    """The scale of the methods whose weights stay within a few times the usual size."""
+    sizes = [max(abs(value) for line in series for value in line.values if math.isfinite(value)) for series in methods]
+    usual = [series for series, size in zip(methods, sizes, strict=True) if size <= 5 * median(sizes)]
+    lines = [line for series in usual for line in series]
+    if any(_moves(line.values) for line in lines):
+        return scale_for(lines)
+    return fit([0.0, *(2 * value for line in lines for value in line.values)], pad=0.0)  # constant: from zero
+
+
 def _weight_scale(series: Sequence[Series], together: Scale) -> Scale:
-    """The common scale, so that methods compare, unless this method moves and would look flat on it."""
+    """The common scale, so that a method that hardly moves looks it, unless this one leaves that scale."""
     values = [value for line in series for value in line.values if math.isfinite(value)]
     shown = [together(value) for value in values if value > 0 or not together.log]
-    flat = bool(shown) and max(shown) - min(shown) < 0.06
-    return scale_for(series) if flat and any(_moves(line.values) for line in series) else together
+    outside = len(shown) < len(values) or min(shown) < 0 or max(shown) > 1
+    return scale_for(series) if outside else together
 
 
 def _moves(values: Sequence[float]) -> bool:

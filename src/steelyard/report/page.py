@@ -6,6 +6,7 @@ import calendar
 import contextlib
 import math
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from steelyard.report import amounts, differences, histories, numbers
+from steelyard.report.charts.place import text_width
 from steelyard.report.drawing import Drawing, metric, of_mean
 from steelyard.report.names import elide, split_method
 from steelyard.report.verdicts import LOOKS, look
@@ -87,6 +89,7 @@ def page(judgement: Judgement) -> str:
         baseline=BASELINE,
         glance=len(view.tasks) >= GLANCE_FROM and view.judged,
         created=_date(judgement.created),
+        tilt=26 + round(0.75 * max(text_width(elide(task.label, 22)) for task in view.tasks)),
         notes=_notes(judgement),
         verdicts=_grouped(judgement),
     )
@@ -149,9 +152,15 @@ def _grouped(judgement: Judgement) -> list[tuple[str, list[Sentence]]]:
             head, rest = "", text
         if not groups or groups[-1][0] != head:
             groups.append((head, []))
-        claim, _, evidence = rest.replace(" %", "\u00a0%").partition(": ")
+        claim, _, evidence = _unbroken(rest).partition(": ")
         groups[-1][1].append(Sentence(_sentence_case(claim, judgement.methods), evidence))
     return groups
+
+
+def _unbroken(text: str) -> str:
+    """Per cent signs stay with their number, intervals in brackets stay on one line."""
+    text = text.replace(" %", "\u00a0%").replace(" × ", "\u00a0×\u00a0")
+    return re.sub(r"\([^()]{1,24}\)", lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
 def _sentence_case(text: str, methods: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from markupsafe import Markup
 
@@ -36,10 +37,10 @@ def cost_chart(points: Sequence[Point], aria: str) -> Markup:
     reach = spans([*costs, 1.0])
     # Close to 1, a zero would waste the width; far from it, ratios matter more than differences.
     across = fit([*costs, 1.0], pad=0.14, log=reach > 12, zero=2.5 < reach <= 12)
-    ends = [0.0]
-    for point in points:
-        ends += [point.gain.low, point.gain.high] if math.isfinite(point.gain.low) else [point.gain.mean]
-    up = fit(ends, pad=0.1)
+    ends = [_ends(point) for point in points]
+    # One method that diverged must not squeeze the others: it is drawn at the edge, with an arrow.
+    limit = 6 * median(max(abs(end) for end in pair) for pair in ends) or math.inf
+    up = fit([0.0, *(min(max(end, -limit), limit) for pair in ends for end in pair)], pad=0.1)
     parts: list[Markup] = []
     ticks = up.ticks(6)
     for tick, text in zip(ticks, labels(ticks, signed=True), strict=True):
@@ -60,13 +61,24 @@ def cost_chart(points: Sequence[Point], aria: str) -> Markup:
     return tag("svg", *parts, class_="plot cost", width="100%", height=HEIGHT + 22, role="img", aria_label=aria)
 
 
+def _ends(point: Point) -> tuple[float, float]:
+    """The ends of a point's bar; its mean where it has none."""
+    gain = point.gain
+    return (gain.low, gain.high) if math.isfinite(gain.low) else (gain.mean, gain.mean)
+
+
 def _point(point: Point, across: Scale, up: Scale, place: tuple[float, float, str] | None) -> Markup:
     x, y = percent(across(point.cost)), _y(up, point.gain.mean)
     parts = [tag("title", point.title)]
-    if math.isfinite(point.gain.low):
-        parts.append(tag("line", class_="whisker", x1=x, x2=x, y1=_y(up, point.gain.low), y2=_y(up, point.gain.high)))
+    low, high = (_y(up, end) for end in _ends(point))
+    if low != high:
+        parts.append(tag("line", class_="whisker", x1=x, x2=x, y1=low, y2=high))
+    for end, arrow, outside in ((low, "#beyond-down", low >= HEIGHT), (high, "#beyond-up", high <= 0)):
+        if outside:
+            parts.append(tag("use", href=arrow, x=x, y=end))
     parts.append(tag("circle", class_="halo", cx=x, cy=y, r=10))
-    parts.append(tag("circle", cx=x, cy=y, r=5))
+    if up.low <= point.gain.mean <= up.high:
+        parts.append(tag("circle", cx=x, cy=y, r=5))
     if place is not None:
         dx, dy, anchor = place
         parts.append(tag("text", point.label, class_="name", x=x, y=y, dx=dx, dy=dy + 4, text_anchor=anchor))
@@ -85,8 +97,8 @@ def _labels(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[flo
         spots.append((across(1.0) * width, _y(up, 0.0)))
         taken.append([Box(x - 6, y - 6, x + 6, y + 6) for x, y in spots])
         for point, (x, _) in zip(points, spots, strict=False):
-            if math.isfinite(point.gain.low):
-                taken[-1].append(Box(x - 1, _y(up, point.gain.high), x + 1, _y(up, point.gain.low)))
+            low, high = (_y(up, end) for end in _ends(point))
+            taken[-1].append(Box(x - 1, high, x + 1, low))
         single = across(1.0) * width, _y(up, 0.0)
         taken[-1].append(Box(single[0] + 8, single[1] - 20, single[0] + 8 + text_width("single-task"), single[1] - 5))
     found: list[tuple[float, float, str] | None] = []
@@ -113,8 +125,7 @@ def _candidates(point: Point, up: Scale) -> list[tuple[float, float, str]]:
     """Beside the dot, then at the ends of its bar."""
     steps = (0.0, -9.0, 9.0, -18.0, 18.0)
     beside = [(side * 10.0, dy, "start" if side > 0 else "end") for dy in steps for side in (1, -1)]
-    ends = (point.gain.high, point.gain.low) if math.isfinite(point.gain.high) else (point.gain.mean,) * 2
-    above, below = (_y(up, end) - _y(up, point.gain.mean) for end in ends)
+    below, above = (_y(up, end) - _y(up, point.gain.mean) for end in _ends(point))
     return [*beside, (0.0, above - 9.0, "middle"), (0.0, below + 9.0, "middle")]
 
 
@@ -124,4 +135,4 @@ def _box(x: float, y: float, width: float, anchor: str) -> Box:
 
 
 def _y(scale: Scale, value: float) -> float:
-    return HEIGHT * (1 - scale(value))
+    return HEIGHT * (1 - scale(scale.clip(value)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from markupsafe import Markup
 
@@ -36,13 +37,19 @@ def scale_for(series: Sequence[Series], log_from: float = 25.0) -> Scale:
 
 
 def late_scale(series: Sequence[Series]) -> Scale:
-    """Linear; where the first epochs would take most of the height, they are left to run off the edge.
+    """Linear; the first epochs, and a method that diverged, may run off the edge.
 
-    What tells methods apart happens late, and a metric before its first epochs says little.
+    What tells methods apart happens late, and one that diverged would squeeze all the others into a line.
     """
     early = max(len(line.values) for line in series) // 8
     whole = fit([value for line in series for value in line.values])
-    late = fit([value for line in series for value in line.values[early:]])
+    kept = [[value for value in line.values[early:] if math.isfinite(value)] for line in series]
+    kept = [values for values in kept if values]
+    if not kept:
+        return whole
+    centre = median(values[-1] for values in kept)
+    limit = 10 * median(max(abs(value - centre) for value in values) for values in kept)
+    late = fit([value for values in kept for value in values if abs(value - centre) <= limit])
     return late if late.high - late.low < 0.85 * (whole.high - whole.low) else whole
 
 
@@ -111,13 +118,15 @@ def _direct_labels(series: Sequence[Series], scale: Scale) -> list[Markup]:
         last = next((value for value in reversed(line.values) if _shown(value, scale)), None)
         if last is not None:
             ends.append((line, _y(scale, last)))
-    places = dodge([y for _, y in ends], 13, 2, HEIGHT)
+    places = dodge([min(max(y, 0.0), HEIGHT) for _, y in ends], 13, 2, HEIGHT)
     parts = []
     for (line, y), place in zip(ends, places, strict=True):
+        beyond = " ↑" if y < -1 else " ↓" if y > HEIGHT + 1 else ""
+        y = min(max(y, 0.0), HEIGHT)
         # The leader starts at the right edge: px offsets from 100 % need a nested drawing.
         leader = tag("svg", tag("path", class_=f"leader {line.ink.css}", d=f"M0 {y:.1f}L9 {place:.1f}"), x="100%",
                      overflow="visible")  # fmt: skip
-        text = tag("text", line.label, class_="end", x="100%", dx=12, y=place + 4)
+        text = tag("text", line.label + beyond, class_="end", x="100%", dx=12, y=place + 4)
         parts.append(tag("g", leader, text, **_links(line)))
     return parts
 

@@ -40,7 +40,7 @@ def common_scale(lines: Sequence[Line], region: float, reverse: bool) -> Scale:
         if line.interval and math.isfinite(line.interval.mean)
     ]
     region = 0.0 if math.isnan(region) else region
-    limit = max(4 * median(reach), 2 * region) if reach else max(2 * region, 1.0)
+    limit = max(6 * median(reach), 2 * region) if reach else max(2 * region, 1.0)
     ends = [0.0, region, -region]
     for line in lines:
         if line.interval and math.isfinite(line.interval.mean):

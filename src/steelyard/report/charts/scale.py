@@ -62,8 +62,8 @@ def labels(ticks: list[float], signed: bool = False) -> list[str]:
     even = bool(steps) and max(steps) < 1.001 * min(steps)
     texts = []
     for tick in ticks:
-        if tick and not 1e-4 <= abs(tick) < 1e6:
-            text = f"{tick:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        if tick and not 1e-4 <= abs(tick) < 1e5:
+            text = f"{tick:.3g}".replace("e-0", "e-").replace("e+0", "e")
         elif even:
             text = f"{tick:.{max(0, -math.floor(math.log10(steps[0]) + 1e-9))}f}"
         else:
