@@ -57,7 +57,8 @@ def cost_chart(points: Sequence[Point], aria: str) -> Markup:
     parts.append(tag("text", "single-task", class_="tick", x=one, dx=9, y=_y(up, 0.0) - 7))
     parts.append(tag("rect", class_="single", x=one, y=_y(up, 0.0) - 4, width=8, height=8, transform="translate(-4 0)"))
     places = _labels(points, across, up)
-    parts += [_point(point, across, up, place) for point, place in zip(points, places, strict=True)]
+    parts += [_point(point, across, up) for point in points]
+    parts += [_label(point, across, up, *place) for point, place in zip(points, places, strict=True) if place]
     return tag("svg", *parts, class_="plot cost", width="100%", height=HEIGHT + 22, role="img", aria_label=aria)
 
 
@@ -67,7 +68,7 @@ def _ends(point: Point) -> tuple[float, float]:
     return (gain.low, gain.high) if math.isfinite(gain.low) else (gain.mean, gain.mean)
 
 
-def _point(point: Point, across: Scale, up: Scale, place: tuple[float, float, str] | None) -> Markup:
+def _point(point: Point, across: Scale, up: Scale) -> Markup:
     x, y = percent(across(point.cost)), _y(up, point.gain.mean)
     parts = [tag("title", point.title)]
     low, high = (_y(up, end) for end in _ends(point))
@@ -79,10 +80,12 @@ def _point(point: Point, across: Scale, up: Scale, place: tuple[float, float, st
     parts.append(tag("circle", class_="halo", cx=x, cy=y, r=10))
     if up.low <= point.gain.mean <= up.high:
         parts.append(tag("circle", cx=x, cy=y, r=5))
-    if place is not None:
-        dx, dy, anchor = place
-        parts.append(tag("text", point.label, class_="name", x=x, y=y, dx=dx, dy=dy + 4, text_anchor=anchor))
     return tag("g", *parts, class_=f"dot {point.ink.css}", data_m=point.method)
+
+
+def _label(point: Point, across: Scale, up: Scale, dx: float, dy: float, anchor: str) -> Markup:
+    x, y = percent(across(point.cost)), _y(up, point.gain.mean)
+    return tag("text", point.label, class_="name", x=x, y=y, dx=dx, dy=dy + 4, text_anchor=anchor, data_m=point.method)
 
 
 def _labels(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[float, float, str] | None]:

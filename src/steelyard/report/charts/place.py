@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LETTER = 6.3  # mean width of a letter at 12 px, in px
 LINE = 14  # height of a line of labels, in px
 
 
 def text_width(text: str) -> float:
-    """Rough width in px; wide characters (CJK) count twice."""
-    return LETTER * sum(1.8 if ord(letter) > 0x2E80 else 1.0 for letter in text)
+    """Width in px at 12 px, a little on the safe side for common sans-serif fonts."""
+    return sum(_letter_width(letter) for letter in text)
+
+
+def _letter_width(letter: str) -> float:
+    if ord(letter) > 0x2E80:  # Chinese, Japanese, Korean
+        return 12.0
+    if letter in "iljtfrI.,:;|!'()[] ":
+        return 4.0
+    if letter in "mwMW%@":
+        return 10.4
+    return 8.4 if letter.isupper() else 6.8
 
 
 def dodge(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
