@@ -176,6 +176,24 @@ def test_an_edit_while_running_is_noticed(file, tmp_path):
     assert "was changed while the study was running" in message.error
 
 
+def test_an_edited_problem_is_trained_anew_and_says_so(file, tmp_path):
+    first = quiet(file, tmp_path / "s.sqlite", methods=["equal"], seeds=1)
+    file.write_text(file.read_text().replace("nn.Linear(4, 8)", "nn.Linear(4, 8, bias=False)"))
+    with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out, width=100)) as bar:
+        second = study.compare(str(file), ["equal"], seeds=1, store=tmp_path / "s.sqlite", progress=bar)
+    assert table(first) != table(second)
+    assert "mine.py has changed: 1 finished trials of its earlier text" in (tmp_path / "out").read_text()
+
+
+def test_a_disk_that_takes_no_checkpoint_stops_the_study_and_keeps_what_is_finished(file, tmp_path):
+    store = tmp_path / "s.sqlite"
+    quiet(file, store, methods=["equal"], seeds=1)
+    (tmp_path / "s.sqlite.checkpoints").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot write the checkpoint"):
+        quiet(file, store, methods=["equal"], seeds=1, epochs=200)
+    assert len(rows_written(store)) == 1
+
+
 def test_no_worker_is_refused(file, tmp_path):
     with pytest.raises(PlanError, match="workers=0"):
         quiet(file, tmp_path / "s.sqlite", workers=0)

@@ -12,7 +12,7 @@ from steelyard.errors import SteelyardWarning
 from steelyard.models import build
 from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, load_problem, regression
 from steelyard.study.batch import recompute, task_losses
-from steelyard.study.errors import TrainingError
+from steelyard.study.errors import StoreError, TrainingError
 from steelyard.study.sampling import batches
 from steelyard.study.train import train
 from steelyard.study.trial import Trial
@@ -140,6 +140,22 @@ def test_a_broken_or_foreign_checkpoint_is_named_and_not_used(tmp_path):
         other = train(trial(seed=2), problem, path, checkpoint_seconds=0)
     assert same(cut, train(trial(), problem))
     assert same(other, train(trial(seed=2), problem))
+
+
+def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path):
+    resource = pytest.importorskip("resource")
+    problem, path, sizes = made(), tmp_path / "t.pt", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_disk(epoch):  # the next write of more than a few bytes fails, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, sizes[1]))
+
+    try:
+        with pytest.raises(StoreError, match=r"cannot write the checkpoint .*Free some space"):
+            train(trial(), problem, path, fill_disk, checkpoint_seconds=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, sizes)
+    assert [file.name for file in tmp_path.iterdir()] == ["t.pt"]
+    assert same(train(trial(), problem, path), train(trial(), problem))
 
 
 def test_only_kept_labels_are_learnt_from():

@@ -33,7 +33,8 @@ def save_checkpoint(path: Path, trial: Trial, state: dict[str, Any]) -> None:
             torch.save({"trial": trial.key, "made by": MADE_BY, **state}, file)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise StoreError(
             f"cannot write the checkpoint {path}: {error}. Free some space and run the same command again; finished "
             "trials are stored."
@@ -57,8 +58,9 @@ def load_checkpoint(path: Path, trial: Trial) -> dict[str, Any] | None:
 
 def remove_checkpoint(path: Path) -> None:
     """Remove it, and its folder if it was the last one there."""
-    path.unlink(missing_ok=True)
-    with suppress(OSError):  # not there, or not empty
+    with suppress(OSError):  # not there
+        path.unlink()
+    with suppress(OSError):  # not empty
         path.parent.rmdir()
 
 

@@ -51,6 +51,8 @@ def run(plan: Plan, store: Path | str, *, workers: int = 2, progress: bool | Pro
         if waiting:
             start_server()
             with _progress(progress) as bar:
+                if note := _earlier_text(plan, opened):
+                    bar.console.print(note, markup=False, highlight=False)
                 _train(plan, opened, waiting, workers, _Meter(bar, plan, trials, waiting))
         return judge_plan(plan, opened)
 
@@ -87,6 +89,16 @@ def _train(plan: Plan, store: Store, waiting: list[Trial], workers: int, meter: 
             if not (isinstance(message, Failed) and not message.traceback):
                 remove_checkpoint(store.checkpoints / f"{trial.key}.pt")
             meter.ended(trial)
+
+
+def _earlier_text(plan: Plan, store: Store) -> str:
+    """What to say where a problem's file was edited since the store was filled."""
+    name = plan.identity.rpartition("@")[0]
+    found = store.finished_by_problem()
+    earlier = sum(found[p] for p in found if name and p.startswith(f"{name}@") and p != plan.identity)
+    if not earlier:
+        return ""
+    return f"{name} has changed: {earlier} finished trials of its earlier text stay in the store, and are not used."
 
 
 class _Meter:
@@ -134,5 +146,7 @@ def _progress(progress: bool | Progress) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     # A long memory: one slow method among fast ones should not make the time left jump.
-    with Progress(*columns, console=Console(stderr=True), disable=not progress, speed_estimate_period=300) as bar:
+    with Progress(
+        *columns, console=Console(stderr=True, quiet=not progress), disable=not progress, speed_estimate_period=300
+    ) as bar:
         yield bar

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # its Student distribution; scipy.stats takes half a second to import
 
 from steelyard.study.judgement import Interval, Verdict
 
@@ -36,8 +36,13 @@ def interval(sample: Sequence[float] | Array, level: float = LEVEL) -> Interval 
     mean = float(values.mean())
     if len(values) == 1:
         return Interval(mean, -math.inf, math.inf)
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * _standard_error(values)
+    half = _quantile((1 + level) / 2, len(values) - 1) * _standard_error(values)
     return Interval(mean, mean - half, mean + half)
+
+
+def _quantile(probability: float, freedom: int) -> float:
+    """Of Student's t distribution."""
+    return float(special.stdtrit(freedom, probability))
 
 
 def _standard_error(values: Array) -> float:
@@ -75,7 +80,7 @@ def claim(better_by: Sequence[float] | Array, region: float) -> Claim | None:
         """The one-sided p-value of a mean this far beyond an edge."""
         if error == 0.0:
             return 0.0 if distance > 0.0 else 1.0
-        return float(stats.t.sf(distance / error, freedom))
+        return float(special.stdtr(freedom, -distance / error))
 
     p_values: dict[Verdict, float] = {
         "gain": beyond(mean - region),
@@ -165,7 +170,7 @@ def seeds_to_settle(better_by: Sequence[float] | Array, region: float, family: i
     mean, spread = abs(float(values.mean())), float(values.std(ddof=1))
     room = abs(mean - region)  # the nearest edge, from either side
     for seeds in range(len(values) + 1, MOST_SEEDS + 1):
-        half = float(stats.t.ppf(1 - (1 - LEVEL) / (2 * family), seeds - 1)) * spread / math.sqrt(seeds)
+        half = _quantile(1 - (1 - LEVEL) / (2 * family), seeds - 1) * spread / math.sqrt(seeds)
         if half < room:
             return seeds
     return None

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -165,6 +166,12 @@ class Store:
         with self._clear_errors():
             rows = self._connection.execute("SELECT key FROM trial WHERE status = 'finished'")
             return {key for (key,) in rows}
+
+    def finished_by_problem(self) -> dict[str, int]:
+        """How many trials of each problem (as their keys call it) are finished, of whatever plan."""
+        with self._clear_errors():
+            rows = self._connection.execute("SELECT config FROM trial WHERE status = 'finished'")
+            return dict(Counter(json.loads(config)["problem"] for (config,) in rows))
 
     def close(self) -> None:
         """Close; a writer leaves one plain file behind, without its write-ahead log."""
