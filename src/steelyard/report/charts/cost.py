@@ -129,7 +129,9 @@ def _candidates(point: Point, up: Scale) -> list[tuple[float, float, str]]:
     steps = (0.0, -9.0, 9.0, -18.0, 18.0)
     beside = [(side * 10.0, dy, "start" if side > 0 else "end") for dy in steps for side in (1, -1)]
     below, above = (_y(up, end) - _y(up, point.gain.mean) for end in _ends(point))
-    return [*beside, (0.0, above - 9.0, "middle"), (0.0, below + 9.0, "middle")]
+    places = ((0.0, "middle"), (-4.0, "start"), (4.0, "end"))
+    ends = [(dx, y, anchor) for off in (9.0, 22.0) for y in (above - off, below + off) for dx, anchor in places]
+    return [*beside, *ends]
 
 
 def _box(x: float, y: float, width: float, anchor: str) -> Box:
