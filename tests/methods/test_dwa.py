@@ -40,7 +40,7 @@ def test_it_is_its_reference(temperature: float, size: int, absent: bool) -> Non
 
 
 def test_weights_are_one_in_the_first_two_periods_then_move() -> None:
-    found = run(steelyard.make("dwa", task_names(3)), epochs_of_losses(3, epochs=3))
+    found = run(steelyard.make("dwa", task_names(3)), epochs_of_losses(3, epochs=3, steps=5))
     assert all(weights == pytest.approx(dict.fromkeys(weights, 1.0)) for weights in found[:10])
     assert found[10] != pytest.approx(found[0], rel=1e-3)
 

@@ -18,8 +18,8 @@ from steelyard.state import State
 class LBTW(Balancer):
     """Tasks whose loss has fallen since the epoch's first batch weigh less.
 
-    ``w_k = (L_k / L_k(first batch of the epoch))^α``, held fixed. 1 in the first batch, and where the first batch's
-    loss was exactly zero.
+    ``w_k = (L_k / L_k(first batch of the epoch))^α``, held fixed. 1 in the first batch, where the first batch's loss
+    was exactly zero, and where all losses are.
 
     Args:
         tasks: task names.
@@ -48,7 +48,9 @@ class LBTW(Balancer):
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
         state.first_loss = torch.where(state.first_loss.isnan(), seen.losses, state.first_loss)
-        return ratio(seen.losses, state.first_loss) ** self.alpha
+        weights = ratio(seen.losses, state.first_loss) ** self.alpha
+        # Where every loss is zero nothing is left to weigh; ones can be rescaled, zeros cannot.
+        return weights if bool((weights > 0).any()) else torch.ones_like(weights)
 
     def period_ended(self, state: State) -> None:
         state.first_loss = torch.full_like(state.first_loss, float("nan"))
