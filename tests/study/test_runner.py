@@ -21,7 +21,7 @@ from steelyard.study.store import Failed, Store
 
 # Slow enough to be caught in the act, and able to fail or die on demand.
 PROBLEM = """
-    import os, time
+    import os, time, warnings
     from pathlib import Path
     import torch
     from torch import nn
@@ -41,7 +41,9 @@ PROBLEM = """
 
     def prepare(inputs):
         time.sleep(0.002)
-        if torch.initial_seed() != torch.default_generator.initial_seed() or (HERE / "fail").exists():
+        if (HERE / "warn").exists():
+            warnings.warn("told to warn")
+        if (HERE / "fail").exists():
             raise ValueError("told to fail")
         if (HERE / "die").exists() and os.getppid() != int((HERE / "die").read_text()):
             os.kill(os.getpid(), 9)
@@ -140,6 +142,14 @@ def test_progress_tells_trials_failures_and_time_left(file, tmp_path):
     assert task.description == "2 of 2 trials, 2 failed"
     assert task.finished
     assert "equal, seed 0 failed: ValueError: told to fail" in (tmp_path / "out").read_text()
+
+
+def test_a_warning_in_the_workers_is_shown_once(file, tmp_path):
+    plan = study.plan(str(file), ["equal"], seeds=3)
+    (tmp_path / "warn").touch()
+    with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out, width=100)) as bar:
+        assert study.run(plan, tmp_path / "s.sqlite", progress=bar).complete
+    assert (tmp_path / "out").read_text().count("equal: told to warn") == 1
 
 
 def test_a_report_can_be_made_while_the_study_runs(file, tmp_path):

@@ -57,17 +57,16 @@ def load_checkpoint(path: Path, trial: Trial) -> dict[str, Any] | None:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Remove it, and its folder if it was the last one there."""
-    with suppress(OSError):  # not there
+    with suppress(OSError):  # a short trial has none
         path.unlink()
-    with suppress(OSError):  # not empty
-        path.parent.rmdir()
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove what a killed worker was writing."""
+def tidy(folder: Path) -> None:
+    """Remove what killed workers were writing, and the folder if that leaves it empty; no worker may be running."""
     for partial in folder.glob("*.partial"):
         partial.unlink(missing_ok=True)
+    with suppress(OSError):  # there are checkpoints to go on from
+        folder.rmdir()
 
 
 def _discard(path: Path, reason: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -26,14 +27,20 @@ class Findings:
         """(seed, trial) of one method in one setting."""
         return [(seed, trial) for seed in self.plan.seeds for trial in self.plan.trials_of(method, setting, seed)]
 
+    @cached_property
+    def _by_task(self) -> dict[tuple[str, int, str], dict[int, Result]]:
+        index: dict[tuple[str, int, str], dict[int, Result]] = {}
+        for method in self.plan.methods:
+            for setting in range(len(self.plan.settings)):
+                for seed, trial in self.trials(method.name, setting):
+                    for task in trial.tasks if trial in self.results else ():
+                        index.setdefault((method.name, setting, task), {})[seed] = self.results[trial]
+        return index
+
     def metrics(self, method: str, setting: int, task: str, last: bool = False) -> dict[int, Metrics]:
         """Seed -> test metrics of one task, at the chosen epoch or at the last one."""
-        found = {}
-        for seed, trial in self.trials(method, setting):
-            if task in trial.tasks and trial in self.results:
-                result = self.results[trial]
-                found[seed] = (result.last if last else result.test)[task]
-        return found
+        found = self._by_task.get((method, setting, task), {})
+        return {seed: (result.last if last else result.test)[task] for seed, result in found.items()}
 
     def complete(self, method: str, setting: int) -> dict[int, list[Result]]:
         """Seed -> results, for the seeds of which every network is finished."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from steelyard.study.store import Failed
 from steelyard.study.trial import Trial
-from steelyard.study.worker import Message, work
+from steelyard.study.worker import Message, Warned, work
 
 # One thread per worker: small networks gain nothing from more, and results stay the same on every machine's core count.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -47,7 +47,7 @@ class Pool:
                     process.join()
                     message = _died(process.exitcode)
                 yield trial, message
-                if not isinstance(message, int):
+                if not isinstance(message, int | Warned):
                     del self.running[connection]
                     connection.close()
                     process.join()

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from steelyard.specs import Spec
-from steelyard.study.checkpoint import remove_checkpoint, remove_partial
+from steelyard.study.checkpoint import remove_checkpoint, tidy
 from steelyard.study.errors import StoreError
 from steelyard.study.judgement import Judgement
 from steelyard.study.judging import judge_plan
@@ -21,6 +21,7 @@ from steelyard.study.plans import Plan
 from steelyard.study.pool import Pool, start_server
 from steelyard.study.store import Failed, Store
 from steelyard.study.trial import Trial
+from steelyard.study.worker import Warned
 
 
 def run(plan: Plan, store: Path | str, *, workers: int = 2, progress: bool | Progress = True) -> Judgement:
@@ -44,16 +45,19 @@ def run(plan: Plan, store: Path | str, *, workers: int = 2, progress: bool | Pro
     check_workers(workers)
     with Store(store, write=True) as opened:
         opened.add_plan(plan.to_dict())
-        remove_partial(opened.checkpoints)
+        tidy(opened.checkpoints)
         finished = opened.finished()
         trials = plan.trials
         waiting = [trial for trial in trials if trial.key not in finished]
         if waiting:
             start_server()
-            with _progress(progress) as bar:
-                if note := _earlier_text(plan, opened):
-                    bar.console.print(note, markup=False, highlight=False)
-                _train(plan, opened, waiting, workers, _Meter(bar, plan, trials, waiting))
+            try:
+                with _progress(progress) as bar:
+                    if note := _earlier_text(plan, opened):
+                        bar.console.print(note, markup=False, highlight=False)
+                    _train(plan, opened, waiting, workers, _Meter(bar, plan, trials, waiting))
+            finally:
+                tidy(opened.checkpoints)
         return judge_plan(plan, opened)
 
 
@@ -79,6 +83,9 @@ def _train(plan: Plan, store: Store, waiting: list[Trial], workers: int, meter: 
                 raise StoreError(message)
             if isinstance(message, int):
                 meter.advance(trial, message)
+                continue
+            if isinstance(message, Warned):
+                meter.warned(trial, message)
                 continue
             if isinstance(message, Failed):
                 store.add_failure(trial, message)
@@ -108,6 +115,7 @@ class _Meter:
         self.bar, self.plan, self.total = bar, plan, len(trials)
         self.done, self.failures = len(trials) - len(waiting), 0
         self.steps = dict.fromkeys(waiting, 0)
+        self.warnings: set[str] = set()
         self.task = bar.add_task("", total=sum(plan.steps(trial) for trial in waiting))
         self._describe()
 
@@ -123,6 +131,12 @@ class _Meter:
         self.failures += 1
         what = f"{trial.method} {'/'.join(trial.tasks)}" if len(trial.tasks) == 1 else trial.method
         self.bar.console.print(f"{what}, seed {trial.seed} failed: {failed.error}", style="red", markup=False)
+
+    def warned(self, trial: Trial, warned: Warned) -> None:
+        """Print a warning once, not once per trial."""
+        if warned.text not in self.warnings:
+            self.warnings.add(warned.text)
+            self.bar.console.print(f"{trial.method}: {warned.text}", style="yellow", markup=False)
 
     def _move(self, trial: Trial, steps: int) -> None:
         self.bar.advance(self.task, steps - self.steps[trial])

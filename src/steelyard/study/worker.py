@@ -6,7 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
+import warnings
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -19,8 +22,18 @@ from steelyard.study.store import Failed
 from steelyard.study.train import train
 from steelyard.study.trial import Result, Trial
 
-# Sent to the parent: finished epochs, then one of the others; a StoreError's text says that the disk is full.
-Message = int | Result | Failed | str
+PROGRESS_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A warning that came up while training."""
+
+    text: str
+
+
+# Sent to the parent: finished epochs and warnings; then one of the others. A text says that the disk is full.
+Message = int | Warned | Result | Failed | str
 
 
 def work(connection: Connection, reference: str, trial: Trial, checkpoint: Path) -> None:
@@ -28,16 +41,28 @@ def work(connection: Connection, reference: str, trial: Trial, checkpoint: Path)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    connection.send(_attempt(connection, reference, trial, checkpoint))
+    with warnings.catch_warnings(record=True) as caught:
+        ending = _attempt(connection, reference, trial, checkpoint)
+    for warning in caught:
+        connection.send(Warned(str(warning.message)))
+    connection.send(ending)
     connection.close()
 
 
 def _attempt(connection: Connection, reference: str, trial: Trial, checkpoint: Path) -> Message:
+    sent_at = 0.0
+
+    def on_epoch(epoch: int) -> None:
+        nonlocal sent_at
+        if time.monotonic() - sent_at >= PROGRESS_SECONDS:
+            connection.send(epoch)
+            sent_at = time.monotonic()
+
     try:
         problem = load_problem(reference)
         if identity(problem) != trial.problem:
             raise TrainingError(f"{reference} was changed while the study was running: start the study again")
-        return train(trial, problem, checkpoint, on_epoch=connection.send)
+        return train(trial, problem, checkpoint, on_epoch)
     except StoreError as error:
         return str(error)
     except Exception as error:
