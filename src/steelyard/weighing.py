@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steelyard.checks import check_positive
 from steelyard.errors import OptionError
 from steelyard.method import Method
 from steelyard.observation import Balance, Seen
@@ -54,10 +55,14 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
     """
     losses, factor, states = seen.losses, None, []
     for stage in method.loss_stages():
+        if stage.positive_losses:
+            _check_transformed(method, type(stage).__name__, seen, losses)
         stage_state = stage.working_state(index)
         losses, slope = stage.transform(losses, stage_state)
         factor = slope if factor is None else factor * slope
         states.append(stage_state)
+    if method.positive_losses:
+        _check_transformed(method, method.name, seen, losses)
     state = method.working_state(index)
     states.append(state)
 
@@ -87,6 +92,12 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
     return Proposal(
         index, weights, plain, value, balance.direction, tuple(states), state.parameter_gradients, generator_state
     )
+
+
+def _check_transformed(method: Method, reader: str, seen: Seen, losses: Tensor) -> None:
+    """Log losses are negative below 1: refuse them where their reader takes logarithms or ratios in turn."""
+    if losses is not seen.losses and method.on_nonfinite != "ignore":
+        check_positive(seen.tasks, losses.tolist(), f"{reader}, which reads it after the stages in front,")
 
 
 def _weigh(method: Method, seen: Seen, state: State, refresh: bool) -> tuple[Balance, Tensor | None]:

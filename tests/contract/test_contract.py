@@ -35,7 +35,7 @@ VARIANTS = [
     "log+equal",
     "ema-scale(beta=0.5)+mgda",
     "initial-scale+uw",
-    "log+initial-scale(steps=2)+db-mtl",
+    "log+initial-scale(steps=2)+max-norm",
 ]
 
 

@@ -39,6 +39,7 @@ class MaxNorm(Balancer):
     name = "max-norm"
     paper = "Lin et al. (2023), arXiv 2308.12029"
     reads = "norms"
+    where = frozenset({"features"})
     default_heads = "plain"
     rescaling = "proportion"
 
@@ -91,7 +92,6 @@ class DBMTL(MaxNorm):
     """
 
     name = "db-mtl"
-    positive_losses = True
 
     def __init__(self, tasks: Sequence[str], *, epsilon: float = 1e-8, **options: Any) -> None:
         super().__init__(tasks, **options)

@@ -23,7 +23,6 @@ class Log(Equal):
     """
 
     name = "log"
-    positive_losses = True
 
     def __init__(self, tasks: Sequence[str], *, epsilon: float = 1e-8, **common: Any) -> None:
         super().__init__(tasks, **common)
