@@ -10,8 +10,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from steelyard.problems import load_problem
-from steelyard.problems.rehearsal import rehearse
 from steelyard.report.numbers import duration
 from steelyard.specs import Spec, parse_spec, parse_specs
 from steelyard.study import Plan, estimate, plan
@@ -30,10 +28,9 @@ def with_baselines(methods: str) -> tuple[list[Spec], list[str]]:
 
 
 def prepare(problem: str, methods: Sequence[Spec], workers: int, **options: Any) -> Plan:
-    """Try the problem and every method once, and plan the study; nothing is written."""
+    """Plan the study, which tries the problem and every method once; nothing is written."""
     check_workers(workers)
     start_server()  # it imports what the workers need while the plan is made
-    rehearse(load_problem(problem), options["architecture"])
     return plan(problem, methods, **options)
 
 

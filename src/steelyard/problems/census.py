@@ -7,9 +7,9 @@ who is married to whom; so is the sampling weight.
 
 from __future__ import annotations
 
-import csv
 import gzip
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -74,24 +74,25 @@ def load() -> Data:
     return Data(splits[0], splits[1], splits[2], "the official test half alone, divided 60/20/20 by seed 50")
 
 
-def _read() -> dict[str, tuple[str, ...]]:
+def _read() -> dict[str, list[str]]:
     path = find(FILE)
-    with gzip.open(path, "rt") as stream:
-        rows = [tuple(field.strip() for field in row) for row in csv.reader(stream) if row]
-    if any(len(row) != len(COLUMNS) for row in rows):
+    # All fields in one list: four million of them in 100,000 small lists would take three times as long.
+    fields = gzip.decompress(path.read_bytes()).decode().strip().replace("\n", ", ").split(", ")
+    if len(fields) % len(COLUMNS):
         raise DataFileError(f"{path}: every line must have {len(COLUMNS)} fields")
-    return dict(zip(COLUMNS, zip(*rows, strict=True), strict=True))
+    return {name: fields[index :: len(COLUMNS)] for index, name in enumerate(COLUMNS)}
 
 
-def _codes(columns: dict[str, tuple[str, ...]], rows: tuple[Tensor, ...]) -> list[Tensor]:
+def _codes(columns: dict[str, list[str]], rows: tuple[Tensor, ...]) -> list[Tensor]:
     """Number the levels of all columns in one sequence; 0 is a level that the training rows never show."""
-    coded, start = [], 1
+    coded, start, training = [], 1, rows[0].tolist()
     for name in CATEGORIES:
         values = columns[name]
-        levels = sorted({values[row] for row in rows[0].tolist()})
-        code = {level: start + index for index, level in enumerate(levels)}
-        coded.append(torch.tensor([code.get(value, 0) for value in values], dtype=torch.int32))
-        start += len(levels)
+        code = dict.fromkeys(values, 0)
+        for level in sorted(set(map(values.__getitem__, training))):
+            code[level] = start
+            start += 1
+        coded.append(torch.from_numpy(np.fromiter(map(code.__getitem__, values), np.int32, len(values))))
     assert start <= LEVELS
     codes = torch.stack(coded, dim=1)
     return [codes[part] for part in rows]
