@@ -135,8 +135,10 @@ class TestShared:
             (lambda f: f.detach(), "no graph.*frozen"),
             (lambda f: (), "shared= is empty"),
             (lambda f: [f, 3], r"shared\[1\] is a int"),
-            (lambda f: nn.Linear(2, 2), "got a module.*Linear returned"),
-            (lambda f: nn.Parameter(f.detach()), "is a Parameter"),
+            (lambda f: nn.Linear(2, 2), "depends on a trainable parameter of the trunk"),
+            (lambda f: [f, nn.Parameter(f.detach())], "mixes features and parameters"),
+            (lambda f: nn.Linear(2, 2).requires_grad_(False), "every parameter of the trunk.*frozen"),
+            (lambda f: (f, f.tanh()), r"shared\[1\] is computed from another"),
         ],
     )
     def test_unusable(self, shared, message: str) -> None:

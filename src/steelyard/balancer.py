@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from steelyard.attachment import Attachment
 from steelyard.checks import check_positive, non_finite_error, not_finite, present_losses
@@ -22,7 +22,7 @@ from steelyard.errors import LossError, MissingInputError, OptionError, PeriodWa
 from steelyard.gradients.carrier import Redirection, carry, rounding_bound
 from steelyard.method import Method
 from steelyard.observation import Seen, merge
-from steelyard.reading import Reading, Shared, disjoint, features_of, read, warn_of_disjoint_samples
+from steelyard.reading import Reading, Shared, disjoint, place_of, read, warn_of_disjoint_samples
 from steelyard.record import Record
 from steelyard.warn import warn
 from steelyard.weighing import Proposal, propose
@@ -80,7 +80,7 @@ class Balancer(Method):
     def forward(
         self,
         losses: Losses,
-        shared: Shared | nn.Module | None = None,
+        shared: Shared | None = None,
         *,
         again: Recompute | None = None,
         probes: Sequence[Losses] | None = None,
@@ -89,13 +89,12 @@ class Balancer(Method):
         """One scalar whose backward is the balanced update.
 
         Args:
-            losses: scalar loss tensors by task name; a task may be absent or ``None``.
-            shared: where task gradients are read: the tensor, or tuple of tensors, that the heads read. Not needed by
-                methods that read losses only.
-            again: ``f(params=None, batch=None) -> losses``, recomputes the losses; see `losses_of`.
-            probes: the losses of independent batches.
-            counts: labels behind each mean, where micro-batches hold different numbers of them. A loss made by
-                `masked_mean` brings its own.
+            losses: scalar loss tensors by task name; a task may be absent or ``None``. shared: where task gradients
+            are read: the tensor, or tuple of tensors, that the heads read (features: one cheap pass through the
+            heads), or the shared module or its parameters (the trunk: exact). Not needed by methods that read losses
+            only. again: ``f(params=None, batch=None) -> losses``, recomputes the losses; see `losses_of`. probes: the
+            losses of independent batches. counts: labels behind each mean, where micro-batches hold different numbers
+            of them. A loss made by `masked_mean` brings its own.
 
         Arguments that a method does not declare are an offer, and ignored: the same line calls every method.
         """
@@ -114,24 +113,24 @@ class Balancer(Method):
         names: tuple[str, ...],
         positions: list[int] | None,
         found: list[Tensor],
-        shared: Shared | nn.Module | None,
+        shared: Shared | None,
         again: Recompute | None,
         counts: Mapping[str, float] | None,
     ) -> Tensor:
         device = _compute_device(found[0].device)
         self._follow(device)
         values = _stack(found).to(device=device, dtype=torch.float64)
-        features = features_of(self, shared)
+        place = place_of(self, shared)
         live = self._finite_losses(names, values)
-        if features is not None and self._held is not None and self.heads == "plain":
+        if place is not None and self._held is not None and self.heads == "plain":
             raise OptionError(
                 f"{self.name} with plain heads cannot hold its weights while a closure is evaluated several times in "
                 "one step: its trunk and head gradients are not those of one function. Use heads='weighted'"
             )
 
         reading = None
-        if features is not None and live and self._held is None and (self._refreshing() or self.heads == "plain"):
-            reading = read(self, [names[k] for k in live], [found[k] for k in live], features)
+        if place is not None and live and self._held is None and (self._refreshing() or self.heads == "plain"):
+            reading = read(self, [names[k] for k in live], [found[k] for k in live], place)
             live, reading = self._finite_gradients(names, live, reading)
         if not live:
             return self._nothing(names, found, values)
@@ -143,12 +142,13 @@ class Balancer(Method):
             self._label_counts([names[k] for k in live], [found[k] for k in live], counts, device),
             None if reading is None else reading.squared_norms,
             None if reading is None else reading.gramian,
-            reading.rows.per_task() if reading is not None and self.reads == "rows" else None,
+            self._rows(reading),
         )
         index = None
         if len(live) < len(self.tasks):
             index = torch.tensor([k if positions is None else positions[k] for k in live], device=device)
-        kept = [True] * len(found) if everything else [k in set(live) for k in range(len(found))]
+        chosen = set(live)
+        kept = [k in chosen for k in range(len(found))]
 
         if self._held is not None:
             weights = self._held if index is None else self._held[index]
@@ -166,8 +166,8 @@ class Balancer(Method):
             [(getattr(self, name), gradient) for name, gradient in self._outside_gradients(proposal)],
             redirection,
         )
-        if redirection is not None and features is not None:
-            redirection.install(features)
+        if redirection is not None and reading is not None:
+            redirection.install(reading.targets)
         self._observed(seen, proposal, again)
         return result
 
@@ -225,7 +225,7 @@ class Balancer(Method):
                 live = rest
         if self.uses_angles and reading.gramian is not None and len(live) > 1 and self._angle_looks < _ANGLE_LOOKS:
             self._angle_looks += 1
-            if disjoint(reading.gramian):
+            if not reading.angles_hold and disjoint(reading.gramian):
                 self._angle_looks = _ANGLE_LOOKS
                 warn_of_disjoint_samples(self)
         return live, reading
@@ -254,11 +254,16 @@ class Balancer(Method):
         if self.heads == "weighted" and proposal.direction is None:
             return None
         rows = reading.rows
+        assert rows is not None
+        squared_norms = rows.squared_norms()
         return Redirection(
             proposal.direction or rows.combine(proposal.weights),
             rows.combine(proposal.head_weights),
-            tuple(rounding_bound(feature, proposal.head_weights, reading.squared_norms) for feature in rows.features),
+            tuple(rounding_bound(feature, proposal.head_weights, squared_norms) for feature in rows.features),
         )
+
+    def _rows(self, reading: Reading | None) -> list[tuple[Tensor, ...]] | None:
+        return reading.rows.per_task() if reading is not None and reading.rows and self.reads == "rows" else None
 
     def _outside_gradients(self, proposal: Proposal) -> Iterator[tuple[str, Tensor]]:
         """Gradients of Parameters over all tasks, zero for the absent."""

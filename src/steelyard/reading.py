@@ -2,83 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from steelyard.errors import AngleWarning, SharedError
+from steelyard.gradients.carrier import Target
 from steelyard.gradients.features import FeatureRows, feature_rows
+from steelyard.gradients.graph import depends
+from steelyard.gradients.trunk import trunk_gradients
 from steelyard.method import Method
 from steelyard.warn import warn
 
-Shared = Tensor | Sequence[Tensor]
-READABLE = frozenset({"features"})
-"""Where gradients can be read so far."""
+Shared = Tensor | Sequence[Tensor] | nn.Module | Iterable[nn.Parameter]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where gradients are read: at feature tensors, or at the trunk's parameters."""
+
+    tensors: tuple[Tensor, ...]
+    is_trunk: bool
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Task gradients of one step: rows, squared norms ``[T]``, and the Gramian ``[T, T]`` where it was asked for."""
+    """Task gradients of one step.
 
-    rows: FeatureRows
+    Attributes:
+        squared_norms, gramian: ``[T]`` and, where it was asked for, ``[T, T]`` at the place that was read.
+        rows: task gradients where heads meet the trunk; ``None`` where nothing needs them.
+        targets: where those rows were read, and where a direction may be sent.
+        angles_hold: whether inner products of tasks that share no samples are seen: at the trunk, not at features.
+    """
+
     squared_norms: Tensor
     gramian: Tensor | None
+    rows: FeatureRows | None
+    targets: Sequence[Target]
+    angles_hold: bool = False
 
     def select(self, positions: list[int]) -> Reading:
         """The reading of the tasks at ``positions``."""
         return Reading(
-            self.rows.select(positions),
             self.squared_norms[positions],
             None if self.gramian is None else self.gramian[positions][:, positions],
+            None if self.rows is None else self.rows.select(positions),
+            self.targets,
+            self.angles_hold,
         )
 
 
-def read(method: Method, names: Sequence[str], losses: Sequence[Tensor], features: tuple[Tensor, ...]) -> Reading:
-    """Differentiate the losses at the features, as far as the method needs it."""
+def read(method: Method, names: Sequence[str], losses: Sequence[Tensor], place: Place) -> Reading:
+    """Differentiate the losses at a place, as far as the method needs it."""
+    plain = method.heads == "plain"
     with torch.enable_grad():
-        rows = feature_rows(names, losses, features)
+        if place.is_trunk:
+            trunk = trunk_gradients(names, losses, place.tensors, at_boundary=plain)
+            return Reading(trunk.gramian.diagonal(), trunk.gramian, trunk.rows, trunk.boundary, True)
+        rows = feature_rows(names, losses, place.tensors)
     if method.reads in ("gramian", "cross_gramian", "rows"):
         gramian = rows.gramian()
-        return Reading(rows, gramian.diagonal(), gramian)
-    return Reading(rows, rows.squared_norms(), None)
+        return Reading(gramian.diagonal(), gramian, rows, place.tensors)
+    return Reading(rows.squared_norms(), None, rows, place.tensors)
 
 
-def features_of(method: Method, shared: Shared | nn.Module | None) -> tuple[Tensor, ...] | None:
-    """The feature tensors that ``shared=`` names, or ``None`` for a method that reads none."""
+def place_of(method: Method, shared: Shared | None) -> Place | None:
+    """What ``shared=`` points at, or ``None`` for a method that reads no gradients."""
     if method.reads == "losses" and method.heads == "weighted":
         return None
     if shared is None:
         why = f"reads the tasks' {method.reads}" if method.reads != "losses" else "leaves the heads plain"
         raise SharedError(
             f"{method.name} {why} and needs to know where: write balancer(losses, shared=features), with the tensor "
-            "(or tuple of tensors) that the task heads read"
+            "(or tuple of tensors) that the task heads read, or shared=trunk with the shared module"
         )
-    if isinstance(shared, nn.Module):
+    if isinstance(shared, Tensor):
+        tensors: tuple[Tensor, ...] = (shared,)
+    else:
+        tensors = tuple(shared.parameters() if isinstance(shared, nn.Module) else shared)
+    if not tensors:
+        raise SharedError("shared= is empty: pass the tensors that the task heads read, or the shared module")
+    for position, tensor in enumerate(tensors):
+        if not isinstance(tensor, Tensor):
+            raise SharedError(f"shared[{position}] is a {type(tensor).__name__}, not a tensor")
+    parameters = sum(isinstance(tensor, nn.Parameter) for tensor in tensors)
+    if parameters not in (0, len(tensors)):
         raise SharedError(
-            f"{method.name} got a module as shared=, but gradients are read at features: pass the tensor that "
-            f"{type(shared).__name__} returned and the task heads read"
+            "shared= mixes features and parameters: pass either the tensors that the heads read, or the trunk"
         )
+    return _trunk(method, tensors) if parameters else _features(method, tensors)
+
+
+def _trunk(method: Method, tensors: tuple[Tensor, ...]) -> Place:
+    if "trunk" not in method.where:
+        raise SharedError(
+            f"{method.name} is defined on features, not on the trunk's parameters: pass the tensor that the task heads "
+            "read as shared="
+        )
+    if not any(tensor.requires_grad for tensor in tensors):
+        raise SharedError(
+            "every parameter of the trunk given as shared= is frozen: there is no shared gradient to balance"
+        )
+    return Place(tensors, is_trunk=True)
+
+
+def _features(method: Method, tensors: tuple[Tensor, ...]) -> Place:
     if "features" not in method.where:
-        raise SharedError(f"{method.name} is not defined on features, only on: {', '.join(sorted(method.where))}")
-    features = (shared,) if isinstance(shared, Tensor) else tuple(shared)
-    if not features:
-        raise SharedError("shared= is empty: pass the tensors that the task heads read")
-    for position, feature in enumerate(features):
-        if not isinstance(feature, Tensor):
-            raise SharedError(f"shared[{position}] is a {type(feature).__name__}, not a tensor")
-        if isinstance(feature, nn.Parameter):
-            raise SharedError(
-                f"shared[{position}] is a Parameter of shape {tuple(feature.shape)}, but gradients are read at "
-                "features: pass the tensor that the task heads read"
-            )
-        if not feature.requires_grad:
+        raise SharedError(
+            f"{method.name} is defined on the trunk's parameters, not on features: pass the shared module as shared="
+        )
+    for position, tensor in enumerate(tensors):
+        if not tensor.requires_grad:
             raise SharedError(
                 f"shared[{position}] has no graph (requires_grad=False): the trunk is frozen or ran under no_grad, so "
                 "there is no shared gradient to balance"
             )
-    return features
+    if len(tensors) > 1:
+        _check_independent(tensors)
+    return Place(tensors, is_trunk=False)
+
+
+def _check_independent(features: tuple[Tensor, ...]) -> None:
+    """Gradients at a tensor count what passes through the tensors computed from it: together they would count twice."""
+    nodes = [get_gradient_edge(feature).node for feature in features]
+    for position, node in enumerate(nodes):
+        others = [other for other in nodes if other is not node]
+        if depends(node, others):
+            raise SharedError(
+                f"shared[{position}] is computed from another tensor in shared=, so gradients would count twice: pass "
+                "only tensors of which none feeds another, or the shared module"
+            )
 
 
 def disjoint(gramian: Tensor) -> bool:
@@ -92,6 +149,7 @@ def warn_of_disjoint_samples(method: Method) -> None:
     warn(
         f"{method.name} uses the angles between task gradients, but at the features some tasks share no samples "
         "(their own inputs, disjoint labels, one task per batch): their inner products are exactly zero there, and "
-        "conflict is invisible. Read the gradients at the trunk, or choose a method that reads losses or norms",
+        "conflict is invisible. Read the gradients at the trunk (shared=trunk), or choose a method that reads losses "
+        "or norms",
         AngleWarning,
     )

@@ -14,7 +14,6 @@ from steelyard.balancer import Balancer
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.method import Method
 from steelyard.methods import METHODS, STAGES
-from steelyard.reading import READABLE
 from steelyard.specs import Part, Spec, parse_spec
 from steelyard.stage import Stage
 
@@ -92,7 +91,7 @@ def method_names() -> tuple[str, ...]:
 
 
 def methods() -> MethodTable:
-    """The table of methods: what each reads and where, who weighs the heads, its cost beside a plain step, its paper."""
+    """The table of methods: what each reads and where, who weighs the heads, cost beside a plain step, paper."""
     return MethodTable(_row(name) for name in method_names())
 
 
@@ -109,7 +108,7 @@ def _row(name: str) -> MethodRow:
         cls=cls,
         summary=(inspect.getdoc(cls) or "").split("\n", 1)[0].rstrip("."),
         reads=cls.reads,
-        where="any" if cls.reads == "losses" else ", ".join(sorted(cls.where & READABLE)),
+        where="any" if cls.reads == "losses" else ", ".join(sorted(cls.where)),
         heads=cls.default_heads,
         cost=_cost(cls),
         options=options_of(cls),

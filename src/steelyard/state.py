@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 Reduction = Literal["same", "mean", "sum", "max", "first"]
-"""How `steelyard.distributed.synchronise` makes one value of the ranks' values: ``"same"`` says that they never differ."""
+"""How `steelyard.distributed.synchronise` makes one value of the ranks'; ``"same"`` says that they never differ."""
 
 TASKS = "T"
 """Stands in a declared shape for the number of tasks."""

@@ -10,11 +10,16 @@ gradients is ever formed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from steelyard.gradients.graph import Edge
+
+Target = Tensor | Edge
+"""Where a gradient can be replaced: a tensor, or the edge of a graph node."""
 
 
 class Redirection:
@@ -33,10 +38,15 @@ class Redirection:
         # features (a look, a second loss) passes unchanged.
         self.incoming: list[Tensor | None] = [None] * len(direction)
 
-    def install(self, features: Sequence[Tensor]) -> None:
-        """Watch the gradient that arrives at each feature tensor; the hooks live and die with the graph."""
-        for position, feature in enumerate(features):
-            feature.register_hook(functools.partial(self._replace, position))  # type: ignore[no-untyped-call]
+    def install(self, targets: Sequence[Target]) -> None:
+        """Watch the gradient that arrives at each target; the hooks live and die with the graph."""
+        for position, target in enumerate(targets):
+            replace = functools.partial(self._replace, position)
+            if isinstance(target, Tensor):
+                target.register_hook(replace)  # type: ignore[no-untyped-call]
+            else:
+                node, output = target
+                node.register_prehook(functools.partial(_replace_output, output, replace))
 
     def _replace(self, position: int, gradient: Tensor | None) -> Tensor | None:
         incoming, self.incoming[position] = self.incoming[position], None
@@ -52,6 +62,12 @@ class Redirection:
         foreign = foreign | ~torch.isfinite(rest).all()
         arriving = incoming * direction + torch.where(foreign, rest, torch.zeros_like(rest))
         return arriving.to(gradient.dtype)
+
+
+def _replace_output(
+    output: int, replace: Callable[[Tensor | None], Tensor | None], gradients: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
+    return (*gradients[:output], replace(gradients[output]), *gradients[output + 1 :])
 
 
 def rounding_bound(feature: Tensor, multipliers: Tensor, squared_norms: Tensor) -> Tensor:

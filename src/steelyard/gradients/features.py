@@ -48,7 +48,7 @@ class FeatureRows:
         """``‖d_k‖²`` as ``[T]`` float64, exact to the matrices' precision whether norms are 1e-30 or 1e30."""
         norms = torch.stack([torch.linalg.vector_norm(matrix, dim=1) for matrix in self.matrices])
         squares = norms.double().square().sum(0)
-        if _safe(squares):
+        if is_safe(squares):
             return squares
         norms = torch.stack([torch.linalg.vector_norm(_double(matrix), dim=1) for matrix in self.matrices])
         return norms.square().sum(0)
@@ -56,7 +56,7 @@ class FeatureRows:
     def gramian(self) -> Tensor:
         """``G_ij = ⟨d_i, d_j⟩`` as ``[T, T]`` float64, to the matrices' precision relative to ``√(G_ii G_jj)``."""
         total = functools.reduce(torch.add, ((matrix @ matrix.T).double() for matrix in self.matrices))
-        if _safe(total.diagonal()):
+        if is_safe(total.diagonal()):
             return total
         return functools.reduce(torch.add, (_double(matrix) @ _double(matrix).T for matrix in self.matrices))
 
@@ -107,6 +107,7 @@ def _double(matrix: Tensor) -> Tensor:
     return matrix.cpu().double() if matrix.device.type == "mps" else matrix.double()
 
 
-def _safe(squares: Tensor) -> bool:
+def is_safe(squares: Tensor) -> bool:
+    """Whether squared norms are sums of float32 squares that neither overflowed nor underflowed."""
     low, high = squares.min().item(), squares.max().item()
     return _SAFE_SQUARES[0] < low and high < _SAFE_SQUARES[1]

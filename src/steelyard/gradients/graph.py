@@ -1,0 +1,136 @@
+"""A walk of the autograd graph: what lies between the losses and the trunk's parameters.
+
+Only structure is read here: nodes, edges, and which leaves each node leads to. It takes about a microsecond a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+Node = Any
+"""A node of torch's autograd graph; its Python type differs by operation."""
+Edge = tuple[Node, int]
+"""A node and the number of its output: where the gradient of that output arrives."""
+
+_TRUNK, _OTHER = 1, 2
+
+
+@dataclass
+class Survey:
+    """What a walk from the losses found.
+
+    Attributes:
+        leads_to: for every node, whether it leads to trunk parameters (bit 1) and to other parameters (bit 2).
+        reached_by: for every node, the losses that lead to it (bit k for loss k).
+        consumers: for every node, the nodes that consume its outputs, once per edge.
+        leaves: the accumulating node of every trunk parameter that the losses reach.
+        boundary: edges at which the trunk ends: what flows in there comes from heads, what flows on stays in the trunk.
+        private: nodes between the boundary and a single task's head that lead to no parameter of that head.
+    """
+
+    leads_to: dict[Node, int] = field(default_factory=dict)
+    reached_by: dict[Node, int] = field(default_factory=dict)
+    consumers: dict[Node, list[Node]] = field(default_factory=dict)
+    leaves: dict[Tensor, Node] = field(default_factory=dict)
+    boundary: list[Edge] = field(default_factory=list)
+    private: set[Node] = field(default_factory=set)
+
+    def in_trunk(self, node: Node) -> bool:
+        """Whether a node belongs to the trunk: below it lie trunk parameters and no others."""
+        return self.leads_to[node] == _TRUNK
+
+
+def survey(roots: Iterable[Node], trunk: Iterable[Tensor]) -> Survey:
+    """Walk from the losses' nodes to the leaves.
+
+    Args:
+        roots: ``loss.grad_fn`` of every loss.
+        trunk: the trunk's parameters.
+    """
+    parameters = {id(parameter): parameter for parameter in trunk}
+    roots = list(roots)
+    found = Survey()
+    leads_to, consumers, finished_order = found.leads_to, found.consumers, []
+    stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
+    while stack:
+        node, finished = stack.pop()
+        if finished:
+            finished_order.append(node)
+            leads_to[node] = _leaf_kind(node, parameters, found.leaves)
+            for following, _ in node.next_functions:
+                if following is not None:
+                    leads_to[node] |= leads_to[following]
+            continue
+        if node in leads_to:
+            continue
+        leads_to[node] = 0
+        stack.append((node, True))
+        for following, _ in node.next_functions:
+            if following is not None:
+                consumers.setdefault(following, []).append(node)
+                if following not in leads_to:
+                    stack.append((following, False))
+
+    for position, root in enumerate(roots):
+        found.reached_by[root] = found.reached_by.get(root, 0) | 1 << position
+    for node in reversed(finished_order):
+        for following, _ in node.next_functions:
+            if following is not None:
+                found.reached_by[following] = found.reached_by.get(following, 0) | found.reached_by[node]
+
+    edges: dict[Edge, None] = {}
+    for node, kind in leads_to.items():
+        if kind & _OTHER:
+            for following, output in node.next_functions:
+                if following is not None and leads_to[following] == _TRUNK:
+                    edges[_past_private(found, (following, output))] = None
+    for root in roots:  # a loss without a head of its own: the trunk reaches up to it
+        if leads_to[root] == _TRUNK:
+            edges[root, 0] = None
+    found.boundary = list(edges)
+    return found
+
+
+def _past_private(found: Survey, edge: Edge) -> Edge:
+    """Past what a single task does to the features before its head (a view): the trunk ends where tasks part."""
+    node, output = edge
+    while found.reached_by[node].bit_count() == 1:
+        following = [each for each in node.next_functions if each[0] is not None]
+        if len(following) != 1:
+            break
+        if getattr(following[0][0], "variable", None) is not None and node.name() != "TBackward0":
+            break  # a layer of one parameter; a bare transposition is a weight that the head borrows
+        found.private.add(node)
+        node, output = following[0]
+    return node, output
+
+
+def depends(node: Node | None, targets: Sequence[Node | None]) -> bool:
+    """Whether any of ``targets`` lies below ``node``."""
+    wanted = {target for target in targets if target is not None}
+    seen: set[Node] = set()
+    stack = [] if node is None else [following for following, _ in node.next_functions]
+    while stack:
+        current = stack.pop()
+        if current is None or current in seen:
+            continue
+        if current in wanted:
+            return True
+        seen.add(current)
+        stack.extend(following for following, _ in current.next_functions)
+    return False
+
+
+def _leaf_kind(node: Node, parameters: dict[int, Tensor], leaves: dict[Tensor, Node]) -> int:
+    variable = getattr(node, "variable", None)
+    if variable is None:
+        return 0
+    if id(variable) in parameters:
+        leaves[variable] = node
+        return _TRUNK
+    # An input that requires grad (a physics-informed loss) is nobody's parameter.
+    return _OTHER if isinstance(variable, nn.Parameter) else 0

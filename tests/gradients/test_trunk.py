@@ -1,0 +1,227 @@
+"""The trunk's Gramian against the Jacobian's, for layers and whole networks; and what arrives after the look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+import steelyard
+from helpers import task_gradients, weighted_sum
+from steelyard.errors import SharedError
+from steelyard.gradients.trunk import trunk_gradients
+
+SCALES = (1e-3, 1.0, 1e3)
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu_(x + self.second(self.norm(self.first(x)).relu()))
+
+
+class UNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.middle = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 8, 3, stride=2, padding=1)
+        self.up, self.out = nn.ConvTranspose2d(8, 4, 2, stride=2), nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.down(x).relu()
+        return self.out(torch.cat([skip, self.up(self.middle(skip).relu())], 1)).flatten(1)
+
+
+class Twice(nn.Module):
+    """One layer called twice, one tied to another, one used functionally."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.other, self.raw = (
+            nn.Linear(6, 6),
+            nn.Linear(6, 6, bias=False),
+            nn.Parameter(torch.randn(6, 6)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.shared(self.shared(x).tanh()).tanh()
+        return F.linear(self.other(x), self.other.weight.T) + x @ self.raw + F.linear(x, self.raw)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.body, x, use_reentrant=False)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(6, 5, num_layers=2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x)[0]
+
+
+def encoder() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(6, 2, 12, dropout=0.1, batch_first=True)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+
+flat, image, sequence = (lambda: torch.randn(9, 6)), (lambda: torch.randn(5, 1, 8, 8)), (lambda: torch.randn(4, 5, 6))
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
+    "linear": (lambda: nn.Linear(6, 4), flat),
+    "linear without bias": (lambda: nn.Linear(6, 4, bias=False), flat),
+    "linear on sequences": (lambda: nn.Linear(6, 4), sequence),
+    "wide linear, few rows": (lambda: nn.Linear(64, 64), lambda: torch.randn(3, 64)),
+    "narrow linear, many rows": (lambda: nn.Linear(3, 2), lambda: torch.randn(200, 3)),
+    "embedding": (lambda: nn.Embedding(7, 4), lambda: torch.randint(7, (5, 6))),
+    "embedding with padding": (lambda: nn.Embedding(7, 4, padding_idx=0), lambda: torch.randint(7, (5, 6))),
+    "layer norm": (lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6)), flat),
+    "group norm": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Flatten()), image),
+    "conv1d": (lambda: nn.Sequential(nn.Conv1d(5, 3, 2), nn.Flatten()), sequence),
+    "mlp, in place": (
+        lambda: nn.Sequential(nn.Linear(6, 20), nn.ReLU(inplace=True), nn.Linear(20, 8), nn.Tanh()),
+        flat,
+    ),
+    "dropout": (lambda: nn.Sequential(nn.Linear(6, 20), nn.Dropout(0.5), nn.Linear(20, 8)), flat),
+    "convnet with batch norm": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 8)
+        ),
+        image,
+    ),
+    "resnet": (
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 3), Residual(4), Residual(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        image,
+    ),
+    "u-net": (UNet, image),
+    "transformer": (encoder, sequence),
+    "lstm": (Recurrent, sequence),
+    "used twice, tied, functional": (Twice, flat),
+    "checkpointed": (Checkpointed, flat),
+}
+
+
+def setting(name: str, dtype: torch.dtype) -> tuple[nn.Module, nn.ModuleList, Tensor, Callable[[], list[Tensor]]]:
+    torch.manual_seed(0)
+    build, inputs = NETWORKS[name]
+    trunk, x = build().to(dtype), inputs()
+    x = x.to(dtype) if x.is_floating_point() else x
+    heads = nn.ModuleList([nn.Linear(trunk(x).shape[-1], 3) for _ in SCALES]).to(dtype)
+
+    def losses() -> list[Tensor]:
+        torch.manual_seed(1)  # the same dropout
+        features = trunk(x)
+        return [scale * head(features).square().mean() for scale, head in zip(SCALES, heads, strict=True)]
+
+    return trunk, heads, x, losses
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gramian_is_the_jacobians(name: str, dtype: torch.dtype) -> None:
+    trunk, _, _, losses = setting(name, dtype)
+    parameters = list(trunk.parameters())
+    found = losses()
+    rows = task_gradients({str(k): loss for k, loss in enumerate(found)}, parameters)
+    J = torch.stack([torch.cat([piece.flatten().double() for piece in row]) for row in rows.values()])
+    expected = J @ J.T
+    gramian = trunk_gradients([str(k) for k in range(len(found))], found, parameters, at_boundary=False).gramian
+    norms = expected.diagonal().sqrt()
+    error = ((gramian - expected).abs() / (norms[:, None] * norms)).max()
+    assert float(error) < (1e-5 if dtype == torch.float32 else 1e-10)
+
+
+@pytest.mark.parametrize(
+    "name", ["mlp, in place", "convnet with batch norm", "transformer", "lstm", "u-net", "checkpointed"]
+)
+@pytest.mark.parametrize("heads", ["plain", "weighted"])
+def test_what_arrives_after_a_look_at_the_trunk(name: str, heads: str) -> None:
+    trunk, own, _, losses = setting(name, torch.float64)
+    tasks = [str(k) for k in range(len(SCALES))]
+    balancer = steelyard.make("mgda(normalise=l2)", tasks, heads=heads)
+    found = dict(zip(tasks, losses(), strict=True))
+    at_trunk = task_gradients(found, list(trunk.parameters()))
+    at_heads = task_gradients(found, list(own.parameters()))
+    balancer(found, shared=trunk).backward()
+    weights = dict(zip(tasks, balancer.last_weights.tolist(), strict=True))
+    on_heads = weights if heads == "weighted" else dict.fromkeys(tasks, 1.0)
+    for parameters, expected in (
+        (trunk.parameters(), weighted_sum(weights, at_trunk)),
+        (own.parameters(), weighted_sum(on_heads, at_heads)),
+    ):
+        arrived = torch.cat([parameter.grad.flatten() for parameter in parameters])
+        wanted = torch.cat([gradient.flatten() for gradient in expected])
+        assert float((arrived - wanted).norm()) < 1e-9 * float(wanted.norm())
+
+
+def test_frozen_and_unused_parameters_do_not_matter() -> None:
+    trunk = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6)).double()
+    trunk.unused = nn.Linear(3, 3).double()
+    trunk[0].bias.requires_grad_(False)
+    z = trunk[2](trunk[1](trunk[0](torch.randn(5, 4).double())))
+    losses = [z.square().mean(), z.abs().mean()]
+    trainable = [trunk[0].weight, trunk[2].weight, trunk[2].bias]
+    rows = task_gradients({"a": losses[0], "b": losses[1]}, trainable)
+    J = torch.stack([torch.cat([piece.flatten() for piece in row]) for row in rows.values()])
+    gramian = trunk_gradients(["a", "b"], losses, list(trunk.parameters()), at_boundary=False).gramian
+    assert torch.allclose(gramian, J @ J.T, rtol=1e-10)
+
+
+def test_disjoint_samples_conflict_visibly_at_the_trunk() -> None:
+    """What features cannot see: two tasks with their own inputs, pulling one weight in opposite directions."""
+    trunk = nn.Linear(3, 3).double()
+    x = torch.randn(4, 3).double()
+    losses = {"a": trunk(x).sum(), "b": -trunk(x.clone()).sum()}
+    balancer = steelyard.make("mgda", ["a", "b"])
+    balancer(losses, shared=trunk)
+    assert balancer.metrics()["cosine/a,b"] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-12, 1e12, 1e25])
+def test_any_scale(scale: float) -> None:
+    trunk, _, _, losses = setting("mlp, in place", torch.float32)
+    parameters = list(trunk.parameters())
+    names = [str(k) for k in range(len(SCALES))]
+    plain = trunk_gradients(names, losses(), parameters, at_boundary=False).gramian
+    scaled = trunk_gradients(names, [loss * scale for loss in losses()], parameters, at_boundary=False).gramian
+    assert torch.allclose(scaled / scale**2, plain, rtol=1e-4)
+
+
+class TestRefusals:
+    def test_weights_tied_between_trunk_and_head(self) -> None:
+        trunk = nn.Linear(4, 4).double()
+        z = trunk(torch.randn(5, 4).double())
+        head = nn.Linear(4, 4).double()
+        losses = {"a": F.linear(head(z), trunk.weight).square().mean(), "b": head(z).abs().mean()}
+        with pytest.raises(SharedError, match=r"used by the heads too \(tied weights\)"):
+            steelyard.make("mgda", ["a", "b"], heads="plain")(losses, shared=trunk)
+        steelyard.make("mgda", ["a", "b"])(losses, shared=trunk)
+
+    def test_heads_at_several_depths(self) -> None:
+        trunk = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)]).double()
+        shallow = trunk[0](torch.randn(5, 4).double()).tanh()
+        deep = trunk[1](shallow)
+        heads = [nn.Linear(4, 1).double() for _ in range(2)]
+        losses = {"a": heads[0](shallow).square().mean(), "b": heads[1](deep).square().mean()}
+        with pytest.raises(SharedError, match="at several depths"):
+            steelyard.make("mgda", ["a", "b"], heads="plain")(losses, shared=trunk)
+        steelyard.make("mgda", ["a", "b"])(losses, shared=trunk)
+
+    def test_methods_defined_on_features_only(self) -> None:
+        trunk = nn.Linear(2, 2)
+        losses = {"a": trunk(torch.ones(1, 2)).square().sum()}
+        with pytest.raises(SharedError, match="db-mtl is defined on features"):
+            steelyard.make("db-mtl", ["a"])(losses, shared=trunk)
