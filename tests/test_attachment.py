@@ -250,3 +250,28 @@ class TestClosures:
             assert balancer.steps == 0
         assert first.item() == pytest.approx(2.0, rel=1e-6)
         assert balancer.steps == 1
+
+
+def test_what_is_observed_while_a_window_is_open_is_not_overwritten() -> None:
+    class Watching(steelyard.Balancer):
+        name = "watching"
+
+        def __init__(self, tasks):
+            super().__init__(tasks)
+            self.declare("average")
+            self.declare("validation")
+
+        def weigh(self, seen, state):
+            state.average = state.average + seen.losses
+            return seen.losses * 0 + 1 + state.validation
+
+        def validated(self, losses, state):
+            state.validation = losses
+
+    network, optimizer, _ = setting()
+    balancer = Watching(list(TASKS)).attach(optimizer)
+    balancer(network.losses()[0]).backward()
+    balancer.observe(validation={"a": torch.tensor(7.0), "b": torch.tensor(9.0)})
+    optimizer.step()
+    assert balancer.validation.tolist() == [7, 9]
+    assert float(balancer.average.min()) > 0

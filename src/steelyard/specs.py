@@ -1,4 +1,4 @@
-"""Read and write the one-line form of a method: ``log+ema(beta=0.9,variant=to-max)``.
+"""Read and write the one-line form of a method: ``ema-scale(beta=0.9)+mgda(normalise=l2)``.
 
 Grammar::
 

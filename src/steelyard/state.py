@@ -43,11 +43,13 @@ class State:
     """Working copy of declared values; only declared names can be set, so a typing error cannot lose state."""
 
     _values: dict[str, Tensor]
+    _rebound: set[str]
     parameter_gradients: dict[str, Tensor]
     """Closed-form gradients of values that an outside optimizer learns, by name."""
 
     def __init__(self, values: dict[str, Tensor]) -> None:
         object.__setattr__(self, "_values", values)
+        object.__setattr__(self, "_rebound", set())
         object.__setattr__(self, "parameter_gradients", {})
 
     def __getattr__(self, name: str) -> Tensor:
@@ -60,9 +62,11 @@ class State:
         if name not in self._values:
             raise AttributeError(f"no state {name!r} was declared; declared: {', '.join(self._values)}")
         self._values[name] = value
+        self._rebound.add(name)
 
-    def items(self) -> list[tuple[str, Tensor]]:
-        return list(self._values.items())
+    def rebound(self) -> list[tuple[str, Tensor]]:
+        """The values that were set since the copy was made."""
+        return [(name, value) for name, value in self._values.items() if name in self._rebound]
 
 
 class Stateful(nn.Module):
@@ -118,8 +122,12 @@ class Stateful(nn.Module):
         return State(values)
 
     def commit(self, state: State, index: Tensor | None = None) -> None:
-        """Make a working state the committed one; tasks that are not at ``index`` keep what they had."""
-        for name, value in state.items():
+        """Commit what a working state has rebound; tasks that are not at ``index`` keep what they had.
+
+        Values that were left alone stay as they are *now*: something else (`Balancer.observe`, the end of an epoch)
+        may have moved them since the working copy was made.
+        """
+        for name, value in state.rebound():
             if name in self._parameters:
                 continue
             axes = self._declared[name].task_axes
