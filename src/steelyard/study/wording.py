@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from steelyard.study.findings import Findings, better_by
 from steelyard.study.judgement import Cell, Interval, Row, Verdict
-from steelyard.study.plans import PlannedTask
+from steelyard.study.phrases import (
+    PLAIN_SUM,
+    amount_of,
+    counted,
+    listed,
+    lowered,
+    method_name,
+    relative_of,
+    size,
+    value_of,
+)
 from steelyard.study.statistics import LEVEL, Array, Key, claim, holm, interval, seeds_to_settle
 from steelyard.study.trial import SINGLE_TASK
 
-PLAIN_SUM = "equal"
 NAMED = 4  # so many tasks are named one by one, more are counted
 
 
@@ -23,7 +32,7 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
     for index, setting in enumerate(plan.settings):
         here = _Setting(found, index, [c for c in cells if c.setting == index], [r for r in rows if r.setting == index])
         said = [*here.sharing(), *here.repair(), *here.better_than_sum(), *here.cost()]
-        sentences += [f"With {setting.label} of the labels: {_lower(text)}" if several else text for text in said]
+        sentences += [f"With {setting.label} of the labels: {lowered(text)}" if several else text for text in said]
     if not found.has(SINGLE_TASK):
         sentences.append("There is no single-task baseline here: add single-task to see who is hurt by sharing.")
     if len(plan.seeds) == 1:
@@ -33,7 +42,7 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
         sentences.append(f"Preliminary: {missing} of {len(plan.trials)} trials are not finished.")
     if found.failed:
         sentences.append(
-            f"{_count(len(found.failed), 'trial')} failed and {'is' if len(found.failed) == 1 else 'are'} left out: "
+            f"{counted(len(found.failed), 'trial')} failed and {'is' if len(found.failed) == 1 else 'are'} left out: "
             "the same command tries again."
         )
     return sentences
@@ -63,7 +72,7 @@ class _Setting:
         return [sentence for method in methods for sentence in self._sharing(method)]
 
     def _sharing(self, method: str) -> list[str]:
-        name = _name(method)
+        name = method_name(method)
         said = []
         if hurt := self.judged(method, "negative transfer"):
             said.append(f"{name} hurts {self._tasks(hurt)}: {self._differences(hurt)}.")
@@ -74,7 +83,7 @@ class _Setting:
         if still_open := self.judged(method, "undecided"):
             seeds = self._seeds_to_settle(method, still_open)
             said.append(
-                f"Whether {_lower(name)} hurts or helps {self._tasks(still_open)} is undecided: "
+                f"Whether {lowered(name)} hurts or helps {self._tasks(still_open)} is undecided: "
                 f"{self._differences(still_open)}.{seeds}"
             )
         return said
@@ -103,14 +112,16 @@ class _Setting:
             partly = [m for m in self.strategies if m not in mended and (m, cell.task) in eased]
             task = self._task(cell.task)
             if mended:
-                said.append(f"{_list(map(self._with_cost, mended))} repair{'s' if len(mended) == 1 else ''} {task}.")
+                said.append(f"{listed(map(self._with_cost, mended))} repair{'s' if len(mended) == 1 else ''} {task}.")
             if partly:
-                by = "; ".join(f"{method} by {self._amount(cell.task, eased[method, cell.task])}" for method in partly)
+                by = "; ".join(
+                    f"{method} by {amount_of(self.tasks[cell.task], eased[method, cell.task])}" for method in partly
+                )
                 said.append(f"Not repaired, but better than under the plain sum, is {task} with {by}.")
             if not mended and not partly:
                 unrepaired.append(task)
         if unrepaired:
-            said.append(f"No strategy here is shown to repair {_list(unrepaired, 'or')}.")
+            said.append(f"No strategy here is shown to repair {listed(unrepaired, 'or')}.")
         if len(hurt) > NAMED:
             counts = ", ".join(
                 f"{method} {sum(self._verdict(method, c.task) in ('gain', 'no difference') for c in hurt)}"
@@ -152,17 +163,17 @@ class _Setting:
         worse = {method: found for method, found in shown.items() if found.mean < 0}
         said = []
         if better:
-            said.append(f"Over all tasks (mean relative change), better than the plain sum: {_relative(better)}.")
+            said.append(f"Over all tasks (mean relative change), better than the plain sum: {relative_of(better)}.")
         else:
             best = max(changes, key=lambda method: float(changes[method].mean()))
-            highest = _relative({best: interval(changes[best])})
+            highest = relative_of({best: interval(changes[best])})
             count = len(changes)
             said.append(
                 f"Over all tasks (mean relative change), nothing is shown to be better than the plain sum: {highest}"
                 + (f" is the highest of {count}." if count > 1 else ".")
             )
         if worse:
-            said.append(f"Over all tasks (mean relative change), worse than the plain sum: {_relative(worse)}.")
+            said.append(f"Over all tasks (mean relative change), worse than the plain sum: {relative_of(worse)}.")
         return said
 
     # --- what it costs ---
@@ -173,8 +184,8 @@ class _Setting:
         if not math.isfinite(cost):
             return []
         return [
-            f"One joint network ({_lower(_name(reference))}) trains in {cost:.2f} × the time of "
-            f"the {_count(len(self.tasks), 'single-task network')}."
+            f"One joint network ({lowered(method_name(reference))}) trains in {cost:.2f} × the time of "
+            f"the {counted(len(self.tasks), 'single-task network')}."
         ]
 
     # --- pieces ---
@@ -187,11 +198,11 @@ class _Setting:
             return f"{len(cells)} of {len(self.tasks)} tasks"
         if len(cells) == len(self.tasks) > 1:
             return "both tasks" if len(cells) == 2 else "every task"  # their differences name them
-        return _list(self._task(cell.task) for cell in cells)
+        return listed(self._task(cell.task) for cell in cells)
 
     def _differences(self, cells: list[Cell]) -> str:
         """The differences from single-task; of many tasks the largest."""
-        shown = sorted(cells, key=_size, reverse=True)[:NAMED] if len(cells) > NAMED else cells
+        shown = sorted(cells, key=size, reverse=True)[:NAMED] if len(cells) > NAMED else cells
         texts = [self._difference(cell) for cell in shown]
         if len(cells) == 1:
             return texts[0]
@@ -203,12 +214,9 @@ class _Setting:
         alone = self.cells[SINGLE_TASK, cell.task]
         assert cell.difference is not None
         return (
-            f"{task.metrics[0].name} {_value(task, cell.mean, cell.difference)} against "
-            f"{_value(task, alone.mean, cell.difference)} alone, {_amount(task, cell.difference)}"
+            f"{task.metrics[0].name} {value_of(task, cell.mean, cell.difference)} against "
+            f"{value_of(task, alone.mean, cell.difference)} alone, {amount_of(task, cell.difference)}"
         )
-
-    def _amount(self, name: str, better: Interval) -> str:
-        return _amount(self.tasks[name], better)
 
 
 def _beyond_chance(samples: Mapping[Key, Array]) -> dict[Key, Interval]:
@@ -217,67 +225,3 @@ def _beyond_chance(samples: Mapping[Key, Array]) -> dict[Key, Interval]:
     adjusted = holm({key: made.p_value for key, made in claims.items()})
     found = {key: interval(samples[key]) for key in claims if adjusted[key] <= 1 - LEVEL}
     return {key: value for key, value in found.items() if value is not None}
-
-
-# --- numbers and names -------------------------------------------------------------------------------------------
-
-
-def _name(method: str) -> str:
-    return "The plain sum" if method == PLAIN_SUM else method
-
-
-def _lower(text: str) -> str:
-    """The sentence after a colon; method names keep their case."""
-    return text[0].lower() + text[1:] if text.startswith(("The ", "Over ", "One ", "Whether ", "No ", "Of ")) else text
-
-
-def _list(names: Iterable[str], word: str = "and") -> str:
-    *first, last = names
-    return f"{', '.join(first)} {word} {last}" if first else last
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _size(cell: Cell) -> float:
-    return abs(cell.relative.mean) if cell.relative else 0.0
-
-
-def _decimals(found: Interval, factor: float) -> int:
-    """So many that the half-width shows two digits; four digits of the mean where there is no half-width."""
-    half = (found.high - found.low) / 2 * factor
-    shown = half / 10 if math.isfinite(half) and half > 0 else abs(found.mean * factor) / 1000
-    return min(8, max(0, -math.floor(math.log10(shown)))) if shown > 0 else 2
-
-
-def _number(value: float, decimals: int, sign: bool = False) -> str:
-    text = f"{round(value, decimals) + 0.0:{'+' if sign else ''}.{decimals}f}"  # + 0.0: no minus zero
-    return text.replace("-", "−")
-
-
-def _value(task: PlannedTask, value: float, found: Interval) -> str:
-    factor, unit = (100.0, " %") if task.metrics[0].percent else (1.0, "")
-    return _number(value * factor, _decimals(found, factor)) + unit
-
-
-def _amount(task: PlannedTask, found: Interval) -> str:
-    """``−1.6 points (−2.1 to −1.1)``."""
-    factor, unit = (100.0, " points") if task.metrics[0].percent else (1.0, "")
-    return _bounded(found, factor, unit)
-
-
-def _relative(changes: Mapping[str, Interval | None]) -> str:
-    """``ema +4.2 % (1.1 to 7.3), …``, the best first."""
-    known = {method: found for method, found in changes.items() if found is not None}
-    ordered = sorted(known, key=lambda method: known[method].mean, reverse=True)
-    return ", ".join(f"{method} {_bounded(known[method], 100.0, ' %')}" for method in ordered)
-
-
-def _bounded(found: Interval, factor: float, unit: str) -> str:
-    decimals = _decimals(found, factor)
-    mean = _number(found.mean * factor, decimals, sign=True) + unit
-    if not math.isfinite(found.low):
-        return mean
-    low, high = (_number(bound * factor, decimals, sign=True) for bound in (found.low, found.high))
-    return f"{mean} ({low} to {high})"
