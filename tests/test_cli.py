@@ -74,6 +74,12 @@ def test_a_page_that_cannot_be_written_is_named_before_anything_is_trained(run, 
     assert [path.name for path in folder.iterdir()] == ["taken"]
 
 
+def test_a_page_never_overwrites_the_store(run, folder):
+    code, _, err = run("compare", "digits", "--store", "study.html")
+    assert (code, "cannot write study.html: that is the store" in err) == (2, True)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_file_that_is_no_store_is_named_and_left_alone(run, folder):
     path = Path("notes.sqlite")
     path.write_text("dear diary")

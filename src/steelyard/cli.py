@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 WRONG_INPUT, SOME_FAILED, INTERRUPTED = 2, 1, 130
 METHODS = "single-task,equal,dwa,uw,ema,db-mtl"
 
-
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -119,7 +118,7 @@ def compare(
         if dry_run:
             comparison.forecast(plan, store, workers)
             return
-        check_writable(page)
+        check_writable(page, store)
         judgement = run(plan, store, workers=workers)
     except KeyboardInterrupt:
         typer.echo("\nStopped. What is finished is kept; go on with the same command:", err=True)
@@ -148,7 +147,7 @@ def report(
     judgement = judge(store)
     for path in (page, json, csv):
         if path is not None:
-            check_writable(path)
+            check_writable(path, store)
     _show(judgement, page, open_page)
     for path, write in ((json, to_json), (csv, to_csv)):
         if path is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from steelyard.report.numbers import duration
 from steelyard.specs import Spec, parse_spec, parse_specs
@@ -52,7 +53,8 @@ def forecast(made: Plan, store: Path, workers: int) -> None:
     for (method, tasks, fractions, steps), count in shapes.items():
         label = settings.get(fractions) or ", ".join(f"{100 * fraction:.4g} %" for _, fraction in fractions)
         alone = f" {tasks[0]}" if len(tasks) == 1 and len(made.tasks) > 1 else ""
-        table.add_row(method + alone, label, str(count), str(steps))
+        # As Text: brackets in a method's options are no markup.
+        table.add_row(Text(method + alone), Text(label), str(count), str(steps))
     console.print(table)
     found = estimate(made, store, workers)
     waiting = found.trials - found.finished

@@ -7,6 +7,7 @@ import textwrap
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from steelyard.methods import STAGES
 from steelyard.problems import load_problem, problem_names
@@ -22,7 +23,7 @@ def methods() -> None:
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     table.add_row("single-task", "-", "The baseline: one network per task, nothing shared")
     for row in method_rows():
-        table.add_row(row.name, row.reads, row.summary)
+        table.add_row(row.name, row.reads, Text(row.summary))
     console = Console(highlight=False)
     console.print(table)
     console.print(
@@ -55,7 +56,7 @@ def problems() -> None:
     table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for name in problem_names():
         found = load_problem(name)
-        table.add_row(name, str(len(found.tasks)), _data(found), found.summary)
+        table.add_row(name, str(len(found.tasks)), _data(found), Text(found.summary))
     console = Console(highlight=False)
     console.print(table)
     console.print(
@@ -74,7 +75,7 @@ def problem(name: str) -> None:
         console.print(line, markup=False)
     table = Table("task", "label", "metrics (the first is judged)", box=None, pad_edge=False)
     for task in found.tasks:
-        table.add_row(task.name, task.label, ", ".join(metric.name for metric in task.metrics))
+        table.add_row(Text(task.name), Text(task.label), ", ".join(metric.name for metric in task.metrics))
     console.print()
     console.print(table)
     console.print(

@@ -24,9 +24,11 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, store: Path) -> None:
     """Make the folder and try to write there now, rather than to fail after hours of training."""
     with writing(path):
+        if path.resolve() == store.resolve():
+            raise FileExistsError(0, "that is the store")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")
