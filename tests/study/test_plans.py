@@ -63,7 +63,9 @@ def test_trials_come_seed_by_seed():
 
 
 def test_a_plan_survives_json(file):
-    found = plan(str(file), ["single-task", "ema-scale(beta=0.9)+dwa(temperature=3)"], settings=[{"kind": 0.1}], command="…")
+    found = plan(
+        str(file), ["single-task", "ema-scale(beta=0.9)+dwa(temperature=3)"], settings=[{"kind": 0.1}], command="…"
+    )
     again = Plan.from_dict(json.loads(json.dumps(found.to_dict())))
     assert again == found
     assert [trial.key for trial in again.trials] == [trial.key for trial in found.trials]

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -104,6 +106,22 @@ def test_stopped_and_resumed_is_the_same_to_the_last_bit(tmp_path, method, stop)
     assert epochs == list(range(stop, 5))  # the checkpoint's epoch, then those still to do
     assert same(whole, resumed)
     assert len(resumed.curves.losses["size"]) == 4
+
+
+@pytest.mark.parametrize("last", [2, 4])
+def test_augmentation_may_draw_from_any_library(tmp_path, last):
+    def noisy(inputs):
+        return inputs + random.random() + np.random.rand() + torch.rand(())
+
+    problem, path = made(prepare=noisy), tmp_path / "t.pt"
+
+    def stop(epoch):
+        if epoch == last:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(trial(), problem, path, stop, checkpoint_seconds=0)
+    assert same(train(trial(), problem, path), train(trial(), problem))
 
 
 def test_resuming_keeps_the_best_network_of_before(tmp_path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from steelyard import Balancer, make
@@ -84,8 +86,7 @@ def train(
     saved_at = time.perf_counter()
 
     for epoch in range(first_epoch, trial.epochs + 1):
-        # Dropout and augmentation draw from here on; reseeding each epoch makes a resumed trial the same.
-        torch.manual_seed(derive_seed(trial.seed, "epoch", epoch))
+        _seed_everything(derive_seed(trial.seed, "epoch", epoch))
         step_losses, step_weights = [], []
         started = time.perf_counter()
         for rows in batches(used, trial.batch_size, trial.seed, epoch):
@@ -143,6 +144,7 @@ def train(
 
     # --- test: read at the last epoch and at the chosen one, and never to choose
     def test() -> dict[str, list[float]]:
+        _seed_everything(derive_seed(trial.seed, "test"))
         outputs = predict(network, problem, data.test, trial.batch_size)
         return {t.name: measure(t.metrics, *labelled(t, outputs, data.test)) for t in tasks}
 
@@ -168,6 +170,13 @@ def make_balancer(trial: Trial) -> Balancer | None:
     options: dict[str, Any] = {} if trial.scale is None else {"scale": trial.scale}
     generator = torch.Generator().manual_seed(derive_seed(trial.seed, "balancer"))
     return make(trial.method, trial.tasks, generator=generator, **options)
+
+
+def _seed_everything(seed: int) -> None:
+    """What dropout and augmentation draw from; done anew each epoch, so that a resumed trial draws the same."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 def _check_finite(trial: Trial, epoch: int, losses: list[float]) -> None:
