@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import steelyard
 from steelyard.errors import SteelyardWarning
 from steelyard.models import build
-from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, load_problem, regression
+from steelyard.problems import Data, Metric, Problem, Split, Task, classification, load_problem, regression
 from steelyard.study.batch import recompute, task_losses
 from steelyard.study.errors import StoreError, TrainingError
-from steelyard.study.sampling import batches
+from steelyard.study.sampling import batches, kept_labels
 from steelyard.study.train import train
 from steelyard.study.trial import Trial
 
@@ -184,8 +185,6 @@ def test_only_kept_labels_are_learnt_from():
     assert first.steps == 4 * 5  # 40 of 200 rows, 8 at a time: the regression's rows are among them
 
     spoilt = made(batch_size=8)
-    from steelyard.study.sampling import kept_labels
-
     train_split = spoilt.data().train
     for task in spoilt.tasks:
         hidden = ~kept_labels(task, train_split, dict(planned.fractions)[task.name], seed=1)
@@ -248,24 +247,16 @@ def test_looking_again_leaves_the_network_alone_and_repeats_its_dropout():
     assert torch.equal(torch.get_rng_state(), drawn)
 
 
-def test_methods_that_read_validation_losses_are_shown_them():
-    """The accuracy-free loss on all labelled validation rows, once per epoch."""
-    import steelyard
-
+def test_methods_that_read_validation_losses_are_shown_them(monkeypatch):
+    """The loss of each task on all its labelled validation rows, once per epoch."""
     shown = []
 
-    class Watching(steelyard.methods()[0].cls):
+    class Watching(steelyard.Equal):
         def validated(self, losses, state):
             shown.append(losses.tolist())
 
-    from steelyard.study import train as module
-
-    original = module.make
-    module.make = lambda name, tasks, **options: Watching(tasks, **options)
-    try:
-        train(trial(epochs=2), made())
-    finally:
-        module.make = original
+    monkeypatch.setattr("steelyard.study.train.make", lambda name, tasks, **options: Watching(tasks, **options))
+    train(trial(epochs=2), made())
     assert len(shown) == 2
     assert all(len(losses) == 2 and min(losses) > 0 for losses in shown)
 
@@ -276,7 +267,3 @@ def test_peak_memory_sees_what_training_allocates():
     found = train(trial(epochs=1, batch_size=2000), wide)
     activations = 2000 * 4096 * 4 / 2**20  # MiB
     assert found.peak_memory > activations > slim.peak_memory
-
-
-def test_accuracy_is_read_on_labelled_rows():
-    assert accuracy.function(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1])) == 0.5

@@ -47,7 +47,7 @@ class Cell:
     last_sd: float
     difference: Interval | None  # method minus single-task, in the metric's units, paired by seed
     relative: Interval | None  # positive = better; fraction of the single-task error (value, if no ideal)
-    p_value: float | None  # Holm-adjusted over the tasks
+    p_value: float | None  # of the verdict, or of the one nearest to being given; Holm-adjusted over the tasks
     verdict: Verdict | None  # None for single-task itself and where there is no baseline
     note: str = ""
 
