@@ -49,7 +49,7 @@ class MethodTable(tuple[MethodRow, ...]):
 
 
 def make(spec: str | Spec, tasks: Sequence[str], **options: Any) -> Balancer:
-    """Build a method by name: ``make("db-mtl", ["seg", "depth"])``, ``make("log+mgda(normalise=l2)", tasks, scale="sum")``.
+    """Build a method by name: ``make("db-mtl", ["seg", "depth"])``, ``make("log+mgda", tasks, scale="sum")``.
 
     Args:
         spec: ``[stage+]…name[(option=value,…)]``, or a parsed `Spec`.

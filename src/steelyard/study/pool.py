@@ -105,13 +105,11 @@ def _worker_environment() -> Iterator[None]:
     """
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     main = sys.modules["__main__"]
-    handler = None
-    if threading.current_thread() is threading.main_thread():
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(ONE_THREAD)
     sys.modules["__main__"] = ModuleType("__main__")
     try:
-        yield
+        with _no_interrupts():
+            yield
     finally:
         sys.modules["__main__"] = main
         for name, value in before.items():
@@ -119,8 +117,25 @@ def _worker_environment() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        if handler is not None:
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Processes started inside do not hear Ctrl-C; one that comes in meanwhile is delivered to the caller afterwards."""
+    if hasattr(signal, "pthread_sigmask"):
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    elif threading.current_thread() is threading.main_thread():
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        finally:
             signal.signal(signal.SIGINT, handler)
+    else:
+        yield
 
 
 def _died(exitcode: int | None) -> Failed:
