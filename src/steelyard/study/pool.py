@@ -121,7 +121,7 @@ def _worker_environment() -> Iterator[None]:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Processes started inside do not hear Ctrl-C; one that comes in meanwhile is delivered to the caller afterwards."""
+    """Processes started inside do not hear Ctrl-C; one that comes meanwhile is delivered to the caller afterwards."""
     if hasattr(signal, "pthread_sigmask"):
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
