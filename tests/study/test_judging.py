@@ -120,6 +120,7 @@ def test_a_tie_of_two_seeds_and_a_claim_lost_to_holm_have_notes(tmp_path):
     left = cell(found, "equal", "left")
     assert left.verdict == "undecided"
     assert left.note == "negative transfer by itself, but not once adjusted for judging 2 tasks"
+    assert "Judged alone 1 of them would be decided, but not with 2 tasks judged together." in " ".join(found.verdict)
 
 
 def test_without_a_baseline_there_is_no_verdict(tmp_path):
@@ -231,7 +232,7 @@ def test_many_tasks_are_counted(tmp_path):
     ]
     found = judged(tmp_path / "s", made, {SINGLE_TASK: alone, "equal": ours, "ema": alone})
     text = "\n".join(found.verdict)
-    assert "The plain sum hurts 12 of 12 tasks: above all t11 digit accuracy" in text
+    assert "The plain sum hurts all 12 tasks: above all t11 digit accuracy" in text
     assert "Of the 12 tasks that the plain sum hurts, so many are repaired: ema 12." in text
     assert all(len(sentence) < 500 for sentence in found.verdict)
 

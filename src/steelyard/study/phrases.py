@@ -9,6 +9,7 @@ from steelyard.study.judgement import Cell, Interval
 from steelyard.study.plans import PlannedTask
 
 PLAIN_SUM = "equal"
+OPENINGS = ("The ", "Over ", "One ", "Whether ", "No ", "Not ", "Of ")  # of sentences that start with no name
 
 
 def method_name(method: str) -> str:
@@ -17,7 +18,7 @@ def method_name(method: str) -> str:
 
 def lowered(text: str) -> str:
     """The sentence after a colon; method names keep their case."""
-    return text[0].lower() + text[1:] if text.startswith(("The ", "Over ", "One ", "Whether ", "No ", "Of ")) else text
+    return text[0].lower() + text[1:] if text.startswith(OPENINGS) else text
 
 
 def listed(names: Iterable[str], word: str = "and") -> str:
@@ -33,10 +34,40 @@ def size(cell: Cell) -> float:
     return abs(cell.relative.mean) if cell.relative else 0.0
 
 
-def _decimals(found: Interval, factor: float) -> int:
-    """So many that the half-width shows two digits; four digits of the mean where there is no half-width."""
-    half = (found.high - found.low) / 2 * factor
-    shown = half / 10 if math.isfinite(half) and half > 0 else abs(found.mean * factor) / 1000
+def difference_of(task: PlannedTask, value: float, alone: float, found: Interval) -> str:
+    """``accuracy 91.10 % against 94.61 % alone, −3.51 points (−4.45 to −2.57)``, all to the same decimals."""
+    factor, unit, points = _units(task)
+    decimals = _decimals(found, factor, max(abs(value), abs(alone)))
+    ours, theirs = (_number(number * factor, decimals) + unit for number in (value, alone))
+    return f"{task.metrics[0].name} {ours} against {theirs} alone, {_bounded(found, factor, points, decimals)}"
+
+
+def amount_of(task: PlannedTask, found: Interval) -> str:
+    """``−1.6 points (−2.1 to −1.1)``."""
+    factor, _, points = _units(task)
+    return _bounded(found, factor, points, _decimals(found, factor, abs(found.mean)))
+
+
+def relative_of(changes: Mapping[str, Interval | None]) -> str:
+    """``ema +4.2 % (+1.1 to +7.3), …``, the best first."""
+    known = {method: found for method, found in changes.items() if found is not None}
+    ordered = sorted(known, key=lambda method: known[method].mean, reverse=True)
+    return ", ".join(
+        f"{method} {_bounded(known[method], 100.0, ' %', _decimals(known[method], 100.0, abs(known[method].mean)))}"
+        for method in ordered
+    )
+
+
+def _units(task: PlannedTask) -> tuple[float, str, str]:
+    """What a value is multiplied by to be shown, its unit, and the unit of differences."""
+    return (100.0, " %", " points") if task.metrics[0].percent else (1.0, "", "")
+
+
+def _decimals(found: Interval, factor: float, largest: float) -> int:
+    """So many that the half-width shows two digits, but the largest number no more than four."""
+    half, largest = (found.high - found.low) / 2 * factor, largest * factor
+    shown = half / 10 if math.isfinite(half) and half > 0 else 0.0
+    shown = max(shown, largest / 1000)
     return min(8, max(0, -math.floor(math.log10(shown)))) if shown > 0 else 2
 
 
@@ -45,26 +76,7 @@ def _number(value: float, decimals: int, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def value_of(task: PlannedTask, value: float, found: Interval) -> str:
-    factor, unit = (100.0, " %") if task.metrics[0].percent else (1.0, "")
-    return _number(value * factor, _decimals(found, factor)) + unit
-
-
-def amount_of(task: PlannedTask, found: Interval) -> str:
-    """``−1.6 points (−2.1 to −1.1)``."""
-    factor, unit = (100.0, " points") if task.metrics[0].percent else (1.0, "")
-    return _bounded(found, factor, unit)
-
-
-def relative_of(changes: Mapping[str, Interval | None]) -> str:
-    """``ema +4.2 % (1.1 to 7.3), …``, the best first."""
-    known = {method: found for method, found in changes.items() if found is not None}
-    ordered = sorted(known, key=lambda method: known[method].mean, reverse=True)
-    return ", ".join(f"{method} {_bounded(known[method], 100.0, ' %')}" for method in ordered)
-
-
-def _bounded(found: Interval, factor: float, unit: str) -> str:
-    decimals = _decimals(found, factor)
+def _bounded(found: Interval, factor: float, unit: str, decimals: int) -> str:
     mean = _number(found.mean * factor, decimals, sign=True) + unit
     if not math.isfinite(found.low):
         return mean

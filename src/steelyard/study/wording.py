@@ -11,12 +11,12 @@ from steelyard.study.phrases import (
     PLAIN_SUM,
     amount_of,
     counted,
+    difference_of,
     listed,
     lowered,
     method_name,
     relative_of,
     size,
-    value_of,
 )
 from steelyard.study.statistics import LEVEL, Array, Key, claim, holm, interval, seeds_to_settle
 from steelyard.study.trial import SINGLE_TASK
@@ -81,23 +81,33 @@ class _Setting:
         if same := self.judged(method, "no difference"):
             said.append(f"{name} makes no difference that matters for {self._tasks(same)}: {self._differences(same)}.")
         if still_open := self.judged(method, "undecided"):
-            seeds = self._seeds_to_settle(method, still_open)
             said.append(
                 f"Whether {lowered(name)} hurts or helps {self._tasks(still_open)} is undecided: "
-                f"{self._differences(still_open)}.{seeds}"
+                f"{self._differences(still_open)}.{self._what_would_decide(method, still_open)}"
             )
         return said
 
-    def _seeds_to_settle(self, method: str, cells: list[Cell]) -> str:
-        needed = []
-        for cell in cells:
-            ours, theirs = self.found.paired(self.tasks[cell.task], method, SINGLE_TASK, self.index)
-            region = self.tasks[cell.task].equivalence * abs(float(theirs.mean()))
-            needed.append(seeds_to_settle(better_by(self.tasks[cell.task], ours, theirs), region, len(self.tasks)))
+    def _what_would_decide(self, method: str, cells: list[Cell]) -> str:
+        """What is known of why these are open: judging many tasks together, or too few seeds."""
+        samples = [self._better_by(method, cell.task) for cell in cells]
+        alone = [made for sample in samples if (made := claim(*sample)) is not None and made.p_value <= 1 - LEVEL]
+        text = ""
+        if alone:
+            which = "it" if len(cells) == 1 else f"{len(alone)} of them"
+            text += f" Judged alone {which} would be decided, but not with {len(self.tasks)} tasks judged together."
+        needed = [seeds_to_settle(*sample, len(self.tasks)) for sample in samples]
         known = [seeds for seeds in needed if seeds is not None]
-        if not known or len(known) < len(needed):
-            return ""  # too few seeds to say, or the mean lies so near an edge that no number of seeds is honest
-        return f" About {max(known)} seeds would settle it if mean and spread stay as they are."
+        # Not said of few seeds, nor where a mean lies so near an edge that no number of seeds is honest.
+        if known and len(known) == len(needed):
+            which = "it" if len(cells) == 1 else "them"
+            text += f" About {max(known)} seeds would settle {which} if mean and spread stay as they are."
+        return text
+
+    def _better_by(self, method: str, name: str) -> tuple[Array, float]:
+        """The improvement over single-task by seed, and the region of practical equivalence."""
+        task = self.tasks[name]
+        ours, theirs = self.found.paired(task, method, SINGLE_TASK, self.index)
+        return better_by(task, ours, theirs), task.equivalence * abs(float(theirs.mean()))
 
     # --- what repairs it ---
 
@@ -194,11 +204,12 @@ class _Setting:
         return self.tasks[name].label
 
     def _tasks(self, cells: list[Cell]) -> str:
-        if len(cells) > NAMED:
-            return f"{len(cells)} of {len(self.tasks)} tasks"
-        if len(cells) == len(self.tasks) > 1:
-            return "both tasks" if len(cells) == 2 else "every task"  # their differences name them
-        return listed(self._task(cell.task) for cell in cells)
+        """A single task by its name; several by their number, because their differences name them."""
+        if len(cells) == 1:
+            return self._task(cells[0].task)
+        if len(cells) == len(self.tasks):
+            return "both tasks" if len(cells) == 2 else f"all {len(cells)} tasks"
+        return f"{len(cells)} of {len(self.tasks)} tasks"
 
     def _differences(self, cells: list[Cell]) -> str:
         """The differences from single-task; of many tasks the largest."""
@@ -213,10 +224,7 @@ class _Setting:
         task = self.tasks[cell.task]
         alone = self.cells[SINGLE_TASK, cell.task]
         assert cell.difference is not None
-        return (
-            f"{task.metrics[0].name} {value_of(task, cell.mean, cell.difference)} against "
-            f"{value_of(task, alone.mean, cell.difference)} alone, {amount_of(task, cell.difference)}"
-        )
+        return difference_of(task, cell.mean, alone.mean, cell.difference)
 
 
 def _beyond_chance(samples: Mapping[Key, Array]) -> dict[Key, Interval]:
