@@ -24,6 +24,7 @@ from steelyard.method import Method
 from steelyard.observation import Seen, merge
 from steelyard.reading import Reading, Shared, disjoint, place_of, read, warn_of_disjoint_samples
 from steelyard.record import Record
+from steelyard.summary import SUMS, WeightSummary, freeze
 from steelyard.warn import warn
 from steelyard.weighing import Proposal, propose
 
@@ -414,6 +415,23 @@ class Balancer(Method):
         first call and after a skipped step.
         """
         return {} if self._record is None else self._record.metrics()
+
+    def summary(self) -> WeightSummary:
+        """Mean and deviation of each task's weights over the run, since the start or `reset`; prints as a table."""
+        return WeightSummary.of(self.tasks, self._committed(SUMS))
+
+    def freeze(self) -> Balancer:
+        """A `Fixed` balancer of the run's mean weights: train again with it, and see whether the dynamics mattered.
+
+        The means are those of the final multipliers, so they hold the rescaling of ``scale`` and the guards already,
+        and the new balancer keeps them as they are (``scale="paper"``). Priorities, ``heads`` and ``on_nonfinite``
+        are taken over. Plain heads stay plain, and receive the gradient of their loss itself, also where a loss stage
+        was in front. Nothing is attached.
+
+        Raises:
+            StateError: a task had no step yet.
+        """
+        return freeze(self)
 
     # --- state --------------------------------------------------------------------------------------------------------
     def reset(self) -> None:

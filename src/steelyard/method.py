@@ -14,7 +14,8 @@ from steelyard.learned import adam, declare_learned
 from steelyard.observation import Balance, Reads, Seen
 from steelyard.options import Guards, Heads, NonFinite, Scale, at_least, checked_priorities, one_of
 from steelyard.stage import Stage
-from steelyard.state import State, Stateful
+from steelyard.state import TASKS, State, Stateful
+from steelyard.summary import SUMS
 
 
 class Method(Stateful):
@@ -88,6 +89,7 @@ class Method(Stateful):
             self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
         self.period: int | None = None
         self.stages = nn.ModuleList()
+        self.declare(SUMS, (3, TASKS), reduce="mean")
         if every > 1:
             self.declare("held_weights", default=1.0, reduce="mean")
         if max_change is not None:

@@ -17,6 +17,7 @@ from steelyard.errors import OptionError
 from steelyard.method import Method
 from steelyard.observation import Balance, Seen
 from steelyard.state import State
+from steelyard.summary import added
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         plain = plain * priorities
         if not method.native_priorities:
             weights, as_published = weights * priorities, False
+    state.weight_sums = added(state.weight_sums, weights)
 
     if method.heads == "plain" or balance.direction is not None:
         value = (seen.losses if priorities is None else seen.losses * priorities).sum()
