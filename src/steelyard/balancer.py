@@ -22,7 +22,7 @@ from steelyard.errors import LossError, MissingInputError, OptionError, PeriodWa
 from steelyard.gradients.carrier import Redirection, carry, rounding_bound
 from steelyard.method import Method
 from steelyard.observation import Seen, merge
-from steelyard.reading import Reading, Shared, disjoint, place_of, read, warn_of_disjoint_samples
+from steelyard.reading import Place, Reading, Shared, disjoint, place_of, read, warn_of_disjoint_samples
 from steelyard.record import Record
 from steelyard.summary import SUMS, WeightSummary, freeze
 from steelyard.warn import warn
@@ -143,7 +143,7 @@ class Balancer(Method):
             self._label_counts([names[k] for k in live], [found[k] for k in live], counts, device),
             None if reading is None else reading.squared_norms,
             None if reading is None else reading.gramian,
-            self._rows(reading),
+            *self._rows(place, reading),
         )
         index = None
         if len(live) < len(self.tasks):
@@ -257,14 +257,18 @@ class Balancer(Method):
         rows = reading.rows
         assert rows is not None
         squared_norms = rows.squared_norms()
+        direction = rows.combine(proposal.weights) if proposal.direction is None else proposal.direction
         return Redirection(
-            proposal.direction or rows.combine(proposal.weights),
-            rows.combine(proposal.head_weights),
-            tuple(rounding_bound(feature, proposal.head_weights, squared_norms) for feature in rows.features),
+            rows.shaped(direction),
+            rows.shaped(rows.combine(proposal.head_weights)),
+            tuple(rounding_bound(tensor, proposal.head_weights, squared_norms) for tensor in rows.tensors),
         )
 
-    def _rows(self, reading: Reading | None) -> list[tuple[Tensor, ...]] | None:
-        return reading.rows.per_task() if reading is not None and reading.rows and self.reads == "rows" else None
+    def _rows(self, place: Place | None, reading: Reading | None) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
+        """The rows, and the features behind them, for methods that read element by element."""
+        if place is None or reading is None or reading.rows is None or self.reads_at(place.is_trunk) != "rows":
+            return None, None
+        return reading.rows.matrix, None if place.is_trunk else tuple(tensor.detach() for tensor in place.tensors)
 
     def _outside_gradients(self, proposal: Proposal) -> Iterator[tuple[str, Tensor]]:
         """Gradients of Parameters over all tasks, zero for the absent."""

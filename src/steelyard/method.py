@@ -95,6 +95,10 @@ class Method(Stateful):
         if max_change is not None:
             self.declare("guarded_weights", default=float("nan"), reduce="mean")
 
+    def reads_at(self, trunk: bool) -> Reads:
+        """What it reads at the trunk, or at features, where that differs."""
+        return self.reads
+
     # --- what a method implements -----------------------------------------------------------------------------------
     def weigh(self, seen: Seen, state: State) -> Tensor | Balance:
         """The weights ``[T]`` of the present tasks; rebinds what changes of ``state``. Called under ``no_grad``."""

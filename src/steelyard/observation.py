@@ -23,8 +23,8 @@ class Seen:
         counts: ``[T]``, labels behind each loss; ones where the caller gave none.
         squared_norms: ``[T]``, squared norms of the task gradients, for methods that read ``norms`` or more.
         gramian: ``[T, T]``, inner products of the task gradients, for methods that read the ``gramian`` or more.
-        rows: one task gradient per task, each a tuple of tensors shaped like ``shared``, for methods that read
-            ``rows``.
+        rows: ``[T, P]`` in float32 or better, the task gradients themselves, for methods that read ``rows``.
+        features: the tensors that the heads read, detached, for methods that read ``rows`` at features.
     """
 
     tasks: tuple[str, ...]
@@ -32,7 +32,8 @@ class Seen:
     counts: Tensor
     squared_norms: Tensor | None = None
     gramian: Tensor | None = None
-    rows: Sequence[tuple[Tensor, ...]] | None = None
+    rows: Tensor | None = None
+    features: tuple[Tensor, ...] | None = None
 
     @property
     def norms(self) -> Tensor:
@@ -49,9 +50,7 @@ class Seen:
             losses=losses,
             squared_norms=None if self.squared_norms is None else self.squared_norms * factor**2,
             gramian=None if self.gramian is None else self.gramian * factor[:, None] * factor,
-            rows=None
-            if self.rows is None
-            else [tuple(piece * scale for piece in row) for row, scale in zip(self.rows, factor.tolist(), strict=True)],
+            rows=None if self.rows is None else self.rows * factor[:, None].to(self.rows),
         )
 
 
@@ -62,12 +61,12 @@ class Balance:
     Attributes:
         weights: ``[T]``, the multiplier of each task's gradient (of its stage-transformed loss).
         value: the objective's value, where it is not ``Σ weights · losses``.
-        direction: for element-wise methods, what arrives at ``shared`` instead of ``Σ weights · rows``.
+        direction: ``[P]``, for element-wise methods: what arrives at ``shared`` instead of ``Σ weights · rows``.
     """
 
     weights: Tensor
     value: Tensor | None = None
-    direction: tuple[Tensor, ...] | None = None
+    direction: Tensor | None = None
 
 
 def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) -> tuple[Seen, Tensor | None]:
@@ -75,7 +74,7 @@ def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) 
 
     With ``c_i^r = n_i^r / Σ_r n_i^r`` the share of task ``i``'s labels that micro-batch ``r`` holds, the loss of the
     window is ``Σ_r c_i^r L_i^r`` and its Gramian ``Σ_r c_i^r c_j^r G_ij^r``: exact for gradients at features, where
-    rows of different samples are orthogonal.
+    rows of different samples are orthogonal. Rows of the trunk add up, ``Σ_r c_i^r g_i^r``, and their Gramian is exact.
     """
     if len(window) == 1:
         return window[0]
@@ -98,6 +97,14 @@ def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) 
             squared_norms.index_add_(0, place, part**2 * seen.squared_norms)
         if gramian is not None and seen.gramian is not None:
             gramian[place[:, None], place] += part[:, None] * part * seen.gramian
+    rows = None
+    if first.rows is not None and first.features is None:
+        rows = first.rows.new_zeros(size, first.rows.shape[1])
+        for seen, place in spread:
+            assert seen.rows is not None
+            rows.index_add_(0, place, seen.rows * (seen.counts / total[place])[:, None].to(seen.rows))
+        gramian = (rows @ rows.T).double()
+        squared_norms = gramian.diagonal()
     present = (total > 0).nonzero().squeeze(1)
     merged = Seen(
         tasks=tuple(tasks[position] for position in present.tolist()),
@@ -105,5 +112,6 @@ def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) 
         counts=total[present],
         squared_norms=None if squared_norms is None else squared_norms[present],
         gramian=None if gramian is None else gramian[present[:, None], present],
+        rows=None if rows is None else rows[present],
     )
     return merged, None if len(present) == size else present

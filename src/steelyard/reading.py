@@ -11,8 +11,8 @@ from torch.autograd.graph import get_gradient_edge
 
 from steelyard.errors import AngleWarning, SharedError
 from steelyard.gradients.carrier import Target
-from steelyard.gradients.features import FeatureRows, feature_rows
 from steelyard.gradients.graph import depends
+from steelyard.gradients.rows import Rows, task_rows
 from steelyard.gradients.trunk import trunk_gradients
 from steelyard.method import Method
 from steelyard.warn import warn
@@ -34,14 +34,15 @@ class Reading:
 
     Attributes:
         squared_norms, gramian: ``[T]`` and, where it was asked for, ``[T, T]`` at the place that was read.
-        rows: task gradients where heads meet the trunk; ``None`` where nothing needs them.
+        rows: task gradients where a direction may be sent: where heads meet the trunk, or for element-wise methods at
+            the place that was read; ``None`` where nothing needs them.
         targets: where those rows were read, and where a direction may be sent.
         angles_hold: whether inner products of tasks that share no samples are seen: at the trunk, not at features.
     """
 
     squared_norms: Tensor
     gramian: Tensor | None
-    rows: FeatureRows | None
+    rows: Rows | None
     targets: Sequence[Target]
     angles_hold: bool = False
 
@@ -58,16 +59,17 @@ class Reading:
 
 def read(method: Method, names: Sequence[str], losses: Sequence[Tensor], place: Place) -> Reading:
     """Differentiate the losses at a place, as far as the method needs it."""
-    plain = method.heads == "plain"
+    reads = method.reads_at(place.is_trunk)
     with torch.enable_grad():
-        if place.is_trunk:
-            trunk = trunk_gradients(names, losses, place.tensors, at_boundary=plain)
+        if place.is_trunk and reads != "rows":
+            trunk = trunk_gradients(names, losses, place.tensors, at_boundary=method.heads == "plain")
             return Reading(trunk.gramian.diagonal(), trunk.gramian, trunk.rows, trunk.boundary, True)
-        rows = feature_rows(names, losses, place.tensors)
-    if method.reads in ("gramian", "cross_gramian", "rows"):
-        gramian = rows.gramian()
-        return Reading(gramian.diagonal(), gramian, rows, place.tensors)
-    return Reading(rows.squared_norms(), None, rows, place.tensors)
+        tensors = tuple(tensor for tensor in place.tensors if tensor.requires_grad)
+        rows = task_rows(names, losses, tensors)
+    if reads == "norms":
+        return Reading(rows.squared_norms(), None, rows, tensors, place.is_trunk)
+    gramian = rows.gramian()
+    return Reading(gramian.diagonal(), gramian, rows, tensors, place.is_trunk)
 
 
 def place_of(method: Method, shared: Shared | None) -> Place | None:

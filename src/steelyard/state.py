@@ -19,6 +19,8 @@ Reduction = Literal["same", "mean", "sum", "max", "first"]
 
 TASKS = "T"
 """Stands in a declared shape for the number of tasks."""
+ELEMENTS = "P"
+"""Stands in a declared shape for the number of elements of a task gradient, known once the first has been read."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,17 @@ class Declaration:
     reduce: Reduction
 
     @property
+    def by_element(self) -> bool:
+        """Whether it is as large as the task gradients: float32, and empty until the first has been read."""
+        return ELEMENTS in self.shape
+
+    @property
     def task_axes(self) -> tuple[int, ...]:
         return tuple(axis for axis, size in enumerate(self.shape) if size == TASKS)
 
     def initial(self, tasks: int) -> Tensor:
-        shape = [tasks if size == TASKS else int(size) for size in self.shape]
-        return torch.full(shape, float(self.default), dtype=torch.float64)
+        shape = [tasks if size == TASKS else 0 if size == ELEMENTS else int(size) for size in self.shape]
+        return torch.full(shape, float(self.default), dtype=torch.float32 if self.by_element else torch.float64)
 
 
 class State:
@@ -133,6 +140,8 @@ class Stateful(nn.Module):
             axes = self._declared[name].task_axes
             if index is not None and axes:
                 whole = self._committed(name).clone()
+                if self._declared[name].by_element and whole.shape[1:] != value.shape[1:]:
+                    whole = value.new_zeros(self._task_count, *value.shape[1:])
                 if len(axes) == 1:
                     whole.index_copy_(axes[0], index, value)
                 else:
@@ -163,9 +172,12 @@ class Stateful(nn.Module):
                 self._buffers[name] = value.to(moved.device)
         return self
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # Loading writes in place: give each value storage of its own first, so that nothing aliases.
-        for name in self._declared:
+        for name, declaration in self._declared.items():
             if (value := self._buffers.get(name)) is not None:
+                saved = state_dict.get(prefix + name)
+                if saved is not None and declaration.by_element and saved.shape != value.shape:
+                    value = torch.empty_like(saved, device=value.device)
                 self._buffers[name] = value.clone()
-        super()._load_from_state_dict(*args, **kwargs)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

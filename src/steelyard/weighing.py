@@ -39,7 +39,7 @@ class Proposal:
     weights: Tensor
     head_weights: Tensor
     value: Tensor
-    direction: tuple[Tensor, ...] | None
+    direction: Tensor | None
     states: tuple[State, ...]
     parameter_gradients: Mapping[str, Tensor]
     generator_state: Tensor | None

@@ -149,8 +149,7 @@ def test_an_element_wise_direction_arrives_as_it_is() -> None:
 
         def weigh(self, seen: Seen, state: State) -> Balance:
             assert seen.rows is not None
-            direction = tuple(sum(pieces).sign() for pieces in zip(*seen.rows, strict=True))
-            return Balance(torch.ones_like(seen.losses), direction=direction)
+            return Balance(torch.ones_like(seen.losses), direction=seen.rows.sum(0).sign())
 
     network = TwoLayer({"a": 3.0, "b": 1.0})
     losses, features = network.losses()

@@ -223,5 +223,11 @@ class TestRefusals:
     def test_methods_defined_on_features_only(self) -> None:
         trunk = nn.Linear(2, 2)
         losses = {"a": trunk(torch.ones(1, 2)).square().sum()}
-        with pytest.raises(SharedError, match="db-mtl is defined on features"):
-            steelyard.make("db-mtl", ["a"])(losses, shared=trunk)
+
+        class OnFeatures(steelyard.Balancer):
+            name = "on-features"
+            reads = "norms"
+            where = frozenset({"features"})
+
+        with pytest.raises(SharedError, match="on-features is defined on features"):
+            OnFeatures(["a"])(losses, shared=trunk)

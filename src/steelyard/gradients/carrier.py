@@ -10,6 +10,7 @@ gradients is ever formed.
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,16 +40,22 @@ class Redirection:
         self.incoming: list[Tensor | None] = [None] * len(direction)
 
     def install(self, targets: Sequence[Target]) -> None:
-        """Watch the gradient that arrives at each target; the hooks live and die with the graph."""
+        """Watch the gradient that arrives at each target.
+
+        The hooks live as long as this object, and that as long as the scalar's graph: a parameter outlives the graph
+        of one step, and must not gather the hooks of all.
+        """
+        this = weakref.ref(self)
         for position, target in enumerate(targets):
-            replace = functools.partial(self._replace, position)
+            replace = functools.partial(_replace, this, position)
             if isinstance(target, Tensor):
-                target.register_hook(replace)  # type: ignore[no-untyped-call]
+                handle = target.register_hook(replace)  # type: ignore[no-untyped-call]
             else:
                 node, output = target
-                node.register_prehook(functools.partial(_replace_output, output, replace))
+                handle = node.register_prehook(functools.partial(_replace_output, output, replace))
+            weakref.finalize(self, handle.remove)
 
-    def _replace(self, position: int, gradient: Tensor | None) -> Tensor | None:
+    def replace(self, position: int, gradient: Tensor | None) -> Tensor | None:
         incoming, self.incoming[position] = self.incoming[position], None
         if incoming is None or gradient is None:
             return gradient
@@ -62,6 +69,11 @@ class Redirection:
         foreign = foreign | ~torch.isfinite(rest).all()
         arriving = incoming * direction + torch.where(foreign, rest, torch.zeros_like(rest))
         return arriving.to(gradient.dtype)
+
+
+def _replace(this: weakref.ref[Redirection], position: int, gradient: Tensor | None) -> Tensor | None:
+    redirection = this()
+    return gradient if redirection is None else redirection.replace(position, gradient)
 
 
 def _replace_output(

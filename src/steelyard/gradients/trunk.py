@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from steelyard.errors import SharedError
-from steelyard.gradients.features import FeatureRows, is_safe
 from steelyard.gradients.graph import Edge, Node, Survey, survey
 from steelyard.gradients.layers import Formula, Match, match
+from steelyard.gradients.rows import Rows, is_safe
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TrunkGradients:
 
     gramian: Tensor
     boundary: tuple[Edge, ...]
-    rows: FeatureRows | None
+    rows: Rows | None
 
 
 def trunk_gradients(
@@ -98,7 +98,8 @@ def trunk_gradients(
         rows = None
         if at_boundary:
             ends = stacked[len(stacked) - len(boundary) :]
-            rows = FeatureRows(tuple(end.flatten(1) for end in ends), tuple(end[0] for end in ends))
+            flat = [end.flatten(1).to(torch.promote_types(end.dtype, torch.float32)) for end in ends]
+            rows = Rows(torch.cat(flat, 1), tuple(end[0] for end in ends))
     return TrunkGradients(gramian.to(device), boundary, rows)
 
 

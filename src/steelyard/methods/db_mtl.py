@@ -10,9 +10,10 @@ from torch import Tensor
 
 from steelyard.balancer import Balancer
 from steelyard.chain import LogLosses
-from steelyard.observation import Seen
+from steelyard.observation import Balance, Reads, Seen
 from steelyard.options import at_least, one_of, within
-from steelyard.state import State
+from steelyard.row_state import like_rows
+from steelyard.state import ELEMENTS, TASKS, State
 
 CommonScale = Literal["max", "mean", "median", "min"]
 
@@ -20,26 +21,30 @@ CommonScale = Literal["max", "mean", "median", "min"]
 class MaxNorm(Balancer):
     """DB-MTL's gradient half: every task gradient is scaled to the norm of the largest.
 
-    ``d = s · Σ_k g_k / ‖ĝ_k‖`` with ``s = max_k ‖ĝ_k‖``, hence ``w_k = s / ‖ĝ_k‖``. At features ``‖ĝ_k‖² ← β_n ‖ĝ_k‖² + (1 - β_n) ‖g_k‖²`` in the task's ``n``-th step,
-    with ``β_n = β / n^decay``, bias-corrected. A task whose gradient has been exactly zero so far has weight 1. Heads are left plain.
+    At the trunk, as in the paper: ``ĝ_k ← β_n ĝ_k + (1 - β_n) g_k`` in the task's ``n``-th step, with
+    ``β_n = β / n^decay`` and ``ĝ = 0`` before the first, then ``d = s · Σ_k ĝ_k / ‖ĝ_k‖`` with ``s = max_k ‖ĝ_k‖``.
+    At features ``‖ĝ_k‖² ← β_n ‖ĝ_k‖² + (1 - β_n) ‖g_k‖²``, bias-corrected, and ``w_k = s / ‖ĝ_k‖``. A task whose
+    gradient has been exactly zero so far has weight 1. Heads are left plain.
 
     Args:
         tasks: task names.
-        beta: ``0 ≤ β < 1``; 0 takes each step's own norms.
+        beta: ``0 ≤ β < 1``; 0 takes each step's own gradients, and is the same at features and trunk.
         decay: ``≥ 0``; 0.5 is the paper's ``β / √n``, 0 a constant.
         common_scale: ``"max"``, ``"mean"``, ``"median"`` or ``"min"`` of the norms.
         common: the options of `Balancer`.
 
-    Source: Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok, "Dual-Balancing for Multi-Task Learning" (2023), arXiv 2308.12029.
-    Deviations: at features the moving average is over squared norms, since rows of different batches do not correspond there (the paper
-    averages the trunk's rows); it is bias-corrected, so that a task which joins late is not scaled by its missing past; the paper's ε = 1e-8
-    beside the norms is left out, since it would mute gradients of that size.
+    Cost: at features each head's backward; at the trunk one backward per task, and twice ``T x P`` numbers for rows
+    and their average (``beta=0`` needs neither).
+
+    Source: Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok, "Dual-Balancing for Multi-Task Learning" (2023), arXiv
+    2308.12029. Deviations: at features the moving average is over squared norms, since rows of different batches do
+    not correspond there; it is bias-corrected, so that a task which joins late is not scaled by its missing past. The
+    paper's ε = 1e-8 beside the norms is left out, since it would mute gradients of that size.
     """
 
     name = "max-norm"
     paper = "Lin et al. (2023), arXiv 2308.12029"
     reads = "norms"
-    where = frozenset({"features"})
     default_heads = "plain"
     rescaling = "proportion"
 
@@ -60,14 +65,30 @@ class MaxNorm(Balancer):
         self.declare("square", reduce="mean")
         self.declare("mass", reduce="mean")
         self.declare("updates", reduce="mean")
+        if beta > 0:
+            self.declare("average", (TASKS, ELEMENTS), reduce="mean")
 
-    def weigh(self, seen: Seen, state: State) -> Tensor:
-        assert seen.squared_norms is not None
+    def reads_at(self, trunk: bool) -> Reads:
+        return "rows" if trunk and self.beta > 0 else "norms"
+
+    def weigh(self, seen: Seen, state: State) -> Tensor | Balance:
         state.updates = state.updates + 1
         beta = self.beta / state.updates**self.decay
+        if seen.rows is not None:
+            return self._on_rows(seen.rows, beta, state)
+        assert seen.squared_norms is not None
         state.square = beta * state.square + (1 - beta) * seen.squared_norms
         state.mass = beta * state.mass + (1 - beta)
-        norms = (state.square / state.mass).sqrt()
+        return self._weights((state.square / state.mass).sqrt())
+
+    def _on_rows(self, rows: Tensor, beta: Tensor, state: State) -> Balance:
+        part = beta[:, None].to(rows)
+        average = torch.lerp(rows, like_rows(state.average, rows, self.name), part)
+        state.average = average
+        weights = self._weights(torch.linalg.vector_norm(average, dim=1, dtype=torch.float64))
+        return Balance(weights, direction=weights.to(average) @ average)
+
+    def _weights(self, norms: Tensor) -> Tensor:
         moving = norms > 0
         if not bool(moving.any()):
             return torch.ones_like(norms)
@@ -88,7 +109,7 @@ class DBMTL(MaxNorm):
 
     Errors: a negative loss raises `LossError`.
 
-    Source and deviations: as in `MaxNorm`.
+    Source, cost and deviations: as in `MaxNorm`.
     """
 
     name = "db-mtl"

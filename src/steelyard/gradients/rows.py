@@ -1,0 +1,105 @@
+"""Task gradients at some tensors: at features, one pass through each task's head and never through the trunk."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steelyard.errors import SharedError
+
+# float16 gradients below 6e-8 vanish before any gradient scaler sees them: the look is seeded high and divided again.
+_HALF_SEED = 65536.0
+
+# Squared norms within this range are sums of float32 squares that neither overflowed nor underflowed.
+_SAFE_SQUARES = (1e-24, 1e30)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Task gradients with respect to some tensors, side by side.
+
+    Attributes:
+        matrix: ``[T, P]``, ``P`` the number of elements of all tensors; float32 or better.
+        tensors: feature tensors, or parameters; give the shapes.
+    """
+
+    matrix: Tensor
+    tensors: tuple[Tensor, ...]
+
+    def shaped(self, direction: Tensor) -> tuple[Tensor, ...]:
+        """A vector ``[P]``, cut and shaped like the tensors."""
+        pieces = torch.split(direction, [tensor.numel() for tensor in self.tensors])
+        return tuple(piece.view(tensor.shape) for piece, tensor in zip(pieces, self.tensors, strict=True))
+
+    def combine(self, weights: Tensor) -> Tensor:
+        """``Σ_k w_k d_k`` as ``[P]``."""
+        combined: Tensor = weights.to(self.matrix) @ self.matrix
+        return combined
+
+    def select(self, positions: Sequence[int]) -> Rows:
+        """The rows of the tasks at ``positions``."""
+        return Rows(self.matrix[list(positions)], self.tensors)
+
+    def squared_norms(self) -> Tensor:
+        """``‖d_k‖²`` as ``[T]`` float64, exact to the matrix's precision whether norms are 1e-30 or 1e30."""
+        squares = torch.linalg.vector_norm(self.matrix, dim=1).double().square()
+        if not is_safe(squares):
+            squares = torch.linalg.vector_norm(_double(self.matrix), dim=1).square()
+        return squares
+
+    def gramian(self) -> Tensor:
+        """``G_ij = ⟨d_i, d_j⟩`` as ``[T, T]`` float64, to the matrix's precision relative to ``√(G_ii G_jj)``."""
+        total = (self.matrix @ self.matrix.T).double()
+        if not is_safe(total.diagonal()):
+            total = _double(self.matrix) @ _double(self.matrix).T
+        return total
+
+
+def task_rows(tasks: Sequence[str], losses: Sequence[Tensor], tensors: tuple[Tensor, ...]) -> Rows:
+    """Differentiate every loss with respect to some tensors; zero where a loss does not depend on one.
+
+    Args:
+        tasks: names, for messages.
+        losses: scalars with a graph, which is kept for the backward pass to come.
+        tensors: the features ``z`` that the heads read, or the trunk's parameters.
+
+    Cost: one backward pass from each loss to the tensors; ``T x P`` numbers.
+    """
+    half = any(tensor.dtype == torch.float16 for tensor in tensors)
+    dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
+    sizes = [tensor.numel() for tensor in tensors]
+    matrix = torch.empty(len(losses), sum(sizes), dtype=dtype, device=tensors[0].device)
+    reached = False
+    for row, loss in zip(matrix, losses, strict=True):
+        seed = torch.full_like(loss, _HALF_SEED) if half and loss.dtype != torch.float16 else None
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+            loss, tensors, seed, retain_graph=True, allow_unused=True
+        )
+        for piece, gradient in zip(torch.split(row, sizes), gradients, strict=True):
+            if gradient is None:
+                piece.zero_()
+            else:
+                piece.copy_(gradient.reshape(-1))
+                reached = True
+        if seed is not None:
+            row /= _HALF_SEED
+    if not reached:
+        raise SharedError(
+            f"none of the losses ({', '.join(tasks)}) depends on shared=: pass the very tensor that the heads "
+            "were called with, not a copy of it, nor a detached or recomputed one"
+        )
+    return Rows(matrix, tensors)
+
+
+def _double(matrix: Tensor) -> Tensor:
+    return matrix.cpu().double() if matrix.device.type == "mps" else matrix.double()
+
+
+def is_safe(squares: Tensor) -> bool:
+    """Whether squared norms are sums of float32 squares that neither overflowed nor underflowed."""
+    low, high = squares.min().item(), squares.max().item()
+    return _SAFE_SQUARES[0] < low and high < _SAFE_SQUARES[1]
