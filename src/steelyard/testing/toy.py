@@ -20,10 +20,14 @@ class Toy:
         seed: of the data and the network; each head is drawn from its own task's name, so the order of tasks does
             not matter.
         rescale: applied to each loss, to rescale it or to make it inf.
+        at_trunk: whether gradients are read at the trunk instead of at the features.
     """
 
-    def __init__(self, tasks: Sequence[str], seed: int = 0, rescale: Rescale | None = None) -> None:
+    def __init__(
+        self, tasks: Sequence[str], seed: int = 0, rescale: Rescale | None = None, at_trunk: bool = False
+    ) -> None:
         self.tasks = tuple(tasks)
+        self.at_trunk = at_trunk
         self.rescale = rescale or (lambda task, loss: loss)
         generator = torch.Generator().manual_seed(seed)
         self.inputs = torch.randn(12, 5, generator=generator, dtype=torch.float64)
@@ -42,15 +46,17 @@ class Toy:
     def parameters(self) -> list[nn.Parameter]:
         return [*self.trunk.parameters(), *self.heads.parameters()]
 
-    def losses(self, rows: slice = slice(None), tasks: Iterable[str] | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """Losses on some of the rows, and the features that the heads read."""
+    def losses(
+        self, rows: slice = slice(None), tasks: Iterable[str] | None = None
+    ) -> tuple[dict[str, Tensor], Tensor | nn.Module]:
+        """Losses on some of the rows, and where their gradients are read."""
         features = self.trunk(self.inputs[rows])
         chosen = self.tasks if tasks is None else tuple(tasks)
         losses = {}
         for task in chosen:
             error = self.heads[task](features) - self.targets[task][rows]
             losses[task] = self.rescale(task, error.square().mean())
-        return losses, features
+        return losses, self.trunk if self.at_trunk else features
 
     def gradients(self, scalar: Tensor) -> dict[str, Tensor]:
         """Gradients by parameter name, zero where there is none."""

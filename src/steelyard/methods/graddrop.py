@@ -1,0 +1,67 @@
+"""GradDrop: gradient sign dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from steelyard.balancer import Balancer
+from steelyard.errors import OptionError
+from steelyard.observation import Balance, Seen
+from steelyard.state import State
+
+
+class GradDrop(Balancer):
+    """Where tasks disagree on the sign of a feature's gradient, one sign is drawn and the other dropped.
+
+    With ``G_k = Σ_batch sign(z) ∘ ∂L_k/∂z`` per feature and ``P = ½ (1 + Σ_k G_k / Σ_k |G_k|)``, a uniform ``U`` is
+    drawn per feature; where ``P > U`` the positive ``G_k`` pass, elsewhere the negative ones, the rest with factor
+    ``leak``. The direction at ``z`` is ``Σ_k (leak + (1 - leak) M_k) ∘ ∂L_k/∂z``, the mask ``M_k`` shared by the
+    whole batch.
+
+    Args:
+        tasks: task names.
+        leak: ``0 ≤ leak ≤ 1``, what a masked gradient keeps; 1 is the plain sum.
+        common: the options of `Balancer`; ``generator`` draws.
+
+    Cost: features only, each head's backward; the first dimension of the features is the batch.
+
+    Source: Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov, "Just Pick a Sign: Optimizing Deep Multitask
+    Models with Gradient Sign Dropout" (2020), arXiv 2010.06808. Features are not normalised before, which the authors
+    leave open.
+    """
+
+    name = "graddrop"
+    paper = "Chen et al. (2020), arXiv 2010.06808"
+    reads = "rows"
+    where = frozenset({"features"})
+    default_heads = "plain"
+    draws = True
+    uses_angles = True
+
+    def __init__(self, tasks: Sequence[str], *, leak: float = 0.0, **common: Any) -> None:
+        super().__init__(tasks, **common)
+        if not 0 <= leak <= 1:
+            raise OptionError(f"leak must lie in [0, 1], got {leak}")
+        self.leak = leak
+
+    def weigh(self, seen: Seen, state: State) -> Balance:
+        if seen.rows is None or seen.features is None:
+            # A window of micro-batches is being committed, which has no features of its own: only the draws move on.
+            torch.rand((), generator=self.generator)
+            return Balance(torch.ones_like(seen.losses))
+        directions = []
+        sizes = [feature.numel() for feature in seen.features]
+        for feature, rows in zip(seen.features, torch.split(seen.rows, sizes, dim=1), strict=True):
+            gradients = rows.view(len(rows), *feature.shape)
+            votes = (feature.sign() * gradients).sum(1) if feature.dim() > 1 else feature.sign() * gradients
+            total = votes.abs().sum(0)
+            purity = 0.5 * (1 + torch.where(total > 0, votes.sum(0) / total, torch.zeros_like(total)))
+            drawn = torch.rand(purity.shape, generator=self.generator).to(purity)
+            passes = torch.where(purity > drawn, votes > 0, votes < 0).to(gradients)
+            mask = self.leak + (1 - self.leak) * passes
+            mask = mask.unsqueeze(1) if feature.dim() > 1 else mask
+            directions.append((mask * gradients).sum(0).flatten())
+        return Balance(torch.ones_like(seen.losses), direction=torch.cat(directions))

@@ -1,0 +1,75 @@
+"""MoCo: multi-objective gradient correction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.observation import Balance, Seen
+from steelyard.options import at_least, within
+from steelyard.row_state import like_rows
+from steelyard.state import ELEMENTS, TASKS, State
+
+
+class MoCo(Balancer):
+    """Momentum corrects the noise of the task gradients before the common descent direction is sought.
+
+    With ``ĝ_k = L_k g_k / ‖g_k‖``: ``y_k ← y_k - β_n (y_k - ĝ_k)``, ``λ ← softmax(λ - γ_n (Y Yᵀ + ρ I) λ)``,
+    ``d = Σ_k λ_k y_k``, with ``β_n = β / n^½`` and ``γ_n = γ / n^½`` in the task's ``n``-th step, ``y = 0`` and
+    ``λ = 1/T`` at first.
+
+    Args:
+        tasks: task names.
+        beta: ``0 < β ≤ 1``.
+        gamma: ``γ ≥ 0``, the step of ``λ``.
+        rho: ``ρ ≥ 0``.
+        common: the options of `Balancer`.
+
+    Cost: trunk only, one backward per task; ``T x P`` numbers for the rows and as many for ``y``.
+
+    Source: Fernando, Shen, Liu, Chaudhury, Murugesan, Chen, "Mitigating Gradient Bias in Multi-objective Learning: A
+    Provably Convergent Approach" (ICLR 2023). The defaults and the softmax are those of public code; the paper
+    projects on the simplex.
+    """
+
+    name = "moco"
+    paper = "Fernando et al. (ICLR 2023)"
+    reads = "rows"
+    where = frozenset({"trunk"})
+    default_heads = "plain"
+
+    def __init__(
+        self, tasks: Sequence[str], *, beta: float = 0.5, gamma: float = 0.1, rho: float = 0.0, **common: Any
+    ) -> None:
+        super().__init__(tasks, **common)
+        at_least("beta", beta, 0, strictly=True)
+        within("beta", beta, 0, 1 + 1e-12)
+        at_least("gamma", gamma, 0)
+        at_least("rho", rho, 0)
+        self.beta, self.gamma, self.rho = beta, gamma, rho
+        self.declare("corrected", (TASKS, ELEMENTS), reduce="mean")
+        self.declare("multipliers", default=1 / len(self.tasks), reduce="mean")
+        self.declare("updates", reduce="mean")
+
+    def weigh(self, seen: Seen, state: State) -> Balance:
+        assert seen.rows is not None
+        rows = seen.rows
+        state.updates = state.updates + 1
+        norms = seen.norms
+        scale = torch.where(norms > 0, seen.losses / norms, torch.zeros_like(norms))
+        part = (self.beta / state.updates.sqrt())[:, None].to(rows)
+        corrected = torch.lerp(like_rows(state.corrected, rows, self.name), rows * scale[:, None].to(rows), part)
+        state.corrected = corrected
+        gramian = (corrected @ corrected.T).double()
+        slope = gramian @ state.multipliers + self.rho * state.multipliers
+        state.multipliers = (state.multipliers - self.gamma / state.updates.sqrt() * slope).softmax(0)
+        return Balance(state.multipliers * scale, direction=_combine(state.multipliers, corrected))
+
+
+def _combine(weights: Tensor, rows: Tensor) -> Tensor:
+    combined: Tensor = weights.to(rows) @ rows
+    return combined

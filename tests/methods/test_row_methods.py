@@ -1,0 +1,90 @@
+"""GradDrop, MoCo and ExcessMTL against readable references on explicit rows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import steelyard
+from helpers import TwoLayer, task_gradients
+
+TASKS = {"a": 1.0, "b": 40.0, "c": 0.3}
+
+
+def rows_at_trunk(network: TwoLayer) -> tuple[dict[str, Tensor], Tensor]:
+    losses, _ = network.losses()
+    gradients = task_gradients(losses, network.trunk_parameters())
+    return losses, torch.stack([torch.cat([piece.flatten() for piece in row]) for row in gradients.values()])
+
+
+def arrived(network: TwoLayer, loss: Tensor) -> Tensor:
+    gradients = torch.autograd.grad(loss, network.trunk_parameters())
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def moved(network: TwoLayer, direction: Tensor, rate: float = 0.01) -> None:
+    start = 0
+    for parameter in network.trunk_parameters():
+        parameter.data -= rate * direction[start : start + parameter.numel()].view_as(parameter)
+        start += parameter.numel()
+
+
+def test_moco() -> None:
+    network = TwoLayer(TASKS)
+    balancer = steelyard.make("moco(beta=0.5,gamma=0.1,rho=0.2)", list(TASKS))
+    y, weights = None, torch.full((3,), 1 / 3).double()
+    for step in range(1, 6):
+        losses, J = rows_at_trunk(network)
+        unit = torch.stack([loss.detach() * row / row.norm() for loss, row in zip(losses.values(), J, strict=True)])
+        y = torch.zeros_like(J) if y is None else y
+        y = y - 0.5 / step**0.5 * (y - unit)
+        weights = torch.softmax(weights - 0.1 / step**0.5 * (y @ y.T + 0.2 * torch.eye(3)) @ weights, 0)
+        direction = arrived(network, balancer(losses, shared=network.trunk))
+        assert float((direction - weights @ y).norm() / (weights @ y).norm()) < 1e-6, "y is kept in float32"
+        moved(network, direction)
+
+
+def test_excess_mtl() -> None:
+    network = TwoLayer(TASKS)
+    balancer = steelyard.make("excess-mtl(eta=0.3)", list(TASKS))
+    squares, first, weights = None, None, torch.ones(3).double()
+    for _ in range(5):
+        losses, J = rows_at_trunk(network)
+        squares = J**2 if squares is None else squares + J**2
+        risk = torch.stack([(row / (h + 1e-7).sqrt()) @ row for row, h in zip(J, squares, strict=True)])
+        first = risk if first is None else first
+        weights = weights * torch.exp(0.3 * risk / first)
+        weights = 3 * weights / weights.sum()
+        direction = arrived(network, balancer(losses, shared=network.trunk))
+        assert torch.allclose(balancer.last_weights, weights, rtol=1e-5)
+        moved(network, direction)
+
+
+def graddrop_reference(z: Tensor, gradients: list[Tensor], drawn: Tensor, leak: float) -> Tensor:
+    """Element by element, as Algorithm 1 says."""
+    votes = [(z.sign() * gradient).sum(0) for gradient in gradients]
+    direction = torch.zeros_like(z)
+    for j in range(z.shape[1]):
+        purity = 0.5 * (1 + sum(v[j] for v in votes) / sum(abs(v[j]) for v in votes))
+        for vote, gradient in zip(votes, gradients, strict=True):
+            passes = vote[j] > 0 if purity > drawn[j] else vote[j] < 0
+            direction[:, j] += (leak + (1 - leak) * float(passes)) * gradient[:, j]
+    return direction
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.3, 1.0])
+def test_graddrop(leak: float) -> None:
+    network = TwoLayer(TASKS)
+    balancer = steelyard.make("graddrop", list(TASKS), leak=leak, generator=torch.Generator().manual_seed(5))
+    twin = torch.Generator().manual_seed(5)
+    for _ in range(3):
+        losses, features = network.losses()
+        gradients = [rows[0] for rows in task_gradients(losses, [features]).values()]  # type: ignore[list-item]
+        drawn = torch.rand(features.shape[1], generator=twin).double()
+        expected = graddrop_reference(features.detach(), gradients, drawn, leak)
+        seen: list[Tensor] = []
+        result = balancer(losses, shared=features)
+        features.register_hook(seen.append)
+        result.backward()
+        assert torch.allclose(seen[0], expected, rtol=1e-9, atol=1e-12)
