@@ -7,6 +7,7 @@ from typing import Any
 from steelyard._version import __version__
 from steelyard.balancer import Balancer
 from steelyard.chain import Chain, EMAScale, InitialScale, LogLosses
+from steelyard.diagnosis import Diagnosis, diagnose
 from steelyard.errors import SteelyardError, SteelyardWarning
 from steelyard.masked import masked_mean
 from steelyard.observation import Balance, Seen
@@ -19,6 +20,7 @@ __all__ = [
     "Balance",
     "Balancer",
     "Chain",
+    "Diagnosis",
     "EMAScale",
     "InitialScale",
     "LogLosses",
@@ -28,6 +30,7 @@ __all__ = [
     "SteelyardError",
     "SteelyardWarning",
     "__version__",
+    "diagnose",
     "losses_of",
     "make",
     "masked_mean",
