@@ -36,6 +36,7 @@ METHODS: dict[str, str] = {
     "mgda": "steelyard.methods.mgda:MGDA",
     "max-norm": "steelyard.methods.db_mtl:MaxNorm",
     "db-mtl": "steelyard.methods.db_mtl:DBMTL",
+    "pcgrad": "steelyard.methods.pcgrad:PCGrad",
 }
 
 STAGES: dict[str, str] = {
