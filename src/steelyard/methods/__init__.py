@@ -37,6 +37,7 @@ METHODS: dict[str, str] = {
     "max-norm": "steelyard.methods.db_mtl:MaxNorm",
     "db-mtl": "steelyard.methods.db_mtl:DBMTL",
     "pcgrad": "steelyard.methods.pcgrad:PCGrad",
+    "cagrad": "steelyard.methods.cagrad:CAGrad",
 }
 
 STAGES: dict[str, str] = {

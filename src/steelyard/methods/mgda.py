@@ -20,18 +20,20 @@ Normalise = Literal["none", "l2", "loss", "loss+"]
 class MGDA(Balancer):
     """The common descent direction: the point of smallest norm in the convex hull of the task gradients.
 
-    ``w = argmin ‖Σ_k α_k g_k‖²`` over the simplex, on gradients divided by ``1`` (``none``), ``‖g_k‖`` (``l2``), ``L_k`` (``loss``) or ``L_k ‖g_k‖`` (``loss+``). On
-    features this is MGDA-UB.
+    ``w = argmin ‖Σ_k α_k g_k‖²`` over the simplex, on gradients divided by ``1`` (``none``), ``‖g_k‖`` (``l2``),
+    ``L_k`` (``loss``) or ``L_k ‖g_k‖`` (``loss+``). On features this is MGDA-UB.
 
     Args:
         tasks: task names.
-        normalise: as above. The weights found on the normalised gradients multiply the plain losses, as in the authors' code.
+        normalise: as above. The weights found on the normalised gradients multiply the plain losses, as in the authors'
+            code.
         common: the options of `Balancer`.
 
     Cost: one backward pass through each task's head; the solver is exact (0.1 ms at T = 3, a few ms at T = 40).
 
-    Source: Désidéri (2012); Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization" (2018), arXiv 1810.04650.
-    Deviation: an exact active-set solver where the authors iterate Frank-Wolfe, which stays 0.4-2 % above the smallest norm.
+    Source: Désidéri (2012); Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization" (2018), arXiv
+    1810.04650. Deviation: an exact active-set solver where the authors iterate Frank-Wolfe, which stays 0.4-2 % above
+    the smallest norm.
     """
 
     name = "mgda"
