@@ -38,6 +38,8 @@ METHODS: dict[str, str] = {
     "db-mtl": "steelyard.methods.db_mtl:DBMTL",
     "pcgrad": "steelyard.methods.pcgrad:PCGrad",
     "cagrad": "steelyard.methods.cagrad:CAGrad",
+    "nash-mtl": "steelyard.methods.nash_mtl:NashMTL",
+    "fairgrad": "steelyard.methods.fairgrad:FairGrad",
 }
 
 STAGES: dict[str, str] = {

@@ -1,0 +1,52 @@
+"""FairGrad: alpha-fair gains for all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from steelyard.gramian import GramianBalancer
+from steelyard.methods.nash_mtl import bargain
+from steelyard.observation import Seen
+from steelyard.options import at_least
+from steelyard.solvers.unit_rows import UnitRows
+from steelyard.state import State
+
+
+class FairGrad(GramianBalancer):
+    """Gains are shared as in a network that is α-fair: from the largest sum to the best worst case.
+
+    ``w > 0`` with ``G w = p w^{-1/α}``, ``p`` the priorities (1 unless given); it maximises the α-fair utility
+    ``Σ_k p_k^α ⟨g_k, d⟩^{1-α} / (1 - α)`` over ``‖d‖ = const``.
+
+    Args:
+        tasks: task names.
+        alpha: ``α > 0``: towards 0 the sum of gains, 1 proportional fairness (`NashMTL`), towards infinity max-min
+            fairness.
+        common: the options of `Balancer`.
+
+    A zero gradient takes no part and has weight 1; a task of priority 0 has weight 0. Where a positive combination of
+    the gradients vanishes: as in `NashMTL`. With ``α`` below 0.5 and norm ratios beyond 1e3 the equations are
+    ill-conditioned in themselves.
+
+    Cost: one backward pass through each task's head; the solver is exact (1 ms at T = 40).
+
+    Source: Ban & Ji, "Fair Resource Allocation in Multi-Task Learning" (2024), arXiv 2402.15638. Deviation: damped
+    Newton steps to rounding error, where the authors call a general least-squares solver with its absolute tolerances.
+    """
+
+    name = "fairgrad"
+    paper = "Ban & Ji (2024), arXiv 2402.15638"
+    default_heads = "weighted"
+    native_priorities = True
+
+    def __init__(self, tasks: Sequence[str], *, alpha: float = 1.0, **common: Any) -> None:
+        super().__init__(tasks, **common)
+        at_least("alpha", alpha, 0, strictly=True)
+        self.alpha = alpha
+        self.rescaling = "contribution" if alpha == 1 else "none"
+
+    def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
+        return bargain(rows, self.preferences(seen), self.alpha)

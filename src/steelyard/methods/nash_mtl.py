@@ -1,0 +1,80 @@
+"""Nash-MTL: multi-task learning as a bargaining game."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steelyard.gramian import GramianBalancer
+from steelyard.observation import Seen
+from steelyard.options import at_least
+from steelyard.solvers.bargaining import bargaining_point
+from steelyard.solvers.unit_rows import UnitRows
+from steelyard.state import State
+
+
+class NashMTL(GramianBalancer):
+    """The Nash bargaining solution: tasks gain in proportion, whatever the scale of their losses.
+
+    ``w > 0`` with ``G w = p / w``, where ``p`` are the priorities (bargaining power, 1 unless given); it maximises
+    ``Σ_k p_k log⟨g_k, d⟩`` over ``‖d‖ = const``. The length of ``d`` is ``√Σp`` always.
+
+    Args:
+        tasks: task names.
+        normalise: divide ``G`` by its Frobenius norm first, as the authors' code does; ``w`` grows by ``√‖G‖_F``.
+        max_norm: limit of ``‖d‖ = √(wᵀGw)`` at the point where gradients are read; ``None``: none. The authors'
+            code clips the shared gradient to 1, after ``normalise``.
+        common: the options of `Balancer`.
+
+    A zero gradient takes no part in the game and has weight 1; a task of priority 0 has weight 0. Where a
+    positive combination of the gradients vanishes the game has no solution: weights grow without bound along a
+    direction that moves nothing; they end at some 1e7 times their ordinary size. ``scale="sum"`` keeps them in
+    bounds.
+
+    Cost: one backward pass through each task's head; the solver is exact (0.5 ms at T = 40).
+
+    Source: Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya, "Multi-Task Learning as a Bargaining Game"
+    (2022), arXiv 2202.01017. Deviation: damped Newton steps to rounding error, where the authors solve a sequence of
+    20 convex approximations and fall back to the last weights.
+    """
+
+    name = "nash-mtl"
+    paper = "Navon et al. (2022), arXiv 2202.01017"
+    default_heads = "weighted"
+    native_priorities = True
+    rescaling = "contribution"
+
+    def __init__(
+        self, tasks: Sequence[str], *, normalise: bool = False, max_norm: float | None = None, **common: Any
+    ) -> None:
+        super().__init__(tasks, **common)
+        if max_norm is not None:
+            at_least("max_norm", max_norm, 0, strictly=True)
+        self.normalise, self.max_norm = normalise, max_norm
+        if normalise or max_norm is not None:
+            self.rescaling = "proportion"
+
+    def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
+        weights = bargain(rows, self.preferences(seen), 1.0)
+        if self.normalise:
+            gramian = rows.cosines * rows.norms[:, None] * rows.norms
+            size = gramian.norm().sqrt()
+            weights = weights * torch.where(size > 0, size, torch.ones_like(size))
+        if self.max_norm is not None:
+            unit = weights * rows.norms
+            length = (unit @ rows.cosines @ unit).clamp(min=0).sqrt()
+            weights = weights * (self.max_norm / length).clamp(max=1)
+        return weights
+
+
+def bargain(rows: UnitRows, power: Tensor, alpha: float) -> Tensor:
+    """The bargaining point of the tasks that have a gradient and power; 1 without a gradient, 0 without power."""
+    playing = (rows.moving & (power > 0)).nonzero().squeeze(1)
+    weights = torch.where(power > 0, torch.ones_like(power), torch.zeros_like(power))
+    if len(playing):
+        game = UnitRows(rows.norms[playing], rows.cosines[playing][:, playing])
+        weights[playing] = bargaining_point(game, power[playing], alpha)
+    return weights
