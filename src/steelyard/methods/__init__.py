@@ -40,6 +40,9 @@ METHODS: dict[str, str] = {
     "cagrad": "steelyard.methods.cagrad:CAGrad",
     "nash-mtl": "steelyard.methods.nash_mtl:NashMTL",
     "fairgrad": "steelyard.methods.fairgrad:FairGrad",
+    "imtl-g": "steelyard.methods.imtl_g:IMTLG",
+    "aligned-mtl": "steelyard.methods.aligned_mtl:AlignedMTL",
+    "config": "steelyard.methods.config:ConFIG",
 }
 
 STAGES: dict[str, str] = {
