@@ -42,6 +42,8 @@ METHODS: dict[str, str] = {
     "fairgrad": "steelyard.methods.fairgrad:FairGrad",
     "imtl-g": "steelyard.methods.imtl_g:IMTLG",
     "aligned-mtl": "steelyard.methods.aligned_mtl:AlignedMTL",
+    "upgrad": "steelyard.methods.upgrad:UPGrad",
+    "dualproj": "steelyard.methods.dualproj:DualProj",
     "config": "steelyard.methods.config:ConFIG",
 }
 

@@ -1,0 +1,42 @@
+"""UPGrad: unconflicting projection of the gradients, one by one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from steelyard.gramian import GramianBalancer
+from steelyard.observation import Seen
+from steelyard.solvers.dual_cone import dual_cone_projection
+from steelyard.solvers.unit_rows import UnitRows
+from steelyard.state import State
+
+
+class UPGrad(GramianBalancer):
+    """Each task gradient is replaced by the nearest one that conflicts with none; then they are averaged.
+
+    ``d = Σ_k u_k π(g_k)`` with ``u = p / T``, ``p`` the priorities (1 unless given), and ``π`` the projection on the
+    dual cone of the rows ``{x: ⟨g_t, x⟩ ≥ 0 for all t}``: ``π(g_k) = Jᵀv``, ``v = argmin vᵀG v`` over ``v ≥ e_k``.
+    Never in conflict: ``⟨g_t, d⟩ ≥ 0`` to 1e-10 of ``‖g_t‖ Σ_k w_k ‖g_k‖``, at any ratio of norms.
+
+    Args:
+        tasks: task names.
+        common: the options of `Balancer`; ``priorities`` are the method's own preference.
+
+    A zero gradient conflicts with nothing and has weight ``u_k``.
+
+    Cost: one backward pass through each task's head; the solver is exact (5 ms at T = 40, some 50 ms at T = 100).
+
+    Source: Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization" (2024), arXiv 2406.16232. Deviation:
+    projections are solved on the cosines, with relative tolerances, where the authors' code regularises and thresholds
+    in absolute terms.
+    """
+
+    name = "upgrad"
+    paper = "Quinton & Rey (2024), arXiv 2406.16232"
+    native_priorities = True
+
+    def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
+        preferences = self.preferences(seen) / len(rows.norms)
+        projected = dual_cone_projection(rows.definite(), torch.eye(len(rows.norms), dtype=torch.float64))
+        return rows.multipliers((preferences * rows.norms) @ projected, of_zero=preferences)
