@@ -131,6 +131,28 @@ def compare(
 
 
 @app.command()
+def diagnose(
+    problem: Annotated[
+        str, typer.Argument(help="A name from `steelyard problems`, or a file of your own: my_problem.py")
+    ],
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training data.", show_default="5, or the problem's if fewer")
+    ] = None,
+    shared: Annotated[str, typer.Option(help="Where gradients are read: features or trunk.")] = "features",
+    architecture: Annotated[str, typer.Option(help="Of the network.")] = "hard-sharing",
+    seed: Annotated[int, typer.Option(help="Of the network's start and the batches.")] = 0,
+) -> None:
+    """Train the plain sum for a while, and say whose gradients dominate or conflict."""
+    from steelyard import looking
+
+    try:
+        looking.look(problem, epochs, architecture, shared, seed)
+    except KeyboardInterrupt:
+        typer.echo("\nStopped; nothing was kept.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@app.command()
 def report(
     store: Annotated[Path, typer.Argument(help="The file that `steelyard compare` filled, finished or not.")],
     page: Annotated[Path | None, typer.Option(help="The page to write.", show_default="beside the store")] = None,

@@ -92,6 +92,12 @@ class Diagnosis:
         return [pair for pair in self.pairs if pair[2] < CONFLICT]
 
     @property
+    def conflict_rate(self) -> float:
+        """How often a pair conflicted, mean over pairs and looks; NaN where there is no pair."""
+        rows, columns = torch.triu_indices(len(self.tasks), len(self.tasks), 1)
+        return float(self.conflict_rates[rows, columns].nanmean())
+
+    @property
     def blind(self) -> list[tuple[str, str]]:
         """Pairs that share no samples, so that features show no angle between them."""
         return [(i, j) for i, j, value in self.pairs if value == 0] if self.place == "features" else []

@@ -86,7 +86,7 @@ def train(
     saved_at = time.perf_counter()
 
     for epoch in range(first_epoch, trial.epochs + 1):
-        _seed_everything(derive_seed(trial.seed, "epoch", epoch))
+        seed_everything(derive_seed(trial.seed, "epoch", epoch))
         step_losses, step_weights = [], []
         started = time.perf_counter()
         for rows in batches(used, trial.batch_size, trial.seed, epoch):
@@ -144,7 +144,7 @@ def train(
 
     # --- test: read at the last epoch and at the chosen one, and never to choose
     def test() -> dict[str, list[float]]:
-        _seed_everything(derive_seed(trial.seed, "test"))
+        seed_everything(derive_seed(trial.seed, "test"))
         outputs = predict(network, problem, data.test, trial.batch_size)
         return {t.name: measure(t.metrics, *labelled(t, outputs, data.test)) for t in tasks}
 
@@ -172,7 +172,7 @@ def make_balancer(trial: Trial) -> Balancer | None:
     return make(trial.method, trial.tasks, generator=generator, **options)
 
 
-def _seed_everything(seed: int) -> None:
+def seed_everything(seed: int) -> None:
     """What dropout and augmentation draw from; done anew each epoch, so that a resumed trial draws the same."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)

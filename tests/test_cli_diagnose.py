@@ -1,0 +1,64 @@
+"""`steelyard diagnose`: a table and words, and wrong input as everywhere."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from steelyard import cli, looking
+from steelyard.problems.template import __file__ as template
+
+
+def test_it_trains_and_tells(tmp_path):
+    """In a process of its own, on a problem file of three tasks with missing labels."""
+    steelyard = str(Path(sys.executable).with_name("steelyard"))
+    (tmp_path / "mine.py").write_text(Path(template).read_text())
+    words = [steelyard, "diagnose", "mine.py", "--epochs", "2", "--seed", "3"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    told = " ".join(done.stdout.split())
+    assert "The plain sum, trained for 2 epochs; gradients read at the features" in told
+    assert "From the first epoch to the last" in told
+    assert "`steelyard compare` trains each task alone and decides" in told
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine.py"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["digist"], "Did you mean 'digits'?"),
+        (["digits", "--shared", "fetures"], "Did you mean 'features'?"),
+        (["digits", "--architecture", "hard"], "unknown architecture 'hard'"),
+        (["digits", "--epochs", "0"], "epochs=0"),
+        (["digits", "--seed", "-1"], "seed=-1"),
+        (["nowhere.py"], "cannot read the problem file"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_input_is_named(words, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["steelyard", "diagnose", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert message in printed.err.replace("\n", " ")
+    assert "Traceback" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 12])
+def test_any_number_of_tasks_fits_eighty_columns(tasks, capsys):
+    from steelyard.diagnosis import diagnose
+    from steelyard.study.diagnosing import Course, averaged
+    from steelyard.testing.toy import Toy
+
+    toy = Toy([f"task-{number}" for number in range(tasks)])
+    losses, features = toy.losses()
+    found = averaged(toy.tasks, [diagnose(losses, shared=features)] * 2)
+    looking.show(Course("made", "made up", "features", (found, found), found), Console(width=80, highlight=False))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert f"task-{tasks - 1}" in out
+    assert "conflict" in out
