@@ -1,6 +1,8 @@
 """Networks of several tasks: one shared trunk with a head per task, and the architectures that vary it."""
 
+from steelyard.models.architecture import Architecture
 from steelyard.models.building import Part, architecture_names, build
+from steelyard.models.errors import ArchitectureError
 from steelyard.models.hard_sharing import HardSharing
 
-__all__ = ["HardSharing", "Part", "architecture_names", "build"]
+__all__ = ["Architecture", "ArchitectureError", "HardSharing", "Part", "architecture_names", "build"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from steelyard.errors import UnknownNameError
+from steelyard.errors import OptionError, UnknownNameError
+from steelyard.specs import Spec, parse_spec
 
 if TYPE_CHECKING:
     from steelyard.problems.problem import Problem
@@ -20,20 +22,42 @@ if TYPE_CHECKING:
 # part(name, builder) -> the built module, started from a seed of (seed, name)
 Part = Callable[[str, Callable[[], nn.Module]], nn.Module]
 
-# An architecture: a class with `from_problem(problem, tasks, part)`; forward returns (outputs, features).
+# An architecture: a class as `Architecture` describes it, with `from_problem(problem, tasks, part, *, options)`.
+HARD_SHARING = "hard-sharing"
 ARCHITECTURES = {
-    "hard-sharing": "steelyard.models.hard_sharing:HardSharing",
+    HARD_SHARING: "steelyard.models.hard_sharing:HardSharing",
+    "mmoe": "steelyard.models.mmoe:MMoE",
+    "cgc": "steelyard.models.cgc:CGC",
+    "ple": "steelyard.models.ple:PLE",
+    "cross-stitch": "steelyard.models.cross_stitch:CrossStitch",
+    "mtan": "steelyard.models.mtan:MTAN",
+    "dselect-k": "steelyard.models.dselect_k:DSelectK",
 }
 
 
-def build(problem: Problem, tasks: Sequence[str], seed: int, architecture: str = "hard-sharing") -> nn.Module:
-    """The network of these tasks, on the CPU; ``network(inputs) -> (outputs by task, features)``.
+def build(problem: Problem, tasks: Sequence[str], seed: int, architecture: str = HARD_SHARING) -> nn.Module:
+    """The network of these tasks, on the CPU; ``network(inputs) -> (outputs by task, shared features)``.
 
-    Trunk and heads start from seeds of (seed, name): the single-task network of a task starts with the same
+    Every part starts from a seed of (seed, name): the single-task network of a task starts with the same
     trunk and the same head as the network of all tasks. The caller's random state is left alone.
+
+    One task has nothing to share: in every architecture its network is the problem's plain trunk and head.
+
+    Args:
+        problem: brings trunk and heads; for some architectures also two rows of data, to learn shapes from.
+        tasks: names.
+        seed: of the start.
+        architecture: ``"mmoe"``, ``"mmoe(experts=8)"``: one of `architecture_names`, with options as a method has them.
+
+    Raises:
+        UnknownNameError: nobody registered this architecture or option; names the nearest.
+        OptionError: an option's value is refused.
+        ArchitectureError: the architecture cannot be built over this trunk.
     """
-    kind = _architecture(architecture)
-    network: nn.Module = kind.from_problem(problem, tuple(tasks), partial(_seeded, seed))
+    spec = architecture_spec(architecture)
+    kind = architecture_class(spec.name if len(tasks) > 1 else HARD_SHARING)
+    options = spec.options if len(tasks) > 1 else {}
+    network: nn.Module = kind.from_problem(problem, tuple(tasks), partial(_seeded, seed), **options)
     return network
 
 
@@ -42,13 +66,36 @@ def architecture_names() -> list[str]:
     return sorted({*ARCHITECTURES, *(entry.name for entry in entry_points(group="steelyard.architectures"))})
 
 
-def _architecture(name: str) -> Any:
+def architecture_spec(text: str) -> Spec:
+    """Read ``name`` or ``name(option=value,…)``; ``str()`` of what is returned is the canonical form.
+
+    Raises:
+        UnknownNameError, OptionError: as `build`.
+    """
+    spec = parse_spec(text)
+    if spec.stages:
+        raise OptionError(f"architecture {text!r}: loss stages go before a method, not before an architecture")
+    known = architecture_options(spec.name)
+    for option in spec.options:
+        if option not in known:
+            raise UnknownNameError(f"option of {spec.name}", option, known)
+    return spec
+
+
+def architecture_options(name: str) -> dict[str, object]:
+    """The options of an architecture, and their defaults."""
+    parameters = inspect.signature(architecture_class(name).from_problem).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+
+
+def architecture_class(name: str) -> Any:
+    """The class behind a registered name."""
     if name in ARCHITECTURES:
         module, _, attribute = ARCHITECTURES[name].partition(":")
         return getattr(import_module(module), attribute)
     for entry in entry_points(group="steelyard.architectures", name=name):
         return entry.load()
-    raise UnknownNameError("architecture", name, architecture_names())
+    raise UnknownNameError("architecture", name, architecture_names(), "`steelyard architectures` describes them.")
 
 
 def _seeded(seed: int, name: str, builder: Callable[[], nn.Module]) -> nn.Module:

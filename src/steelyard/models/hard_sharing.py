@@ -7,38 +7,32 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from steelyard.models.architecture import Architecture, build_heads
+from steelyard.models.features import Features, run
+
 if TYPE_CHECKING:
     from steelyard.models.building import Part
     from steelyard.problems.problem import Problem
 
-Features = Tensor | tuple[Tensor, ...]
 
+class HardSharing(Architecture):
+    """Hard parameter sharing: ``outputs_t = head_t(trunk(x))`` for every task t.
 
-class HardSharing(nn.Module):
-    """outputs_t = head_t(trunk(x)) for every task t.
-
-    Every architecture returns the pair (outputs by task, shared features), so that the training loop can hand
-    the features to a balancer as ``shared=``.
+    ``shared`` is the trunk's output. With one task this is the single-task network, the baseline of every
+    architecture.
 
     Source: Caruana, "Multitask Learning", Machine Learning 28, 1997.
     """
 
     def __init__(self, trunk: nn.Module, heads: Mapping[str, nn.Module]) -> None:
-        super().__init__()
+        super().__init__(heads)
         self.trunk = trunk
-        # ModuleDict refuses names with dots and names such as "type", which are good task names.
-        self.tasks = tuple(heads)
-        self.heads = nn.ModuleList(heads.values())
 
     @classmethod
     def from_problem(cls, problem: Problem, tasks: Sequence[str], part: Part) -> HardSharing:
-        heads = {}
-        for name in tasks:
-            task = problem.task(name)
-            heads[name] = part(f"head/{name}", lambda task=task: problem.head(task))  # type: ignore[misc]
-        return cls(part("trunk", problem.trunk), heads)
+        return cls(part("trunk", problem.trunk), build_heads(problem, tasks, part))
 
-    def forward(self, inputs: Tensor | tuple[Tensor, ...]) -> tuple[dict[str, Tensor], Features]:
-        features = self.trunk(inputs) if isinstance(inputs, Tensor) else self.trunk(*inputs)
+    def forward(self, inputs: Features) -> tuple[dict[str, Tensor], Features]:
+        features = run(self.trunk, inputs)
         outputs = {task: head(features) for task, head in zip(self.tasks, self.heads, strict=True)}
         return outputs, features

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from steelyard.models import Architecture
 from steelyard.problems.problem import Inputs, Task
 
 Targets = dict[str, tuple[Tensor, Tensor | None]]
@@ -63,5 +64,10 @@ def recompute(
 
 
 def shared_of(where: str | None, network: nn.Module, features: Any) -> Any:
-    """What a balancer gets as ``shared=``: the features, or the module that makes them."""
+    """What a balancer gets as ``shared=``: the features, or the module that holds the shared parameters."""
     return network.trunk if where == "trunk" else features
+
+
+def penalty_of(network: nn.Module) -> Tensor | None:
+    """What the architecture adds to the balanced loss, if anything."""
+    return network.penalty() if isinstance(network, Architecture) else None

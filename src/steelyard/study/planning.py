@@ -13,6 +13,7 @@ import torch
 
 from steelyard._version import __version__
 from steelyard.errors import OptionError, UnknownNameError
+from steelyard.models.building import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.problem import Problem, Task
 from steelyard.problems.rehearsal import rehearse
@@ -49,7 +50,7 @@ def plan(
         seeds: a number of seeds, counted from 0, or the seeds themselves.
         settings: fractions of the training labels: 0.1 for every task, ``{"left": 0.1}`` for some (others keep all).
         epochs, batch_size, learning_rate: the problem's own where not given.
-        architecture: of the network, one of `steelyard.models.architecture_names`.
+        architecture: of the network, one of `steelyard.models.architecture_names`, options in parentheses.
         shared: where methods read gradients: ``"features"`` or ``"trunk"``.
         scale: ``"sum"`` or ``"paper"`` for all methods; by default ``"sum"`` wherever it is defined.
         command: shown in the report.
@@ -64,6 +65,7 @@ def plan(
         raise PlanError(f"learning_rate={learning_rate} must be positive")
     planned, notes = _methods(methods, found.task_names, shared, scale)
     chosen_seeds = _seeds(seeds)
+    architecture = str(architecture_spec(architecture))
     rehearse(found, architecture)  # after what is quick to check: the data may take a while to load
     made = Plan(
         problem=found.name,

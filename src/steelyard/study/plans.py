@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from steelyard.models.building import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.trial import SINGLE_TASK, Trial
 
@@ -126,7 +127,8 @@ class Plan:
                 epochs=self.epochs,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
-                architecture=self.architecture,
+                # A single-task network is the same in every architecture: a store trains it once for all.
+                architecture=HARD_SHARING if method == SINGLE_TASK else self.architecture,
                 shared=planned.shared,
                 scale=planned.scale,
             )

@@ -17,7 +17,7 @@ import torch
 from steelyard import Balancer, make
 from steelyard.models import build
 from steelyard.problems.problem import Problem
-from steelyard.study.batch import in_order, recompute, shared_of, targets_of, task_losses
+from steelyard.study.batch import in_order, penalty_of, recompute, shared_of, targets_of, task_losses
 from steelyard.study.checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.errors import TrainingError
 from steelyard.study.evaluate import BestEpoch, labelled, measure, predict, take
@@ -101,6 +101,8 @@ def train(
                 again = recompute(network, tasks, inputs, targets, before)
                 loss = balancer(losses, shared=shared_of(trial.shared, network, features), again=again)
                 step_weights.append(balancer.last_weights)
+            if (penalty := penalty_of(network)) is not None:
+                loss = loss + penalty
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

@@ -1,0 +1,77 @@
+"""Multi-gate mixture of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from steelyard.models.architecture import Architecture, build_heads, whole
+from steelyard.models.features import Features, run, sample_inputs, stack, trace
+from steelyard.models.mixture import Mixture, gate_place, gate_width
+
+if TYPE_CHECKING:
+    from steelyard.models.building import Part
+    from steelyard.problems.problem import Problem
+
+
+class MMoE(Architecture):
+    """Multi-gate mixture of experts: every task weighs the same experts by a gate of its own.
+
+    ``outputs_t = head_t(Σ_e g_t(x)_e · f_e(x))``, ``g_t(x) = softmax(W_t x)``; every expert ``f_e`` is a copy of the
+    problem's trunk, started from its own seed (the first one as the trunk of hard sharing).
+
+    ``shared`` is the experts' outputs, stacked [E, N, ...]: experts are read by all tasks, gates and heads by one task
+    each, and gates read the input (or these outputs), so nothing else leads back to the experts.
+
+    Options (``mmoe(experts=4,gate=None)``):
+        experts: how many.
+        gate: what the gates read: the flattened ``input``, as in the paper, or ``features``, the mean of the experts'
+            outputs; by default the former, unless inputs are no floating-point numbers.
+
+    Parameters beside hard sharing: ``experts`` x the trunk, and ``tasks x experts x width of what gates read``.
+
+    Single task: the problem's plain trunk and head, so that the baseline is that of every architecture. Part of any
+    difference to it is the greater capacity; compare with ``equal`` under another architecture to tell.
+
+    Deviations: the paper's experts are layers of one width; here they are whole trunks, of any kind.
+
+    Source: Ma, Zhao, Yi, Chen, Hong, Chi, "Modeling Task Relationships in Multi-task Learning with Multi-gate
+    Mixture-of-Experts", KDD 2018.
+    """
+
+    trunk: nn.ModuleList
+
+    def __init__(
+        self, experts: Sequence[nn.Module], mixtures: Sequence[nn.Module], heads: Mapping[str, nn.Module]
+    ) -> None:
+        super().__init__(heads)
+        self.trunk = nn.ModuleList(experts)
+        self.mixtures = nn.ModuleList(mixtures)
+
+    @classmethod
+    def from_problem(
+        cls, problem: Problem, tasks: Sequence[str], part: Part, *, experts: int = 4, gate: str | None = None
+    ) -> MMoE:
+        whole("mmoe", "experts", experts)
+        inputs = sample_inputs(problem)
+        reads = gate_place("mmoe", gate, inputs)
+        trunks = build_experts(problem, part, experts)
+        (outputs,) = trace([part("trunk", problem.trunk)], inputs)
+        width = gate_width(reads, inputs, outputs)
+        mixtures = [part(f"gate/{task}", lambda: Mixture(width, experts, reads)) for task in tasks]
+        return cls(trunks, mixtures, build_heads(problem, tasks, part))
+
+    def forward(self, inputs: Features) -> tuple[dict[str, Tensor], Features]:
+        shared = stack([run(expert, inputs) for expert in self.trunk])
+        outputs = {
+            task: head(mixture(inputs, shared))
+            for task, mixture, head in zip(self.tasks, self.mixtures, self.heads, strict=True)
+        }
+        return outputs, shared
+
+
+def build_experts(problem: Problem, part: Part, count: int) -> list[nn.Module]:
+    """Copies of the trunk, each from its own seed; the first starts as the trunk of a single-task network."""
+    return [part(f"expert/{number}" if number else "trunk", problem.trunk) for number in range(count)]
