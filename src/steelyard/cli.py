@@ -158,11 +158,15 @@ def report(
     page: Annotated[Path | None, typer.Option(help="The page to write.", show_default="beside the store")] = None,
     json: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the test values as CSV, one row per seed.")] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Print each method's mean weights as a method of fixed weights.")
+    ] = False,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")] = False,
 ) -> None:
     """Judge a store again: print the table, and write the page, JSON or CSV."""
     from steelyard.outputs import check_writable, write_text
     from steelyard.report import to_csv, to_json
+    from steelyard.report.frozen import print_frozen
     from steelyard.study import judge
 
     page = page or arguments.beside(store, ".html") if open_page or not (json or csv) else page
@@ -175,6 +179,8 @@ def report(
         if path is not None:
             write_text(path, write(judgement))
             typer.echo(f"Written: {path}")
+    if frozen:
+        print_frozen(judgement)
 
 
 @app.command("methods")

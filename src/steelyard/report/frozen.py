@@ -1,0 +1,48 @@
+"""Each method's mean weights as a method of fixed weights, so that a study can test whether its dynamics matter."""
+
+from __future__ import annotations
+
+import math
+
+from steelyard.report.view import BASELINE
+from steelyard.specs import Part
+from steelyard.study.judgement import Curve, Judgement
+
+DIGITS = 4
+STILL = ("equal", "fixed")
+
+
+def frozen_specs(judgement: Judgement) -> list[tuple[str, int, str]]:
+    """Method, setting and ``fixed(weights='left: 0.93, right: 1.07')``: means over epochs and seeds.
+
+    Methods whose weights stand still, and those without a finished trial, are left out.
+    """
+    found = []
+    for curve in judgement.curves:
+        if curve.method != BASELINE and curve.method.partition("(")[0] not in STILL:
+            means = _means(curve)
+            if means and all(map(math.isfinite, means.values())):
+                text = ", ".join(f"{task}: {mean:.{DIGITS}g}" for task, mean in means.items())
+                found.append((curve.method, curve.setting, str(Part("fixed", {"weights": text}))))
+    return found
+
+
+def print_frozen(judgement: Judgement) -> None:
+    """Print them, to be compared in another study."""
+    labels = {setting.index: setting.label for setting in judgement.settings}
+    found = frozen_specs(judgement)
+    print('\nMean weights as methods, to test whether the dynamics matter (steelyard compare --methods "..."):')
+    for method, setting, spec in found:
+        where = f" ({labels[setting]})" if len(labels) > 1 else ""
+        print(f"  {method}{where}: {spec}")
+    if not found:
+        print("  none: no method whose weights move has a finished trial")
+
+
+def _means(curve: Curve) -> dict[str, float]:
+    """Over the epochs in which the task was present."""
+    means = {}
+    for task, values in curve.weights.items():
+        known = [value for value in values if not math.isnan(value)]
+        means[task] = math.fsum(known) / len(known) if known else math.nan
+    return means

@@ -1,0 +1,31 @@
+"""Mean weights of a study as methods for the next."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import steelyard
+from report import judgements
+from steelyard.report.frozen import frozen_specs, print_frozen
+
+
+@pytest.mark.parametrize("name", judgements.ALL)
+def test_each_line_makes_a_balancer_of_the_mean_weights(name: str) -> None:
+    judgement = judgements.ALL[name]()
+    tasks = [task.name for task in judgement.tasks]
+    curves = {(curve.method, curve.setting): curve for curve in judgement.curves}
+    for method, setting, spec in frozen_specs(judgement):
+        balancer = steelyard.make(spec, tasks)
+        for task in tasks:
+            weights = [value for value in curves[method, setting].weights[task] if not math.isnan(value)]
+            assert balancer.weights[task] == pytest.approx(sum(weights) / len(weights), rel=1e-3)
+
+
+def test_methods_that_stand_still_and_unfinished_ones_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    methods = {method for method, *_ in frozen_specs(judgements.digits())}
+    assert methods
+    assert not methods & {"single-task", "equal"}
+    print_frozen(judgements.nothing())
+    assert "no method whose weights move has a finished trial" in capsys.readouterr().out
