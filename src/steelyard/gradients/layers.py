@@ -37,8 +37,21 @@ class Match:
 
 
 Find = Callable[[Node], Match | None]
-Formula = Callable[[Sequence[tuple[Tensor, ...]], Sequence[Tensor], bool], Tensor]
-"""``formula(inputs of each use, output gradients [T, …] of each use, whether a bias is covered) -> [T, T]``"""
+Uses = Sequence[Match]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """How a kind of layer makes its Gramian.
+
+    Attributes:
+        gramian: ``gramian(uses, output gradients [T, …] of each use) -> [T, T]`` float64.
+        worth: ``worth(uses, T)``, whether that is cheaper than autograd's own gradients of these parameters.
+    """
+
+    gramian: Callable[[Uses, Sequence[Tensor]], Tensor]
+    worth: Callable[[Uses, int], bool]
+
 
 _FORMULAS: dict[str, tuple[Find, Formula]] = {}
 
@@ -62,36 +75,38 @@ def match(node: Node) -> tuple[Match, Formula] | None:
     return None if found is None else (found, entry[1])
 
 
-def linear_gramian(inputs: Sequence[tuple[Tensor, ...]], gradients: Sequence[Tensor], bias: bool) -> Tensor:
-    """``⟨D_iᵀA, D_jᵀA⟩`` of a matrix product ``A W`` used once or several times.
+def _linear_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
+    """``⟨D_iᵀA, D_jᵀA⟩ = ⟨D_i, (AAᵀ) D_j⟩`` for inputs ``A [N, in]`` and output gradients ``D_k [N, out]``.
 
-    With inputs ``A [N, in]`` and output gradients ``D_k [N, out]`` it is ``⟨D_i, (AAᵀ) D_j⟩``:
-    ``N² (in + T out) + T² N out`` multiplications, against ``T N in out + T² in out`` for forming the ``T``
-    gradients; the cheaper is taken. A bias adds 1 to ``AAᵀ``, a column of ones to ``A``. Uses of one weight add up,
-    which is the same as one use on all rows.
+    A bias adds 1 to ``AAᵀ``. Uses of one weight add up, which is the same as one use on all rows.
     """
-    A = torch.cat([use[0].reshape(-1, use[0].shape[-1]) for use in inputs])
-    D = torch.cat([gradient.reshape(len(gradient), -1, gradient.shape[-1]) for gradient in gradients], 1)
-    tasks, rows, outputs = D.shape
-    width = A.shape[1]
+    A = _joined([use.inputs[0] for use in uses], 0)
+    D = _joined([gradient.flatten(1, -2) for gradient in gradients], 1)
     precise = torch.promote_types(torch.promote_types(A.dtype, D.dtype), torch.float32)
     A, D = A.to(precise), D.to(precise)
+    K = A @ A.T
+    if len(uses[0].leaves) > 1:
+        K += 1
+    return (torch.matmul(K, D).flatten(1) @ D.flatten(1).T).double()
+
+
+def _linear_worth(uses: Uses, tasks: int) -> bool:
+    """``N² (in + T out) + T² N out`` multiplications, against ``T N in out + T² in out`` for ``T`` weight gradients."""
+    rows, width = sum(len(use.inputs[0]) for use in uses), uses[0].inputs[0].shape[1]
+    outputs = uses[0].leaves[0].variable.shape[0]
     by_products = rows * rows * (width + tasks * outputs) + tasks * tasks * rows * outputs
     by_gradients = tasks * rows * width * outputs + tasks * tasks * width * outputs
-    if by_products < by_gradients:
-        K = A @ A.T
-        if bias:
-            K += 1
-        return (torch.matmul(K, D).flatten(1) @ D.flatten(1).T).double()
-    weights = torch.matmul(D.transpose(1, 2), A).flatten(1)
-    total = (weights @ weights.T).double()
-    if bias:
-        sums = D.sum(1)
-        total += (sums @ sums.T).double()
-    return total
+    return bool(by_products < by_gradients)
 
 
-@gramian_of("AddmmBackward0", linear_gramian)
+LINEAR = Formula(_linear_gramian, _linear_worth)
+
+
+def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
+
+
+@gramian_of("AddmmBackward0", LINEAR)
 def _linear_with_bias(node: Node) -> Match | None:
     if node._saved_alpha != 1 or node._saved_beta != 1:
         return None
@@ -104,7 +119,7 @@ def _linear_with_bias(node: Node) -> Match | None:
     return Match(leaves, (weight,), (saved.detach(),))
 
 
-@gramian_of("MmBackward0", linear_gramian)
+@gramian_of("MmBackward0", LINEAR)
 def _linear_without_bias(node: Node) -> Match | None:
     _, (weight, _) = node.next_functions
     saved = node._saved_self
@@ -113,17 +128,20 @@ def _linear_without_bias(node: Node) -> Match | None:
     return Match((weight.next_functions[0][0],), (weight,), (saved.detach(),))
 
 
-def embedding_gramian(inputs: Sequence[tuple[Tensor, ...]], gradients: Sequence[Tensor], bias: bool) -> Tensor:
-    """Of an embedding: gradients of equal indices add up, others are orthogonal; only occurring rows are formed."""
-    indices = torch.cat([use[0].reshape(-1) for use in inputs])
-    D = torch.cat([gradient.reshape(len(gradient), -1, gradient.shape[-1]) for gradient in gradients], 1)
+def _embedding_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
+    """Gradients of equal indices add up, others are orthogonal; only the rows that occur are formed."""
+    indices = torch.cat([use.inputs[0].reshape(-1) for use in uses])
+    D = _joined([gradient.flatten(1, -2) for gradient in gradients], 1)
     D = D.to(torch.promote_types(D.dtype, torch.float32))
     occurring, place = torch.unique(indices, return_inverse=True)
     summed = D.new_zeros(len(D), len(occurring), D.shape[-1]).index_add_(1, place, D).flatten(1)
     return (summed @ summed.T).double()
 
 
-@gramian_of("EmbeddingBackward0", embedding_gramian)
+EMBEDDING = Formula(_embedding_gramian, lambda uses, tasks: True)
+
+
+@gramian_of("EmbeddingBackward0", EMBEDDING)
 def _embedding(node: Node) -> Match | None:
     # A padding row receives no gradient; scaling by frequency changes it: both are left to autograd.
     padding = node._saved_padding_idx

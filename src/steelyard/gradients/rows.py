@@ -46,7 +46,7 @@ class Rows:
 
     def squared_norms(self) -> Tensor:
         """``‖d_k‖²`` as ``[T]`` float64, exact to the matrix's precision whether norms are 1e-30 or 1e30."""
-        squares = torch.linalg.vector_norm(self.matrix, dim=1).double().square()
+        squares: Tensor = torch.linalg.vector_norm(self.matrix, dim=1).double().square()
         if not is_safe(squares):
             squares = torch.linalg.vector_norm(_double(self.matrix), dim=1).square()
         return squares

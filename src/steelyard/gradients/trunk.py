@@ -29,10 +29,6 @@ class Layer:
     formula: Formula
     uses: tuple[tuple[Node, Match], ...]
 
-    @property
-    def covers_bias(self) -> bool:
-        return len(self.uses[0][1].leaves) > 1
-
 
 @dataclass(frozen=True)
 class TrunkGradients:
@@ -67,7 +63,7 @@ def trunk_gradients(
         raise SharedError(
             f"none of the losses ({', '.join(tasks)}) depends on a trainable parameter of the trunk given as shared="
         )
-    layers, raw = _layers(found)
+    layers, raw = _layers(found, len(losses))
     boundary = tuple(found.boundary) if at_boundary else ()
     if at_boundary:
         _check_boundary(found, boundary)
@@ -108,7 +104,7 @@ def _gramian(layers: Sequence[Layer], stacked: Sequence[Tensor], rest: Tensor | 
     for layer in layers:
         gradients = [stacked[place + number] for number in range(len(layer.uses))]
         gradients = [gradient.to(torch.promote_types(gradient.dtype, precision)) for gradient in gradients]
-        parts.append(layer.formula([found.inputs for _, found in layer.uses], gradients, layer.covers_bias))
+        parts.append(layer.formula.gramian([found for _, found in layer.uses], gradients))
         place += len(layer.uses)
     if rest is not None:
         rest = rest.to(torch.promote_types(rest.dtype, precision))
@@ -116,8 +112,8 @@ def _gramian(layers: Sequence[Layer], stacked: Sequence[Tensor], rest: Tensor | 
     return functools.reduce(torch.add, parts)
 
 
-def _layers(found: Survey) -> tuple[list[Layer], list[Tensor]]:
-    """Layers whose every use is known, and the parameters of all others."""
+def _layers(found: Survey, tasks: int) -> tuple[list[Layer], list[Tensor]]:
+    """Layers whose every use is known and whose formula is worth it, and the parameters of all others."""
     uses: dict[tuple[Node, ...], list[tuple[Node, Match]]] = {}
     formulas: dict[tuple[Node, ...], Formula] = {}
     for node in found.leads_to:
@@ -128,7 +124,8 @@ def _layers(found: Survey) -> tuple[list[Layer], list[Tensor]]:
     covered: set[Node] = set()
     accumulating = set(found.leaves.values())
     for leaves, nodes in uses.items():
-        if accumulating.issuperset(leaves) and all(_complete(found, leaf, nodes) for leaf in leaves):
+        worth = accumulating.issuperset(leaves) and formulas[leaves].worth([found for _, found in nodes], tasks)
+        if worth and all(_complete(found, leaf, nodes) for leaf in leaves):
             layers.append(Layer(formulas[leaves], tuple(nodes)))
             covered.update(leaves)
     return layers, [parameter for parameter, leaf in found.leaves.items() if leaf not in covered]
