@@ -15,7 +15,7 @@ from steelyard.errors import UnknownNameError
 from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.problems.rehearsal import rehearse
-from steelyard.study.batch import shared_of, targets_of, task_losses
+from steelyard.study.batch import penalty_of, shared_of, targets_of, task_losses
 from steelyard.study.errors import PlanError, TrainingError
 from steelyard.study.evaluate import take
 from steelyard.study.sampling import batches, used_rows
@@ -91,8 +91,11 @@ def diagnose_training(
             _check_finite(losses, epoch)
             if step in look_at:
                 looks.append(diagnose(losses, shared=shared_of(shared, network, features)))
+            loss = reduce(torch.add, losses.values())
+            if (penalty := penalty_of(network)) is not None:
+                loss = loss + penalty
             optimizer.zero_grad()
-            reduce(torch.add, losses.values()).backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         seen.append(looks)
         on_epoch(epoch, epochs)
