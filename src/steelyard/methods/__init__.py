@@ -44,6 +44,7 @@ METHODS: dict[str, str] = {
     "aligned-mtl": "steelyard.methods.aligned_mtl:AlignedMTL",
     "upgrad": "steelyard.methods.upgrad:UPGrad",
     "dualproj": "steelyard.methods.dualproj:DualProj",
+    "gradnorm": "steelyard.methods.gradnorm:GradNorm",
     "config": "steelyard.methods.config:ConFIG",
 }
 
