@@ -45,6 +45,7 @@ METHODS: dict[str, str] = {
     "upgrad": "steelyard.methods.upgrad:UPGrad",
     "dualproj": "steelyard.methods.dualproj:DualProj",
     "gradnorm": "steelyard.methods.gradnorm:GradNorm",
+    "gradvac": "steelyard.methods.gradvac:GradVac",
     "config": "steelyard.methods.config:ConFIG",
 }
 

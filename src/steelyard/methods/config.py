@@ -13,7 +13,7 @@ from steelyard.state import State
 
 
 class ConFIG(GramianBalancer):
-    """The direction with the same cosine to every task gradient, as long as the gradients' projections on it together.
+    """The direction with the same cosine to every gradient, as long as the gradients' projections on it together.
 
     ``u = unit(U⁺1)`` with the unit gradients as rows of ``U``, and ``d = (Σ_k ⟨g_k, u⟩) u``. On their Gramian ``C``,
     ``y = C⁺1`` and ``w_k = (Σ_t ‖g_t‖ (C y)_t) / (yᵀC y) · y_k / ‖g_k‖``. Weights may be negative.
