@@ -47,6 +47,7 @@ METHODS: dict[str, str] = {
     "gradnorm": "steelyard.methods.gradnorm:GradNorm",
     "gradvac": "steelyard.methods.gradvac:GradVac",
     "config": "steelyard.methods.config:ConFIG",
+    "imtl": "steelyard.methods.imtl:IMTL",
 }
 
 STAGES: dict[str, str] = {
