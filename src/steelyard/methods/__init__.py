@@ -48,6 +48,9 @@ METHODS: dict[str, str] = {
     "gradvac": "steelyard.methods.gradvac:GradVac",
     "config": "steelyard.methods.config:ConFIG",
     "imtl": "steelyard.methods.imtl:IMTL",
+    "gcs": "steelyard.methods.gcs:GCS",
+    "ol-aux": "steelyard.methods.ol_aux:OLAux",
+    "metabalance": "steelyard.methods.metabalance:MetaBalance",
 }
 
 STAGES: dict[str, str] = {

@@ -1,0 +1,48 @@
+"""`AuxiliaryBalancer`: base of the methods that serve one main task, with the others as help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.errors import OptionError, UnknownNameError
+from steelyard.observation import Seen
+from steelyard.options import Heads
+
+
+class AuxiliaryBalancer(Balancer):
+    """A balancer with a main task, whose weight is 1.
+
+    Args:
+        tasks: task names.
+        main: the main task.
+        common: the options of `Balancer`.
+    """
+
+    default_heads: ClassVar[Heads] = "plain"
+
+    def __init__(self, tasks: Sequence[str], *, main: str | None = None, **common: Any) -> None:
+        super().__init__(tasks, **common)
+        if main is None:
+            raise OptionError(
+                f"{self.name} serves one main task and must be told which: give main={self.tasks[0]!r}, or another of "
+                f"{', '.join(self.tasks)}"
+            )
+        if main not in self.tasks:
+            raise UnknownNameError("task", str(main), self.tasks, "It stands in main=.")
+        self.main = main
+
+    def is_main(self, seen: Seen) -> Tensor:
+        """``[T]``, true for the main task; all false where it is absent."""
+        return torch.tensor([task == self.main for task in seen.tasks], device=seen.losses.device)
+
+
+def cosines_with(main: int, seen: Seen) -> Tensor:
+    """``[T]``, the cosine of every task's gradient and the main one's; 0 with a zero gradient, NaN stays NaN."""
+    assert seen.gramian is not None
+    lengths = seen.norms[main] * seen.norms
+    return torch.where(lengths == 0, torch.zeros_like(lengths), seen.gramian[main] / lengths)

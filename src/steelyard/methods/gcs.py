@@ -1,0 +1,64 @@
+"""GCS: gradient cosine similarity with the main task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from steelyard.auxiliary import AuxiliaryBalancer, cosines_with
+from steelyard.errors import LossError
+from steelyard.observation import Seen
+from steelyard.options import one_of
+from steelyard.state import State
+
+Variant = Literal["unweighted", "weighted"]
+
+
+class GCS(AuxiliaryBalancer):
+    """An auxiliary task takes part in a step while its gradient does not point against the main one's.
+
+    ``w_main = 1``; for the others ``w_k = [cos(g_main, g_k) > 0]`` (``unweighted``) or ``max(0, cos(g_main, g_k))``
+    (``weighted``).
+
+    Args:
+        tasks: task names.
+        main: the main task; must be given.
+        variant: ``"unweighted"`` or ``"weighted"``.
+        common: the options of `Balancer`.
+
+    Errors: a batch without the main task raises `LossError`: nothing can be compared. With a zero gradient the cosine
+    counts as 0.
+
+    Cost: one backward pass through each task's head to the features.
+
+    Source: Du, Czarnecki, Jayakumar, Farajtabar, Pascanu, Lakshminarayanan, "Adapting Auxiliary Losses Using Gradient
+    Similarity" (2018), arXiv 1812.02224. Certainty: from third-party descriptions and code, not from the paper.
+    """
+
+    name = "gcs"
+    paper = "Du et al. (2018), arXiv 1812.02224"
+    reads = "gramian"
+    uses_angles = True
+
+    def __init__(
+        self, tasks: Sequence[str], *, main: str | None = None, variant: Variant = "unweighted", **common: Any
+    ) -> None:
+        super().__init__(tasks, main=main, **common)
+        one_of("variant", variant, Variant)
+        self.variant = variant
+        self.rescaling = "weights"
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        if self.main not in seen.tasks:
+            raise LossError(
+                f"gcs compares every gradient with the main task's, and {self.main!r} is not in this batch: leave such "
+                "batches out, or choose another main task"
+            )
+        cosines = cosines_with(seen.tasks.index(self.main), seen)
+        similar = cosines.clamp(min=0) if self.variant == "weighted" else cosines.sign().clamp(min=0)
+        known = cosines.isfinite().all()  # NaN anywhere makes every weight NaN
+        weights = torch.where(self.is_main(seen), torch.ones_like(similar), similar)
+        return torch.where(known, weights, torch.full_like(weights, float("nan")))
