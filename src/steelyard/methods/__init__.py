@@ -51,6 +51,7 @@ METHODS: dict[str, str] = {
     "gcs": "steelyard.methods.gcs:GCS",
     "ol-aux": "steelyard.methods.ol_aux:OLAux",
     "metabalance": "steelyard.methods.metabalance:MetaBalance",
+    "multibalance": "steelyard.methods.multibalance:MultiBalance",
 }
 
 STAGES: dict[str, str] = {
