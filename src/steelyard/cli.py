@@ -139,7 +139,10 @@ def diagnose(
         int | None, typer.Option(help="Passes over the training data.", show_default="5, or the problem's if fewer")
     ] = None,
     shared: Annotated[str, typer.Option(help="Where gradients are read: features or trunk.")] = "features",
-    architecture: Annotated[str, typer.Option(help="Of the network.")] = "hard-sharing",
+    architecture: Annotated[
+        str,
+        typer.Option(help="Of the network: a name from `steelyard architectures`, options in parentheses."),
+    ] = "hard-sharing",
     seed: Annotated[int, typer.Option(help="Of the network's start and the batches.")] = 0,
 ) -> None:
     """Train the plain sum for a while, and say whose gradients dominate or conflict."""
