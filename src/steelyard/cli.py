@@ -74,7 +74,10 @@ def compare(
         ),
     ] = None,
     shared: Annotated[str, typer.Option(help="Where gradients are read: features or trunk.")] = "features",
-    architecture: Annotated[str, typer.Option(help="Of the network.")] = "hard-sharing",
+    architecture: Annotated[
+        str,
+        typer.Option(help="Of the network: a name from `steelyard architectures`, options in parentheses."),
+    ] = "hard-sharing",
     workers: Annotated[int | None, typer.Option(help="Trainings at a time.", show_default="one per core")] = None,
     store: Annotated[
         Path | None, typer.Option(help="Where results are kept.", show_default="steelyard-PROBLEM.sqlite")
@@ -194,6 +197,16 @@ def list_methods(
     from steelyard import listing
 
     listing.method(name) if name else listing.methods()
+
+
+@app.command("architectures")
+def list_architectures(
+    name: Annotated[str | None, typer.Argument(help="Describe this one, with its options.")] = None,
+) -> None:
+    """List the architectures of networks, or describe one."""
+    from steelyard import listing
+
+    listing.architecture(name) if name else listing.architectures()
 
 
 @app.command("problems")

@@ -1,4 +1,4 @@
-"""The tables of ``steelyard methods`` and ``steelyard problems``."""
+"""The tables of ``steelyard methods``, ``steelyard architectures`` and ``steelyard problems``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.methods import STAGES
+from steelyard.models.building import architecture_class, architecture_names, architecture_options
 from steelyard.problems import load_problem, problem_names
 from steelyard.problems.files import VARIABLE, search_path
 from steelyard.problems.problem import Problem
@@ -42,12 +43,45 @@ def method(name: str) -> None:
 
 
 def _describe(name: str, kind: str, cls: type) -> None:
+    _print_description(name, kind, cls)
+    parameters = inspect.signature(cls).parameters
+    _print_options(
+        name, [str(parameters[option].replace(annotation=inspect.Parameter.empty)) for option in options_of(cls)]
+    )
+
+
+def _print_description(name: str, kind: str, cls: type) -> None:
     console = Console(highlight=False)
     console.print(f"{name} ({kind})\n", style="bold", markup=False)
     console.print(inspect.getdoc(cls) or "", markup=False)
-    parameters = inspect.signature(cls).parameters
-    options = [str(parameters[option].replace(annotation=inspect.Parameter.empty)) for option in options_of(cls)]
+
+
+def _print_options(name: str, options: list[str]) -> None:
+    console = Console(highlight=False)
     console.print(f"\nOptions: {name}({','.join(options)})\n" if options else "\nNo options.\n", markup=False)
+
+
+def architectures() -> None:
+    """One line per architecture."""
+    table = Table("architecture", "what it is", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for name in architecture_names():
+        summary = (inspect.getdoc(architecture_class(name)) or "").split("\n", 1)[0].rstrip(".")
+        table.add_row(name, Text(summary.replace("``", "")))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        '\nUsed as: steelyard compare PROBLEM --architecture "mmoe(experts=8)"\n'
+        "Options of one: steelyard architectures NAME",
+        markup=False,
+    )
+
+
+def architecture(name: str) -> None:
+    """What an architecture computes, what a balancer reads in it, its options and their defaults, its source."""
+    _print_description(name, "architecture", architecture_class(name))
+    options = [f"{key}={value}" for key, value in architecture_options(name).items()]
+    _print_options(name, options)
 
 
 def problems() -> None:

@@ -68,11 +68,12 @@ class DSelectK(Architecture):
     ``shared`` is the experts' outputs, stacked [E, N, ...]: selectors and heads belong to one task each, and selectors
     read nothing.
 
-    Options (``dselect-k(experts=4,k=2,gamma=1.0,entropy=0.01)``):
+    Options (``dselect-k(experts=4,k=2,gamma=1.0,entropy=0.1)``):
         experts: how many; a power of two.
         k: how many a task may select.
         gamma: the width of the smooth step.
-        entropy: the weight of the entropy in what is minimised; 0 leaves it out.
+        entropy: the weight of the entropy in what is minimised; 0 leaves it out. At 1, selections on digits were hard
+            after 200 steps and close to their random start; at 0.1 some still moved after 800.
 
     Parameters beside hard sharing: ``experts`` x the trunk, and ``tasks x k x (1 + log2 experts)``.
 
@@ -110,7 +111,7 @@ class DSelectK(Architecture):
         experts: int = 4,
         k: int = 2,
         gamma: float = 1.0,
-        entropy: float = 0.01,
+        entropy: float = 0.1,
     ) -> DSelectK:
         whole("dselect-k", "experts", experts, least=2)
         if experts & (experts - 1):

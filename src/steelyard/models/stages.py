@@ -33,7 +33,8 @@ def cut(architecture: str, trunk: nn.Module, stages: int | None, option: str = "
     """The trunk as a chain of stages.
 
     An ``nn.Sequential`` is cut before each child that has a weight (a parameter of two dimensions or more), so
-    that activations, pooling and normalisation stay with the layer before them. Any other trunk says where it may
+    that activations, pooling and normalisation stay with the layer before them; a flattening goes with the layer
+    after it, so that a stage of images puts out images. Any other trunk says where it may
     be cut by an attribute ``stages``, the modules that it applies one after the other. Fewer stages than that are
     groups of neighbours, as equal as can be. One stage is the whole trunk, which may be of any kind.
 
@@ -95,9 +96,10 @@ def _groups(trunk: nn.Sequential) -> list[list[nn.Module]]:
     groups: list[list[nn.Module]] = [[]]
     weighty = False  # whether the last group has a layer with a weight yet
     for child in trunk:
-        has_weight = any(parameter.dim() > 1 for parameter in child.parameters())
-        if has_weight and weighty:
-            groups.append([])
-        weighty = weighty or has_weight
+        if weighty and any(parameter.dim() > 1 for parameter in child.parameters()):
+            kept = next((n for n, layer in enumerate(groups[-1]) if isinstance(layer, nn.Flatten)), len(groups[-1]))
+            groups.append(groups[-1][kept:])
+            del groups[-2][kept:]
+        weighty = weighty or any(parameter.dim() > 1 for parameter in child.parameters())
         groups[-1].append(child)
     return groups
