@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import quadprog
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
+from gramian_cases import random_rows
 from steelyard.solvers.min_norm import min_norm_point
 
 
@@ -41,6 +43,18 @@ def test_agrees_with_non_negative_least_squares(tasks: int, dimension: int, seed
     smallest, found = np.linalg.norm(oracle(rows) @ rows), float((alpha @ J).norm())
     size = np.linalg.norm(rows, axis=1).min()
     assert found <= smallest * (1 + 1e-9) + 1e-7 * size
+
+
+@pytest.mark.parametrize("tasks", [2, 5, 20, 40])
+@pytest.mark.parametrize("conflict", [0.0, 1.0, 3.0])
+def test_agrees_with_quadprog(tasks: int, conflict: float) -> None:
+    rows = random_rows(tasks, 60, tasks, 10.0, conflict)
+    gramian = (rows @ rows.T).numpy()
+    constraints = np.concatenate([np.ones((tasks, 1)), np.eye(tasks)], axis=1)
+    bounds = np.concatenate([[1.0], np.zeros(tasks)])
+    expected = quadprog.solve_qp(gramian, np.zeros(tasks), constraints, bounds, meq=1)[0]
+    found = min_norm_point(rows @ rows.T)
+    assert np.abs(found.numpy() - expected).max() <= 1e-8
 
 
 @pytest.mark.parametrize("tasks", [2, 10, 40])
