@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from helpers import TwoLayer
 from steelyard import cli, looking
+from steelyard.diagnosis import diagnose
 from steelyard.problems.template import __file__ as template
+from steelyard.study.diagnosing import Course, averaged
 
 
 def test_it_trains_and_tells(tmp_path):
@@ -50,13 +53,8 @@ def test_wrong_input_is_named(words, message, monkeypatch, capsys):
 
 @pytest.mark.parametrize("tasks", [1, 2, 12])
 def test_any_number_of_tasks_fits_eighty_columns(tasks, capsys):
-    from steelyard.diagnosis import diagnose
-    from steelyard.study.diagnosing import Course, averaged
-    from steelyard.testing.toy import Toy
-
-    toy = Toy([f"task-{number}" for number in range(tasks)])
-    losses, features = toy.losses()
-    found = averaged(toy.tasks, [diagnose(losses, shared=features)] * 2)
+    losses, features = TwoLayer({f"task-{number}": 1.0 for number in range(tasks)}).losses()
+    found = averaged(list(losses), [diagnose(losses, shared=features)] * 2)
     looking.show(Course("made", "made up", "features", (found, found), found), Console(width=80, highlight=False))
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80

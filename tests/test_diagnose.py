@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from helpers import TwoLayer
 from steelyard.errors import LossError, SharedError
 from steelyard.registry import method_names
-from steelyard.testing.toy import Toy
 
 TASKS = ["left", "right", "depth"]
+SCALES = {"left": 1.0, "right": 3.0, "depth": 0.5}
 
 
 def made(gradients: dict[str, list[float]]) -> tuple[dict[str, Tensor], Tensor]:
@@ -32,7 +33,7 @@ def words(found: steelyard.Diagnosis) -> str:
 
 @pytest.mark.parametrize("place", ["features", "trunk", "parameters", "tuple"])
 def test_numbers_are_those_of_autograd(place: str) -> None:
-    toy = Toy(TASKS)
+    toy = TwoLayer(SCALES)
     losses, features = toy.losses()
     parameters = list(toy.trunk.parameters())
     shared = {"features": features, "trunk": toy.trunk, "parameters": parameters, "tuple": (features,)}[place]
@@ -53,17 +54,17 @@ def test_numbers_are_those_of_autograd(place: str) -> None:
 
 
 def test_nothing_is_changed_and_the_backward_pass_may_follow() -> None:
-    looked, plain = Toy(TASKS), Toy(TASKS)
+    looked, plain = TwoLayer(SCALES), TwoLayer(SCALES)
     for toy in (looked, plain):
         losses, features = toy.losses()
         if toy is looked:
             random = torch.get_rng_state()
             steelyard.diagnose(losses, shared=features)
             steelyard.diagnose(losses, shared=toy.trunk)
-            assert all(parameter.grad is None for parameter in toy.parameters())
+            assert all(parameter.grad is None for parameter in [*toy.trunk_parameters(), *toy.head_parameters()])
             assert torch.equal(torch.get_rng_state(), random)
         sum(losses.values()).backward()
-    for one, other in zip(looked.parameters(), plain.parameters(), strict=True):
+    for one, other in zip(looked.trunk_parameters(), plain.trunk_parameters(), strict=True):
         assert torch.equal(one.grad, other.grad)
 
 
@@ -143,7 +144,7 @@ def test_absent_tasks_and_a_single_one() -> None:
 
 
 def test_forty_tasks_are_summed_up() -> None:
-    toy = Toy([f"task{number}" for number in range(40)])
+    toy = TwoLayer({f"task{number}": 1.0 for number in range(40)})
     losses, features = toy.losses()
     found = steelyard.diagnose(losses, shared=features)
     text = str(found)
@@ -156,7 +157,7 @@ def test_forty_tasks_are_summed_up() -> None:
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_any_scale_gives_the_same_picture(scale: float) -> None:
-    plain = Toy(TASKS)
+    plain = TwoLayer(SCALES)
     losses, features = plain.losses()
     one = steelyard.diagnose(losses, shared=features)
     other = steelyard.diagnose({task: loss * scale for task, loss in losses.items()}, shared=features)
