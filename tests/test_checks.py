@@ -214,5 +214,5 @@ def test_undeclared_state_cannot_be_set() -> None:
             state.avrage = seen.losses
             return seen.losses
 
-    with pytest.raises(AttributeError, match="no state 'avrage' was declared; declared: .*average"):
+    with pytest.raises(AttributeError, match=r"no state 'avrage' was declared; declared: .*average"):
         Typo(["a"])({"a": loss()})

@@ -22,7 +22,7 @@ from steelyard.errors import LossError, MissingInputError, OptionError, PeriodWa
 from steelyard.gradients.carrier import Redirection, carry, rounding_bound
 from steelyard.method import Method
 from steelyard.observation import Seen, merge
-from steelyard.reading import Place, Reading, Shared, disjoint, place_of, read, warn_of_disjoint_samples
+from steelyard.reading import Place, Reading, Shared, disjoint, place_of, read, read_cross, warn_of_disjoint_samples
 from steelyard.record import Record
 from steelyard.summary import SUMS, WeightSummary, freeze
 from steelyard.warn import warn
@@ -90,12 +90,14 @@ class Balancer(Method):
         """One scalar whose backward is the balanced update.
 
         Args:
-            losses: scalar loss tensors by task name; a task may be absent or ``None``. shared: where task gradients
-            are read: the tensor, or tuple of tensors, that the heads read (features: one cheap pass through the
-            heads), or the shared module or its parameters (the trunk: exact). Not needed by methods that read losses
-            only. again: ``f(params=None, batch=None) -> losses``, recomputes the losses; see `losses_of`. probes: the
-            losses of independent batches. counts: labels behind each mean, where micro-batches hold different numbers
-            of them. A loss made by `masked_mean` brings its own.
+            losses: scalar loss tensors by task name; a task may be absent or ``None``.
+            shared: where task gradients are read: the tensor, or tuple of tensors, that the heads read (features: one
+                cheap pass through the heads), or the shared module or its parameters (the trunk: exact). Not needed by
+                methods that read losses only.
+            again: ``f(params=None, batch=None) -> losses``, recomputes the losses; see `losses_of`.
+            probes: ``[losses_1, losses_2]`` of two independent batches, for methods that read a cross Gramian.
+            counts: labels behind each mean, where micro-batches hold different numbers of them. A loss made by
+                `masked_mean` brings its own.
 
         Arguments that a method does not declare are an offer, and ignored: the same line calls every method.
         """
@@ -107,7 +109,7 @@ class Balancer(Method):
         if self._attachment is not None:
             self._attachment.before_forward()
         with torch.no_grad():
-            return self._balance(names, positions, found, shared, again, counts)
+            return self._balance(names, positions, found, shared, again, probes, counts)
 
     def _balance(
         self,
@@ -116,6 +118,7 @@ class Balancer(Method):
         found: list[Tensor],
         shared: Shared | None,
         again: Recompute | None,
+        probes: Sequence[Losses] | None,
         counts: Mapping[str, float] | None,
     ) -> Tensor:
         device = _compute_device(found[0].device)
@@ -143,6 +146,7 @@ class Balancer(Method):
             self._label_counts([names[k] for k in live], [found[k] for k in live], counts, device),
             None if reading is None else reading.squared_norms,
             None if reading is None else reading.gramian,
+            self._cross_gramian([names[k] for k in live], probes, place, reading),
             *self._rows(place, reading),
         )
         index = None
@@ -263,6 +267,13 @@ class Balancer(Method):
             rows.shaped(rows.combine(proposal.head_weights)),
             tuple(rounding_bound(tensor, proposal.head_weights, squared_norms) for tensor in rows.tensors),
         )
+
+    def _cross_gramian(
+        self, names: list[str], probes: Sequence[Losses] | None, place: Place | None, reading: Reading | None
+    ) -> Tensor | None:
+        if self.reads != "cross_gramian" or place is None or reading is None or not self._refreshing():
+            return None
+        return read_cross(self, names, probes, place)
 
     def _rows(self, place: Place | None, reading: Reading | None) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
         """The rows, and the features behind them, for methods that read element by element."""

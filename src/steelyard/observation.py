@@ -23,6 +23,7 @@ class Seen:
         counts: ``[T]``, labels behind each loss; ones where the caller gave none.
         squared_norms: ``[T]``, squared norms of the task gradients, for methods that read ``norms`` or more.
         gramian: ``[T, T]``, inner products of the task gradients, for methods that read the ``gramian`` or more.
+        cross_gramian: ``[T, T]``, inner products of the rows of two independent probe batches, ``J₁ J₂ᵀ``.
         rows: ``[T, P]`` in float32 or better, the task gradients themselves, for methods that read ``rows``.
         features: the tensors that the heads read, detached, for methods that read ``rows`` at features.
     """
@@ -32,6 +33,7 @@ class Seen:
     counts: Tensor
     squared_norms: Tensor | None = None
     gramian: Tensor | None = None
+    cross_gramian: Tensor | None = None
     rows: Tensor | None = None
     features: tuple[Tensor, ...] | None = None
 
@@ -50,6 +52,7 @@ class Seen:
             losses=losses,
             squared_norms=None if self.squared_norms is None else self.squared_norms * factor**2,
             gramian=None if self.gramian is None else self.gramian * factor[:, None] * factor,
+            cross_gramian=None if self.cross_gramian is None else self.cross_gramian * factor[:, None] * factor,
             rows=None if self.rows is None else self.rows * factor[:, None].to(self.rows),
         )
 
@@ -97,6 +100,19 @@ def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) 
             squared_norms.index_add_(0, place, part**2 * seen.squared_norms)
         if gramian is not None and seen.gramian is not None:
             gramian[place[:, None], place] += part[:, None] * part * seen.gramian
+    cross = None
+    if first.cross_gramian is not None:
+        # Each micro-batch's is an unbiased estimate of the same matrix: their mean, by counts.
+        cross, weight = (
+            torch.zeros(size, size, dtype=torch.float64, device=device),
+            torch.zeros_like(total[:, None] * total),
+        )
+        for seen, place in spread:
+            assert seen.cross_gramian is not None
+            both = seen.counts[:, None] * seen.counts
+            cross[place[:, None], place] += both * seen.cross_gramian
+            weight[place[:, None], place] += both
+        cross = cross / weight.clamp(min=torch.finfo(torch.float64).tiny)
     rows = None
     if first.rows is not None and first.features is None:
         rows = first.rows.new_zeros(size, first.rows.shape[1])
@@ -112,6 +128,7 @@ def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) 
         counts=total[present],
         squared_norms=None if squared_norms is None else squared_norms[present],
         gramian=None if gramian is None else gramian[present[:, None], present],
+        cross_gramian=None if cross is None else cross[present[:, None], present],
         rows=None if rows is None else rows[present],
     )
     return merged, None if len(present) == size else present

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from steelyard.errors import AngleWarning, SharedError
+from steelyard.errors import AngleWarning, MissingInputError, SharedError
 from steelyard.gradients.carrier import Target
 from steelyard.gradients.graph import depends
 from steelyard.gradients.rows import Rows, task_rows
@@ -17,6 +17,7 @@ from steelyard.gradients.trunk import trunk_gradients
 from steelyard.method import Method
 from steelyard.warn import warn
 
+Losses = Mapping[str, Tensor | None]
 Shared = Tensor | Sequence[Tensor] | nn.Module | Iterable[nn.Parameter]
 
 
@@ -70,6 +71,25 @@ def read(method: Method, names: Sequence[str], losses: Sequence[Tensor], place: 
         return Reading(rows.squared_norms(), None, rows, tensors, place.is_trunk)
     gramian = rows.gramian()
     return Reading(gramian.diagonal(), gramian, rows, tensors, place.is_trunk)
+
+
+def read_cross(method: Method, names: Sequence[str], probes: Sequence[Losses] | None, place: Place) -> Tensor:
+    """``J₁ J₂ᵀ`` of two independent batches as ``[T, T]`` float64: unbiased, where ``J Jᵀ`` of one batch is not."""
+    if probes is None or len(probes) != 2:
+        raise MissingInputError(
+            f"{method.name} compares the gradients of two independent batches: pass "
+            f"probes=[losses_1, losses_2], got {'none' if probes is None else len(probes)}"
+        )
+    rows = []
+    for number, losses in enumerate(probes):
+        found = [losses.get(name) for name in names]
+        absent = [name for name, loss in zip(names, found, strict=True) if loss is None]
+        if absent:
+            raise MissingInputError(f"probes[{number}] lacks the task {absent[0]!r}, which the batch at hand has")
+        with torch.enable_grad():
+            tensors = tuple(tensor for tensor in place.tensors if tensor.requires_grad)
+            rows.append(task_rows(names, [loss for loss in found if loss is not None], tensors).matrix.double())
+    return rows[0] @ rows[1].T
 
 
 def place_of(method: Method, shared: Shared | None) -> Place | None:

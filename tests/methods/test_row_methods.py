@@ -33,7 +33,7 @@ def moved(network: TwoLayer, direction: Tensor, rate: float = 0.01) -> None:
 def test_moco() -> None:
     network = TwoLayer(TASKS)
     balancer = steelyard.make("moco(beta=0.5,gamma=0.1,rho=0.2)", list(TASKS))
-    y, weights = None, torch.full((3,), 1 / 3).double()
+    y, weights = None, torch.full((3,), 1 / 3, dtype=torch.float64)
     for step in range(1, 6):
         losses, J = rows_at_trunk(network)
         unit = torch.stack([loss.detach() * row / row.norm() for loss, row in zip(losses.values(), J, strict=True)])
@@ -88,3 +88,82 @@ def test_graddrop(leak: float) -> None:
         features.register_hook(seen.append)
         result.backward()
         assert torch.allclose(seen[0], expected, rtol=1e-9, atol=1e-12)
+
+
+def probe_losses(network: TwoLayer, part: slice) -> dict[str, Tensor]:
+    features = network.trunk(network.inputs[part])
+    return {
+        task: scale * (network.heads[task](features) - network.targets[task][part]).square().mean()
+        for task, scale in TASKS.items()
+    }
+
+
+def rows_of(network: TwoLayer, losses: dict[str, Tensor]) -> Tensor:
+    gradients = task_gradients(losses, network.trunk_parameters())
+    return torch.stack([torch.cat([piece.flatten() for piece in row]) for row in gradients.values()])
+
+
+def nearest_on_simplex(point: Tensor) -> Tensor:
+    """By bisection on the threshold, independent of the solver's sorting."""
+    low, high = float(point.min()) - 1, float(point.max())
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if float((point - middle).clamp(min=0).sum()) > 1 else (low, middle)
+    return (point - high).clamp(min=0)
+
+
+def test_sdmgrad() -> None:
+    network = TwoLayer(TASKS)
+    balancer = steelyard.make("sdmgrad(lam=0.3)", list(TASKS))
+    probes = [probe_losses(network, part) for part in (slice(0, 8), slice(8, 16))]
+    A = rows_of(network, probes[0]) @ rows_of(network, probes[1]).T
+    A = A / A.diagonal().clamp(min=0).sqrt().mean() ** 2
+    w = torch.full((3,), 1 / 3, dtype=torch.float64).requires_grad_()
+    optimizer = torch.optim.SGD([w], lr=5.0, momentum=0.5)
+    for _ in range(20):
+        w.grad = A @ w.detach() + 0.3 * A.mean(1)
+        optimizer.step()
+        w.data = nearest_on_simplex(w.data)
+    expected = (w.detach() + 0.3 / 3) / 1.3
+    losses, _ = network.losses()
+    balancer(losses, shared=network.trunk, probes=probes)
+    assert torch.allclose(balancer.last_weights, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_modo() -> None:
+    network = TwoLayer(TASKS)
+    balancer = steelyard.make("modo(gamma=0.01,rho=0.1)", list(TASKS))
+    w = torch.full((3,), 1 / 3, dtype=torch.float64)
+    for _ in range(3):
+        probes = [probe_losses(network, part) for part in (slice(0, 8), slice(8, 16))]
+        A = rows_of(network, probes[0]) @ rows_of(network, probes[1]).T
+        w = nearest_on_simplex(w - 0.01 * (A + 0.1 * torch.eye(3).double()) @ w)
+        losses, _ = network.losses()
+        J = rows_of(network, losses)
+        direction = arrived(network, balancer(losses, shared=network.trunk, probes=probes))
+        assert torch.allclose(direction, w @ J, rtol=1e-9, atol=1e-12)
+        moved(network, direction)
+
+
+def test_probes_that_are_missing_or_lack_a_task() -> None:
+    network = TwoLayer(TASKS)
+    losses, _ = network.losses()
+    with pytest.raises(steelyard.errors.MissingInputError, match=r"probes=\[losses_1, losses_2\], got none"):
+        steelyard.make("modo", list(TASKS))(losses, shared=network.trunk)
+    with pytest.raises(steelyard.errors.MissingInputError, match=r"probes\[1\] lacks the task 'b'"):
+        steelyard.make("modo", list(TASKS))(losses, shared=network.trunk, probes=[losses, {"a": losses["a"]}])
+
+
+def test_lr_annealing() -> None:
+    network = TwoLayer(TASKS)
+    balancer = steelyard.make("lr-annealing(main=a,beta=0.9)", list(TASKS))
+    average: dict[str, float] = {}
+    for _ in range(4):
+        losses, J = rows_at_trunk(network)
+        for task, row in zip(TASKS, J, strict=True):
+            ratio = float(J[0].abs().max() / row.abs().mean())
+            average[task] = 0.9 * average.get(task, ratio) + 0.1 * ratio
+        direction = arrived(network, balancer(losses, shared=network.trunk))
+        expected = [1.0, average["b"], average["c"]]
+        assert balancer.last_weights.tolist() == pytest.approx(expected, rel=1e-9)
+        moved(network, direction, 1e-4)

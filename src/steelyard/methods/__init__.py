@@ -52,6 +52,14 @@ METHODS: dict[str, str] = {
     "ol-aux": "steelyard.methods.ol_aux:OLAux",
     "metabalance": "steelyard.methods.metabalance:MetaBalance",
     "multibalance": "steelyard.methods.multibalance:MultiBalance",
+    # reads rows
+    "graddrop": "steelyard.methods.graddrop:GradDrop",
+    "moco": "steelyard.methods.moco:MoCo",
+    "excess-mtl": "steelyard.methods.excess_mtl:ExcessMTL",
+    "lr-annealing": "steelyard.methods.lr_annealing:LRAnnealing",
+    # reads the rows of two further batches
+    "sdmgrad": "steelyard.methods.sdmgrad:SDMGrad",
+    "modo": "steelyard.methods.modo:MoDo",
 }
 
 STAGES: dict[str, str] = {

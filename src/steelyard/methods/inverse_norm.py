@@ -17,8 +17,8 @@ from steelyard.state import State
 class InverseNorm(Balancer):
     """Every task's gradient weighs by the inverse of its average norm, so that none drowns another.
 
-    ``w_k ∝ 1 / E_k`` with ``E_k ← β E_k + (1 - β) ‖g_k‖`` (bias-corrected) and ``Σ w_k = T``. A task whose gradient has been exactly zero so far has
-    weight 1.
+    ``w_k ∝ 1 / E_k`` with ``E_k ← β E_k + (1 - β) ‖g_k‖`` (bias-corrected) and ``Σ w_k = T``. A task whose gradient
+    has been exactly zero so far has weight 1.
 
     Args:
         tasks: task names.

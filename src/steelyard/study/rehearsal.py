@@ -36,5 +36,7 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
             balancer = make_balancer(plan.trials_of(method.name, 0, seed)[0])
             assert balancer is not None
             shared = shared_of(method.shared, network, features)
-            balancer(task_losses(tasks, outputs, targets), shared=shared, again=again).backward()
+            losses = task_losses(tasks, outputs, targets)
+            probes = [task_losses(tasks, network(inputs)[0], targets) for _ in range(2)]
+            balancer(losses, shared=shared, again=again, probes=probes).backward()
     return sum(parameter.numel() for parameter in network.parameters())

@@ -55,3 +55,11 @@ def batches(used: Tensor, batch_size: int, seed: int, epoch: int) -> Iterator[Te
     for step in range(steps):
         last = step == steps - 1
         yield order[step * batch_size :] if last else order[step * batch_size : (step + 1) * batch_size]
+
+
+def probe_rows(used: Tensor, batch_size: int, seed: int, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+    """Row numbers of two further batches, independent of the one at hand."""
+    rows = used.nonzero().squeeze(1)
+    generator = _generator(seed, "probes", epoch, step)
+    draws = torch.randint(len(rows), (2, min(batch_size, len(rows))), generator=generator)
+    return rows[draws[0]], rows[draws[1]]

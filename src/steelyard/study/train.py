@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from steelyard import Balancer, make
 from steelyard.models import build
-from steelyard.problems.problem import Problem
-from steelyard.study.batch import in_order, penalty_of, recompute, shared_of, targets_of, task_losses
+from steelyard.problems.problem import Inputs, Problem
+from steelyard.study.batch import Targets, in_order, penalty_of, recompute, shared_of, targets_of, task_losses
 from steelyard.study.checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.errors import TrainingError
 from steelyard.study.evaluate import BestEpoch, labelled, measure, predict, take
 from steelyard.study.memory import PeakMemory
-from steelyard.study.sampling import batches, kept_labels, used_rows
+from steelyard.study.sampling import batches, kept_labels, probe_rows, used_rows
 from steelyard.study.trial import SINGLE_TASK, Curves, Result, Trial, derive_seed
 
 CHECKPOINT_SECONDS = 1.0
@@ -59,6 +60,10 @@ def train(
     used = used_rows(labels)
     gaps = {name: mask for name, mask in labels.items() if not torch.equal(mask, used)}
 
+    def batch(rows: Tensor) -> tuple[Inputs, Targets]:
+        targets = {t.name: targets_of(data.train.targets[t.name], gaps.get(t.name), rows) for t in tasks}
+        return problem.prepare(take(data.train.inputs, rows)), targets
+
     # --- what learns: trunk and heads start from (seed, name), the same for every method
     network = build(problem, trial.tasks, trial.seed, trial.architecture)
     network.train()
@@ -89,9 +94,8 @@ def train(
         seed_everything(derive_seed(trial.seed, "epoch", epoch))
         step_losses, step_weights = [], []
         started = time.perf_counter()
-        for rows in batches(used, trial.batch_size, trial.seed, epoch):
-            inputs = problem.prepare(take(data.train.inputs, rows))
-            targets = {t.name: targets_of(data.train.targets[t.name], gaps.get(t.name), rows) for t in tasks}
+        for step, rows in enumerate(batches(used, trial.batch_size, trial.seed, epoch)):
+            inputs, targets = batch(rows)
             before = torch.get_rng_state() if balancer is not None and balancer.needs_after else None
             outputs, features = network(inputs)
             losses = task_losses(tasks, outputs, targets)
@@ -99,7 +103,12 @@ def train(
                 loss = losses[trial.tasks[0]]
             else:
                 again = recompute(network, tasks, inputs, targets, before)
-                loss = balancer(losses, shared=shared_of(trial.shared, network, features), again=again)
+                probes = None
+                if balancer.reads == "cross_gramian":
+                    further = [batch(each) for each in probe_rows(used, trial.batch_size, trial.seed, epoch, step)]
+                    probes = [task_losses(tasks, network(there)[0], wanted) for there, wanted in further]
+                shared = shared_of(trial.shared, network, features)
+                loss = balancer(losses, shared=shared, again=again, probes=probes)
                 step_weights.append(balancer.last_weights)
             if (penalty := penalty_of(network)) is not None:
                 loss = loss + penalty

@@ -29,10 +29,10 @@ def scalar_with_the_right_gradient(make: Make) -> None:
     """The gradient is ``Σ w_k ∇L_k`` at the trunk; at the heads ``w_k ∇L_k``, or ``∇f(L_k)`` where they are plain."""
     toy, balancer = _toy(make, TASKS), make(list(TASKS))
     for number in range(4):
-        losses, features = toy.losses()
+        losses, where = toy.losses()
         slopes = _stage_slopes(balancer, torch.stack([losses[task].detach() for task in TASKS]))
         plain = {task: toy.gradients(losses[task]) for task in TASKS}
-        result = balancer(losses, shared=features)
+        result = balancer(losses, **where)
         assert result.shape == (), f"the result has shape {tuple(result.shape)}, expected a scalar"
         assert result.requires_grad, "the result has no graph"
         assert math.isfinite(result.item()), f"the result is {result.item()}"
@@ -102,8 +102,8 @@ def absent_task_is_left_alone(make: Make) -> None:
     before = snapshot(by_absence)
     by_none.load_state_dict(by_absence.state_dict())
 
-    losses, features = toy.losses()
-    without = by_none({task: losses[task] if task in present else None for task in TASKS}, shared=features)
+    losses, where = toy.losses()
+    without = by_none({task: losses[task] if task in present else None for task in TASKS}, **where)
     gradients = toy.gradients(without)
     assert all(float(g.abs().max()) == 0 for name, g in gradients.items() if absent in name), (
         "the absent task's head moves"
@@ -129,9 +129,9 @@ def non_finite_losses_follow_the_policy(make: Make) -> None:
         balancer = make(list(TASKS), on_nonfinite="raise")
         _toy(make, TASKS).train(balancer, 3)
         before = snapshot(balancer)
-        losses, features = spoiled.losses()
+        losses, where = spoiled.losses()
         try:
-            balancer(losses, shared=features)
+            balancer(losses, **where)
         except NonFiniteLossError as error:
             assert TASKS[1] in str(error), f"the error does not name the task: {error}"
         else:
@@ -140,12 +140,12 @@ def non_finite_losses_follow_the_policy(make: Make) -> None:
 
         dropping, reference = make(list(TASKS), on_nonfinite="drop_task"), make(list(TASKS), on_nonfinite="drop_task")
         reference.load_state_dict(dropping.state_dict())
-        losses, features = spoiled.losses()
-        gradients = spoiled.gradients(dropping(losses, shared=features))
+        losses, where = spoiled.losses()
+        gradients = spoiled.gradients(dropping(losses, **where))
         assert all(bool(g.isfinite().all()) for g in gradients.values()), "a dropped loss spoils gradients"
-        clean, clean_features = _toy(make, TASKS).losses()
+        clean, clean_where = _toy(make, TASKS).losses()
         clean.pop(TASKS[1])
-        reference(clean, shared=clean_features)
+        reference(clean, **clean_where)
         same = torch.equal(dropping.last_weights, reference.last_weights)
         assert same, "dropping a task differs from its absence"
         assert same_state(snapshot(dropping), snapshot(reference)), (
@@ -155,16 +155,16 @@ def non_finite_losses_follow_the_policy(make: Make) -> None:
         skipping = make(list(TASKS), on_nonfinite="skip_step")
         _toy(make, TASKS).train(skipping, 3)
         before = snapshot(skipping)
-        losses, features = spoiled.losses()
-        result = skipping(losses, shared=features)
+        losses, where = spoiled.losses()
+        result = skipping(losses, **where)
         assert result.requires_grad, "a skipped step has no graph"
         assert math.isfinite(result.item()), f"a skipped step returns {result.item()}"
         gradients = spoiled.gradients(result)
         assert all(float(g.abs().max()) == 0 for g in gradients.values()), "a skipped step has gradients"
         assert same_state(before, snapshot(skipping)), "a skipped step has moved the state"
 
-        losses, features = spoiled.losses()
-        make(list(TASKS), on_nonfinite="ignore")(losses, shared=features)
+        losses, where = spoiled.losses()
+        make(list(TASKS), on_nonfinite="ignore")(losses, **where)
 
 
 def bfloat16_losses_work(make: Make) -> None:
@@ -173,13 +173,13 @@ def bfloat16_losses_work(make: Make) -> None:
     rounded.load_state_dict(half.state_dict())
     toy = _toy(make, TASKS)
     for number in range(4):
-        losses, features = toy.losses()
-        result = half({task: loss.bfloat16() for task, loss in losses.items()}, shared=features)
+        losses, where = toy.losses()
+        result = half({task: loss.bfloat16() for task, loss in losses.items()}, **where)
         assert result.dtype == torch.float32, f"bfloat16 losses give a {result.dtype} scalar"
         gradients = toy.gradients(result)
         assert all(bool(g.isfinite().all()) for g in gradients.values()), "bfloat16 losses give non-finite gradients"
         if half.reads == "losses":
-            rounded({task: loss + (loss.bfloat16() - loss).detach() for task, loss in losses.items()}, shared=features)
+            rounded({task: loss + (loss.bfloat16() - loss).detach() for task, loss in losses.items()}, **where)
             _close(half.last_weights, rounded.last_weights, f"step {number}: weights of bfloat16 losses")
         for balancer in (half, rounded):
             if balancer.needs_after:
@@ -245,8 +245,8 @@ def a_window_of_micro_batches_commits_once(make: Make) -> None:
         toy.optimizer.zero_grad()
         seen = []
         for part in rows:
-            losses, features = toy.losses(part)
-            (balancer(losses, shared=features) / len(rows)).backward()
+            losses, where = toy.losses(part)
+            (balancer(losses, **where) / len(rows)).backward()
             seen.append(balancer.last_weights)
         return seen
 
@@ -260,8 +260,8 @@ def a_window_of_micro_batches_commits_once(make: Make) -> None:
         # The window's observation is the mean of the losses: the same state follows from one call that sees that mean.
         whole = make(list(TASKS), learning_rate=0.01)
         whole.load_state_dict(before)
-        losses, features = toy.losses()
-        whole(losses, shared=features)
+        losses, where = toy.losses()
+        whole(losses, **where)
     toy.optimizer.step()
     assert balancer.steps == 2, f"a window of two micro-batches counts as {balancer.steps - 1} steps"
     if balancer.reads == "losses" and not balancer.draws:
@@ -377,13 +377,14 @@ def check_method(make: Make) -> None:
 
 def _toy(make: Make, tasks: Sequence[str], **options: Any) -> Toy:
     """A toy whose gradients are read where the method is defined."""
-    return Toy(tasks, at_trunk="features" not in make(list(tasks)).where, **options)
+    method = make(list(tasks))
+    return Toy(tasks, at_trunk="features" not in method.where, probing=method.reads == "cross_gramian", **options)
 
 
 def _weights_on(toy: Toy, balancer: Balancer) -> Tensor:
     """Weights of one step on the whole batch, as `Toy.step` but without moving the network."""
-    losses, features = toy.losses()
-    result = balancer(losses, shared=features)
+    losses, where = toy.losses()
+    result = balancer(losses, **where)
     if balancer._attachment is not None:
         toy.optimizer.zero_grad()
         result.backward()

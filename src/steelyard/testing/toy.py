@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +22,19 @@ class Toy:
             not matter.
         rescale: applied to each loss, to rescale it or to make it inf.
         at_trunk: whether gradients are read at the trunk instead of at the features.
+        probing: whether calls bring the losses of two further batches.
     """
 
     def __init__(
-        self, tasks: Sequence[str], seed: int = 0, rescale: Rescale | None = None, at_trunk: bool = False
+        self,
+        tasks: Sequence[str],
+        seed: int = 0,
+        rescale: Rescale | None = None,
+        at_trunk: bool = False,
+        probing: bool = False,
     ) -> None:
         self.tasks = tuple(tasks)
-        self.at_trunk = at_trunk
+        self.at_trunk, self.probing = at_trunk, probing
         self.rescale = rescale or (lambda task, loss: loss)
         generator = torch.Generator().manual_seed(seed)
         self.inputs = torch.randn(12, 5, generator=generator, dtype=torch.float64)
@@ -48,15 +55,20 @@ class Toy:
 
     def losses(
         self, rows: slice = slice(None), tasks: Iterable[str] | None = None
-    ) -> tuple[dict[str, Tensor], Tensor | nn.Module]:
-        """Losses on some of the rows, and where their gradients are read."""
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Losses on some of the rows, and the further arguments of the balancer's call."""
         features = self.trunk(self.inputs[rows])
         chosen = self.tasks if tasks is None else tuple(tasks)
         losses = {}
         for task in chosen:
             error = self.heads[task](features) - self.targets[task][rows]
             losses[task] = self.rescale(task, error.square().mean())
-        return losses, self.trunk if self.at_trunk else features
+        where: dict[str, Any] = {"shared": self.trunk if self.at_trunk else features}
+        if self.probing:
+            self.probing = False  # for the calls that make the probes
+            where["probes"] = [self.losses(part, tasks)[0] for part in (slice(0, 6), slice(6, 12))]
+            self.probing = True
+        return losses, where
 
     def gradients(self, scalar: Tensor) -> dict[str, Tensor]:
         """Gradients by parameter name, zero where there is none."""
@@ -74,9 +86,9 @@ class Toy:
 
     def step(self, balancer: Balancer, tasks: Iterable[str] | None = None) -> Tensor:
         """One training step on the whole batch, second look at the losses included; returns the weights."""
-        losses, features = self.losses(tasks=tasks)
+        losses, where = self.losses(tasks=tasks)
         self.optimizer.zero_grad()
-        balancer(losses, shared=features).backward()
+        balancer(losses, **where).backward()
         self.optimizer.step()
         if balancer.needs_after and balancer.on_nonfinite != "ignore":
             balancer.observe(after=self.losses(tasks=tasks)[0])

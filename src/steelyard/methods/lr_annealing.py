@@ -1,0 +1,59 @@
+"""Learning-rate annealing for physics-informed networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from steelyard.auxiliary import AuxiliaryBalancer
+from steelyard.observation import Seen
+from steelyard.options import Heads, within
+from steelyard.state import State
+
+
+class LRAnnealing(AuxiliaryBalancer):
+    """Boundary and data terms are scaled up to the largest gradient of the residual.
+
+    ``λ_k ← β λ_k + (1 - β) max|g_main| / mean|g_k|`` for every task but the main one (the residual), over the
+    elements of the gradient with respect to the trunk's parameters; ``λ_main = 1``. The average starts at the first
+    ratio. A task whose gradient is exactly zero keeps its weight.
+
+    Args:
+        tasks: task names.
+        main: the residual.
+        beta: ``0 ≤ β < 1``; the paper recommends 0.9.
+        common: the options of `Balancer`.
+
+    Cost: trunk only (in a physics-informed network: all parameters), one backward per task and ``T x P`` numbers.
+
+    Source: Wang, Teng, Perdikaris, "Understanding and Mitigating Gradient Flow Pathologies in Physics-Informed
+    Neural Networks" (2021), arXiv 2001.04536. Written from memory of the paper, whose ``λ`` also multiplies the loss
+    that it was measured on only after the step.
+    """
+
+    name = "lr-annealing"
+    paper = "Wang, Teng, Perdikaris (2021), arXiv 2001.04536"
+    reads = "rows"
+    where = frozenset({"trunk"})
+    default_heads: ClassVar[Heads] = "weighted"
+
+    def __init__(self, tasks: Sequence[str], *, main: str | None = None, beta: float = 0.9, **common: Any) -> None:
+        super().__init__(tasks, main=main, **common)
+        within("beta", beta, 0, 1)
+        self.beta = beta
+        self.declare("average", default=float("nan"), reduce="mean")
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        assert seen.rows is not None
+        main = self.is_main(seen)
+        means = seen.rows.abs().mean(1).double()
+        if bool(main.any()):
+            largest = seen.rows[main].abs().max().double()
+            ratio = torch.where(means > 0, largest / means, state.average)
+            moved = self.beta * state.average + (1 - self.beta) * ratio
+            state.average = torch.where(state.average.isnan(), ratio, moved)
+        weights = torch.where(state.average.isnan(), torch.ones_like(means), state.average)
+        return torch.where(main, torch.ones_like(means), weights)

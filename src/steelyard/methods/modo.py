@@ -1,0 +1,54 @@
+"""MoDo: multi-objective gradient with double sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.observation import Seen
+from steelyard.options import at_least
+from steelyard.solvers.simplex import project_on_simplex
+from steelyard.state import State
+
+
+class MoDo(Balancer):
+    """One projected step per iteration towards the common descent direction, on products of independent batches.
+
+    ``w ← Π_Δ(w - γ (J₁ J₂ᵀ + ρ I) w)`` from ``w = 1/T``, with the rows of two probe batches; ``d = J₃ᵀ w`` on the
+    batch at hand. Heads are left plain.
+
+    Args:
+        tasks: task names.
+        gamma: ``γ ≥ 0``, in the unit of one over squared gradients.
+        rho: ``ρ ≥ 0``, in the unit of squared gradients.
+        common: the options of `Balancer`.
+
+    Cost: trunk only; three backward passes per task: two for the probes, one for the batch at hand.
+
+    Source: Chen, Fernando, Ying, Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
+    Generalization and Conflict-Avoidance" (2023), arXiv 2305.20057. Deviation: heads see the batch at hand; the
+    authors' code gives them the mean of the three.
+    """
+
+    name = "modo"
+    paper = "Chen, Fernando, Ying, Chen (2023), arXiv 2305.20057"
+    reads = "cross_gramian"
+    where = frozenset({"trunk"})
+    uses_angles = True
+    default_heads = "plain"
+
+    def __init__(self, tasks: Sequence[str], *, gamma: float = 1e-3, rho: float = 0.1, **common: Any) -> None:
+        super().__init__(tasks, **common)
+        at_least("gamma", gamma, 0)
+        at_least("rho", rho, 0)
+        self.gamma, self.rho = gamma, rho
+        self.declare("shares", default=1 / len(self.tasks), reduce="mean")
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        assert seen.cross_gramian is not None
+        w = state.shares / state.shares.sum()  # over the present tasks
+        state.shares = project_on_simplex(w - self.gamma * (seen.cross_gramian @ w + self.rho * w))
+        return state.shares

@@ -1,0 +1,77 @@
+"""SDMGrad: stochastic direction-oriented multi-objective gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.observation import Seen
+from steelyard.options import at_least, within
+from steelyard.solvers.simplex import project_on_simplex
+from steelyard.state import State
+
+
+class SDMGrad(Balancer):
+    """A common descent direction near the mean gradient, from unbiased products of independent batches.
+
+    With ``A = J₁ J₂ᵀ / s²`` of two probe batches, ``s = mean_k √max((J₁ J₂ᵀ)_kk, 0)``, ``steps`` projected steps
+    with momentum from ``w = 1/T``: ``w ← Π_Δ(w - η (A w + λ A 1/T))``; then ``d = (J₃ᵀ w + λ J₃ᵀ 1/T) / (1 + λ)`` on
+    the batch at hand, i.e. ``w_k ← (w_k + λ/T) / (1 + λ)``, which sum to 1. Heads are left plain.
+
+    Args:
+        tasks: task names.
+        lam: ``λ ≥ 0``, how strongly the mean gradient attracts.
+        eta: ``η > 0``.
+        momentum: ``0 ≤ momentum < 1``.
+        steps: of the inner loop.
+        common: the options of `Balancer`.
+
+    Cost: trunk only; three backward passes per task: two for the probes, one for the batch at hand.
+
+    Source: Xiao, Ban, Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms"
+    (2023), arXiv 2305.18409.
+    Deviation: where ``s`` is zero (no probe agrees with itself) ``w`` stays 1/T; the authors would divide by zero.
+    """
+
+    name = "sdmgrad"
+    paper = "Xiao, Ban, Ji (2023), arXiv 2305.18409"
+    reads = "cross_gramian"
+    where = frozenset({"trunk"})
+    uses_angles = True
+    default_heads = "plain"
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        lam: float = 0.3,
+        eta: float = 5.0,
+        momentum: float = 0.5,
+        steps: int = 20,
+        **common: Any,
+    ) -> None:
+        super().__init__(tasks, **common)
+        at_least("lam", lam, 0)
+        at_least("eta", eta, 0, strictly=True)
+        within("momentum", momentum, 0, 1)
+        at_least("steps", steps, 1)
+        self.lam, self.eta, self.momentum, self.steps_inside = lam, eta, momentum, int(steps)
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        assert seen.cross_gramian is not None
+        A = seen.cross_gramian
+        size = len(A)
+        mean = torch.full_like(A[0], 1 / size)
+        scale = A.diagonal().clamp(min=0).sqrt().mean()
+        if not bool(scale != 0):
+            return mean
+        A = A / scale**2
+        w, velocity = mean, torch.zeros_like(mean)
+        for _ in range(self.steps_inside):
+            velocity = self.momentum * velocity + A @ w + self.lam * (A @ mean)
+            w = project_on_simplex(w - self.eta * velocity)
+        return (w + self.lam * mean) / (1 + self.lam)
