@@ -32,8 +32,8 @@ class MMoE(Architecture):
 
     Parameters beside hard sharing: ``experts`` x the trunk, and ``tasks x experts x width of what gates read``.
 
-    Single task: the problem's plain trunk and head, so that the baseline is that of every architecture. Part of any
-    difference to it is the greater capacity; compare with ``equal`` under another architecture to tell.
+    Single task: the problem's plain trunk and head, so that the baseline is that of every architecture. A gain over it
+    may come from more parameters instead of from sharing.
 
     Deviations: the paper's experts are layers of one width; here they are whole trunks, of any kind.
 
