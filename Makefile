@@ -22,6 +22,7 @@ check: $(READY)
 
 benchmark: $(READY)
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/weighting.py
 
 clean:
 	rm -rf $(VENV) demo.sqlite* demo.html build dist

@@ -17,7 +17,7 @@ from timing import interleaved, machine
 from torch import Tensor, nn
 
 import steelyard
-from steelyard.registry import method_names
+from steelyard.registry import method_class, method_names, options_of
 
 BATCH, WIDTH, CLASSES, INPUTS = 128, 1024, 10, 1024
 TARGET_STEP, TARGET_CALL, TARGET_LEARNED = 1.03, 250, 500
@@ -81,6 +81,8 @@ def build(name: str, weights: list[str]) -> str:
         return "fixed(weights={" + ",".join(f"'{task}': 0.5" for task in weights) + "})"
     if name == "schedule":
         return f"schedule(weights='{weights[0]}: 1.0 until 100, then 0.1')"
+    if "main" in options_of(method_class(name)):
+        return f"{name}(main={weights[0]})"
     return name
 
 

@@ -36,7 +36,7 @@ class GradVac(GramianBalancer):
         common: the options of `Balancer`; ``generator`` draws the orders.
 
     Targets start at 0 and stay within ``±(1 - 1e-8)``, since ``√(1-ρ²)`` divides. A zero gradient, and a ``g_i'`` that
-    has cancelled to 1e-12 of its terms, has no cosine: it is left alone.
+    has shrunk to 1e-6 of ``g_i``, has no cosine to learn from.
 
     Cost: one backward pass through each task's head, and ``O(T³)`` operations; ``T²`` numbers of state.
 
@@ -60,21 +60,26 @@ class GradVac(GramianBalancer):
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
         size = len(rows.norms)
         everyone = torch.arange(size)
+        orders = random_orders(size, self.generator)
         target = state.target.cpu().clone()
+        rho = target[everyone, orders]  # a pair meets once in a step, so its target holds still
+        paired = rows.moving & rows.moving[orders]
+        slopes = rho / (1 - rho**2).sqrt()
         coefficients = torch.eye(size, dtype=torch.float64)  # of the unit rows in g_i' / ‖g_i‖, row by row
         products = rows.cosines.clone()  # of g_i' / ‖g_i‖ and every u_j
-        for others in random_orders(size, self.generator):
-            length = (coefficients * products).sum(1).clamp(min=0).sqrt()
-            known = (length > _NOTHING * coefficients.abs().sum(1)) & rows.moving & rows.moving[others]
-            cosine = (products[everyone, others] / torch.where(known, length, 1.0)).clamp(-1, 1)
-            rho = target[everyone, others]
-            below = known & (cosine < rho)
-            sine = (1 - rho**2).sqrt()
-            pull = length * (rho * (1 - cosine**2).sqrt() - cosine * sine) / sine
-            pull = torch.where(below, pull, torch.zeros_like(pull))
+        square = torch.ones_like(rows.norms)  # ‖g_i'‖² / ‖g_i‖²
+        met = torch.zeros(2, *orders.shape, dtype=torch.float64)
+        for number, others in enumerate(orders):
+            product = products[everyone, others]
+            met[0, number], met[1, number] = product, square
+            # The paper's step times ‖g_j‖, with the length of g_i' multiplied in: positive where the cosine is below ρ.
+            pull = (slopes[number] * (square - product**2).clamp(min=0).sqrt() - product).clamp(min=0) * paired[number]
             coefficients[everyone, others] += pull
-            products += pull[:, None] * rows.cosines[others]
-            moved = ((1 - self.beta) * rho + self.beta * cosine).clamp(-_LIMIT, _LIMIT)
-            target[everyone, others] = torch.where(known if self.update == "always" else below, moved, rho)
+            products.addcmul_(pull[:, None], rows.cosines[others])
+            square = square + pull * (2 * product + pull)
+        known = paired & (met[1] > _NOTHING)
+        cosine = (met[0] / torch.where(known, met[1], 1.0).sqrt()).clamp(-1, 1)
+        moved = ((1 - self.beta) * rho + self.beta * cosine).clamp(-_LIMIT, _LIMIT)
+        target[everyone, orders] = torch.where(known if self.update == "always" else known & (cosine < rho), moved, rho)
         state.target = target.to(state.target.device)
         return rows.multipliers(rows.norms @ coefficients)

@@ -48,10 +48,11 @@ def conflict_averse_point(rows: UnitRows, c: float) -> Tensor:
         return found, float("inf") if slack < -1e-6 * float(linear.abs().max()) else distance
 
     level = float(((products + radius)[moving] / inverse[moving]).min())  # no task can improve more than that
-    stationary = not bool(moving.all()) or _stationary(C, norms)
+    outermost = nonnegative_minimum(C, -inverse[None])[0]  # the constraints that bind as λ grows without bound
+    stationary = not bool(moving.all()) or _stationary(C, norms, outermost)
     if stationary:
         level = 0.0
-    multipliers, distance = nearest(level, None)
+    multipliers, distance = nearest(level, None if stationary else outermost > 0)
     if stationary and distance <= radius:
         return (mean + multipliers) * rows.norms.max()
     low, high = float((products[moving] / inverse[moving]).min()), level
@@ -98,6 +99,9 @@ def _on_the_sphere(C: Tensor, products: Tensor, inverse: Tensor, radius: float, 
     return found if optimal else None
 
 
-def _stationary(C: Tensor, norms: Tensor) -> bool:
+def _stationary(C: Tensor, norms: Tensor, outermost: Tensor) -> bool:
+    """Whether the shortest convex combination of the gradients vanishes."""
+    if float((outermost @ C @ outermost).clamp(min=0).sqrt()) > 1e-5 * float(outermost.sum()):
+        return False  # already the combination of the conic form is far from it
     weighted = min_norm_point(C * norms[:, None] * norms) * norms
     return bool((weighted @ C @ weighted).clamp(min=0).sqrt() <= _STATIONARY * weighted.sum())
