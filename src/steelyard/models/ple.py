@@ -32,11 +32,11 @@ class PLE(Architecture):
     stage l is the expert of level l. One level is CGC.
 
     ``shared``: below the last level everything but the tasks' gates at level L - 1 is reached by every loss, because
-    shared experts read all experts one level lower. Each loss comes down by two ways: through the shared experts of the last
-    level, and through its own lane, which reads all it needs at the last level but one. So ``shared`` is the
-    outputs of all experts at level L - 1 *as the tasks' gates read them* (a copy, from which the shared experts do not
-    go on), what those gates take as their own input where that is no raw input, and the outputs of the last level's
-    shared experts: none computed from another.
+    shared experts read all experts one level lower. Each loss comes down by two ways: through the shared experts of
+    the last level, and through its own lane, which reads all it needs at the last level but one. So ``shared`` is
+    the outputs of all experts at level L - 1 *as the tasks' gates read them* (a copy, from which the shared experts do
+    not go on), what those gates take as their own input where that is no raw input, and the outputs of the last
+    level's shared experts: none computed from another.
 
     Options (``ple(levels=2,shared_experts=1,task_experts=1,gate=None)``):
         levels: stages into which the trunk is cut.
