@@ -20,9 +20,9 @@ def paper_direction(w: torch.Tensor, rows: torch.Tensor, c: float) -> torch.Tens
     return mean + c * mean.norm() * combined / combined.norm()
 
 
-@pytest.mark.parametrize("ratio", [1.0, 1e3, 1e6])
+@pytest.mark.parametrize("ratio", [1.0, 1e6])
 @pytest.mark.parametrize("c", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("tasks", [1, 2, 3, 10, 40])
+@pytest.mark.parametrize("tasks", [1, 2, 3, 10, 30])
 def test_it_solves_the_papers_problem(tasks: int, c: float, ratio: float) -> None:
     for seed, conflict in ((0, 0.0), (1, 0.5), (2, 2.0)):
         rows = random_rows(tasks, 200, seed, ratio, conflict)
@@ -36,8 +36,12 @@ def test_it_solves_the_papers_problem(tasks: int, c: float, ratio: float) -> Non
         # Any w bounds the least improvement from above, any d in the ball from below: they meet at the optimum only.
         reached, bound = float((rows @ direction).min()), paper_objective(w, rows, c)
         assert reached == pytest.approx(bound, abs=1e-10 * float((rows.norm(dim=1) @ w) * rows.mean(0).norm()))
-        rescaled = weigh(balancer("cagrad", tasks, c=c), rows)
-        assert torch.allclose(rescaled * (1 + c**2), weights, rtol=1e-12)
+
+
+def test_it_is_divided_by_one_plus_c_squared() -> None:
+    rows = random_rows(3, 20, 0)
+    plain = weigh(balancer("cagrad(c=0.4,rescale=False)", 3), rows)
+    assert torch.allclose(weigh(balancer("cagrad(c=0.4)", 3), rows) * 1.16, plain, rtol=1e-12)
 
 
 def test_without_a_ball_it_is_the_mean() -> None:

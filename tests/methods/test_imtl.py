@@ -24,9 +24,9 @@ def test_it_is_imtl_l_then_imtl_g(tasks: int) -> None:
 def test_heads_receive_the_scaled_losses() -> None:
     tasks = ("left", "right")
     toy, method, scales = Toy(tasks), make("imtl(initial=0.7)", tasks), make("imtl-l(initial=0.7)", tasks)
-    losses, features = toy.losses()
+    losses, where = toy.losses()
     expected = toy.gradients(scales(losses))
-    found = toy.gradients(method(losses, shared=features))
+    found = toy.gradients(method(losses, **features))
     for name, gradient in found.items():
         if name.startswith("heads"):
             assert torch.allclose(gradient, expected[name], rtol=1e-12)
