@@ -18,11 +18,13 @@ def test_the_balancing_half_imports_torch_alone() -> None:
 import sys
 {blocked}
 import torch, steelyard, steelyard.testing
-x = torch.randn(4, 3, requires_grad=True)
+trunk, x = torch.nn.Linear(3, 3), torch.randn(4, 3)
 for row in steelyard.methods():
-    if row.name in ("fixed", "schedule"):
-        continue
-    steelyard.make(row.name, ["a", "b"])({{"a": x.square().mean(), "b": x.abs().mean()}}, shared=x)
+    z = trunk(x)
+    losses = {{"a": z.square().mean(), "b": z.abs().mean()}}
+    options = {{"main": "a"}} if "main" in row.options else {{}}
+    place = z if "features" in row.cls.where else trunk
+    steelyard.make(row.name, ["a", "b"], **options)(losses, shared=place, probes=[losses, losses]).backward()
 print([name for name in sys.modules if name.startswith(("steelyard.study", "steelyard.problems", "steelyard.report"))])
 """
     assert run(code).strip().splitlines()[-1] == "[]"

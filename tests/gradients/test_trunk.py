@@ -231,3 +231,15 @@ class TestRefusals:
 
         with pytest.raises(SharedError, match="on-features is defined on features"):
             OnFeatures(["a"])(losses, shared=trunk)
+
+
+def test_tasks_without_heads_of_their_own() -> None:
+    trunk = nn.Linear(3, 3).double()
+    z = trunk(torch.randn(4, 3).double())
+    losses = {"a": z.square().mean(), "b": z.abs().mean()}
+    expected = task_gradients(losses, list(trunk.parameters()))
+    balancer = steelyard.make("mgda(normalise=l2)", ["a", "b"], heads="plain")
+    balancer(losses, shared=trunk).backward()
+    weights = dict(zip(("a", "b"), balancer.last_weights.tolist(), strict=True))
+    for parameter, gradient in zip(trunk.parameters(), weighted_sum(weights, expected), strict=True):
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-10)

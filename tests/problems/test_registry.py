@@ -12,9 +12,9 @@ from steelyard.problems import Problem, regression, split
 
 def load():
     import numpy as np
-    return split(np.zeros((10, 3)), {"a": np.arange(10.0)})
+    return split(np.zeros((10, 3)), {"a": np.arange(10.0), "b": np.ones(10)})
 
-problem = Problem("theirs", [regression("a")], load, lambda: nn.Linear(3, 2), lambda task: nn.Linear(2, 1))
+problem = Problem("theirs", [regression("a"), regression("b")], load, lambda: nn.Linear(3, 2), lambda task: nn.Linear(2, 1))
 wrong = "not a problem"
 
 class Doubled(nn.Module):
@@ -22,12 +22,13 @@ class Doubled(nn.Module):
     def from_problem(cls, problem, tasks, part):
         network = cls()
         network.trunk = part("trunk", problem.trunk)
-        network.head = part("head/a", lambda: problem.head(problem.task("a")))
+        build_head = lambda task: part(f"head/{task}", lambda: problem.head(problem.task(task)))
+        network.heads = nn.ModuleDict({task: build_head(task) for task in tasks})
         return network
 
     def forward(self, inputs):
         features = 2 * self.trunk(inputs)
-        return {"a": self.head(features)}, features
+        return {task: head(features) for task, head in self.heads.items()}, features
 """
 
 
@@ -52,7 +53,7 @@ def test_a_third_party_registers_a_problem_and_an_architecture():
     assert isinstance(problem, Problem)
     assert problem.reference == "theirs"
     assert "doubled" in architecture_names()
-    plain, doubled = (build(problem, ("a",), 0, name) for name in ("hard-sharing", "doubled"))
+    plain, doubled = (build(problem, ("a", "b"), 0, name) for name in ("hard-sharing", "doubled"))
     inputs = torch.ones(1, 3)
     assert torch.equal(doubled(inputs)[1], 2 * plain(inputs)[1])
 

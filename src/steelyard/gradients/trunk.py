@@ -94,7 +94,7 @@ def trunk_gradients(
         rows = None
         if at_boundary:
             ends = stacked[len(stacked) - len(boundary) :]
-            flat = [end.flatten(1).to(torch.promote_types(end.dtype, torch.float32)) for end in ends]
+            flat = [end.reshape(len(end), -1).to(torch.promote_types(end.dtype, torch.float32)) for end in ends]
             rows = Rows(torch.cat(flat, 1), tuple(end[0] for end in ends))
     return TrunkGradients(gramian.to(device), boundary, rows)
 
