@@ -4,7 +4,8 @@
     python benchmarks/gradients.py --trunks mlp --tasks 2,8 --threads 2
 
 A step is forward + looking + backward, without the optimizer; the candidates take turns in one process, medians and
-quartiles of the ratio to the plain step. torchjd is compared where it is installed (``pip install "torchjd[quadprog_projector]"``).
+quartiles of the ratio to the plain step. torchjd is compared where it is installed (``pip install
+"torchjd[quadprog_projector]"``).
 """
 
 from __future__ import annotations

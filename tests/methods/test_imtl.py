@@ -26,7 +26,7 @@ def test_heads_receive_the_scaled_losses() -> None:
     toy, method, scales = Toy(tasks), make("imtl(initial=0.7)", tasks), make("imtl-l(initial=0.7)", tasks)
     losses, where = toy.losses()
     expected = toy.gradients(scales(losses))
-    found = toy.gradients(method(losses, **features))
+    found = toy.gradients(method(losses, **where))
     for name, gradient in found.items():
         if name.startswith("heads"):
             assert torch.allclose(gradient, expected[name], rtol=1e-12)

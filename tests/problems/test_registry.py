@@ -14,7 +14,8 @@ def load():
     import numpy as np
     return split(np.zeros((10, 3)), {"a": np.arange(10.0), "b": np.ones(10)})
 
-problem = Problem("theirs", [regression("a"), regression("b")], load, lambda: nn.Linear(3, 2), lambda task: nn.Linear(2, 1))
+tasks = [regression("a"), regression("b")]
+problem = Problem("theirs", tasks, load, lambda: nn.Linear(3, 2), lambda task: nn.Linear(2, 1))
 wrong = "not a problem"
 
 class Doubled(nn.Module):
