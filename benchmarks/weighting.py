@@ -3,8 +3,8 @@
     python benchmarks/weighting.py                       # the table of the README
     python benchmarks/weighting.py --methods upgrad,cagrad --tasks 40,100
 
-Gramians of random gradients with a common part of random sign; norms equal, or spread by 1e6. Milliseconds per
-call, the median over several Gramians; the slowest Gramian's median in brackets.
+Gramians of random gradients with a common part of random sign: norms equal, or spread by 1e6; one of float32 gradients
+that are linearly dependent. Milliseconds per call, the median over the Gramians; the slowest Gramian's in brackets.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ TARGETS = {"upgrad": {40: 15.0, 100: 150.0}}
 TARGET = {40: 5.0, 100: 50.0}
 
 
-def rows(tasks: int, conflict: float, ratio: float, seed: int) -> Tensor:
+def rows(tasks: int, size: int, conflict: float, ratio: float, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    gradients = normal(tasks, 4 * tasks) + conflict * normal(tasks, 1).sign() * normal(1, 4 * tasks)
+    gradients = normal(tasks, size) + conflict * normal(tasks, 1).sign() * normal(1, size)
     return gradients * ratio ** torch.rand(tasks, 1, generator=generator, dtype=torch.float64)
 
 
 def observations(tasks: int) -> list[Seen]:
-    found = []
-    for seed, (conflict, ratio) in enumerate([(0.0, 1.0), (0.5, 1.0), (2.0, 1.0), (0.0, 1e6), (0.5, 1e6), (2.0, 1e6)]):
-        gradients = rows(tasks, conflict, ratio, seed)
-        gramian = gradients @ gradients.T
-        ones = torch.ones(tasks, dtype=torch.float64)
-        found.append(Seen(tuple(str(task) for task in range(tasks)), ones, ones, gramian.diagonal(), gramian))
-    return found
+    kinds = [(conflict, ratio) for conflict in (0.0, 0.5, 2.0) for ratio in (1.0, 1e6)]
+    gradients = [rows(tasks, 4 * tasks, *kind, seed) for seed, kind in enumerate(kinds)]
+    gradients.append(rows(tasks, max(2, tasks // 4), 0.5, 1e3, 0).float())
+    ones = torch.ones(tasks, dtype=torch.float64)
+    names = tuple(str(task) for task in range(tasks))
+    gramians = [(each @ each.T).double() for each in gradients]
+    return [Seen(names, ones, ones, gramian.diagonal(), gramian) for gramian in gramians]
 
 
 def build(name: str, tasks: int) -> Balancer:
