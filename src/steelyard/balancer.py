@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +36,34 @@ _PATIENCE = 10_000
 """Steps without the end of an epoch after which an epoch-based method says so."""
 _ANGLE_LOOKS = 10
 """First steps in which a method that uses angles checks whether tasks share samples."""
+
+
+@dataclass
+class Progress:
+    """What changes from call to call besides the declared state.
+
+    Attributes:
+        steps: optimizer steps (calls, where no optimizer is attached) since the start.
+        period_steps: those since the last end of an epoch.
+        awaiting_after: whether the last step's losses after the step are still to be shown.
+        device: where the state is.
+        record: the last call.
+        holding: inside `Balancer.frozen`.
+        held: inside `Balancer.frozen`, or a closure of the attached optimizer, the weights ``[T]`` after the first
+            evaluation.
+        pending: inside `Balancer.frozen`, what its end commits.
+        angle_looks: steps in which the angles were checked.
+    """
+
+    steps: int = 0
+    period_steps: int = 0
+    awaiting_after: bool = False
+    device: torch.device | None = None
+    record: Record | None = None
+    holding: bool = False
+    held: Tensor | None = None
+    pending: Proposal | None = None
+    angle_looks: int = 0
 
 
 class Balancer(Method):
@@ -63,19 +92,12 @@ class Balancer(Method):
     def __init__(self, tasks: Sequence[str], **options: Any) -> None:
         super().__init__(tasks, **options)
         self._known = frozenset(self.tasks)
-        self.steps = 0
-        """Optimizer steps (calls, where no optimizer is attached) since the start."""
-        self._period_steps = 0
-        self._awaiting_after = False
-        self._device: torch.device | None = None
         self._attachment: Attachment | None = None
-        self._record: Record | None = None
-        # Inside `frozen()`, or a closure of the attached optimizer: the weights after the first evaluation, over all
-        # tasks.
-        self._holding = False
-        self._held: Tensor | None = None
-        self._pending: Proposal | None = None
-        self._angle_looks = 0
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps (calls, where no optimizer is attached) since the start."""
+        return self._now.steps
 
     # --- the call -----------------------------------------------------------------------------------------------------
     def forward(
@@ -126,14 +148,14 @@ class Balancer(Method):
         values = _stack(found).to(device=device, dtype=torch.float64)
         place = place_of(self, shared)
         live = self._finite_losses(names, values)
-        if place is not None and self._held is not None and self.heads == "plain":
+        if place is not None and self._now.held is not None and self.heads == "plain":
             raise OptionError(
                 f"{self.name} with plain heads cannot hold its weights while a closure is evaluated several times in "
                 "one step: its trunk and head gradients are not those of one function. Use heads='weighted'"
             )
 
         reading = None
-        if place is not None and live and self._held is None and (self._refreshing() or self.heads == "plain"):
+        if place is not None and live and self._now.held is None and (self._refreshing() or self.heads == "plain"):
             reading = read(self, [names[k] for k in live], [found[k] for k in live], place)
             live, reading = self._finite_gradients(names, live, reading)
         if not live:
@@ -155,13 +177,13 @@ class Balancer(Method):
         chosen = set(live)
         kept = [k in chosen for k in range(len(found))]
 
-        if self._held is not None:
-            weights = self._held if index is None else self._held[index]
-            self._record = Record(seen, weights, index)
+        if self._now.held is not None:
+            weights = self._now.held if index is None else self._now.held[index]
+            self._now.record = Record(seen, weights, index)
             return carry(_as_result((weights * seen.losses).sum(), found), found, kept, weights)
 
         proposal = propose(self, seen, index, self._refreshing())
-        self._record = Record(seen, proposal.weights, index)
+        self._now.record = Record(seen, proposal.weights, index)
         redirection = None if reading is None else self._redirection(reading, proposal)
         result = carry(
             _as_result(proposal.value, found),
@@ -184,7 +206,7 @@ class Balancer(Method):
         return functools.reduce(torch.add, terms)
 
     def _check_after(self) -> None:
-        if self._awaiting_after and self.needs_after:
+        if self._now.awaiting_after and self.needs_after:
             raise MissingInputError(
                 f"{self.name} compares the losses before and after each step, and never saw the last step's: call "
                 "balancer.observe(after=losses) after optimizer.step(), or attach the optimizer and pass "
@@ -192,7 +214,7 @@ class Balancer(Method):
             )
 
     def _refreshing(self) -> bool:
-        return self.steps % self.every == 0
+        return self._now.steps % self.every == 0
 
     def _label_counts(
         self, names: list[str], found: list[Tensor], counts: Mapping[str, float] | None, device: torch.device
@@ -228,10 +250,10 @@ class Balancer(Method):
             if len(rest) < len(live):
                 reading = reading.select([place for place, k in enumerate(live) if k in rest])
                 live = rest
-        if self.uses_angles and reading.gramian is not None and len(live) > 1 and self._angle_looks < _ANGLE_LOOKS:
-            self._angle_looks += 1
+        if self.uses_angles and reading.gramian is not None and len(live) > 1 and self._now.angle_looks < _ANGLE_LOOKS:
+            self._now.angle_looks += 1
             if not reading.angles_hold and disjoint(reading.gramian):
-                self._angle_looks = _ANGLE_LOOKS
+                self._now.angle_looks = _ANGLE_LOOKS
                 warn_of_disjoint_samples(self)
         return live, reading
 
@@ -250,7 +272,7 @@ class Balancer(Method):
         if self._attachment is not None:
             self._attachment.nothing_to_do(skip_step=self.on_nonfinite == "skip_step")
         finite = torch.isfinite(values).tolist()
-        self._record = None
+        self._now.record = None
         return carry(_as_result(values.new_zeros(()), found), found, finite, values.new_zeros(sum(finite)))
 
     # --- the scalar ---------------------------------------------------------------------------------------------------
@@ -291,14 +313,14 @@ class Balancer(Method):
     # --- propose and commit -------------------------------------------------------------------------------------------
     def _observed(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
         attachment = self._attachment
-        if self._holding or (attachment is not None and attachment.inside_step):
+        if self._now.holding or (attachment is not None and attachment.inside_step):
             # A closure may be evaluated many times within a step; its weights hold still, or a line search would
             # compare the values of different functions.
-            self._held = Record(seen, proposal.weights, proposal.index).all_weights(len(self.tasks))
+            self._now.held = Record(seen, proposal.weights, proposal.index).all_weights(len(self.tasks))
         if attachment is not None:
             attachment.add(seen, proposal, again)
-        elif self._holding:
-            self._pending = proposal
+        elif self._now.holding:
+            self._now.pending = proposal
         else:
             self._commit(proposal)
 
@@ -316,14 +338,14 @@ class Balancer(Method):
             module.commit(state, proposal.index)
         if proposal.generator_state is not None and self.generator is not None:
             self.generator.set_state(proposal.generator_state)
-        self.steps += 1
-        self._awaiting_after = self.needs_after
+        self._now.steps += 1
+        self._now.awaiting_after = self.needs_after
         if not self._periodic_parts():
             return
-        self._period_steps += 1
-        if self.period is not None and self._period_steps >= self.period:
+        self._now.period_steps += 1
+        if self.period is not None and self._now.period_steps >= self.period:
             self.end_epoch()
-        elif self.period is None and self._period_steps == _PATIENCE:
+        elif self.period is None and self._now.period_steps == _PATIENCE:
             warn(
                 f"{self.name} waits for the end of an epoch and has seen none in {_PATIENCE:,} steps: call "
                 "balancer.end_epoch() after each epoch, or give a period in steps where the method has that option",
@@ -340,7 +362,7 @@ class Balancer(Method):
                 state = part.working_state()
                 part.period_ended(state)
                 part.commit(state)
-        self._period_steps = 0
+        self._now.period_steps = 0
 
     def observe(self, *, after: Losses | None = None, validation: Losses | None = None) -> None:
         """Show a method what it declares besides the training losses.
@@ -351,7 +373,7 @@ class Balancer(Method):
         """
         if after is not None:
             self._observe(after, self.after_step)
-            self._awaiting_after = False
+            self._now.awaiting_after = False
         if validation is not None:
             self._observe(validation, self.validated)
 
@@ -389,24 +411,24 @@ class Balancer(Method):
 
     def discard(self) -> None:
         """Forget what was observed since the last optimizer step (a step that was skipped by hand)."""
-        self._pending = None
+        self._now.pending = None
         if self._attachment is not None:
             self._attachment.discard()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Hold the weights after the first evaluation inside the block (an LBFGS closure); commit when it ends."""
-        self._holding = True
+        self._now.holding = True
         try:
             yield
-            if self._pending is not None:
-                self._commit(self._pending)
+            if self._now.pending is not None:
+                self._commit(self._now.pending)
         finally:
-            self._holding, self._held, self._pending = False, None, None
+            self._now.holding, self._now.held, self._now.pending = False, None, None
 
     def release(self) -> None:
         """Let the weights move again after a closure."""
-        self._held = None
+        self._now.held = None
 
     def current_learning_rate(self) -> float:
         """The rate of learned weights: the option, else the attached optimizer's, else 1e-3."""
@@ -418,9 +440,9 @@ class Balancer(Method):
     @property
     def last_weights(self) -> Tensor:
         """``[T]`` float64, the multipliers of the task gradients in the last call; 0 for tasks that were absent."""
-        if self._record is None:
+        if self._now.record is None:
             raise StateError("there are no weights: the balancer has not been called yet, or skipped its last step")
-        return self._record.all_weights(len(self.tasks))
+        return self._now.record.all_weights(len(self.tasks))
 
     def metrics(self) -> dict[str, float]:
         """The last call as a flat dict for any logger; reading it waits for the device, the call does not.
@@ -429,7 +451,7 @@ class Balancer(Method):
         ``Σ|w L|``), and where gradients were read ``norm/<task>`` and ``cosine/<task>,<task>``. Empty before the
         first call and after a skipped step.
         """
-        return {} if self._record is None else self._record.metrics()
+        return {} if self._now.record is None else self._now.record.metrics()
 
     def summary(self) -> WeightSummary:
         """Mean and deviation of each task's weights over the run, since the start or `reset`; prints as a table."""
@@ -452,18 +474,16 @@ class Balancer(Method):
     def reset(self) -> None:
         """Return to the state of a fresh instance (the generator keeps its own)."""
         super().reset()
-        self.steps = self._period_steps = 0
-        self._awaiting_after = False
-        self._device = None
+        self._now = Progress()  # one plain object, since attributes of a module are slow to set
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint holds besides the declared values: whose state it is, the counters, the generator."""
         return {
             "method": self.name,
             "tasks": list(self.tasks),
-            "steps": self.steps,
-            "period_steps": self._period_steps,
-            "awaiting_after": self._awaiting_after,
+            "steps": self._now.steps,
+            "period_steps": self._now.period_steps,
+            "awaiting_after": self._now.awaiting_after,
             "generator": self.generator.get_state() if self.draws and self.generator is not None else None,
         }
 
@@ -477,8 +497,8 @@ class Balancer(Method):
             raise StateError(
                 f"the checkpoint balances {', '.join(state['tasks'])}, but this balancer has {', '.join(self.tasks)}"
             )
-        self.steps, self._period_steps = state["steps"], state["period_steps"]
-        self._awaiting_after = state["awaiting_after"]
+        self._now.steps, self._now.period_steps = state["steps"], state["period_steps"]
+        self._now.awaiting_after = state["awaiting_after"]
         if state["generator"] is not None and self.generator is not None:
             self.generator.set_state(state["generator"].cpu())
 
@@ -488,12 +508,13 @@ class Balancer(Method):
             self.set_extra_state(extra)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.discard()
-        self._record = None
+        self._now.record = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a pickle of the model must not drag the optimizer along: a copy is not attached.
         state = dict(self.__dict__)
-        state.update(_attachment=None, _record=None, _pending=None, _held=None, _holding=False)
+        state["_attachment"] = None
+        state["_now"] = replace(self._now, record=None, pending=None, held=None, holding=False)
         state["generator"] = None if self.generator is None else self.generator.get_state()
         return state
 
@@ -505,14 +526,14 @@ class Balancer(Method):
             self.generator.set_state(saved)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self._device = None
+        self._now.device = None
         return super()._apply(fn, recurse)
 
     def _follow(self, device: torch.device) -> None:
         """Keep the state where the losses are."""
-        if self._device != device:
+        if self._now.device != device:
             self.to(device)
-            self._device = device
+            self._now.device = device
 
 
 def _compute_device(device: torch.device) -> torch.device:

@@ -88,6 +88,7 @@ class Method(Stateful):
             # Drawn from torch's own stream, so torch.manual_seed makes it reproducible.
             self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
         self.period: int | None = None
+        self._stages: list[Stage] = []
         self.stages = nn.ModuleList()
         self.declare(SUMS, (3, TASKS), reduce="mean")
         if every > 1:
@@ -146,14 +147,15 @@ class Method(Stateful):
 
     def loss_stages(self) -> list[Stage]:
         """The stages in front, from left to right."""
-        return [stage for stage in self.stages if isinstance(stage, Stage)]
+        return self._stages
 
     def prepend_stages(self, stages: Sequence[Stage]) -> None:
         """Put loss stages in front; see `Chain`. What rescaling does is then no longer the method's own promise."""
         self.rescaling = "none"
         for stage in stages:
             stage.bind(len(self.tasks))
-        self.stages = nn.ModuleList([*stages, *self.stages])
+        self._stages = [*stages, *self._stages]
+        self.stages = nn.ModuleList(self._stages)
 
     def positive_reader(self) -> str | None:
         """Who needs losses of at least zero, if anybody does."""
