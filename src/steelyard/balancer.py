@@ -220,7 +220,7 @@ class Balancer(Method):
         self, names: list[str], found: list[Tensor], counts: Mapping[str, float] | None, device: torch.device
     ) -> Tensor:
         if self._attachment is None:  # without a window there is nothing to average
-            return torch.ones(len(found), dtype=torch.float64, device=device)
+            return _ones(len(found), device)
         given = [
             float((counts or {}).get(name, getattr(loss, "label_count", 1.0)))
             for name, loss in zip(names, found, strict=True)
@@ -549,7 +549,14 @@ def _stack(losses: list[Tensor]) -> Tensor:
     return torch.stack(losses).detach()
 
 
+@functools.lru_cache(maxsize=64)
+def _ones(size: int, device: torch.device) -> Tensor:
+    """Never written to."""
+    return torch.ones(size, dtype=torch.float64, device=device)
+
+
 def _as_result(value: Tensor, found: list[Tensor]) -> Tensor:
     """The value in the losses' precision, float32 at least."""
-    dtype = functools.reduce(torch.promote_types, {loss.dtype for loss in found}, torch.float32)
+    dtypes = {loss.dtype for loss in found}
+    dtype = torch.float32 if dtypes == {torch.float32} else functools.reduce(torch.promote_types, dtypes, torch.float32)
     return value.to(device=found[0].device, dtype=dtype)

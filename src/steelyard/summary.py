@@ -18,9 +18,12 @@ SUMS = "weight_sums"
 """The declared value ``[3, T]`` behind a summary: the number of steps, ``Σ w`` and ``Σ w²``."""
 
 
+_POWERS = torch.arange(3.0, dtype=torch.float64)[:, None]
+
+
 def added(sums: Tensor, weights: Tensor) -> Tensor:
     """The sums once a step's weights ``[T]`` are counted; sums of powers, because ranks can average them."""
-    return sums + torch.stack((torch.ones_like(weights), weights, weights * weights))
+    return sums + weights.pow(_POWERS.to(weights.device))
 
 
 @dataclass(frozen=True)

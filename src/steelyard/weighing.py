@@ -27,7 +27,7 @@ class Proposal:
     Attributes:
         index: which tasks it speaks of; ``None``: all.
         weights: ``[T]``, the multipliers of the task gradients.
-        head_weights: ``[T]``, the multipliers of the head gradients where heads are plain.
+        head_weights: ``[T]``, the multipliers of the head gradients.
         value: of the returned scalar.
         direction: for element-wise methods, what arrives at the features.
         states: working states of the stages, then of the method.
@@ -69,20 +69,17 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
 
     balance, generator_state = _weigh(method, seen.transformed(losses, factor), state, refresh)
     weights = balance.weights if factor is None else balance.weights * factor
-    plain = torch.ones_like(weights) if factor is None else factor
     as_published = True
     if method.scale == "sum":
-        weights, plain, as_published = _to_sum(method, weights), _to_sum(method, plain), False
+        weights, as_published = _to_sum(method, weights), False
     if method.guards:
         previous = state.guarded_weights if method.guards.max_change is not None else None
         weights, as_published = method.guards.apply(weights, previous), False
         if previous is not None:
             state.guarded_weights = weights
     priorities = _priorities(method, index, weights)
-    if priorities is not None:
-        plain = plain * priorities
-        if not method.native_priorities:
-            weights, as_published = weights * priorities, False
+    if priorities is not None and not method.native_priorities:
+        weights, as_published = weights * priorities, False
     state.weight_sums = added(state.weight_sums, weights)
 
     if method.heads == "plain" or balance.direction is not None:
@@ -91,9 +88,18 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         value = balance.value
     else:
         value = ((weights if factor is None else weights / factor) * losses).sum()
+    on_heads = weights if method.heads == "weighted" else _plain(method, factor, priorities, weights)
     return Proposal(
-        index, weights, plain, value, balance.direction, tuple(states), state.parameter_gradients, generator_state
+        index, weights, on_heads, value, balance.direction, tuple(states), state.parameter_gradients, generator_state
     )
+
+
+def _plain(method: Method, factor: Tensor | None, priorities: Tensor | None, like: Tensor) -> Tensor:
+    """``[T]``, what plain heads receive: the stages' slopes and the priorities alone."""
+    plain = torch.ones_like(like) if factor is None else factor
+    if method.scale == "sum":
+        plain = _to_sum(method, plain)
+    return plain if priorities is None else plain * priorities
 
 
 def _check_transformed(method: Method, reader: str, seen: Seen, losses: Tensor) -> None:
