@@ -546,7 +546,7 @@ def _stack(losses: list[Tensor]) -> Tensor:
     if len(dtypes) > 1:
         common = functools.reduce(torch.promote_types, dtypes)
         losses = [loss.to(common) for loss in losses]
-    return torch.stack(losses).detach()
+    return torch.stack(losses)
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,11 +6,13 @@ parameter group for a scheduler to miss and no weight decay that pulls them to z
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from steelyard.state import TASKS, State, Stateful
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+_BETAS = torch.tensor([[BETA1], [BETA2]], dtype=torch.float64)
 
 
 def declare_learned(module: Stateful, name: str, default: float = 0.0) -> None:
@@ -30,10 +32,11 @@ def adam(state: State, name: str, gradient: Tensor, rate: float, decay: float = 
     if decay:
         gradient = gradient + decay * value
     updates = getattr(state, f"{name}_updates") + 1
-    first = BETA1 * getattr(state, f"{name}_first_moment") + (1 - BETA1) * gradient
-    second = BETA2 * getattr(state, f"{name}_second_moment") + (1 - BETA2) * gradient**2
-    step = first / (1 - BETA1**updates) / ((second / (1 - BETA2**updates)).sqrt() + EPSILON)
-    setattr(state, name, value - rate * step)
+    first = torch.lerp(gradient, getattr(state, f"{name}_first_moment"), BETA1)
+    second = torch.lerp(gradient * gradient, getattr(state, f"{name}_second_moment"), BETA2)
+    first_bias, second_bias = (1 - _BETAS.to(updates.device) ** updates).unbind()
+    step = first / first_bias / ((second / second_bias).sqrt() + EPSILON)
+    setattr(state, name, torch.add(value, step, alpha=-rate))
     setattr(state, f"{name}_first_moment", first)
     setattr(state, f"{name}_second_moment", second)
     setattr(state, f"{name}_updates", updates)

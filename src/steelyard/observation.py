@@ -13,7 +13,7 @@ Reads = Literal["losses", "norms", "gramian", "cross_gramian", "rows", "lookahea
 """What a method needs to know of a step, in order of cost."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The present tasks of one step; every tensor is float64 and detached. ``T`` counts the *present* tasks.
 
@@ -57,7 +57,7 @@ class Seen:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Balance:
     """A method's answer for one step.
 
