@@ -53,6 +53,7 @@ class Progress:
             evaluation.
         pending: inside `Balancer.frozen`, what its end commits.
         angle_looks: steps in which the angles were checked.
+        workspace: the last step's task gradients, for the next step to write over.
     """
 
     steps: int = 0
@@ -64,6 +65,7 @@ class Progress:
     held: Tensor | None = None
     pending: Proposal | None = None
     angle_looks: int = 0
+    workspace: Tensor | None = None
 
 
 class Balancer(Method):
@@ -156,7 +158,7 @@ class Balancer(Method):
 
         reading = None
         if place is not None and live and self._now.held is None and (self._refreshing() or self.heads == "plain"):
-            reading = read(self, [names[k] for k in live], [found[k] for k in live], place)
+            reading = read(self, [names[k] for k in live], [found[k] for k in live], place, self._now.workspace)
             live, reading = self._finite_gradients(names, live, reading)
         if not live:
             return self._nothing(names, found, values)
@@ -185,6 +187,8 @@ class Balancer(Method):
         proposal = propose(self, seen, index, self._refreshing())
         self._now.record = Record(seen, proposal.weights, index)
         redirection = None if reading is None else self._redirection(reading, proposal)
+        if reading is not None and reading.rows is not None and seen.rows is None:
+            self._now.workspace = reading.rows.matrix
         result = carry(
             _as_result(proposal.value, found),
             found,
@@ -282,11 +286,15 @@ class Balancer(Method):
             return None
         rows = reading.rows
         assert rows is not None
-        squared_norms = rows.squared_norms()
-        direction = rows.combine(proposal.weights) if proposal.direction is None else proposal.direction
+        # At features the squared norms are those of these very rows; at the trunk the rows are where it ends.
+        squared_norms = rows.squared_norms() if reading.angles_hold else reading.squared_norms
+        if proposal.direction is None:
+            direction, sent = rows.combine(torch.stack((proposal.weights, proposal.head_weights)))
+        else:
+            direction, sent = proposal.direction, rows.combine(proposal.head_weights)
         return Redirection(
             rows.shaped(direction),
-            rows.shaped(rows.combine(proposal.head_weights)),
+            rows.shaped(sent),
             tuple(rounding_bound(tensor, proposal.head_weights, squared_norms) for tensor in rows.tensors),
         )
 
@@ -514,7 +522,7 @@ class Balancer(Method):
         # A copy or a pickle of the model must not drag the optimizer along: a copy is not attached.
         state = dict(self.__dict__)
         state["_attachment"] = None
-        state["_now"] = replace(self._now, record=None, pending=None, held=None, holding=False)
+        state["_now"] = replace(self._now, record=None, pending=None, held=None, holding=False, workspace=None)
         state["generator"] = None if self.generator is None else self.generator.get_state()
         return state
 

@@ -58,7 +58,9 @@ class Reading:
         )
 
 
-def read(method: Method, names: Sequence[str], losses: Sequence[Tensor], place: Place) -> Reading:
+def read(
+    method: Method, names: Sequence[str], losses: Sequence[Tensor], place: Place, workspace: Tensor | None = None
+) -> Reading:
     """Differentiate the losses at a place, as far as the method needs it."""
     reads = method.reads_at(place.is_trunk)
     with torch.enable_grad():
@@ -66,7 +68,7 @@ def read(method: Method, names: Sequence[str], losses: Sequence[Tensor], place: 
             trunk = trunk_gradients(names, losses, place.tensors, at_boundary=method.heads == "plain")
             return Reading(trunk.gramian.diagonal(), trunk.gramian, trunk.rows, trunk.boundary, True)
         tensors = tuple(tensor for tensor in place.tensors if tensor.requires_grad)
-        rows = task_rows(names, losses, tensors)
+        rows = task_rows(names, losses, tensors, workspace if reads != "rows" else None)
     if reads == "norms":
         return Reading(rows.squared_norms(), None, rows, tensors, place.is_trunk)
     gramian = rows.gramian()

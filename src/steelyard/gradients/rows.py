@@ -36,7 +36,7 @@ class Rows:
         return tuple(piece.view(tensor.shape) for piece, tensor in zip(pieces, self.tensors, strict=True))
 
     def combine(self, weights: Tensor) -> Tensor:
-        """``Σ_k w_k d_k`` as ``[P]``."""
+        """``Σ_k w_k d_k`` as ``[P]``; one row for each row of weights."""
         combined: Tensor = weights.to(self.matrix) @ self.matrix
         return combined
 
@@ -59,20 +59,26 @@ class Rows:
         return total
 
 
-def task_rows(tasks: Sequence[str], losses: Sequence[Tensor], tensors: tuple[Tensor, ...]) -> Rows:
+def task_rows(
+    tasks: Sequence[str], losses: Sequence[Tensor], tensors: tuple[Tensor, ...], workspace: Tensor | None = None
+) -> Rows:
     """Differentiate every loss with respect to some tensors; zero where a loss does not depend on one.
 
     Args:
         tasks: names, for messages.
         losses: scalars with a graph, which is kept for the backward pass to come.
         tensors: the features ``z`` that the heads read, or the trunk's parameters.
+        workspace: a matrix of an earlier step that nobody needs any more; written over if it fits, since fresh
+            memory of this size costs as much as the gradients.
 
     Cost: one backward pass from each loss to the tensors; ``T x P`` numbers.
     """
     half = any(tensor.dtype == torch.float16 for tensor in tensors)
     dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
     sizes = [tensor.numel() for tensor in tensors]
-    matrix = torch.empty(len(losses), sum(sizes), dtype=dtype, device=tensors[0].device)
+    shape, device = (len(losses), sum(sizes)), tensors[0].device
+    fits = workspace is not None and workspace.shape == shape and (workspace.dtype, workspace.device) == (dtype, device)
+    matrix = workspace if workspace is not None and fits else torch.empty(shape, dtype=dtype, device=device)
     reached = False
     for row, loss in zip(matrix, losses, strict=True):
         seed = torch.full_like(loss, _HALF_SEED) if half and loss.dtype != torch.float16 else None
