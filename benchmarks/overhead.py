@@ -4,8 +4,8 @@
     python benchmarks/overhead.py --methods dwa,uw --tasks 2,40
 
 Trunk: an MLP of three hidden layers of 1,024 (3.2 M parameters), batch 128; one linear head of 10 classes per
-task. A step is forward + balancer + backward, without the optimizer. Each takes turns with the plain sum in one process;
-ratios of medians.
+task. A step is forward + balancer + backward, without the optimizer. Each takes turns with the plain sum in one
+process; ratios of medians.
 """
 
 from __future__ import annotations
