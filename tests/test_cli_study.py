@@ -84,6 +84,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background run may be deaf to it
     )
     deadline = time.monotonic() + 90
     while not in_the_middle(store) and time.monotonic() < deadline and running.poll() is None:

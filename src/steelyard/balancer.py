@@ -19,7 +19,7 @@ from torch import Tensor
 
 from steelyard.attachment import Attachment
 from steelyard.checks import check_positive, non_finite_error, not_finite, present_losses
-from steelyard.errors import LossError, MissingInputError, OptionError, PeriodWarning, StateError
+from steelyard.errors import LossError, MissingInputError, OptionError, PeriodWarning, StateError, UnknownNameError
 from steelyard.gradients.carrier import Redirection, carry, rounding_bound
 from steelyard.method import Method
 from steelyard.observation import Seen, merge
@@ -225,6 +225,9 @@ class Balancer(Method):
     ) -> Tensor:
         if self._attachment is None:  # without a window there is nothing to average
             return _ones(len(found), device)
+        for name in counts or ():
+            if name not in self._known:
+                raise UnknownNameError("task", str(name), self.tasks, "It stands in counts=.")
         given = [
             float((counts or {}).get(name, getattr(loss, "label_count", 1.0)))
             for name, loss in zip(names, found, strict=True)
@@ -275,9 +278,8 @@ class Balancer(Method):
         """A scalar with a graph whose backward moves nothing."""
         if self._attachment is not None:
             self._attachment.nothing_to_do(skip_step=self.on_nonfinite == "skip_step")
-        finite = torch.isfinite(values).tolist()
         self._now.record = None
-        return carry(_as_result(values.new_zeros(()), found), found, finite, values.new_zeros(sum(finite)))
+        return carry(_as_result(values.new_zeros(()), found), found, [False] * len(found), values.new_zeros(0))
 
     # --- the scalar ---------------------------------------------------------------------------------------------------
     def _redirection(self, reading: Reading, proposal: Proposal) -> Redirection | None:

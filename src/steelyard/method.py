@@ -92,7 +92,7 @@ class Method(Stateful):
         self.stages = nn.ModuleList()
         self.declare(SUMS, (3, TASKS), reduce="mean")
         if every > 1:
-            self.declare("held_weights", default=1.0, reduce="mean")
+            self.declare("held_weights", default=float("nan"), reduce="mean")
         if max_change is not None:
             self.declare("guarded_weights", default=float("nan"), reduce="mean")
 

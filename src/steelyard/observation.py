@@ -64,12 +64,13 @@ class Balance:
     Attributes:
         weights: ``[T]``, the multiplier of each task's gradient (of its stage-transformed loss).
         value: the objective's value, where it is not ``Σ weights · losses``.
-        direction: ``[P]``, for element-wise methods: what arrives at ``shared`` instead of ``Σ weights · rows``.
+        rows: ``[T, P]``, for element-wise methods: what the weights multiply at ``shared`` instead of the task
+            gradients.
     """
 
     weights: Tensor
     value: Tensor | None = None
-    direction: Tensor | None = None
+    rows: Tensor | None = None
 
 
 def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) -> tuple[Seen, Tensor | None]:

@@ -108,6 +108,7 @@ def place_of(method: Method, shared: Shared | None) -> Place | None:
         tensors: tuple[Tensor, ...] = (shared,)
     else:
         tensors = tuple(shared.parameters() if isinstance(shared, nn.Module) else shared)
+    tensors = tuple({id(tensor): tensor for tensor in tensors}.values())  # the same tensor twice is one place
     if not tensors:
         raise SharedError("shared= is empty: pass the tensors that the task heads read, or the shared module")
     for position, tensor in enumerate(tensors):

@@ -82,7 +82,11 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         weights, as_published = weights * priorities, False
     state.weight_sums = added(state.weight_sums, weights)
 
-    if method.heads == "plain" or balance.direction is not None:
+    direction = None
+    if balance.rows is not None:
+        applied = weights if factor is None else weights / factor  # the rows have been through the stages
+        direction = applied.to(balance.rows) @ balance.rows
+    if method.heads == "plain" or direction is not None:
         value = (seen.losses if priorities is None else seen.losses * priorities).sum()
     elif balance.value is not None and as_published:
         value = balance.value
@@ -90,7 +94,7 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         value = ((weights if factor is None else weights / factor) * losses).sum()
     on_heads = weights if method.heads == "weighted" else _plain(method, factor, priorities, weights)
     return Proposal(
-        index, weights, on_heads, value, balance.direction, tuple(states), state.parameter_gradients, generator_state
+        index, weights, on_heads, value, direction, tuple(states), state.parameter_gradients, generator_state
     )
 
 
@@ -111,7 +115,10 @@ def _check_transformed(method: Method, reader: str, seen: Seen, losses: Tensor) 
 def _weigh(method: Method, seen: Seen, state: State, refresh: bool) -> tuple[Balance, Tensor | None]:
     """The method's answer, and the generator's state after its draws; the generator itself is put back."""
     if not refresh:
-        return Balance(state.held_weights), None
+        # A task that was absent when weights were refreshed holds none: it gets their mean until the next refresh.
+        held = state.held_weights
+        mean = held.nanmean() if not bool(held.isnan().all()) else torch.ones_like(held[0])
+        return Balance(torch.where(held.isnan(), mean, held)), None
     generator = method.generator if method.draws else None
     before = None if generator is None else generator.get_state()
     answer = method.weigh(seen, state)

@@ -149,12 +149,12 @@ def test_an_element_wise_direction_arrives_as_it_is() -> None:
 
         def weigh(self, seen: Seen, state: State) -> Balance:
             assert seen.rows is not None
-            return Balance(torch.ones_like(seen.losses), direction=seen.rows.sum(0).sign())
+            return Balance(torch.full_like(seen.losses, 2.0), rows=seen.rows.clamp(min=0))
 
     network = TwoLayer({"a": 3.0, "b": 1.0})
     losses, features = network.losses()
     at_features = task_gradients(losses, [features])  # type: ignore[list-item]
-    expected = weighted_sum({"a": 1.0, "b": 1.0}, at_features)[0].sign()
+    expected = 2 * sum(rows[0].clamp(min=0) for rows in at_features.values())
     arrived: list[Tensor] = []
     result = Signs(["a", "b"])(losses, shared=features)
     features.register_hook(arrived.append)

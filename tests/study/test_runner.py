@@ -235,10 +235,17 @@ SCRIPT = """
 """
 
 
+def hear_interrupts():
+    """Test runs in the background may have been started deaf to Ctrl-C, and would hand that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(problem, store, epochs):
     code = textwrap.dedent(SCRIPT)
     command = [sys.executable, "-c", code, str(problem), str(store), str(epochs)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hear_interrupts
+    )
 
 
 @pytest.fixture

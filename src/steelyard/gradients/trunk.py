@@ -135,7 +135,11 @@ def _complete(found: Survey, leaf: Node, uses: Sequence[tuple[Node, Match]]) -> 
     """Whether nothing but the matched nodes consumes a parameter; else their formula would miss a part of it."""
     matched = {node for node, _ in uses}
     through = {between for _, each in uses for between in each.through}
+    borders = through or matched
     for consumer in found.consumers[leaf]:
+        # A weight enters through its transposition only; one that is also the layer's input is multiplied by itself.
+        if consumer not in borders and consumer in matched and leaf is uses[0][1].leaves[0]:
+            return False
         direct = [consumer] if consumer not in through else found.consumers[consumer]
         if any(node not in matched for node in direct):
             return False

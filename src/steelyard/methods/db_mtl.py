@@ -86,7 +86,7 @@ class MaxNorm(Balancer):
         average = torch.lerp(rows, like_rows(state.average, rows, self.name), part)
         state.average = average
         weights = self._weights(torch.linalg.vector_norm(average, dim=1, dtype=torch.float64))
-        return Balance(weights, direction=weights.to(average) @ average)
+        return Balance(weights, rows=average)
 
     def _weights(self, norms: Tensor) -> Tensor:
         moving = norms > 0

@@ -52,7 +52,7 @@ class GradDrop(Balancer):
             # A window of micro-batches is being committed, which has no features of its own: only the draws move on.
             torch.rand((), generator=self.generator)
             return Balance(torch.ones_like(seen.losses))
-        directions = []
+        masked = []
         sizes = [feature.numel() for feature in seen.features]
         for feature, rows in zip(seen.features, torch.split(seen.rows, sizes, dim=1), strict=True):
             gradients = rows.view(len(rows), *feature.shape)
@@ -63,5 +63,5 @@ class GradDrop(Balancer):
             passes = torch.where(purity > drawn, votes > 0, votes < 0).to(gradients)
             mask = self.leak + (1 - self.leak) * passes
             mask = mask.unsqueeze(1) if feature.dim() > 1 else mask
-            directions.append((mask * gradients).sum(0).flatten())
-        return Balance(torch.ones_like(seen.losses), direction=torch.cat(directions))
+            masked.append((mask * gradients).flatten(1))
+        return Balance(torch.ones_like(seen.losses), rows=torch.cat(masked, 1))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from steelyard.balancer import Balancer
 from steelyard.observation import Balance, Seen
@@ -67,9 +66,4 @@ class MoCo(Balancer):
         gramian = (corrected @ corrected.T).double()
         slope = gramian @ state.multipliers + self.rho * state.multipliers
         state.multipliers = (state.multipliers - self.gamma / state.updates.sqrt() * slope).softmax(0)
-        return Balance(state.multipliers * scale, direction=_combine(state.multipliers, corrected))
-
-
-def _combine(weights: Tensor, rows: Tensor) -> Tensor:
-    combined: Tensor = weights.to(rows) @ rows
-    return combined
+        return Balance(state.multipliers, rows=corrected)
