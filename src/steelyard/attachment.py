@@ -7,7 +7,8 @@ and the state moves once. A step that did not happen (a gradient scaler found an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,7 +83,7 @@ class Attachment:
         self.skipping = self.empty = False
 
     # --- the optimizer's hooks --------------------------------------------------------------------------------------
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         self.inside_step = True
         self.skipping = self.skipping or (self.empty and not self.window)
         if self.skipping:
@@ -90,6 +91,27 @@ class Attachment:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     parameter.grad = None
+        # The first argument is the optimizer itself.
+        if len(args) > 1 and callable(args[1]):
+            return (args[0], self._guarded(args[1]), *args[2:]), kwargs
+        if callable(kwargs.get("closure")):
+            return args, {**kwargs, "closure": self._guarded(kwargs["closure"])}
+        return None
+
+    def _guarded(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """A closure that raises ends the step: its weights must not hold on."""
+
+        @functools.wraps(closure)
+        def guarded() -> Any:
+            try:
+                return closure()
+            except BaseException:
+                self.inside_step = False
+                self.discard()
+                self.balancer.release()
+                raise
+
+        return guarded
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self.inside_step = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,7 +132,8 @@ class Balancer(Method):
         self._check_after()
         if self._attachment is not None:
             self._attachment.before_forward()
-        with torch.no_grad():
+        device = found[0].device.type
+        with torch.no_grad(), _full_precision(device):
             return self._balance(names, positions, found, shared, again, probes, counts)
 
     def _balance(
@@ -544,6 +545,11 @@ class Balancer(Method):
         if self._now.device != device:
             self.to(device)
             self._now.device = device
+
+
+def _full_precision(device: str) -> AbstractContextManager[Any]:
+    """The look and its products keep their precision when the call stands inside an autocast region."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _compute_device(device: torch.device) -> torch.device:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Variable
 
 from steelyard.gradients.graph import Edge
 
@@ -54,6 +55,10 @@ class Redirection:
                 node, output = target
                 handle = node.register_prehook(functools.partial(_replace_output, output, replace))
             weakref.finalize(self, handle.remove)
+
+    def forget(self) -> None:
+        """The backward that carried the incoming gradient has ended."""
+        self.incoming = [None] * len(self.incoming)
 
     def replace(self, position: int, gradient: Tensor | None) -> Tensor | None:
         incoming, self.incoming[position] = self.incoming[position], None
@@ -131,6 +136,8 @@ class _Plan:
             gradients.append(next(pieces).to(dtype) if wanted else None)
         if self.redirection is not None:
             self.redirection.incoming = [incoming] * len(self.redirection.incoming)
+            # A backward that never reaches the features must leave nothing for the next one.
+            Variable._execution_engine.queue_callback(self.redirection.forget)
         gradients.extend(piece * incoming.to(piece) for piece in self.extra)
         return gradients
 

@@ -82,17 +82,10 @@ def task_rows(
     reached = False
     for row, loss in zip(matrix, losses, strict=True):
         seed = torch.full_like(loss, _HALF_SEED) if half and loss.dtype != torch.float16 else None
-        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-            loss, tensors, seed, retain_graph=True, allow_unused=True
-        )
-        for piece, gradient in zip(torch.split(row, sizes), gradients, strict=True):
-            if gradient is None:
-                piece.zero_()
-            else:
-                piece.copy_(gradient.reshape(-1))
-                reached = True
-        if seed is not None:
-            row /= _HALF_SEED
+        reached = _differentiate(loss, tensors, seed, row, sizes) or reached
+        if seed is not None and not bool(row.isfinite().all()):
+            # The seed was too high for this loss: what float16 can hold without it is right without it.
+            _differentiate(loss, tensors, None, row, sizes)
     if not reached:
         raise SharedError(
             f"none of the losses ({', '.join(tasks)}) depends on shared=: pass the very tensor that the heads "
@@ -103,6 +96,23 @@ def task_rows(
 
 def _double(matrix: Tensor) -> Tensor:
     return matrix.cpu().double() if matrix.device.type == "mps" else matrix.double()
+
+
+def _differentiate(
+    loss: Tensor, tensors: tuple[Tensor, ...], seed: Tensor | None, row: Tensor, sizes: list[int]
+) -> bool:
+    """Write one loss's gradients into its row; whether it depends on any of the tensors."""
+    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+        loss, tensors, seed, retain_graph=True, allow_unused=True
+    )
+    for piece, gradient in zip(torch.split(row, sizes), gradients, strict=True):
+        if gradient is None:
+            piece.zero_()
+        else:
+            piece.copy_(gradient.reshape(-1))
+    if seed is not None:
+        row /= _HALF_SEED
+    return any(gradient is not None for gradient in gradients)
 
 
 def is_safe(squares: Tensor) -> bool:
