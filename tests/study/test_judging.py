@@ -6,6 +6,7 @@ import math
 import pytest
 
 from steelyard.study import judge
+from steelyard.study.judging import judge_plan
 from steelyard.study.store import Store
 from steelyard.study.trial import SINGLE_TASK
 from study.made_up import ACCURACY, RMSE, SCORE, fill, judged, plan, result
@@ -250,3 +251,18 @@ def test_a_judgement_is_plain_data(tmp_path):
     values = dataclasses.asdict(found)
     assert values["cells"][0]["method"] == SINGLE_TASK
     assert repr(judged(tmp_path / "s", plan(), {SINGLE_TASK: ALONE, "equal": shifted(-0.05, 0.0)})) == repr(found)
+
+
+def test_networks_that_were_still_improving_are_told(tmp_path):
+    """A verdict after too few epochs is a verdict on the number of epochs."""
+    made = plan()  # of two epochs
+    for chosen, told in ((2, True), (1, False)):
+        with Store(tmp_path / str(chosen), write=True) as store:
+            for method, by_seed in ((SINGLE_TASK, ALONE), ("equal", shifted(-0.05, 0.0))):
+                for seed, values in enumerate(by_seed):
+                    for trial in made.trials_of(method, 0, seed):
+                        found = result({task: values[task] for task in trial.tasks})
+                        store.add_result(trial, dataclasses.replace(found, chosen_epoch=chosen))
+            text = "\n".join(judge_plan(made, store).verdict)
+        assert ("Validation chose the last epoch in 9 of 9 trainings: they were still improving." in text) is told
+        assert ("--epochs 4" in text) is told

@@ -33,6 +33,7 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
         here = _Setting(found, index, [c for c in cells if c.setting == index], [r for r in rows if r.setting == index])
         said = [*here.sharing(), *here.repair(), *here.better_than_sum(), *here.cost()]
         sentences += [f"With {setting.label} of the labels: {lowered(text)}" if several else text for text in said]
+    sentences += _still_improving(found)
     if not found.has(SINGLE_TASK):
         sentences.append("There is no single-task baseline here: add single-task to see who is hurt by sharing.")
     if len(plan.seeds) == 1:
@@ -46,6 +47,18 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
             "the same command tries again."
         )
     return sentences
+
+
+def _still_improving(found: Findings) -> list[str]:
+    """A verdict on networks that had not finished learning is a verdict on the number of epochs."""
+    epochs, results = found.plan.epochs, list(found.results.values())
+    last = sum(result.chosen_epoch == epochs for result in results)
+    if epochs < 2 or last * 2 < len(results) or not results:
+        return []
+    return [
+        f"Validation chose the last epoch in {last} of {len(results)} trainings: they were still improving. Train "
+        f"longer before you rely on this, e.g. --epochs {2 * epochs}."
+    ]
 
 
 class _Setting:
