@@ -21,8 +21,9 @@ class UnknownNameError(SteelyardError, ValueError):
         known = sorted(known)
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         nearest = f" Did you mean {close[0]!r}?" if close else ""
-        listing = ", ".join(known) if known else "none"
-        super().__init__(f"unknown {kind} {name!r}.{nearest} Known: {listing}.{' ' + hint if hint else ''}")
+        # A long list hides the nearest name, which is what was meant.
+        listing = "" if close and len(known) > 20 else f" Known: {', '.join(known) if known else 'none'}."
+        super().__init__(f"unknown {kind} {name!r}.{nearest}{listing}{' ' + hint if hint else ''}")
         self.kind, self.name, self.known = kind, name, known
 
 

@@ -22,15 +22,22 @@ def one_of(name: str, value: object, choices: object) -> None:
         raise UnknownNameError(f"value of {name}", str(value), [str(choice) for choice in get_args(choices)])
 
 
+def _number(name: str, value: object) -> None:
+    if not isinstance(value, int | float):
+        raise OptionError(f"{name} must be a number, got {value!r}")
+
+
 def at_least(name: str, value: float, low: float, *, strictly: bool = False) -> None:
     """Refuse an option value below ``low``."""
-    if not isinstance(value, int | float) or not (value > low if strictly else value >= low):
+    _number(name, value)
+    if not (value > low if strictly else value >= low):
         raise OptionError(f"{name} must be {'greater than' if strictly else 'at least'} {low:g}, got {value!r}")
 
 
 def within(name: str, value: float, low: float, high: float) -> None:
     """Refuse an option value outside ``[low, high)``."""
-    if not isinstance(value, int | float) or not low <= value < high:
+    _number(name, value)
+    if not low <= value < high:
         raise OptionError(f"{name} must lie in [{low:g}, {high:g}), got {value!r}")
 
 

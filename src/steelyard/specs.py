@@ -83,6 +83,8 @@ def _part(piece: str, text: str) -> Part:
 
 def _split(text: str, separator: str) -> list[str]:
     """Split at separators that stand outside brackets and quotes."""
+    if not text.strip():
+        raise OptionError("a name is missing: write a method, for example equal or ema(beta=0.9)")
     pieces, depth, quote, start = [], 0, "", 0
     for position, character in enumerate(text):
         if quote:
