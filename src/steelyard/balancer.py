@@ -194,7 +194,7 @@ class Balancer(Method):
             _as_result(proposal.value, found),
             found,
             kept,
-            proposal.weights if redirection is None else proposal.head_weights,
+            proposal.head_weights,
             [(getattr(self, name), gradient) for name, gradient in self._outside_gradients(proposal)],
             redirection,
         )

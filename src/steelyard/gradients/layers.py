@@ -102,10 +102,10 @@ def _linear_worth(uses: Uses, tasks: int) -> bool:
 LINEAR = Formula(_linear_gramian, _linear_worth)
 
 
-def weight_shape(leaf: Node, saved: Tensor) -> tuple[int, ...]:
-    """The shape of a weight behind its accumulating node; empty dimensions where it is something else."""
+def _shape(leaf: Node) -> tuple[int, ...]:
+    """The shape of the parameter behind its accumulating node; empty for any other node."""
     variable = getattr(leaf, "variable", None)
-    return tuple(variable.shape) if variable is not None else (-1, saved.shape[-1])
+    return () if variable is None else tuple(variable.shape)
 
 
 def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
@@ -121,8 +121,7 @@ def _linear_with_bias(node: Node) -> Match | None:
     if weight is None or weight.name() != "TBackward0" or saved is None:
         return None
     leaf = weight.next_functions[0][0]
-    variable = getattr(bias, "variable", None)
-    if bias is not None and (variable is None or variable.shape != (weight_shape(leaf, saved)[0],)):
+    if bias is not None and _shape(bias) != _shape(leaf)[:1]:  # a bias that is spread over the rows otherwise
         return None
     leaves = (leaf,) if bias is None else (leaf, bias)
     return Match(leaves, (weight,), (saved.detach(),))

@@ -132,18 +132,19 @@ def _layers(found: Survey, tasks: int) -> tuple[list[Layer], list[Tensor]]:
 
 
 def _complete(found: Survey, leaf: Node, uses: Sequence[tuple[Node, Match]]) -> bool:
-    """Whether nothing but the matched nodes consumes a parameter; else their formula would miss a part of it."""
+    """Whether each edge into a parameter belongs to a matched use; else their formula would miss a part of it.
+
+    A weight enters through its transposition alone, a bias or a table directly. One that is also the layer's input
+    (``W Wᵀ``) has an edge too many.
+    """
     matched = {node for node, _ in uses}
-    through = {between for _, each in uses for between in each.through}
-    borders = through or matched
-    for consumer in found.consumers[leaf]:
-        # A weight enters through its transposition only; one that is also the layer's input is multiplied by itself.
-        if consumer not in borders and consumer in matched and leaf is uses[0][1].leaves[0]:
-            return False
-        direct = [consumer] if consumer not in through else found.consumers[consumer]
-        if any(node not in matched for node in direct):
-            return False
-    return True
+    between = [through for _, each in uses for through in each.through]
+    transposed = bool(between) and leaf is uses[0][1].leaves[0]
+    direct = [consumer for consumer in found.consumers[leaf] if consumer not in between]
+    if len(direct) != (0 if transposed else len(uses)) or not matched.issuperset(direct):
+        return False
+    behind = [consumer for consumer in found.consumers[leaf] if consumer in between]
+    return all(len(found.consumers[each]) == between.count(each) for each in behind)
 
 
 def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
