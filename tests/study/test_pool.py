@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 
 import pytest
 
 from steelyard.study.pool import _no_interrupts
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be blocked on this system")
-def test_an_interrupt_while_a_worker_starts_is_delivered_afterwards() -> None:
+@pytest.mark.parametrize("threads", [0, 1])
+def test_an_interrupt_while_a_worker_starts_is_delivered_afterwards(threads: int) -> None:
+    """With another thread as well: the system may hand it the signal, and the main thread must still wait."""
+    done = threading.Event()
+    others = [threading.Thread(target=done.wait) for _ in range(threads)]
+    for other in others:
+        other.start()
     reached = False
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # deaf where run in the background
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  (where it is raised is the point)
-        with _no_interrupts():
-            os.kill(os.getpid(), signal.SIGINT)
-            reached = True
-        raise AssertionError("the interrupt was lost")
-    signal.signal(signal.SIGINT, before)
+    try:
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  (where it is raised is the point)
+            with _no_interrupts():
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.05)
+                reached = True
+            raise AssertionError("the interrupt was lost")
+    finally:
+        signal.signal(signal.SIGINT, before)
+        done.set()
+        for other in others:
+            other.join()
     assert reached, "the interrupt came too early"
+
+
+def test_the_handler_of_interrupts_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with _no_interrupts():
+        pass
+    assert signal.getsignal(signal.SIGINT) is before

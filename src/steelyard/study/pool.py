@@ -121,21 +121,27 @@ def _worker_environment() -> Iterator[None]:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Processes started inside do not hear Ctrl-C; one that comes meanwhile is delivered to the caller afterwards."""
-    if hasattr(signal, "pthread_sigmask"):
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    elif threading.current_thread() is threading.main_thread():
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, handler)
-    else:
+    """Processes started inside do not hear Ctrl-C; one that comes meanwhile is delivered to the caller afterwards.
+
+    Processes inherit what this thread blocks. That alone does not spare the caller: the signal goes to any other thread
+    (torch starts some), and Python then runs the handler in the main thread all the same. So the handler waits too.
+    """
+    blocks = hasattr(signal, "pthread_sigmask")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocks else None
+    handler = signal.getsignal(signal.SIGINT)
+    holds = callable(handler) and threading.current_thread() is threading.main_thread()
+    interrupts: list[int] = []
+    if holds:
+        signal.signal(signal.SIGINT, (lambda number, frame: interrupts.append(number)) if blocks else signal.SIG_IGN)
+    try:
         yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if holds:
+            signal.signal(signal.SIGINT, handler)
+        if interrupts:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _died(exitcode: int | None) -> Failed:
