@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,8 +20,8 @@ from steelyard.attachment import Attachment
 from steelyard.checks import check_positive, non_finite_error, not_finite, present_losses
 from steelyard.errors import LossError, MissingInputError, OptionError, PeriodWarning, StateError, UnknownNameError
 from steelyard.gradients.carrier import Redirection, carry, rounding_bound
-from steelyard.method import Method
 from steelyard.observation import Seen, merge
+from steelyard.persistence import Persistent
 from steelyard.reading import Place, Reading, Shared, disjoint, place_of, read, read_cross, warn_of_disjoint_samples
 from steelyard.record import Record
 from steelyard.summary import SUMS, WeightSummary, freeze
@@ -38,37 +37,7 @@ _ANGLE_LOOKS = 10
 """First steps in which a method that uses angles checks whether tasks share samples."""
 
 
-@dataclass
-class Progress:
-    """What changes from call to call besides the declared state.
-
-    Attributes:
-        steps: optimizer steps (calls, where no optimizer is attached) since the start.
-        period_steps: those since the last end of an epoch.
-        awaiting_after: whether the last step's losses after the step are still to be shown.
-        device: where the state is.
-        record: the last call.
-        holding: inside `Balancer.frozen`.
-        held: inside `Balancer.frozen`, or a closure of the attached optimizer, the weights ``[T]`` after the first
-            evaluation.
-        pending: inside `Balancer.frozen`, what its end commits.
-        angle_looks: steps in which the angles were checked.
-        workspace: the last step's task gradients, for the next step to write over.
-    """
-
-    steps: int = 0
-    period_steps: int = 0
-    awaiting_after: bool = False
-    device: torch.device | None = None
-    record: Record | None = None
-    holding: bool = False
-    held: Tensor | None = None
-    pending: Proposal | None = None
-    angle_looks: int = 0
-    workspace: Tensor | None = None
-
-
-class Balancer(Method):
+class Balancer(Persistent):
     """Base of all methods: ``loss = balancer(losses, shared=features)`` returns one scalar to call ``backward`` on.
 
     Args:
@@ -420,12 +389,6 @@ class Balancer(Method):
         self._attachment = Attachment(self, optimizer, scaler)
         return self
 
-    def discard(self) -> None:
-        """Forget what was observed since the last optimizer step (a step that was skipped by hand)."""
-        self._now.pending = None
-        if self._attachment is not None:
-            self._attachment.discard()
-
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Hold the weights after the first evaluation inside the block (an LBFGS closure); commit when it ends."""
@@ -481,61 +444,7 @@ class Balancer(Method):
         """
         return freeze(self)
 
-    # --- state --------------------------------------------------------------------------------------------------------
-    def reset(self) -> None:
-        """Return to the state of a fresh instance (the generator keeps its own)."""
-        super().reset()
-        self._now = Progress()  # one plain object, since attributes of a module are slow to set
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the declared values: whose state it is, the counters, the generator."""
-        return {
-            "method": self.name,
-            "tasks": list(self.tasks),
-            "steps": self._now.steps,
-            "period_steps": self._now.period_steps,
-            "awaiting_after": self._now.awaiting_after,
-            "generator": self.generator.get_state() if self.draws and self.generator is not None else None,
-        }
-
-    def set_extra_state(self, state: Any) -> None:
-        """Restore the counters and the generator; refuses the state of another method or of other tasks."""
-        if state["method"] != self.name:
-            raise StateError(
-                f"the checkpoint holds the state of {state['method']!r}, but this balancer is {self.name!r}"
-            )
-        if tuple(state["tasks"]) != self.tasks:
-            raise StateError(
-                f"the checkpoint balances {', '.join(state['tasks'])}, but this balancer has {', '.join(self.tasks)}"
-            )
-        self._now.steps, self._now.period_steps = state["steps"], state["period_steps"]
-        self._now.awaiting_after = state["awaiting_after"]
-        if state["generator"] is not None and self.generator is not None:
-            self.generator.set_state(state["generator"].cpu())
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        # Whose state it is comes first: a wrong method or task list is named before any tensor is touched.
-        if (extra := state_dict.get(f"{prefix}_extra_state")) is not None:
-            self.set_extra_state(extra)
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self.discard()
-        self._now.record = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy or a pickle of the model must not drag the optimizer along: a copy is not attached.
-        state = dict(self.__dict__)
-        state["_attachment"] = None
-        state["_now"] = replace(self._now, record=None, pending=None, held=None, holding=False, workspace=None)
-        state["generator"] = None if self.generator is None else self.generator.get_state()
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        saved = state.pop("generator")
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self.generator = None if saved is None else torch.Generator()
-        if self.generator is not None:
-            self.generator.set_state(saved)
-
+    # --- devices ------------------------------------------------------------------------------------------------------
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self._now.device = None
         return super()._apply(fn, recurse)
