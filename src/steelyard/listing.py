@@ -112,6 +112,8 @@ def problem(name: str) -> None:
         table.add_row(Text(task.name), Text(task.label), ", ".join(metric.name for metric in task.metrics))
     console.print()
     console.print(table)
+    if found.main:
+        console.print(f"\nThe main task is {found.main}: the others are there to help it.", markup=False)
     console.print(
         f"\nTraining: {found.epochs} epochs, batches of {found.batch_size}\nData: {_data(found)}"
         + (f"; {found.source}" if found.source else ""),

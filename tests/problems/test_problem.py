@@ -82,6 +82,11 @@ def test_data_that_do_not_fit_the_tasks_are_refused(split, message):
         problem(Data(some_split(), some_split(), split)).data()
 
 
+def test_a_main_task_that_is_none_of_the_tasks_is_refused():
+    with pytest.raises(UnknownNameError, match="unknown task of problem 'p': 'b'"):
+        problem(main="b")
+
+
 def test_data_are_loaded_once():
     calls = []
     one = Problem(

@@ -13,8 +13,8 @@ def task(name, metric):
     return Task(name, nn.functional.mse_loss, (metric,))
 
 
-def chosen(tasks, epochs, rows=1000):
-    best = BestEpoch(tasks, {t.name: rows for t in tasks})
+def chosen(tasks, epochs, rows=1000, main=None):
+    best = BestEpoch(tasks, {t.name: rows for t in tasks}, main)
     for epoch, values in enumerate(epochs, start=1):
         best.better(epoch, dict(zip([t.name for t in tasks], values, strict=True)))
     return best.epoch
@@ -36,6 +36,14 @@ def test_a_perfect_task_does_not_decide_alone():
     # a: one error, then none; b: 5 % errors, then 50 %
     assert chosen(tasks, [(0.99, 0.95), (1.0, 0.5), (0.99, 0.96)], rows=100) == 3
     assert chosen(tasks, [(1.0, 0.9), (1.0, 0.95)], rows=100) == 2
+
+
+def test_a_main_task_decides_alone_where_it_is_learnt():
+    tasks = [task("a", accuracy), task("b", accuracy)]
+    epochs = [(0.7, 0.9), (0.8, 0.1)]
+    assert [chosen(tasks, epochs, main=main) for main in (None, "a", "b", "elsewhere")] == [1, 2, 1, 1]
+    with pytest.raises(TrainingError, match="accuracy of task 'b' on validation data is nan"):
+        chosen(tasks, [(0.5, float("nan"))], main="a")
 
 
 def test_without_an_ideal_the_direction_counts():

@@ -93,6 +93,19 @@ def test_scale_is_sum_where_it_is_defined_and_the_methods_own_text_wins(file):
     assert len(keys) == 15
 
 
+def test_methods_that_serve_a_main_task_serve_the_problems(file):
+    with pytest.raises(OptionError, match="give main='kind'"):
+        plan(str(file), ["gcs"])
+    file.write_text(file.read_text().replace("epochs=3,", "epochs=3, main='size',"))
+    found = plan(str(file), ["gcs", "log+gcs(variant=weighted)", "metabalance(main=kind)", "dwa"])
+    assert [method.name for method in found.methods] == [
+        "gcs(main=size)",
+        "log+gcs(main=size,variant=weighted)",
+        "metabalance(main=kind)",
+        "dwa",
+    ]
+
+
 def test_where_gradients_are_read_is_no_part_of_a_trial_that_reads_none(file):
     found = plan(str(file), ["equal", "db-mtl"])
     assert [method.shared for method in found.methods] == [None, "features"]

@@ -125,6 +125,7 @@ problem = Problem(
         binary("never-married", label="never married"),
         binary("degree", label="college degree"),
     ),
+    main="income",
     load=load,
     trunk=Trunk,
     head=head,

@@ -130,6 +130,8 @@ class Problem:
         batch_size: rows per step.
         epochs: passes over the training rows.
         prepare: turns a batch of stored inputs into what the trunk takes; images may stay uint8 in memory.
+        main: the task that the others are there to help, if there is one. Methods that serve a main task serve this one
+            unless told otherwise, and its validation metric alone chooses the epoch of a network that learns it.
         source: where the data come from and on what terms.
         needs: folders of data files; empty for embedded data.
         reference: by which :func:`steelyard.problems.load_problem` finds it again; set by that function.
@@ -137,6 +139,7 @@ class Problem:
 
     Raises:
         ProblemError: no tasks, repeated task names, a batch size or number of epochs below one.
+        UnknownNameError: ``main`` is no task.
     """
 
     name: str
@@ -149,6 +152,7 @@ class Problem:
     batch_size: int = 256
     epochs: int = 20
     prepare: Callable[[Inputs], Inputs] = as_is
+    main: str | None = None
     source: str = ""
     needs: tuple[str, ...] = ()
     reference: str = ""
@@ -163,6 +167,8 @@ class Problem:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ProblemError(f"problem {self.name!r} has two tasks {repeated[0]!r}: names must be unique")
+        if self.main is not None:
+            self.task(self.main)
         for name, value in (("batch_size", self.batch_size), ("epochs", self.epochs)):
             if not isinstance(value, int) or value < 1:
                 raise ProblemError(f"problem {self.name!r}: {name}={value!r} must be a whole number >= 1")

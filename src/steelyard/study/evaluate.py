@@ -58,10 +58,13 @@ class BestEpoch:
     error = |ideal − value|; without an ideal, the value itself where lower is better and its inverse where higher is. A
     geometric mean does not care about units. An error of exactly zero would outweigh all other tasks; it counts as
     half of one row's, or as half of the smallest error seen, if that is less. The earlier of equal epochs wins.
+
+    With a main task, it decides alone wherever it is among the tasks.
     """
 
-    def __init__(self, tasks: Sequence[Task], rows: Mapping[str, int]) -> None:
+    def __init__(self, tasks: Sequence[Task], rows: Mapping[str, int], main: str | None = None) -> None:
         self.tasks = tasks
+        self.deciding = [task.name for task in tasks if task.name == main] or [task.name for task in tasks]
         self.smallest = {name: 1 / count for name, count in rows.items()}
         self.score = math.inf
         self.epoch = 0
@@ -71,7 +74,7 @@ class BestEpoch:
         errors = {task.name: _error(task, values[task.name]) for task in self.tasks}
         for name, error in errors.items():
             self.smallest[name] = min(self.smallest[name], error or math.inf)
-        score = sum(math.log(error or self.smallest[name] / 2) for name, error in errors.items())
+        score = sum(math.log(errors[name] or self.smallest[name] / 2) for name in self.deciding)
         if score < self.score:
             self.score, self.epoch = score, epoch
         return self.epoch == epoch

@@ -17,8 +17,8 @@ from steelyard.models.building import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.problem import Problem, Task
 from steelyard.problems.rehearsal import rehearse
-from steelyard.registry import make
-from steelyard.specs import Spec, parse_spec
+from steelyard.registry import make, method_class, options_of
+from steelyard.specs import Part, Spec, parse_spec
 from steelyard.study.errors import PlanError
 from steelyard.study.plans import JOINT, Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
 from steelyard.study.rehearsal import rehearse_methods
@@ -46,7 +46,8 @@ def plan(
 
     Args:
         problem: a name, or a file ``my_problem.py`` (``my_problem.py:variable``).
-        methods: ``single-task`` (the baseline) and methods as `steelyard.make` takes them.
+        methods: ``single-task`` (the baseline) and methods as `steelyard.make` takes them; ``main=`` is the problem's
+            where it has one.
         seeds: a number of seeds, counted from 0, or the seeds themselves.
         settings: fractions of the training labels: 0.1 for every task, ``{"left": 0.1}`` for some (others keep all).
         epochs, batch_size, learning_rate: the problem's own where not given.
@@ -63,7 +64,7 @@ def plan(
     chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
     if learning_rate is not None and not learning_rate > 0:
         raise PlanError(f"learning_rate={learning_rate} must be positive")
-    planned, notes = _methods(methods, found.task_names, shared, scale)
+    planned, notes = _methods(methods, found, shared, scale)
     chosen_seeds = _seeds(seeds)
     architecture = str(architecture_spec(architecture))
     rehearse(found, architecture)  # after what is quick to check: the data may take a while to load
@@ -103,7 +104,7 @@ def _task(task: Task) -> PlannedTask:
 
 
 def _methods(
-    methods: Sequence[Spec | str], tasks: Sequence[str], shared: str, scale: str | None
+    methods: Sequence[Spec | str], problem: Problem, shared: str, scale: str | None
 ) -> tuple[tuple[PlannedMethod, ...], list[str]]:
     if not methods:
         raise PlanError("no methods: name at least one, e.g. single-task,equal")
@@ -111,6 +112,7 @@ def _methods(
         raise UnknownNameError("place to read gradients, shared =", shared, ["features", "trunk"])
     planned: dict[str, PlannedMethod] = {}
     notes = []
+    tasks = problem.task_names
     for method in methods:
         spec = parse_spec(method) if isinstance(method, str) else method
         if spec.name == SINGLE_TASK:
@@ -120,6 +122,7 @@ def _methods(
                 )
             planned[SINGLE_TASK] = PlannedMethod(SINGLE_TASK)
             continue
+        spec = _with_main(spec, problem.main)
         used = scale
         if "scale" in spec.options:
             used, balancer = None, make(spec, tasks)
@@ -134,6 +137,13 @@ def _methods(
         blind = balancer.reads == "losses" and balancer.heads == "weighted"
         planned[str(spec)] = PlannedMethod(str(spec), used, None if blind else shared)
     return tuple(planned.values()), notes
+
+
+def _with_main(spec: Spec, main: str | None) -> Spec:
+    """A method that serves a main task and was not told which serves the problem's: ``gcs`` -> ``gcs(main=income)``."""
+    if main is None or "main" in spec.options or "main" not in options_of(method_class(spec.name)):
+        return spec
+    return dataclasses.replace(spec, method=Part(spec.name, {**spec.options, "main": main}))
 
 
 def _settings(settings: Sequence[Fractions], problem: Problem, batch_size: int) -> tuple[PlannedSetting, ...]:

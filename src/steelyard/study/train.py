@@ -74,7 +74,8 @@ def train(
     balancer = make_balancer(trial)
     if balancer is not None:
         balancer.attach(optimizer)
-    best = BestEpoch(tasks, {t.name: int(t.labelled(data.validation.targets[t.name]).sum()) for t in tasks})
+    counts = {t.name: int(t.labelled(data.validation.targets[t.name]).sum()) for t in tasks}
+    best = BestEpoch(tasks, counts, problem.main)
     best_network: dict[str, Any] = {}
     history: dict[str, list[Any]] = {"loss": [], "weight": [], "validation": [], "seconds": [], "steps": []}
     first_epoch, earlier_peak = 1, 0.0
