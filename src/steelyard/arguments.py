@@ -69,8 +69,8 @@ def parse_seeds(text: str) -> int | list[int]:
 
 
 def default_store(problem: str) -> Path:
-    """``steelyard-digits.sqlite`` in the current folder, also for a problem of a file ``digits.py``."""
-    return Path(f"steelyard-{re.sub(r'[^A-Za-z0-9_.-]+', '-', problem)}.sqlite")
+    """``steelyard-digits.sqlite`` in the current folder; ``steelyard-gdsc-drugs-50.sqlite`` for ``gdsc(drugs=50)``."""
+    return Path(f"steelyard-{re.sub(r'[^A-Za-z0-9_.-]+', '-', problem).strip('-')}.sqlite")
 
 
 def beside(store: Path, suffix: str) -> Path:

@@ -41,7 +41,7 @@ def steelyard(
 @app.command()
 def compare(
     problem: Annotated[
-        str, typer.Argument(help="A name from `steelyard problems`, or a file of your own: my_problem.py")
+        str, typer.Argument(help="A name from `steelyard problems`, options in parentheses; or your own my_problem.py")
     ],
     methods: Annotated[
         str,
@@ -136,7 +136,7 @@ def compare(
 @app.command()
 def diagnose(
     problem: Annotated[
-        str, typer.Argument(help="A name from `steelyard problems`, or a file of your own: my_problem.py")
+        str, typer.Argument(help="A name from `steelyard problems`, options in parentheses; or your own my_problem.py")
     ],
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the training data.", show_default="5, or the problem's if fewer")

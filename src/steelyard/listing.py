@@ -14,6 +14,7 @@ from steelyard.models.building import architecture_class, architecture_names, ar
 from steelyard.problems import load_problem, problem_names
 from steelyard.problems.files import VARIABLE, search_path
 from steelyard.problems.problem import Problem
+from steelyard.problems.registry import problem_options
 from steelyard.registry import method_class, method_names, options_of, stage_class
 from steelyard.registry import methods as method_rows
 
@@ -95,6 +96,7 @@ def problems() -> None:
     console.print(table)
     console.print(
         f"\nData are looked for in the folders of {VARIABLE}, then in the cache, then downloaded where possible.\n"
+        "Tasks, training and options of one: steelyard problems NAME\n"
         "A problem of your own: steelyard new my_problem.py",
         markup=False,
     )
@@ -119,6 +121,9 @@ def problem(name: str) -> None:
         + (f"; {found.source}" if found.source else ""),
         markup=False,
     )
+    registered = found.reference.partition("(")[0]
+    if not found.fingerprint and (options := problem_options(registered)):
+        _print_options(registered, [f"{option}={value}" for option, value in options.items()])
 
 
 def _data(found: Problem) -> str:

@@ -68,7 +68,7 @@ def parse_specs(text: str) -> list[Spec]:
 def _part(piece: str, text: str) -> Part:
     match = _CALL.match(piece)
     if match is None:
-        raise OptionError(f"cannot read {piece!r} in {text!r}: write a method as name or name(option=value,…)")
+        raise OptionError(f"cannot read {piece!r} in {text!r}: write it as name or name(option=value,…)")
     name, inside = match.groups()
     options: dict[str, object] = {}
     for item in _split(inside, ",") if inside and inside.strip() else []:

@@ -46,6 +46,7 @@ def test_missing_labels(targets, missing, expected):
         ({"tasks": (regression("a"), regression("a"))}, "two tasks 'a'"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"epochs": 2.5}, "epochs=2.5"),
+        ({"folds": 0}, "folds=0"),
     ],
 )
 def test_a_problem_that_does_not_fit_together_is_refused(options, message):
@@ -94,6 +95,20 @@ def test_data_are_loaded_once():
     )
     assert one.data() is one.data()
     assert calls == [1]
+
+
+def test_a_seed_gets_its_fold_and_each_fold_is_loaded_and_checked_once():
+    calls = []
+
+    def load(fold):
+        calls.append(fold)
+        return Data(*[some_split(a=torch.full((4,), NAN if fold == 2 else float(fold)))] * 3)
+
+    three = Problem("p", [A], load, nn.Identity, nn.Identity, folds=3)
+    assert [float(three.data(seed).test.targets["a"][0]) for seed in (0, 1, 3, 4, 7)] == [0, 1, 0, 1, 1]
+    assert calls == [0, 1]
+    with pytest.raises(ProblemError, match="every label of 'a' is missing"):
+        three.data(5)
 
 
 def test_an_unknown_task_suggests_the_nearest():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from steelyard.errors import OptionError, UnknownNameError
 from steelyard.models import architecture_names, build
 from steelyard.problems import Problem, ProblemError, load_problem, problem_names
 
@@ -16,6 +17,12 @@ def load():
 
 tasks = [regression("a"), regression("b")]
 problem = Problem("theirs", tasks, load, lambda: nn.Linear(3, 2), lambda task: nn.Linear(2, 1))
+
+def sized(width=2, kind="plain"):
+    return Problem("sized", tasks, load, lambda: nn.Linear(3, width), lambda task: nn.Linear(width, 1))
+
+def nothing(width=2):
+    return None
 wrong = "not a problem"
 
 class Doubled(nn.Module):
@@ -42,6 +49,7 @@ def package(tmp_path, monkeypatch):
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-problems\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[steelyard.problems]\ntheirs = their_problems:problem\nwrong = their_problems:wrong\n"
+        "sized = their_problems:sized\nnothing = their_problems:nothing\n"
         "[steelyard.architectures]\ndoubled = their_problems:Doubled\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -63,3 +71,31 @@ def test_a_third_party_registers_a_problem_and_an_architecture():
 def test_an_entry_point_that_is_no_problem_is_named():
     with pytest.raises(ProblemError, match="'wrong' is registered as a str"):
         load_problem("wrong")
+    with pytest.raises(ProblemError, match="'nothing' returned NoneType"):
+        load_problem("nothing")
+
+
+@pytest.mark.usefixtures("package")
+def test_options_make_another_problem_and_defaults_do_not():
+    plain, wide = load_problem("sized"), load_problem("sized(width=7)")
+    assert (plain.name, plain.reference) == ("sized", "sized")
+    assert (wide.name, wide.reference) == ("sized(width=7)",) * 2
+    assert wide.trunk().out_features == 7
+    assert load_problem("sized( width = 2,kind=plain)") is plain
+    assert load_problem("sized(kind=plain,width=7)") is wide
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(
+    ("reference", "error", "message"),
+    [
+        ("sized(widht=3)", UnknownNameError, "unknown option of sized 'widht'. Did you mean 'width'"),
+        ("theirs(width=3)", UnknownNameError, "unknown option of theirs 'width'. Known: none"),
+        ("sised(width=3)", UnknownNameError, "unknown problem 'sised'. Did you mean 'sized'"),
+        ("log+sized(width=3)", OptionError, "not before a problem"),
+        ("sized(3)", OptionError, "write it as key=value"),
+    ],
+)
+def test_what_cannot_be_read_is_named(reference, error, message):
+    with pytest.raises(error, match=message):
+        load_problem(reference)

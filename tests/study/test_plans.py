@@ -106,6 +106,17 @@ def test_methods_that_serve_a_main_task_serve_the_problems(file):
     ]
 
 
+def test_a_cross_validation_says_so_and_looks_at_every_fold_first(file):
+    text = file.read_text().replace("def load():", "def load(fold):").replace("epochs=3,", "epochs=3, folds=4,")
+    file.write_text(text)
+    found = plan(str(file), ["equal"], seeds=2)
+    assert found.notes == ("4-fold cross-validation: a trial of seed s tests on fold s mod 4",)
+    file.write_text(text.replace("size[::2] = torch.nan", "size[:: 2 if fold < 3 else 1] = torch.nan"))
+    plan(str(file), ["equal"], seeds=3)
+    with pytest.raises(ProblemError, match="every label of 'size' is missing"):
+        plan(str(file), ["equal"], seeds=4)
+
+
 def test_where_gradients_are_read_is_no_part_of_a_trial_that_reads_none(file):
     found = plan(str(file), ["equal", "db-mtl"])
     assert [method.shared for method in found.methods] == [None, "features"]

@@ -57,6 +57,13 @@ def same(first, second):
     ) == repr(second.curves)
 
 
+def test_a_trial_is_trained_on_its_seeds_fold():
+    load, calls = made().load, []
+    problem = made(folds=3, load=lambda fold: calls.append(fold) or load())
+    train(trial(seed=5, epochs=1), problem)
+    assert calls == [2]
+
+
 def test_a_single_task_trial_is_the_plain_loop():
     digits = load_problem("digits")
     planned = Trial("digits", "single-task", ("left",), 5, (("left", 1.0),), epochs=2, batch_size=128)

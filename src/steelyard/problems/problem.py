@@ -122,7 +122,7 @@ class Problem:
     Args:
         name: shown in tables and pages.
         tasks: in the order of the tables.
-        load: returns the data; called once per process, through :meth:`data`.
+        load: returns the data; called through :meth:`data`, once per process (and fold).
         trunk: builds the shared network; inputs -> features.
         head: builds the network of one task; features -> outputs.
         summary: one line for ``steelyard problems``.
@@ -132,19 +132,21 @@ class Problem:
         prepare: turns a batch of stored inputs into what the trunk takes; images may stay uint8 in memory.
         main: the task that the others are there to help, if there is one. Methods that serve a main task serve this one
             unless told otherwise, and its validation metric alone chooses the epoch of a network that learns it.
+        folds: of a cross-validation: ``load(fold)`` returns the data that test on that fold, 0 … folds - 1, and a trial
+            of seed s gets fold s mod folds, so that as many seeds test on every row once. With 1, it is ``load()``.
         source: where the data come from and on what terms.
         needs: folders of data files; empty for embedded data.
         reference: by which :func:`steelyard.problems.load_problem` finds it again; set by that function.
         fingerprint: changes when the problem file changes; set by that function.
 
     Raises:
-        ProblemError: no tasks, repeated task names, a batch size or number of epochs below one.
+        ProblemError: no tasks, repeated task names, a batch size or number of epochs or folds below one.
         UnknownNameError: ``main`` is no task.
     """
 
     name: str
     tasks: Sequence[Task]
-    load: Callable[[], Data]
+    load: Callable[..., Data]
     trunk: Callable[[], nn.Module]
     head: Callable[[Task], nn.Module]
     summary: str = ""
@@ -153,11 +155,12 @@ class Problem:
     epochs: int = 20
     prepare: Callable[[Inputs], Inputs] = as_is
     main: str | None = None
+    folds: int = 1
     source: str = ""
     needs: tuple[str, ...] = ()
     reference: str = ""
     fingerprint: str = ""
-    _data: Data | None = field(default=None, init=False, repr=False, compare=False)
+    _data: dict[int, Data] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.tasks = tuple(self.tasks)
@@ -169,7 +172,7 @@ class Problem:
             raise ProblemError(f"problem {self.name!r} has two tasks {repeated[0]!r}: names must be unique")
         if self.main is not None:
             self.task(self.main)
-        for name, value in (("batch_size", self.batch_size), ("epochs", self.epochs)):
+        for name, value in (("batch_size", self.batch_size), ("epochs", self.epochs), ("folds", self.folds)):
             if not isinstance(value, int) or value < 1:
                 raise ProblemError(f"problem {self.name!r}: {name}={value!r} must be a whole number >= 1")
 
@@ -184,12 +187,13 @@ class Problem:
                 return task
         raise UnknownNameError(f"task of problem {self.name!r}:", name, self.task_names)
 
-    def data(self) -> Data:
-        """Load the data, check that they fit the tasks, and keep them for the next call."""
+    def data(self, seed: int = 0) -> Data:
+        """Load the data (of the seed's fold), check that they fit the tasks, and keep them for the next call."""
         from steelyard.problems.checks import check_data  # checks reads this module's classes
 
-        if self._data is None:
-            data = self.load()
+        fold = seed % self.folds
+        if fold not in self._data:
+            data = self.load(fold) if self.folds > 1 else self.load()
             check_data(self, data)
-            self._data = data
-        return self._data
+            self._data[fold] = data
+        return self._data[fold]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
-from steelyard.errors import UnknownNameError
+from steelyard.errors import OptionError, UnknownNameError
 from steelyard.problems.errors import ProblemError
 from steelyard.problems.problem import Problem
 from steelyard.problems.user_file import read_problem_file
+from steelyard.specs import Part, parse_spec
 
+# A Problem; or, for one with options, a function of keywords with defaults that returns one.
 PROBLEMS = {
     "digits": "steelyard.problems.digits:problem",
     "multi-mnist": "steelyard.problems.multi_mnist:multi_mnist",
@@ -28,25 +33,66 @@ def problem_names() -> list[str]:
 
 
 def load_problem(reference: str) -> Problem:
-    """The problem called ``digits``, or the one in ``my_problem.py`` (or ``my_problem.py:variable``).
+    """The problem called ``digits`` or ``gdsc(drugs=50)``, or the one in ``my_problem.py`` (``….py:variable``).
 
     Raises:
-        UnknownNameError: no problem of that name.
+        UnknownNameError: no problem or option of that name.
+        OptionError: an option's value is refused.
         ProblemFileError: the file is missing, fails, or holds no single problem.
     """
     file, separator, variable = reference.rpartition(".py")
     if separator and (not variable or variable.startswith(":")):
         return read_problem_file(Path(file + ".py"), variable[1:])
-    if reference in PROBLEMS:
-        module, _, attribute = PROBLEMS[reference].partition(":")
-        found: object = getattr(import_module(module), attribute)
-    else:
-        entries = entry_points(group="steelyard.problems", name=reference)
-        if not entries:
-            hint = "A file of your own ends in .py: `steelyard new my_problem.py` writes one."
-            raise UnknownNameError("problem", reference, problem_names(), hint)
-        found = next(iter(entries)).load()
+    asked = _parsed(reference)
+    known = problem_options(asked.name)
+    for option in asked.options:
+        if option not in known:
+            raise UnknownNameError(f"option of {asked.name}", option, known)
+    # Options at their default are left out, so that one problem has one name.
+    changed = {option: value for option, value in asked.options.items() if value != known[option]}
+    return _built(str(Part(asked.name, changed)))
+
+
+def problem_options(name: str) -> dict[str, object]:
+    """The options of a registered problem, and their defaults."""
+    found = _registered(name)
+    if isinstance(found, Problem):
+        return {}
+    if not inspect.isfunction(found):
+        raise ProblemError(f"problem {name!r} is registered as a {type(found).__name__}, not a Problem")
+    return {option: parameter.default for option, parameter in inspect.signature(found).parameters.items()}
+
+
+@functools.cache
+def _built(reference: str) -> Problem:
+    """The same text gives the same problem, so that its data are loaded once in a process."""
+    asked = _parsed(reference)
+    found = _registered(asked.name)
     if not isinstance(found, Problem):
-        raise ProblemError(f"problem {reference!r} is registered as a {type(found).__name__}, not a Problem")
+        found = found(**asked.options)
+    if not isinstance(found, Problem):
+        raise ProblemError(f"the function of problem {asked.name!r} returned {type(found).__name__}, not a Problem")
+    if asked.options:
+        found.name = reference
     found.reference = reference
     return found
+
+
+def _parsed(reference: str) -> Part:
+    if not reference.endswith(")"):
+        return Part(reference)
+    spec = parse_spec(reference)
+    if spec.stages:
+        raise OptionError(f"problem {reference!r}: loss stages go before a method, not before a problem")
+    return spec.method
+
+
+def _registered(name: str) -> Any:
+    if name in PROBLEMS:
+        module, _, attribute = PROBLEMS[name].partition(":")
+        return getattr(import_module(module), attribute)
+    entries = entry_points(group="steelyard.problems", name=name)
+    if not entries:
+        hint = "A file of your own ends in .py: `steelyard new my_problem.py` writes one."
+        raise UnknownNameError("problem", name, problem_names(), hint)
+    return next(iter(entries)).load()

@@ -67,7 +67,8 @@ def diagnose_training(
     if seed < 0:
         raise PlanError(f"seed={seed} must be at least 0")
     epochs = min(EPOCHS, problem.epochs) if epochs is None else epochs
-    train = rehearse(problem, architecture).train
+    rehearse(problem, architecture)
+    train = problem.data(seed).train
     tasks = list(problem.tasks)
     labels = {task.name: task.labelled(train.targets[task.name]) for task in tasks}
     used = used_rows(labels)

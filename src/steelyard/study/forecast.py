@@ -50,7 +50,7 @@ def estimate(plan: Plan, store: Path | str, workers: int = 2) -> Estimate:
     waiting = [trial for trial in trials if trial.key not in finished]
     problem = load_problem(plan.reference)
     started = time.perf_counter()
-    problem.load()
+    dataclasses.replace(problem).data()  # a copy: it has not loaded them yet
     overhead = START + time.perf_counter() - started
     costs: dict[tuple[str, int], _Cost] = {}
     seconds = 0.0
@@ -80,13 +80,13 @@ class _Cost:
 
 def _time(problem: Problem, trial: Trial) -> _Cost:
     """Train one epoch of a few steps, by the very loop of a study, with one thread as there."""
-    data = problem.data()
+    data = problem.data(trial.seed)
     rows = torch.nonzero(problem.task(trial.tasks[0]).labelled(data.train.targets[trial.tasks[0]])).squeeze(1)
     rows = rows[: STEPS * trial.batch_size]
     few = Split(
         take(data.train.inputs, rows), {task: y.index_select(0, rows) for task, y in data.train.targets.items()}
     )
-    small = dataclasses.replace(problem, load=lambda: Data(few, data.validation, data.validation))
+    small = dataclasses.replace(problem, folds=1, load=lambda: Data(few, data.validation, data.validation))
     short = dataclasses.replace(trial, epochs=1, fractions=tuple((task, 1.0) for task, _ in trial.fractions))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -68,6 +68,10 @@ def plan(
     chosen_seeds = _seeds(seeds)
     architecture = str(architecture_spec(architecture))
     rehearse(found, architecture)  # after what is quick to check: the data may take a while to load
+    if found.folds > 1:
+        for seed in chosen_seeds:
+            found.data(seed)
+        notes.append(f"{found.folds}-fold cross-validation: a trial of seed s tests on fold s mod {found.folds}")
     made = Plan(
         problem=found.name,
         reference=found.reference,

@@ -20,7 +20,8 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
     Raises:
         SteelyardError: a method cannot balance these losses.
     """
-    tasks, train, seed = list(problem.tasks), problem.data().train, plan.seeds[0]
+    tasks, seed = list(problem.tasks), plan.seeds[0]
+    train = problem.data(seed).train
     labels = {task.name: task.labelled(train.targets[task.name]) for task in tasks}
     used = torch.stack(list(labels.values())).any(0)
     rows = next(batches(used, plan.batch_size, seed, epoch=1))

@@ -52,7 +52,7 @@ def train(
         TrainingError: the loss or a metric is not finite, or no epoch can be chosen.
     """
     tasks = [problem.task(name) for name in trial.tasks]
-    data = problem.data()
+    data = problem.data(trial.seed)
     memory = PeakMemory()
 
     # --- what is learnt from: fractions hide labels, rows without any label are left out
