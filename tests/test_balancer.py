@@ -83,7 +83,7 @@ def test_loss_only_methods_with_plain_heads_weigh_the_trunk_alone() -> None:
 
 
 def test_every_holds_weights_and_looks_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    import steelyard.balancer as module
+    import steelyard.look as module
 
     looks = []
     original = module.read

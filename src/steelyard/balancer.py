@@ -1,9 +1,9 @@
 """`Balancer`: the call that takes losses by task name and returns one scalar.
 
 A published method is a subclass that implements `Method.weigh`, mathematics on small tensors. Everything around it
-is done once, in this order: take the losses that are there; settle the non-finite ones; read gradients where the
-method asks for them; weigh (`weighing.py`); build the scalar (`gradients/carrier.py`); commit the state, now or when
-the optimizer steps (`attachment.py`).
+is done once, in this order: take the losses that are there; settle the non-finite ones and read gradients where the
+method asks for them (`look.py`); weigh (`weighing.py`); build the scalar (`gradients/carrier.py`); commit the state,
+now or when the optimizer steps (`attachment.py`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from steelyard.attachment import Attachment
-from steelyard.checks import check_positive, non_finite_error, not_finite, present_losses
-from steelyard.errors import LossError, MissingInputError, OptionError, PeriodWarning, StateError, UnknownNameError
+from steelyard.checks import present_losses
+from steelyard.errors import MissingInputError, OptionError, PeriodWarning, StateError
 from steelyard.gradients.carrier import Redirection, carry, rounding_bound
+from steelyard.look import Batch, finite_losses, label_counts, look
 from steelyard.observation import Seen, merge
 from steelyard.persistence import Persistent
-from steelyard.reading import Place, Reading, Shared, disjoint, place_of, read, read_cross, warn_of_disjoint_samples
+from steelyard.reading import Reading, Shared, disjoint, place_of, warn_of_disjoint_samples
 from steelyard.record import Record
 from steelyard.summary import SUMS, WeightSummary, freeze
 from steelyard.warn import warn
@@ -117,42 +118,30 @@ class Balancer(Persistent):
     ) -> Tensor:
         device = _compute_device(found[0].device)
         self._follow(device)
-        values = _stack(found).to(device=device, dtype=torch.float64)
         place = place_of(self, shared)
-        live = self._finite_losses(names, values)
         if place is not None and self._now.held is not None and self.heads == "plain":
             raise OptionError(
                 f"{self.name} with plain heads cannot hold its weights while a closure is evaluated several times in "
                 "one step: its trunk and head gradients are not those of one function. Use heads='weighted'"
             )
-
-        reading = None
-        if place is not None and live and self._now.held is None and (self._refreshing() or self.heads == "plain"):
-            reading = read(self, [names[k] for k in live], [found[k] for k in live], place, self._now.workspace)
-            live, reading = self._finite_gradients(names, live, reading)
-        if not live:
-            return self._nothing(names, found, values)
-
-        everything = len(live) == len(found)
-        seen = Seen(
-            names if everything else tuple(names[k] for k in live),
-            values if everything else values[live],
-            self._label_counts([names[k] for k in live], [found[k] for k in live], counts, device),
-            None if reading is None else reading.squared_norms,
-            None if reading is None else reading.gramian,
-            self._cross_gramian([names[k] for k in live], probes, place, reading),
-            *self._rows(place, reading),
-        )
-        index = None
-        if len(live) < len(self.tasks):
-            index = torch.tensor([k if positions is None else positions[k] for k in live], device=device)
-        chosen = set(live)
-        kept = [k in chosen for k in range(len(found))]
+        if self._now.held is not None or not (self._refreshing() or self.heads == "plain"):
+            place = None  # nothing is read in this step
+        values = _stack(found).to(device=device, dtype=torch.float64)
+        # Without a window there is nothing to average.
+        labels = None
+        if counts is not None or self._attachment is not None:
+            labels = label_counts(names, found, counts, self.tasks)
+        batch = Batch(names, positions, found, values, labels, probes)
+        shown = look(self, batch, place, self._now.workspace, self._refreshing(), len(self.tasks))
+        if shown is None:
+            return self._nothing(found, values)
+        seen, index, reading = shown.seen, shown.index, shown.reading
+        self._check_angles(seen, reading)
 
         if self._now.held is not None:
             weights = self._now.held if index is None else self._now.held[index]
             self._now.record = Record(seen, weights, index)
-            return carry(_as_result((weights * seen.losses).sum(), found), found, kept, weights)
+            return carry(_as_result((weights * seen.losses).sum(), found), found, shown.kept, weights)
 
         proposal = propose(self, seen, index, self._refreshing())
         self._now.record = Record(seen, proposal.weights, index)
@@ -162,7 +151,7 @@ class Balancer(Persistent):
         result = carry(
             _as_result(proposal.value, found),
             found,
-            kept,
+            shown.kept,
             proposal.head_weights,
             [(getattr(self, name), gradient) for name, gradient in self._outside_gradients(proposal)],
             redirection,
@@ -190,61 +179,17 @@ class Balancer(Persistent):
     def _refreshing(self) -> bool:
         return self._now.steps % self.every == 0
 
-    def _label_counts(
-        self, names: list[str], found: list[Tensor], counts: Mapping[str, float] | None, device: torch.device
-    ) -> Tensor:
-        if self._attachment is None:  # without a window there is nothing to average
-            return _ones(len(found), device)
-        for name in counts or ():
-            if name not in self._known:
-                raise UnknownNameError("task", str(name), self.tasks, "It stands in counts=.")
-        given = [
-            float((counts or {}).get(name, getattr(loss, "label_count", 1.0)))
-            for name, loss in zip(names, found, strict=True)
-        ]
-        for name, value in zip(names, given, strict=True):
-            if not value > 0:
-                raise LossError(
-                    f"counts says that {name!r} has {value:g} labels: leave the task out of a batch without labels"
-                )
-        return torch.tensor(given, dtype=torch.float64, device=device)
-
-    # --- non-finite losses and gradients -----------------------------------------------------------------------------
-    def _finite_losses(self, names: tuple[str, ...], values: Tensor) -> list[int]:
-        """Positions of the losses that the policy lets through."""
-        if self.on_nonfinite == "ignore":
-            return list(range(len(names)))
-        numbers = values.tolist()
-        live = self._settle(names, list(range(len(names))), numbers, "the loss")
-        reader = self.positive_reader()
-        if reader is not None:
-            check_positive([names[k] for k in live], [numbers[k] for k in live], reader)
-        return live
-
-    def _finite_gradients(self, names: tuple[str, ...], live: list[int], reading: Reading) -> tuple[list[int], Reading]:
-        if self.on_nonfinite != "ignore":
-            rest = self._settle(names, live, reading.squared_norms.tolist(), "the squared gradient norm")
-            if len(rest) < len(live):
-                reading = reading.select([place for place, k in enumerate(live) if k in rest])
-                live = rest
-        if self.uses_angles and reading.gramian is not None and len(live) > 1 and self._now.angle_looks < _ANGLE_LOOKS:
+    def _check_angles(self, seen: Seen, reading: Reading | None) -> None:
+        """Warn, in the first steps, of a Gramian that cannot show conflict."""
+        if reading is None or seen.gramian is None or not self.uses_angles or self._now.angle_looks >= _ANGLE_LOOKS:
+            return
+        if len(seen.tasks) > 1:
             self._now.angle_looks += 1
-            if not reading.angles_hold and disjoint(reading.gramian):
+            if not reading.angles_hold and disjoint(seen.gramian):
                 self._now.angle_looks = _ANGLE_LOOKS
                 warn_of_disjoint_samples(self)
-        return live, reading
 
-    def _settle(self, names: tuple[str, ...], live: list[int], numbers: list[float], what: str) -> list[int]:
-        bad = not_finite(numbers)
-        if not bad:
-            return live
-        if self.on_nonfinite == "raise":
-            raise non_finite_error([names[live[k]] for k in bad], [numbers[k] for k in bad], what)
-        if self.on_nonfinite == "skip_step":
-            return []
-        return [k for place, k in enumerate(live) if place not in bad]
-
-    def _nothing(self, names: tuple[str, ...], found: list[Tensor], values: Tensor) -> Tensor:
+    def _nothing(self, found: list[Tensor], values: Tensor) -> Tensor:
         """A scalar with a graph whose backward moves nothing."""
         if self._attachment is not None:
             self._attachment.nothing_to_do(skip_step=self.on_nonfinite == "skip_step")
@@ -269,19 +214,6 @@ class Balancer(Persistent):
             rows.shaped(sent),
             tuple(rounding_bound(tensor, proposal.head_weights, squared_norms) for tensor in rows.tensors),
         )
-
-    def _cross_gramian(
-        self, names: list[str], probes: Sequence[Losses] | None, place: Place | None, reading: Reading | None
-    ) -> Tensor | None:
-        if self.reads != "cross_gramian" or place is None or reading is None or not self._refreshing():
-            return None
-        return read_cross(self, names, probes, place)
-
-    def _rows(self, place: Place | None, reading: Reading | None) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
-        """The rows, and the features behind them, for methods that read element by element."""
-        if place is None or reading is None or reading.rows is None or self.reads_at(place.is_trunk) != "rows":
-            return None, None
-        return reading.rows.matrix, None if place.is_trunk else tuple(tensor.detach() for tensor in place.tensors)
 
     def _outside_gradients(self, proposal: Proposal) -> Iterator[tuple[str, Tensor]]:
         """Gradients of Parameters over all tasks, zero for the absent."""
@@ -365,7 +297,7 @@ class Balancer(Persistent):
         self._follow(device)
         with torch.no_grad():
             values = _stack(found).to(device=device, dtype=torch.float64)
-            live = self._finite_losses(names, values)
+            live = finite_losses(self, names, values, list(range(len(names))))
             if not live:
                 return
             index = torch.tensor([positions[k] for k in live], device=device)
@@ -472,12 +404,6 @@ def _stack(losses: list[Tensor]) -> Tensor:
         common = functools.reduce(torch.promote_types, dtypes)
         losses = [loss.to(common) for loss in losses]
     return torch.stack(losses)
-
-
-@functools.lru_cache(maxsize=64)
-def _ones(size: int, device: torch.device) -> Tensor:
-    """Never written to."""
-    return torch.ones(size, dtype=torch.float64, device=device)
 
 
 def _as_result(value: Tensor, found: list[Tensor]) -> Tensor:
