@@ -68,6 +68,16 @@ def parse_seeds(text: str) -> int | list[int]:
     return [int(piece) for piece in pieces]
 
 
+def parse_names(option: str, text: str | None) -> list[str] | None:
+    """``left,right``; None stays None."""
+    if text is None:
+        return None
+    names = [piece.strip() for piece in text.split(",")]
+    if not all(names):
+        raise ArgumentError(f"{option} {text!r}: an empty name")
+    return names
+
+
 def default_store(problem: str) -> Path:
     """``steelyard-digits.sqlite`` in the current folder; ``steelyard-gdsc-drugs-50.sqlite`` for ``gdsc(drugs=50)``."""
     return Path(f"steelyard-{re.sub(r'[^A-Za-z0-9_.-]+', '-', problem).strip('-')}.sqlite")

@@ -48,10 +48,14 @@ def compare(
         typer.Option(
             "--methods",
             "-m",
-            help="Separated by commas, options in parentheses: 'ema(beta=0.9),dwa'. "
+            help="Separated by commas, options in parentheses: 'ema(beta=0.9),dwa'; METHOD@ARCHITECTURE gives one an "
+            "architecture of its own; best-fixed: constant weights chosen on validation data. "
             "single-task and equal are always added.",
         ),
     ] = METHODS,
+    tasks: Annotated[
+        str | None, typer.Option(help="Which tasks to learn, separated by commas.", show_default="all")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="How many seeds, or which ones: 5, or 3,7,11.")] = "5",
     fractions: Annotated[
         list[str] | None,
@@ -66,6 +70,14 @@ def compare(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows per step.", show_default="the problem's")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="For all networks.", show_default="the problem's")] = None,
+    tune: Annotated[
+        int,
+        typer.Option(
+            help="Try so many learning rates for every method and single task, on a seed of their own, and use the "
+            "best on validation data.",
+            show_default="0: all at the same rate",
+        ),
+    ] = 0,
     scale: Annotated[
         str | None,
         typer.Option(
@@ -99,12 +111,13 @@ def compare(
     command = shlex.join(["steelyard", *sys.argv[1:]])
     settings = arguments.parse_fractions(fractions) if fractions else [1.0]
     workers = _cores() if workers is None else workers
-    specs, added = comparison.with_baselines(methods)
+    arms, added = comparison.with_baselines(methods)
     try:
         plan = comparison.prepare(
             problem,
-            specs,
+            arms,
             workers,
+            tasks=arguments.parse_names("--tasks", tasks),
             seeds=arguments.parse_seeds(seeds),
             settings=settings,
             epochs=epochs,
@@ -113,6 +126,7 @@ def compare(
             architecture=architecture,
             shared=shared,
             scale=scale,
+            tune=tune,
             command=command,
         )
         store = store or arguments.default_store(plan.problem)

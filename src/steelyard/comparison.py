@@ -12,23 +12,24 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.report.numbers import duration
-from steelyard.specs import Spec, parse_spec, parse_specs
 from steelyard.study import Plan, estimate, plan
+from steelyard.study.arms import Arm, parse_arm, parse_arms
 from steelyard.study.planning import check_workers
 from steelyard.study.pool import start_server
+from steelyard.study.tuning import ROUNDS, attempts
 
 BASELINES = ("single-task", "equal")
 
 
-def with_baselines(methods: str) -> tuple[list[Spec], list[str]]:
+def with_baselines(methods: str) -> tuple[list[Arm], list[str]]:
     """The methods asked for, after those of the two baselines that were not; and the names of these."""
-    asked = parse_specs(methods)
-    known = {str(spec) for spec in asked}
+    asked = parse_arms(methods)
+    known = {str(arm) for arm in asked}
     added = [name for name in BASELINES if name not in known]
-    return [*map(parse_spec, added), *asked], added
+    return [*map(parse_arm, added), *asked], added
 
 
-def prepare(problem: str, methods: Sequence[Spec], workers: int, **options: Any) -> Plan:
+def prepare(problem: str, methods: Sequence[Arm], workers: int, **options: Any) -> Plan:
     """Plan the study, which tries the problem and every method once; nothing is written."""
     check_workers(workers)
     start_server()  # it imports what the workers need while the plan is made
@@ -49,13 +50,23 @@ def forecast(made: Plan, store: Path, workers: int) -> None:
     console = Console(highlight=False)
     table = Table("method", "labels", "trials", "steps each", box=None, pad_edge=False)
     settings = {tuple(sorted(setting.fractions.items())): setting.label for setting in made.settings}
-    shapes = Counter((trial.method, trial.tasks, trial.fractions, made.steps(trial)) for trial in made.trials)
+    arms = {
+        trial: method.name
+        for seed in made.seeds
+        for setting in range(len(made.settings))
+        for method in made.methods
+        for trial in made.trials_of(method.name, setting, seed)
+    }
+    shapes = Counter((arms[trial], trial.tasks, trial.fractions, made.steps(trial)) for trial in made.trials)
     for (method, tasks, fractions, steps), count in shapes.items():
         label = settings.get(fractions) or ", ".join(f"{100 * fraction:.4g} %" for _, fraction in fractions)
         alone = f" {tasks[0]}" if len(tasks) == 1 and len(made.tasks) > 1 else ""
         # As Text: brackets in a method's options are no markup.
         table.add_row(Text(method + alone), Text(label), str(count), str(steps))
     console.print(table)
+    if made.tuning is not None:
+        rounds = [{each.trial for each in attempts(made, place)} for place in range(ROUNDS)]
+        console.print(f"and {len(set().union(*rounds))} trials before that: {made.tuning_text}.", markup=False)
     found = estimate(made, store, workers)
     waiting = found.trials - found.finished
     state = f" ({found.finished} finished, {found.failed} failed)" if found.finished or found.failed else ""

@@ -56,13 +56,8 @@ class Spec:
 
 def parse_spec(text: str) -> Spec:
     """Read one method: ``"ema"``, ``"log+mgda"``, ``"dwa(temperature=2)"``."""
-    parts = [_part(piece, text) for piece in _split(text, "+")]
+    parts = [_part(piece, text) for piece in split_outside(text, "+")]
     return Spec(tuple(parts[:-1]), parts[-1])
-
-
-def parse_specs(text: str) -> list[Spec]:
-    """Read a comma-separated list of methods; commas inside parentheses belong to options."""
-    return [parse_spec(piece) for piece in _split(text, ",")]
 
 
 def _part(piece: str, text: str) -> Part:
@@ -71,7 +66,7 @@ def _part(piece: str, text: str) -> Part:
         raise OptionError(f"cannot read {piece!r} in {text!r}: write it as name or name(option=value,…)")
     name, inside = match.groups()
     options: dict[str, object] = {}
-    for item in _split(inside, ",") if inside and inside.strip() else []:
+    for item in split_outside(inside, ",") if inside and inside.strip() else []:
         key, sign, value = item.partition("=")
         if not sign or not key.strip() or not value.strip():
             raise OptionError(f"cannot read the option {item.strip()!r} of {name!r}: write it as key=value")
@@ -81,8 +76,8 @@ def _part(piece: str, text: str) -> Part:
     return Part(name, options)
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Split at separators that stand outside brackets and quotes."""
+def split_outside(text: str, separator: str) -> list[str]:
+    """Split at separators that stand outside brackets and quotes; the pieces keep their blanks."""
     if not text.strip():
         raise OptionError("a name is missing: write a method, for example equal or ema(beta=0.9)")
     pieces, depth, quote, start = [], 0, "", 0

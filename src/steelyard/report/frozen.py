@@ -6,10 +6,11 @@ import math
 
 from steelyard.report.view import BASELINE
 from steelyard.specs import Part
+from steelyard.study.arms import parse_arm
 from steelyard.study.judgement import Curve, Judgement
 
 DIGITS = 4
-STILL = ("equal", "fixed")
+STILL = ("equal", "fixed", "best-fixed")
 
 
 def frozen_specs(judgement: Judgement) -> list[tuple[str, int, str]]:
@@ -19,7 +20,7 @@ def frozen_specs(judgement: Judgement) -> list[tuple[str, int, str]]:
     """
     found = []
     for curve in judgement.curves:
-        if curve.method != BASELINE and curve.method.partition("(")[0] not in STILL:
+        if curve.method != BASELINE and parse_arm(curve.method).method.name not in STILL:
             means = _means(curve)
             if means and all(map(math.isfinite, means.values())):
                 text = ", ".join(f"{task}: {mean:.{DIGITS}g}" for task, mean in means.items())

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 
-from steelyard.specs import parse_spec
+from steelyard.study.arms import parse_arm
 
 
 def short_methods(methods: Sequence[str], width: int = 18) -> dict[str, str]:
@@ -31,15 +31,15 @@ def short_methods(methods: Sequence[str], width: int = 18) -> dict[str, str]:
 
 def split_method(method: str) -> tuple[str, str]:
     """The name and the options apart: ("log+ema", "beta=0.9, variant=to-max")."""
-    spec = parse_spec(method)
-    parts = (*spec.stages, spec.method)
+    arm = parse_arm(method)
+    parts = arm.parts
     several = sum(bool(part.options) for part in parts) > 1
     options = []
     for part in parts:
         inside = str(part)[len(part.name) + 1 : -1].replace(",", ", ")
         if inside:
             options.append(f"{part.name}: {inside}" if several else inside)
-    return "+".join(part.name for part in parts), "; ".join(options)
+    return arm.name, "; ".join(options)
 
 
 def elide(text: str, width: int) -> str:
@@ -56,11 +56,10 @@ def _with_options(name: str, family: Sequence[str]) -> dict[str, str]:
     found = {
         method: {
             (place, key): str(value)
-            for place, part in enumerate((*spec.stages, spec.method))
+            for place, part in enumerate(parse_arm(method).parts)
             for key, value in part.options.items()
         }
         for method in family
-        for spec in [parse_spec(method)]
     }
     keys = sorted({key for options in found.values() for key in options})
     telling = next(

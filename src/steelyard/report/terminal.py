@@ -56,6 +56,9 @@ def render(judgement: Judgement, console: Console) -> None:
             continue
         for table in _tables(view, setting, console.width, clean):
             console.print(table)
+        if chosen := view.chosen(setting):
+            said = "; ".join(f"{method}: {text}" for method, text in chosen.items())
+            console.print(Text(clean(f"Chosen on validation data: {said}."), style="dim"))
     if view.judged:
         console.print(Padding(_legend(clean), (0, 1), expand=False))
     _failures(judgement, console, clean)
@@ -74,11 +77,12 @@ def _facts(judgement: Judgement) -> str:
     def count(number: int, noun: str) -> str:
         return f"{number} {noun}{'' if number == 1 else 's'}"
 
+    tuning = f" {judgement.tuning[:1].upper()}{judgement.tuning[1:]}." if judgement.tuning else ""
     return (
         f"{count(len(judgement.tasks), 'task')}, {count(len(judgement.methods), 'method')}, "
         f"{count(len(judgement.seeds), 'seed')}, {count(judgement.epochs, 'epoch')}. "
         "Test values at the epoch chosen on validation data; "
-        "differences from single-task with 95 % intervals."
+        f"differences from single-task with 95 % intervals.{tuning}"
     )
 
 

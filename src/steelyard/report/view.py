@@ -31,6 +31,11 @@ class View:
     def row(self, method: str, setting: Setting) -> Row | None:
         return self._rows.get((method, setting.index))
 
+    def chosen(self, setting: Setting) -> dict[str, str]:
+        """What validation data chose, by method; empty where nothing."""
+        rows = [(method, self.row(method, setting)) for method in self.methods]
+        return {method: row.chosen for method, row in rows if row and row.chosen}
+
     def curve(self, method: str, setting: Setting) -> Curve | None:
         return self._curves.get((method, setting.index))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import torch
 
 from steelyard.problems import load_problem
 from steelyard.problems.problem import Data, Problem, Split
+from steelyard.registry import make
+from steelyard.specs import parse_spec
 from steelyard.study.evaluate import take
 from steelyard.study.planning import check_workers
 from steelyard.study.plans import Plan
 from steelyard.study.store import Store
 from steelyard.study.train import train
-from steelyard.study.trial import Trial
+from steelyard.study.trial import SINGLE_TASK, Trial
+from steelyard.study.tuning import settle
 
 STEPS = 8  # timed per method
 START = 0.2  # seconds until a worker trains, without loading the data
@@ -34,8 +38,10 @@ class Estimate:
     disk: int  # bytes: the store's growth, and checkpoints while it runs
 
 
-def estimate(plan: Plan, store: Path | str, workers: int = 2) -> Estimate:
+def estimate(plan: Plan, store: Path | str, workers: int = 2, coarse: bool = False) -> Estimate:
     """Time a few real steps of each method and an evaluation, and add up what the store does not hold yet.
+
+    With `coarse`, methods that read the same at the same place are timed once for all: solvers are taken for free.
 
     Workers share memory and caches, so that two are not quite twice as fast as one: the time is a rough one.
 
@@ -43,20 +49,25 @@ def estimate(plan: Plan, store: Path | str, workers: int = 2) -> Estimate:
         StoreError: the store exists and cannot be read.
     """
     check_workers(workers)
-    trials, finished, failed = plan.trials, set(), 0
+    finished: set[str] = set()
+    failed, tuning = 0, list[Trial]()
     if Path(store).is_file():
         with Store(store) as opened:
+            plan, tuning = settle(plan, opened.results)
+            trials = list(dict.fromkeys([*tuning, *plan.trials]))
             finished, failed = opened.finished(), len(opened.failures(trials))
+    else:
+        plan, tuning = settle(plan, lambda trials: {})
+        trials = list(dict.fromkeys([*tuning, *plan.trials]))
     waiting = [trial for trial in trials if trial.key not in finished]
     problem = load_problem(plan.reference)
     started = time.perf_counter()
     dataclasses.replace(problem).data()  # a copy: it has not loaded them yet
     overhead = START + time.perf_counter() - started
-    costs: dict[tuple[str, int], _Cost] = {}
+    costs: dict[Hashable, _Cost] = {}
     seconds = 0.0
     for trial in waiting:
-        # The single-task networks of one problem are much alike: one of them is timed.
-        kind = (trial.method, len(trial.tasks))
+        kind = _class(trial) if coarse else _kind(trial)
         if kind not in costs:
             costs[kind] = _time(problem, trial)
         seconds += overhead + plan.steps(trial) * costs[kind].step + (trial.epochs + 2) * costs[kind].evaluation
@@ -70,6 +81,20 @@ def estimate(plan: Plan, store: Path | str, workers: int = 2) -> Estimate:
         seconds=seconds / min(workers, max(1, len(waiting))),
         disk=numbers * BYTES_PER_NUMBER + 1500 * len(waiting) + checkpoints,
     )
+
+
+def _kind(trial: Trial) -> Hashable:
+    """Trials that take equally long a step; of the single-task networks of one problem, much alike, one is timed."""
+    name = trial.method if trial.method == SINGLE_TASK else parse_spec(trial.method).name
+    return name if name == "fixed" else trial.method, trial.architecture, len(trial.tasks)
+
+
+def _class(trial: Trial) -> Hashable:
+    """The same by what a method reads and where."""
+    if trial.method == SINGLE_TASK:
+        return SINGLE_TASK
+    balancer = make(trial.method, trial.tasks)
+    return balancer.reads, balancer.heads, balancer.needs_after, trial.shared, trial.architecture
 
 
 @dataclass(frozen=True)

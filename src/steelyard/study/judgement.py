@@ -70,6 +70,7 @@ class Row:
     seeds: int
     failed: int
     relative_cost: float  # training time against all single-task networks together
+    chosen: str = ""  # what validation data chose for it: learning rate, constant weights
 
 
 @dataclass(frozen=True)
@@ -129,3 +130,4 @@ class Judgement:
     complete: bool  # every planned trial is finished
     planned: int
     finished: int
+    tuning: str = ""  # what was tried to choose on validation data, in words

@@ -30,13 +30,22 @@ def judge(store: Path | str) -> Judgement:
 
 def judge_plan(plan: Plan, store: Store) -> Judgement:
     """Judge a plan by what the store holds of it."""
+    return judge_findings(findings(plan, store))
+
+
+def findings(plan: Plan, store: Store) -> Findings:
+    """What the store holds of a plan."""
     trials = plan.trials
-    found = Findings(plan, store.results(trials), store.failures(trials))
+    return Findings(plan, store.results(trials), store.failures(trials))
+
+
+def judge_findings(found: Findings) -> Judgement:
+    plan = found.plan
     settings = list(plan.judged_settings())
     pairs = [(method.name, setting.index) for setting in settings for method in plan.methods]
     cells = [cell for method, setting in pairs for cell in judge_cells(found, method, setting)]
     rows = [judge_row(found, method, setting) for method, setting in pairs]
-    finished = len(found.results)
+    finished, planned = len(found.results), len(plan.trials)
     return Judgement(
         problem=plan.problem,
         summary=plan.summary,
@@ -55,9 +64,10 @@ def judge_plan(plan: Plan, store: Store) -> Judgement:
         created=plan.created,
         epochs=plan.epochs,
         batch_size=plan.batch_size,
-        complete=finished == len(trials),
-        planned=len(trials),
+        complete=finished == planned,
+        planned=planned,
         finished=finished,
+        tuning=plan.tuning_text,
     )
 
 
@@ -147,6 +157,7 @@ def judge_row(found: Findings, method: str, setting: int) -> Row:
         seeds=len(complete),
         failed=sum(trial in found.failed for _, trial in found.trials(method, setting)),
         relative_cost=seconds / mean(_seconds, baseline),
+        chosen=found.plan.chosen_text(method, setting),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from steelyard._version import __version__
 from steelyard.errors import OptionError, UnknownNameError
@@ -19,19 +20,23 @@ from steelyard.problems.problem import Problem, Task
 from steelyard.problems.rehearsal import rehearse
 from steelyard.registry import make, method_class, options_of
 from steelyard.specs import Part, Spec, parse_spec
+from steelyard.study.arms import Arm, parse_arm
+from steelyard.study.best_fixed import BEST_FIXED, candidates
 from steelyard.study.errors import PlanError
 from steelyard.study.plans import JOINT, Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
 from steelyard.study.rehearsal import rehearse_methods
 from steelyard.study.sampling import kept_labels, steps_per_epoch, used_rows
 from steelyard.study.trial import SINGLE_TASK
+from steelyard.study.tuning import make_tuning
 
 Fractions = float | Mapping[str, float]
 
 
 def plan(
     problem: str,
-    methods: Sequence[Spec | str],
+    methods: Sequence[Arm | Spec | str],
     *,
+    tasks: Sequence[str] | None = None,
     seeds: int | Sequence[int] = 5,
     settings: Sequence[Fractions] = (1.0,),
     epochs: int | None = None,
@@ -40,6 +45,7 @@ def plan(
     architecture: str = "hard-sharing",
     shared: str = "features",
     scale: str | None = None,
+    tune: int = 0,
     command: str = "",
 ) -> Plan:
     """Plan a study; every method is made and takes one step on one batch, so that errors come now.
@@ -47,13 +53,17 @@ def plan(
     Args:
         problem: a name, or a file ``my_problem.py`` (``my_problem.py:variable``).
         methods: ``single-task`` (the baseline) and methods as `steelyard.make` takes them; ``main=`` is the problem's
-            where it has one.
+            where it has one. Each may end in ``@architecture`` to have its own. ``best-fixed``: the best of a few
+            constant weightings on validation data.
+        tasks: names of those to learn; all by default.
         seeds: a number of seeds, counted from 0, or the seeds themselves.
         settings: fractions of the training labels: 0.1 for every task, ``{"left": 0.1}`` for some (others keep all).
         epochs, batch_size, learning_rate: the problem's own where not given.
         architecture: of the network, one of `steelyard.models.architecture_names`, options in parentheses.
         shared: where methods read gradients: ``"features"`` or ``"trunk"``.
         scale: ``"sum"`` or ``"paper"`` for all methods; by default ``"sum"`` wherever it is defined.
+        tune: so many learning rates are tried for every network on a seed of their own, and the best on validation data
+            is used; 0 leaves the rate as it is.
         command: shown in the report.
 
     Raises:
@@ -64,10 +74,15 @@ def plan(
     chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
     if learning_rate is not None and not learning_rate > 0:
         raise PlanError(f"learning_rate={learning_rate} must be positive")
-    planned, notes = _methods(methods, found, shared, scale)
-    chosen_seeds = _seeds(seeds)
+    learnt = _tasks(found, tasks)
+    main = found.main if found.main in {task.name for task in learnt} else None
     architecture = str(architecture_spec(architecture))
-    rehearse(found, architecture)  # after what is quick to check: the data may take a while to load
+    planned, notes = _methods(methods, [task.name for task in learnt], shared, scale, architecture, main)
+    chosen_seeds = _seeds(seeds)
+    rate = _own_rate(found) if learning_rate is None else learning_rate
+    tuning = make_tuning(rate, tune, planned, chosen_seeds)
+    for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
+        rehearse(found, each)  # after what is quick to check: the data may take a while to load
     if found.folds > 1:
         for seed in chosen_seeds:
             found.data(seed)
@@ -77,9 +92,9 @@ def plan(
         reference=found.reference,
         identity=identity(found),
         summary=found.summary,
-        tasks=tuple(_task(task) for task in found.tasks),
+        tasks=tuple(map(_task, learnt)),
         methods=planned,
-        settings=_settings(settings, found, chosen_batch),
+        settings=_settings(settings, found, learnt, chosen_batch),
         seeds=chosen_seeds,
         epochs=chosen_epochs,
         batch_size=chosen_batch,
@@ -91,6 +106,8 @@ def plan(
         versions={"steelyard": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         machine=_machine(),
         created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        main=main,
+        tuning=tuning,
     )
     return dataclasses.replace(made, parameters=rehearse_methods(made, found))
 
@@ -107,8 +124,26 @@ def _task(task: Task) -> PlannedTask:
     return PlannedTask(task.name, task.label, task.equivalence, tuple(metrics))
 
 
+def _tasks(problem: Problem, names: Sequence[str] | None) -> list[Task]:
+    """The tasks to learn, in the problem's order."""
+    if names is not None and not names:
+        raise PlanError("no tasks: name at least one, or leave them away for all")
+    chosen = [problem.task(name) for name in names or problem.task_names]
+    return [task for task in problem.tasks if task in chosen]
+
+
+def _own_rate(problem: Problem) -> float:
+    """The learning rate of the problem's optimizer."""
+    return float(problem.optimizer([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"])
+
+
 def _methods(
-    methods: Sequence[Spec | str], problem: Problem, shared: str, scale: str | None
+    methods: Sequence[Arm | Spec | str],
+    tasks: Sequence[str],
+    shared: str,
+    scale: str | None,
+    architecture: str,
+    main: str | None,
 ) -> tuple[tuple[PlannedMethod, ...], list[str]]:
     if not methods:
         raise PlanError("no methods: name at least one, e.g. single-task,equal")
@@ -116,30 +151,36 @@ def _methods(
         raise UnknownNameError("place to read gradients, shared =", shared, ["features", "trunk"])
     planned: dict[str, PlannedMethod] = {}
     notes = []
-    tasks = problem.task_names
     for method in methods:
-        spec = parse_spec(method) if isinstance(method, str) else method
+        arm = parse_arm(method) if isinstance(method, str) else method if isinstance(method, Arm) else Arm(method)
+        spec = arm.method
+        own = None if arm.architecture is None else str(architecture_spec(str(arm.architecture)))
+        if own == architecture:
+            own = None  # the study's own, said once more
         if spec.name == SINGLE_TASK:
-            if spec.options or spec.stages:
+            if spec.options or spec.stages or own:
                 raise OptionError(
-                    f"{spec}: {SINGLE_TASK} takes no options and no stages, it is the plain loss of one task"
+                    f"{arm}: {SINGLE_TASK} takes no options, stages or architecture, it is the plain loss of one task"
                 )
             planned[SINGLE_TASK] = PlannedMethod(SINGLE_TASK)
             continue
-        spec = _with_main(spec, problem.main)
+        options = candidates(spec, tasks, main) if spec.name == BEST_FIXED else ()
+        spec = spec if options else _with_main(spec, main)
+        tried = parse_spec(options[0]) if options else spec
         used = scale
-        if "scale" in spec.options:
-            used, balancer = None, make(spec, tasks)
+        if "scale" in tried.options:
+            used, balancer = None, make(tried, tasks)
         elif scale is not None:
-            balancer = make(spec, tasks, scale=scale)
+            balancer = make(tried, tasks, scale=scale)
         else:
             try:
-                used, balancer = "sum", make(spec, tasks, scale="sum")
+                used, balancer = "sum", make(tried, tasks, scale="sum")
             except OptionError as error:
-                used, balancer = "paper", make(spec, tasks, scale="paper")
-                notes.append(f"{spec}: weights as in the paper, because they cannot be rescaled ({error})")
+                used, balancer = "paper", make(tried, tasks, scale="paper")
+                notes.append(f"{tried}: weights as in the paper, because they cannot be rescaled ({error})")
         blind = balancer.reads == "losses" and balancer.heads == "weighted"
-        planned[str(spec)] = PlannedMethod(str(spec), used, None if blind else shared)
+        name = str(spec) if own is None else f"{spec}@{own}"
+        planned[name] = PlannedMethod(name, used, None if blind else shared, own, options)
     return tuple(planned.values()), notes
 
 
@@ -150,25 +191,30 @@ def _with_main(spec: Spec, main: str | None) -> Spec:
     return dataclasses.replace(spec, method=Part(spec.name, {**spec.options, "main": main}))
 
 
-def _settings(settings: Sequence[Fractions], problem: Problem, batch_size: int) -> tuple[PlannedSetting, ...]:
+def _settings(
+    settings: Sequence[Fractions], problem: Problem, tasks: Sequence[Task], batch_size: int
+) -> tuple[PlannedSetting, ...]:
     if not settings:
         raise PlanError("no fractions: give at least one, e.g. 1.0")
     planned: list[PlannedSetting] = []
+    names = [task.name for task in tasks]
     for setting in settings:
-        given = setting if isinstance(setting, Mapping) else dict.fromkeys(problem.task_names, setting)
+        given = setting if isinstance(setting, Mapping) else dict.fromkeys(names, setting)
         for task, fraction in given.items():
             problem.task(task)
+            if task not in names:
+                raise PlanError(f"fraction {fraction} of {task!r}: the study does not learn this task")
             if not 0 < fraction <= 1:
                 raise PlanError(f"fraction {fraction} of {task!r}: it must be above 0 and at most 1")
-        fractions = {task: float(given.get(task, 1.0)) for task in problem.task_names}
+        fractions = {name: float(given.get(name, 1.0)) for name in names}
         if all(fractions != earlier.fractions for earlier in planned):
-            planned.append(PlannedSetting(fractions, _steps(problem, fractions, batch_size)))
+            planned.append(PlannedSetting(fractions, _steps(problem, tasks, fractions, batch_size)))
     return tuple(planned)
 
 
-def _steps(problem: Problem, fractions: Mapping[str, float], batch_size: int) -> dict[str, int]:
+def _steps(problem: Problem, tasks: Sequence[Task], fractions: Mapping[str, float], batch_size: int) -> dict[str, int]:
     train = problem.data().train
-    labels = {task.name: kept_labels(task, train, fractions[task.name], seed=0) for task in problem.tasks}
+    labels = {task.name: kept_labels(task, train, fractions[task.name], seed=0) for task in tasks}
     masks = {JOINT: used_rows(labels), **labels}
     return {name: steps_per_epoch(int(mask.sum()), batch_size) for name, mask in masks.items()}
 

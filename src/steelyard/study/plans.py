@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from steelyard.models.building import HARD_SHARING
+from steelyard.specs import parse_spec
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.trial import SINGLE_TASK, Trial
 
@@ -48,12 +49,39 @@ class PlannedTask:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What one arm trains in one setting: a method, and learning rates where they were chosen."""
+
+    method: str
+    learning_rates: dict[str, float] = field(default_factory=dict)  # by task of a single-task network, or `JOINT`
+
+
+@dataclass(frozen=True)
 class PlannedMethod:
     """A method as it will be run: canonical text, ``scale=`` and where it reads gradients, if it does."""
 
-    name: str
+    name: str  # in tables; ends in ``@architecture`` where it has its own
     scale: str | None = None
     shared: str | None = None
+    architecture: str | None = None  # its own; by default the study's
+    candidates: tuple[str, ...] = ()  # methods among which validation chooses, for an arm that is none itself
+    chosen: tuple[Choice, ...] = ()  # by setting, once validation has chosen
+
+    def choice(self, setting: int) -> Choice:
+        """What it trains in a setting; before anything is chosen, its first candidate with the study's rate."""
+        if self.chosen:
+            return self.chosen[setting]
+        if self.candidates:
+            return Choice(self.candidates[0])
+        return Choice(self.name if self.architecture is None else self.name.rpartition("@")[0])
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What validation chooses before a study starts, on a seed that the study itself does not use."""
+
+    rates: tuple[float, ...]  # learning rates tried for every network, the study's own first; none: not tuned
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -69,6 +97,11 @@ class PlannedSetting:
         if len(set(self.fractions.values())) == 1:
             return _percent(next(iter(self.fractions.values())))
         return ", ".join(f"{task} {_percent(fraction)}" for task, fraction in self.fractions.items())
+
+
+def network_name(tasks: tuple[str, ...], method: str) -> str:
+    """How `Choice` calls a network: by its task, or `JOINT`."""
+    return tasks[0] if method == SINGLE_TASK else JOINT
 
 
 def _percent(fraction: float) -> str:
@@ -97,6 +130,8 @@ class Plan:
     versions: dict[str, str]
     machine: str
     created: str  # ISO 8601
+    main: str | None = None  # the task that chooses the epoch alone
+    tuning: Tuning | None = None
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -114,26 +149,42 @@ class Plan:
 
     def trials_of(self, method: str, setting: int, seed: int) -> list[Trial]:
         """The trials of one method: one network, or for single-task one per task."""
-        planned = next(m for m in self.methods if m.name == method)
-        groups = [(name,) for name in self.task_names] if method == SINGLE_TASK else [self.task_names]
-        fractions = self.settings[setting].fractions
+        choice = self.method(method).choice(setting)
         return [
-            Trial(
-                problem=self.identity,
-                method=method,
-                tasks=tasks,
-                seed=seed,
-                fractions=tuple(sorted((task, fractions[task]) for task in tasks)),
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                learning_rate=self.learning_rate,
-                # A single-task network is the same in every architecture: a store trains it once for all.
-                architecture=HARD_SHARING if method == SINGLE_TASK else self.architecture,
-                shared=planned.shared,
-                scale=planned.scale,
+            self.trial(
+                method, choice.method, tasks, setting, seed, choice.learning_rates.get(network_name(tasks, method))
             )
-            for tasks in groups
+            for tasks in self.networks(method)
         ]
+
+    def method(self, name: str) -> PlannedMethod:
+        return next(method for method in self.methods if method.name == name)
+
+    def networks(self, method: str) -> list[tuple[str, ...]]:
+        """The tasks of each network that a method trains."""
+        return [(name,) for name in self.task_names] if method == SINGLE_TASK else [self.task_names]
+
+    def trial(
+        self, arm: str, method: str, tasks: tuple[str, ...], setting: int, seed: int, learning_rate: float | None = None
+    ) -> Trial:
+        """One network of an arm that trains `method`, at the study's learning rate unless another one is given."""
+        planned, fractions = self.method(arm), self.settings[setting].fractions
+        # The study's own rate is left unsaid where nobody asked for it, so that tuned and untuned studies share trials.
+        untouched = learning_rate is None or (self.tuning is not None and learning_rate == self.tuning.rates[0])
+        return Trial(
+            problem=self.identity,
+            method=method,
+            tasks=tasks,
+            seed=seed,
+            fractions=tuple(sorted((task, fractions[task]) for task in tasks)),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate if untouched else learning_rate,
+            # A single-task network is the same in every architecture: a store trains it once for all.
+            architecture=HARD_SHARING if arm == SINGLE_TASK else planned.architecture or self.architecture,
+            shared=planned.shared,
+            scale=planned.scale,
+        )
 
     def steps(self, trial: Trial) -> int:
         """About how many steps a trial takes (the seed decides which labels it keeps)."""
@@ -142,6 +193,35 @@ class Plan:
             if all(setting.fractions[task] == fraction for task, fraction in fractions.items()):
                 return trial.epochs * setting.steps[trial.tasks[0] if trial.method == SINGLE_TASK else JOINT]
         raise KeyError(f"no setting of the plan has the fractions {fractions}")
+
+    @property
+    def tuning_text(self) -> str:
+        """What validation data choose, in words; empty where nothing."""
+        if self.tuning is None:
+            return ""
+        said = []
+        if self.tuning.rates:
+            rates = ", ".join(f"{rate:g}" for rate in sorted(self.tuning.rates))
+            said.append(f"{len(self.tuning.rates)} learning rates for every network ({rates})")
+        weightings = [len(method.candidates) for method in self.methods if method.candidates]
+        if weightings:
+            said.append(f"{max(weightings)} constant weightings")
+        return f"{' and '.join(said)}, tried on seed {self.tuning.seed}, the best on validation data used"
+
+    def chosen_text(self, method: str, setting: int) -> str:
+        """What validation data chose for a method: ``left 1, right 0.3; rate 0.002``; empty where nothing."""
+        planned = self.method(method)
+        if not planned.chosen:
+            return ""
+        choice, said = planned.chosen[setting], []
+        if planned.candidates:
+            said.append(str(parse_spec(choice.method).options["weights"]).replace(":", ""))
+        rates = choice.learning_rates
+        if len(set(rates.values())) == 1:
+            said.append(f"rate {next(iter(rates.values())):g}")
+        elif rates:
+            said.append("rate " + ", ".join(f"{task} {rate:g}" for task, rate in rates.items()))
+        return "; ".join(said)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -152,17 +232,24 @@ class Plan:
             PlannedTask(**{**task, "metrics": tuple(PlannedMetric(**metric) for metric in task["metrics"])})
             for task in values["tasks"]
         ]
+        tuning = values.get("tuning")  # unknown to plans of older versions
         return cls(
             **{
                 **values,
                 "tasks": tuple(tasks),
-                "methods": tuple(PlannedMethod(**method) for method in values["methods"]),
+                "methods": tuple(map(_method_from, values["methods"])),
                 "settings": tuple(PlannedSetting(**setting) for setting in values["settings"]),
                 "seeds": tuple(values["seeds"]),
                 "notes": tuple(values["notes"]),
+                "tuning": tuning and Tuning(tuple(tuning["rates"]), tuning["seed"]),
             }
         )
 
     def judged_settings(self) -> Iterator[Setting]:
         for index, setting in enumerate(self.settings):
             yield Setting(index=index, fractions=dict(setting.fractions), label=setting.label)
+
+
+def _method_from(values: dict[str, Any]) -> PlannedMethod:
+    chosen = tuple(Choice(**choice) for choice in values.get("chosen", ()))
+    return PlannedMethod(**{**values, "candidates": tuple(values.get("candidates", ())), "chosen": chosen})

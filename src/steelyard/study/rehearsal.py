@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from steelyard.models import build
 from steelyard.problems.problem import Problem
@@ -20,19 +21,23 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
     Raises:
         SteelyardError: a method cannot balance these losses.
     """
-    tasks, seed = list(problem.tasks), plan.seeds[0]
+    tasks, seed = [problem.task(name) for name in plan.task_names], plan.seeds[0]
     train = problem.data(seed).train
     labels = {task.name: task.labelled(train.targets[task.name]) for task in tasks}
     used = torch.stack(list(labels.values())).any(0)
     rows = next(batches(used, plan.batch_size, seed, epoch=1))
+    networks: dict[str, nn.Module] = {}
     with torch.random.fork_rng(devices=[]):
-        network = build(problem, plan.task_names, seed, plan.architecture)
         inputs = problem.prepare(take(train.inputs, rows))
         targets = {name: targets_of(train.targets[name], labels[name], rows) for name in plan.task_names}
-        again = recompute(network, tasks, inputs, targets, None)
         for method in plan.methods:
+            architecture = method.architecture or plan.architecture
+            if architecture not in networks:
+                networks[architecture] = build(problem, plan.task_names, seed, architecture)
             if method.name == SINGLE_TASK:
                 continue
+            network = networks[architecture]
+            again = recompute(network, tasks, inputs, targets, None)
             outputs, features = network(inputs)
             balancer = make_balancer(plan.trials_of(method.name, 0, seed)[0])
             assert balancer is not None
@@ -40,4 +45,5 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
             losses = task_losses(tasks, outputs, targets)
             probes = [task_losses(tasks, network(inputs)[0], targets) for _ in range(2)]
             balancer(losses, shared=shared, again=again, probes=probes).backward()
-    return sum(parameter.numel() for parameter in network.parameters())
+    # Of the largest network: what is kept of it on disk is estimated from this.
+    return max(sum(parameter.numel() for parameter in network.parameters()) for network in networks.values())

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from steelyard.specs import Spec
+from steelyard.study.arms import Arm
 from steelyard.study.checkpoint import remove_checkpoint, tidy
 from steelyard.study.errors import StoreError
 from steelyard.study.judgement import Judgement
@@ -21,11 +22,14 @@ from steelyard.study.plans import Plan
 from steelyard.study.pool import Pool, start_server
 from steelyard.study.store import Failed, Store
 from steelyard.study.trial import Trial
+from steelyard.study.tuning import ROUNDS, attempts, choose
 from steelyard.study.worker import Warned
 
 
 def run(plan: Plan, store: Path | str, *, workers: int = 2, progress: bool | Progress = True) -> Judgement:
     """Train every trial of a plan that the store does not hold yet, and judge all of them.
+
+    Where the plan leaves something to be chosen on validation data, the trials for that come first.
 
     Failed trials are recorded with their traceback and do not stop the others; the next run tries them again.
     Stopped at any moment, by Ctrl-C or ``kill -9``, the same call goes on where it was: finished trials are never
@@ -46,24 +50,20 @@ def run(plan: Plan, store: Path | str, *, workers: int = 2, progress: bool | Pro
     with Store(store, write=True) as opened:
         opened.add_plan(plan.to_dict())
         tidy(opened.checkpoints)
-        finished = opened.finished()
-        trials = plan.trials
-        waiting = [trial for trial in trials if trial.key not in finished]
-        if waiting:
-            start_server()
-            try:
-                with _progress(progress) as bar:
-                    if note := _earlier_text(plan, opened):
-                        bar.console.print(note, markup=False, highlight=False)
-                    _train(plan, opened, waiting, workers, _Meter(bar, plan, trials, waiting))
-            finally:
-                tidy(opened.checkpoints)
+        for place in range(ROUNDS):
+            tried = attempts(plan, place)
+            trials = list(dict.fromkeys(each.trial for each in tried))
+            _train(plan, opened, trials, workers, progress, "tuning, ")
+            plan = choose(plan, tried, opened.results(trials))
+        if plan.tuning is not None:
+            opened.add_plan(plan.to_dict())
+        _train(plan, opened, plan.trials, workers, progress)
         return judge_plan(plan, opened)
 
 
 def compare(
     problem: str,
-    methods: Sequence[Spec | str],
+    methods: Sequence[Arm | Spec | str],
     *,
     store: Path | str,
     workers: int = 2,
@@ -76,7 +76,25 @@ def compare(
     return run(make_plan(problem, methods, **options), store, workers=workers, progress=progress)
 
 
-def _train(plan: Plan, store: Store, waiting: list[Trial], workers: int, meter: _Meter) -> None:
+def _train(
+    plan: Plan, store: Store, trials: list[Trial], workers: int, progress: bool | Progress, phase: str = ""
+) -> None:
+    """Train those of these trials that the store does not hold, and show a bar if there are any."""
+    finished = store.finished()
+    waiting = [trial for trial in trials if trial.key not in finished]
+    if not waiting:
+        return
+    start_server()
+    try:
+        with _progress(progress) as bar:
+            if note := _earlier_text(plan, store):
+                bar.console.print(note, markup=False, highlight=False)
+            _work(plan, store, waiting, workers, _Meter(bar, plan, trials, waiting, phase))
+    finally:
+        tidy(store.checkpoints)
+
+
+def _work(plan: Plan, store: Store, waiting: list[Trial], workers: int, meter: _Meter) -> None:
     with Pool(plan.reference, waiting, store.checkpoints, workers) as pool:
         for trial, message in pool:
             if isinstance(message, str):
@@ -111,8 +129,8 @@ def _earlier_text(plan: Plan, store: Store) -> str:
 class _Meter:
     """One line of progress, in training steps, so that the time left is known long before the first trial ends."""
 
-    def __init__(self, bar: Progress, plan: Plan, trials: list[Trial], waiting: list[Trial]) -> None:
-        self.bar, self.plan, self.total = bar, plan, len(trials)
+    def __init__(self, bar: Progress, plan: Plan, trials: list[Trial], waiting: list[Trial], phase: str) -> None:
+        self.bar, self.plan, self.total, self.phase = bar, plan, len(trials), phase
         self.done, self.failures = len(trials) - len(waiting), 0
         self.steps = dict.fromkeys(waiting, 0)
         self.warnings: set[str] = set()
@@ -144,7 +162,7 @@ class _Meter:
 
     def _describe(self) -> None:
         failures = f", {self.failures} failed" if self.failures else ""
-        self.bar.update(self.task, description=f"{self.done} of {self.total} trials{failures}")
+        self.bar.update(self.task, description=f"{self.phase}{self.done} of {self.total} trials{failures}")
 
 
 @contextmanager

@@ -1,0 +1,146 @@
+"""What validation data choose: equal budgets, a seed of their own, ordinary trials, and nothing from test data."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from steelyard import study
+from steelyard.errors import OptionError, UnknownNameError
+from steelyard.specs import parse_spec
+from steelyard.study.best_fixed import candidates
+from steelyard.study.errors import PlanError
+from steelyard.study.plans import Plan, PlannedMethod, Tuning
+from steelyard.study.trial import SINGLE_TASK, Curves
+from steelyard.study.tuning import SEED, attempts, choose, learning_rates, settle, validation_scores
+from study.made_up import ACCURACY, RMSE, result
+from study.made_up import plan as made_plan
+
+
+def test_learning_rates_are_log_spaced_around_the_own_one_which_comes_first():
+    assert learning_rates(0.002, 3) == (0.002, 0.000632, 0.00632)
+    assert sorted(learning_rates(0.01, 4)) == [0.001, 0.00316, 0.01, 0.0316]
+    assert len(learning_rates(1.0, 5)) == 5
+    with pytest.raises(PlanError, match="tune=1: at least 2"):
+        learning_rates(0.1, 1)
+
+
+def tuned_plan(**options):
+    made = made_plan((SINGLE_TASK, "equal"), **options)
+    fixed = PlannedMethod("best-fixed", scale="sum", candidates=("fixed(weights=a)", "fixed(weights=b)"))
+    return dataclasses.replace(made, methods=(*made.methods, fixed), tuning=Tuning((0.1, 0.03, 0.3), SEED))
+
+
+def with_validation(left, right):
+    """A result whose validation metric is this at its chosen epoch, and whose test metric says the opposite."""
+    found = result({"left": 1 - left, "right": 1 - right})
+    return dataclasses.replace(found, curves=Curves({}, {}, {"left": [left, 1.0], "right": [right, 1.0]}))
+
+
+def test_every_network_gets_the_same_number_of_rates_and_only_the_tuning_seed():
+    made = tuned_plan(settings=2)
+    first, second = attempts(made, 0), attempts(made, 1)
+    assert len(first) == 2 * 2  # settings x candidates
+    assert {each.trial.seed for each in (*first, *second)} == {SEED}
+    counts = {}
+    for each in second:
+        counts.setdefault((each.arm, each.setting, each.tasks), set()).add(each.learning_rate)
+    assert len(counts) == 2 * (2 + 1 + 1)
+    assert all(len(rates) == 3 for rates in counts.values())
+    # The study's own rate is left unsaid: trials of an untuned study are the same.
+    assert {each.trial.learning_rate for each in second if each.learning_rate == 0.1} == {None}
+
+
+def test_the_best_on_validation_data_is_chosen_network_by_network():
+    made = tuned_plan()
+    first = attempts(made, 0)
+    found = {first[0].trial: with_validation(0.5, 0.5), first[1].trial: with_validation(0.6, 0.6)}
+    made = choose(made, first, found)
+    assert made.method("best-fixed").choice(0).method == "fixed(weights=b)"
+    values = {0.1: (0.5, 0.9), 0.03: (0.8, 0.5), 0.3: (0.7, 0.85)}
+    second = attempts(made, 1)
+    assert {each.method for each in second if each.arm == "best-fixed"} == {"fixed(weights=b)"}
+    made = choose(made, second, {each.trial: with_validation(*values[each.learning_rate]) for each in second})
+    assert made.method(SINGLE_TASK).choice(0).learning_rates == {"left": 0.03, "right": 0.1}
+    assert made.method("equal").choice(0).learning_rates == {"": 0.3}
+    assert [trial.learning_rate for trial in made.trials_of(SINGLE_TASK, 0, 0)] == [0.03, None]
+    assert made.trials_of("best-fixed", 0, 2)[0].method == "fixed(weights=b)"
+    assert Plan.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+
+
+def test_a_main_task_chooses_alone_where_it_is_learnt():
+    made = dataclasses.replace(tuned_plan(), main="right")
+    second = attempts(made, 1)
+    values = {0.1: (0.5, 0.9), 0.03: (0.8, 0.5), 0.3: (0.7, 0.8)}
+    made = choose(made, second, {each.trial: with_validation(*values[each.learning_rate]) for each in second})
+    assert made.method("equal").choice(0).learning_rates == {"": 0.1}
+    assert made.method(SINGLE_TASK).choice(0).learning_rates == {"left": 0.03, "right": 0.1}
+
+
+def test_failed_attempts_are_passed_over_and_all_failed_leave_the_own_rate():
+    made = tuned_plan()
+    second = attempts(made, 1)
+    found = {e.trial: with_validation(0.5, 0.5) for e in second if e.arm == "equal" and e.learning_rate == 0.3}
+    made = choose(made, second, found)
+    assert made.method("equal").choice(0).learning_rates == {"": 0.3}
+    assert made.method(SINGLE_TASK).choice(0).learning_rates == {"left": 0.1, "right": 0.1}
+
+
+def test_a_round_that_is_not_finished_keeps_the_next_one_open():
+    made = tuned_plan()
+    first, second = attempts(made, 0), attempts(made, 1)
+    same, waiting = settle(made, lambda trials: {})
+    assert same == made
+    assert set(waiting) == {each.trial for each in (*first, *second)}
+    settled, waiting = settle(made, lambda trials: {trial: with_validation(0.5, 0.5) for trial in trials})
+    assert waiting == []
+    assert settled.method("equal").choice(0).learning_rates == {"": 0.1}
+
+
+def test_scores_do_not_depend_on_units_and_an_error_of_zero_does_not_decide_alone():
+    made = made_plan(metrics=(("left", (ACCURACY,)), ("right", (RMSE,))))
+    few = [with_validation(0.5, 2.0), with_validation(0.75, 4.0), with_validation(1.0, 4.0)]
+    scores = validation_scores(made.tasks, few)
+    assert scores[0] == pytest.approx(scores[1])
+    assert scores[1] - scores[2] == pytest.approx(math.log(2) / 2)
+
+
+def test_constant_weightings():
+    def weights(text, tasks, main=None):
+        return [parse_spec(found).options["weights"] for found in candidates(parse_spec(text), tasks, main)]
+
+    assert weights("best-fixed", "ab")[:2] == ["a: 1, b: 1", "a: 1, b: 0.1"]
+    assert len(weights("best-fixed", "ab")) == 5
+    helped = weights("best-fixed(ratios=(0,2))", "abc", "b")
+    assert helped == [
+        "a: 1, b: 1, c: 1",
+        "a: 0, b: 1, c: 0",
+        "a: 2, b: 1, c: 2",
+    ]
+    assert weights("best-fixed", "abcdef")[1] == "a: 3, b: 1, c: 1, d: 1, e: 1, f: 1"
+    assert len(weights("best-fixed", "abcdef")) == 7
+    assert len(weights("best-fixed", "abc")) == 7
+    with pytest.raises(OptionError, match="must be numbers of at least 0"):
+        weights("best-fixed(ratios=(-1,))", "ab")
+    with pytest.raises(UnknownNameError, match="Did you mean 'ratios'"):
+        weights("best-fixed(ratio=1)", "ab")
+
+
+def test_a_tuned_study_from_end_to_end(tmp_path):
+    methods = [SINGLE_TASK, "equal", "best-fixed(ratios=(0.3,))"]
+    made = study.plan("digits", methods, seeds=2, epochs=1, tune=2, settings=[0.05])
+    store = tmp_path / "s.sqlite"
+    expected = study.estimate(made, store, workers=2)
+    assert expected.trials == 1 + 4 * 2 + 4 * 2  # the other weighting; rates; the study
+    found = study.run(made, store, progress=False)
+    assert found.complete
+    assert found.tuning.startswith("2 learning rates for every network (0.000632, 0.002) and 2 constant weightings")
+    chosen = {row.method: row.chosen for row in found.rows}
+    assert chosen["equal"] in ("rate 0.002", "rate 0.000632")
+    assert chosen["best-fixed(ratios=(0.3,))"].startswith("left 1, right ")
+    again = study.run(made, store, progress=False)
+    assert repr(again) == repr(found) == repr(study.judge(store))
+    # With everything chosen, the trials are known: nothing is left to do.
+    finished = study.estimate(made, store)
+    assert (finished.trials, finished.finished) == (8, 8)
