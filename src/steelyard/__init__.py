@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steelyard._version import __version__
 from steelyard.balancer import Balancer
@@ -15,6 +15,9 @@ from steelyard.recompute import losses_of
 from steelyard.registry import make, methods
 from steelyard.stage import Stage
 from steelyard.state import State
+
+if TYPE_CHECKING:
+    from steelyard.models.transfer import AsymmetricTransfer as AsymmetricTransfer
 
 __all__ = [
     "Balance",
@@ -40,6 +43,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Method classes (steelyard.DBMTL, …) are imported when asked for: the table grows, the import time does not.
+    if name == "AsymmetricTransfer":
+        from steelyard.models.transfer import AsymmetricTransfer
+
+        return AsymmetricTransfer
     from steelyard.methods import METHODS
 
     for target in METHODS.values():

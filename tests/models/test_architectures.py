@@ -10,7 +10,7 @@ from steelyard.models.building import architecture_options
 from steelyard.problems import Data, Problem, Split, load_problem, regression
 
 NAMES = [*architecture_names(), "ple(levels=3,shared_experts=2)", "ple(levels=1)", "cross-stitch(stages=1)"]
-NAMES += ["mmoe(gate=features)", "cgc(gate=features)", "ple(levels=3,gate=features)"]
+NAMES += ["mmoe(gate=features)", "cgc(gate=features)", "ple(levels=3,gate=features)", "amtfl(uncertainty=none)"]
 
 
 def made_up(tasks, trunk=None, inputs=None, head=None):
@@ -48,7 +48,13 @@ def losses_of(problem, network, rows=24):
     outputs, shared = network(problem.data().train.inputs[:rows])
     targets = problem.data().train.targets
     losses = {name: problem.task(name).loss(output, targets[name][:rows]) for name, output in outputs.items()}
-    return losses, shared
+    return network.reweigh(losses, outputs, shared), shared
+
+
+def added(network, outputs, shared):
+    """The architecture's penalty, 0 where it has none."""
+    penalty = network.penalty(outputs, shared)
+    return 0 if penalty is None else penalty
 
 
 def gradients(loss, parameters, **options):
@@ -85,9 +91,12 @@ def test_losses_reach_the_trunk_through_shared_alone_and_nothing_else_is_common(
     held = {id(parameter) for parameter in trunk}
     private = [parameter for parameter in network.parameters() if id(parameter) not in held]
     per_task = [gradients(loss, private) for loss in losses.values()]
-    for by_task in zip(*per_task, strict=True):
+    penalty = network.penalty(network(problem.data().train.inputs)[0], shared[0] if len(shared) == 1 else shared)
+    penalised = [torch.zeros_like(p) for p in private] if penalty is None else gradients(penalty, private)
+    for by_penalty, *by_task in zip(penalised, *per_task, strict=True):
         touched = sum((gradient != 0).int() for gradient in by_task)
-        assert touched.max() == 1  # each number belongs to one task
+        assert touched.max() <= 1  # each number belongs to one task
+        assert touched.any() or by_penalty.any()
 
 
 @pytest.mark.parametrize("present", [("t0", "t1", "t2"), ("t2", "t0"), ("t1",)])
@@ -133,12 +142,13 @@ def test_it_trains_on_digits(name):
     first = None
     for step in range(60):
         rows = torch.arange(step * 128, (step + 1) * 128) % 3968
-        outputs, _ = network(problem.data().train.inputs[rows])
+        outputs, shared = network(problem.data().train.inputs[rows])
         targets = problem.data().train.targets
-        loss = sum(problem.task(task).loss(outputs[task], targets[task][rows]) for task in outputs)
+        losses = {task: problem.task(task).loss(outputs[task], targets[task][rows]) for task in outputs}
+        loss = sum(losses.values())
         first = loss.item() if first is None else first
         optimizer.zero_grad()
-        loss.backward()
+        (sum(network.reweigh(losses, outputs, shared).values()) + added(network, outputs, shared)).backward()
         optimizer.step()
     assert loss.item() < 0.9 * first
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
@@ -222,7 +232,7 @@ def test_a_trunk_that_puts_out_several_tensors(name):
     losses, shared = losses_of(problem, network)
     assert len(shared) == 2
     balancer = steelyard.make("mgda", problem.task_names)
-    balancer(losses, shared=shared).backward()
+    (balancer(losses, shared=shared) + added(network, network(problem.data().train.inputs)[0], shared)).backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
@@ -241,6 +251,10 @@ def test_a_trunk_that_puts_out_several_tensors(name):
         ("dselect-k(experts=3)", "experts=3 must be a power of two"),
         ("dselect-k(k=5)", "k=5 is more than the 4 experts"),
         ("dselect-k(gamma=0)", "gamma=0 must be a finite number above 0"),
+        ("amtfl(uncertainty=log)", "Did you mean 'log1p'"),
+        ("amtfl(alpha=-1)", "alpha must be at least 0"),
+        ("amtfl(passes=1)", "passes=1 must be a whole number of at least 2"),
+        ("amtfl(passes=3)", "neither trunk nor heads of 'made-up' have a dropout layer"),
         ("dselect-k(entropy=-1)", "entropy=-1 must be a finite number of at least 0"),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_study_of_mixtures_and_its_single_tasks_serve_other_architectures(run,
 def test_the_listing_names_all_and_describes_one(run):
     code, out, err = run("architectures")
     assert code == 0, err
-    for name in ("hard-sharing", "mmoe", "cgc", "ple", "cross-stitch", "mtan", "dselect-k"):
+    for name in ("hard-sharing", "mmoe", "cgc", "ple", "cross-stitch", "mtan", "dselect-k", "amtfl"):
         assert f"\n{name} " in out
     _, out, _ = run("architectures", "mmoe")
     assert "Options: mmoe(experts=4,gate=None)" in out

@@ -136,10 +136,10 @@ def test_selections_are_hard_at_the_end_of_training(digits):
     assert all(selector().min() > 0.1 for selector in network.selectors)  # undecided at the start
     for step in range(150):
         rows = torch.arange(step * 64, step * 64 + 64) % len(data.inputs)
-        outputs, _ = network(data.inputs[rows])
+        outputs, shared = network(data.inputs[rows])
         loss = sum(digits.task(task).loss(outputs[task], data.targets[task][rows]) for task in outputs)
         optimizer.zero_grad()
-        (loss + network.penalty()).backward()
+        (loss + network.penalty(outputs, shared)).backward()
         optimizer.step()
     for selector in network.selectors:
         choices = selector.choices()
@@ -151,8 +151,10 @@ def test_selections_are_hard_at_the_end_of_training(digits):
 
 
 def test_without_entropy_there_is_no_penalty(digits):
-    assert build(digits, digits.task_names, 0, "dselect-k(entropy=0)").penalty() is None
-    penalty = build(digits, digits.task_names, 0, "dselect-k(entropy=0.5)").penalty()
+    inputs = digits.data().train.inputs[:2]
+    networks = [build(digits, digits.task_names, 0, f"dselect-k(entropy={entropy})") for entropy in (0, 0.5)]
+    none, penalty = (network.penalty(*network(inputs)) for network in networks)
+    assert none is None
     assert penalty.item() == pytest.approx(0.5 * 2 * 2 * torch.tensor(4.0).log().item(), rel=1e-2)
 
 

@@ -4,5 +4,14 @@ from steelyard.models.architecture import Architecture
 from steelyard.models.building import Part, architecture_names, build
 from steelyard.models.errors import ArchitectureError
 from steelyard.models.hard_sharing import HardSharing
+from steelyard.models.transfer import AsymmetricTransfer
 
-__all__ = ["Architecture", "ArchitectureError", "HardSharing", "Part", "architecture_names", "build"]
+__all__ = [
+    "Architecture",
+    "ArchitectureError",
+    "AsymmetricTransfer",
+    "HardSharing",
+    "Part",
+    "architecture_names",
+    "build",
+]

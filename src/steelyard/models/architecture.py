@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from steelyard.errors import OptionError
+from steelyard.models.features import Features
 
 if TYPE_CHECKING:
     from steelyard.models.building import Part
@@ -35,8 +36,23 @@ class Architecture(nn.Module):
         self.tasks = tuple(heads)
         self.heads = nn.ModuleList(heads.values())
 
-    def penalty(self) -> Tensor | None:
-        """What training adds to the balanced loss; ``None`` where the architecture has no such term."""
+    def before_training(self, labels: Mapping[str, Tensor]) -> None:
+        """Told once before training which labels each task learns from, [N_t, ...]; most need not know."""
+
+    def reweigh(
+        self, losses: Mapping[str, Tensor], outputs: Mapping[str, Tensor], shared: Features
+    ) -> Mapping[str, Tensor]:
+        """What the balancer gets in place of the tasks' losses; one loss per task, as they are unless overridden.
+
+        Called right after ``forward``, with what that returned.
+        """
+        return losses
+
+    def penalty(self, outputs: Mapping[str, Tensor], shared: Features) -> Tensor | None:
+        """What training adds to the balanced loss; ``None`` where the architecture has no such term.
+
+        Called with what ``forward`` returned for the batch.
+        """
         return None
 
 

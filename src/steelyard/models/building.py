@@ -32,6 +32,7 @@ ARCHITECTURES = {
     "cross-stitch": "steelyard.models.cross_stitch:CrossStitch",
     "mtan": "steelyard.models.mtan:MTAN",
     "dselect-k": "steelyard.models.dselect_k:DSelectK",
+    "amtfl": "steelyard.models.amtfl:AMTFL",
 }
 
 

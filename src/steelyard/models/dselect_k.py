@@ -63,7 +63,7 @@ class DSelectK(Architecture):
     ``outputs_t = head_t(Σ_e q_te · f_e(x))``, ``q_t = Σ_i softmax(α_t)_i r(z_ti)`` (see `Selector`); every expert is a
     copy of the problem's trunk, started from its own seed (the first one as the trunk of hard sharing). Training
     minimises the tasks' losses plus ``entropy · Σ_t Σ_i H(r(z_ti))``, which drives selections to a hard choice; that
-    term is `penalty()`, is added after balancing, and reaches the selectors only.
+    term is `penalty`, is added after balancing, and reaches the selectors only.
 
     ``shared`` is the experts' outputs, stacked [E, N, ...]: selectors and heads belong to one task each, and selectors
     read nothing.
@@ -134,7 +134,7 @@ class DSelectK(Architecture):
         }
         return outputs, shared
 
-    def penalty(self) -> Tensor | None:
+    def penalty(self, outputs: Mapping[str, Tensor], shared: Features) -> Tensor | None:
         """``entropy · Σ_t Σ_i H(r(z_ti))``, or ``None`` at ``entropy=0``."""
         if self.entropy == 0:
             return None

@@ -41,24 +41,45 @@ def in_order(tasks: Sequence[Task], losses: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([losses[t.name].detach() if t.name in losses else torch.tensor(torch.nan) for t in tasks])
 
 
+def balanced_losses(
+    network: nn.Module, losses: Mapping[str, Tensor], outputs: Mapping[str, Tensor], features: Any
+) -> Mapping[str, Tensor]:
+    """What the balancer gets: the tasks' losses, or what the architecture makes of them."""
+    return network.reweigh(losses, outputs, features) if isinstance(network, Architecture) else losses
+
+
+class LossesOf(nn.Module):
+    """A network with its losses behind it: ``(inputs, targets) -> what the balancer gets``."""
+
+    def __init__(self, network: nn.Module, tasks: Sequence[Task]) -> None:
+        super().__init__()
+        self.network, self.tasks = network, tasks
+
+    def forward(self, inputs: Inputs, targets: Targets) -> Mapping[str, Tensor]:
+        outputs, features = self.network(inputs)
+        return balanced_losses(self.network, task_losses(self.tasks, outputs, targets), outputs, features)
+
+
 def recompute(
     network: nn.Module, tasks: Sequence[Task], inputs: Inputs, targets: Targets, random_state: Tensor | None
-) -> Callable[..., dict[str, Tensor]]:
+) -> Callable[..., Mapping[str, Tensor]]:
     """``again(params=None, batch=None)``: the losses of this batch (or another), at these parameters (or others).
 
     The network stays as it is: running statistics are copies, and dropout draws what it drew before.
     """
+    losses_of = LossesOf(network, tasks)
 
     def again(
         params: dict[str, Tensor] | None = None, batch: tuple[Inputs, Targets] | None = None
-    ) -> dict[str, Tensor]:
+    ) -> Mapping[str, Tensor]:
         there, wanted = (inputs, targets) if batch is None else batch
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+        used = {f"network.{name}": value for name, value in {**buffers, **(params or {})}.items()}
         with torch.random.fork_rng(devices=[]):
             if random_state is not None:
                 torch.set_rng_state(random_state)
-            outputs, _ = functional_call(network, {**buffers, **(params or {})}, (there,))
-        return task_losses(tasks, outputs, wanted)
+            losses: Mapping[str, Tensor] = functional_call(losses_of, used, (there, wanted))
+        return losses
 
     return again
 
@@ -68,6 +89,12 @@ def shared_of(where: str | None, network: nn.Module, features: Any) -> Any:
     return network.trunk if where == "trunk" else features
 
 
-def penalty_of(network: nn.Module) -> Tensor | None:
+def penalty_of(network: nn.Module, outputs: Mapping[str, Tensor], features: Any) -> Tensor | None:
     """What the architecture adds to the balanced loss, if anything."""
-    return network.penalty() if isinstance(network, Architecture) else None
+    return network.penalty(outputs, features) if isinstance(network, Architecture) else None
+
+
+def tell_labels(network: nn.Module, targets: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+    """Let the architecture see which labels its tasks learn from, if it wants to."""
+    if isinstance(network, Architecture) and type(network).before_training is not Architecture.before_training:
+        network.before_training({task: targets[task][mask] for task, mask in kept.items()})

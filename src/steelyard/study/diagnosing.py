@@ -15,7 +15,7 @@ from steelyard.errors import UnknownNameError
 from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.problems.rehearsal import rehearse
-from steelyard.study.batch import penalty_of, shared_of, targets_of, task_losses
+from steelyard.study.batch import balanced_losses, penalty_of, shared_of, targets_of, task_losses, tell_labels
 from steelyard.study.errors import PlanError, TrainingError
 from steelyard.study.evaluate import take
 from steelyard.study.sampling import batches, used_rows
@@ -74,6 +74,7 @@ def diagnose_training(
     used = used_rows(labels)
     gaps = {name: mask for name, mask in labels.items() if not torch.equal(mask, used)}
     network = build(problem, problem.task_names, seed, architecture)
+    tell_labels(network, train.targets, labels)
     network.train()
     optimizer = problem.optimizer(network.parameters())
 
@@ -90,10 +91,11 @@ def diagnose_training(
             outputs, features = network(inputs)
             losses = task_losses(tasks, outputs, targets)
             _check_finite(losses, epoch)
+            balanced = balanced_losses(network, losses, outputs, features)
             if step in look_at:
-                looks.append(diagnose(losses, shared=shared_of(shared, network, features)))
-            loss = reduce(torch.add, losses.values())
-            if (penalty := penalty_of(network)) is not None:
+                looks.append(diagnose(balanced, shared=shared_of(shared, network, features)))
+            loss = reduce(torch.add, balanced.values())
+            if (penalty := penalty_of(network, outputs, features)) is not None:
                 loss = loss + penalty
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ from torch import nn
 
 from steelyard.models import build
 from steelyard.problems.problem import Problem
-from steelyard.study.batch import recompute, shared_of, targets_of, task_losses
+from steelyard.study.batch import LossesOf, balanced_losses, recompute, shared_of, targets_of, task_losses, tell_labels
 from steelyard.study.evaluate import take
 from steelyard.study.plans import Plan
 from steelyard.study.sampling import batches
@@ -34,6 +34,7 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
             architecture = method.architecture or plan.architecture
             if architecture not in networks:
                 networks[architecture] = build(problem, plan.task_names, seed, architecture)
+                tell_labels(networks[architecture], train.targets, labels)
             if method.name == SINGLE_TASK:
                 continue
             network = networks[architecture]
@@ -42,8 +43,8 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
             balancer = make_balancer(plan.trials_of(method.name, 0, seed)[0])
             assert balancer is not None
             shared = shared_of(method.shared, network, features)
-            losses = task_losses(tasks, outputs, targets)
-            probes = [task_losses(tasks, network(inputs)[0], targets) for _ in range(2)]
+            losses = balanced_losses(network, task_losses(tasks, outputs, targets), outputs, features)
+            probes = [LossesOf(network, tasks)(inputs, targets) for _ in range(2)]
             balancer(losses, shared=shared, again=again, probes=probes).backward()
     # Of the largest network: what is kept of it on disk is estimated from this.
     return max(sum(parameter.numel() for parameter in network.parameters()) for network in networks.values())

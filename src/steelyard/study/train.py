@@ -18,7 +18,18 @@ from torch import Tensor
 from steelyard import Balancer, make
 from steelyard.models import build
 from steelyard.problems.problem import Inputs, Problem
-from steelyard.study.batch import Targets, in_order, penalty_of, recompute, shared_of, targets_of, task_losses
+from steelyard.study.batch import (
+    LossesOf,
+    Targets,
+    balanced_losses,
+    in_order,
+    penalty_of,
+    recompute,
+    shared_of,
+    targets_of,
+    task_losses,
+    tell_labels,
+)
 from steelyard.study.checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.errors import TrainingError
 from steelyard.study.evaluate import BestEpoch, labelled, measure, predict, take
@@ -66,6 +77,7 @@ def train(
 
     # --- what learns: trunk and heads start from (seed, name), the same for every method
     network = build(problem, trial.tasks, trial.seed, trial.architecture)
+    tell_labels(network, data.train.targets, labels)
     network.train()
     optimizer = problem.optimizer(network.parameters())
     if trial.learning_rate is not None:
@@ -107,11 +119,12 @@ def train(
                 probes = None
                 if balancer.reads == "cross_gramian":
                     further = [batch(each) for each in probe_rows(used, trial.batch_size, trial.seed, epoch, step)]
-                    probes = [task_losses(tasks, network(there)[0], wanted) for there, wanted in further]
+                    probes = [LossesOf(network, tasks)(there, wanted) for there, wanted in further]
                 shared = shared_of(trial.shared, network, features)
-                loss = balancer(losses, shared=shared, again=again, probes=probes)
+                seen = balanced_losses(network, losses, outputs, features)
+                loss = balancer(seen, shared=shared, again=again, probes=probes)
                 step_weights.append(balancer.last_weights)
-            if (penalty := penalty_of(network)) is not None:
+            if (penalty := penalty_of(network, outputs, features)) is not None:
                 loss = loss + penalty
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
