@@ -212,7 +212,7 @@ class Balancer(Persistent):
         return Redirection(
             rows.shaped(direction),
             rows.shaped(sent),
-            tuple(rounding_bound(tensor, proposal.head_weights, squared_norms) for tensor in rows.tensors),
+            rounding_bound(rows.coarsest, proposal.head_weights, squared_norms),
         )
 
     def _outside_gradients(self, proposal: Proposal) -> Iterator[tuple[str, Tensor]]:

@@ -30,11 +30,10 @@ class Redirection:
     Attributes:
         direction: ``Σ w_k d_k`` (or an element-wise direction), one tensor per feature tensor.
         sent: ``Σ c_k d_k``, what the carrier's backward sends through the heads.
-        rounding: per feature tensor, the largest norm by which the arriving gradient can miss ``sent`` through
-            rounding.
+        rounding: the largest norm by which the gradient that arrives can miss ``sent`` through rounding.
     """
 
-    def __init__(self, direction: tuple[Tensor, ...], sent: tuple[Tensor, ...], rounding: tuple[Tensor, ...]) -> None:
+    def __init__(self, direction: tuple[Tensor, ...], sent: tuple[Tensor, ...], rounding: Tensor) -> None:
         self.direction, self.sent, self.rounding = direction, sent, rounding
         # Set by the carrier's backward and consumed once per feature, so that another backward through the same
         # features (a look, a second loss) passes unchanged.
@@ -69,7 +68,7 @@ class Redirection:
         # Whatever the user sends through the same features besides the balanced losses is kept; what is no larger than
         # the rounding of `sent` is not theirs.
         rest = gradient.to(direction.dtype) - incoming * sent
-        foreign = torch.linalg.vector_norm(rest) > incoming.abs() * self.rounding[position]
+        foreign = torch.linalg.vector_norm(rest) > incoming.abs() * self.rounding
         # NaN and inf compare false with everything: pass them on, for a gradient scaler to see.
         foreign = foreign | ~torch.isfinite(rest).all()
         arriving = incoming * direction + torch.where(foreign, rest, torch.zeros_like(rest))
@@ -87,15 +86,15 @@ def _replace_output(
     return (*gradients[:output], replace(gradients[output]), *gradients[output + 1 :])
 
 
-def rounding_bound(feature: Tensor, multipliers: Tensor, squared_norms: Tensor) -> Tensor:
-    """How far ``Σ c_k d_k`` may be off when it arrives, computed in the features' precision: ``n·eps·Σ |c_k| ‖d_k‖``.
+def rounding_bound(dtype: torch.dtype, multipliers: Tensor, squared_norms: Tensor) -> Tensor:
+    """How far ``Σ c_k d_k`` may be off when it arrives, computed in some precision: ``n·eps·Σ |c_k| ‖d_k‖``.
 
     ``n`` allows for the roundings of a head's backward: few where a half-precision tensor rounds float32 sums, more in
     float32 where the sums themselves round.
     """
-    steps = 4 if feature.dtype in (torch.float16, torch.bfloat16) else 32
+    steps = 4 if dtype in (torch.float16, torch.bfloat16) else 32
     size = (multipliers.abs() * squared_norms.sqrt()).sum()
-    return steps * torch.finfo(feature.dtype).eps * size
+    return steps * torch.finfo(dtype).eps * size
 
 
 class _Carry(torch.autograd.Function):

@@ -5,10 +5,11 @@ Only structure is read here: nodes, edges, and which leaves each node leads to. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 Node = Any
@@ -16,6 +17,11 @@ Node = Any
 Edge = tuple[Node, int]
 """A node and the number of its output: where the gradient of that output arrives."""
 
+COMPILED, REENTRANT = "CompiledFunctionBackward", "CheckpointFunctionBackward"
+"""Nodes whose inside the graph does not show: what torch.compile made, and reentrant activation checkpointing."""
+
+_METADATA = hasattr(torch.autograd.graph.Node, "_input_metadata")
+"""Whether nodes tell what arrives at them, since torch 2.6."""
 _TRUNK, _OTHER = 1, 2
 
 
@@ -112,17 +118,53 @@ def _past_private(found: Survey, edge: Edge) -> Edge:
 def depends(node: Node | None, targets: Sequence[Node | None]) -> bool:
     """Whether any of ``targets`` lies below ``node``."""
     wanted = {target for target in targets if target is not None}
-    seen: set[Node] = set()
-    stack = [] if node is None else [following for following, _ in node.next_functions]
+    below = [] if node is None else [following for following, _ in node.next_functions]
+    return any(each in wanted for each in nodes_below(below))
+
+
+def nodes_below(roots: Iterable[Node | None], stop: Iterable[Node | None] = ()) -> Iterator[Node]:
+    """Every node that the roots lead to, themselves included, without those at ``stop`` and what lies below them."""
+    seen = set(stop)
+    stack = list(roots)
     while stack:
-        current = stack.pop()
-        if current is None or current in seen:
+        node = stack.pop()
+        if node is None or node in seen:
             continue
-        if current in wanted:
-            return True
-        seen.add(current)
-        stack.extend(following for following, _ in current.next_functions)
-    return False
+        seen.add(node)
+        yield node
+        stack.extend(following for following, _ in node.next_functions)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """In which precision gradients travel through a part of the graph; under autocast its two ends do not tell.
+
+    Attributes:
+        coarsest: the dtype with the largest rounding.
+        float16: whether gradients may underflow.
+    """
+
+    coarsest: torch.dtype
+    float16: bool
+
+
+def precision_of(nodes: Iterable[Node], tensors: Iterable[Tensor]) -> Precision:
+    """The precision of gradients that arrive at some nodes and tensors."""
+    dtypes = {tensor.dtype for tensor in tensors}
+    hidden = False
+    for node in nodes:
+        kind = type(node).__name__
+        if kind in ("AccumulateGrad", "TBackward0"):  # on the way to a parameter: half of all nodes
+            continue
+        if kind == COMPILED:
+            hidden = True  # what is inside does not show; a seed too high costs a little time
+        elif _METADATA:
+            for each in node._input_metadata:
+                dtypes.add(each.dtype)
+        elif kind == "ToCopyBackward0":  # a cast, to which precision does not show
+            dtypes.update((torch.float16, torch.bfloat16))
+    coarsest = max((dtype for dtype in dtypes if dtype.is_floating_point), key=lambda dtype: torch.finfo(dtype).eps)
+    return Precision(coarsest, hidden or torch.float16 in dtypes)
 
 
 def _leaf_kind(node: Node, parameters: dict[int, Tensor], leaves: dict[Tensor, Node]) -> int:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from steelyard.errors import SharedError
-
-# float16 gradients below 6e-8 vanish before any gradient scaler sees them: the look is seeded high and divided again.
-_HALF_SEED = 65536.0
+from steelyard.gradients.differentiation import compiled_whole, differentiate, refused_compiled_whole, refused_reentrant
+from steelyard.gradients.graph import REENTRANT, Precision, nodes_below, precision_of
 
 # Squared norms within this range are sums of float32 squares that neither overflowed nor underflowed.
 _SAFE_SQUARES = (1e-24, 1e30)
@@ -25,10 +25,12 @@ class Rows:
     Attributes:
         matrix: ``[T, P]``, ``P`` the number of elements of all tensors; float32 or better.
         tensors: feature tensors, or parameters; give the shapes.
+        coarsest: the dtype with the largest rounding on the way there.
     """
 
     matrix: Tensor
     tensors: tuple[Tensor, ...]
+    coarsest: torch.dtype
 
     def shaped(self, direction: Tensor) -> tuple[Tensor, ...]:
         """A vector ``[P]``, cut and shaped like the tensors."""
@@ -42,7 +44,7 @@ class Rows:
 
     def select(self, positions: Sequence[int]) -> Rows:
         """The rows of the tasks at ``positions``."""
-        return Rows(self.matrix[list(positions)], self.tensors)
+        return Rows(self.matrix[list(positions)], self.tensors, self.coarsest)
 
     def squared_norms(self) -> Tensor:
         """``‖d_k‖²`` as ``[T]`` float64, exact to the matrix's precision whether norms are 1e-30 or 1e30."""
@@ -73,46 +75,42 @@ def task_rows(
 
     Cost: one backward pass from each loss to the tensors; ``T x P`` numbers.
     """
-    half = any(tensor.dtype == torch.float16 for tensor in tensors)
     dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
     sizes = [tensor.numel() for tensor in tensors]
     shape, device = (len(losses), sum(sizes)), tensors[0].device
     fits = workspace is not None and workspace.shape == shape and (workspace.dtype, workspace.device) == (dtype, device)
     matrix = workspace if workspace is not None and fits else torch.empty(shape, dtype=dtype, device=device)
+    precision = _precision(losses, tensors)
     reached = False
     for row, loss in zip(matrix, losses, strict=True):
-        seed = torch.full_like(loss, _HALF_SEED) if half and loss.dtype != torch.float16 else None
-        reached = _differentiate(loss, tensors, seed, row, sizes) or reached
-        if seed is not None and not bool(row.isfinite().all()):
-            # The seed was too high for this loss: what float16 can hold without it is right without it.
-            _differentiate(loss, tensors, None, row, sizes)
+        gradients = differentiate(loss, tensors, precision.float16)
+        for piece, gradient in zip(torch.split(row, sizes), gradients, strict=True):
+            if gradient is None:
+                piece.zero_()
+            else:
+                piece.copy_(gradient.reshape(-1))
+                reached = True
     if not reached:
+        if compiled_whole(losses, tensors):
+            raise refused_compiled_whole()
         raise SharedError(
             f"none of the losses ({', '.join(tasks)}) depends on shared=: pass the very tensor that the heads "
             "were called with, not a copy of it, nor a detached or recomputed one"
         )
-    return Rows(matrix, tensors)
+    return Rows(matrix, tensors, precision.coarsest)
 
 
 def _double(matrix: Tensor) -> Tensor:
     return matrix.cpu().double() if matrix.device.type == "mps" else matrix.double()
 
 
-def _differentiate(
-    loss: Tensor, tensors: tuple[Tensor, ...], seed: Tensor | None, row: Tensor, sizes: list[int]
-) -> bool:
-    """Write one loss's gradients into its row; whether it depends on any of the tensors."""
-    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-        loss, tensors, seed, retain_graph=True, allow_unused=True
-    )
-    for piece, gradient in zip(torch.split(row, sizes), gradients, strict=True):
-        if gradient is None:
-            piece.zero_()
-        else:
-            piece.copy_(gradient.reshape(-1))
-    if seed is not None:
-        row /= _HALF_SEED
-    return any(gradient is not None for gradient in gradients)
+def _precision(losses: Sequence[Tensor], tensors: Sequence[Tensor]) -> Precision:
+    """The precision between the losses and the tensors."""
+    ends = [get_gradient_edge(tensor).node for tensor in tensors]
+    between = list(nodes_below([loss.grad_fn for loss in losses], ends))
+    if isinstance(tensors[0], nn.Parameter) and any(node.name() == REENTRANT for node in between):
+        raise refused_reentrant()
+    return precision_of(between, (*losses, *tensors))
 
 
 def is_safe(squares: Tensor) -> bool:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from steelyard.errors import SharedError
-from steelyard.gradients.graph import Edge, Node, Survey, survey
+from steelyard.gradients.differentiation import differentiate, refused_compiled_whole, refused_reentrant
+from steelyard.gradients.graph import COMPILED, REENTRANT, Edge, Node, Survey, precision_of, survey
 from steelyard.gradients.layers import Formula, Match, match
 from steelyard.gradients.rows import Rows, is_safe
 
@@ -59,10 +59,13 @@ def trunk_gradients(
     Cost: per task one backward pass without weight gradients, and ``T x`` the outputs of the layers in memory.
     """
     found = survey([loss.grad_fn for loss in losses if loss.grad_fn is not None], parameters)
+    if any(node.name() == REENTRANT for node in found.leads_to):
+        raise refused_reentrant()
     if not found.leaves:
         raise SharedError(
             f"none of the losses ({', '.join(tasks)}) depends on a trainable parameter of the trunk given as shared="
         )
+    precision = precision_of(found.leads_to, losses)
     layers, raw = _layers(found, len(losses))
     boundary = tuple(found.boundary) if at_boundary else ()
     if at_boundary:
@@ -75,8 +78,7 @@ def trunk_gradients(
     device = losses[0].device
     rest = torch.zeros(len(losses), width, dtype=_row_dtype(raw), device=device) if raw else None
     for position, loss in enumerate(losses):
-        inputs: Any = [*wanted, *raw]
-        gradients = torch.autograd.grad(loss, inputs, retain_graph=True, allow_unused=True)
+        gradients = differentiate(loss, [*wanted, *raw], precision.float16)
         for place, gradient in enumerate(gradients[: len(wanted)]):
             arrived[place].append(gradient)
         if rest is not None:
@@ -94,8 +96,9 @@ def trunk_gradients(
         rows = None
         if at_boundary:
             ends = stacked[len(stacked) - len(boundary) :]
+            to_boundary = precision_of((node for node in found.leads_to if not found.in_trunk(node)), losses)
             flat = [end.reshape(len(end), -1).to(torch.promote_types(end.dtype, torch.float32)) for end in ends]
-            rows = Rows(torch.cat(flat, 1), tuple(end[0] for end in ends))
+            rows = Rows(torch.cat(flat, 1), tuple(end[0] for end in ends), to_boundary.coarsest)
     return TrunkGradients(gramian.to(device), boundary, rows)
 
 
@@ -152,6 +155,8 @@ def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
     ends = {node for node, _ in boundary}
     leaf = next((parameter for parameter, node in found.leaves.items() if node in ends), None)
     if leaf is not None:
+        if any(each.name() == COMPILED for each in found.consumers[found.leaves[leaf]]):
+            raise refused_compiled_whole()
         raise SharedError(
             f"a trunk parameter of shape {tuple(leaf.shape)} is used by the heads too (tied weights), so its trunk "
             "and head gradients cannot be told apart: use heads='weighted', or pass the tensor that the heads read"

@@ -1,0 +1,81 @@
+"""One loss differentiated at some places: through float16 without loss, and with named refusals where torch cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steelyard.errors import SharedError
+from steelyard.gradients.graph import COMPILED, REENTRANT, nodes_below
+
+# float16 gradients below 6e-8 vanish before any gradient scaler sees them: looks are seeded high and divided again.
+# Powers of two, so that both are exact; float16 itself ends at 65504. What overflows is tried with lower ones.
+_SEEDS = (2.0**16, 2.0**8, 1.0, 2.0**-8, 2.0**-16, 2.0**-24)
+
+
+def differentiate(loss: Tensor, inputs: Sequence[Any], float16: bool) -> list[Tensor | None]:
+    """The gradients of one loss, ``None`` where it does not depend on an input; the graph is kept.
+
+    Args:
+        loss: a scalar.
+        inputs: tensors, or edges of the graph.
+        float16: whether it lies in between: then the backward pass starts from 65536, or the next power of two at
+            which nothing overflows, and is divided by that in float32.
+
+    Raises:
+        SharedError: the graph cannot be looked through; says what to set.
+    """
+    if not float16:
+        return _gradients(loss, inputs, None)
+    for seed in _SEEDS:
+        if seed > torch.finfo(loss.dtype).max:
+            continue
+        gradients = _gradients(loss, inputs, torch.full_like(loss, seed))
+        finite = [gradient.isfinite().all() for gradient in gradients if gradient is not None]
+        if not finite or bool(torch.stack(finite).all()):
+            break
+    return [
+        None if gradient is None else gradient.to(torch.promote_types(gradient.dtype, torch.float32)) / seed
+        for gradient in gradients
+    ]
+
+
+def _gradients(loss: Tensor, inputs: Sequence[Any], seed: Tensor | None) -> list[Tensor | None]:
+    try:
+        return list(torch.autograd.grad(loss, inputs, seed, retain_graph=True, allow_unused=True))
+    except RuntimeError as error:
+        if "donated buffers" in str(error):
+            raise SharedError(
+                "a compiled part of the network gives its memory away in its first backward pass, and the look at the "
+                "task gradients needs it again: set torch._functorch.config.donated_buffer = False before the first "
+                "call of what torch.compile returned"
+            ) from error
+        if any(node.name() == REENTRANT for node in nodes_below([loss.grad_fn])):
+            raise refused_reentrant() from error
+        raise
+
+
+def refused_reentrant() -> SharedError:
+    """Such a block hides its parameters from the graph, and torch forbids to look through it."""
+    return SharedError(
+        "gradients cannot be read through reentrant activation checkpointing, which hides its parameters from the "
+        "graph: call torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or pass as shared= the tensor that "
+        "the task heads read, with no checkpointing behind it"
+    )
+
+
+def refused_compiled_whole() -> SharedError:
+    """Inside one compiled function there is no edge between trunk and heads."""
+    return SharedError(
+        "trunk and heads were compiled as one function, in which the graph shows no place between them: compile them "
+        "apart (torch.compile(trunk), torch.compile(head)), or pass shared=trunk to a method with heads='weighted'"
+    )
+
+
+def compiled_whole(losses: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
+    """Whether the function that makes the features is the one that the losses come through."""
+    makers = {tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None and tensor.grad_fn.name() == COMPILED}
+    return bool(makers) and any(node in makers for node in nodes_below([loss.grad_fn for loss in losses]))
