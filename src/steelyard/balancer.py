@@ -95,6 +95,20 @@ class Balancer(Persistent):
 
         Arguments that a method does not declare are an offer, and ignored: the same line calls every method.
         """
+        if torch.compiler.is_compiling():
+            # A compiled step is cut here, once: looks at gradients and decisions of the host are no part of a graph.
+            uncompiled: Callable[..., Tensor] = torch.compiler.disable(self._call)  # type: ignore[no-untyped-call]
+            return uncompiled(losses, shared, again, probes, counts)
+        return self._call(losses, shared, again, probes, counts)
+
+    def _call(
+        self,
+        losses: Losses,
+        shared: Shared | None,
+        again: Recompute | None,
+        probes: Sequence[Losses] | None,
+        counts: Mapping[str, float] | None,
+    ) -> Tensor:
         positions, found = present_losses(self.tasks, self._known, losses, needs_graph=self.training)
         names = self.tasks if positions is None else tuple(self.tasks[position] for position in positions)
         if not self.training:
