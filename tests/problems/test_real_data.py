@@ -23,6 +23,7 @@ def single_thread():
     [
         ("multi-mnist", [50_000, 10_000, 10_000]),
         ("mnist-fashion", [50_000, 10_000, 10_000]),
+        ("nyuv2", [695, 100, 654]),
         ("census", [59_858, 19_952, 19_952]),
         ("sarcos", [2669, 890, 890]),
         ("tox21", [4693, 1565, 1565]),
@@ -69,3 +70,20 @@ def test_tox21_has_17_percent_missing_labels():
     splits = problem.data().splits().values()
     labelled = [task.labelled(split.targets[task.name]).float() for task in problem.tasks for split in splits]
     assert 1 - float(torch.cat(labelled).mean()) == pytest.approx(0.171, abs=1e-3)
+
+
+def test_nyuv2_has_sane_pixels():
+    problem = load_problem("nyuv2")
+    splits = list(problem.data().splits().values())
+    labels, depths, normals = (torch.cat([split.targets[task] for split in splits]) for task in problem.task_names)
+    known = labels[labels != 255]
+    shares = known.bincount().double() / len(known)
+    assert int(shares.argmax()) == 11  # wall; the majority's share of all pixels of the 40 classes is .283
+    assert shares.min() > 0.005
+    metres = depths[depths > 0].double() * 10 / 255
+    assert 2.5 < metres.mean() < 3
+    floor, ceiling = (normals.permute(0, 2, 3, 1)[labels == number].double() / 127 for number in (4, 2))
+    for pixels, up in ((floor, -1), (ceiling, 1)):  # y runs down
+        pixels = pixels[pixels.any(1)]
+        assert float((pixels[:, 1] * up > 0.7).double().mean()) > 0.65
+    assert 0.5 < float((normals != 0).any(1).double().mean()) < 0.7

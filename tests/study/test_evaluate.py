@@ -6,7 +6,7 @@ from torch import nn
 
 from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, rmse
 from steelyard.study.errors import TrainingError
-from steelyard.study.evaluate import BestEpoch, labelled, predict, take
+from steelyard.study.evaluate import BestEpoch, measure, predict, take
 
 
 def task(name, metric):
@@ -70,15 +70,54 @@ def test_prediction_in_batches_is_in_order_and_in_evaluation_mode():
     split = Split((rows, rows), {"a": rows})
     problem = Problem("p", [task("a", rmse)], lambda: Data(split, split, split), nn.Identity, nn.Identity)
     network = Network()
-    assert torch.equal(predict(network, problem, split, batch_size=2)["a"], rows * 3)
+    assert torch.equal(predict(network, problem, split, batch_size=2)["a"].outputs, rows * 3)
     assert network.training
 
 
+class Doubled(nn.Module):
+    def forward(self, inputs):
+        return {"a": inputs * 2}, inputs
+
+
 def test_rows_without_a_label_are_not_measured():
-    split = Split(torch.zeros(3, 1), {"a": torch.tensor([1, -1, 2])})
-    outputs, targets = labelled(classification("a", 3), {"a": torch.tensor([[1.0], [2.0], [3.0]])}, split)
-    assert outputs.tolist() == [[1.0], [3.0]]
+    inputs = torch.eye(3)
+    split = Split(inputs, {"a": torch.tensor([1, -1, 2])})
+    problem = Problem("p", [classification("a", 3)], lambda: Data(split, split, split), nn.Identity, nn.Identity)
+    outputs, targets, _ = predict(Doubled(), problem, split, batch_size=1)["a"]
+    assert torch.equal(outputs, 2 * inputs[[0, 2]])
     assert targets.tolist() == [1, 2]
+
+
+def test_statistics_are_taken_batch_by_batch_of_labelled_rows_and_stand_in_for_outputs():
+    batches = []
+
+    def statistics(outputs, targets):
+        batches.append(len(outputs))
+        return torch.stack([(outputs - targets).abs().sum(1), torch.full((len(outputs),), 5.0)], dim=1)
+
+    mean = Metric("error", lambda seen, targets: float(seen[:, 0].sum() / seen[:, 1].sum()), False, ideal=0.0)
+    rows = torch.arange(35.0).reshape(7, 5)
+    targets = rows.clone()
+    targets[2] = torch.nan
+    split = Split(rows, {"a": targets})
+    tasks = [Task("a", nn.functional.mse_loss, (mean,), outputs=5, statistics=statistics)]
+    problem = Problem("p", tasks, lambda: Data(split, split, split), nn.Identity, nn.Identity)
+    shown = predict(Doubled(), problem, split, batch_size=2)["a"]
+    assert batches == [3, 3]  # of 4 and 3 rows, one of them without a label
+    labelled = rows[[0, 1, 3, 4, 5, 6]]
+    assert torch.equal(shown.targets, labelled)
+    assert measure(tasks[0].metrics, shown) == [pytest.approx(float(labelled.mean()))]
+
+
+def test_the_loss_of_a_split_is_the_mean_over_its_labelled_rows():
+    targets = torch.tensor([1, 0, -1, 2, 2])
+    split = Split(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), {"a": targets})
+    task = classification("a", 3)
+    problem = Problem("p", [task], lambda: Data(split, split, split), nn.Identity, nn.Identity)
+    shown = predict(Doubled(), problem, split, batch_size=1, losses=True)["a"]
+    rows = [0, 1, 3, 4]
+    torch.testing.assert_close(shown.loss, task.loss(2 * split.inputs[rows], targets[rows]))
+    assert predict(Doubled(), problem, split, batch_size=1)["a"].loss is None
 
 
 def test_take_reads_each_tensor_of_a_tuple():

@@ -21,7 +21,8 @@ class Metric:
 
     Args:
         name: shown in tables, e.g. ``"accuracy"``.
-        function: ``function(outputs [N, ...], targets [N, ...]) -> float``.
+        function: ``function(outputs [N, ...], targets [N, ...]) -> float``. Where the task has ``statistics``, these
+            stand in for the outputs.
         higher_is_better: the direction.
         ideal: the perfect value where there is one (1 for accuracy, R², AUC; 0 for errors), else ``None``.
             Relative changes are taken on the error, ``|ideal - value|``.
@@ -46,6 +47,9 @@ class Task:
         outputs: how many numbers the head puts out per row; for the problem's own ``head`` to read.
         missing: the target value that marks a missing label; by default NaN for floating-point targets and -1
             for integer ones. A row is unlabelled where its whole target is missing.
+        statistics: ``statistics(outputs [n, ...], targets [n, ...]) -> Tensor [n, ...]``, what the metrics need to
+            know of each row, for outputs too large to keep for all rows of a split (images): taken batch by
+            batch, and given to the metrics in the outputs' place. Called with labelled rows only.
         equivalence: changes below this fraction of the single-task value (or error) count as no difference.
         label: a nice name for tables; the name by default.
     """
@@ -55,6 +59,7 @@ class Task:
     metrics: tuple[Metric, ...]
     outputs: int = 1
     missing: float | None = None
+    statistics: Callable[[Tensor, Tensor], Tensor] | None = None
     equivalence: float = 0.01
     label: str = ""
 

@@ -21,6 +21,7 @@ PROBLEMS = {
     "multi-mnist": "steelyard.problems.multi_mnist:multi_mnist",
     "multi-fashion": "steelyard.problems.multi_mnist:multi_fashion",
     "mnist-fashion": "steelyard.problems.multi_mnist:mnist_fashion",
+    "nyuv2": "steelyard.problems.nyuv2:problem",
     "census": "steelyard.problems.census:problem",
     "sarcos": "steelyard.problems.sarcos:problem",
     "tox21": "steelyard.problems.tox21:problem",

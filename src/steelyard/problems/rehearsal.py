@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from steelyard.errors import SteelyardError
 from steelyard.models import build
 from steelyard.problems.errors import ProblemError
-from steelyard.problems.problem import Data, Inputs, Problem, Split, Task, adam
+from steelyard.problems.problem import Data, Inputs, Metric, Problem, Split, Task, adam
 from steelyard.problems.user_file import describe
 
 ROWS = 32
@@ -62,8 +63,23 @@ def _rehearse_task(problem: Problem, task: Task, outputs: Tensor, rows: Tensor, 
         raise ProblemError(f"task {task.name!r}: the loss of an untrained network is {loss.item()}, on {where}")
     if not loss.requires_grad:
         raise ProblemError(f"task {task.name!r}: the loss has no gradient; it must be computed from the outputs")
+    if task.statistics is not None:
+        _rehearse_statistics(problem, task, outputs.detach(), targets, where)
+        return
     for name, split in data.splits().items():
         _rehearse_metrics(problem, task, outputs.detach(), name, split)
+
+
+def _rehearse_statistics(problem: Problem, task: Task, outputs: Tensor, targets: Tensor, where: str) -> None:
+    """The statistics of these rows, and the metrics on them: those of a whole split would be a pass over the data."""
+    what = f"the statistics of task {task.name!r} on {where}"
+    assert task.statistics is not None
+    statistics = attempt(problem, what, partial(task.statistics, outputs, targets))
+    if not isinstance(statistics, Tensor) or statistics.dim() == 0 or len(statistics) != len(outputs):
+        found = f"shape {_shape(statistics)}" if isinstance(statistics, Tensor) else type(statistics).__name__
+        raise ProblemError(f"{what} must be a tensor with one entry per row ({len(outputs)}), not {found}")
+    for metric in task.metrics:
+        _rehearse_metric(problem, task, metric, statistics, targets, f"statistics {_shape(statistics)}")
 
 
 def _rehearse_metrics(problem: Problem, task: Task, outputs: Tensor, name: str, split: Split) -> None:
@@ -72,10 +88,14 @@ def _rehearse_metrics(problem: Problem, task: Task, outputs: Tensor, name: str, 
     # The few outputs over and over: a metric that these labels do not allow shows without a pass over the data.
     repeated = outputs[torch.arange(len(targets)) % len(outputs)]
     for metric in task.metrics if name != "train" else ():
-        what = f"{metric.name} of task {task.name!r} on the {name} data"
-        value = attempt(problem, what, lambda metric=metric: metric.function(repeated, targets))  # type: ignore[misc]
-        if not isinstance(value, (int, float)):
-            raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
+        _rehearse_metric(problem, task, metric, repeated, targets, f"the {name} data")
+
+
+def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tensor, targets: Tensor, on: str) -> None:
+    what = f"{metric.name} of task {task.name!r} on {on}"
+    value = attempt(problem, what, lambda: metric.function(outputs, targets))
+    if not isinstance(value, (int, float)):
+        raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
 
 
 def _rows(problem: Problem, split: Split) -> Tensor:

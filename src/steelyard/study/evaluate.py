@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,32 +25,49 @@ def _take(tensor: Tensor, rows: Tensor | slice) -> Tensor:
     return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
 
 
-def predict(network: nn.Module, problem: Problem, split: Split, batch_size: int) -> dict[str, Tensor]:
-    """Outputs [N, ...] of every task for all rows of a split, in evaluation mode."""
+class Shown(NamedTuple):
+    """What a network makes of the rows of a split that have a label of one task."""
+
+    outputs: Tensor  # or the task's statistics of them
+    targets: Tensor
+    loss: Tensor | None  # mean over these rows, where it was asked for
+
+
+def predict(
+    network: nn.Module, problem: Problem, split: Split, batch_size: int, losses: bool = False
+) -> dict[str, Shown]:
+    """The labelled rows of a split, for every task of the network, in evaluation mode."""
     batch_size *= 2  # nothing is kept for a backward; beyond this, convolutions slow down again
     network.eval()
     parts: dict[str, list[Tensor]] = {}
+    sums: dict[str, list[Tensor]] = {}
+    masks: dict[str, Tensor] = {}
     with torch.inference_mode():
         for start in range(0, len(split), batch_size):
-            outputs, _ = network(problem.prepare(take(split.inputs, slice(start, start + batch_size))))
-            for task, output in outputs.items():
-                parts.setdefault(task, []).append(output)
+            rows = slice(start, start + batch_size)
+            outputs, _ = network(problem.prepare(take(split.inputs, rows)))
+            for name, output in outputs.items():
+                task, targets = problem.task(name), split.targets[name]
+                if name not in masks:
+                    masks[name] = task.labelled(targets)
+                here, mask = targets[rows], masks[name][rows]
+                if not mask.all():
+                    output, here = output[mask], here[mask]
+                if losses and len(here):
+                    sums.setdefault(name, []).append(task.loss(output, here) * len(here))
+                parts.setdefault(name, []).append(task.statistics(output, here) if task.statistics else output)
     network.train()
-    return {task: torch.cat(pieces) for task, pieces in parts.items()}
+    shown = {}
+    for name, pieces in parts.items():
+        targets, mask = split.targets[name], masks[name]
+        loss = torch.stack(sums[name]).sum() / mask.sum() if losses else None
+        shown[name] = Shown(torch.cat(pieces), targets if mask.all() else targets[mask], loss)
+    return shown
 
 
-def labelled(task: Task, outputs: Mapping[str, Tensor], split: Split) -> tuple[Tensor, Tensor]:
-    """Outputs and targets of the rows that have a label of this task."""
-    targets = split.targets[task.name]
-    rows = task.labelled(targets)
-    if bool(rows.all()):
-        return outputs[task.name], targets
-    return outputs[task.name][rows], targets[rows]
-
-
-def measure(metrics: Sequence[Metric], outputs: Tensor, targets: Tensor) -> list[float]:
+def measure(metrics: Sequence[Metric], shown: Shown) -> list[float]:
     with torch.inference_mode():
-        return [float(metric.function(outputs, targets)) for metric in metrics]
+        return [float(metric.function(shown.outputs, shown.targets)) for metric in metrics]
 
 
 class BestEpoch:

@@ -32,7 +32,7 @@ from steelyard.study.batch import (
 )
 from steelyard.study.checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.errors import TrainingError
-from steelyard.study.evaluate import BestEpoch, labelled, measure, predict, take
+from steelyard.study.evaluate import BestEpoch, measure, predict, take
 from steelyard.study.memory import PeakMemory
 from steelyard.study.sampling import batches, kept_labels, probe_rows, used_rows
 from steelyard.study.trial import SINGLE_TASK, Curves, Result, Trial, derive_seed
@@ -143,14 +143,14 @@ def train(
             _check_finite(trial, epoch, means.mean(0).tolist())
 
         # --- validation: chooses the epoch
-        outputs = predict(network, problem, data.validation, trial.batch_size)
-        shown = {t.name: labelled(t, outputs, data.validation) for t in tasks}
-        values = {t.name: measure(t.metrics[:1], *shown[t.name])[0] for t in tasks}
+        observes = balancer is not None and type(balancer).validated is not Balancer.validated
+        shown = predict(network, problem, data.validation, trial.batch_size, losses=observes)
+        values = {t.name: measure(t.metrics[:1], shown[t.name])[0] for t in tasks}
         history["validation"].append([values[t.name] for t in tasks])
         if best.better(epoch, values):
             best_network = copy.deepcopy(network.state_dict())
-        if balancer is not None and type(balancer).validated is not Balancer.validated:
-            balancer.observe(validation={t.name: t.loss(*shown[t.name]) for t in tasks})
+        if balancer is not None and observes:
+            balancer.observe(validation={t.name: shown[t.name].loss for t in tasks})
 
         if checkpoint is not None and time.perf_counter() - saved_at >= checkpoint_seconds:
             state = {
@@ -170,8 +170,8 @@ def train(
     # --- test: read at the last epoch and at the chosen one, and never to choose
     def test() -> dict[str, list[float]]:
         seed_everything(derive_seed(trial.seed, "test"))
-        outputs = predict(network, problem, data.test, trial.batch_size)
-        return {t.name: measure(t.metrics, *labelled(t, outputs, data.test)) for t in tasks}
+        shown = predict(network, problem, data.test, trial.batch_size)
+        return {t.name: measure(t.metrics, shown[t.name]) for t in tasks}
 
     last = test()
     network.load_state_dict(best_network)
