@@ -85,7 +85,10 @@ def compare(
             show_default="sum, where it is defined",
         ),
     ] = None,
-    shared: Annotated[str, typer.Option(help="Where gradients are read: features or trunk.")] = "features",
+    shared: Annotated[
+        str | None,
+        typer.Option(help="Where gradients are read: features or trunk.", show_default="the problem's"),
+    ] = None,
     architecture: Annotated[
         str,
         typer.Option(help="Of the network: a name from `steelyard architectures`, options in parentheses."),
@@ -155,7 +158,10 @@ def diagnose(
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the training data.", show_default="5, or the problem's if fewer")
     ] = None,
-    shared: Annotated[str, typer.Option(help="Where gradients are read: features or trunk.")] = "features",
+    shared: Annotated[
+        str | None,
+        typer.Option(help="Where gradients are read: features or trunk.", show_default="the problem's"),
+    ] = None,
     architecture: Annotated[
         str,
         typer.Option(help="Of the network: a name from `steelyard architectures`, options in parentheses."),

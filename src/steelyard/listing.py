@@ -116,9 +116,10 @@ def problem(name: str) -> None:
     console.print(table)
     if found.main:
         console.print(f"\nThe main task is {found.main}: the others are there to help it.", markup=False)
+    folds = f", {found.folds}-fold cross-validation" if found.folds > 1 else ""
     console.print(
-        f"\nTraining: {found.epochs} epochs, batches of {found.batch_size}\nData: {_data(found)}"
-        + (f"; {found.source}" if found.source else ""),
+        f"\nTraining: {found.epochs} epochs, batches of {found.batch_size}, gradients at the {found.shared}{folds}\n"
+        f"Data: {_data(found)}" + (f"; {found.source}" if found.source else ""),
         markup=False,
     )
     registered = found.reference.partition("(")[0]

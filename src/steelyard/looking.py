@@ -16,7 +16,7 @@ COLUMNS = 3
 """Tasks up to which each has columns of its own."""
 
 
-def look(problem: str, epochs: int | None, architecture: str, shared: str, seed: int) -> None:
+def look(problem: str, epochs: int | None, architecture: str, shared: str | None, seed: int) -> None:
     """Train, with progress on the error stream, and print what was seen."""
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:

@@ -88,6 +88,11 @@ def test_a_main_task_that_is_none_of_the_tasks_is_refused():
         problem(main="b")
 
 
+def test_a_place_to_read_gradients_that_is_none_is_refused():
+    with pytest.raises(UnknownNameError, match="Did you mean 'features'"):
+        problem(shared="feature")
+
+
 def test_data_are_loaded_once():
     calls = []
     one = Problem(

@@ -27,6 +27,8 @@ def single_thread():
         ("census", [59_858, 19_952, 19_952]),
         ("sarcos", [2669, 890, 890]),
         ("tox21", [4693, 1565, 1565]),
+        ("qm8", [13_072, 4357, 4357]),
+        ("office", [1519, 507, 507]),
     ],
 )
 def test_it_loads_and_every_part_works(name, sizes):

@@ -6,6 +6,7 @@ import torch
 
 from steelyard.errors import UnknownNameError
 from steelyard.problems import ProblemError, split
+from steelyard.problems.tables import deal, in_fold
 
 
 def test_every_row_lands_in_one_part_with_its_own_label():
@@ -35,6 +36,21 @@ def test_scaling_uses_the_training_rows_alone():
     assert data.test.inputs.mean(0).abs().max() > 1e-3
     for part in data.splits().values():
         torch.testing.assert_close(part.targets["a"], part.inputs[:, 0])
+
+
+def test_folds_are_disjoint_and_each_gets_its_share_of_every_stratum():
+    strata = torch.tensor([0] * 50 + [1] * 25 + [7] * 8)
+    dealt = deal(strata, folds=5, seed=1)
+    assert [strata[dealt == fold].bincount()[[0, 1]].tolist() for fold in range(5)] == [[10, 5]] * 5
+    assert {int((dealt[strata == 7] == fold).sum()) for fold in range(5)} == {1, 2}
+    tested = []
+    for fold in range(5):
+        train, validation, test = in_fold(dealt, fold)
+        assert torch.cat([train, validation, test]).sort().values.tolist() == list(range(83))
+        assert set(validation.tolist()) == set((dealt == (fold + 1) % 5).nonzero()[:, 0].tolist())
+        tested += test.tolist()
+    assert sorted(tested) == list(range(83))
+    assert not torch.equal(dealt, deal(strata, folds=5, seed=2))
 
 
 def test_constant_columns_become_zero_and_time_stamps_keep_their_differences():

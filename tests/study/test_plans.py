@@ -106,6 +106,12 @@ def test_methods_that_serve_a_main_task_serve_the_problems(file):
     ]
 
 
+def test_a_problem_says_where_gradients_are_read_unless_the_study_does(file):
+    file.write_text(file.read_text().replace("epochs=3,", "epochs=3, shared='trunk',"))
+    assert plan(str(file), ["db-mtl"]).methods[0].shared == "trunk"
+    assert plan(str(file), ["db-mtl"], shared="features").methods[0].shared == "features"
+
+
 def test_a_cross_validation_says_so_and_looks_at_every_fold_first(file):
     text = file.read_text().replace("def load():", "def load(fold):").replace("epochs=3,", "epochs=3, folds=4,")
     file.write_text(text)

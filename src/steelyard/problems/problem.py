@@ -110,6 +110,12 @@ class Data:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
+def check_place(shared: str) -> None:
+    """Refuse a place to read gradients that is neither the features nor the trunk."""
+    if shared not in ("features", "trunk"):
+        raise UnknownNameError("place to read gradients, shared =", shared, ["features", "trunk"])
+
+
 def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Adam with learning rate 1e-3, the default optimizer of a problem."""
     return torch.optim.Adam(parameters, lr=1e-3)
@@ -137,6 +143,8 @@ class Problem:
         prepare: turns a batch of stored inputs into what the trunk takes; images may stay uint8 in memory.
         main: the task that the others are there to help, if there is one. Methods that serve a main task serve this one
             unless told otherwise, and its validation metric alone chooses the epoch of a network that learns it.
+        shared: where methods read gradients unless told otherwise: ``"features"``, or ``"trunk"`` where tasks share no
+            rows, because features then show no angles.
         folds: of a cross-validation: ``load(fold)`` returns the data that test on that fold, 0 … folds - 1, and a trial
             of seed s gets fold s mod folds, so that as many seeds test on every row once. With 1, it is ``load()``.
         source: where the data come from and on what terms.
@@ -146,7 +154,7 @@ class Problem:
 
     Raises:
         ProblemError: no tasks, repeated task names, a batch size or number of epochs or folds below one.
-        UnknownNameError: ``main`` is no task.
+        UnknownNameError: ``main`` is no task, ``shared`` no place.
     """
 
     name: str
@@ -160,6 +168,7 @@ class Problem:
     epochs: int = 20
     prepare: Callable[[Inputs], Inputs] = as_is
     main: str | None = None
+    shared: str = "features"
     folds: int = 1
     source: str = ""
     needs: tuple[str, ...] = ()
@@ -177,6 +186,7 @@ class Problem:
             raise ProblemError(f"problem {self.name!r} has two tasks {repeated[0]!r}: names must be unique")
         if self.main is not None:
             self.task(self.main)
+        check_place(self.shared)
         for name, value in (("batch_size", self.batch_size), ("epochs", self.epochs), ("folds", self.folds)):
             if not isinstance(value, int) or value < 1:
                 raise ProblemError(f"problem {self.name!r}: {name}={value!r} must be a whole number >= 1")

@@ -23,6 +23,8 @@ PROBLEMS = {
     "mnist-fashion": "steelyard.problems.multi_mnist:mnist_fashion",
     "nyuv2": "steelyard.problems.nyuv2:problem",
     "census": "steelyard.problems.census:problem",
+    "office": "steelyard.problems.office:problem",
+    "qm8": "steelyard.problems.qm8:problem",
     "sarcos": "steelyard.problems.sarcos:problem",
     "tox21": "steelyard.problems.tox21:problem",
 }

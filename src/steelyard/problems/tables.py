@@ -82,6 +82,29 @@ def divide(count: int, seed: int, validation: float = 0.2, test: float = 0.2) ->
     return train, valid, held_out
 
 
+def deal(strata: Tensor, folds: int, seed: int) -> Tensor:
+    """The fold of every row, 0 … folds - 1, drawn at random; each fold gets its share of every stratum.
+
+    Args:
+        strata: [N], whole numbers, e.g. the classes; zeros where rows are all of one kind.
+        folds: how many.
+        seed: of the random division.
+    """
+    order = torch.randperm(len(strata), generator=torch.Generator().manual_seed(seed))
+    order = order[strata[order].argsort(stable=True)]
+    dealt = torch.empty_like(order)
+    dealt[order] = torch.arange(len(order)) % folds
+    return dealt
+
+
+def in_fold(dealt: Tensor, fold: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Row numbers for training, validation (the rows of the next fold) and test (the fold's own)."""
+    following = (fold + 1) % (int(dealt.max()) + 1)
+    chosen = ((dealt != fold) & (dealt != following), dealt == following, dealt == fold)
+    train, validation, test = (mask.nonzero()[:, 0] for mask in chosen)
+    return train, validation, test
+
+
 def standardised(train: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     """Every column minus the training rows' mean, over their deviation; constant columns become 0, NaN stays."""
     mean = train.double().nanmean(0)

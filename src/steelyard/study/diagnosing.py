@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from steelyard.diagnosis import Diagnosis, diagnose
-from steelyard.errors import UnknownNameError
 from steelyard.models import build
-from steelyard.problems.problem import Problem
+from steelyard.problems.problem import Problem, check_place
 from steelyard.problems.rehearsal import rehearse
 from steelyard.study.batch import balanced_losses, penalty_of, shared_of, targets_of, task_losses, tell_labels
 from steelyard.study.errors import PlanError, TrainingError
@@ -43,7 +42,7 @@ def diagnose_training(
     problem: Problem,
     epochs: int | None = None,
     architecture: str = "hard-sharing",
-    shared: str = "features",
+    shared: str | None = None,
     seed: int = 0,
     on_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
 ) -> Course:
@@ -53,15 +52,15 @@ def diagnose_training(
         problem: what is trained.
         epochs: by default 5, or the problem's if it has fewer.
         architecture: of the network.
-        shared: where gradients are read: ``"features"`` or ``"trunk"``.
+        shared: where gradients are read: ``"features"`` or ``"trunk"``; by default the problem's.
         seed: decides the start of the network and the batches, as in a study.
         on_epoch: called with the number of finished epochs and of all.
 
     Raises:
         SteelyardError: anything unknown or broken by name; a loss that is not finite.
     """
-    if shared not in ("features", "trunk"):
-        raise UnknownNameError("place to read gradients, shared =", shared, ["features", "trunk"])
+    shared = problem.shared if shared is None else shared
+    check_place(shared)
     if epochs is not None and epochs < 1:
         raise PlanError(f"epochs={epochs!r} must be a whole number of at least 1")
     if seed < 0:

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from steelyard._version import __version__
-from steelyard.errors import OptionError, UnknownNameError
+from steelyard.errors import OptionError
 from steelyard.models.building import architecture_spec
 from steelyard.problems import load_problem
-from steelyard.problems.problem import Problem, Task
+from steelyard.problems.problem import Problem, Task, check_place
 from steelyard.problems.rehearsal import rehearse
 from steelyard.registry import make, method_class, options_of
 from steelyard.specs import Part, Spec, parse_spec
@@ -43,7 +43,7 @@ def plan(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     architecture: str = "hard-sharing",
-    shared: str = "features",
+    shared: str | None = None,
     scale: str | None = None,
     tune: int = 0,
     command: str = "",
@@ -60,7 +60,7 @@ def plan(
         settings: fractions of the training labels: 0.1 for every task, ``{"left": 0.1}`` for some (others keep all).
         epochs, batch_size, learning_rate: the problem's own where not given.
         architecture: of the network, one of `steelyard.models.architecture_names`, options in parentheses.
-        shared: where methods read gradients: ``"features"`` or ``"trunk"``.
+        shared: where methods read gradients: ``"features"`` or ``"trunk"``; the problem's where not given.
         scale: ``"sum"`` or ``"paper"`` for all methods; by default ``"sum"`` wherever it is defined.
         tune: so many learning rates are tried for every network on a seed of their own, and the best on validation data
             is used; 0 leaves the rate as it is.
@@ -77,7 +77,8 @@ def plan(
     learnt = _tasks(found, tasks)
     main = found.main if found.main in {task.name for task in learnt} else None
     architecture = str(architecture_spec(architecture))
-    planned, notes = _methods(methods, [task.name for task in learnt], shared, scale, architecture, main)
+    place = found.shared if shared is None else shared
+    planned, notes = _methods(methods, [task.name for task in learnt], place, scale, architecture, main)
     chosen_seeds = _seeds(seeds)
     rate = _own_rate(found) if learning_rate is None else learning_rate
     tuning = make_tuning(rate, tune, planned, chosen_seeds)
@@ -147,8 +148,7 @@ def _methods(
 ) -> tuple[tuple[PlannedMethod, ...], list[str]]:
     if not methods:
         raise PlanError("no methods: name at least one, e.g. single-task,equal")
-    if shared not in ("features", "trunk"):
-        raise UnknownNameError("place to read gradients, shared =", shared, ["features", "trunk"])
+    check_place(shared)
     planned: dict[str, PlannedMethod] = {}
     notes = []
     for method in methods:
