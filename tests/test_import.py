@@ -19,12 +19,16 @@ import sys
 {blocked}
 import torch, steelyard, steelyard.testing
 trunk, x = torch.nn.Linear(3, 3), torch.randn(4, 3)
+def losses_of(z):
+    return {{"a": z.square().mean(), "b": z.abs().mean()}}
+again = steelyard.losses_of(trunk, lambda call, x: losses_of(call(x)), x, held_out=x)
 for row in steelyard.methods():
     z = trunk(x)
-    losses = {{"a": z.square().mean(), "b": z.abs().mean()}}
+    losses = losses_of(z)
     options = {{"main": "a"}} if "main" in row.options else {{}}
     place = z if "features" in row.cls.where else trunk
-    steelyard.make(row.name, ["a", "b"], **options)(losses, shared=place, probes=[losses, losses]).backward()
+    given = {{"shared": place, "probes": [losses, losses], "again": again}}
+    steelyard.make(row.name, ["a", "b"], **options)(losses, **given).backward()
 print([name for name in sys.modules if name.startswith(("steelyard.study", "steelyard.problems", "steelyard.report"))])
 """
     assert run(code).strip().splitlines()[-1] == "[]"

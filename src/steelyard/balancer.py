@@ -88,7 +88,8 @@ class Balancer(Persistent):
             shared: where task gradients are read: the tensor, or tuple of tensors, that the heads read (features: one
                 cheap pass through the heads), or the shared module or its parameters (the trunk: exact). Not needed by
                 methods that read losses only.
-            again: ``f(params=None, batch=None) -> losses``, recomputes the losses; see `losses_of`.
+            again: ``f(params=None, batch=None) -> losses``, recomputes the losses, for methods that look ahead or
+                back; see `losses_of`.
             probes: ``[losses_1, losses_2]`` of two independent batches, for methods that read a cross Gramian.
             counts: labels behind each mean, where micro-batches hold different numbers of them. A loss made by
                 `masked_mean` brings its own.
@@ -145,8 +146,10 @@ class Balancer(Persistent):
         labels = None
         if counts is not None or self._attachment is not None:
             labels = label_counts(names, found, counts, self.tasks)
-        batch = Batch(names, positions, found, values, labels, probes)
-        shown = look(self, batch, place, self._now.workspace, self._refreshing(), len(self.tasks))
+        optimizer = None if self._attachment is None else self._attachment.optimizer
+        batch = Batch(names, positions, found, values, labels, probes, again, optimizer)
+        refresh = self._now.held is None and self._refreshing()
+        shown = look(self, batch, place, self._now.workspace, refresh, len(self.tasks))
         if shown is None:
             return self._nothing(found, values)
         seen, index, reading = shown.seen, shown.index, shown.reading

@@ -196,7 +196,7 @@ class _Look(Method):
     """Declares what a look reads; it weighs nothing."""
 
     name: ClassVar[str] = "diagnose"
-    reads: ClassVar[Reads] = "gramian"
+    reads: Reads = "gramian"
 
 
 def _from_gramian(

@@ -21,8 +21,8 @@ class GramianBalancer(Balancer):
     state moves.
     """
 
-    reads: ClassVar[Reads] = "gramian"
-    uses_angles: ClassVar[bool] = True
+    reads: Reads = "gramian"
+    uses_angles: bool = True
     default_heads: ClassVar[Heads] = "plain"
 
     def weigh(self, seen: Seen, state: State) -> Tensor:

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from steelyard.checks import check_positive, non_finite_error, not_finite
 from steelyard.errors import LossError, UnknownNameError
+from steelyard.lookahead import LookAhead, Recompute
 from steelyard.method import Method
 from steelyard.observation import Seen
 from steelyard.reading import Losses, Place, Reading, read, read_cross
+from steelyard.weighing import stage_slopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Batch:
         values: ``[T]`` float64, detached, where the small mathematics runs.
         counts: labels behind each, 0 for a task that is absent but keeps its graph; ``None``: nobody counts.
         probes: losses of two further batches, for methods that read a cross Gramian.
+        again: recomputes the losses, for methods that look ahead.
+        optimizer: the attached one.
     """
 
     names: tuple[str, ...]
@@ -38,6 +42,8 @@ class Batch:
     values: Tensor
     counts: list[float] | None
     probes: Sequence[Losses] | None
+    again: Recompute | None = None
+    optimizer: torch.optim.Optimizer | None = None
 
     def position(self, k: int) -> int:
         """Of the ``k``-th loss's task among the balancer's."""
@@ -80,6 +86,9 @@ def look(
         if not live:
             raise LossError("every task is absent from this batch: skip the batch, there is nothing to balance")
     live = finite_losses(method, batch.names, batch.values, live)
+    outlook = None
+    if refresh:
+        live, outlook = _look_ahead(method, batch, live, tasks)
     reading = None
     if place is not None and live:
         reading = read(method, [batch.names[k] for k in live], [batch.losses[k] for k in live], place, workspace)
@@ -105,10 +114,9 @@ def look(
         cross,
         rows,
         features,
+        None if outlook is None else outlook[live],
     )
-    index = None
-    if len(live) < tasks:
-        index = torch.tensor([batch.position(k) for k in live], device=device)
+    index = _index(batch, live, tasks)
     chosen = set(live)
     return Look(seen, index, [k in chosen for k in range(len(batch.losses))], reading)
 
@@ -178,6 +186,28 @@ def _finite_gradients(
     if len(rest) < len(live):
         reading = reading.select([place for place, k in enumerate(live) if k in rest])
     return rest, reading
+
+
+def _look_ahead(method: Method, batch: Batch, live: list[int], tasks: int) -> tuple[list[int], Tensor | None]:
+    """Positions of the tasks that are left, and what the method's look ahead found, over all losses at hand."""
+    if method.reads != "lookahead" or not live:
+        return live, None
+    index = _index(batch, live, tasks)
+    slopes = stage_slopes(method, batch.values[live], index)
+    names, losses = [batch.names[k] for k in live], [batch.losses[k] for k in live]
+    ahead = LookAhead(method.name, names, losses, slopes, batch.again, batch.optimizer)
+    outlook = torch.full_like(batch.values, float("nan"))
+    outlook[live] = method.look_ahead(ahead, method.working_state(index)).to(outlook)
+    if ahead.squared_norms is not None and method.on_nonfinite != "ignore":
+        live = settle(method, batch.names, live, ahead.squared_norms.tolist(), "the squared gradient norm")
+    return live, outlook
+
+
+def _index(batch: Batch, live: list[int], tasks: int) -> Tensor | None:
+    """Positions of the live losses' tasks among the balancer's; ``None``: all of them."""
+    if len(live) == tasks:
+        return None
+    return torch.tensor([batch.position(k) for k in live], device=batch.values.device)
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from steelyard.stage import Stage
 from steelyard.state import TASKS, State, Stateful
 from steelyard.summary import SUMS
 
+if TYPE_CHECKING:
+    from steelyard.lookahead import LookAhead
+
 
 class Method(Stateful):
     """The declarations of a method; `Balancer` adds the call."""
@@ -25,10 +28,10 @@ class Method(Stateful):
     """Registry name."""
     paper: ClassVar[str] = ""
     """Authors (year), arXiv id."""
-    reads: ClassVar[Reads] = "losses"
+    reads: Reads = "losses"
     where: ClassVar[frozenset[str]] = frozenset({"features", "trunk"})
     """Where its gradients are defined: ``"features"``, ``"trunk"``."""
-    uses_angles: ClassVar[bool] = False
+    uses_angles: bool = False
     """Whether inner products of different tasks matter to it."""
     default_heads: ClassVar[Heads] = "weighted"
     positive_losses: bool = False
@@ -49,6 +52,10 @@ class Method(Stateful):
     """Whether it must see validation losses, `Balancer.observe`, before each end of an epoch."""
     needs_after: bool = False
     """Whether it must see the losses again after the optimizer's step."""
+    needs_held_out: bool = False
+    """Whether its look ahead is judged on a second batch."""
+    look_cost: ClassVar[str] = ""
+    """What its look ahead costs, for the table of methods."""
 
     def __init__(
         self,
@@ -96,6 +103,11 @@ class Method(Stateful):
         if max_change is not None:
             self.declare("guarded_weights", default=float("nan"), reduce="mean")
 
+    @property
+    def needs_shared(self) -> bool:
+        """Whether gradients are read, or heads told apart from the trunk, at a place that ``shared=`` must name."""
+        return self.heads == "plain" or self.reads not in ("losses", "lookahead")
+
     def reads_at(self, trunk: bool) -> Reads:
         """What it reads at the trunk, or at features, where that differs."""
         return self.reads
@@ -103,6 +115,13 @@ class Method(Stateful):
     # --- what a method implements -----------------------------------------------------------------------------------
     def weigh(self, seen: Seen, state: State) -> Tensor | Balance:
         """The weights ``[T]`` of the present tasks; rebinds what changes of ``state``. Called under ``no_grad``."""
+        raise NotImplementedError
+
+    def look_ahead(self, ahead: LookAhead, state: State) -> Tensor:
+        """What it wants to know of steps that are not taken, ``[T]``: `weigh` sees it as ``seen.outlook``.
+
+        Called before `weigh` where it reads the ``lookahead``; ``state`` is only read.
+        """
         raise NotImplementedError
 
     def period_ended(self, state: State) -> None:

@@ -26,6 +26,7 @@ class Seen:
         cross_gramian: ``[T, T]``, inner products of the rows of two independent probe batches, ``J₁ J₂ᵀ``.
         rows: ``[T, P]`` in float32 or better, the task gradients themselves, for methods that read ``rows``.
         features: the tensors that the heads read, detached, for methods that read ``rows`` at features.
+        outlook: ``[T]``, what `Method.look_ahead` found, for methods that read the ``lookahead``.
     """
 
     tasks: tuple[str, ...]
@@ -36,6 +37,7 @@ class Seen:
     cross_gramian: Tensor | None = None
     rows: Tensor | None = None
     features: tuple[Tensor, ...] | None = None
+    outlook: Tensor | None = None
 
     @property
     def norms(self) -> Tensor:
@@ -44,7 +46,10 @@ class Seen:
         return self.squared_norms.sqrt()
 
     def transformed(self, losses: Tensor, factor: Tensor | None) -> Seen:
-        """The same step seen through loss stages: task gradients scale by ``factor = d stage(L) / dL``."""
+        """The same step seen through loss stages: task gradients scale by ``factor = d stage(L) / dL``.
+
+        A look ahead has stepped along the scaled gradients already.
+        """
         if factor is None:
             return self
         return replace(
@@ -79,6 +84,7 @@ def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) 
     With ``c_i^r = n_i^r / Σ_r n_i^r`` the share of task ``i``'s labels that micro-batch ``r`` holds, the loss of the
     window is ``Σ_r c_i^r L_i^r`` and its Gramian ``Σ_r c_i^r c_j^r G_ij^r``: exact for gradients at features, where
     rows of different samples are orthogonal. Rows of the trunk add up, ``Σ_r c_i^r g_i^r``, and their Gramian is exact.
+    What looks ahead found is averaged like the losses.
     """
     if len(window) == 1:
         return window[0]
@@ -94,9 +100,12 @@ def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) 
     losses = torch.zeros_like(total)
     squared_norms = None if first.squared_norms is None else torch.zeros_like(total)
     gramian = None if first.gramian is None else torch.zeros(size, size, dtype=torch.float64, device=device)
+    outlook = None if first.outlook is None else torch.zeros_like(total)
     for seen, place in spread:
         part = seen.counts / total[place]
         losses.index_add_(0, place, part * seen.losses)
+        if outlook is not None and seen.outlook is not None:
+            outlook.index_add_(0, place, part * seen.outlook)
         if squared_norms is not None and seen.squared_norms is not None:
             squared_norms.index_add_(0, place, part**2 * seen.squared_norms)
         if gramian is not None and seen.gramian is not None:
@@ -131,5 +140,6 @@ def merge(window: Sequence[tuple[Seen, Tensor | None]], tasks: tuple[str, ...]) 
         gramian=None if gramian is None else gramian[present[:, None], present],
         cross_gramian=None if cross is None else cross[present[:, None], present],
         rows=None if rows is None else rows[present],
+        outlook=None if outlook is None else outlook[present],
     )
     return merged, None if len(present) == size else present

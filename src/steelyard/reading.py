@@ -96,10 +96,11 @@ def read_cross(method: Method, names: Sequence[str], probes: Sequence[Losses] | 
 
 def place_of(method: Method, shared: Shared | None) -> Place | None:
     """What ``shared=`` points at, or ``None`` for a method that reads no gradients."""
-    if method.reads == "losses" and method.heads == "weighted":
+    if not method.needs_shared:
         return None
     if shared is None:
-        why = f"reads the tasks' {method.reads}" if method.reads != "losses" else "leaves the heads plain"
+        blind = method.reads in ("losses", "lookahead")
+        why = "leaves the heads plain" if blind else f"reads the tasks' {method.reads}"
         raise SharedError(
             f"{method.name} {why} and needs to know where: write balancer(losses, shared=features), with the tensor "
             "(or tuple of tensors) that the task heads read, or shared=trunk with the shared module"

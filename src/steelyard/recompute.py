@@ -1,23 +1,61 @@
-"""The function that methods which look ahead or back call to recompute losses."""
+"""Losses once more: the function that methods which look ahead or back call as ``again``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 Losses = Mapping[str, Tensor | None]
 
 
-def losses_of(model: nn.Module, fn: Callable[[Callable[..., Any], Any], Losses], batch: Any) -> Callable[..., Losses]:
+class Again:
+    """``f(params=None, batch=None) -> losses``, made by `losses_of`.
+
+    Attributes:
+        held_out: the further batch on which the effect of a step may be judged; ``None``: none was given.
+    """
+
+    def __init__(
+        self, model: nn.Module, fn: Callable[[Callable[..., Any], Any], Losses], batch: Any, held_out: Any = None
+    ) -> None:
+        self._model, self._fn, self._batch = model, fn, batch
+        self.held_out = held_out
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters by the names under which ``f`` takes others in their place."""
+        return {name: parameter for name, parameter in self._model.named_parameters() if parameter.requires_grad}
+
+    def __call__(self, params: Mapping[str, Tensor] | None = None, batch: Any = None) -> Losses:
+        # Running statistics move on copies, and the draws of dropout are taken back: two calls draw the same.
+        buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
+        devices = {tensor.device.index for tensor in self._model.parameters() if tensor.is_cuda}
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return functional_call(self._model, {**buffers, **(params or {})}, args, kwargs)
+
+        with torch.random.fork_rng(devices=sorted(devices)):
+            return self._fn(call, self._batch if batch is None else batch)
+
+
+def losses_of(
+    model: nn.Module, fn: Callable[[Callable[..., Any], Any], Losses], batch: Any, held_out: Any = None
+) -> Again:
     """Build the ``again`` argument of a balancer: ``f(params=None, batch=None) -> losses``.
 
+    The model stays as it is: other parameters are lent to it for the call alone, running statistics are moved on
+    copies, and torch's random generators are left where they were, so that every call draws the same dropout.
+
     Args:
-        model: evaluated with its own parameters, or with the ones handed to ``f``, which leave the module untouched.
+        model: evaluated with its own parameters, or with the ones handed to ``f`` in their place. Under
+            `DistributedDataParallel`, the module inside it.
         fn: ``fn(call, batch) -> losses``, where ``call(*inputs)`` stands for ``model(*inputs)``.
         batch: the batch that ``f`` uses unless it is given another.
+        held_out: a second batch, for methods that judge a step on samples that it was not made from.
 
     Example::
 
@@ -27,14 +65,4 @@ def losses_of(model: nn.Module, fn: Callable[[Callable[..., Any], Any], Losses],
 
         loss = balancer(losses, again=losses_of(model, losses_on, batch))
     """
-    default = batch
-
-    def again(params: Mapping[str, Tensor] | None = None, batch: Any = None) -> Losses:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if params is None:
-                return model(*args, **kwargs)
-            return functional_call(model, dict(params), args, kwargs)
-
-        return fn(call, default if batch is None else batch)
-
-    return again
+    return Again(model, fn, batch, held_out)

@@ -108,7 +108,7 @@ def _row(name: str) -> MethodRow:
         cls=cls,
         summary=(inspect.getdoc(cls) or "").split("\n", 1)[0].rstrip("."),
         reads=cls.reads,
-        where="any" if cls.reads == "losses" else ", ".join(sorted(cls.where)),
+        where="any" if cls.reads in ("losses", "lookahead") else ", ".join(sorted(cls.where)),
         heads=cls.default_heads,
         cost=_cost(cls),
         options=options_of(cls),
@@ -119,6 +119,8 @@ def _row(name: str) -> MethodRow:
 def _cost(cls: type[Balancer]) -> str:
     if cls.reads == "losses":
         return "one more forward" if cls.needs_after else "none"
+    if cls.reads == "lookahead":
+        return cls.look_cost
     return "each head's backward to the features"
 
 

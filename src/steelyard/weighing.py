@@ -98,6 +98,15 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
     )
 
 
+def stage_slopes(method: Method, losses: Tensor, index: Tensor | None) -> Tensor | None:
+    """``[T]``, what the stages in front will multiply the losses' gradients by; ``None`` without stages."""
+    factor = None
+    for stage in method.loss_stages():
+        losses, slope = stage.transform(losses, stage.working_state(index))
+        factor = slope if factor is None else factor * slope
+    return factor
+
+
 def _plain(method: Method, factor: Tensor | None, priorities: Tensor | None, like: Tensor) -> Tensor:
     """``[T]``, what plain heads receive: the stages' slopes and the priorities alone."""
     plain = torch.ones_like(like) if factor is None else factor

@@ -51,6 +51,9 @@ VARIANTS = [
     "ema-scale(beta=0.5)+mgda",
     "initial-scale+uw",
     "log+initial-scale(steps=2)+max-norm",
+    "hydalearn(mode=first-order)",
+    "log+hydalearn(judged=held-out,heads=plain)",
+    "auto-lambda(start=1.0,weight_rate=0.1)",
 ]
 
 

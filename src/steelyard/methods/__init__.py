@@ -60,6 +60,9 @@ METHODS: dict[str, str] = {
     # reads the rows of two further batches
     "sdmgrad": "steelyard.methods.sdmgrad:SDMGrad",
     "modo": "steelyard.methods.modo:MoDo",
+    # looks one step ahead
+    "hydalearn": "steelyard.methods.hydalearn:HydaLearn",
+    "auto-lambda": "steelyard.methods.auto_lambda:AutoLambda",
 }
 
 STAGES: dict[str, str] = {

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from steelyard.models import Architecture
 from steelyard.problems.problem import Inputs, Task
+from steelyard.recompute import Again, losses_of
 
 Targets = dict[str, tuple[Tensor, Tensor | None]]
 
@@ -61,27 +61,25 @@ class LossesOf(nn.Module):
 
 
 def recompute(
-    network: nn.Module, tasks: Sequence[Task], inputs: Inputs, targets: Targets, random_state: Tensor | None
-) -> Callable[..., Mapping[str, Tensor]]:
+    network: nn.Module,
+    tasks: Sequence[Task],
+    inputs: Inputs,
+    targets: Targets,
+    random_state: Tensor | None,
+    held_out: tuple[Inputs, Targets] | None = None,
+) -> Again:
     """``again(params=None, batch=None)``: the losses of this batch (or another), at these parameters (or others).
 
-    The network stays as it is: running statistics are copies, and dropout draws what it drew before.
+    The network stays as it is, and dropout draws what it drew from ``random_state`` on.
     """
-    losses_of = LossesOf(network, tasks)
 
-    def again(
-        params: dict[str, Tensor] | None = None, batch: tuple[Inputs, Targets] | None = None
-    ) -> Mapping[str, Tensor]:
-        there, wanted = (inputs, targets) if batch is None else batch
-        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-        used = {f"network.{name}": value for name, value in {**buffers, **(params or {})}.items()}
-        with torch.random.fork_rng(devices=[]):
-            if random_state is not None:
-                torch.set_rng_state(random_state)
-            losses: Mapping[str, Tensor] = functional_call(losses_of, used, (there, wanted))
+    def losses_on(call: Callable[..., Any], batch: tuple[Inputs, Targets]) -> Mapping[str, Tensor]:
+        if random_state is not None:
+            torch.set_rng_state(random_state)
+        losses: Mapping[str, Tensor] = call(*batch)
         return losses
 
-    return again
+    return losses_of(LossesOf(network, tasks), losses_on, (inputs, targets), held_out)
 
 
 def shared_of(where: str | None, network: nn.Module, features: Any) -> Any:

@@ -178,9 +178,8 @@ def _methods(
             except OptionError as error:
                 used, balancer = "paper", make(tried, tasks, scale="paper")
                 notes.append(f"{tried}: weights as in the paper, because they cannot be rescaled ({error})")
-        blind = balancer.reads == "losses" and balancer.heads == "weighted"
         name = str(spec) if own is None else f"{spec}@{own}"
-        planned[name] = PlannedMethod(name, used, None if blind else shared, own, options)
+        planned[name] = PlannedMethod(name, used, shared if balancer.needs_shared else None, own, options)
     return tuple(planned.values()), notes
 
 

@@ -38,10 +38,11 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
             if method.name == SINGLE_TASK:
                 continue
             network = networks[architecture]
-            again = recompute(network, tasks, inputs, targets, None)
+            again = recompute(network, tasks, inputs, targets, None, (inputs, targets))
             outputs, features = network(inputs)
             balancer = make_balancer(plan.trials_of(method.name, 0, seed)[0])
             assert balancer is not None
+            balancer.attach(problem.optimizer(network.parameters()))
             shared = shared_of(method.shared, network, features)
             losses = balanced_losses(network, task_losses(tasks, outputs, targets), outputs, features)
             probes = [LossesOf(network, tasks)(inputs, targets) for _ in range(2)]

@@ -109,17 +109,20 @@ def train(
         started = time.perf_counter()
         for step, rows in enumerate(batches(used, trial.batch_size, trial.seed, epoch)):
             inputs, targets = batch(rows)
-            before = torch.get_rng_state() if balancer is not None and balancer.needs_after else None
+            recomputes = balancer is not None and (balancer.needs_after or balancer.reads == "lookahead")
+            before = torch.get_rng_state() if recomputes else None
             outputs, features = network(inputs)
             losses = task_losses(tasks, outputs, targets)
             if balancer is None:
                 loss = losses[trial.tasks[0]]
             else:
-                again = recompute(network, tasks, inputs, targets, before)
+                further = []
+                if balancer.reads == "cross_gramian" or balancer.needs_held_out:
+                    further = [batch(each) for each in probe_rows(used, trial.batch_size, trial.seed, epoch, step)]
                 probes = None
                 if balancer.reads == "cross_gramian":
-                    further = [batch(each) for each in probe_rows(used, trial.batch_size, trial.seed, epoch, step)]
                     probes = [LossesOf(network, tasks)(there, wanted) for there, wanted in further]
+                again = recompute(network, tasks, inputs, targets, before, further[0] if further else None)
                 shared = shared_of(trial.shared, network, features)
                 seen = balanced_losses(network, losses, outputs, features)
                 loss = balancer(seen, shared=shared, again=again, probes=probes)

@@ -378,7 +378,13 @@ def check_method(make: Make) -> None:
 def _toy(make: Make, tasks: Sequence[str], **options: Any) -> Toy:
     """A toy whose gradients are read where the method is defined."""
     method = make(list(tasks))
-    return Toy(tasks, at_trunk="features" not in method.where, probing=method.reads == "cross_gramian", **options)
+    return Toy(
+        tasks,
+        at_trunk="features" not in method.where,
+        probing=method.reads == "cross_gramian",
+        looking=method.reads == "lookahead",
+        **options,
+    )
 
 
 def _weights_on(toy: Toy, balancer: Balancer) -> Tensor:

@@ -9,8 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.balancer import Balancer
+from steelyard.recompute import losses_of
 
 Rescale = Callable[[str, Tensor], Tensor]
+
+
+class _Network(nn.Module):
+    """Inputs -> the outputs of each head, and the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh()).double()
+        self.heads = nn.ModuleDict()
+
+    def forward(self, inputs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        features = self.trunk(inputs)
+        return {task: head(features) for task, head in self.heads.items()}, features
 
 
 class Toy:
@@ -23,6 +37,7 @@ class Toy:
         rescale: applied to each loss, to rescale it or to make it inf.
         at_trunk: whether gradients are read at the trunk instead of at the features.
         probing: whether calls bring the losses of two further batches.
+        looking: whether calls bring the function that recomputes the losses.
     """
 
     def __init__(
@@ -32,14 +47,15 @@ class Toy:
         rescale: Rescale | None = None,
         at_trunk: bool = False,
         probing: bool = False,
+        looking: bool = False,
     ) -> None:
         self.tasks = tuple(tasks)
-        self.at_trunk, self.probing = at_trunk, probing
+        self.at_trunk, self.probing, self.looking = at_trunk, probing, looking
         self.rescale = rescale or (lambda task, loss: loss)
         generator = torch.Generator().manual_seed(seed)
         self.inputs = torch.randn(12, 5, generator=generator, dtype=torch.float64)
-        self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh()).double()
-        self.heads = nn.ModuleDict()
+        self.network = _Network()
+        self.trunk, self.heads = self.network.trunk, self.network.heads
         self.targets: dict[str, Tensor] = {}
         _draw(self.trunk, generator)
         for task in self.tasks:
@@ -57,13 +73,17 @@ class Toy:
         self, rows: slice = slice(None), tasks: Iterable[str] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Losses on some of the rows, and the further arguments of the balancer's call."""
-        features = self.trunk(self.inputs[rows])
         chosen = self.tasks if tasks is None else tuple(tasks)
-        losses = {}
-        for task in chosen:
-            error = self.heads[task](features) - self.targets[task][rows]
-            losses[task] = self.rescale(task, error.square().mean())
+
+        def losses_on(call: Callable[..., Any], rows: slice) -> tuple[dict[str, Tensor], Tensor]:
+            outputs, features = call(self.inputs[rows])
+            errors = {task: outputs[task] - self.targets[task][rows] for task in chosen}
+            return {task: self.rescale(task, error.square().mean()) for task, error in errors.items()}, features
+
+        losses, features = losses_on(self.network, rows)
         where: dict[str, Any] = {"shared": self.trunk if self.at_trunk else features}
+        if self.looking:
+            where["again"] = losses_of(self.network, lambda *given: losses_on(*given)[0], rows, slice(0, 6))
         if self.probing:
             self.probing = False  # for the calls that make the probes
             where["probes"] = [self.losses(part, tasks)[0] for part in (slice(0, 6), slice(6, 12))]
@@ -80,9 +100,7 @@ class Toy:
         }
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
-        named = {f"trunk.{name}": parameter for name, parameter in self.trunk.named_parameters()}
-        named.update({f"heads.{name}": parameter for name, parameter in self.heads.named_parameters()})
-        return named
+        return dict(self.network.named_parameters())
 
     def step(self, balancer: Balancer, tasks: Iterable[str] | None = None) -> Tensor:
         """One training step on the whole batch, second look at the losses included; returns the weights."""

@@ -1,0 +1,83 @@
+"""Auto-λ: task weights learnt by looking one weighted step ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from steelyard.balancer import Balancer
+from steelyard.errors import UnknownNameError
+from steelyard.learned import adam, declare_learned
+from steelyard.lookahead import LookAhead, Step
+from steelyard.observation import Seen
+from steelyard.options import at_least, one_of
+from steelyard.state import State
+
+
+class AutoLambda(Balancer):
+    """Weights learn to lower the main losses on a second batch, one step of the weighted sum ahead.
+
+    ``θ' = θ - η ∇ Σ_t λ_t L_t(θ)``; the derivative of the main losses at ``θ'`` by ``λ_t`` is ``-η ⟨∇L_t(θ), d⟩`` with
+    ``d = ∇ Σ_main L_main(θ')`` on the second batch, taken as a finite difference along ``d``; Adam descends it.
+    ``w_t = λ_t`` as it was before the step.
+
+    Use it where tasks help one or several main tasks and their usefulness changes slowly: weights move by about
+    ``weight_rate`` a step, so that they need thousands of steps from their start.
+
+    Args:
+        tasks: task names.
+        main: the main task; ``None``: all tasks are.
+        start: ``λ_0``, of every task.
+        weight_rate: of ``λ``, for Adam.
+        step: ``"plain"``, or through the attached ``"optimizer"``, as the authors' code steps with momentum and decay.
+        common: the options of `Balancer`. ``learning_rate`` is ``η``, by default the attached optimizer's, else 1e-3.
+
+    Errors: a call without ``again=`` or its held-out batch raises `MissingInputError`. Where no main task is in the
+    held-out batch, or a look is not finite, weights hold still.
+
+    Cost: per step two further backward and three further forward passes, and two further sets of parameters, whatever
+    the number of tasks.
+
+    Source: Liu, James, Davison, Johns, "Auto-Lambda: Disentangling Dynamic Task Relationships" (2022), arXiv
+    2202.03091, with its authors' code. Deviations: absent tasks keep their weights and Adam moments; the plain step is
+    the default; one main task or all, no other subset.
+    """
+
+    name = "auto-lambda"
+    paper = "Liu, James, Davison, Johns (2022), arXiv 2202.03091"
+    reads = "lookahead"
+    needs_held_out = True
+    signed_weights = True
+    look_cost = "2 backwards, 3 forwards"
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        main: str | None = None,
+        start: float = 0.1,
+        weight_rate: float = 1e-4,
+        step: Step = "plain",
+        **common: Any,
+    ) -> None:
+        super().__init__(tasks, **common)
+        if main is not None and main not in self.tasks:
+            raise UnknownNameError("task", str(main), self.tasks, "It stands in main=.")
+        at_least("start", start, 0)
+        at_least("weight_rate", weight_rate, 0, strictly=True)
+        one_of("step", step, Step)
+        self.mains = self.tasks if main is None else (main,)
+        self.weight_rate, self.step = weight_rate, step
+        declare_learned(self, "lambdas", start)
+
+    def look_ahead(self, ahead: LookAhead, state: State) -> Tensor:
+        return ahead.slopes(state.lambdas, self.mains, self.current_learning_rate(), step=self.step)
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        weights = state.lambdas
+        assert seen.outlook is not None
+        if bool(seen.outlook.isfinite().all()):
+            adam(state, "lambdas", -self.current_learning_rate() * seen.outlook, self.weight_rate)
+        return weights
