@@ -84,5 +84,5 @@ def default_store(problem: str) -> Path:
 
 
 def beside(store: Path, suffix: str) -> Path:
-    """The file of another kind beside a store: ``study.sqlite`` -> ``study.html``."""
-    return store.with_suffix(suffix)
+    """The file of another kind beside a store: ``study.sqlite`` -> ``study.html`` or ``study-quick.html``."""
+    return store.with_name(store.stem + suffix)

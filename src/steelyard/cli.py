@@ -151,6 +151,79 @@ def compare(
 
 
 @app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="One of `steelyard reproduce --list`.")] = None,
+    list_all: Annotated[
+        bool, typer.Option("--list", help="Say what there is, what each needs, and how long it takes.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A version of minutes.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The paper's own size: days on a small machine.")] = False,
+    seeds: Annotated[
+        str | None, typer.Option(help="How many seeds, or which ones: 5, or 3,7,11.", show_default="each study's own")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Trainings at a time.", show_default="one per core")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Where results are kept.", show_default="steelyard-NAME.sqlite")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="The page to write.", show_default="beside the store, by size")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="A Markdown file: its section on this reproduction is renewed, or added.")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained; train nothing.")] = False,
+) -> None:
+    """Run a published system's experiment on real data, and say whether its claim held.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    from steelyard.outputs import check_writable
+    from steelyard.reproductions import listing, load_reproduction
+    from steelyard.reproductions.reproduction import Size
+
+    if list_all:
+        listing.reproductions()
+        return
+    if name is None:
+        raise arguments.ArgumentError("reproduce what? `steelyard reproduce --list` names the reproductions")
+    if quick and full:
+        raise arguments.ArgumentError("--quick and --full exclude each other")
+    found = load_reproduction(name)
+    size: Size = "quick" if quick else "full" if full else "real"
+    from steelyard.reproductions import running
+    from steelyard.reproductions.markdown import write_section
+
+    command = shlex.join(["steelyard", *sys.argv[1:]])
+    workers = _cores() if workers is None else workers
+    store = store or arguments.default_store(name)
+    page = page or arguments.beside(store, ".html" if size == "real" else f"-{size}.html")
+    try:
+        chosen = None if seeds is None else arguments.parse_seeds(seeds)
+        prepared = running.prepare(found, size, workers, chosen, command)
+        running.announce(found, size, prepared, store, workers)
+        if dry_run:
+            return
+        for path in (page, markdown):
+            if path is not None:
+                check_writable(path, store)
+        summary = running.carry_out(found, size, prepared, store, page, workers, command)
+    except KeyboardInterrupt:
+        typer.echo("\nStopped. What is finished is kept; go on with the same command:", err=True)
+        typer.echo(f"  {command}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    running.show(summary)
+    typer.echo(f"\nPage: {page}\nStore: {store}")
+    if markdown is not None:
+        write_section(markdown, summary)
+        typer.echo(f"Written: {markdown}")
+    if open_page:
+        typer.launch(page.resolve().as_uri())
+    if not summary.complete:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
 def diagnose(
     problem: Annotated[
         str, typer.Argument(help="A name from `steelyard problems`, options in parentheses; or your own my_problem.py")

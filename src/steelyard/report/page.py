@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from steelyard.report import amounts, differences, histories, numbers
 from steelyard.report.charts.place import text_width
@@ -42,11 +43,10 @@ class Entry:
 def write_page(judgement: Judgement, path: str | os.PathLike[str]) -> None:
     """Write the page; a page that was there before is replaced only when the new one is complete."""
     target = Path(path)
-    text = page(judgement)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(page(judgement))
         os.chmod(temporary, 0o644)  # mkstemp makes a private file; a page is made to be shown
         os.replace(temporary, target)
     except BaseException:
@@ -57,42 +57,55 @@ def write_page(judgement: Judgement, path: str | os.PathLike[str]) -> None:
 
 def page(judgement: Judgement) -> str:
     """The page as text."""
-    environment = Environment(
+    return templates().get_template("page.html.jinja").render(study_context(judgement))
+
+
+def study_section(judgement: Judgement, prefix: str) -> Markup:
+    """The figures of one study, to be put on a page with others; `prefix` keeps their ids apart."""
+    return Markup(templates().get_template("study.html.jinja").render(study_context(judgement, prefix)))
+
+
+def templates() -> Environment:
+    return Environment(
         loader=PackageLoader("steelyard.report"),
         autoescape=True,  # method, task and problem names are the user's text
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def study_context(judgement: Judgement, prefix: str = "") -> dict[str, object]:
+    """What the templates of a study read."""
     view = View(judgement)
-    drawing = Drawing(view)
-    return environment.get_template("page.html.jinja").render(
-        judgement=judgement,
-        view=view,
-        drawing=drawing,
-        amounts=amounts,
-        differences=differences,
-        histories=histories,
-        settings=[setting for setting in view.settings if view.started(setting)],
-        waiting=[setting for setting in view.settings if not view.started(setting)],
-        entry=lambda method, setting, task: _entry(view, method, setting, task),
-        delta=lambda interval: _delta(view, interval),
-        fixed=numbers.fixed,
-        compact=numbers.compact,
-        memory=numbers.memory,
-        duration=numbers.duration,
-        metric=metric,
-        elide=elide,
-        split_method=split_method,
-        looks=LOOKS,
-        look=look,
-        baseline=BASELINE,
-        glance=len(view.tasks) >= GLANCE_FROM and view.judged,
-        created=_date(judgement.created),
-        tilt=26 + round(0.75 * max(text_width(elide(task.label, 22)) for task in view.tasks)),
-        notes=_notes(judgement),
-        verdicts=_grouped(judgement),
-    )
+    return {
+        "judgement": judgement,
+        "prefix": prefix,
+        "view": view,
+        "drawing": Drawing(view),
+        "amounts": amounts,
+        "differences": differences,
+        "histories": histories,
+        "settings": [setting for setting in view.settings if view.started(setting)],
+        "waiting": [setting for setting in view.settings if not view.started(setting)],
+        "entry": lambda method, setting, task: _entry(view, method, setting, task),
+        "delta": lambda interval: _delta(view, interval),
+        "fixed": numbers.fixed,
+        "compact": numbers.compact,
+        "memory": numbers.memory,
+        "duration": numbers.duration,
+        "metric": metric,
+        "elide": elide,
+        "split_method": split_method,
+        "looks": LOOKS,
+        "look": look,
+        "baseline": BASELINE,
+        "glance": len(view.tasks) >= GLANCE_FROM and view.judged,
+        "created": date(judgement.created),
+        "tilt": 26 + round(0.75 * max(text_width(elide(task.label, 22)) for task in view.tasks)),
+        "notes": _notes(judgement),
+        "verdicts": _grouped(judgement),
+    }
 
 
 def _entry(view: View, method: str, setting: Setting, task: TaskInfo) -> Entry | None:
@@ -181,7 +194,7 @@ def _notes(judgement: Judgement) -> list[str]:
     return [f"{', '.join(where[:6])}{' …' if len(where) > 6 else ''}: {note}" for note, where in about.items()]
 
 
-def _date(iso: str) -> str:
+def date(iso: str) -> str:
     """ "14 March 2026, 15:09 UTC"; anything else is shown as it is."""
     try:
         moment = datetime.fromisoformat(iso)

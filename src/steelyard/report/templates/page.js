@@ -11,36 +11,41 @@
     try { localStorage.setItem("steelyard-theme", root.dataset.theme); } catch (error) { /* not remembered */ }
   });
 
+  // A page may hold several studies: what is chosen in one leaves the others alone.
+  const studyOf = (element) => element.closest("article.study") || document;
+
   // One setting and one kind of curve at a time.
-  const show = (kind, value) => {
-    all(`[data-show="${kind}"]`).forEach((button) => button.setAttribute("aria-pressed", button.dataset.value === value));
-    all(`[data-${kind}]`).forEach((part) => part.classList.toggle("off", part.dataset[kind] !== value));
+  const show = (kind, value, study) => {
+    all(`[data-show="${kind}"]`, study).forEach((button) => button.setAttribute("aria-pressed", button.dataset.value === value));
+    all(`[data-${kind}]`, study).forEach((part) => part.classList.toggle("off", part.dataset[kind] !== value));
   };
   all("[data-show]").forEach((button) => {
     if (button.getAttribute("aria-pressed") === "true") {
-      show(button.dataset.show, button.dataset.value);
+      show(button.dataset.show, button.dataset.value, studyOf(button));
       button.parentElement.scrollLeft = button.offsetLeft;  // many settings scroll sideways on a phone
     }
-    button.addEventListener("click", () => show(button.dataset.show, button.dataset.value));
+    button.addEventListener("click", () => show(button.dataset.show, button.dataset.value, studyOf(button)));
   });
 
   // Highlight one method or task in every figure: while pointing, or for good after a click.
   const rule = document.head.appendChild(document.createElement("style"));
-  const pinned = { m: null, t: null };
-  const light = (kind, value) => {
-    const key = `data-${kind}`;
+  const pins = new Map();
+  const light = (kind, value, study) => {
+    const key = `data-${kind}`, within = study === document ? "" : `#${study.id} `;
     rule.textContent = value === null ? ""
-      : `svg [${key}]:not([${key}="${value}"]){opacity:.13} svg path[${key}="${value}"]{stroke-width:3px}`
-        + ` tr[${key}]:not([${key}="${value}"])>*{opacity:.35}`;
+      : `${within}svg [${key}]:not([${key}="${value}"]){opacity:.13} ${within}svg path[${key}="${value}"]{stroke-width:3px}`
+        + ` ${within}tr[${key}]:not([${key}="${value}"])>*{opacity:.35}`;
   };
   all("[data-light]").forEach((chip) => {
-    const { light: kind, value } = chip.dataset;
-    chip.addEventListener("pointerenter", () => light(kind, value));
-    chip.addEventListener("pointerleave", () => light(kind, pinned[kind]));
+    const { light: kind, value } = chip.dataset, study = studyOf(chip);
+    if (!pins.has(study)) pins.set(study, { m: null, t: null });
+    const pinned = pins.get(study);
+    chip.addEventListener("pointerenter", () => light(kind, value, study));
+    chip.addEventListener("pointerleave", () => light(kind, pinned[kind], study));
     chip.addEventListener("click", () => {
       pinned[kind] = pinned[kind] === value ? null : value;
-      all(`[data-light="${kind}"]`).forEach((other) => other.setAttribute("aria-pressed", other.dataset.value === pinned[kind]));
-      light(kind, pinned[kind]);
+      all(`[data-light="${kind}"]`, study).forEach((other) => other.setAttribute("aria-pressed", other.dataset.value === pinned[kind]));
+      light(kind, pinned[kind], study);
     });
   });
 

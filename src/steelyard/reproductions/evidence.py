@@ -1,0 +1,153 @@
+"""Comparisons that a claim rests on: paired by seed, with intervals, adjusted for how many are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from steelyard.reproductions.reproduction import Finding, Outcome, Word
+from steelyard.study.findings import Findings, better_by
+from steelyard.study.judgement import Interval, Verdict
+from steelyard.study.phrases import counted, relative_of
+from steelyard.study.statistics import Array, interval, verdicts
+from steelyard.study.tuning import validation_scores
+
+REGION = 0.01  # Δm: one point is no difference that matters
+Standing = Literal["better", "equal", "worse", "open"]
+STARTS: dict[Standing, str] = {
+    "better": "better than", "worse": "worse than", "equal": "no different from", "open": "undecided against",
+}  # fmt: skip
+NAMED = 5  # so many arms are named with their intervals, the largest differences first
+STANDINGS: dict[Verdict, Standing] = {
+    "gain": "better", "no difference": "equal", "negative transfer": "worse", "undecided": "open",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Standings:
+    """How one arm stands against others: a word and an interval for each, positive = better than the other."""
+
+    arm: str
+    words: dict[str, Standing]
+    intervals: dict[str, Interval]
+    samples: dict[str, Array]
+
+    def those(self, word: Standing) -> list[str]:
+        return [name for name, found in self.words.items() if found == word]
+
+    @property
+    def text(self) -> str:
+        """``ema, against 4 arms: better than 1 (dwa +1.2 % (+0.3 to +2.1)), no different from 3 (…)``."""
+        said = []
+        for word, start in STARTS.items():
+            those = sorted(self.those(word), key=lambda name: -abs(self.intervals[name].mean))
+            if those:
+                shown = relative_of({name: self.intervals[name] for name in those[:NAMED]})
+                more = f", and {len(those) - NAMED} more" if len(those) > NAMED else ""
+                said.append(f"{start} {len(those)} ({shown}{more})")
+        return f"{self.arm}, against {counted(len(self.words), 'arm')}: {', '.join(said) or 'nothing to compare'}"
+
+
+def all_tasks(found: Findings, arm: str, others: Iterable[str], setting: int = 0, region: float = REGION) -> Standings:
+    """One arm against others over all tasks: mean relative change (Δm with the other one as baseline), by seed."""
+    samples = {other: found.changes(arm, other, setting) for other in others if other != arm}
+    return standings(arm, samples, dict.fromkeys(samples, region))
+
+
+def one_task(found: Findings, task: str, arm: str, others: Iterable[str], setting: int = 0) -> Standings:
+    """One arm against others on one task's main metric, relative to the other's error (its value without an ideal)."""
+    planned = next(each for each in found.plan.tasks if each.name == task)
+    samples, regions = {}, {}
+    for other in others:
+        ours, theirs = found.paired(planned, arm, other, setting)
+        if other == arm or not len(ours):
+            continue
+        ideal = planned.metrics[0].ideal
+        # Both the differences and the region by one positive number: the verdict is that of the plain differences.
+        unit = abs(float((theirs if ideal is None else ideal - theirs).mean())) or 1.0
+        samples[other] = better_by(planned, ours, theirs) / unit
+        regions[other] = planned.equivalence * abs(float(theirs.mean())) / unit
+    return standings(arm, samples, regions)
+
+
+def standings(arm: str, samples: Mapping[str, Array], regions: Mapping[str, float]) -> Standings:
+    """Verdicts over these samples of improvements, Holm-adjusted over all of them."""
+    known = {name: sample for name, sample in samples.items() if len(sample)}
+    words = {name: STANDINGS[word] for name, (word, _) in verdicts(known, regions).items()}
+    found = {name: interval(sample) for name, sample in known.items()}
+    return Standings(arm, words, {name: each for name, each in found.items() if each is not None}, dict(known))
+
+
+def gains(found: Findings, better: str, worse: str, setting: int = 0) -> Array:
+    """By seed, how much higher the Δm of one arm is than that of another, both against single-task."""
+    ours, theirs = (found.changes(arm, "single-task", setting) for arm in (better, worse))
+    return ours - theirs if len(ours) == len(theirs) else np.array([])
+
+
+def best_on_validation(found: Findings, arms: Sequence[str], setting: int = 0) -> str:
+    """The arm with the smallest mean validation error over the seeds that all of them finished."""
+    plan = found.plan
+    deciding = [task for task in plan.tasks if task.name == plan.main] or list(plan.tasks)
+    complete = {arm: found.complete(arm, setting) for arm in arms}
+    complete = {arm: results for arm, results in complete.items() if results}
+    seeds = [seed for seed in plan.seeds if all(seed in results for results in complete.values())]
+    if not seeds:
+        return arms[0]
+    totals = dict.fromkeys(complete, 0.0)
+    for seed in seeds:
+        for arm, score in zip(
+            complete, validation_scores(deciding, [results[seed][0] for results in complete.values()]), strict=True
+        ):
+            totals[arm] += score
+    return min(totals, key=totals.__getitem__)
+
+
+def comparable(where: str, standing: Standings) -> Finding:
+    """ "Comparable or better": held where none is shown better and none is open, broken where one is shown better."""
+    word: Word = "did not hold" if standing.those("worse") else "undecided" if standing.those("open") else "held"
+    if not standing.words:
+        word = "undecided"
+    return Finding(where, word, (f"{standing.text}.",))
+
+
+def together(claim: str, parts: Sequence[Finding], needed: int | None = None) -> Finding:
+    """A claim about several places: held where enough parts held, broken where enough cannot hold any more."""
+    needed = len(parts) if needed is None else needed
+    held = sum(part.word == "held" for part in parts)
+    lost = sum(part.word == "did not hold" for part in parts)
+    word: Word = "held" if parts and held >= needed else "did not hold" if len(parts) - lost < needed else "undecided"
+    counts = [f"{sum(part.word == each for part in parts)} {each}" for each in ("held", "did not hold", "undecided")]
+    return Finding(claim, word, (f"Of {counted(len(parts), 'part')}: {', '.join(counts)}.",))
+
+
+def improvement(claim: str, sample: Array, unit: str = "Δm") -> Finding:
+    """Whether a paired difference lies above zero: by its 95 % interval."""
+    found = interval(sample)
+    if found is None:
+        return Finding(claim, "undecided", ("No seed has finished in both arms.",))
+    word: Word = "held" if found.low > 0 else "did not hold" if found.high < 0 else "undecided"
+    return Finding(claim, word, (f"Difference in {unit}: {points(found)}.",))
+
+
+def points(found: Interval) -> str:
+    """``+1.2 points (+0.3 to +2.1)``, of a difference between fractions."""
+    text = relative_of({"": found}).strip()
+    return text.replace(" %", " points")
+
+
+def arms_of(outcome: Outcome) -> list[str]:
+    """The joint arms of a study."""
+    return [method for method in outcome.judgement.methods if method != "single-task"]
+
+
+def delta_text(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
+    """``+1.15 ±0.16``: Δm in per cent with the half-width of its interval; None where there is none."""
+    for row in outcome.judgement.rows:
+        if (row.method, row.setting) == (arm, setting) and row.delta_m is not None:
+            mean, half = 100 * row.delta_m.mean, 50 * (row.delta_m.high - row.delta_m.low)
+            text = f"{mean:+.2f} ±{half:.2f}" if np.isfinite(half) else f"{mean:+.2f}"
+            return text.replace("-", "−")
+    return None

@@ -1,0 +1,128 @@
+"""A reproduction as a section of a Markdown file, which the same command renews in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from steelyard.errors import StateError
+from steelyard.outputs import write_text, writing
+from steelyard.report import numbers
+from steelyard.report.drawing import metric
+from steelyard.report.view import View
+from steelyard.reproductions.summary import Summary, facts
+from steelyard.study.judgement import Judgement, Setting
+
+WIDE = 8  # tasks beyond which a table would not fit: verdicts are counted instead
+
+
+def section(summary: Summary) -> str:
+    """Claim, verdict, the paper's figures beside ours, and the tables of all studies."""
+    found, size = summary.reproduction, summary.size
+    lines = [f"## `{found.name}`: {found.title}", "", found.paper, "", f"**Claim.** {found.claim}", ""]
+    if found.reconstructed:
+        lines += [f"**Reconstructed.** {found.reconstructed}", ""]
+    if found.scope.get(size):
+        lines += [f"**What was run.** {found.scope[size]}", ""]
+    lines += ["```sh", summary.command, "```", "", f"{summary.time_text}.{_machine(summary)}", ""]
+    if not summary.complete:
+        lines += [f"**Unfinished.** {summary.progress}", ""]
+    lines += [f"**The claim {summary.answer}.**", ""]
+    for finding in summary.findings:
+        lines.append(f"- **{finding.word}**: {finding.claim}{'.' if finding.claim[-1] not in '.?' else ''}")
+        lines += [f"  {line}" for line in finding.evidence]
+    lines.append("")
+    for figures in summary.figures:
+        lines += [f"### {figures.title}", ""]
+        lines += _table(["arm", f"paper, {figures.unit}", f"here, {figures.unit}"], figures.rows)
+        lines += ["", *([figures.note, ""] if figures.note else [])]
+    for outcome in summary.outcomes:
+        lines += [f"### {outcome.experiment.name}", "", f"{outcome.experiment.about} ({', '.join(facts(outcome))})", ""]
+        lines += _study(outcome.judgement)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def write_section(path: Path, summary: Summary) -> None:
+    """Write the section into a file between its two markers; a file without them gets it at the end.
+
+    Raises:
+        StateError: one of the two markers is missing.
+        OutputError: the file cannot be read or written.
+    """
+    name = summary.reproduction.name
+    start, end = f"<!-- reproduce {name}: written by the command -->", f"<!-- end of {name} -->"
+    body = f"{start}\n{section(summary)}{end}"
+    with writing(path):
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if (start in before) != (end in before):
+        raise StateError(f"{path} holds one of the two lines {start!r} and {end!r}: put the other one back")
+    if start in before:
+        head, _, rest = before.partition(start)
+        text = head + body + rest.partition(end)[2]
+    else:
+        text = f"{before.rstrip()}\n\n{body}\n".lstrip()
+    write_text(path, text)
+
+
+def _machine(summary: Summary) -> str:
+    if not summary.outcomes:
+        return ""
+    judgement = summary.outcomes[-1].judgement
+    versions = ", ".join(f"{name} {version}" for name, version in judgement.versions.items())
+    return f" {judgement.machine}; {versions}."
+
+
+def _study(judgement: Judgement) -> list[str]:
+    view, lines = View(judgement), []
+    if judgement.tuning:
+        lines += [f"Tuning: {judgement.tuning}.", ""]
+    for setting in judgement.settings:
+        if not view.started(setting):
+            continue
+        if len(judgement.settings) > 1:
+            lines += [f"With {setting.label} of the training labels:", ""]
+        lines += [*_results(view, setting), ""]
+    return lines
+
+
+def _results(view: View, setting: Setting) -> list[str]:
+    wide = len(view.tasks) > WIDE
+    heads = ["better / same / worse / open"] if wide else [f"{task.label} ({metric(task)})" for task in view.tasks]
+    rows = []
+    for method in view.methods:
+        row = view.row(method, setting)
+        delta = numbers.plus_minus(row.delta_m, view.delta_decimals, 100) if row and row.delta_m else ""
+        time = numbers.fixed(row.relative_cost, 2) if row else ""
+        entries = [_verdicts(view, method, setting)] if wide else _values(view, method, setting)
+        rows.append((f"`{method}`", *entries, delta, time, row.chosen if row else ""))
+    chosen = any(row[-1] for row in rows)
+    table = ["arm", *heads, "Δm, %", "time ×", *(["chosen"] if chosen else [])]
+    return _table(table, rows if chosen else [row[:-1] for row in rows])
+
+
+def _values(view: View, method: str, setting: Setting) -> list[str]:
+    """``97.31 (+0.42 ±0.20, gain)``."""
+    entries = []
+    for task in view.tasks:
+        cell, decimals, factor = view.cell(method, setting, task), view.decimals(task), numbers.factor(task)
+        if cell is None:
+            entries.append(numbers.MISSING)
+            continue
+        text = numbers.fixed(cell.mean * factor, decimals)
+        if cell.difference is not None:
+            text += f" ({numbers.plus_minus(cell.difference, decimals, factor)}, {cell.verdict})"
+        entries.append(text)
+    return entries
+
+
+def _verdicts(view: View, method: str, setting: Setting) -> str:
+    found = [cell.verdict for task in view.tasks if (cell := view.cell(method, setting, task)) and cell.verdict]
+    words = ("gain", "no difference", "negative transfer", "undecided")
+    return " / ".join(str(found.count(word)) for word in words) if found else ""  # type: ignore[arg-type]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> list[str]:
+    def line(cells: Sequence[str | None]) -> str:
+        return "| " + " | ".join((cell or numbers.MISSING).replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(heads), "|" + "---|" * len(heads), *map(line, rows)]

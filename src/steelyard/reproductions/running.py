@@ -1,0 +1,179 @@
+"""Plan, announce and run a reproduction: its studies in turn, in one store, resumed by the same command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from steelyard import comparison
+from steelyard.outputs import write_text
+from steelyard.report import render
+from steelyard.report.numbers import duration
+from steelyard.reproductions.page import page
+from steelyard.reproductions.reproduction import Experiment, Outcome, Reproduction, Size
+from steelyard.reproductions.summary import Summary
+from steelyard.study import Plan, estimate, run
+from steelyard.study.arms import parse_arms
+from steelyard.study.judging import findings, judge_findings
+from steelyard.study.phrases import counted
+from steelyard.study.store import Store
+from steelyard.study.trial import Trial
+from steelyard.study.tuning import ROUNDS, attempts
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One study, planned."""
+
+    experiment: Experiment
+    plan: Plan
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Those that choose and those that are judged; what is chosen may change the latter, not their number."""
+        tried = [each.trial for place in range(ROUNDS) for each in attempts(self.plan, place)]
+        return list(dict.fromkeys([*tried, *self.plan.trials]))
+
+
+def prepare(
+    reproduction: Reproduction, size: Size, workers: int, seeds: int | Sequence[int] | None = None, command: str = ""
+) -> list[Prepared]:
+    """Plan all studies, which tries every problem and method once; nothing is written."""
+    prepared = []
+    for experiment in reproduction.experiments(size):
+        plan = comparison.prepare(
+            experiment.problem,
+            parse_arms(experiment.methods),
+            workers,
+            tasks=experiment.tasks,
+            seeds=experiment.seeds if seeds is None else seeds,
+            settings=experiment.settings,
+            epochs=experiment.epochs,
+            batch_size=experiment.batch_size,
+            learning_rate=experiment.learning_rate,
+            shared=experiment.shared,
+            tune=experiment.tune,
+            command=command,
+        )
+        prepared.append(Prepared(experiment, plan))
+    return prepared
+
+
+def announce(reproduction: Reproduction, size: Size, prepared: Sequence[Prepared], store: Path, workers: int) -> None:
+    """Print the claim, and the trials, epochs and time that are still to come."""
+    console = Console(highlight=False)
+    console.print(f"{reproduction.name}: {reproduction.title}", style="bold", markup=False)
+    for text in (reproduction.paper, f"Claim: {reproduction.claim}", _reconstructed(reproduction)):
+        if text:
+            console.print(text, markup=False)
+    if scope := reproduction.scope.get(size):
+        console.print(f"This size: {scope}", markup=False)
+    for note in dict.fromkeys(note for each in prepared for note in each.plan.notes):
+        console.print(f"Note: {note}", markup=False)
+    heads = ("study", "problem", "arms", "settings", "seeds", "epochs", "trials", "done", "time")
+    table = Table(*heads, box=None, pad_edge=False)
+    trials, waiting, epochs, seconds = 0, 0, 0, 0.0
+    for each in prepared:
+        found = estimate(each.plan, store, workers, coarse=True)
+        trials, waiting = trials + found.trials, waiting + found.trials - found.finished
+        seconds += found.seconds
+        epochs += sum(trial.epochs for trial in each.trials)
+        numbers = (len(each.plan.methods), len(each.plan.settings), len(each.plan.seeds), each.plan.epochs)
+        table.add_row(
+            Text(each.experiment.name),
+            Text(each.plan.problem),
+            *map(str, (*numbers, found.trials, found.finished)),
+            duration(found.seconds),
+        )
+    console.print()
+    console.print(table)
+    console.print(
+        f"\n{counted(trials, 'trial')}, {counted(epochs, 'epoch')} in all; {waiting} trials to go: about "
+        f"{duration(seconds)} ({seconds / 3600:.2f} h) on {counted(workers, 'worker')}.",
+        markup=False,
+    )
+
+
+def carry_out(
+    reproduction: Reproduction,
+    size: Size,
+    prepared: Sequence[Prepared],
+    store: Path,
+    page_file: Path,
+    workers: int,
+    command: str,
+) -> Summary:
+    """Run what is not yet in the store, study by study; after each one print its table and write the page."""
+    console = Console(highlight=False)
+    planned = tuple(each.experiment for each in prepared)
+    summary = summarise(reproduction, size, [], planned, 0.0, command)
+    outcomes, training = [], 0.0
+    for each in prepared:
+        console.print()
+        console.print(f"— {each.experiment.name}: {each.experiment.about}", style="bold", markup=False)
+        run(each.plan, store, workers=workers)
+        with Store(store) as opened:
+            plan = Plan.from_dict(opened.latest_plan())
+            found = findings(plan, opened)
+            tried = [each.trial for place in range(ROUNDS) for each in attempts(plan, place)]
+            training += sum(result.seconds for result in {**opened.results(tried), **found.results}.values())
+        outcomes.append(Outcome(each.experiment, found, judge_findings(found)))
+        render(outcomes[-1].judgement, console)
+        summary = summarise(reproduction, size, outcomes, planned, training, command)
+        write_text(page_file, page(summary))
+    return summary
+
+
+def summarise(
+    reproduction: Reproduction,
+    size: Size,
+    outcomes: Sequence[Outcome],
+    planned: tuple[Experiment, ...],
+    training: float,
+    command: str,
+) -> Summary:
+    """Judge what was run so far."""
+    by_name = {outcome.experiment.name: outcome for outcome in outcomes}
+    return Summary(
+        reproduction,
+        size,
+        command,
+        planned,
+        tuple(outcomes),
+        tuple(reproduction.judge(by_name)),
+        tuple(reproduction.figures(by_name)),
+        training,
+    )
+
+
+def show(summary: Summary) -> None:
+    """Print the paper's figures beside ours, and whether the claim held."""
+    console = Console(highlight=False)
+    for figures in summary.figures:
+        heads = ("", f"paper, {figures.unit}", f"here, {figures.unit}")
+        table = Table(*heads, title=figures.title, title_justify="left", box=None)
+        for arm, paper, here in figures.rows:
+            table.add_row(Text(arm), paper or "–", here or "–")
+        console.print()
+        console.print(table)
+        if figures.note:
+            console.print(figures.note, markup=False, style="dim")
+    console.print()
+    console.print(f"Claim: {summary.reproduction.claim}", markup=False)
+    console.print(f"The claim {summary.answer}.", style="bold", markup=False)
+    colours = {"held": "blue", "did not hold": "red", "undecided": "default"}
+    for finding in summary.findings:
+        line = Text(f"{finding.word:>12}", colours[finding.word]).append(f"  {finding.claim}", "default")
+        console.print(line)
+        for evidence in finding.evidence:
+            console.print(Text(" " * 14 + evidence, style="dim"))
+    console.print(f"\n{summary.time_text}.", markup=False)
+
+
+def _reconstructed(reproduction: Reproduction) -> str:
+    return f"Reconstructed: {reproduction.reconstructed}" if reproduction.reconstructed else ""

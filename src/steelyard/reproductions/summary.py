@@ -1,0 +1,61 @@
+"""What was run of a reproduction and what it says: the same for the terminal, the page and the text file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steelyard.report.numbers import duration
+from steelyard.reproductions.reproduction import Experiment, Figures, Finding, Outcome, Reproduction, Size
+from steelyard.study.phrases import counted
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A reproduction as far as it was run."""
+
+    reproduction: Reproduction
+    size: Size
+    command: str
+    planned: tuple[Experiment, ...]
+    outcomes: tuple[Outcome, ...]
+    findings: tuple[Finding, ...]
+    figures: tuple[Figures, ...]
+    training: float  # seconds of training, over all trials, those that chose learning rates among them
+
+    @property
+    def complete(self) -> bool:
+        return len(self.outcomes) == len(self.planned) and all(each.judgement.complete for each in self.outcomes)
+
+    @property
+    def progress(self) -> str:
+        """``3 of 4 studies, 120 of 123 trials of these.``"""
+        finished = sum(each.judgement.finished for each in self.outcomes)
+        planned = sum(each.judgement.planned for each in self.outcomes)
+        return f"{len(self.outcomes)} of {len(self.planned)} studies, {finished} of {planned} trials of these."
+
+    @property
+    def answer(self) -> str:
+        """To "The claim …"."""
+        word = self.findings[0].word if self.findings else "undecided"
+        size = "" if self.size == "full" else {"quick": " at the quick size", "real": " at this size"}[self.size]
+        return f"is undecided{size}" if word == "undecided" else f"{word}{size}"
+
+    @property
+    def time_text(self) -> str:
+        trials = sum(each.judgement.finished for each in self.outcomes)
+        tuned = " and those that chose their settings" if any(each.plan.tuning for each in self.outcomes) else ""
+        return f"{counted(trials, 'trial')}{tuned}: {duration(self.training)} of training, counted on one core"
+
+
+def facts(outcome: Outcome) -> list[str]:
+    """``12 arms``, ``3 seeds``, …"""
+    found = outcome.judgement
+    said = [
+        counted(len(found.tasks), "task"),
+        counted(len(found.methods), "arm"),
+        counted(len(found.seeds), "seed"),
+        counted(found.epochs, "epoch"),
+    ]
+    if len(found.settings) > 1:
+        said.append(f"{len(found.settings)} amounts of training labels")
+    return [outcome.experiment.problem, *said]

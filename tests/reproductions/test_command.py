@@ -1,0 +1,83 @@
+"""A reproduction by the command, from end to end: announced, run, resumed, judged, written."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from steelyard import cli
+from steelyard.reproductions import REPRODUCTIONS
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the command in this process and an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(REPRODUCTIONS, "tiny", "reproductions.tiny")
+
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["steelyard", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, " ".join(printed.out.split()), printed.err
+
+    return command
+
+
+def test_the_list_says_what_each_needs_and_takes(run):
+    code, out, _ = run("reproduce", "--list")
+    assert code == 0
+    for text in ("ema", "comparison", "Reconstructed: Only the abstract was at hand", "Data: mnist", "8 min"):
+        assert text in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["emma"], "unknown reproduction 'emma'. Did you mean 'ema'?"),
+        ([], "reproduce what? `steelyard reproduce --list`"),
+        (["tiny", "--quick", "--full"], "--quick and --full exclude each other"),
+        (["tiny", "--quick", "--seeds", "x"], "--seeds 'x'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_by_name(run, words, message):
+    code, _, err = run("reproduce", *words)
+    assert code == 2
+    assert message in err
+
+
+def test_a_reproduction_from_end_to_end_and_its_growth(run):
+    code, out, _ = run("reproduce", "tiny", "--quick", "--dry-run")
+    assert code == 0
+    assert "30 trials, 90 epochs in all; 30 trials to go: about" in out
+    assert not list(Path().iterdir())
+
+    code, out, err = run("reproduce", "tiny", "--quick", "--workers", "2", "--markdown", "docs.md")
+    assert code == 0, err
+    assert "Claim: Sharing <is> harmless & cheap." in out
+    assert "at the quick size" in out
+    assert "+1.15 ± .16" in out
+    page = Path("steelyard-tiny-quick.html").read_text()
+    assert "Sharing &lt;is&gt; harmless &amp; cheap." in page
+    assert 'id="few-labels-table"' in page
+    assert "steelyard reproduce tiny <span" in page
+
+    # The larger size trains only what is new, in the same store; its section takes the place of the earlier one.
+    Path("docs.md").write_text("# Ours\n\n" + Path("docs.md").read_text() + "\nEnd.\n")
+    code, out, err = run("reproduce", "tiny", "--workers", "2", "--markdown", "docs.md")
+    assert code == 0, err
+    assert "47 trials, 124 epochs in all; 17 trials to go" in out
+    written = Path("docs.md").read_text()
+    assert written.startswith("# Ours\n")
+    assert written.endswith("\nEnd.\n")
+    assert written.count("## `tiny`") == 1
+    assert "### Tuned" in written
+    assert "| `best-fixed(ratios=(3,))` |" in written
+    assert "rate 0.00" in written
+    assert 'id="study-tuned"' in Path("steelyard-tiny.html").read_text()
+
+    Path("docs.md").write_text(written.replace("<!-- end of tiny -->", ""))
+    code, _, err = run("reproduce", "tiny", "--quick", "--markdown", "docs.md")
+    assert code == 2
+    assert "put the other one back" in err
