@@ -24,7 +24,7 @@ class Experiment:
         about: what it is there to show, in one line.
         problem: as `steelyard compare` takes it.
         methods: arms, separated by commas.
-        epochs, batch_size, learning_rate: the problem's own where not given.
+        epochs, batch_size, learning_rate, shared: the problem's own where not given.
         settings: fractions of the training labels.
         tasks: those to learn; all by default.
         tune: learning rates tried for every network.
@@ -39,7 +39,7 @@ class Experiment:
     settings: tuple[float | Mapping[str, float], ...] = (1.0,)
     tasks: tuple[str, ...] | None = None
     tune: int = 0
-    shared: str = "features"
+    shared: str | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
 
