@@ -23,7 +23,7 @@ from steelyard.gradients.carrier import Redirection, carry, rounding_bound
 from steelyard.look import Batch, finite_losses, label_counts, look
 from steelyard.observation import Seen, merge
 from steelyard.persistence import Persistent
-from steelyard.reading import Reading, Shared, disjoint, place_of, warn_of_disjoint_samples
+from steelyard.reading import Reading, Shared, disjoint, lone, place_of, refused_lone_tasks, warn_of_disjoint_samples
 from steelyard.record import Record
 from steelyard.summary import SUMS, WeightSummary, freeze
 from steelyard.warn import warn
@@ -52,9 +52,12 @@ class Balancer(Persistent):
             spares a CUDA sync.
         heads: ``"weighted"`` scales the gradients of the task heads like those of the trunk, ``"plain"`` leaves
             them; the default is the method's own. ``"plain"`` needs ``shared=``.
-        scale: ``"paper"`` keeps the method's formula, ``"sum"`` rescales the weights to sum to the number of present
-            tasks.
+        scale: ``"paper"`` keeps the method's formula, ``"sum"`` rescales the weights to sum to the number of tasks.
         floor, cap, max_change: limits on the weights; see `Guards`.
+        memory: how tasks that are absent from a batch have a part in the weights of the others. ``"numbers"``, the
+            default of methods that read losses or norms: by the loss and gradient norm last seen of them. ``"rows"``,
+            for methods that read angles or rows, at the trunk: by their last gradient too, ``T x P`` numbers in the
+            state. ``"none"``: not at all.
         learning_rate: of weights that are learnt; ``None`` follows the attached optimizer, else 1e-3.
         generator: a CPU generator for methods that draw random numbers.
 
@@ -154,6 +157,8 @@ class Balancer(Persistent):
             return self._nothing(found, values)
         seen, index, reading = shown.seen, shown.index, shown.reading
         self._check_angles(seen, reading)
+        if place is not None and len(self.tasks) > 1 and self._now.alone is not None and lone(self, place.is_trunk):
+            self._check_alone(seen)
 
         if self._now.held is not None:
             weights = self._now.held if index is None else self._now.held[index]
@@ -205,6 +210,15 @@ class Balancer(Persistent):
             if not reading.angles_hold and disjoint(seen.gramian):
                 self._now.angle_looks = _ANGLE_LOOKS
                 warn_of_disjoint_samples(self)
+
+    def _check_alone(self, seen: Seen) -> None:
+        """Refuse one task per batch where tasks are compared: every weight would say nothing, in silence."""
+        alone = None if len(seen.tasks) > 1 or self._now.alone is None else (*self._now.alone, *seen.tasks)
+        self._now.alone = alone
+        if alone is not None and len(alone) >= _ANGLE_LOOKS:
+            if len(set(alone)) > 1:
+                raise refused_lone_tasks(self, len(alone))
+            self._now.alone = alone[-1:]
 
     def _nothing(self, found: list[Tensor], values: Tensor) -> Tensor:
         """A scalar with a graph whose backward moves nothing."""
@@ -263,8 +277,8 @@ class Balancer(Persistent):
             self._commit(propose(self, seen, index, self._refreshing()))
 
     def _commit(self, proposal: Proposal) -> None:
-        for module, state in zip((*self.loss_stages(), self), proposal.states, strict=True):
-            module.commit(state, proposal.index)
+        for module, state, index in proposal.commits:
+            module.commit(state, index)
         if proposal.generator_state is not None and self.generator is not None:
             self.generator.set_state(proposal.generator_state)
         self._now.steps += 1
@@ -378,7 +392,7 @@ class Balancer(Persistent):
 
     def summary(self) -> WeightSummary:
         """Mean and deviation of each task's weights over the run, since the start or `reset`; prints as a table."""
-        return WeightSummary.of(self.tasks, self._committed(SUMS))
+        return WeightSummary.of(self.tasks, self.committed(SUMS))
 
     def freeze(self) -> Balancer:
         """A `Fixed` balancer of the run's mean weights: train again with it, and see whether the dynamics mattered.

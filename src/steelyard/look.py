@@ -148,7 +148,7 @@ def element_wise(
     method: Method, place: Place | None, reading: Reading | None
 ) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
     """The rows, and the features behind them, for methods that read element by element."""
-    if place is None or reading is None or reading.rows is None or method.reads_at(place.is_trunk) != "rows":
+    if place is None or reading is None or reading.rows is None or method.looks_for(place.is_trunk) != "rows":
         return None, None
     return reading.rows.matrix, None if place.is_trunk else tuple(tensor.detach() for tensor in place.tensors)
 

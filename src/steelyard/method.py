@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from steelyard.checks import checked_tasks
 from steelyard.errors import MissingInputError, OptionError
 from steelyard.learned import adam, declare_learned
+from steelyard.memory import Memory, declare_memory
 from steelyard.observation import Balance, Reads, Seen
 from steelyard.options import Guards, Heads, NonFinite, Scale, at_least, checked_priorities, one_of
 from steelyard.stage import Stage
@@ -69,6 +70,7 @@ class Method(Stateful):
         floor: float | None = None,
         cap: float | None = None,
         max_change: float | None = None,
+        memory: Memory | None = None,
         learning_rate: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -102,6 +104,9 @@ class Method(Stateful):
             self.declare("held_weights", default=float("nan"), reduce="mean")
         if max_change is not None:
             self.declare("guarded_weights", default=float("nan"), reduce="mean")
+        if memory is not None:
+            one_of("memory", memory, Memory)
+        self.memory: Memory = declare_memory(self, memory, every)
 
     @property
     def needs_shared(self) -> bool:
@@ -111,6 +116,10 @@ class Method(Stateful):
     def reads_at(self, trunk: bool) -> Reads:
         """What it reads at the trunk, or at features, where that differs."""
         return self.reads
+
+    def looks_for(self, trunk: bool) -> Reads:
+        """What is read at the trunk, or at features, for the method and its memory."""
+        return "rows" if trunk and self.memory == "rows" else self.reads_at(trunk)
 
     # --- what a method implements -----------------------------------------------------------------------------------
     def weigh(self, seen: Seen, state: State) -> Tensor | Balance:

@@ -30,6 +30,7 @@ class Progress:
             evaluation.
         pending: inside `Balancer.frozen`, what its end commits.
         angle_looks: steps in which the angles were checked.
+        alone: the tasks of the first batches, as long as each held one alone; ``None`` once one held several.
         workspace: the last step's task gradients, for the next step to write over.
     """
 
@@ -42,6 +43,7 @@ class Progress:
     held: Tensor | None = None
     pending: Proposal | None = None
     angle_looks: int = 0
+    alone: tuple[str, ...] | None = ()
     workspace: Tensor | None = None
 
     def lasting(self) -> Progress:

@@ -62,7 +62,7 @@ def read(
     method: Method, names: Sequence[str], losses: Sequence[Tensor], place: Place, workspace: Tensor | None = None
 ) -> Reading:
     """Differentiate the losses at a place, as far as the method needs it."""
-    reads = method.reads_at(place.is_trunk)
+    reads = method.looks_for(place.is_trunk)
     with torch.enable_grad():
         if place.is_trunk and reads != "rows":
             trunk = trunk_gradients(names, losses, place.tensors, at_boundary=method.heads == "plain")
@@ -141,6 +141,11 @@ def _features(method: Method, tensors: tuple[Tensor, ...]) -> Place:
         raise SharedError(
             f"{method.name} is defined on the trunk's parameters, not on features: pass the shared module as shared="
         )
+    if method.memory == "rows":
+        raise SharedError(
+            "memory='rows' compares gradients of different batches, which correspond at the trunk's parameters and not "
+            "at features: pass the shared module as shared="
+        )
     for position, tensor in enumerate(tensors):
         if not tensor.requires_grad:
             raise SharedError(
@@ -162,6 +167,23 @@ def _check_independent(features: tuple[Tensor, ...]) -> None:
                 f"shared[{position}] is computed from another tensor in shared=, so gradients would count twice: pass "
                 "only tensors of which none feeds another, or the shared module"
             )
+
+
+def lone(method: Method, is_trunk: bool) -> bool:
+    """Whether a task that is alone in its batch has a weight that says nothing: its gradient meets no other."""
+    return method.memory != "rows" and method.looks_for(is_trunk) in ("gramian", "cross_gramian", "rows")
+
+
+def refused_lone_tasks(method: Method, steps: int) -> SharedError:
+    """One task per batch, and a method that compares the gradients of several."""
+    if method.reads == "cross_gramian" or "trunk" not in method.where:
+        rows = ""
+    else:
+        rows = "make it with memory='rows' and pass shared=trunk (it keeps each task's last gradient, T x P numbers), "
+    return SharedError(
+        f"{method.name} compares the gradients of different tasks, and each of the first {steps} batches held one task "
+        f"alone: {rows}put several tasks into a batch, or choose a method that reads losses or norms"
+    )
 
 
 def disjoint(gramian: Tensor) -> bool:

@@ -71,6 +71,12 @@ class State:
         self._values[name] = value
         self._rebound.add(name)
 
+    def only(self, name: str) -> State:
+        """One of the values, as set."""
+        part = State({name: self._values[name]})
+        part._rebound.update(self._rebound & {name})
+        return part
+
     def rebound(self) -> list[tuple[str, Tensor]]:
         """The values that were set since the copy was made."""
         return [(name, value) for name, value in self._values.items() if name in self._rebound]
@@ -121,7 +127,7 @@ class Stateful(nn.Module):
         """The committed values, restricted to the tasks at ``index`` along every task axis."""
         values: dict[str, Tensor] = {}
         for name, declaration in self._declared.items():
-            value = self._committed(name)
+            value = self.committed(name)
             if index is not None:
                 for axis in declaration.task_axes:
                     value = value.index_select(axis, index)
@@ -139,7 +145,7 @@ class Stateful(nn.Module):
                 continue
             axes = self._declared[name].task_axes
             if index is not None and axes:
-                whole = self._committed(name).clone()
+                whole = self.committed(name).clone()
                 if self._declared[name].by_element and whole.shape[1:] != value.shape[1:]:
                     whole = value.new_zeros(self._task_count, *value.shape[1:])
                 if len(axes) == 1:
@@ -150,7 +156,21 @@ class Stateful(nn.Module):
                 value = whole
             self._buffers[name] = value
 
-    def _committed(self, name: str) -> Tensor:
+    def narrowed(self, state: State, positions: Tensor, leave: str) -> State:
+        """What a working state has rebound, restricted to the tasks at ``positions`` of it, but for one value."""
+        rebound = {}
+        for name, value in state.rebound():
+            if name != leave:
+                for axis in self._declared[name].task_axes:
+                    value = value.index_select(axis, positions)
+                rebound[name] = value
+        narrow = State(rebound)
+        narrow._rebound.update(rebound)
+        narrow.parameter_gradients.update((name, each[positions]) for name, each in state.parameter_gradients.items())
+        return narrow
+
+    def committed(self, name: str) -> Tensor:
+        """The value of one declared name."""
         if name in self._parameters:
             parameter: Tensor = getattr(self, name)
             return parameter.detach().double()

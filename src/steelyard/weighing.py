@@ -14,9 +14,10 @@ from torch import Tensor
 
 from steelyard.checks import check_positive
 from steelyard.errors import OptionError
+from steelyard.memory import recall, remember
 from steelyard.method import Method
 from steelyard.observation import Balance, Seen
-from steelyard.state import State
+from steelyard.state import State, Stateful
 from steelyard.summary import added
 
 
@@ -30,7 +31,8 @@ class Proposal:
         head_weights: ``[T]``, the multipliers of the head gradients.
         value: of the returned scalar.
         direction: for element-wise methods, what arrives at the features.
-        states: working states of the stages, then of the method.
+        commits: what of the stages' and the method's state is to be committed: the module, the working state, and
+            the positions of its tasks.
         parameter_gradients: of weights that an outside optimizer learns.
         generator_state: after the method's draws.
     """
@@ -40,7 +42,7 @@ class Proposal:
     head_weights: Tensor
     value: Tensor
     direction: Tensor | None
-    states: tuple[State, ...]
+    commits: tuple[tuple[Stateful, State, Tensor | None], ...]
     parameter_gradients: Mapping[str, Tensor]
     generator_state: Tensor | None
 
@@ -54,22 +56,23 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         index: their positions; ``None`` where all are present.
         refresh: whether the method weighs anew, or the weights that it holds are used (``every``).
     """
-    losses, factor, states = seen.losses, None, []
+    losses, factor = seen.losses, None
+    commits: list[tuple[Stateful, State, Tensor | None]] = []
     for stage in method.loss_stages():
         if stage.positive_losses:
             _check_transformed(method, type(stage).__name__, seen, losses)
         stage_state = stage.working_state(index)
         losses, slope = stage.transform(losses, stage_state)
         factor = slope if factor is None else factor * slope
-        states.append(stage_state)
+        commits.append((stage, stage_state, index))
     if method.positive_losses:
         _check_transformed(method, method.name, seen, losses)
-    state = method.working_state(index)
-    states.append(state)
+    whole = recall(method, seen.transformed(losses, factor), index, factor)
+    state = method.working_state(whole.index)
 
-    balance, generator_state = _weigh(method, seen.transformed(losses, factor), state, refresh)
-    weights = balance.weights if factor is None else balance.weights * factor
-    as_published = True
+    balance, generator_state = _weigh(method, whole.seen, state, refresh)
+    weights = balance.weights if whole.factor is None else balance.weights * whole.factor
+    as_published = whole.present is None
     if method.scale == "sum":
         weights, as_published = _to_sum(method, weights), False
     if method.guards:
@@ -77,24 +80,34 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         weights, as_published = method.guards.apply(weights, previous), False
         if previous is not None:
             state.guarded_weights = weights
-    priorities = _priorities(method, index, weights)
+    priorities = _priorities(method, whole.index, weights)
     if priorities is not None and not method.native_priorities:
         weights, as_published = weights * priorities, False
+    on_heads = weights if method.heads == "weighted" else _plain(method, whole.factor, priorities, weights)
     state.weight_sums = added(state.weight_sums, weights)
+    remember(method, whole.seen, whole.factor, state)
+    rows = balance.rows
+    if whole.present is not None:  # what is remembered has had its say: the batch holds these
+        if method.every > 1:
+            commits.append((method, state.only("held_weights"), whole.index))
+        state = method.narrowed(state, whole.present, leave="held_weights")
+        weights, on_heads = weights[whole.present], on_heads[whole.present]
+        priorities = None if priorities is None else priorities[whole.present]
+        rows = None if rows is None else rows[whole.present]
+    commits.append((method, state, index))
 
     direction = None
-    if balance.rows is not None:
+    if rows is not None:
         applied = weights if factor is None else weights / factor  # the rows have been through the stages
-        direction = applied.to(balance.rows) @ balance.rows
+        direction = applied.to(rows) @ rows
     if method.heads == "plain" or direction is not None:
         value = (seen.losses if priorities is None else seen.losses * priorities).sum()
     elif balance.value is not None and as_published:
         value = balance.value
     else:
         value = ((weights if factor is None else weights / factor) * losses).sum()
-    on_heads = weights if method.heads == "weighted" else _plain(method, factor, priorities, weights)
     return Proposal(
-        index, weights, on_heads, value, direction, tuple(states), state.parameter_gradients, generator_state
+        index, weights, on_heads, value, direction, tuple(commits), state.parameter_gradients, generator_state
     )
 
 

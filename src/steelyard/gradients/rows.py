@@ -55,10 +55,15 @@ class Rows:
 
     def gramian(self) -> Tensor:
         """``G_ij = ⟨d_i, d_j⟩`` as ``[T, T]`` float64, to the matrix's precision relative to ``√(G_ii G_jj)``."""
-        total = (self.matrix @ self.matrix.T).double()
-        if not is_safe(total.diagonal()):
-            total = _double(self.matrix) @ _double(self.matrix).T
-        return total
+        return gramian_of_rows(self.matrix)
+
+
+def gramian_of_rows(matrix: Tensor) -> Tensor:
+    """``J Jᵀ`` as float64, to the precision of ``J [T, P]`` whatever its scale."""
+    total = (matrix @ matrix.T).double()
+    if not is_safe(total.diagonal()):
+        total = _double(matrix) @ _double(matrix).T
+    return total
 
 
 def task_rows(
