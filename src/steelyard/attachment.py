@@ -36,18 +36,28 @@ class Attachment:
         self._scale_at_start: float | None = None
         # Several balancers may share an optimizer; each has its own place in the optimizer's checkpoint.
         self._places: set[str] = optimizer.__dict__.setdefault("_steelyard_places", set())
-        place, number = f"{balancer.name}: {', '.join(balancer.tasks)}", 1
-        while place in self._places:
-            number += 1
-            place = f"{balancer.name}: {', '.join(balancer.tasks)} ({number})"
-        self.place = place
-        self._places.add(place)
+        self.place = self._free_place()
+        self._places.add(self.place)
         self._handles = [
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
             optimizer.register_state_dict_post_hook(self._save),
             optimizer.register_load_state_dict_pre_hook(self._load),
         ]
+
+    def _free_place(self) -> str:
+        name = f"{self.balancer.name}: {', '.join(self.balancer.tasks)}"
+        place, number = name, 1
+        while place in self._places:
+            number += 1
+            place = f"{name} ({number})"
+        return place
+
+    def rename(self) -> None:
+        """The balancer's tasks have changed, and with them its place in the optimizer's checkpoint."""
+        self._places.discard(self.place)
+        self.place = self._free_place()
+        self._places.add(self.place)
 
     def remove(self) -> None:
         """Take the hooks off the optimizer."""

@@ -36,6 +36,13 @@ class AuxiliaryBalancer(Balancer):
             raise UnknownNameError("task", str(main), self.tasks, "It stands in main=.")
         self.main = main
 
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        if self.main not in tasks:
+            raise OptionError(
+                f"{self.name} serves the main task {self.main!r}, which is not among {', '.join(tasks)}: make a new "
+                "balancer with main= one of these"
+            )
+
     def is_main(self, seen: Seen) -> Tensor:
         """``[T]``, true for the main task; all false where it is absent."""
         return torch.tensor([task == self.main for task in seen.tasks], device=seen.losses.device)

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from steelyard.attachment import Attachment
-from steelyard.checks import present_losses
+from steelyard.checks import checked_tasks, present_losses
 from steelyard.errors import MissingInputError, OptionError, PeriodWarning, StateError
 from steelyard.gradients.carrier import Redirection, carry, rounding_bound
 from steelyard.look import Batch, finite_losses, label_counts, look
 from steelyard.observation import Seen, merge
+from steelyard.options import checked_priorities
 from steelyard.persistence import Persistent
 from steelyard.reading import Reading, Shared, disjoint, lone, place_of, refused_lone_tasks, warn_of_disjoint_samples
 from steelyard.record import Record
@@ -58,6 +59,8 @@ class Balancer(Persistent):
             default of methods that read losses or norms: by the loss and gradient norm last seen of them. ``"rows"``,
             for methods that read angles or rows, at the trunk: by their last gradient too, ``T x P`` numbers in the
             state. ``"none"``: not at all.
+        shared: the trunk, a module or its parameters, for calls that do not say where gradients are read. It does not
+            become a submodule, and neither checkpoints nor copies hold it.
         learning_rate: of weights that are learnt; ``None`` follows the attached optimizer, else 1e-3.
         generator: a CPU generator for methods that draw random numbers.
 
@@ -136,7 +139,7 @@ class Balancer(Persistent):
     ) -> Tensor:
         device = _compute_device(found[0].device)
         self._follow(device)
-        place = place_of(self, shared)
+        place = place_of(self, self.trunk if shared is None else shared)
         if place is not None and self._now.held is not None and self.heads == "plain":
             raise OptionError(
                 f"{self.name} with plain heads cannot hold its weights while a closure is evaluated several times in "
@@ -335,6 +338,42 @@ class Balancer(Persistent):
             state = self.working_state(index)
             method(values[live], state)
             self.commit(state, index)
+
+    def set_tasks(self, tasks: Sequence[str], *, priorities: Mapping[str, float] | None = None) -> None:
+        """Change the tasks half way: kept ones keep their state and priority, new ones start afresh.
+
+        Args:
+            tasks: the names from now on, in the order of every ``[T]`` tensor.
+            priorities: those of new tasks, and new ones of kept tasks.
+
+        Raises:
+            OptionError: an option of the method (its main task, its schedule) does not fit these tasks.
+            StateError: micro-batches are waiting for the optimizer's step, or weights are Parameters that an outside
+                optimizer holds.
+        """
+        names = checked_tasks(tasks)
+        self.check_tasks(names)
+        if self._now.held is not None or (self._attachment is not None and self._attachment.window):
+            raise StateError(
+                "set_tasks() in the middle of a step: call it after optimizer.step(), or call balancer.discard() first"
+            )
+        if self._parameters:
+            raise StateError(
+                f"the weights {', '.join(self._parameters)} are Parameters that an outside optimizer holds "
+                "(learn='external'), one per task: make a new balancer and give its Parameters to the optimizer"
+            )
+        old = self.tasks
+        given = checked_priorities(priorities, names)
+        self.priorities = {
+            task: given[task] if task in (priorities or {}) else self.priorities.get(task, 1.0) for task in names
+        }
+        self.tasks, self._known = names, frozenset(names)
+        kept = [old.index(task) if task in old else None for task in names]
+        for part in (*self.loss_stages(), self):
+            part.rebind(kept)
+        self._now = self._now.lasting()
+        if self._attachment is not None:
+            self._attachment.rename()
 
     def attach(self, optimizer: torch.optim.Optimizer, scaler: Any = None) -> Balancer:
         """Let the optimizer's steps commit what forward calls propose; returns the balancer.

@@ -43,7 +43,12 @@ def present_losses(
         )
     for name in losses:
         if name not in known:
-            raise UnknownNameError("task", str(name), tasks, "Tasks are named when the balancer is made.")
+            raise UnknownNameError(
+                "task",
+                str(name),
+                tasks,
+                "Tasks are named when the balancer is made; balancer.set_tasks([...]) changes them.",
+            )
     positions, found = [], []
     for position, name in enumerate(tasks):
         loss = losses.get(name)

@@ -56,7 +56,7 @@ def declare_memory(method: Method, memory: Memory | None, every: int) -> Memory:
             f"memory='numbers' keeps losses and norms, and {method.name} reads the tasks' {method.reads}: use "
             "memory='rows', or 'none'"
         )
-    if memory == "rows" and (method.reads in ("losses", "cross_gramian") or "trunk" not in method.where):
+    if memory == "rows" and (method.reads in ("losses", "lookahead", "cross_gramian") or "trunk" not in method.where):
         raise OptionError(
             f"memory='rows' keeps the tasks' gradients at the trunk, and {method.name} "
             + ("has no use for them" if method.reads != "cross_gramian" else "compares those of two fresh batches")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -20,6 +20,22 @@ from steelyard.summary import SUMS
 
 if TYPE_CHECKING:
     from steelyard.lookahead import LookAhead
+
+
+Trunk = nn.Module | Iterable[nn.Parameter]
+
+
+def checked_trunk(shared: Trunk | None) -> tuple[Trunk] | None:
+    """A trunk for every call, in a tuple: as a plain attribute it would become a submodule, saved and trained."""
+    if shared is None or isinstance(shared, nn.Module):
+        return None if shared is None else (shared,)
+    parameters = list(shared) if isinstance(shared, Iterable) and not isinstance(shared, str | Tensor) else []
+    if not parameters or not all(isinstance(parameter, nn.Parameter) for parameter in parameters):
+        raise OptionError(
+            f"shared= at construction is the trunk, a module or its parameters, not a {type(shared).__name__}: "
+            "features change with every batch, so pass them in the call, balancer(losses, shared=features)"
+        )
+    return (parameters,)
 
 
 class Method(Stateful):
@@ -71,6 +87,7 @@ class Method(Stateful):
         cap: float | None = None,
         max_change: float | None = None,
         memory: Memory | None = None,
+        shared: Trunk | None = None,
         learning_rate: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -107,6 +124,7 @@ class Method(Stateful):
         if memory is not None:
             one_of("memory", memory, Memory)
         self.memory: Memory = declare_memory(self, memory, every)
+        self._trunk = checked_trunk(shared)
 
     @property
     def needs_shared(self) -> bool:
@@ -116,6 +134,14 @@ class Method(Stateful):
     def reads_at(self, trunk: bool) -> Reads:
         """What it reads at the trunk, or at features, where that differs."""
         return self.reads
+
+    @property
+    def trunk(self) -> Trunk | None:
+        """The shared module, or its parameters, given at construction: where gradients are read by default."""
+        return None if self._trunk is None else self._trunk[0]
+
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        """Refuse a list of tasks, before `Balancer.set_tasks` changes to it, that the method's options do not fit."""
 
     def looks_for(self, trunk: bool) -> Reads:
         """What is read at the trunk, or at features, for the method and its memory."""

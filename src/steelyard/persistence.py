@@ -105,9 +105,9 @@ class Persistent(Method):
 
     # --- copies and pickles -------------------------------------------------------------------------------------------
     def __getstate__(self) -> dict[str, Any]:
-        # A copy or a pickle of the model must not drag the optimizer along: a copy is not attached.
+        # A copy or a pickle must not drag optimizer and trunk along: a copy is not attached.
         state = dict(self.__dict__)
-        state["_attachment"] = None
+        state["_attachment"] = state["_trunk"] = None
         state["_now"] = self._now.lasting()
         state["generator"] = None if self.generator is None else self.generator.get_state()
         return state

@@ -114,6 +114,27 @@ class Stateful(nn.Module):
         self._task_count = tasks
         self.reset()
 
+    def rebind(self, kept: Sequence[int | None]) -> None:
+        """Change the tasks: where each comes from among the old ones, ``None`` for one that starts at its default."""
+        self._task_count = len(kept)
+        new = [place for place, old in enumerate(kept) if old is not None]
+        for name, declaration in self._declared.items():
+            value, axes = self.committed(name), declaration.task_axes
+            if not axes:
+                continue
+            initial = declaration.initial(len(kept)).to(value.device)
+            if declaration.by_element:
+                initial = value.new_zeros(len(kept), *value.shape[1:])
+            for axis in axes:
+                value = value.index_select(axis, torch.tensor([kept[place] for place in new], device=value.device))
+            grid: list[Any] = [slice(None)] * value.dim()
+            if len(axes) == 1:
+                grid[axes[0]] = new
+            else:
+                grid = list(torch.meshgrid(*[torch.tensor(new) for _ in axes], indexing="ij"))
+            initial[tuple(grid)] = value
+            self._buffers[name] = initial
+
     def reset(self) -> None:
         """Return every declared value to its default; what an outside optimizer learns is left to it."""
         for name, declaration in self._declared.items():

@@ -41,7 +41,7 @@ class Fixed(Balancer):
         self.weights = checked_weights(weights or {}, self.tasks)
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
-        return seen.losses.new_tensor([self.weights[task] for task in seen.tasks])
+        return seen.losses.new_tensor([self.weights.get(task, 1.0) for task in seen.tasks])
 
 
 def checked_weights(weights: Mapping[str, float], tasks: Sequence[str]) -> dict[str, float]:

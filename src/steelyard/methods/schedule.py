@@ -59,8 +59,16 @@ class Schedule(Balancer):
         self.per, self.total = per, total
         self.periodic = per == "epoch"
         self.declare("epochs", (), reduce="max")
+        self._planned_tasks = None if callable(weights) else self.tasks
         self._at = weights if callable(weights) else self._planned(weights or {})
         checked_weights(self._at(0), self.tasks)  # a typing error shows before training, not in it
+
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        if self._planned_tasks is not None and set(tasks) != set(self._planned_tasks):
+            raise OptionError(
+                f"the schedule was written for {', '.join(self._planned_tasks)}: make a new one for "
+                f"{', '.join(tasks)}, or give weights= as a function of the step"
+            )
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
         progress = int(state.epochs.item()) if self.periodic else self.steps
