@@ -23,6 +23,7 @@ def single_thread():
     [
         ("multi-mnist", [50_000, 10_000, 10_000]),
         ("mnist-fashion", [50_000, 10_000, 10_000]),
+        ("digit-reconstruction", [50_000, 10_000, 10_000]),
         ("nyuv2", [695, 100, 654]),
         ("census", [59_858, 19_952, 19_952]),
         ("sarcos", [2669, 890, 890]),
@@ -89,3 +90,10 @@ def test_nyuv2_has_sane_pixels():
         pixels = pixels[pixels.any(1)]
         assert float((pixels[:, 1] * up > 0.7).double().mean()) > 0.65
     assert 0.5 < float((normals != 0).any(1).double().mean()) < 0.7
+
+
+def test_digit_reconstruction_is_multi_mnist_with_another_second_task():
+    pairs, data = (load_problem(name).data().validation for name in ("multi-mnist", "digit-reconstruction"))
+    assert torch.equal(pairs.inputs, data.inputs)
+    assert torch.equal(pairs.targets["left"], data.targets["digit"])
+    assert data.targets["image"].data_ptr() == data.inputs.data_ptr()  # no copy

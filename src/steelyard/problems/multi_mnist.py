@@ -64,7 +64,7 @@ def prepare(inputs: Inputs) -> Inputs:
 
 def trunk() -> nn.Module:
     """The LeNet of the source: conv 1-10, pool, conv 10-20, pool, fully connected to 50 features."""
-    return nn.Sequential(
+    network = nn.Sequential(
         nn.Conv2d(1, 10, 5),
         nn.MaxPool2d(2),
         nn.ReLU(),
@@ -75,6 +75,8 @@ def trunk() -> nn.Module:
         nn.Linear(320, 50),
         nn.ReLU(),
     )
+    # Pooling is several times as fast so, a step of training half as fast again (one CPU thread, batch 256).
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def head(task: Task) -> nn.Module:

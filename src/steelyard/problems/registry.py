@@ -21,6 +21,7 @@ PROBLEMS = {
     "multi-mnist": "steelyard.problems.multi_mnist:multi_mnist",
     "multi-fashion": "steelyard.problems.multi_mnist:multi_fashion",
     "mnist-fashion": "steelyard.problems.multi_mnist:mnist_fashion",
+    "digit-reconstruction": "steelyard.problems.digit_reconstruction:problem",
     "nyuv2": "steelyard.problems.nyuv2:problem",
     "census": "steelyard.problems.census:problem",
     "office": "steelyard.problems.office:problem",
