@@ -27,6 +27,7 @@ PROBLEMS = {
     "office": "steelyard.problems.office:problem",
     "qm8": "steelyard.problems.qm8:problem",
     "sarcos": "steelyard.problems.sarcos:problem",
+    "synthetic-auxiliary": "steelyard.problems.synthetic_auxiliary:problem",
     "tox21": "steelyard.problems.tox21:problem",
 }
 
