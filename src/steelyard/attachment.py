@@ -8,7 +8,7 @@ and the state moves once. A step that did not happen (a gradient scaler found an
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,6 +64,10 @@ class Attachment:
         for handle in self._handles:
             handle.remove()
         self._places.discard(self.place)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """What the optimizer moves."""
+        return (parameter for group in self.optimizer.param_groups for parameter in group["params"])
 
     # --- the window -------------------------------------------------------------------------------------------------
     def before_forward(self) -> None:

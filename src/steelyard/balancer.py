@@ -18,13 +18,27 @@ from torch import Tensor
 
 from steelyard.attachment import Attachment
 from steelyard.checks import checked_tasks, present_losses
+from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
+from steelyard.distributed.replicas import fingerprint
+from steelyard.distributed.states import meet
+from steelyard.distributed.together import look_together, losses_together, recompute_together
 from steelyard.errors import MissingInputError, OptionError, PeriodWarning, StateError
 from steelyard.gradients.carrier import Redirection, carry, rounding_bound
-from steelyard.look import Batch, finite_losses, label_counts, look
+from steelyard.gradients.wrappers import unnoticed
+from steelyard.look import Batch, Look, finite_losses, label_counts, look
 from steelyard.observation import Seen, merge
 from steelyard.options import checked_priorities
 from steelyard.persistence import Persistent
-from steelyard.reading import Reading, Shared, disjoint, lone, place_of, refused_lone_tasks, warn_of_disjoint_samples
+from steelyard.reading import (
+    Place,
+    Reading,
+    Shared,
+    disjoint,
+    lone,
+    place_of,
+    refused_lone_tasks,
+    warn_of_disjoint_samples,
+)
 from steelyard.record import Record
 from steelyard.summary import SUMS, WeightSummary, freeze
 from steelyard.warn import warn
@@ -116,16 +130,17 @@ class Balancer(Persistent):
         probes: Sequence[Losses] | None,
         counts: Mapping[str, float] | None,
     ) -> Tensor:
-        positions, found = present_losses(self.tasks, self._known, losses, needs_graph=self.training)
+        ranks = ranks_of(self.sync, self.process_group) if self.training else None
+        positions, found = present_losses(self.tasks, self._known, losses, self.training, ranks is not None)
         names = self.tasks if positions is None else tuple(self.tasks[position] for position in positions)
         if not self.training:
             return self._plain_sum(names, found)
         self._check_after()
         if self._attachment is not None:
             self._attachment.before_forward()
-        device = found[0].device.type
-        with torch.no_grad(), _full_precision(device):
-            return self._balance(names, positions, found, shared, again, probes, counts)
+        device = found[0].device if found else self._now.device or torch.device("cpu")
+        with torch.no_grad(), _full_precision(device.type):
+            return self._balance(names, positions, found, shared, again, probes, counts, ranks)
 
     def _balance(
         self,
@@ -136,8 +151,9 @@ class Balancer(Persistent):
         again: Recompute | None,
         probes: Sequence[Losses] | None,
         counts: Mapping[str, float] | None,
+        ranks: Ranks | None,
     ) -> Tensor:
-        device = _compute_device(found[0].device)
+        device = _compute_device(found[0].device) if found else self._now.device or torch.device("cpu")
         self._follow(device)
         place = place_of(self, self.trunk if shared is None else shared)
         if place is not None and self._now.held is not None and self.heads == "plain":
@@ -147,15 +163,24 @@ class Balancer(Persistent):
             )
         if self._now.held is not None or not (self._refreshing() or self.heads == "plain"):
             place = None  # nothing is read in this step
-        values = _stack(found).to(device=device, dtype=torch.float64)
+        values = _stacked(found, device)
         # Without a window there is nothing to average.
         labels = None
-        if counts is not None or self._attachment is not None:
+        if counts is not None or self._attachment is not None or is_initialised():
             labels = label_counts(names, found, counts, self.tasks)
         optimizer = None if self._attachment is None else self._attachment.optimizer
         batch = Batch(names, positions, found, values, labels, probes, again, optimizer)
         refresh = self._now.held is None and self._refreshing()
-        shown = look(self, batch, place, self._now.workspace, refresh, len(self.tasks))
+        guarded = place is not None and self._now.unnoticed and is_initialised()
+        with unnoticed(found) if guarded else nullcontext(False) as waiting:
+            if ranks is None:
+                shown = look(self, batch, place, self._now.workspace, refresh, len(self.tasks))
+            else:
+                shown = self._look_together(ranks, batch, place, refresh)
+        if guarded:
+            self._now.unnoticed = waiting  # once it has averaged, it stays out of the way
+        if ranks is not None:
+            again = again and recompute_together(ranks, self.tasks, again, counts)
         if shown is None:
             return self._nothing(found, values)
         seen, index, reading = shown.seen, shown.index, shown.reading
@@ -166,19 +191,19 @@ class Balancer(Persistent):
         if self._now.held is not None:
             weights = self._now.held if index is None else self._now.held[index]
             self._now.record = Record(seen, weights, index)
-            return carry(_as_result((weights * seen.losses).sum(), found), found, shown.kept, weights)
+            return carry(_as_result((weights * seen.losses).sum(), found), found, shown.kept, shown.own(weights))
 
         proposal = propose(self, seen, index, self._refreshing())
         self._now.record = Record(seen, proposal.weights, index)
-        redirection = None if reading is None else self._redirection(reading, proposal)
+        redirection = None if reading is None else self._redirection(shown, reading, proposal)
         if reading is not None and reading.rows is not None and seen.rows is None:
             self._now.workspace = reading.rows.matrix
         result = carry(
             _as_result(proposal.value, found),
             found,
             shown.kept,
-            proposal.head_weights,
-            [(getattr(self, name), gradient) for name, gradient in self._outside_gradients(proposal)],
+            shown.own(proposal.head_weights),
+            [*self._outside_gradients(proposal), *self._reached(shown, reading, proposal)],
             redirection,
         )
         if redirection is not None and reading is not None:
@@ -203,6 +228,19 @@ class Balancer(Persistent):
 
     def _refreshing(self) -> bool:
         return self._now.steps % self.every == 0
+
+    def _look_together(self, ranks: Ranks, batch: Batch, place: Place | None, refresh: bool) -> Look | None:
+        """A look at the batch that the ranks share."""
+        if not self._now.met:
+            meet(ranks, self)
+            self._now.met = True
+        mark, steps = 0, self.steps
+        if steps > 0 and steps & (steps - 1) == 0:  # ever more seldom: what drifts has drifted after one step
+            if self._attachment is not None:
+                mark = fingerprint(self._attachment.parameters())
+            elif place is not None and place.is_trunk:
+                mark = fingerprint(place.tensors)
+        return look_together(ranks, self, batch, place, self._now.workspace, refresh, self.tasks, mark)
 
     def _check_angles(self, seen: Seen, reading: Reading | None) -> None:
         """Warn, in the first steps, of a Gramian that cannot show conflict."""
@@ -231,30 +269,38 @@ class Balancer(Persistent):
         return carry(_as_result(values.new_zeros(()), found), found, [False] * len(found), values.new_zeros(0))
 
     # --- the scalar ---------------------------------------------------------------------------------------------------
-    def _redirection(self, reading: Reading, proposal: Proposal) -> Redirection | None:
+    def _redirection(self, shown: Look, reading: Reading, proposal: Proposal) -> Redirection | None:
         """What must replace the gradient that arrives at the features, if anything must."""
         if self.heads == "weighted" and proposal.direction is None:
             return None
         rows = reading.rows
         assert rows is not None
         # At features the squared norms are those of these very rows; at the trunk the rows are where it ends.
-        squared_norms = rows.squared_norms() if reading.angles_hold else reading.squared_norms
+        squared_norms = rows.squared_norms() if reading.angles_hold and len(rows.matrix) else reading.squared_norms
+        on_heads = shown.own(proposal.head_weights)
         if proposal.direction is None:
-            direction, sent = rows.combine(torch.stack((proposal.weights, proposal.head_weights)))
+            direction, sent = rows.combine(torch.stack((shown.own(proposal.weights), on_heads)))
         else:
-            direction, sent = proposal.direction, rows.combine(proposal.head_weights)
+            direction, sent = proposal.direction * shown.spread, rows.combine(on_heads)
         return Redirection(
             rows.shaped(direction),
             rows.shaped(sent),
-            rounding_bound(rows.coarsest, proposal.head_weights, squared_norms),
+            rounding_bound(rows.coarsest, on_heads, squared_norms),
         )
 
-    def _outside_gradients(self, proposal: Proposal) -> Iterator[tuple[str, Tensor]]:
+    def _reached(self, shown: Look, reading: Reading | None, proposal: Proposal) -> Iterator[tuple[Tensor, Tensor]]:
+        """Zeros for the trunk: the ranks' common direction must arrive also where this one has no labels."""
+        if shown.mine is not None and reading is not None and reading.angles_hold and proposal.direction is not None:
+            for parameter in reading.targets:
+                if isinstance(parameter, Tensor):
+                    yield parameter, parameter.new_zeros(()).expand_as(parameter)
+
+    def _outside_gradients(self, proposal: Proposal) -> Iterator[tuple[Tensor, Tensor]]:
         """Gradients of Parameters over all tasks, zero for the absent."""
         for name, gradient in proposal.parameter_gradients.items():
             if proposal.index is not None:
                 gradient = gradient.new_zeros(len(self.tasks)).index_copy_(0, proposal.index, gradient)
-            yield name, gradient
+            yield getattr(self, name), gradient
 
     # --- propose and commit -------------------------------------------------------------------------------------------
     def _observed(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
@@ -310,18 +356,26 @@ class Balancer(Persistent):
                 part.commit(state)
         self._now.period_steps = 0
 
-    def observe(self, *, after: Losses | None = None, validation: Losses | None = None) -> None:
+    def observe(
+        self,
+        *,
+        after: Losses | None = None,
+        validation: Losses | None = None,
+        counts: Mapping[str, float] | None = None,
+    ) -> None:
         """Show a method what it declares besides the training losses.
 
         Args:
             after: the losses of the same batch, recomputed once the optimizer has stepped.
             validation: losses on validation data.
+            counts: labels behind each, by which several ranks average what they show.
         """
+        ranks = ranks_of(self.sync, self.process_group)
+        for losses, method in ((after, self.after_step), (validation, self.validated)):
+            if losses is not None:
+                self._observe(losses if ranks is None else losses_together(ranks, self.tasks, losses, counts), method)
         if after is not None:
-            self._observe(after, self.after_step)
             self._now.awaiting_after = False
-        if validation is not None:
-            self._observe(validation, self.validated)
 
     def _observe(self, losses: Losses, method: Callable[[Tensor, Any], None]) -> None:
         positions, found = present_losses(self.tasks, self._known, losses, needs_graph=False)
@@ -330,7 +384,7 @@ class Balancer(Persistent):
         device = _compute_device(found[0].device)
         self._follow(device)
         with torch.no_grad():
-            values = _stack(found).to(device=device, dtype=torch.float64)
+            values = _stacked(found, device)
             live = finite_losses(self, names, values, list(range(len(names))))
             if not live:
                 return
@@ -468,12 +522,15 @@ def _compute_device(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def _stack(losses: list[Tensor]) -> Tensor:
+def _stacked(losses: list[Tensor], device: torch.device) -> Tensor:
+    """``[T]`` float64."""
+    if not losses:
+        return torch.zeros(0, dtype=torch.float64, device=device)
     dtypes = {loss.dtype for loss in losses}
     if len(dtypes) > 1:
         common = functools.reduce(torch.promote_types, dtypes)
         losses = [loss.to(common) for loss in losses]
-    return torch.stack(losses)
+    return torch.stack(losses).to(device=device, dtype=torch.float64)
 
 
 def _as_result(value: Tensor, found: list[Tensor]) -> Tensor:

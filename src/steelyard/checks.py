@@ -28,7 +28,11 @@ def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
 
 
 def present_losses(
-    tasks: tuple[str, ...], known: frozenset[str], losses: Mapping[str, Tensor | None], needs_graph: bool
+    tasks: tuple[str, ...],
+    known: frozenset[str],
+    losses: Mapping[str, Tensor | None],
+    needs_graph: bool,
+    may_be_empty: bool = False,
 ) -> tuple[list[int] | None, list[Tensor]]:
     """The losses that are there, in the balancer's order, and their positions (``None``: all of them)."""
     if not isinstance(losses, Mapping):
@@ -55,9 +59,9 @@ def present_losses(
         if loss is not None:
             positions.append(position)
             found.append(loss)
-    if not found:
+    if not found and not may_be_empty:
         raise LossError("every task is absent from this batch: skip the batch, there is nothing to balance")
-    device = found[0].device if isinstance(found[0], Tensor) else None
+    device = found[0].device if found and isinstance(found[0], Tensor) else None
     for position, loss in zip(positions, found, strict=True):
         if not isinstance(loss, Tensor):
             raise LossError(f"the loss of {tasks[position]!r} is a {type(loss).__name__} ({loss!r}), not a tensor")
@@ -98,8 +102,11 @@ def not_finite(values: Sequence[float]) -> list[int]:
     return [position for position, value in enumerate(values) if not math.isfinite(value)]
 
 
-def non_finite_error(names: Sequence[str], values: Sequence[float], what: str) -> NonFiniteLossError:
-    listing = ", ".join(f"{name!r} is {value}" for name, value in zip(names, values, strict=True))
+def non_finite_error(
+    names: Sequence[str], values: Sequence[float], what: str, ranks: Sequence[int] | None = None
+) -> NonFiniteLossError:
+    places = [""] * len(names) if ranks is None else [f" on rank {rank}" for rank in ranks]
+    listing = ", ".join(f"{name!r} is {value}{place}" for name, value, place in zip(names, values, places, strict=True))
     return NonFiniteLossError(
         f"{what} of {listing}. Find its cause, or make the balancer with on_nonfinite='drop_task' (leave the task out "
         "of the step), 'skip_step' (leave the step out) or 'ignore' (no check)"
@@ -110,7 +117,11 @@ def check_positive(names: Sequence[str], values: Sequence[float], reader: str) -
     """Methods that take logarithms or ratios of losses are defined for losses of at least zero."""
     for name, value in zip(names, values, strict=True):
         if value < 0:
-            raise LossError(
-                f"the loss of {name!r} is negative ({value:.6g}), and {reader} is defined for losses of at least 0: "
-                "add a constant to the loss, or choose a method that reads gradients"
-            )
+            raise negative_error(name, value, reader)
+
+
+def negative_error(name: str, value: float, reader: str, place: str = "") -> LossError:
+    return LossError(
+        f"the loss of {name!r} is negative{place} ({value:.6g}), and {reader} is defined for losses of at least 0: "
+        "add a constant to the loss, or choose a method that reads gradients"
+    )

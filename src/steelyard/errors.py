@@ -55,5 +55,9 @@ class PeriodWarning(SteelyardWarning):
     """An epoch-based method never hears that an epoch ended."""
 
 
+class ReplicaWarning(SteelyardWarning):
+    """The ranks of a distributed run no longer train the same network."""
+
+
 class AngleWarning(SteelyardWarning):
     """A method that uses angles reads a Gramian that cannot show conflict."""

@@ -59,12 +59,22 @@ class Look:
         index: positions of its tasks among the balancer's; ``None``: all of them.
         kept: which of the losses at hand take part.
         reading: their task gradients.
+        mine: where a batch is shared by several ranks, which of the seen tasks the kept losses are of.
+        share: by what those losses are multiplied there.
+        spread: by what a direction that replaces gradients is multiplied there.
     """
 
     seen: Seen
     index: Tensor | None
     kept: list[bool]
     reading: Reading | None
+    mine: Tensor | None = None
+    share: Tensor | None = None
+    spread: float = 1.0
+
+    def own(self, multipliers: Tensor) -> Tensor:
+        """Of the seen tasks' multipliers, those of the kept losses."""
+        return multipliers if self.mine is None or self.share is None else multipliers[self.mine] * self.share
 
 
 def look(

@@ -5,9 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from steelyard.distributed.ranks import is_initialised
+
 
 def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
     """Mean of the unreduced losses where ``mask`` holds; ``None`` (an absent task) where it holds nowhere.
+
+    In a distributed run a task without labels on this rank keeps its graph instead: 0, with 0 labels behind it, which
+    a balancer takes for absent, while wrappers that wait for every rank's backward are served.
 
     ``Σ mask · ℓ / Σ mask``, over the selected elements alone: a NaN under the mask reaches neither the value nor any
     gradient that passes through ``unreduced`` elementwise. (A NaN *target* still spoils the gradient of its own
@@ -23,8 +28,9 @@ def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
     """
     mask = mask.to(torch.bool).expand_as(unreduced)
     chosen = unreduced[mask]
-    if chosen.numel() == 0:
+    if chosen.numel() == 0 and not is_initialised():
         return None
-    mean = chosen.mean()
+    # Other ranks may have labels, and average gradients with this one's: its graph must not break off here.
+    mean = chosen.mean() if chosen.numel() else chosen.sum()
     mean.label_count = chosen.numel()  # type: ignore[attr-defined]
     return mean

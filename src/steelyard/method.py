@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from steelyard.checks import checked_tasks
+from steelyard.distributed.ranks import GroupHandle
 from steelyard.errors import MissingInputError, OptionError
 from steelyard.learned import adam, declare_learned
 from steelyard.memory import Memory, declare_memory
 from steelyard.observation import Balance, Reads, Seen
-from steelyard.options import Guards, Heads, NonFinite, Scale, at_least, checked_priorities, one_of
+from steelyard.options import Guards, Heads, NonFinite, Scale, Sync, at_least, checked_priorities, one_of
 from steelyard.stage import Stage
 from steelyard.state import TASKS, State, Stateful
 from steelyard.summary import SUMS
@@ -90,6 +91,8 @@ class Method(Stateful):
         shared: Trunk | None = None,
         learning_rate: float | None = None,
         generator: torch.Generator | None = None,
+        sync: Sync = "exact",
+        process_group: Any = None,
     ) -> None:
         super().__init__()
         self.tasks = checked_tasks(tasks)
@@ -113,6 +116,14 @@ class Method(Stateful):
         if self.draws and generator is None:
             # Drawn from torch's own stream, so torch.manual_seed makes it reproducible.
             self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, ()).item()))
+        one_of("sync", sync, Sync)
+        if sync == "local-mean" and self.reads == "losses":
+            raise OptionError(
+                f"sync='local-mean' says how the ranks' Gramians are joined, and {self.name} reads losses only: leave "
+                "it out"
+            )
+        self.sync = sync
+        self.process_group = None if process_group is None else GroupHandle(process_group)
         self.period: int | None = None
         self._stages: list[Stage] = []
         self.stages = nn.ModuleList()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,6 +27,7 @@ class Seen:
         rows: ``[T, P]`` in float32 or better, the task gradients themselves, for methods that read ``rows``.
         features: the tensors that the heads read, detached, for methods that read ``rows`` at features.
         outlook: ``[T]``, what `Method.look_ahead` found, for methods that read the ``lookahead``.
+        over_ranks: the sum of a tensor over the ranks that share the batch; ``None``: there is but one.
     """
 
     tasks: tuple[str, ...]
@@ -38,6 +39,12 @@ class Seen:
     rows: Tensor | None = None
     features: tuple[Tensor, ...] | None = None
     outlook: Tensor | None = None
+    over_ranks: Callable[[Tensor], Tensor] | None = None
+
+    def batch_sum(self, values: Tensor) -> Tensor:
+        """The sum of ``[T, B, …]`` over the batch, that of all ranks."""
+        local = values.sum(1)
+        return local if self.over_ranks is None else self.over_ranks(local)
 
     @property
     def norms(self) -> Tensor:

@@ -14,6 +14,7 @@ from steelyard.errors import OptionError, UnknownNameError
 NonFinite = Literal["raise", "drop_task", "skip_step", "ignore"]
 Heads = Literal["plain", "weighted"]
 Scale = Literal["paper", "sum"]
+Sync = Literal["exact", "local-mean", "off"]
 
 
 def one_of(name: str, value: object, choices: object) -> None:

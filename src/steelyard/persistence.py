@@ -32,6 +32,8 @@ class Progress:
         angle_looks: steps in which the angles were checked.
         alone: the tasks of the first batches, as long as each held one alone; ``None`` once one held several.
         workspace: the last step's task gradients, for the next step to write over.
+        unnoticed: whether a data-parallel wrapper may take a look for its first backward.
+        met: whether the ranks of a distributed run have compared what they balance.
     """
 
     steps: int = 0
@@ -45,10 +47,14 @@ class Progress:
     angle_looks: int = 0
     alone: tuple[str, ...] | None = ()
     workspace: Tensor | None = None
+    met: bool = False
+    unnoticed: bool = True
 
     def lasting(self) -> Progress:
         """Without what belongs to the step under way."""
-        return replace(self, record=None, pending=None, held=None, holding=False, workspace=None)
+        return replace(
+            self, record=None, pending=None, held=None, holding=False, workspace=None, met=False, unnoticed=True
+        )
 
 
 class Persistent(Method):

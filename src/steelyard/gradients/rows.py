@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from steelyard.errors import SharedError
 from steelyard.gradients.differentiation import compiled_whole, differentiate, refused_compiled_whole, refused_reentrant
 from steelyard.gradients.graph import REENTRANT, Precision, nodes_below, precision_of
+from steelyard.gradients.wrappers import behind_wrapper
 
 # Squared norms within this range are sums of float32 squares that neither overflowed nor underflowed.
 _SAFE_SQUARES = (1e-24, 1e30)
@@ -86,9 +87,10 @@ def task_rows(
     fits = workspace is not None and workspace.shape == shape and (workspace.dtype, workspace.device) == (dtype, device)
     matrix = workspace if workspace is not None and fits else torch.empty(shape, dtype=dtype, device=device)
     precision = _precision(losses, tensors)
+    places = [tensor if (edge := behind_wrapper(tensor)) is None else GradientEdge(*edge) for tensor in tensors]
     reached = False
     for row, loss in zip(matrix, losses, strict=True):
-        gradients = differentiate(loss, tensors, precision.float16)
+        gradients = differentiate(loss, places, precision.float16)
         for piece, gradient in zip(torch.split(row, sizes), gradients, strict=True):
             if gradient is None:
                 piece.zero_()
@@ -111,7 +113,7 @@ def _double(matrix: Tensor) -> Tensor:
 
 def _precision(losses: Sequence[Tensor], tensors: Sequence[Tensor]) -> Precision:
     """The precision between the losses and the tensors."""
-    ends = [get_gradient_edge(tensor).node for tensor in tensors]
+    ends = [(behind_wrapper(tensor) or get_gradient_edge(tensor))[0] for tensor in tensors]
     between = list(nodes_below([loss.grad_fn for loss in losses], ends))
     if isinstance(tensors[0], nn.Parameter) and any(node.name() == REENTRANT for node in between):
         raise refused_reentrant()

@@ -38,15 +38,21 @@ class TrunkGradients:
         gramian: ``[T, T]`` float64.
         boundary: edges where the trunk ends and heads begin.
         rows: task gradients at the boundary, where they were asked for.
+        whole: task gradients at all parameters, where they were asked for.
     """
 
     gramian: Tensor
     boundary: tuple[Edge, ...]
     rows: Rows | None
+    whole: Rows | None = None
 
 
 def trunk_gradients(
-    tasks: Sequence[str], losses: Sequence[Tensor], parameters: Sequence[Tensor], at_boundary: bool
+    tasks: Sequence[str],
+    losses: Sequence[Tensor],
+    parameters: Sequence[Tensor],
+    at_boundary: bool,
+    whole: bool = False,
 ) -> TrunkGradients:
     """Look at every task's gradient with respect to the trunk's parameters.
 
@@ -55,6 +61,7 @@ def trunk_gradients(
         losses: scalars with a graph, which is kept for the backward pass to come.
         parameters: the trunk's; frozen ones, and ones that no loss reaches, have no gradient and do not matter.
         at_boundary: whether the gradients where the trunk ends are wanted too.
+        whole: whether the rows are wanted, all ``T x P`` of them; no formula then spares anything.
 
     Cost: per task one backward pass without weight gradients, and ``T x`` the outputs of the layers in memory.
     """
@@ -67,6 +74,8 @@ def trunk_gradients(
         )
     precision = precision_of(found.leads_to, losses)
     layers, raw = _layers(found, len(losses))
+    if whole:
+        layers, raw = [], [parameter for parameter in parameters if parameter.requires_grad]
     boundary = tuple(found.boundary) if at_boundary else ()
     if at_boundary:
         _check_boundary(found, boundary)
@@ -99,7 +108,8 @@ def trunk_gradients(
             to_boundary = precision_of((node for node in found.leads_to if not found.in_trunk(node)), losses)
             flat = [end.reshape(len(end), -1).to(torch.promote_types(end.dtype, torch.float32)) for end in ends]
             rows = Rows(torch.cat(flat, 1), tuple(end[0] for end in ends), to_boundary.coarsest)
-    return TrunkGradients(gramian.to(device), boundary, rows)
+    all_rows = Rows(rest, tuple(raw), precision.coarsest) if whole and rest is not None else None
+    return TrunkGradients(gramian.to(device), boundary, rows, all_rows)
 
 
 def _gramian(layers: Sequence[Layer], stacked: Sequence[Tensor], rest: Tensor | None, precision: torch.dtype) -> Tensor:

@@ -56,7 +56,8 @@ class GradDrop(Balancer):
         sizes = [feature.numel() for feature in seen.features]
         for feature, rows in zip(seen.features, torch.split(seen.rows, sizes, dim=1), strict=True):
             gradients = rows.view(len(rows), *feature.shape)
-            votes = (feature.sign() * gradients).sum(1) if feature.dim() > 1 else feature.sign() * gradients
+            votes = feature.sign() * gradients
+            votes = seen.batch_sum(votes) if feature.dim() > 1 else votes
             total = votes.abs().sum(0)
             purity = 0.5 * (1 + torch.where(total > 0, votes.sum(0) / total, torch.zeros_like(total)))
             drawn = torch.rand(purity.shape, generator=self.generator).to(purity)

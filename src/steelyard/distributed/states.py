@@ -1,0 +1,111 @@
+"""The state of a balancer, made one over the ranks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from steelyard.distributed.ranks import Ranks
+from steelyard.errors import StateError
+from steelyard.state import Stateful
+
+if TYPE_CHECKING:
+    from steelyard.method import Method
+    from steelyard.persistence import Persistent
+
+
+def meet(ranks: Ranks, balancer: Persistent) -> None:
+    """Before the first step together: check that the ranks balance the same, and take the first one's state.
+
+    As wrappers do with a model's parameters: a checkpoint that only the first rank has loaded is everybody's, and
+    random methods draw the same numbers.
+
+    Raises:
+        StateError: method, tasks or options differ.
+    """
+    found = ranks.gather(_described(balancer))
+    (first, expected), *others = found
+    for rank, description in others:
+        for what, value in expected.items():
+            if description[what] != value:
+                raise StateError(
+                    f"the ranks balance differently: {what} is {value} on rank {first} and {description[what]} on rank "
+                    f"{rank}. Make the balancer with the same arguments on all ranks"
+                )
+    parts = (*balancer.loss_stages(), balancer)
+    values = [_values(part) for part in parts]
+    extra, shapes = ranks.first(
+        (balancer.get_extra_state(), [{name: tuple(value.shape) for name, value in each.items()} for each in values])
+    )
+    for part, mine, shape in zip(parts, values, shapes, strict=True):
+        state = part.working_state()
+        for name, value in mine.items():
+            taken = value.clone() if tuple(value.shape) == shape[name] else value.new_empty(shape[name])
+            setattr(state, name, ranks.first_tensor(taken) if taken.numel() else taken)
+        part.commit(state)
+    balancer.set_extra_state(extra)
+
+
+def _described(balancer: Persistent) -> dict[str, str]:
+    options = ("heads", "scale", "every", "on_nonfinite", "sync", "guards", "priorities", "learning_rate")
+    stages = "+".join(type(stage).__name__ for stage in balancer.loss_stages())
+    return {
+        "the method": balancer.name,
+        "the list of tasks": ", ".join(balancer.tasks),
+        "the row of loss stages": stages or "empty",
+        **{f"{option}=": str(getattr(balancer, option)) for option in options},
+    }
+
+
+def _values(part: Stateful) -> dict[str, Tensor]:
+    """The declared values that the balancer keeps itself, on the device where they live."""
+    state = part.working_state()
+    parameters = dict(part.named_parameters(recurse=False))
+    names = [declaration.name for declaration in part.declarations()]
+    return {name: getattr(state, name).contiguous() for name in names if name not in parameters}
+
+
+def synchronise(method: Method) -> None:
+    """Make the ranks' states one, each declared value by its own reduction.
+
+    For ranks that trained apart (local steps between synchronisations) or resumed from different checkpoints.
+    ``"mean"``, ``"sum"`` and ``"max"`` combine the ranks; ``"first"`` takes rank 0's; ``"same"`` declares that ranks
+    never differ, and is checked. Weights in Parameters are the outside optimizer's and left to it.
+
+    Raises:
+        StateError: no process group is initialised, or a value declared ``"same"`` differs.
+
+    Cost: one collective per declared value, two for ``"same"``.
+    """
+    if not dist.is_available() or not dist.is_initialized():
+        raise StateError(
+            "synchronise() joins the ranks of a process group: call torch.distributed.init_process_group first"
+        )
+    ranks = dist.get_world_size()
+    for part in (*method.loss_stages(), method):
+        state = part.working_state()
+        for declaration in part.declarations():
+            value = getattr(state, declaration.name).clone()
+            if declaration.reduce == "first":
+                dist.broadcast(value, src=0)
+            elif declaration.reduce == "max":
+                dist.all_reduce(value, dist.ReduceOp.MAX)
+            elif declaration.reduce in ("mean", "sum"):
+                dist.all_reduce(value)
+                if declaration.reduce == "mean":
+                    value /= ranks
+            else:
+                first = value.clone()
+                dist.broadcast(first, src=0)
+                differs = torch.tensor(float(not torch.equal(first.nan_to_num(), value.nan_to_num())))
+                dist.all_reduce(differs)
+                if differs.item():
+                    raise StateError(
+                        f"the ranks disagree on {method.name}'s {declaration.name!r}, which is declared the same on "
+                        "all: load one checkpoint on every rank"
+                    )
+            setattr(state, declaration.name, value)
+        part.commit(state)

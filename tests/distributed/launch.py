@@ -1,0 +1,32 @@
+"""Run a function on several real ranks (gloo), and return what each of them returned."""
+
+from __future__ import annotations
+
+import datetime
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def launch(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
+    """``[function(rank, ranks, *args) for each rank]``; an exception on any rank is raised here."""
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_rank, (ranks, folder, function, args), nprocs=ranks)
+        return [torch.load(Path(folder) / f"rank{rank}.pt") for rank in range(ranks)]
+
+
+def _rank(rank: int, ranks: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    patience = datetime.timedelta(seconds=60)  # a collective that somebody misses fails the test instead of hanging it
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks, timeout=patience
+    )
+    try:
+        torch.save(function(rank, ranks, *args), f"{folder}/rank{rank}.pt")
+    finally:
+        dist.destroy_process_group()
