@@ -13,6 +13,7 @@ from steelyard.reproductions.reproduction import Reproduction
 REPRODUCTIONS = {
     "ema": "steelyard.reproductions.ema",
     "comparison": "steelyard.reproductions.comparison",
+    "db-mtl": "steelyard.reproductions.db_mtl",
 }
 
 

@@ -12,7 +12,7 @@ from steelyard.reproductions.reproduction import Finding, Outcome, Word
 from steelyard.study.findings import Findings, better_by
 from steelyard.study.judgement import Interval, Verdict
 from steelyard.study.phrases import counted, relative_of
-from steelyard.study.statistics import Array, interval, verdicts
+from steelyard.study.statistics import Array, interval, relative_changes, verdicts
 from steelyard.study.tuning import validation_scores
 
 REGION = 0.01  # Δm: one point is no difference that matters
@@ -144,10 +144,38 @@ def arms_of(outcome: Outcome) -> list[str]:
 
 
 def delta_text(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
-    """``+1.15 ±0.16``: Δm in per cent with the half-width of its interval; None where there is none."""
+    """Δm of an arm as `percent` writes it; None where there is none."""
     for row in outcome.judgement.rows:
         if (row.method, row.setting) == (arm, setting) and row.delta_m is not None:
-            mean, half = 100 * row.delta_m.mean, 50 * (row.delta_m.high - row.delta_m.low)
-            text = f"{mean:+.2f} ±{half:.2f}" if np.isfinite(half) else f"{mean:+.2f}"
-            return text.replace("-", "−")
+            return percent(row.delta_m)
     return None
+
+
+def delta_p(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
+    """The same of Δp, the relative change of the values themselves, as papers print it: not of errors."""
+    found, changes = outcome.findings, []
+    for task in outcome.plan.tasks:
+        ours, theirs = (found.metrics(each, setting, task.name) for each in (arm, "single-task"))
+        seeds = [seed for seed in outcome.plan.seeds if seed in ours and seed in theirs]
+        per_metric = [
+            relative_changes(
+                [ours[seed][place] for seed in seeds],
+                [theirs[seed][place] for seed in seeds],
+                higher_is_better=metric.higher_is_better,
+                ideal=None,
+            )
+            for place, metric in enumerate(task.metrics)
+            if seeds
+        ]
+        known = [each for each in per_metric if each is not None]
+        if known:
+            changes.append(np.mean(known, axis=0))
+    shown = interval(np.mean(changes, axis=0)) if len({len(each) for each in changes}) == 1 else None
+    return None if shown is None else percent(shown)
+
+
+def percent(found: Interval) -> str:
+    """``+1.15 ±0.16``: in per cent, with the half-width of the interval."""
+    mean, half = 100 * found.mean, 50 * (found.high - found.low)
+    text = f"{mean:+.2f} ±{half:.2f}" if np.isfinite(half) else f"{mean:+.2f}"
+    return text.replace("-", "−")

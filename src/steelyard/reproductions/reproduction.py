@@ -24,10 +24,11 @@ class Experiment:
         about: what it is there to show, in one line.
         problem: as `steelyard compare` takes it.
         methods: arms, separated by commas.
-        epochs, batch_size, learning_rate, shared: the problem's own where not given.
+        epochs, batch_size, learning_rate: the problem's own where not given.
         settings: fractions of the training labels.
         tasks: those to learn; all by default.
         tune: learning rates tried for every network.
+        shared, scale: as `steelyard compare` takes them.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Experiment:
     tasks: tuple[str, ...] | None = None
     tune: int = 0
     shared: str | None = None
+    scale: str | None = None
     batch_size: int | None = None
     learning_rate: float | None = None
 

@@ -57,6 +57,7 @@ def prepare(
             batch_size=experiment.batch_size,
             learning_rate=experiment.learning_rate,
             shared=experiment.shared,
+            scale=experiment.scale,
             tune=experiment.tune,
             command=command,
         )

@@ -106,8 +106,7 @@ class _Cost:
 def _time(problem: Problem, trial: Trial) -> _Cost:
     """Train one epoch of a few steps, by the very loop of a study, with one thread as there."""
     data = problem.data(trial.seed)
-    rows = torch.nonzero(problem.task(trial.tasks[0]).labelled(data.train.targets[trial.tasks[0]])).squeeze(1)
-    rows = rows[: STEPS * trial.batch_size]
+    rows = _some_rows(problem, trial, data.train)
     few = Split(
         take(data.train.inputs, rows), {task: y.index_select(0, rows) for task, y in data.train.targets.items()}
     )
@@ -123,3 +122,12 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
         torch.set_num_threads(threads)
     evaluation = (time.perf_counter() - started - result.seconds) / 3
     return _Cost(result.seconds / result.steps, evaluation)
+
+
+def _some_rows(problem: Problem, trial: Trial, split: Split) -> torch.Tensor:
+    """Rows for a few batches of a trial; the data are only complete with a label of every task, so one of each."""
+    labels = {task.name: task.labelled(split.targets[task.name]) for task in problem.tasks}
+    used = torch.stack([labels[name] for name in trial.tasks]).any(0).nonzero().squeeze(1)
+    drawn = torch.randperm(len(used), generator=torch.Generator().manual_seed(0))[: STEPS * trial.batch_size]
+    firsts = torch.stack([mask.nonzero()[0, 0] for mask in labels.values()])
+    return torch.cat([used[drawn], firsts]).unique()
