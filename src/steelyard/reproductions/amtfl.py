@@ -127,7 +127,8 @@ reproduction = Reproduction(
         '2012.09575; on Lee, Yang, Hwang, "Deep Asymmetric Multi-task Feature Learning", ICML 2018, arXiv 1708.00260.'
     ),
     claim=(
-        "Letting only reliable tasks contribute to the shared features reduces negative transfer, and a task's learnt "
+        "Letting only reliable tasks contribute to the shared features reduces negative transfer, and a task's "
+        "learnt "
         "uncertainty tells reliability better than its loss."
     ),
     reconstructed=(

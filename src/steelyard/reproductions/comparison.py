@@ -52,7 +52,9 @@ def _digits(settings: Settings, epochs: int, seeds: int = 3, tune: int = 0) -> E
 
 def _mixed(settings: Settings, epochs: int, seeds: int = 3, tune: int = 0) -> Experiment:
     about = "heterogeneous: a digit and an item of clothing in one image"
-    return Experiment("MNIST + Fashion", about, "mnist-fashion", ARMS, seeds, epochs, settings, tune=tune, batch_size=128)
+    return Experiment(
+        "MNIST + Fashion", about, "mnist-fashion", ARMS, seeds, epochs, settings, tune=tune, batch_size=128
+    )
 
 
 def _painted(settings: Settings, epochs: int, seeds: int = 3, tune: int = 0) -> Experiment:
@@ -155,7 +157,8 @@ reproduction = Reproduction(
         'Strategies for Multi task Learning in Deep Neural Networks", IEEE Access 7, 2019.'
     ),
     claim=(
-        "Multi-task learning typically does not improve a combination of tasks that the user chose: it takes a careful "
+        "Multi-task learning typically does not improve a combination of tasks that the user chose: it takes a "
+        "careful "
         "choice of both the pair of tasks and the weighting."
     ),
     reconstructed=(
@@ -166,9 +169,11 @@ reproduction = Reproduction(
     judge=judge,
     takes={"quick": "8 min", "real": "2 h", "full": "days"},
     scope={
-        "quick": "2 and 10 % of the labels, equal and unequal between the two digits; two further pairs of digits; three "
+        "quick": "2 and 10 % of the labels, equal and unequal between the two digits; two further pairs of "
+        "digits; three "
         "seeds, six epochs.",
-        "real": "six equal and four unequal amounts on Multi-MNIST; five further pairs at one amount each, NYUv2 at half "
+        "real": "six equal and four unequal amounts on Multi-MNIST; five further pairs at one amount each, NYUv2 "
+        "at half "
         "of its images; three or five seeds, ten epochs, untuned rates.",
         "full": "all 36 combinations of six amounts, 100 epochs, three learning rates for every network.",
     },

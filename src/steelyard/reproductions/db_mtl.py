@@ -90,7 +90,7 @@ def judge(outcomes: Outcomes) -> list[Finding]:
         )
     ]
     return [
-        together("Dual balancing is above the plain sum in Δm on at least two of three benchmarks", beats, needed=2),
+        together("Dual balancing is above the plain sum in Δm on at least two of three benchmarks", beats, needed=2, among=3),
         *beats,
         together("Each half alone is above the plain sum", parts),
         *parts,
@@ -155,7 +155,8 @@ reproduction = Reproduction(
     ),
     claim=(
         "Balancing both the scale of losses (by their logarithm) and the size of task gradients (to that of the "
-        "largest) beats the plain sum and other methods; each half helps, and the logarithm helps other gradient methods too."
+        "largest) beats the plain sum and other methods; each half helps, and the logarithm helps other gradient "
+        "methods too."
     ),
     reconstructed=(
         "The method is as printed. The benchmarks are reduced: NYUv2 at 120 x 160 with a small network, Office + "

@@ -96,9 +96,11 @@ reproduction = Reproduction(
     judge=judge,
     takes={"quick": "8 min", "real": "2 h", "full": "days"},
     scope={
-        "quick": "two of the three data sets; a tenth of Multi-MNIST's labels, β = 0.99 alone and fewer baselines there; "
+        "quick": "two of the three data sets; a tenth of Multi-MNIST's labels, β = 0.99 alone and fewer "
+        "baselines there; "
         "no tuned learning rates.",
-        "real": "a fifth of Multi-MNIST's labels; half of NYUv2, with β = 0.99 alone, fewer baselines and untuned rates; "
+        "real": "a fifth of Multi-MNIST's labels; half of NYUv2, with β = 0.99 alone, fewer baselines and "
+        "untuned rates; "
         "elsewhere three learning rates for every network.",
         "full": "all labels, 100 epochs, five seeds, five learning rates for every network.",
     },

@@ -113,12 +113,19 @@ def comparable(where: str, standing: Standings) -> Finding:
     return Finding(where, word, (f"{standing.text}.",))
 
 
-def together(claim: str, parts: Sequence[Finding], needed: int | None = None) -> Finding:
-    """A claim about several places: held where enough parts held, broken where enough cannot hold any more."""
+def together(claim: str, parts: Sequence[Finding], needed: int | None = None, among: int = 0) -> Finding:
+    """A claim about several places: held where enough parts held, broken where enough cannot hold any more.
+
+    Args:
+        claim: in words.
+        parts: the places, as far as they were run.
+        needed: how many must hold; by default all.
+        among: how many places there will be.
+    """
     needed = len(parts) if needed is None else needed
     held = sum(part.word == "held" for part in parts)
     lost = sum(part.word == "did not hold" for part in parts)
-    word: Word = "held" if parts and held >= needed else "did not hold" if len(parts) - lost < needed else "undecided"
+    word: Word = "held" if parts and held >= needed else "did not hold" if max(len(parts), among) - lost < needed else "undecided"
     counts = [f"{sum(part.word == each for part in parts)} {each}" for each in ("held", "did not hold", "undecided")]
     return Finding(claim, word, (f"Of {counted(len(parts), 'part')}: {', '.join(counts)}.",))
 

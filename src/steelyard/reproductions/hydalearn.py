@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from steelyard.reproductions.evidence import arms_of, one_task, together
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
@@ -83,13 +83,8 @@ def _gain(name: str, outcome: Outcome, arm: str) -> Finding:
 def _follow(outcomes: Outcomes) -> list[Finding]:
     """Late in training the auxiliary weighs less, the more its relevance drifts away; and varies with the spread."""
     drift = {float(option): outcomes[name] for option, name in _turned(outcomes, "drift")}
-    spread = {float(option): outcomes[name] for option, name in _turned(outcomes, "spread")}
     late = {dial: values for dial, each in drift.items() if (values := _late_ratios(each))}
-    varied = {dial: values for dial, each in spread.items() if (values := _deviations(each))}
-    return [
-        *_ranked("The auxiliary's late weight falls as its relevance drifts away", "drift", late, -1),
-        *_ranked("Its weight varies between batches as their relevance does", "spread", varied, 1),
-    ]
+    return _ranked("The auxiliary's late weight falls as its relevance drifts away", "drift", late, -1)
 
 
 def _turned(outcomes: Outcomes, dial: str) -> list[tuple[float, str]]:
@@ -120,7 +115,7 @@ def _exact(outcome: Outcome) -> str:
     return next(arm for arm in _ours(outcome) if "first-order" not in arm)
 
 
-def _ranked(claim: str, dial: str, found: dict[float, Sequence[float]], sign: int) -> list[Finding]:
+def _ranked(claim: str, dial: str, found: Mapping[float, Sequence[float]], sign: int) -> list[Finding]:
     """Spearman's rank correlation of a dial with what was measured, over all seeds."""
     if len(found) < 2:
         return []
@@ -145,7 +140,8 @@ reproduction = Reproduction(
     ),
     claim=(
         "Constant weights fail because an auxiliary's relevance drifts during training and differs between "
-        "mini-batches; weights from the main-task gain of each task's own update follow both, and improve the main task on synthetic "
+        "mini-batches; weights from the main-task gain of each task's own update follow both, and improve the "
+        "main task on synthetic "
         "data and on real ones."
     ),
     reconstructed=(

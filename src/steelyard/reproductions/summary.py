@@ -36,6 +36,8 @@ class Summary:
     @property
     def answer(self) -> str:
         """To "The claim …"."""
+        if len(self.outcomes) < len(self.planned):
+            return "is not decided yet"
         word = self.findings[0].word if self.findings else "undecided"
         size = "" if self.size == "full" else {"quick": " at the quick size", "real": " at this size"}[self.size]
         return f"is undecided{size}" if word == "undecided" else f"{word}{size}"

@@ -1,0 +1,104 @@
+"""What claims rest on: comparisons by seed, counted verdicts, and the Δp of a paper from its own printed rows."""
+
+import numpy as np
+import pytest
+
+from steelyard.reproductions.evidence import (
+    all_tasks,
+    best_on_validation,
+    comparable,
+    gains,
+    improvement,
+    one_task,
+    together,
+)
+from steelyard.reproductions.reproduction import Finding
+from steelyard.study.findings import Findings
+from steelyard.study.judging import findings
+from steelyard.study.plans import PlannedMetric
+from steelyard.study.store import Store
+from study.made_up import fill, plan
+
+# Lin et al., arXiv 2308.12029, NYUv2: mIoU, pixel accuracy; absolute, relative error; mean, median, 11.25, 22.5, 30.
+ROWS = {
+    "single-task": (53.50, 75.39, 0.3926, 0.1605, 21.99, 15.16, 39.04, 65.00, 75.16),
+    "equal": (53.93, 75.53, 0.3825, 0.1577, 23.57, 17.01, 35.04, 60.99, 72.05),
+    "db-mtl": (53.92, 75.60, 0.3768, 0.1557, 21.97, 15.37, 38.43, 64.81, 75.24),
+}
+TASKS = {"seg": slice(0, 2), "depth": slice(2, 4), "normals": slice(4, 9)}
+
+
+def stored(path, made, values):
+    with Store(path, write=True) as store:
+        fill(store, made, values)
+        return findings(made, store)
+
+
+def test_the_papers_delta_p_follows_from_its_printed_rows(tmp_path):
+    higher = (True, True, False, False, False, False, True, True, True)
+    names = ("mIoU", "PAcc", "AErr", "RErr", "Mean", "Med", "11.25", "22.5", "30")
+    metrics = [PlannedMetric(*each, ideal=None, percent=False) for each in zip(names, higher, strict=True)]
+    made = plan(tuple(ROWS), seeds=1, metrics=tuple((task, tuple(metrics[part])) for task, part in TASKS.items()))
+    values = {arm: [{task: row[part] for task, part in TASKS.items()}] for arm, row in ROWS.items()}
+    found = stored(tmp_path / "s", made, values)
+    printed = {"equal": -1.78, "db-mtl": 1.15}
+    for arm, value in printed.items():
+        assert 100 * found.changes(arm, "single-task", 0)[0] == pytest.approx(value, abs=0.01)
+    # A flat mean over the nine metrics would be another number.
+    flat = np.mean(
+        [(a - b) / b * (1 if up else -1) for a, b, up in zip(ROWS["equal"], ROWS["single-task"], higher, strict=True)]
+    )
+    assert abs(100 * flat - printed["equal"]) > 1
+
+
+def by_seed(left, right, jitter=(0.001, -0.001, 0.0)):
+    return [{"left": left + noise, "right": right - noise} for noise in jitter]
+
+
+@pytest.fixture
+def found(tmp_path) -> Findings:
+    made = plan(("single-task", "equal", "uw", "dwa"))
+    values = {
+        "single-task": by_seed(0.90, 0.80, (0.0, 0.002, -0.001)),
+        "equal": by_seed(0.80, 0.70),
+        "uw": by_seed(0.90, 0.80),
+        "dwa": by_seed(0.95, 0.9),
+    }
+    return stored(tmp_path / "s", made, values)
+
+
+def test_one_arm_against_others(found):
+    standing = all_tasks(found, "uw", ("single-task", "equal", "dwa", "uw"))
+    assert standing.words == {"single-task": "open", "equal": "better", "dwa": "worse"}
+    assert standing.intervals["equal"].mean == pytest.approx(1 - (0.1 / 0.2 + 0.2 / 0.3) / 2, abs=1e-3)
+    assert standing.text.startswith("uw, against 3 arms: better than 1 (equal +41.67 % (+")
+    assert comparable("x", standing).word == "did not hold"
+    assert comparable("x", all_tasks(found, "dwa", ("equal", "uw"))).word == "held"
+    assert comparable("x", all_tasks(found, "uw", ("single-task",))).word == "undecided"
+
+
+def test_one_task_alone(found):
+    standing = one_task(found, "right", "dwa", ("equal", "single-task"))
+    assert standing.words == {"equal": "better", "single-task": "better"}
+    assert standing.intervals["equal"].mean == pytest.approx(0.2 / 0.3, abs=1e-3)
+
+
+def test_gains_are_differences_of_gains_over_single_task(found):
+    assert gains(found, "dwa", "equal").mean() == pytest.approx((0.15 / 0.1 + 0.2 / 0.2) / 2, abs=2e-2)
+    assert improvement("x", gains(found, "dwa", "equal")).word == "held"
+    assert improvement("x", gains(found, "equal", "dwa")).word == "did not hold"
+    assert improvement("x", gains(found, "equal", "equal")).word == "undecided"
+    assert improvement("x", np.array([])).word == "undecided"
+
+
+def test_the_variant_of_the_best_validation_error(found):
+    assert best_on_validation(found, ["equal", "uw"]) == "equal"  # all validation curves are alike: the first
+
+
+def test_claims_about_several_places():
+    parts = [Finding("a", word) for word in ("held", "held", "did not hold")]
+    assert together("x", parts).word == "did not hold"
+    assert together("x", parts, needed=2).word == "held"
+    assert together("x", [*parts[:1], Finding("b", "undecided")]).word == "undecided"
+    assert together("x", []).word == "undecided"
+    assert together("x", parts[2:], needed=2, among=3).word == "undecided"

@@ -1,0 +1,62 @@
+"""Every reproduction's plans: names, problems and arms exist; with data at hand, the quick ones are planned whole."""
+
+import os
+
+import pytest
+
+from steelyard.models.building import architecture_spec
+from steelyard.problems import load_problem
+from steelyard.problems.files import search_path
+from steelyard.registry import method_class, stage_class
+from steelyard.reproductions import load_reproduction, reproduction_names
+from steelyard.reproductions.reproduction import SIZES
+from steelyard.reproductions.running import prepare
+from steelyard.study.arms import parse_arms
+from steelyard.study.best_fixed import BEST_FIXED
+from steelyard.study.trial import SINGLE_TASK
+
+
+def every():
+    return [pytest.param(name, size, id=f"{name}-{size}") for name in reproduction_names() for size in SIZES]
+
+
+@pytest.mark.parametrize(("name", "size"), every())
+def test_experiments_name_what_there_is(name, size):
+    found = load_reproduction(name)
+    experiments = found.experiments(size)
+    assert len({each.name for each in experiments}) == len(experiments)
+    for each in experiments:
+        problem = load_problem(each.problem)
+        assert set(each.tasks or ()) <= set(problem.task_names)
+        arms = parse_arms(each.methods)
+        assert [str(arm) for arm in arms][:2] == [SINGLE_TASK, "equal"] or "log stage" in each.name
+        for arm in arms:
+            if arm.method.name not in (SINGLE_TASK, BEST_FIXED):
+                method_class(arm.method.name)
+            for stage in arm.method.stages:
+                stage_class(stage.name)
+            if arm.architecture:
+                architecture_spec(str(arm.architecture))
+    assert set(found.takes) == set(found.scope) == set(SIZES)
+
+
+@pytest.mark.parametrize("name", reproduction_names())
+def test_judges_say_something_before_anything_was_run(name):
+    found = load_reproduction(name)
+    findings = found.judge({})
+    assert all(finding.word == "undecided" for finding in findings)
+    assert found.figures({}) == []
+
+
+@pytest.mark.skipif(not os.environ.get("STEELYARD_DATA"), reason="STEELYARD_DATA names no folder with data")
+@pytest.mark.parametrize("name", reproduction_names())
+def test_the_quick_plan_is_made_without_training(name):
+    found = load_reproduction(name)
+    folders = {folder for problem in found.problems("quick") for folder in load_problem(problem).needs}
+    missing = [folder for folder in folders if not any((place / folder).is_dir() for place in search_path())]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)} in STEELYARD_DATA")
+    prepared = prepare(found, "quick", workers=2)
+    assert len(prepared) == len(found.experiments("quick"))
+    for each in prepared:
+        assert len(each.trials) >= len(each.plan.trials) > 0
