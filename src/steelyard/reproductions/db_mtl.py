@@ -90,7 +90,9 @@ def judge(outcomes: Outcomes) -> list[Finding]:
         )
     ]
     return [
-        together("Dual balancing is above the plain sum in Δm on at least two of three benchmarks", beats, needed=2, among=3),
+        together(
+            "Dual balancing is above the plain sum in Δm on at least two of three benchmarks", beats, needed=2, among=3
+        ),
         *beats,
         together("Each half alone is above the plain sum", parts),
         *parts,

@@ -125,7 +125,13 @@ def together(claim: str, parts: Sequence[Finding], needed: int | None = None, am
     needed = len(parts) if needed is None else needed
     held = sum(part.word == "held" for part in parts)
     lost = sum(part.word == "did not hold" for part in parts)
-    word: Word = "held" if parts and held >= needed else "did not hold" if max(len(parts), among) - lost < needed else "undecided"
+    word: Word = (
+        "held"
+        if parts and held >= needed
+        else "did not hold"
+        if max(len(parts), among) - lost < needed
+        else "undecided"
+    )
     counts = [f"{sum(part.word == each for part in parts)} {each}" for each in ("held", "did not hold", "undecided")]
     return Finding(claim, word, (f"Of {counted(len(parts), 'part')}: {', '.join(counts)}.",))
 

@@ -130,5 +130,6 @@ def _some_rows(problem: Problem, trial: Trial, split: Split) -> torch.Tensor:
     used = torch.stack([labels[name] for name in trial.tasks]).any(0).nonzero().squeeze(1)
     drawn = torch.randperm(len(used), generator=torch.Generator().manual_seed(0))[: STEPS * trial.batch_size]
     firsts = torch.stack([mask.nonzero()[0, 0] for mask in labels.values()])
-    rows: torch.Tensor = torch.cat([used[drawn], firsts]).sort().values
-    return rows[rows.diff(prepend=rows[:1] - 1) > 0]
+    chosen = torch.zeros(len(split), dtype=torch.bool)
+    chosen[torch.cat([used[drawn], firsts])] = True
+    return chosen.nonzero().squeeze(1)
