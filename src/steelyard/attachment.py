@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from steelyard.errors import SteelyardWarning
+from steelyard.errors import StateError, SteelyardWarning
 from steelyard.warn import warn
 
 if TYPE_CHECKING:
@@ -163,9 +163,14 @@ class Attachment:
         state.setdefault(_KEY, {})[self.place] = self.balancer.state_dict()
 
     def _load(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        saved = state.get(_KEY, {}).get(self.place)
-        if saved is not None:
-            self.balancer.load_state_dict(saved)
+        held = state.get(_KEY, {})
+        if self.place in held:
+            self.balancer.load_state_dict(held[self.place])
+        elif held:
+            raise StateError(
+                f"the optimizer's checkpoint holds the balancer state of {'; '.join(held)}, and this balancer is "
+                f"{self.place}: make the balancer of the checkpoint, or attach this one after loading"
+            )
         elif self.balancer.steps == 0:
             warn(
                 "the optimizer's checkpoint holds no balancer state (saved before the balancer was attached, or by a "

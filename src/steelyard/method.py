@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -95,6 +96,7 @@ class Method(Stateful):
         process_group: Any = None,
     ) -> None:
         super().__init__()
+        self._trunk = checked_trunk(shared)
         self.tasks = checked_tasks(tasks)
         self.bind(len(self.tasks))
         self.priorities = checked_priorities(priorities, self.tasks)
@@ -135,7 +137,6 @@ class Method(Stateful):
         if memory is not None:
             one_of("memory", memory, Memory)
         self.memory: Memory = declare_memory(self, memory, every)
-        self._trunk = checked_trunk(shared)
 
     @property
     def needs_shared(self) -> bool:
@@ -150,6 +151,16 @@ class Method(Stateful):
     def trunk(self) -> Trunk | None:
         """The shared module, or its parameters, given at construction: where gradients are read by default."""
         return None if self._trunk is None else self._trunk[0]
+
+    def elements(self) -> tuple[int, torch.dtype]:
+        """Known from the start with a trunk given at construction: distributed checkpoints load into what is there."""
+        trunk = self.trunk
+        if trunk is None:
+            return super().elements()
+        found = trunk.parameters() if isinstance(trunk, nn.Module) else trunk
+        trainable = [parameter for parameter in found if parameter.requires_grad]
+        dtype = functools.reduce(torch.promote_types, (parameter.dtype for parameter in trainable), torch.float32)
+        return sum(parameter.numel() for parameter in trainable), dtype
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
         """Refuse a list of tasks, before `Balancer.set_tasks` changes to it, that the method's options do not fit."""

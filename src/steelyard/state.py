@@ -20,7 +20,8 @@ Reduction = Literal["same", "mean", "sum", "max", "first"]
 TASKS = "T"
 """Stands in a declared shape for the number of tasks."""
 ELEMENTS = "P"
-"""Stands in a declared shape for the number of elements of a task gradient, known once the first has been read."""
+"""Stands in a declared shape for the number of elements of a task gradient: known when the trunk is, else once the
+first has been read."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,17 @@ class Declaration:
 
     @property
     def by_element(self) -> bool:
-        """Whether it is as large as the task gradients: float32, and empty until the first has been read."""
+        """Whether it is as large as the task gradients: float32 or better, and empty while their size is unknown."""
         return ELEMENTS in self.shape
 
     @property
     def task_axes(self) -> tuple[int, ...]:
         return tuple(axis for axis, size in enumerate(self.shape) if size == TASKS)
 
-    def initial(self, tasks: int) -> Tensor:
-        shape = [tasks if size == TASKS else 0 if size == ELEMENTS else int(size) for size in self.shape]
-        return torch.full(shape, float(self.default), dtype=torch.float32 if self.by_element else torch.float64)
+    def initial(self, tasks: int, elements: int, dtype: torch.dtype) -> Tensor:
+        """The default, for so many tasks and elements of a task gradient, which is read in ``dtype``."""
+        shape = [tasks if size == TASKS else elements if size == ELEMENTS else int(size) for size in self.shape]
+        return torch.full(shape, float(self.default), dtype=dtype if self.by_element else torch.float64)
 
 
 class State:
@@ -90,6 +92,10 @@ class Stateful(nn.Module):
         self._declared: dict[str, Declaration] = {}
         self._task_count = 0
 
+    def elements(self) -> tuple[int, torch.dtype]:
+        """Elements of a task gradient and the dtype that they are read in, as far as is known before the first."""
+        return 0, torch.float32
+
     def declare(
         self,
         name: str,
@@ -102,7 +108,7 @@ class Stateful(nn.Module):
             raise ValueError(f"the state {name!r} is declared twice")
         self._declared[name] = Declaration(name, tuple(shape), default, reduce)
         if self._task_count:
-            self.register_buffer(name, self._declared[name].initial(self._task_count))
+            self.register_buffer(name, self._declared[name].initial(self._task_count, *self.elements()))
 
     def declare_parameter(self, name: str, default: float = 0.0) -> None:
         """Declare one value per task as a Parameter: an outside optimizer trains it, commits leave it alone."""
@@ -122,7 +128,7 @@ class Stateful(nn.Module):
             value, axes = self.committed(name), declaration.task_axes
             if not axes:
                 continue
-            initial = declaration.initial(len(kept)).to(value.device)
+            initial = declaration.initial(len(kept), *self.elements()).to(value.device)
             if declaration.by_element:
                 initial = value.new_zeros(len(kept), *value.shape[1:])
             for axis in axes:
@@ -141,7 +147,7 @@ class Stateful(nn.Module):
             if name in self._parameters:
                 continue
             current = self._buffers.get(name)
-            initial = declaration.initial(self._task_count)
+            initial = declaration.initial(self._task_count, *self.elements())
             self.register_buffer(name, initial if current is None else initial.to(current.device))
 
     def working_state(self, index: Tensor | None = None) -> State:

@@ -1,0 +1,79 @@
+"""A checkpoint, a new process, and training that goes on as if nothing had happened, bit for bit."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+import steelyard
+from loops import resuming
+from loops.resuming import AFTER, BEFORE, SPECS, TASKS, Run
+from steelyard.errors import StateError
+from steelyard.testing.toy import same_state, snapshot
+
+ROUTES = ["state_dict", "optimizer", "distributed"]
+Outcomes = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module", params=ROUTES)
+def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcomes, Outcomes]:
+    """What followed in one process, and in the two, for every method."""
+    route, folder = request.param, tmp_path_factory.mktemp("checkpoints")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    straight = {}
+    for number, spec in enumerate(SPECS):
+        run = Run(spec, attached=route == "optimizer", seed=0)
+        run.train(BEFORE)
+        resuming.save(run, route, folder / resuming.file_name(number, route))
+        straight[spec] = run.outcome(run.train(AFTER, BEFORE))
+    torch.use_deterministic_algorithms(before)
+    subprocess.run([sys.executable, resuming.__file__, str(folder), route], check=True, timeout=600)
+    return straight, torch.load(folder / f"resumed-{route}.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_new_process_goes_on_bit_for_bit(outcomes: tuple[Outcomes, Outcomes], spec: str) -> None:
+    straight, resumed = (each[spec] for each in outcomes)
+    assert torch.equal(straight["weights"], resumed["weights"])
+    assert same_state(straight["state"], resumed["state"])
+    for first, second in zip(straight["parameters"], resumed["parameters"], strict=True):
+        assert torch.equal(first, second)
+
+
+def saved_by(spec: str, tasks: list[str] = TASKS) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(steelyard.make(spec, tasks).state_dict(), file)
+    file.seek(0)
+    state: dict[str, Any] = torch.load(file, weights_only=True)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("spec", "tasks", "message"),
+    [
+        ("dwa", TASKS, "holds the state of 'dwa', but this balancer is 'ema'"),
+        ("ema", ["a", "b"], "balances a, b, but this balancer has a, b, c"),
+        ("ema", ["c", "b", "a"], "balances c, b, a, but this balancer has a, b, c"),
+    ],
+)
+def test_another_methods_or_tasks_state_is_refused_by_name(spec: str, tasks: list[str], message: str) -> None:
+    balancer = steelyard.make("ema", TASKS)
+    before = snapshot(balancer)
+    with pytest.raises(StateError, match=message):
+        balancer.load_state_dict(saved_by(spec, tasks))
+    assert same_state(before, snapshot(balancer))
+
+
+def test_an_optimizer_that_carries_another_methods_state_is_refused_by_name() -> None:
+    run, other = Run("ema", True, 0), Run("dwa", True, 0)
+    run.train(2)
+    with pytest.raises(
+        StateError, match=r"holds the balancer state of ema: a, b, c, and this balancer is dwa: a, b, c"
+    ):
+        other.toy.optimizer.load_state_dict(run.toy.optimizer.state_dict())
