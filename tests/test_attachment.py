@@ -133,6 +133,30 @@ def test_skip_step_moves_neither_momentum_nor_decay() -> None:
     assert balancer.steps == 1
 
 
+def test_skip_step_inside_a_closure_moves_nothing_either() -> None:
+    """Trainers run the forward pass inside ``optimizer.step(closure)``."""
+    network, _, balancer = setting(on_nonfinite="skip_step")
+    parameters = [*network.trunk_parameters(), *network.head_parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=0.1)
+    balancer.attach(optimizer)
+    for spoil in (False, True, False):
+        before = [p.detach().clone() for p in parameters]
+
+        def closure(spoil: bool = spoil) -> Tensor:
+            losses, _ = network.losses()
+            if spoil:
+                losses["a"] = losses["a"] * float("nan")
+            optimizer.zero_grad(set_to_none=False)
+            loss = balancer(losses)
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        moved = any(not torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+        assert moved is not spoil
+    assert balancer.steps == 2
+
+
 def test_one_bad_micro_batch_skips_the_window_or_is_left_out_of_it() -> None:
     for policy, steps in (("skip_step", 0), ("drop_task", 1)):
         network, optimizer, balancer = setting(on_nonfinite=policy)

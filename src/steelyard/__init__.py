@@ -9,6 +9,7 @@ from steelyard.balancer import Balancer
 from steelyard.chain import Chain, EMAScale, InitialScale, LogLosses
 from steelyard.diagnosis import Diagnosis, diagnose
 from steelyard.errors import SteelyardError, SteelyardWarning
+from steelyard.features import features_of
 from steelyard.masked import masked_mean
 from steelyard.observation import Balance, Seen
 from steelyard.recompute import losses_of
@@ -34,6 +35,7 @@ __all__ = [
     "SteelyardWarning",
     "__version__",
     "diagnose",
+    "features_of",
     "losses_of",
     "make",
     "masked_mean",

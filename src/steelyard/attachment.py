@@ -25,10 +25,21 @@ if TYPE_CHECKING:
 _KEY = "steelyard"
 
 
+def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer inside the wrappers of Accelerate, Fabric and Lightning: its hooks see every step that happens.
+
+    The wrappers imitate the class of what they wrap without its hooks, or do not call them.
+    """
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = inner
+    return optimizer
+
+
 class Attachment:
     """Ties a balancer to the optimizer whose steps commit its state."""
 
     def __init__(self, balancer: Balancer, optimizer: torch.optim.Optimizer, scaler: Any = None) -> None:
+        optimizer = innermost(optimizer)
         self.balancer, self.optimizer, self.scaler = balancer, optimizer, scaler
         self.window: list[tuple[Seen, Proposal, Recompute | None]] = []
         self.skipping = self.empty = False
@@ -99,12 +110,7 @@ class Attachment:
     # --- the optimizer's hooks --------------------------------------------------------------------------------------
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         self.inside_step = True
-        self.skipping = self.skipping or (self.empty and not self.window)
-        if self.skipping:
-            # The one place where a balancer touches .grad: zero gradients would still move momentum and weight decay.
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None
+        self._withhold_gradients()
         # The first argument is the optimizer itself.
         if len(args) > 1 and callable(args[1]):
             return (args[0], self._guarded(args[1]), *args[2:]), kwargs
@@ -112,18 +118,31 @@ class Attachment:
             return args, {**kwargs, "closure": self._guarded(kwargs["closure"])}
         return None
 
+    def _withhold_gradients(self) -> None:
+        """Leave a skipped window's step without gradients.
+
+        The one place where a balancer touches ``.grad``: zero gradients would still move momentum and weight decay.
+        """
+        self.skipping = self.skipping or (self.empty and not self.window)
+        if self.skipping:
+            for group in self.optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+
     def _guarded(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        """A closure that raises ends the step: its weights must not hold on."""
+        """A closure that raises ends the step: its weights must not hold on. One that skips leaves no gradients."""
 
         @functools.wraps(closure)
         def guarded() -> Any:
             try:
-                return closure()
+                value = closure()
             except BaseException:
                 self.inside_step = False
                 self.discard()
                 self.balancer.release()
                 raise
+            self._withhold_gradients()
+            return value
 
         return guarded
 

@@ -91,6 +91,11 @@ class Balancer(Persistent):
         """Optimizer steps (calls, where no optimizer is attached) since the start."""
         return self._now.steps
 
+    @property
+    def period_steps(self) -> int:
+        """Those since the last end of an epoch; 0 for a method that does not wait for one."""
+        return self._now.period_steps
+
     # --- the call -----------------------------------------------------------------------------------------------------
     def forward(
         self,
@@ -437,7 +442,7 @@ class Balancer(Persistent):
         ``optimizer.state_dict()``.
 
         Args:
-            optimizer: the one that steps the shared parameters.
+            optimizer: the one that steps the shared parameters, as it is or in a trainer's wrapper.
             scaler: the gradient scaler, if one is used.
         """
         if self._attachment is not None:
