@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The trainers and loggers that Steelyard works with are large: they live in an environment of their own.
+FRAMEWORKS := .venv-integrations
+FRAMEWORKS_READY := $(FRAMEWORKS)/.ready
 # One thread per process: trials and test workers run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test check benchmark clean
+.PHONY: demo test test-integrations check benchmark clean
 
 demo: $(READY)
 	$(BIN)/steelyard compare digits --methods single-task,equal,dwa,uw,ema,db-mtl --seeds 5 --workers 2 \
@@ -14,6 +17,9 @@ demo: $(READY)
 
 test: check
 	$(BIN)/python -m pytest -n 2
+
+test-integrations: $(FRAMEWORKS_READY)
+	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings tests/integrations
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -25,9 +31,15 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/weighting.py
 
 clean:
-	rm -rf $(VENV) demo.sqlite* demo.html build dist
+	rm -rf $(VENV) $(FRAMEWORKS) demo.sqlite* demo.html build dist
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[study,dev]"
+	touch $@
+
+$(FRAMEWORKS_READY): pyproject.toml constraints-integrations.txt
+	$(PYTHON) -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-integrations.txt \
+		-e ".[integrations]"
 	touch $@

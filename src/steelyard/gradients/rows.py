@@ -102,7 +102,8 @@ def task_rows(
             raise refused_compiled_whole()
         raise SharedError(
             f"none of the losses ({', '.join(tasks)}) depends on shared=: pass the very tensor that the heads "
-            "were called with, not a copy of it, nor a detached or recomputed one"
+            "were called with, not a copy of it, nor a detached or recomputed one (trainers copy what a model returns "
+            "in mixed precision and under DDP: steelyard.features_of(module) takes it where it is made)"
         )
     return Rows(matrix, tensors, precision.coarsest)
 
