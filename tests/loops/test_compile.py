@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as functorch_config
 
 import steelyard
 from steelyard.errors import SharedError
@@ -138,7 +139,7 @@ def test_a_balancer_inside_a_compiled_step_cuts_it_once(spec: str, where: str) -
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler for torch's code generator")
 @pytest.mark.skipif(
-    not hasattr(torch._functorch.config, "donated_buffer"),
+    not hasattr(functorch_config, "donated_buffer"),
     reason="before torch 2.6 no memory is given away, and generated code turns subnormal numbers off for good",
 )
 def test_generated_code_and_the_memory_it_gives_away() -> None:
@@ -149,6 +150,6 @@ def test_generated_code_and_the_memory_it_gives_away() -> None:
     with pytest.raises(SharedError, match=r"set torch\._functorch\.config\.donated_buffer = False"):
         trained("parts", "mgda", "trunk", "inductor")
     torch._dynamo.reset()
-    with torch._functorch.config.patch(donated_buffer=False):
+    with functorch_config.patch(donated_buffer=False):
         compiled = trained("parts", "mgda", "trunk", "inductor")
     assert torch.allclose(compiled, trained("eager", "mgda", "trunk"), rtol=1e-4, atol=1e-6)
