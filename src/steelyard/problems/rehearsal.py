@@ -104,7 +104,7 @@ def _rows(problem: Problem, split: Split) -> Tensor:
     for task in problem.tasks:
         targets = split.targets[task.name]
         labelled = task.labelled(targets).nonzero()[:, 0]
-        size = targets[labelled].double().reshape(len(labelled), -1).sum(1)
+        size = targets[labelled].reshape(len(labelled), -1).sum(1, dtype=torch.float64)
         rows += [int(labelled[size.argmin()]), int(labelled[size.argmax()])]
     return torch.tensor(sorted(set(rows)))
 
