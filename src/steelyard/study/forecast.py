@@ -43,6 +43,8 @@ def estimate(plan: Plan, store: Path | str, workers: int = 2, coarse: bool = Fal
 
     With `coarse`, methods that read the same at the same place are timed once for all: solvers are taken for free.
 
+    Single-task networks that are trained at once (see `ensemble`) take less than is said here, where each counts alone.
+
     Workers share memory and caches, so that two are not quite twice as fast as one: the time is a rough one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Fresh processes, one per trial, a few at a time."""
+"""Fresh processes, one per trial or group of trials, a few at a time."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from steelyard.study.ensemble import groups
 from steelyard.study.store import Failed
 from steelyard.study.trial import Trial
-from steelyard.study.worker import Message, Warned, work
+from steelyard.study.worker import Alone, Message, Warned, work
 
 # One thread per worker: small networks gain nothing from more, and results stay the same on every machine's core count.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 class Pool:
-    """Runs trials in at most `workers` processes; iterate over it for (trial, message)."""
+    """Runs trials in at most `workers` processes; iterate over it for (trial, message).
+
+    Trials that may be trained together go to one worker, and come back to wait alone if they cannot be.
+    """
 
     def __init__(self, reference: str, trials: Sequence[Trial], checkpoints: Path, workers: int) -> None:
         self.reference, self.checkpoints, self.workers = reference, checkpoints, workers
-        self.waiting = deque(trials)
-        self.running: dict[Connection, tuple[Trial, BaseProcess]] = {}
+        self.waiting = deque(groups(trials, workers))
+        self.running: dict[Connection, tuple[dict[int, Trial], BaseProcess]] = {}  # what has not ended, by its place
         self.context = _context()
 
     def __iter__(self) -> Iterator[tuple[Trial, Message]]:
@@ -40,26 +44,33 @@ class Pool:
                 self._start(self.waiting.popleft())
             for connection in wait(list(self.running)):
                 assert isinstance(connection, Connection)
-                trial, process = self.running[connection]
+                trials, process = self.running[connection]
+                received: list[tuple[int, Message | Alone]]
                 try:
-                    message: Message = connection.recv()
+                    received = [connection.recv()]
                 except (EOFError, ConnectionResetError):
                     process.join()
-                    message = _died(process.exitcode)
-                yield trial, message
-                if not isinstance(message, int | Warned):
+                    received = [(place, _died(process.exitcode)) for place in trials]
+                for place, message in received:
+                    if isinstance(message, Alone):
+                        self.waiting.append((trials[place],))
+                    else:
+                        yield trials[place], message
+                    if not isinstance(message, int | Warned):
+                        del trials[place]
+                if not trials:
                     del self.running[connection]
                     connection.close()
                     process.join()
 
-    def _start(self, trial: Trial) -> None:
+    def _start(self, trials: tuple[Trial, ...]) -> None:
         receiver, sender = self.context.Pipe(duplex=False)
-        checkpoint = self.checkpoints / f"{trial.key}.pt"
-        process = self.context.Process(target=work, args=(sender, self.reference, trial, checkpoint), daemon=True)
+        arguments = (sender, self.reference, trials, self.checkpoints)
+        process = self.context.Process(target=work, args=arguments, daemon=True)
         with _worker_environment():
             process.start()
         sender.close()  # so that the worker's end is the only one, and its death is seen
-        self.running[receiver] = (trial, process)
+        self.running[receiver] = (dict(enumerate(trials)), process)
 
     def __enter__(self) -> Pool:
         return self

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import sqlite3
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,11 @@ class Failed:
 
     error: str
     traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failed:
+        """What an exception that is being handled says."""
+        return cls(traceback.format_exception_only(type(error), error)[-1].strip(), traceback.format_exc())
 
 
 class Store:

@@ -80,9 +80,7 @@ def train(
     tell_labels(network, data.train.targets, labels)
     network.train()
     optimizer = problem.optimizer(network.parameters())
-    if trial.learning_rate is not None:
-        for group in optimizer.param_groups:
-            group["lr"] = trial.learning_rate
+    set_rate(optimizer, trial)
     balancer = make_balancer(trial)
     if balancer is not None:
         balancer.attach(optimizer)
@@ -143,7 +141,7 @@ def train(
         weights = torch.stack(step_weights) if step_weights else torch.ones_like(means)
         history["weight"].append(weights.where(~means.isnan(), torch.nan).nanmean(0).tolist())
         if balancer is None:  # a balancer has its own policy
-            _check_finite(trial, epoch, means.mean(0).tolist())
+            check_finite(trial, epoch, means.mean(0).tolist())
 
         # --- validation: chooses the epoch
         observes = balancer is not None and type(balancer).validated is not Balancer.validated
@@ -178,15 +176,34 @@ def train(
 
     last = test()
     network.load_state_dict(best_network)
+    return result_of(trial, test(), last, best.epoch, history, max(earlier_peak, memory.growth()))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, trial: Trial) -> None:
+    """Give an optimizer the trial's learning rate, if it has one of its own."""
+    if trial.learning_rate is not None:
+        for group in optimizer.param_groups:
+            group["lr"] = trial.learning_rate
+
+
+def result_of(
+    trial: Trial,
+    test: dict[str, list[float]],
+    last: dict[str, list[float]],
+    chosen_epoch: int,
+    history: dict[str, list[Any]],
+    peak_memory: float,
+) -> Result:
+    """What a finished trial found, from what was written down epoch by epoch."""
     rates = [steps / s for steps, s in zip(history["steps"], history["seconds"], strict=True)]
     return Result(
-        test=test(),
+        test=test,
         last=last,
-        chosen_epoch=best.epoch,
+        chosen_epoch=chosen_epoch,
         steps=sum(history["steps"]),
         seconds=sum(history["seconds"]),
         steps_per_second=statistics.median(rates),
-        peak_memory=max(earlier_peak, memory.growth()),
+        peak_memory=peak_memory,
         curves=Curves(*(_by_task(trial.tasks, history[kind]) for kind in ("loss", "weight", "validation"))),
     )
 
@@ -207,7 +224,8 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
 
 
-def _check_finite(trial: Trial, epoch: int, losses: list[float]) -> None:
+def check_finite(trial: Trial, epoch: int, losses: list[float]) -> None:
+    """Raise a `TrainingError` where the mean training loss of an epoch is inf or NaN."""
     for task, loss in zip(trial.tasks, losses, strict=True):
         if not math.isfinite(loss):
             raise TrainingError(f"the training loss of {task!r} is {loss} in epoch {epoch}: lower the learning rate")

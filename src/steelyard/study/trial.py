@@ -80,9 +80,9 @@ class Result:
     last: dict[str, list[float]]  # the same after the last epoch
     chosen_epoch: int  # counted from 1
     steps: int
-    seconds: float  # of training: evaluation and loading are not in it
+    seconds: float  # of training: evaluation and loading are not in it; of networks trained at once, an equal share
     steps_per_second: float
-    peak_memory: float  # MiB
+    peak_memory: float  # MiB, of all networks that were trained at once
     curves: Curves = field(repr=False)
 
     @classmethod

@@ -1,0 +1,249 @@
+"""Single-task networks trained at once are those trained one by one: same epochs, same numbers but for rounding."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from steelyard.problems import Data, Problem, Split, Task, binary, regression
+from steelyard.study.ensemble import FEWEST, MOST, groups, train_together
+from steelyard.study.store import Failed
+from steelyard.study.train import train
+from steelyard.study.trial import Trial
+
+torch.set_num_threads(1)
+TASKS = 10
+
+
+def made(rows=90, dtype=torch.float64, kind=regression, layers=(nn.Tanh,), **options):
+    """Many tasks on the same rows, each with gaps of its own: their networks take from 2 to 6 steps an epoch."""
+    generator = torch.Generator().manual_seed(0)
+    splits = []
+    for _ in range(3):
+        x = torch.randn(rows, 5, generator=generator, dtype=dtype)
+        targets = {}
+        for number in range(TASKS):
+            y = (x @ torch.randn(5, generator=generator, dtype=dtype)).sin()
+            y = (y > 0).to(dtype) if kind is binary else y
+            gaps = torch.rand(rows, generator=generator) < 0.06 * number
+            targets[f"t{number}"] = y.masked_fill(gaps, math.nan)
+        splits.append(Split(x, targets))
+    defaults = {
+        "tasks": [kind(f"t{number}") for number in range(TASKS)],
+        "load": lambda: Data(*splits),
+        "trunk": lambda: nn.Sequential(nn.Linear(5, 8), *(layer() for layer in layers)).to(dtype),
+        "head": lambda task: nn.Linear(8, task.outputs).to(dtype),
+        "batch_size": 16,
+    }
+    return Problem("made", **{**defaults, **options})
+
+
+def trials(problem, epochs=5, **options):
+    given = {"seed": 3, "epochs": epochs, "batch_size": problem.batch_size, **options}
+    fractions = given.pop("fractions", dict.fromkeys(problem.task_names, 1.0))
+    return [
+        Trial("made", "single-task", (name,), fractions=((name, fractions[name]),), **given)
+        for name in problem.task_names
+    ]
+
+
+def near(first, second, tolerance):
+    """Everything but times and memory: whole numbers equal, others within a relative tolerance."""
+    one, two = (
+        {k: v for k, v in dataclasses.asdict(r).items() if k not in ("seconds", "steps_per_second", "peak_memory")}
+        for r in (first, second)
+    )
+    numbers = []
+    for values in (one, two):
+        flat, waiting = [], [values]
+        while waiting:
+            each = waiting.pop()
+            if isinstance(each, dict):
+                waiting += each.values()
+            elif isinstance(each, list):
+                waiting += each
+            else:
+                flat.append(each)
+        numbers.append(flat)
+    assert numbers[0] == pytest.approx(numbers[1], rel=tolerance, abs=tolerance)
+    assert (first.chosen_epoch, first.steps) == (second.chosen_epoch, second.steps)
+    return True
+
+
+OPTIMIZERS = {
+    "adam": lambda p: torch.optim.Adam(p, lr=1e-2),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, amsgrad=True),
+    "momentum": lambda p: torch.optim.SGD(p, lr=1e-1, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "adagrad": lambda p: torch.optim.Adagrad(p, lr=1e-1, initial_accumulator_value=0.1),
+    "nadam": lambda p: torch.optim.NAdam(p, lr=1e-2),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=1e-2, centered=True),
+}
+
+
+def decayed(parameters):
+    """Weights in one group, biases in another."""
+    held = list(parameters)
+    groups = [{"params": [p for p in held if p.dim() > 1], "weight_decay": 0.1}, {"params": held[1::2]}]
+    return torch.optim.AdamW(groups, lr=1e-2)
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS.values(), decayed], ids=[*OPTIMIZERS, "groups"])
+def test_in_float64_results_are_those_of_separate_training(optimizer):
+    problem = made(optimizer=optimizer)
+    planned = trials(problem)
+    found = dict(train_together(planned, problem))
+    together = [trial for trial, result in found.items() if result is not None]
+    assert len(together) >= TASKS - 3  # a number of steps that no other task has is left for alone
+    assert len({found[trial].steps for trial in together}) > 1
+    for trial in together:
+        assert near(found[trial], train(trial, problem), 1e-10)
+
+
+@pytest.mark.parametrize("kind", [regression, binary])
+def test_in_float32_results_are_those_of_separate_training_but_for_rounding(kind):
+    problem = made(dtype=torch.float32, kind=kind, layers=(nn.ReLU,))
+    for trial, result in train_together(trials(problem, epochs=3), problem):
+        if result is not None:
+            alone = train(trial, problem)
+            assert result.curves.losses[trial.tasks[0]] == pytest.approx(alone.curves.losses[trial.tasks[0]], rel=1e-4)
+
+
+def test_fractions_and_learning_rates_are_kept():
+    problem = made()
+    planned = trials(problem, fractions={name: 0.3 + 0.05 * k for k, name in enumerate(problem.task_names)})
+    planned = [dataclasses.replace(trial, learning_rate=0.03) for trial in planned]
+    found = {trial: result for trial, result in train_together(planned, problem) if result is not None}
+    assert len(found) > 4
+    for trial, result in found.items():
+        assert near(result, train(trial, problem), 1e-10)
+
+
+def test_one_dropout_layer_draws_what_it_draws_alone():
+    problem = made(layers=(nn.Tanh, lambda: nn.Dropout(0.4)))
+    found = {trial: result for trial, result in train_together(trials(problem), problem) if result is not None}
+    assert len(found) > 4
+    for trial, result in found.items():
+        assert near(result, train(trial, problem), 1e-10)
+
+
+def contrast(outputs, targets):
+    return (outputs[:, 0] - targets).square().mean() + outputs.std(correction=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"layers": (nn.Tanh, lambda: nn.BatchNorm1d(8))},
+        {"layers": (nn.Tanh, lambda: nn.BatchNorm1d(8, track_running_stats=False))},
+        {"layers": (lambda: nn.Dropout(0.2), nn.Tanh, lambda: nn.Dropout(0.2))},
+        {"optimizer": lambda p: torch.optim.Adafactor(p, lr=1e-2)},
+        {"prepare": lambda x: x - x.mean(0)},
+        {"prepare": lambda x: x + torch.randn_like(x)},
+        {"tasks": [Task(f"t{k}", contrast, regression("x").metrics) for k in range(TASKS)]},
+        {"tasks": [Task(f"t{k}", lambda o, y: F.mse_loss(o[:, 0], y), regression("x").metrics) for k in range(TASKS)]},
+        {"trunk": lambda: nn.Sequential(nn.Unflatten(1, (1, 5)), nn.Conv1d(1, 2, 2), nn.Flatten()).double()},
+        {"trunk": lambda: Sorting().double()},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_what_cannot_be_stacked_is_left_for_alone(options):
+    problem = made(**options)
+    assert [result for _, result in train_together(trials(problem), problem)] == [None] * TASKS
+
+
+class Sorting(nn.Linear):
+    def __init__(self):
+        super().__init__(5, 8)
+
+    def forward(self, x):
+        return super().forward(x) if x.sum() > 0 else super().forward(-x)
+
+
+def test_a_network_that_differs_in_what_is_no_parameter_is_noticed():
+    class Scaled(nn.Linear):
+        def forward(self, x):
+            return self.factor * super().forward(x)
+
+    def head(task):
+        made = Scaled(8, 1).double()
+        made.factor = int(task.name[1:]) + 1.0
+        return made
+
+    problem = made(head=head)
+    assert [result for _, result in train_together(trials(problem), problem)] == [None] * TASKS
+
+
+def test_an_error_of_one_task_ends_its_trial_alone():
+    problem = made()
+    problem.data().validation.targets["t1"].mul_(1e200)
+    found = dict(train_together(trials(problem), problem))
+    failed = {trial.tasks[0]: result for trial, result in found.items() if isinstance(result, Failed)}
+    assert list(failed) == ["t1"]
+    assert "R² of task 't1' on validation data is" in failed["t1"].error
+    assert "TrainingError" in failed["t1"].traceback
+    for trial, result in found.items():
+        if trial.tasks[0] in ("t2", "t3") and result is not None:
+            assert near(result, train(trial, problem), 1e-10)
+
+
+@pytest.mark.parametrize("resumes", ["together", "alone"])
+@pytest.mark.parametrize("stops", ["together", "alone"])
+def test_checkpoints_serve_both(tmp_path, stops, resumes):
+    """Stopped after epoch 2 of 5, by either way of training, and resumed by either."""
+    problem = made(layers=(nn.Tanh, lambda: nn.Dropout(0.4)))
+    planned = trials(problem)
+    whole = {trial: result for trial, result in train_together(planned, problem) if result is not None}
+    planned = list(whole)
+    paths = {trial: tmp_path / f"{trial.key}.pt" for trial in planned}
+
+    class Stop(BaseException):
+        pass
+
+    if stops == "together":
+        for steps in {result.steps for result in whole.values()}:
+            members = [trial for trial in planned if whole[trial].steps == steps]
+
+            def stop(trial, epoch):
+                if epoch == 2:
+                    raise Stop
+
+            with pytest.raises(Stop):
+                list(train_together(members, problem, tmp_path, stop, checkpoint_seconds=0))
+    else:
+        for trial in planned:
+
+            def stop_alone(epoch):
+                if epoch == 2:
+                    raise Stop
+
+            with pytest.raises(Stop):
+                train(trial, problem, paths[trial], stop_alone, checkpoint_seconds=0)
+    assert all(path.is_file() for path in paths.values())
+
+    epochs = []
+    if resumes == "together":
+        resumed = dict(train_together(planned, problem, tmp_path, lambda trial, epoch: epochs.append(epoch)))
+    else:
+        resumed = {trial: train(trial, problem, paths[trial], epochs.append) for trial in planned}
+    assert min(epochs) == 2
+    for trial, result in resumed.items():
+        assert near(result, whole[trial], 1e-10)
+
+
+def test_groups_differ_in_the_task_alone_and_give_every_worker_some():
+    problem = made()
+    planned = [trial for seed in (0, 1) for trial in trials(problem, seed=seed)]
+    joint = dataclasses.replace(planned[0], method="equal", tasks=problem.task_names)
+    assert [len(group) for group in groups([*planned, joint], workers=1)] == [TASKS, TASKS, 1]
+    assert {trial.seed for trial in groups(planned, workers=1)[0]} == {0}
+    few = planned[: FEWEST - 1]
+    assert groups(few, workers=2) == [(trial,) for trial in few]
+    many = [dataclasses.replace(planned[0], tasks=(f"t{number}",)) for number in range(4 * MOST + 1)]
+    sizes = [len(group) for group in groups(many, workers=2)]
+    assert sum(sizes) == len(many)
+    assert max(sizes) <= MOST
+    assert max(sizes) - min(sizes) <= 1
+    assert len(groups(many[:20], workers=2)) == 2
