@@ -6,10 +6,14 @@ READY := $(VENV)/.ready
 # The trainers and loggers that Steelyard works with are large: they live in an environment of their own.
 FRAMEWORKS := .venv-integrations
 FRAMEWORKS_READY := $(FRAMEWORKS)/.ready
+# The oldest Python and torch that are promised, for the balancing half.
+OLDEST_PYTHON ?= python3.10
+OLDEST := .venv-oldest
+OLDEST_READY := $(OLDEST)/.ready
 # One thread per process: trials and test workers run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-integrations check benchmark clean
+.PHONY: demo test test-integrations test-oldest check benchmark clean
 
 demo: $(READY)
 	$(BIN)/steelyard compare digits --methods single-task,equal,dwa,uw,ema,db-mtl --seeds 5 --workers 2 \
@@ -21,6 +25,12 @@ test: check
 test-integrations: $(FRAMEWORKS_READY)
 	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings tests/integrations
 
+test-oldest: $(OLDEST_READY)
+	$(OLDEST)/bin/python -m pytest -n 2 -rs --disable-warnings tests/contract tests/distributed tests/gradients tests/loops \
+		tests/methods tests/solvers tests/test_arguments.py tests/test_attachment.py tests/test_balancer.py \
+		tests/test_checks.py tests/test_reviewed.py tests/test_registry.py tests/test_summary.py \
+		--ignore=tests/methods/test_against_torchjd.py
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -31,7 +41,7 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/weighting.py
 
 clean:
-	rm -rf $(VENV) $(FRAMEWORKS) demo.sqlite* demo.html build dist
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDEST) demo.sqlite* demo.html build dist
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,4 +52,10 @@ $(FRAMEWORKS_READY): pyproject.toml constraints-integrations.txt
 	$(PYTHON) -m venv $(FRAMEWORKS)
 	$(FRAMEWORKS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-integrations.txt \
 		-e ".[integrations]"
+	touch $@
+
+$(OLDEST_READY): pyproject.toml constraints-oldest.txt
+	$(OLDEST_PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt \
+		-e . pytest pytest-xdist hypothesis quadprog scipy
 	touch $@

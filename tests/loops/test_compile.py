@@ -137,6 +137,19 @@ def test_a_balancer_inside_a_compiled_step_cuts_it_once(spec: str, where: str) -
     assert len(graphs) == 1, "what comes before the balancer is one graph, and nothing of the balancer is compiled"
 
 
+def test_features_inside_a_compiled_step_are_refused() -> None:
+    """The graph that is cut before the balancer is one function, trunk and heads in it."""
+    model = Model()
+    balancer = steelyard.make("mgda", TASKS)
+
+    def step(x: Tensor) -> Tensor:
+        z, outputs = model(x)
+        return balancer({task: output.square().mean() for task, output in outputs.items()}, shared=z)
+
+    with pytest.raises(SharedError, match="compile them apart"):
+        torch.compile(step, backend=FAST)(torch.randn(16, 6))
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler for torch's code generator")
 @pytest.mark.skipif(
     not hasattr(functorch_config, "donated_buffer"),
