@@ -27,6 +27,10 @@ def squared(outputs, targets):
     return (outputs[:, 0] - targets) ** 2
 
 
+def entropy(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets)
+
+
 FAULTS = {
     "a class number that the head does not have": (
         problem(classification("kind", classes=3), torch.tensor([0] * 56 + [3] * 4)),
@@ -53,6 +57,14 @@ FAULTS = {
     "a metric that returns a tensor": (
         problem(binary("a", metrics=(Metric("m", lambda o, t: o.mean(), True),))),
         "m of task 'a' on the validation data is a Tensor",
+    ),
+    "statistics of all rows together": (
+        problem(Task("a", entropy, (accuracy,), outputs=2, statistics=lambda o, t: o.sum(0))),
+        r"statistics of task 'a' on outputs \[\d+, 2\].*one entry per row \(\d+\), not shape \[2\]",
+    ),
+    "a metric of statistics that returns a tensor": (
+        problem(Task("a", entropy, (Metric("m", lambda s, t: s.sum(), True),), outputs=2, statistics=lambda o, t: o)),
+        r"m of task 'a' on statistics \[\d+, 2\] is a Tensor",
     ),
     "labels of one class alone": (problem(binary("a"), torch.ones(60)), "AUC needs labels 0 and 1"),
 }
