@@ -56,6 +56,12 @@ def build(spec: str, **options: Any) -> Balancer:
     return steelyard.make(spec, list(TASKS), **options)
 
 
+def whole(parameter: Tensor) -> Tensor:
+    """All of a parameter, of which a rank may hold a piece."""
+    full = getattr(parameter, "full_tensor", None)
+    return parameter.detach() if full is None else full().detach()
+
+
 def train(
     spec: str | Balancer,
     at: str,
@@ -78,7 +84,7 @@ def train(
     """
     network = Network()
     model = wrapper(network, **options) if ranks > 1 else network
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.02)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     balancer = build(spec) if isinstance(spec, str) else spec
     if attached:
         balancer.attach(optimizer)
@@ -117,7 +123,7 @@ def train(
     return {
         "weights": torch.stack(weights),
         "values": torch.stack(values),
-        "parameters": torch.cat([p.detach().flatten() for p in network.parameters()]),
+        "parameters": torch.cat([whole(parameter).flatten() for parameter in network.parameters()]),
         "state": {name: value for name, value in balancer.state_dict().items() if isinstance(value, Tensor)},
         "metrics": balancer.metrics(),
     }

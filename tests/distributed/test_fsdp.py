@@ -1,0 +1,82 @@
+"""Sharded training (FSDP2) on two ranks against one process with the whole batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from distributed.launch import launch
+from distributed.training import Network, build, data, errors, shard, train
+from steelyard.errors import SharedError
+
+fully_shard = pytest.importorskip("torch.distributed.fsdp").__dict__.get("fully_shard")
+pytestmark = pytest.mark.skipif(fully_shard is None, reason="fully_shard came with torch 2.6")
+
+METHODS = [
+    "uw",
+    "equal",
+    "famo",
+    "mgda",
+    "inverse-norm(heads=plain)",
+    "pcgrad",
+    "upgrad",
+    "gradnorm",
+    "graddrop",
+    "db-mtl",
+]
+SHARDINGS = ["whole", "parts", "trunk only"]
+
+
+def wrap(network: Network, sharding: str) -> nn.Module:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    if sharding == "parts":
+        for head in network.heads.values():
+            fully_shard(head, mesh=mesh)
+    if sharding in ("parts", "trunk only"):
+        fully_shard(network.trunk, mesh=mesh)
+    return fully_shard(network, mesh=mesh)
+
+
+def shards(rank: int, ranks: int) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for sharding in SHARDINGS:
+        for spec in METHODS:
+            result = train(spec, "features", rank, ranks, 6, lambda network, s=sharding: wrap(network, s))
+            found[sharding, spec] = result
+        network = Network()
+        model = wrap(network, sharding)
+        balancer = build("mgda")
+        inputs, targets = data(0)
+        _, outputs = model(inputs[shard(rank, ranks)])
+        losses = {task: each.mean() for task, each in errors(outputs, targets, shard(rank, ranks)).items()}
+        try:
+            balancer(losses, shared=network.trunk)
+        except SharedError as error:
+            found[sharding, "refused"] = str(error)
+    return found
+
+
+@pytest.fixture(scope="module")
+def two() -> list[dict]:
+    return launch(shards, 2)
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+@pytest.mark.parametrize("spec", METHODS)
+def test_features_are_exact(two: list[dict], spec: str, sharding: str) -> None:
+    alone = train(spec, "features", steps=6)
+    for found in two:
+        for what in ("weights", "values", "parameters"):
+            assert torch.allclose(found[sharding, spec][what], alone[what], rtol=1e-8, atol=1e-10), what
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_a_sharded_trunk_is_refused(two: list[dict], sharding: str) -> None:
+    for found in two:
+        assert "pass the tensor that the task heads read" in found[sharding, "refused"]
