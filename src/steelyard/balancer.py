@@ -77,6 +77,12 @@ class Balancer(Persistent):
             become a submodule, and neither checkpoints nor copies hold it.
         learning_rate: of weights that are learnt; ``None`` follows the attached optimizer, else 1e-3.
         generator: a CPU generator for methods that draw random numbers.
+        sync: how several ranks make one balance, where `torch.distributed` is initialised: ``"exact"``, the weights of
+            the global batch, for which gradients read at the trunk are summed over the ranks (``T x P`` numbers a
+            step; losses, and gradients read at features, travel in ``T`` or ``T²``); ``"local-mean"``, at the trunk
+            the mean of the ranks' own Gramians, ``T²`` numbers, which overstates its diagonal; ``"off"``, every rank
+            for itself.
+        process_group: the ranks that share a batch, over which gradients are averaged; all where it is not given.
 
     In ``eval()`` mode the call returns the plain sum, weighted by the priorities alone.
     """

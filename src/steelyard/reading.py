@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
+from steelyard.distributed.replicas import is_sharded
 from steelyard.errors import AngleWarning, MissingInputError, SharedError
 from steelyard.gradients.carrier import Target
 from steelyard.gradients.graph import depends
@@ -148,6 +149,11 @@ def _trunk(method: Method, tensors: tuple[Tensor, ...]) -> Place:
         raise SharedError(
             f"{method.name} is defined on features, not on the trunk's parameters: pass the tensor that the task heads "
             "read as shared="
+        )
+    if any(is_sharded(tensor) for tensor in tensors):
+        raise SharedError(
+            "the trunk given as shared= is sharded over ranks (DTensor, as fully_shard makes them), and its gradients "
+            "exist nowhere in one piece: pass the tensor that the task heads read as shared=, which is exact"
         )
     if not any(tensor.requires_grad for tensor in tensors):
         raise SharedError(
