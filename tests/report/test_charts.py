@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +105,20 @@ def test_gaps_in_a_curve_stay_gaps() -> None:
     assert path.count("M") == 2
     assert path.count("L") == 1
     assert 'data-y="1 nan 2 3"' in svg
+
+
+def test_a_band_spans_the_deviation_and_widens_the_scale() -> None:
+    line = Series("a", Ink("c0", None), [1.0, 2.0, 2.0], spread=[0.5, math.nan, 1.0])
+    scale = scale_for([line])
+    assert scale.high >= 3.0
+    svg = curves([1, 2, 3], [line], scale, "test")
+    points = svg.split('class="band c0" d="M')[1].split('Z"')[0].split("L")
+    assert [point.split()[0] for point in points] == ["0", "1000", "1000", "0"], "there and back, the gap left out"
+    heights = [float(point.split()[1]) for point in points]
+    expected = [150 * (1 - scale(value)) for value in (1.5, 3.0, 1.0, 0.5)]
+    assert heights == pytest.approx(expected, abs=0.06)
+    assert "band" not in curves([1, 2, 3], [replace(line, spread=[0.0] * 3)], scale, "test")
+    assert "band" not in curves([1, 2, 3], [replace(line, spread=())], scale, "test")
 
 
 @given(st.integers(1, 5000), st.integers(2, 300))

@@ -215,6 +215,22 @@ def test_a_task_may_be_absent_from_batches_and_from_a_whole_epoch():
 def test_the_mean_weights_of_an_epoch_are_recorded():
     found = train(trial("fixed(weights={'kind':3,'size':1})"), made())
     assert found.curves.weights == {"kind": [1.5] * 4, "size": [0.5] * 4}  # scale="sum"
+    assert found.curves.weight_spreads == {"kind": [0.0] * 4, "size": [0.0] * 4}
+
+
+def test_how_far_weights_move_within_an_epoch_is_recorded(monkeypatch):
+    """Against the balancer's own record of the run, whose one epoch it is; shares of two tasks are mirror images."""
+    made_balancers = []
+    monkeypatch.setattr(
+        "steelyard.study.train.make",
+        lambda *given, **options: made_balancers.append(steelyard.make(*given, **options)) or made_balancers[-1],
+    )
+    found = train(trial("random", epochs=1), made()).curves
+    summary = made_balancers[0].summary()
+    assert [found.weights[task][0] for task in ("kind", "size")] == pytest.approx(summary.means)
+    assert [found.weight_spreads[task][0] for task in ("kind", "size")] == pytest.approx(summary.deviations, rel=0.2)
+    assert found.weight_spreads["kind"][0] == pytest.approx(found.weight_spreads["size"][0])
+    assert found.weight_spreads["kind"][0] > 0.01
 
 
 def test_the_learning_rate_can_be_given():

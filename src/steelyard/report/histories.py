@@ -31,7 +31,10 @@ def loss_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
 
 
 def weight_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
-    """The weights, a panel per method, all on one scale except for methods that would leave it."""
+    """The weights, a panel per method, all on one scale except for methods that would leave it.
+
+    A band shows how far weights move from step to step within an epoch, a line how they drift.
+    """
     view, drawn = drawing.view, []
     for method in view.compared:
         curve = view.curve(method, setting)
@@ -39,7 +42,13 @@ def weight_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
             continue
         keep = thin(len(curve.epochs), _point_limit(drawing))
         series = [
-            Series(elide(task.label, 14), drawing.task_inks[task.name], [values[i] for i in keep], task=place)
+            Series(
+                elide(task.label, 14),
+                drawing.task_inks[task.name],
+                [values[i] for i in keep],
+                task=place,
+                spread=[spreads[i] for i in keep] if (spreads := curve.weight_spreads.get(task.name)) else (),
+            )
             for place, task in enumerate(view.tasks)
             if (values := curve.weights.get(task.name))
         ]
@@ -48,9 +57,14 @@ def weight_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
         return []
     together = _common_scale([series for _, _, series in drawn])
     return [
-        _panel(view.short[method], "weight", epochs, series, _weight_scale(series, together))
+        _panel(view.short[method], _weight_note(series), epochs, series, _weight_scale(series, together))
         for method, epochs, series in drawn
     ]
+
+
+def _weight_note(series: Sequence[Series]) -> str:
+    varies = any(spread > 0 for line in series for spread in line.spread)
+    return "weight ± deviation from step to step" if varies else "weight"
 
 
 def _task_panels(
@@ -105,10 +119,14 @@ def _common_scale(methods: Sequence[Sequence[Series]]) -> Scale:
 
 def _weight_scale(series: Sequence[Series], together: Scale) -> Scale:
     """The common scale, so that a method that hardly moves looks it, unless this one leaves that scale."""
-    values = [value for line in series for value in line.values if math.isfinite(value)]
+    values = [value for line in series for value in (*line.values, *_tops(line)) if math.isfinite(value)]
     shown = [together(value) for value in values if value > 0 or not together.log]
     outside = len(shown) < len(values) or min(shown) < 0 or max(shown) > 1
     return scale_for(series) if outside else together
+
+
+def _tops(line: Series) -> list[float]:
+    return [value + spread for value, spread in zip(line.values, line.spread, strict=False)]
 
 
 def _moves(values: Sequence[float]) -> bool:

@@ -16,7 +16,8 @@ from steelyard.errors import SteelyardWarning
 from steelyard.study.errors import StoreError
 from steelyard.study.trial import Trial
 
-MADE_BY = {"steelyard": __version__, "torch": str(torch.__version__)}
+LAYOUT = 2  # raised whenever what a checkpoint holds changes
+MADE_BY = {"steelyard": __version__, "torch": str(torch.__version__), "layout": LAYOUT}
 
 
 def save_checkpoint(path: Path, trial: Trial, state: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ from steelyard.study.memory import PeakMemory
 from steelyard.study.sampling import batches, kept_labels, steps_per_epoch
 from steelyard.study.stacking import Stack, agrees, batch_of, kind_of, padded
 from steelyard.study.store import Failed
-from steelyard.study.train import CHECKPOINT_SECONDS, check_finite, result_of, seed_everything, set_rate
+from steelyard.study.train import CHECKPOINT_SECONDS, check_finite, new_history, result_of, seed_everything, set_rate
 from steelyard.study.trial import SINGLE_TASK, Result, Trial, derive_seed
 
 FEWEST = 8  # trials; fewer gain little
@@ -57,9 +57,7 @@ class _Member:
     kept: Tensor  # mask of the training rows
     best: BestEpoch
     best_network: dict[str, Any] = field(default_factory=dict)
-    history: dict[str, list[Any]] = field(
-        default_factory=lambda: {"loss": [], "weight": [], "validation": [], "seconds": [], "steps": []}
-    )
+    history: dict[str, list[Any]] = field(default_factory=new_history)
     epoch: int = 0  # finished ones
     peak: float = 0.0
     failed: Failed | None = None
@@ -237,6 +235,7 @@ def _take_note(member: _Member, epoch: int, loss: float, shown: Shown) -> None:
     (value,) = measure(member.task.metrics[:1], shown)
     member.history["loss"].append([loss])
     member.history["weight"].append([1.0])
+    member.history["spread"].append([0.0])
     member.history["validation"].append([value])
     member.best.better(epoch, {member.task.name: value})
 

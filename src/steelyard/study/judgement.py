@@ -5,7 +5,7 @@ A cell exists once one of its trials is finished; a row always, with NaN where n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Verdict = Literal["gain", "no difference", "negative transfer", "undecided"]
@@ -92,6 +92,8 @@ class Curve:
     losses: dict[str, list[float]]
     weights: dict[str, list[float]]
     validation: dict[str, list[float]]  # the main metric
+    # of the weight, from step to step within an epoch; empty in what earlier versions stored
+    weight_spreads: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,8 @@ def _curves(found: Findings, method: str, setting: int) -> list[Curve]:
         return {task: _mean_curve(by_task[task]) for task in found.plan.task_names if task in by_task}
 
     epochs = list(range(1, found.plan.epochs + 1))
-    return [Curve(method, setting, epochs, mean("losses"), mean("weights"), mean("validation"))]
+    kinds = ("losses", "weights", "validation", "weight_spreads")
+    return [Curve(method, setting, epochs, *map(mean, kinds))]
 
 
 def _mean_curve(curves: list[list[float]]) -> list[float]:

@@ -87,7 +87,7 @@ def train(
     counts = {t.name: int(t.labelled(data.validation.targets[t.name]).sum()) for t in tasks}
     best = BestEpoch(tasks, counts, problem.main)
     best_network: dict[str, Any] = {}
-    history: dict[str, list[Any]] = {"loss": [], "weight": [], "validation": [], "seconds": [], "steps": []}
+    history = new_history()
     first_epoch, earlier_peak = 1, 0.0
 
     if checkpoint is not None and (state := load_checkpoint(checkpoint, trial)) is not None:
@@ -139,7 +139,9 @@ def train(
         means = torch.stack(step_losses).double()
         history["loss"].append(means.nanmean(0).tolist())
         weights = torch.stack(step_weights) if step_weights else torch.ones_like(means)
-        history["weight"].append(weights.where(~means.isnan(), torch.nan).nanmean(0).tolist())
+        weights = weights.where(~means.isnan(), torch.nan)
+        history["weight"].append(weights.nanmean(0).tolist())
+        history["spread"].append((weights - weights.nanmean(0)).square().nanmean(0).sqrt().tolist())
         if balancer is None:  # a balancer has its own policy
             check_finite(trial, epoch, means.mean(0).tolist())
 
@@ -186,6 +188,11 @@ def set_rate(optimizer: torch.optim.Optimizer, trial: Trial) -> None:
             group["lr"] = trial.learning_rate
 
 
+def new_history() -> dict[str, list[Any]]:
+    """What is written down epoch by epoch, nothing yet."""
+    return {kind: [] for kind in ("loss", "weight", "spread", "validation", "seconds", "steps")}
+
+
 def result_of(
     trial: Trial,
     test: dict[str, list[float]],
@@ -204,7 +211,7 @@ def result_of(
         seconds=sum(history["seconds"]),
         steps_per_second=statistics.median(rates),
         peak_memory=peak_memory,
-        curves=Curves(*(_by_task(trial.tasks, history[kind]) for kind in ("loss", "weight", "validation"))),
+        curves=Curves(*(_by_task(trial.tasks, history[kind]) for kind in ("loss", "weight", "validation", "spread"))),
     )
 
 

@@ -70,6 +70,8 @@ class Curves:
     losses: dict[str, list[float]]  # mean training loss over the epoch's steps
     weights: dict[str, list[float]]  # mean multiplier over the steps in which the task was present
     validation: dict[str, list[float]]  # the main metric
+    # standard deviation of the multiplier over the same steps; empty in what earlier versions stored
+    weight_spreads: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

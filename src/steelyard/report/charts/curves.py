@@ -21,19 +21,22 @@ DIRECT = 7  # more lines than this are told apart by the legend and the read-out
 
 @dataclass(frozen=True)
 class Series:
-    """One line; `method` and `task` are indices that link it to the legends."""
+    """One line, with a band of ± `spread` where there is one; `method` and `task` are indices that link it to the
+    legends."""
 
     label: str
     ink: Ink
     values: Sequence[float]
     method: int | None = None
     task: int | None = None
+    spread: Sequence[float] = ()
 
 
 def scale_for(series: Sequence[Series], log_from: float = 25.0) -> Scale:
     """Logarithmic where the values span more than `log_from`, otherwise linear."""
     values = [value for line in series for value in line.values]
-    return fit(values, log=spans(values) > log_from)
+    tops = [value + spread for line in series for value, spread in zip(line.values, line.spread, strict=False)]
+    return fit([*values, *tops], log=spans(values) > log_from)
 
 
 def late_scale(series: Sequence[Series]) -> Scale:
@@ -66,7 +69,8 @@ def curves(epochs: Sequence[int], series: Sequence[Series], scale: Scale, aria: 
         x, text = percent(across(tick)), str(tick) if index else f"epoch {tick}"
         parts.append(tag("text", text, class_="tick", x=x, y=HEIGHT + 16, text_anchor="middle"))
     # Stretched to the width of the page; strokes keep their thickness.
-    lines = [_path(epochs, line, across, scale) for line in series]
+    lines = [_band(epochs, line, across, scale) for line in series if any(spread > 0 for spread in line.spread)]
+    lines += [_path(epochs, line, across, scale) for line in series]
     parts.append(
         tag("svg", *lines, class_="lines", width="100%", height=HEIGHT, viewBox=f"0 0 {WIDE} {HEIGHT}",
             preserveAspectRatio="none")
@@ -106,6 +110,18 @@ def _path(epochs: Sequence[int], line: Series, across: Scale, scale: Scale) -> M
         vector_effect="non-scaling-stroke", data_name=line.label,
         data_y=" ".join(f"{value:.4g}" for value in line.values), **_links(line),
     )  # fmt: skip
+
+
+def _band(epochs: Sequence[int], line: Series, across: Scale, scale: Scale) -> Markup:
+    found = [
+        (WIDE * across(epoch), _y(scale, value + spread), _y(scale, value - spread) if lower else HEIGHT)
+        for epoch, value, spread in zip(epochs, line.values, line.spread, strict=False)
+        if _shown(value, scale) and math.isfinite(spread)
+        for lower in [_shown(value - spread, scale)]
+    ]
+    there = [f"{x:.0f} {top:.1f}" for x, top, _ in found]
+    back = [f"{x:.0f} {bottom:.1f}" for x, _, bottom in reversed(found)]
+    return tag("path", class_=f"band {line.ink.css}", d=f"M{'L'.join([*there, *back])}Z", **_links(line))
 
 
 def _links(line: Series) -> dict[str, int | None]:
