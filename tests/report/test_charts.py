@@ -117,6 +117,9 @@ def test_a_band_spans_the_deviation_and_widens_the_scale() -> None:
     heights = [float(point.split()[1]) for point in points]
     expected = [150 * (1 - scale(value)) for value in (1.5, 3.0, 1.0, 0.5)]
     assert heights == pytest.approx(expected, abs=0.06)
+    wide = Series("a", Ink("c0", None), [0.01, 1.0, 1.0], spread=[0.0, 0.2, 0.2])
+    assert scale_for([wide]).log
+    assert not scale_for([replace(wide, spread=[0.0, 0.2, 1.5])]).log, "zero is on no logarithmic scale"
     assert "band" not in curves([1, 2, 3], [replace(line, spread=[0.0] * 3)], scale, "test")
     assert "band" not in curves([1, 2, 3], [replace(line, spread=())], scale, "test")
 

@@ -33,10 +33,11 @@ class Series:
 
 
 def scale_for(series: Sequence[Series], log_from: float = 25.0) -> Scale:
-    """Logarithmic where the values span more than `log_from`, otherwise linear."""
+    """Logarithmic where the values span more than `log_from` and no band reaches zero, otherwise linear."""
     values = [value for line in series for value in line.values]
-    tops = [value + spread for line in series for value, spread in zip(line.values, line.spread, strict=False)]
-    return fit([*values, *tops], log=spans(values) > log_from)
+    bands = [pair for line in series for pair in zip(line.values, line.spread, strict=False) if pair[1] > 0]
+    tops = [value + spread for value, spread in bands]
+    return fit([*values, *tops], log=spans(values) > log_from and all(value > spread for value, spread in bands))
 
 
 def late_scale(series: Sequence[Series]) -> Scale:
