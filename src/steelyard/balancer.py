@@ -24,6 +24,7 @@ from steelyard.distributed.states import meet
 from steelyard.distributed.together import look_together, losses_together, recompute_together
 from steelyard.errors import MissingInputError, OptionError, PeriodWarning, StateError
 from steelyard.gradients.carrier import Redirection, carry, rounding_bound
+from steelyard.gradients.rows import Rows
 from steelyard.gradients.wrappers import unnoticed
 from steelyard.look import Batch, Look, finite_losses, label_counts, look
 from steelyard.observation import Seen, merge
@@ -207,7 +208,7 @@ class Balancer(Persistent):
         proposal = propose(self, seen, index, self._refreshing())
         self._now.record = Record(seen, proposal.weights, index)
         redirection = None if reading is None else self._redirection(shown, reading, proposal)
-        if reading is not None and reading.rows is not None and seen.rows is None:
+        if reading is not None and isinstance(reading.rows, Rows) and seen.rows is None:
             self._now.workspace = reading.rows.matrix
         result = carry(
             _as_result(proposal.value, found),
@@ -287,7 +288,7 @@ class Balancer(Persistent):
         rows = reading.rows
         assert rows is not None
         # At features the squared norms are those of these very rows; at the trunk the rows are where it ends.
-        squared_norms = rows.squared_norms() if reading.angles_hold and len(rows.matrix) else reading.squared_norms
+        squared_norms = rows.squared_norms() if reading.angles_hold and len(rows) else reading.squared_norms
         on_heads = shown.own(proposal.head_weights)
         if proposal.direction is None:
             direction, sent = rows.combine(torch.stack((shown.own(proposal.weights), on_heads)))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steelyard.checks import check_positive, non_finite_error, not_finite
 from steelyard.errors import LossError, UnknownNameError
+from steelyard.gradients.rows import Rows
 from steelyard.lookahead import LookAhead, Recompute
 from steelyard.method import Method
 from steelyard.observation import Seen
@@ -158,7 +159,12 @@ def element_wise(
     method: Method, place: Place | None, reading: Reading | None
 ) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
     """The rows, and the features behind them, for methods that read element by element."""
-    if place is None or reading is None or reading.rows is None or method.looks_for(place.is_trunk) != "rows":
+    if (
+        place is None
+        or reading is None
+        or not isinstance(reading.rows, Rows)
+        or method.looks_for(place.is_trunk) != "rows"
+    ):
         return None, None
     return reading.rows.matrix, None if place.is_trunk else tuple(tensor.detach() for tensor in place.tensors)
 

@@ -13,6 +13,7 @@ from steelyard.distributed.replicas import is_sharded
 from steelyard.errors import AngleWarning, MissingInputError, SharedError
 from steelyard.gradients.carrier import Target
 from steelyard.gradients.graph import depends
+from steelyard.gradients.heads import Factors, factors
 from steelyard.gradients.rows import Rows, task_rows
 from steelyard.gradients.trunk import trunk_gradients
 from steelyard.gradients.wrappers import behind_wrapper
@@ -46,7 +47,7 @@ class Reading:
 
     squared_norms: Tensor
     gramian: Tensor | None
-    rows: Rows | None
+    rows: Rows | Factors | None
     targets: Sequence[Target]
     angles_hold: bool = False
     whole: Rows | None = None
@@ -78,7 +79,11 @@ def read(
             trunk = trunk_gradients(names, losses, place.tensors, at_boundary=method.heads == "plain", whole=whole)
             return Reading(trunk.gramian.diagonal(), trunk.gramian, trunk.rows, trunk.boundary, True, trunk.whole)
         tensors = tuple(tensor for tensor in place.tensors if tensor.requires_grad)
-        rows = task_rows(names, losses, tensors, workspace if reads != "rows" else None)
+        rows: Rows | Factors | None = None
+        if not place.is_trunk and reads != "rows":
+            rows = factors(losses, tensors)
+        if rows is None:
+            rows = task_rows(names, losses, tensors, workspace if reads != "rows" else None)
     targets = [behind_wrapper(tensor) or tensor for tensor in tensors]
     if reads == "norms":
         return Reading(rows.squared_norms(), None, rows, targets, place.is_trunk)

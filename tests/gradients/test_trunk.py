@@ -13,6 +13,8 @@ from torch.utils.checkpoint import checkpoint
 import steelyard
 from helpers import task_gradients, weighted_sum
 from steelyard.errors import SharedError
+from steelyard.gradients.graph import Survey
+from steelyard.gradients.segments import Segment, pieces
 from steelyard.gradients.trunk import trunk_gradients
 
 SCALES = (1e-3, 1.0, 1e3)
@@ -142,6 +144,25 @@ def test_gramian_is_the_jacobians(name: str, dtype: torch.dtype) -> None:
     norms = expected.diagonal().sqrt()
     error = ((gramian - expected).abs() / (norms[:, None] * norms)).max()
     assert float(error) < (1e-5 if dtype == torch.float32 else 1e-10)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_gramian_is_the_same_wherever_the_trunk_is_cut(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk, _, _, losses = setting(name, torch.float64)
+    cuts = []
+
+    def everywhere(found: Survey, held: object) -> list[Segment]:
+        cuts.append(pieces(found))
+        return cuts[-1]
+
+    def gramian() -> Tensor:
+        found = losses()
+        return trunk_gradients([str(k) for k in range(len(found))], found, list(trunk.parameters()), True).gramian
+
+    whole = gramian()
+    monkeypatch.setattr("steelyard.gradients.trunk.segments", everywhere)
+    assert torch.allclose(gramian(), whole, rtol=1e-10)
+    assert len(cuts[0]) > (6 if name == "transformer" else 1)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from steelyard.checks import negative_error, non_finite_error, not_finite
 from steelyard.distributed.ranks import Ranks, summed_over
 from steelyard.distributed.replicas import warn_of_drift
 from steelyard.errors import LossError, MissingInputError, OptionError
-from steelyard.gradients.rows import gramian_of_rows
+from steelyard.gradients.rows import Rows, gramian_of_rows
 from steelyard.look import Batch, Look, label_counts, settle
 from steelyard.method import Method
 from steelyard.observation import Reads, Seen
@@ -112,7 +112,7 @@ def look_together(
     elif by_rows and reads != "losses":
         assert reading is not None
         local = reading.whole if reading.whole is not None else reading.rows
-        assert local is not None
+        assert isinstance(local, Rows)
         rows = ranks.sum(_weighted(local.matrix, batch, counts / table[0, own], live, clean))
         gramian = gramian_of_rows(rows)
         squared_norms = gramian.diagonal()
@@ -140,7 +140,8 @@ def look_together(
         reading = reading.select(chosen)
     features = None
     at_features = place is not None and not place.is_trunk
-    if at_features and reads == "rows" and reading is not None and reading.rows is not None and place is not None:
+    if at_features and reads == "rows" and reading is not None and place is not None:
+        assert isinstance(reading.rows, Rows)
         features = tuple(tensor.detach() for tensor in place.tensors)
         matrix = reading.rows.matrix
         rows = matrix.new_zeros(len(live), matrix.shape[1])

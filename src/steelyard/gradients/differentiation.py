@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 
 from steelyard.errors import SharedError
 from steelyard.gradients.graph import COMPILED, REENTRANT, nodes_below
@@ -16,11 +17,13 @@ from steelyard.gradients.graph import COMPILED, REENTRANT, nodes_below
 _SEEDS = (2.0**16, 2.0**8, 1.0, 2.0**-8, 2.0**-16, 2.0**-24)
 
 
-def differentiate(loss: Tensor, inputs: Sequence[Any], float16: bool) -> list[Tensor | None]:
+def differentiate(
+    start: Tensor | GradientEdge, inputs: Sequence[Any], float16: bool, arrived: Tensor | None = None
+) -> list[Tensor | None]:
     """The gradients of one loss, ``None`` where it does not depend on an input; the graph is kept.
 
     Args:
-        loss: a scalar.
+        start: the loss, or an edge at which its gradient has ``arrived`` (not through float16).
         inputs: tensors, or edges of the graph.
         float16: whether it lies in between: then the backward pass starts from 65536, or the next power of two at
             which nothing overflows, and is divided by that in float32.
@@ -28,12 +31,12 @@ def differentiate(loss: Tensor, inputs: Sequence[Any], float16: bool) -> list[Te
     Raises:
         SharedError: the graph cannot be looked through; says what to set.
     """
-    if not float16:
-        return _gradients(loss, inputs, None)
+    if not float16 or not isinstance(start, Tensor):
+        return _gradients(start, inputs, arrived)
     for seed in _SEEDS:
-        if seed > torch.finfo(loss.dtype).max:
+        if seed > torch.finfo(start.dtype).max:
             continue
-        gradients = _gradients(loss, inputs, torch.full_like(loss, seed))
+        gradients = _gradients(start, inputs, torch.full_like(start, seed))
         finite = [gradient.isfinite().all() for gradient in gradients if gradient is not None]
         if not finite or bool(torch.stack(finite).all()):
             break
@@ -43,9 +46,10 @@ def differentiate(loss: Tensor, inputs: Sequence[Any], float16: bool) -> list[Te
     ]
 
 
-def _gradients(loss: Tensor, inputs: Sequence[Any], seed: Tensor | None) -> list[Tensor | None]:
+def _gradients(start: Tensor | GradientEdge, inputs: Sequence[Any], seed: Tensor | None) -> list[Tensor | None]:
+    outputs: Any = start
     try:
-        return list(torch.autograd.grad(loss, inputs, seed, retain_graph=True, allow_unused=True))
+        return list(torch.autograd.grad(outputs, inputs, seed, retain_graph=True, allow_unused=True))
     except RuntimeError as error:
         if "donated buffers" in str(error):
             raise SharedError(
@@ -53,7 +57,10 @@ def _gradients(loss: Tensor, inputs: Sequence[Any], seed: Tensor | None) -> list
                 "task gradients needs it again: set torch._functorch.config.donated_buffer = False before the first "
                 "call of what torch.compile returned"
             ) from error
-        if any(node.name() == REENTRANT for node in nodes_below([loss.grad_fn])):
+        if any(
+            node.name() == REENTRANT
+            for node in nodes_below([start.grad_fn if isinstance(start, Tensor) else start.node])
+        ):
             raise refused_reentrant() from error
         raise
 

@@ -20,9 +20,9 @@ Edge = tuple[Node, int]
 COMPILED, REENTRANT = "CompiledFunctionBackward", "CheckpointFunctionBackward"
 """Nodes whose inside the graph does not show: what torch.compile made, and reentrant activation checkpointing."""
 
-_METADATA = hasattr(torch.autograd.graph.Node, "_input_metadata")
+METADATA = hasattr(torch.autograd.graph.Node, "_input_metadata")
 """Whether nodes tell what arrives at them, since torch 2.6."""
-_TRUNK, _OTHER = 1, 2
+TRUNK, _OTHER = 1, 2
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Survey:
     """What a walk from the losses found.
 
     Attributes:
+        roots: the losses' nodes.
         leads_to: for every node, whether it leads to trunk parameters (bit 1) and to other parameters (bit 2).
         reached_by: for every node, the losses that lead to it (bit k for loss k).
         consumers: for every node, the nodes that consume its outputs, once per edge.
@@ -38,6 +39,7 @@ class Survey:
         private: nodes between the boundary and a single task's head that lead to no parameter of that head.
     """
 
+    roots: list[Node] = field(default_factory=list)
     leads_to: dict[Node, int] = field(default_factory=dict)
     reached_by: dict[Node, int] = field(default_factory=dict)
     consumers: dict[Node, list[Node]] = field(default_factory=dict)
@@ -47,7 +49,7 @@ class Survey:
 
     def in_trunk(self, node: Node) -> bool:
         """Whether a node belongs to the trunk: below it lie trunk parameters and no others."""
-        return self.leads_to[node] == _TRUNK
+        return self.leads_to[node] == TRUNK
 
 
 def survey(roots: Iterable[Node], trunk: Iterable[Tensor]) -> Survey:
@@ -59,7 +61,7 @@ def survey(roots: Iterable[Node], trunk: Iterable[Tensor]) -> Survey:
     """
     parameters = {id(parameter): parameter for parameter in trunk}
     roots = list(roots)
-    found = Survey()
+    found = Survey(roots)
     leads_to, consumers, finished_order = found.leads_to, found.consumers, []
     stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
     while stack:
@@ -92,10 +94,10 @@ def survey(roots: Iterable[Node], trunk: Iterable[Tensor]) -> Survey:
     for node, kind in leads_to.items():
         if kind & _OTHER:
             for following, output in node.next_functions:
-                if following is not None and leads_to[following] == _TRUNK:
+                if following is not None and leads_to[following] == TRUNK:
                     edges[_past_private(found, (following, output))] = None
     for root in roots:  # a loss without a head of its own: the trunk reaches up to it
-        if leads_to[root] == _TRUNK:
+        if leads_to[root] == TRUNK:
             edges[root, 0] = None
     found.boundary = list(edges)
     return found
@@ -158,7 +160,7 @@ def precision_of(nodes: Iterable[Node], tensors: Iterable[Tensor]) -> Precision:
             continue
         if kind == COMPILED:
             hidden = True  # what is inside does not show; a seed too high costs a little time
-        elif _METADATA:
+        elif METADATA:
             for each in node._input_metadata:
                 dtypes.add(each.dtype)
         elif kind == "ToCopyBackward0":  # a cast, to which precision does not show
@@ -173,6 +175,6 @@ def _leaf_kind(node: Node, parameters: dict[int, Tensor], leaves: dict[Tensor, N
         return 0
     if id(variable) in parameters:
         leaves[variable] = node
-        return _TRUNK
+        return TRUNK
     # An input that requires grad (a physics-informed loss) is nobody's parameter.
     return _OTHER if isinstance(variable, nn.Parameter) else 0

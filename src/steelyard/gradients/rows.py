@@ -33,6 +33,9 @@ class Rows:
     tensors: tuple[Tensor, ...]
     coarsest: torch.dtype
 
+    def __len__(self) -> int:
+        return len(self.matrix)
+
     def shaped(self, direction: Tensor) -> tuple[Tensor, ...]:
         """A vector ``[P]``, cut and shaped like the tensors."""
         pieces = torch.split(direction, [tensor.numel() for tensor in self.tensors])
@@ -86,7 +89,7 @@ def task_rows(
     shape, device = (len(losses), sum(sizes)), tensors[0].device
     fits = workspace is not None and workspace.shape == shape and (workspace.dtype, workspace.device) == (dtype, device)
     matrix = workspace if workspace is not None and fits else torch.empty(shape, dtype=dtype, device=device)
-    precision = _precision(losses, tensors)
+    precision = precision_between(losses, tensors)
     places = [tensor if (edge := behind_wrapper(tensor)) is None else GradientEdge(*edge) for tensor in tensors]
     reached = False
     for row, loss in zip(matrix, losses, strict=True):
@@ -112,8 +115,8 @@ def _double(matrix: Tensor) -> Tensor:
     return matrix.cpu().double() if matrix.device.type == "mps" else matrix.double()
 
 
-def _precision(losses: Sequence[Tensor], tensors: Sequence[Tensor]) -> Precision:
-    """The precision between the losses and the tensors."""
+def precision_between(losses: Sequence[Tensor], tensors: Sequence[Tensor]) -> Precision:
+    """The precision on the way from the losses to the tensors."""
     ends = [(behind_wrapper(tensor) or get_gradient_edge(tensor))[0] for tensor in tensors]
     between = list(nodes_below([loss.grad_fn for loss in losses], ends))
     if isinstance(tensors[0], nn.Parameter) and any(node.name() == REENTRANT for node in between):

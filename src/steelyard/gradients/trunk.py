@@ -2,13 +2,14 @@
 
 One backward pass per task stops at the outputs of the trunk's layers: a layer with a registered formula (`layers.py`)
 needs no more than the gradient that arrives there, and the weight gradients, half of a backward pass and all of the
-``T x P`` matrix, are never formed. What has no formula is differentiated by autograd, parameter by parameter.
+``T x P`` matrix, are never formed. What has no formula is differentiated by autograd, added to the Gramian and freed,
+one segment of the network after the other where that saves memory (`segments.py`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,7 @@ from steelyard.gradients.differentiation import differentiate, refused_compiled_
 from steelyard.gradients.graph import COMPILED, REENTRANT, Edge, Node, Survey, precision_of, survey
 from steelyard.gradients.layers import Formula, Match, match
 from steelyard.gradients.rows import Rows, is_safe
+from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Layer:
 
     formula: Formula
     uses: tuple[tuple[Node, Match], ...]
+
+    @property
+    def edges(self) -> list[Edge]:
+        """Where the gradients arrive that the formula needs, one for each use."""
+        return [(node, 0) for node, _ in self.uses]
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ def trunk_gradients(
         at_boundary: whether the gradients where the trunk ends are wanted too.
         whole: whether the rows are wanted, all ``T x P`` of them; no formula then spares anything.
 
-    Cost: per task one backward pass without weight gradients, and ``T x`` the outputs of the layers in memory.
+    Cost: per task one backward pass, without the weight gradients of layers with a formula. In memory ``T x`` the
+    outputs of those layers and ``T x`` the parameters of the others; of the largest segment, where the trunk is cut.
     """
     found = survey([loss.grad_fn for loss in losses if loss.grad_fn is not None], parameters)
     if any(node.name() == REENTRANT for node in found.leads_to):
@@ -75,57 +83,116 @@ def trunk_gradients(
     precision = precision_of(found.leads_to, losses)
     layers, raw = _layers(found, len(losses))
     if whole:
-        layers, raw = [], [parameter for parameter in parameters if parameter.requires_grad]
+        layers, raw = [], {parameter: None for parameter in parameters if parameter.requires_grad}
     boundary = tuple(found.boundary) if at_boundary else ()
     if at_boundary:
         _check_boundary(found, boundary)
 
-    wanted = [GradientEdge(node, 0) for layer in layers for node, _ in layer.uses]
-    wanted += [GradientEdge(node, output) for node, output in boundary]
-    arrived: list[list[Tensor | None]] = [[] for _ in wanted]
-    width = sum(parameter.numel() for parameter in raw)
-    device = losses[0].device
-    rest = torch.zeros(len(losses), width, dtype=_row_dtype(raw), device=device) if raw else None
-    for position, loss in enumerate(losses):
-        gradients = differentiate(loss, [*wanted, *raw], precision.float16)
-        for place, gradient in enumerate(gradients[: len(wanted)]):
-            arrived[place].append(gradient)
-        if rest is not None:
-            start = 0
-            for parameter, gradient in zip(raw, gradients[len(wanted) :], strict=True):
-                if gradient is not None:
-                    rest[position, start : start + parameter.numel()].copy_(gradient.reshape(-1))
-                start += parameter.numel()
-    stacked = [_stack(gradients) for gradients in arrived]
+    def held(segment: Segment) -> int:
+        edges = dict.fromkeys([*(edge for layer in layers for edge in layer.edges), *boundary])
+        rows = sum(parameter.numel() for parameter in segment.parameters if parameter in raw)
+        return rows + sum(size_of(edge) for edge in edges if edge[0] in segment.nodes)
 
+    if whole:
+        stretches = [Segment(None, set(found.leads_to), list(raw))]
+    elif precision.float16:  # what it must not lose is seeded by the loss, and divided again where it arrives
+        stretches = [in_one_piece(found)]
+    else:
+        stretches = segments(found, held)
     with torch.no_grad():
-        gramian = _gramian(layers, stacked, rest, torch.float32)
-        if not is_safe(gramian.diagonal()):
-            gramian = _gramian(layers, stacked, rest, torch.float64)
+        gramian, ends, room = _look(losses, _Plan(stretches, layers, raw, boundary, precision.float16))
         rows = None
         if at_boundary:
-            ends = stacked[len(stacked) - len(boundary) :]
             to_boundary = precision_of((node for node in found.leads_to if not found.in_trunk(node)), losses)
-            flat = [end.reshape(len(end), -1).to(torch.promote_types(end.dtype, torch.float32)) for end in ends]
-            rows = Rows(torch.cat(flat, 1), tuple(end[0] for end in ends), to_boundary.coarsest)
-    all_rows = Rows(rest, tuple(raw), precision.coarsest) if whole and rest is not None else None
-    return TrunkGradients(gramian.to(device), boundary, rows, all_rows)
+            flat = [end.reshape(len(end), -1) for end in ends]
+            matrix = flat[0] if len(flat) == 1 else torch.cat(flat, 1)
+            rows = Rows(matrix, tuple(end[0] for end in ends), to_boundary.coarsest)
+    all_rows = Rows(room, tuple(raw), precision.coarsest) if whole else None
+    return TrunkGradients(gramian, boundary, rows, all_rows)
 
 
-def _gramian(layers: Sequence[Layer], stacked: Sequence[Tensor], rest: Tensor | None, precision: torch.dtype) -> Tensor:
-    parts, place = [], 0
-    for layer in layers:
-        gradients = [stacked[place + number] for number in range(len(layer.uses))]
-        gradients = [gradient.to(torch.promote_types(gradient.dtype, precision)) for gradient in gradients]
-        parts.append(layer.formula.gramian([found for _, found in layer.uses], gradients))
-        place += len(layer.uses)
-    if rest is not None:
-        rest = rest.to(torch.promote_types(rest.dtype, precision))
-        parts.append((rest @ rest.T).double())
-    return functools.reduce(torch.add, parts)
+@dataclass(frozen=True)
+class _Plan:
+    """What to read, and in which stretches of the graph."""
+
+    segments: Sequence[Segment]
+    layers: Sequence[Layer]
+    raw: dict[Tensor, None]
+    boundary: tuple[Edge, ...]
+    float16: bool
 
 
-def _layers(found: Survey, tasks: int) -> tuple[list[Layer], list[Tensor]]:
+def _look(losses: Sequence[Tensor], plan: _Plan) -> tuple[Tensor, list[Tensor], Tensor]:
+    """The Gramian, the gradients ``[T, …]`` at the boundary, and the rows of the parameters read last."""
+    tasks, device = len(losses), losses[0].device
+    gramian = torch.zeros(tasks, tasks, dtype=torch.float64, device=device)
+    widest = max(sum(p.numel() for p in segment.parameters if p in plan.raw) for segment in plan.segments)
+    room = torch.empty(tasks, widest, dtype=_row_dtype(plan.raw), device=device)
+    ends: dict[Edge, Tensor] = {}
+    starts: Sequence[Tensor | GradientEdge] = losses
+    gradients: list[Tensor | None] = [torch.ones_like(loss) for loss in losses]
+    for segment in plan.segments:
+        layers = [layer for layer in plan.layers if layer.edges[0][0] in segment.nodes]
+        boundary = [edge for edge in plan.boundary if edge[0] in segment.nodes]
+        edges = list(dict.fromkeys([*(edge for layer in layers for edge in layer.edges), *boundary]))
+        parameters = [parameter for parameter in segment.parameters if parameter in plan.raw]
+        sizes = [parameter.numel() for parameter in parameters]
+        rows = room[:, : sum(sizes)]
+        arrived: dict[Edge, Tensor] = {}
+        for task, start in enumerate(starts):
+            found = _walk(start, gradients[task], edges, parameters, segment.end, plan.float16)
+            for edge, gradient in zip(edges, found, strict=False):
+                if gradient is not None:
+                    _room(arrived, edge, gradient, tasks)[task] = gradient
+            for piece, gradient in zip(rows[task].split(sizes), found[len(edges) :], strict=False):  # type: ignore[no-untyped-call]
+                piece.zero_() if gradient is None else piece.copy_(gradient.reshape(-1))
+            gradients[task] = None if segment.end is None else found[-1]
+        gramian += _gramian(layers, arrived, rows)
+        ends.update((edge, arrived[edge]) for edge in boundary)
+        if segment.end is not None:
+            starts = [GradientEdge(*segment.end)] * tasks
+    return gramian, [ends[edge] for edge in plan.boundary], room
+
+
+def _walk(
+    start: Tensor | GradientEdge,
+    arrived: Tensor | None,
+    edges: Sequence[Edge],
+    parameters: Sequence[Tensor],
+    end: Edge | None,
+    float16: bool,
+) -> list[Tensor | None]:
+    """Walk one task through one segment: what arrives at edges, at parameters, and at the segment's end, if it ends."""
+    inputs = [*(GradientEdge(*edge) for edge in edges), *parameters, *([GradientEdge(*end)] if end else ())]
+    if arrived is None or not inputs:
+        return [None] * len(inputs)
+    return differentiate(start, inputs, float16, arrived)
+
+
+def _room(arrived: dict[Edge, Tensor], edge: Edge, gradient: Tensor, tasks: int) -> Tensor:
+    """``[T, …]``, zero where a loss does not reach."""
+    if edge not in arrived:
+        precise = torch.promote_types(gradient.dtype, torch.float32)
+        arrived[edge] = gradient.new_zeros(tasks, *gradient.shape, dtype=precise)
+    return arrived[edge]
+
+
+def _gramian(layers: Sequence[Layer], arrived: dict[Edge, Tensor], rows: Tensor) -> Tensor:
+    """The part of one segment; in float64 where float32 squares would overflow or underflow."""
+    total = rows.new_zeros(len(rows), len(rows), dtype=torch.float64)
+    for precision in (torch.float32, torch.float64):
+        here = rows.to(torch.promote_types(rows.dtype, precision))
+        total = (here @ here.T).double()
+        for layer in layers:
+            gradients = [arrived[edge] for edge in layer.edges]
+            gradients = [gradient.to(torch.promote_types(gradient.dtype, precision)) for gradient in gradients]
+            total += layer.formula.gramian([found for _, found in layer.uses], gradients)
+        if is_safe(total.diagonal()):
+            break
+    return total
+
+
+def _layers(found: Survey, tasks: int) -> tuple[list[Layer], dict[Tensor, None]]:
     """Layers whose every use is known and whose formula is worth it, and the parameters of all others."""
     uses: dict[tuple[Node, ...], list[tuple[Node, Match]]] = {}
     formulas: dict[tuple[Node, ...], Formula] = {}
@@ -141,7 +208,7 @@ def _layers(found: Survey, tasks: int) -> tuple[list[Layer], list[Tensor]]:
         if worth and all(_complete(found, leaf, nodes) for leaf in leaves):
             layers.append(Layer(formulas[leaves], tuple(nodes)))
             covered.update(leaves)
-    return layers, [parameter for parameter, leaf in found.leaves.items() if leaf not in covered]
+    return layers, {parameter: None for parameter, leaf in found.leaves.items() if leaf not in covered}
 
 
 def _complete(found: Survey, leaf: Node, uses: Sequence[tuple[Node, Match]]) -> bool:
@@ -180,13 +247,5 @@ def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
             )
 
 
-def _stack(gradients: list[Tensor | None]) -> Tensor:
-    """``[T, …]``, zero where a loss does not reach the edge."""
-    like = next((gradient for gradient in gradients if gradient is not None), None)
-    if like is None:
-        raise SharedError("no loss reaches a layer that the graph shows: this is a fault, please report it")
-    return torch.stack([torch.zeros_like(like) if gradient is None else gradient for gradient in gradients])
-
-
-def _row_dtype(parameters: Sequence[Tensor]) -> torch.dtype:
+def _row_dtype(parameters: Iterable[Tensor]) -> torch.dtype:
     return functools.reduce(torch.promote_types, (parameter.dtype for parameter in parameters), torch.float32)

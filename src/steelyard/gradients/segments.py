@@ -1,0 +1,116 @@
+"""Where a trunk can be cut, so that its layers' task gradients need not be held all at once.
+
+A cut is one edge of the graph through which everything below it is reached: the stream between two blocks of a network.
+The task gradients at a cut replace the losses as starting points for what lies below.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from steelyard.gradients.graph import METADATA, TRUNK, Edge, Node, Survey
+
+_WORTH = 2 / 3
+"""Cut where no more than this part of the memory is left: each segment costs one more call of autograd per task."""
+
+
+@dataclass
+class Segment:
+    """A stretch of the graph, walked backwards.
+
+    Attributes:
+        end: the edge at which the next one starts; ``None`` for the last.
+        nodes: its nodes.
+        parameters: trunk parameters used in it, and nowhere else.
+    """
+
+    end: Edge | None = None
+    nodes: set[Node] = field(default_factory=set)
+    parameters: list[Tensor] = field(default_factory=list)
+
+
+def segments(found: Survey, held: Callable[[Segment], int]) -> list[Segment]:
+    """Cut the graph from the losses to the trunk's parameters, if that saves memory worth the calls.
+
+    Args:
+        found: the graph.
+        held: how many numbers a segment holds per task, next to the gradient at its ends.
+    """
+    parts = pieces(found) if METADATA else [in_one_piece(found)]
+    if len(parts) == 1:
+        return parts
+    most = max(held(piece) + _ends(before, piece) for before, piece in zip([None, *parts], parts, strict=False))
+    if most > _WORTH * held(_joined(parts)):
+        return [_joined(parts)]
+    kept: list[Segment] = []
+    for piece in parts:
+        longer = _joined([kept[-1], piece]) if kept else piece
+        if kept and held(longer) + _ends(kept[-2] if len(kept) > 1 else None, longer) <= most:
+            kept[-1] = longer
+        else:
+            kept.append(piece)
+    return kept
+
+
+def pieces(found: Survey) -> list[Segment]:
+    """The graph between neighbouring cuts.
+
+    Nodes are taken in the reverse order of their creation, as autograd does. What has been reached and not yet taken
+    is open; where a single edge is open, everything below hangs on it. A parameter stays open until all its uses are
+    taken, so that no parameter is used in two pieces.
+    """
+    parameter_of = {node: parameter for parameter, node in found.leaves.items()}
+    nodes = [node for node, kind in found.leads_to.items() if kind & TRUNK and node not in parameter_of]
+    created = {node: node._sequence_nr() for node in nodes}
+    nodes.sort(key=created.__getitem__, reverse=True)
+    parts = [Segment()]
+    taken: set[Node] = set()
+    waiting = set(found.roots) & set(nodes)
+    open_edges: dict[Node, set[int]] = {}
+    open_uses: dict[Node, int] = {}
+    for node in nodes:
+        if not taken.issuperset(each for each in found.consumers.get(node, ()) if each in created):
+            return [in_one_piece(found)]  # made by several threads: the order says nothing
+        outputs = open_edges.get(node, set())
+        if not waiting and not open_uses and len(open_edges) == len(outputs) == 1 and found.in_trunk(node):
+            parts[-1].end = node, next(iter(outputs))
+            parts.append(Segment())
+        taken.add(node)
+        waiting.discard(node)
+        open_edges.pop(node, None)
+        parts[-1].nodes.add(node)
+        for following, output in node.next_functions:
+            if following in parameter_of:
+                open_uses[following] = open_uses.get(following, len(found.consumers[following])) - 1
+                if not open_uses[following]:
+                    del open_uses[following]
+                    parts[-1].parameters.append(parameter_of[following])
+            elif following in created:
+                open_edges.setdefault(following, set()).add(output)
+    return parts
+
+
+def in_one_piece(found: Survey) -> Segment:
+    """The graph in one piece."""
+    return Segment(None, set(found.leads_to), list(found.leaves))
+
+
+def _joined(pieces: Sequence[Segment]) -> Segment:
+    nodes = set().union(*(piece.nodes for piece in pieces))
+    return Segment(pieces[-1].end, nodes, [parameter for piece in pieces for parameter in piece.parameters])
+
+
+def _ends(before: Segment | None, piece: Segment) -> int:
+    """Numbers in the gradient at the ends: what arrives at the lower one takes the place of the upper one's."""
+    ends = [each.end for each in (before, piece) if each is not None and each.end is not None]
+    return max((size_of(end) for end in ends), default=0)
+
+
+def size_of(edge: Edge) -> int:
+    """How many numbers arrive at an edge."""
+    node, output = edge
+    return math.prod(int(length) for length in node._input_metadata[output].shape)
