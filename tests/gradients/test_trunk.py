@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import steelyard
 from helpers import task_gradients, weighted_sum
 from steelyard.errors import SharedError
+from steelyard.gradients import layers
 from steelyard.gradients.graph import Survey
 from steelyard.gradients.segments import Segment, pieces
 from steelyard.gradients.trunk import trunk_gradients
@@ -58,6 +59,15 @@ class Twice(nn.Module):
         return F.linear(self.other(x), self.other.weight.T) + x @ self.raw + F.linear(x, self.raw)
 
 
+class TwiceConvolved(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(24, 24, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.layer(x).tanh()[:, :, :2]).flatten(1)
+
+
 class Checkpointed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -93,6 +103,37 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     "layer norm": (lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6)), flat),
     "group norm": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Flatten()), image),
     "conv1d": (lambda: nn.Sequential(nn.Conv1d(5, 3, 2), nn.Flatten()), sequence),
+    "conv1d, few positions": (
+        lambda: nn.Sequential(nn.Conv1d(9, 8, 3, stride=2, padding=1, bias=False), nn.Flatten()),
+        lambda: torch.randn(3, 9, 4),
+    ),
+    "conv2d, few positions": (
+        lambda: nn.Sequential(nn.Conv2d(40, 8, (3, 2), stride=(2, 1), padding=(2, 1), dilation=(1, 2)), nn.Flatten()),
+        lambda: torch.randn(2, 40, 3, 4),
+    ),
+    "conv3d, few positions": (
+        lambda: nn.Sequential(nn.Conv3d(40, 8, 2, stride=(1, 2, 3), padding=1), nn.Flatten()),
+        lambda: torch.randn(2, 40, 2, 3, 4),
+    ),
+    "conv2d, same padding, reflected": (
+        lambda: nn.Sequential(nn.Conv2d(20, 8, 4, padding="same", padding_mode="reflect"), nn.Flatten()),
+        lambda: torch.randn(2, 20, 4, 3),
+    ),
+    "conv2d in groups": (
+        lambda: nn.Sequential(nn.Conv2d(9, 9, 2, groups=3), nn.Flatten()),
+        lambda: torch.randn(2, 9, 3, 3),
+    ),
+    "transposed conv2d, few positions": (
+        lambda: nn.Sequential(
+            nn.ConvTranspose2d(20, 4, 3, stride=2, padding=1, output_padding=1, dilation=1), nn.Flatten()
+        ),
+        lambda: torch.randn(2, 20, 2, 3),
+    ),
+    "transposed conv1d, few positions": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(20, 4, 2, stride=3, bias=False), nn.Flatten()),
+        lambda: torch.randn(2, 20, 3),
+    ),
+    "conv2d used twice": (TwiceConvolved, lambda: torch.randn(2, 24, 3, 3)),
     "mlp, in place": (
         lambda: nn.Sequential(nn.Linear(6, 20), nn.ReLU(inplace=True), nn.Linear(20, 8), nn.Tanh()),
         flat,
@@ -144,6 +185,16 @@ def test_gramian_is_the_jacobians(name: str, dtype: torch.dtype) -> None:
     norms = expected.diagonal().sqrt()
     error = ((gramian - expected).abs() / (norms[:, None] * norms)).max()
     assert float(error) < (1e-5 if dtype == torch.float32 else 1e-10)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if "few positions" in name or "conv2d" in name])
+def test_small_convolutions_use_their_formula(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunk, _, _, losses = setting(name, torch.float64)
+    used = []
+    products = layers._products
+    monkeypatch.setattr(layers, "_products", lambda *given, **options: used.append(1) or products(*given, **options))
+    trunk_gradients(["0", "1", "2"], losses(), list(trunk.parameters()), at_boundary=False)
+    assert bool(used) is (name != "conv2d in groups")
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -264,3 +315,40 @@ def test_tasks_without_heads_of_their_own() -> None:
     weights = dict(zip(("a", "b"), balancer.last_weights.tolist(), strict=True))
     for parameter, gradient in zip(trunk.parameters(), weighted_sum(weights, expected), strict=True):
         assert torch.allclose(parameter.grad, gradient, rtol=1e-10)
+
+
+class Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return x * weight
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        return gradient * weight, (gradient * x).sum(0)
+
+
+def test_a_formula_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example that CONTRIBUTING.md shows."""
+    monkeypatch.setattr(layers, "_FORMULAS", dict(layers._FORMULAS))
+    calls: list[int] = []
+
+    def gramian(uses: list[layers.Match], gradients: list[Tensor]) -> Tensor:
+        calls.append(len(uses))
+        rows = sum((use.inputs[0] * D).flatten(1, -2).sum(1) for use, D in zip(uses, gradients, strict=True))
+        return (rows @ rows.T).double()
+
+    @layers.gramian_of("ScaleBackward", layers.Formula(gramian, worth=lambda uses, tasks: True))
+    def scale(node: object) -> layers.Match:
+        _, (weight, _) = node.next_functions
+        return layers.Match(leaves=(weight,), through=(), inputs=(node.saved_tensors[0],))
+
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(6).double())
+    z = Scale.apply(Scale.apply(torch.randn(9, 6).double(), weight).tanh(), weight)
+    losses = [z.square().mean(), z.abs().mean()]
+    J = torch.stack([torch.autograd.grad(loss, weight, retain_graph=True)[0] for loss in losses])
+    found = trunk_gradients(["a", "b"], losses, [weight], at_boundary=False).gramian
+    assert torch.allclose(found, J @ J.T, rtol=1e-10)
+    assert calls == [2]

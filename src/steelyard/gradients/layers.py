@@ -12,11 +12,13 @@ is not known here, or that does not look as expected, falls back to autograd on 
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steelyard.gradients.graph import Node
 
@@ -29,11 +31,13 @@ class Match:
         leaves: the accumulating nodes of the parameters that the formula covers, in the formula's order.
         through: nodes between the layer's node and those leaves (the transposition of a weight), which belong to it.
         inputs: what the formula needs of the forward pass.
+        node: the layer's node, for formulas that need its settings.
     """
 
     leaves: tuple[Node, ...]
     through: tuple[Node, ...]
     inputs: tuple[Tensor, ...]
+    node: Node = None
 
 
 Find = Callable[[Node], Match | None]
@@ -75,28 +79,33 @@ def match(node: Node) -> tuple[Match, Formula] | None:
     return None if found is None else (found, entry[1])
 
 
-def _linear_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
-    """``⟨D_iᵀA, D_jᵀA⟩ = ⟨D_i, (AAᵀ) D_j⟩`` for inputs ``A [N, in]`` and output gradients ``D_k [N, out]``.
-
-    A bias adds 1 to ``AAᵀ``. Uses of one weight add up, which is the same as one use on all rows.
-    """
-    A = _joined([use.inputs[0] for use in uses], 0)
-    D = _joined([gradient.flatten(1, -2) for gradient in gradients], 1)
+def _products(A: Tensor, D: Tensor, bias: bool) -> Tensor:
+    """``⟨D_iᵀA, D_jᵀA⟩ = ⟨D_i, (AAᵀ) D_j⟩`` for ``A [N, in]`` and ``D [T, N, out]``; a bias adds 1 to ``AAᵀ``."""
     precise = torch.promote_types(torch.promote_types(A.dtype, D.dtype), torch.float32)
     A, D = A.to(precise), D.to(precise)
     K = A @ A.T
-    if len(uses[0].leaves) > 1:
+    if bias:
         K += 1
     return (torch.matmul(K, D).flatten(1) @ D.flatten(1).T).double()
 
 
-def _linear_worth(uses: Uses, tasks: int) -> bool:
+def _products_are_worth(rows: int, inputs: int, outputs: int, tasks: int) -> bool:
     """``N² (in + T out) + T² N out`` multiplications, against ``T N in out + T² in out`` for ``T`` weight gradients."""
+    by_products = rows * rows * (inputs + tasks * outputs) + tasks * tasks * rows * outputs
+    by_gradients = tasks * rows * inputs * outputs + tasks * tasks * inputs * outputs
+    return by_products < by_gradients
+
+
+def _linear_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
+    """Uses of one weight add up, which is the same as one use on all rows."""
+    A = _joined([use.inputs[0] for use in uses], 0)
+    D = _joined([gradient.flatten(1, -2) for gradient in gradients], 1)
+    return _products(A, D, bias=len(uses[0].leaves) > 1)
+
+
+def _linear_worth(uses: Uses, tasks: int) -> bool:
     rows, width = sum(len(use.inputs[0]) for use in uses), uses[0].inputs[0].shape[1]
-    outputs = uses[0].leaves[0].variable.shape[0]
-    by_products = rows * rows * (width + tasks * outputs) + tasks * tasks * rows * outputs
-    by_gradients = tasks * rows * width * outputs + tasks * tasks * width * outputs
-    return bool(by_products < by_gradients)
+    return _products_are_worth(rows, width, _shape(uses[0].leaves[0])[0], tasks)
 
 
 LINEAR = Formula(_linear_gramian, _linear_worth)
@@ -156,3 +165,65 @@ def _embedding(node: Node) -> Match | None:
     if node._saved_scale_grad_by_freq or 0 <= padding < 2**62:
         return None
     return Match((node.next_functions[0][0],), (), (node._saved_indices,))
+
+
+def _convolution_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
+    """A linear layer on patches: of the input, or for a transposed convolution of the output's gradient."""
+    bias = len(uses[0].leaves) > 1
+    if not uses[0].node._saved_transposed:
+        A = _joined([_patches(use.inputs[0], use.node) for use in uses], 0)
+        D = _joined([gradient.flatten(3).movedim(2, -1).flatten(1, 2) for gradient in gradients], 1)
+        return _products(A, D, bias)
+    A = _joined([use.inputs[0].flatten(2).movedim(1, -1).flatten(0, 1) for use in uses], 0)
+    patches = [
+        _patches(gradient.flatten(0, 1), use.node).reshape(len(gradient), -1, math.prod(_shape(use.leaves[0])[1:]))
+        for use, gradient in zip(uses, gradients, strict=True)
+    ]
+    total = _products(A, _joined(patches, 1), bias=False)
+    if bias:
+        sums = functools.reduce(torch.add, [gradient.flatten(3).double().sum((1, 3)) for gradient in gradients])
+        total += sums @ sums.T
+    return total
+
+
+def _convolution_worth(uses: Uses, tasks: int) -> bool:
+    images, node = uses[0].inputs[0], uses[0].node
+    inner, outer, *kernel = _shape(uses[0].leaves[0])
+    if node._saved_transposed:  # positions of the input, and patches of the output
+        rows = sum(math.prod(use.inputs[0].shape) // inner for use in uses)
+        return _products_are_worth(rows, inner, outer * math.prod(kernel), tasks)
+    rows = sum(len(use.inputs[0]) * math.prod(_positions(use.inputs[0], use.node, kernel)) for use in uses)
+    return _products_are_worth(rows, images.shape[1] * math.prod(kernel), inner, tasks)
+
+
+CONVOLUTION = Formula(_convolution_gramian, _convolution_worth)
+
+
+@gramian_of("ConvolutionBackward0", CONVOLUTION)
+def _convolution(node: Node) -> Match | None:
+    _, (weight, _), (bias, _) = node.next_functions
+    if node._saved_groups != 1 or weight is None or not _shape(weight):
+        return None
+    leaves = (weight,) if bias is None else (weight, bias)
+    return Match(leaves, (), (node._saved_input.detach(),), node)
+
+
+def _positions(images: Tensor, node: Node, kernel: Sequence[int]) -> list[int]:
+    settings = zip(images.shape[2:], kernel, node._saved_padding, node._saved_dilation, node._saved_stride, strict=True)
+    return [
+        (length + 2 * padding - dilation * (size - 1) - 1) // stride + 1
+        for length, size, padding, dilation, stride in settings
+    ]
+
+
+def _patches(images: Tensor, node: Node) -> Tensor:
+    """What a convolution sees from each of its positions: ``[N, C, space] -> [N x positions, C x kernel]``."""
+    kernel = node._saved_weight.shape[2:]
+    places = len(kernel)
+    seen = nn.functional.pad(images, [length for length in reversed(node._saved_padding) for _ in range(2)])
+    for place, (size, stride, dilation) in enumerate(
+        zip(kernel, node._saved_stride, node._saved_dilation, strict=True), start=2
+    ):
+        seen = seen.unfold(place, dilation * (size - 1) + 1, stride)[..., ::dilation]
+    # [N, C, positions, kernel] -> [N, positions, C, kernel]
+    return seen.movedim(1, 1 + places).flatten(1 + places).flatten(0, places)
