@@ -1,11 +1,13 @@
-"""What reading gradients costs: step time against the plain sum, a loop of autograd.grad, and torchjd.
+"""What reading gradients costs, in time and memory: against the plain sum, a loop of autograd.grad, and torchjd.
 
     python benchmarks/gradients.py                          # all trunks, one thread
     python benchmarks/gradients.py --trunks mlp --tasks 2,8 --threads 2
+    python benchmarks/gradients.py --methods mgda,pcgrad,upgrad --what time
 
-A step is forward + looking + backward, without the optimizer; the candidates take turns in one process, medians and
-quartiles of the ratio to the plain step. torchjd is compared where it is installed (``pip install
-"torchjd[quadprog_projector]"``).
+A step is forward + looking + backward, without the optimizer. Time: the candidates take turns in one process; medians
+and quartiles as multiples of the plain step. Operations: the multiplications of matrix products and convolutions that
+ran, as a multiple of the plain step's: what the time would be if they were all, and all equally fast. Memory: the most
+that tensors took at any moment of two steps, gradients included. torchjd is compared where it is installed.
 """
 
 from __future__ import annotations
@@ -15,81 +17,23 @@ import importlib.util
 from collections.abc import Callable
 
 import torch
+from memory import peak_memory
+from networks import TRUNKS, Network, plain
 from timing import interleaved, machine
-from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import steelyard
 
-
-class Encoder(nn.Module):
-    """Four transformer layers, mean over the tokens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layer = nn.TransformerEncoderLayer(256, 4, 1024, dropout=0.0, batch_first=True)
-        self.layers = nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        encoded: Tensor = self.layers(x)
-        return encoded.mean(1)
+Step = Callable[[], None]
 
 
-def mlp() -> tuple[nn.Module, Tensor, int]:
-    layers: list[nn.Module] = []
-    for _ in range(3):
-        layers += [nn.Linear(1024, 1024), nn.ReLU()]
-    return nn.Sequential(*layers), torch.randn(128, 1024), 1024
+def loop(network: Network) -> Step:
+    """A loop of autograd.grad that holds the whole Jacobian, then the weighted backward."""
 
-
-def convnet() -> tuple[nn.Module, Tensor, int]:
-    def block(inside: int, outside: int) -> list[nn.Module]:
-        return [nn.Conv2d(inside, outside, 3, padding=1), nn.BatchNorm2d(outside), nn.ReLU(), nn.MaxPool2d(2)]
-
-    trunk = nn.Sequential(*block(1, 32), *block(32, 64), *block(64, 128), nn.Flatten(), nn.Linear(1152, 256), nn.ReLU())
-    return trunk, torch.randn(64, 1, 28, 28), 256
-
-
-def transformer() -> tuple[nn.Module, Tensor, int]:
-    return Encoder(), torch.randn(32, 64, 256), 256
-
-
-TRUNKS: dict[str, Callable[[], tuple[nn.Module, Tensor, int]]] = {
-    "mlp": mlp,
-    "convnet": convnet,
-    "transformer": transformer,
-}
-
-
-class Setting:
-    def __init__(self, trunk: str, tasks: int, device: str) -> None:
-        torch.manual_seed(0)
-        module, inputs, width = TRUNKS[trunk]()
-        self.trunk, self.inputs = module.to(device), inputs.to(device)
-        self.names = [f"task{number}" for number in range(tasks)]
-        self.heads = nn.ModuleList([nn.Linear(width, 10) for _ in self.names]).to(device)
-        self.labels = torch.randint(10, (tasks, len(inputs)), device=device)
-
-    def losses(self) -> tuple[dict[str, Tensor], Tensor]:
-        features = self.trunk(self.inputs)
-        return {
-            name: nn.functional.cross_entropy(head(features), labels)
-            for name, head, labels in zip(self.names, self.heads, self.labels, strict=True)
-        }, features
-
-    def zero(self) -> None:
-        for parameter in (*self.trunk.parameters(), *self.heads.parameters()):
-            parameter.grad = None
-
-    def plain(self) -> None:
-        self.zero()
-        losses, _ = self.losses()
-        sum(losses.values(), torch.zeros((), device=self.inputs.device)).backward()
-
-    def naive(self) -> None:
-        """A loop of autograd.grad that holds the whole Jacobian, then the weighted backward."""
-        self.zero()
-        losses, _ = self.losses()
-        parameters = list(self.trunk.parameters())
+    def run() -> None:
+        network.zero()
+        losses, _ = network.losses()
+        parameters = list(network.trunk.parameters())
         rows = []
         for loss in losses.values():
             gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
@@ -98,59 +42,111 @@ class Setting:
         shares = (1 / (J @ J.T).diagonal().sqrt()).softmax(0)  # any weights: no solver is timed here
         sum(share * loss for share, loss in zip(shares, losses.values(), strict=True)).backward()
 
-    def balanced(self, spec: str, place: str) -> Callable[[], None]:
-        balancer = steelyard.make(spec, self.names)
+    return run
 
-        def run() -> None:
-            self.zero()
-            losses, features = self.losses()
-            balancer(losses, shared=features if place == "features" else self.trunk).backward()
 
-        return run
+def balanced(network: Network, spec: str, place: str) -> Step:
+    balancer = steelyard.make(spec, network.names)
 
-    def torchjd(self) -> Callable[[], None]:
-        from torchjd.aggregation import UPGrad
-        from torchjd.autojac import jac_to_grad, mtl_backward
+    def combine(losses, features):  # type: ignore[no-untyped-def]
+        return balancer(losses, shared=features if place == "features" else network.trunk)
 
-        aggregator = UPGrad()
+    return network.step(combine)
 
-        def run() -> None:
-            self.zero()
-            losses, features = self.losses()
-            mtl_backward(list(losses.values()), features=features)
-            jac_to_grad(self.trunk.parameters(), aggregator)
 
-        return run
+def torchjd(network: Network) -> Step:
+    from torchjd.aggregation import UPGrad
+    from torchjd.autojac import jac_to_grad, mtl_backward
+
+    aggregator = UPGrad()
+
+    def run() -> None:
+        network.zero()
+        losses, features = network.losses()
+        mtl_backward(list(losses.values()), features=features)
+        jac_to_grad(network.trunk.parameters(), aggregator)
+
+    return run
+
+
+def candidates(network: Network, methods: list[str]) -> dict[str, Callable[[], Step]]:
+    """Name -> what makes the step, with all that it keeps from one step to the next."""
+    found: dict[str, Callable[[], Step]] = {"plain": lambda: network.step(plain)}
+    for method in methods:
+        for place in ("features", "trunk"):
+            if place in steelyard.make(method, ["a"]).where:
+                found[f"{method}, {place}"] = lambda method=method, place=place: balanced(network, method, place)  # type: ignore[misc]
+    found["loop of autograd.grad"] = lambda: loop(network)
+    if importlib.util.find_spec("torchjd"):
+        found["torchjd UPGrad"] = lambda: torchjd(network)
+    return found
+
+
+def on_device(step: Step) -> Step:
+    """Wait for what the device has queued."""
+    if not torch.cuda.is_available():
+        return step
+
+    def run() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    return run
+
+
+def operations(step: Step) -> int:
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def two_steps(make: Callable[[], Step], network: Network) -> Callable[[], None]:
+    def run() -> None:
+        step = make()
+        step()
+        step()
+
+    network.zero()
+    return run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trunks", default="mlp,convnet,transformer")
-    parser.add_argument("--tasks", default="2,8,20,40")
-    parser.add_argument("--methods", default="mgda", help="Gramian methods to time; all share one look")
+    parser.add_argument("--tasks", default="2,8,20,40,100")
+    parser.add_argument("--methods", default="mgda", help="Gramian methods; all share one look")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--what", default="time,memory")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    timed, weighed = ("time" in arguments.what), ("memory" in arguments.what)
     print(machine(), device)
     for trunk in arguments.trunks.split(","):
-        print(f"\n{trunk}: step time, times the plain step (quartiles)")
+        print(f"\n{trunk}: {TRUNKS[trunk].__doc__}")
         for tasks in (int(number) for number in arguments.tasks.split(",")):
-            setting = Setting(trunk, tasks, device)
-            candidates: dict[str, Callable[[], object]] = {"plain": setting.plain}
-            for method in arguments.methods.split(","):
-                candidates[f"{method}, features"] = setting.balanced(method, "features")
-                candidates[f"{method}, trunk"] = setting.balanced(method, "trunk")
-            candidates["loop of autograd.grad"] = setting.naive
-            if importlib.util.find_spec("torchjd"):
-                candidates["torchjd UPGrad"] = setting.torchjd()
-            timings = interleaved(candidates, "plain", arguments.rounds, warmup=1)
-            base = timings["plain"].median
-            print(f"  T = {tasks}, plain {base * 1e3:.1f} ms")
-            for name, timing in timings.items():
-                if name != "plain":
-                    print(f"    {name:24s}{timing.ratio:7.2f}   ({timing.low / base:.2f} - {timing.high / base:.2f})")
+            network = Network(tasks, trunk, device)
+            makers = candidates(network, arguments.methods.split(","))
+            memory = {name: peak_memory(two_steps(make, network)) for name, make in makers.items()} if weighed else {}
+            counts = {name: operations(make()) for name, make in makers.items()}
+            steps = {name: on_device(make()) for name, make in makers.items()}
+            timings = interleaved(steps, "plain", arguments.rounds, warmup=1) if timed else {}
+            parameters = sum(parameter.numel() for parameter in network.trunk.parameters())
+            print(f"  T = {tasks}; T x P = {tasks * parameters * 4 / 2**20:.0f} MiB")
+            print(f"    {'':24s}{'time':>8s}   {'quartiles':17s}{'operations':>10s}{'memory MiB':>12s}")
+            for name in makers:
+                line = f"    {name:24s}"
+                if timed and name == "plain":
+                    line += f"{timings[name].median * 1e3:>6.1f}ms   {'':17s}"
+                elif timed:
+                    base = timings["plain"].median
+                    quartiles = f"{timings[name].low / base:.2f} - {timings[name].high / base:.2f}"
+                    line += f"{timings[name].ratio:>8.2f}   {quartiles:17s}"
+                else:
+                    line += " " * 28
+                line += f"{counts[name] / counts['plain']:>10.2f}"
+                print(line + (f"{memory[name]:>12.0f}" if weighed else ""))
 
 
 if __name__ == "__main__":

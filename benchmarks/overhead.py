@@ -15,53 +15,15 @@ import statistics
 from collections.abc import Callable, Mapping
 
 import torch
+from networks import Network, plain
 from timing import interleaved, machine
-from torch import Tensor, nn
+from torch import Tensor
 
 import steelyard
 from steelyard.registry import method_class, method_names, options_of
 
-BATCH, WIDTH, CLASSES, INPUTS = 128, 1024, 10, 1024
 TARGET_STEP, TARGET_CALL, TARGET_LEARNED = 1.03, 250, 500
 TARGET_FEATURES = {2: 1.15, 8: 1.25, 20: 1.4, 40: 1.6}
-
-
-class Network:
-    """The trunk, one head per task, and a batch."""
-
-    def __init__(self, tasks: int) -> None:
-        torch.manual_seed(0)
-        self.names = [f"task{number}" for number in range(tasks)]
-        layers: list[nn.Module] = []
-        for _ in range(3):
-            layers += [nn.Linear(INPUTS, WIDTH), nn.ReLU()]
-        self.trunk = nn.Sequential(*layers)
-        self.heads = nn.ModuleList([nn.Linear(WIDTH, CLASSES) for _ in self.names])
-        self.inputs = torch.randn(BATCH, INPUTS)
-        self.labels = torch.randint(CLASSES, (tasks, BATCH))
-
-    def losses(self) -> tuple[dict[str, Tensor], Tensor]:
-        features = self.trunk(self.inputs)
-        return {
-            name: nn.functional.cross_entropy(head(features), labels)
-            for name, head, labels in zip(self.names, self.heads, self.labels, strict=True)
-        }, features
-
-    def zero(self) -> None:
-        for parameter in (*self.trunk.parameters(), *self.heads.parameters()):
-            parameter.grad = None
-
-    def step(self, combine: Callable[[Mapping[str, Tensor], Tensor], Tensor]) -> Callable[[], None]:
-        def run() -> None:
-            self.zero()
-            losses, features = self.losses()
-            combine(losses, features).backward()
-
-        return run
-
-
-def plain(losses: Mapping[str, Tensor], features: Tensor) -> Tensor:
-    return sum(losses.values(), torch.zeros(()))
 
 
 def balanced(network: Network, spec: str) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
