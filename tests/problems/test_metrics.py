@@ -6,7 +6,18 @@ import pytest
 import sklearn.metrics
 import torch
 
-from steelyard.problems import ProblemError, accuracy, auc, average_precision, error_rate, mae, r2, rmse
+from steelyard.problems import (
+    ProblemError,
+    accuracy,
+    auc,
+    average_precision,
+    balanced_error,
+    error_rate,
+    mae,
+    pearson,
+    r2,
+    rmse,
+)
 
 
 def test_accuracy_of_several_logits_and_of_a_single_one():
@@ -51,3 +62,22 @@ def test_undefined_metrics_say_why():
 
 def test_a_diverged_network_has_a_nan_ranking_not_an_exception():
     assert math.isnan(auc.function(torch.tensor([[float("nan")], [0.0]]), torch.tensor([1.0, 0.0])))
+
+
+def test_the_balanced_error_counts_both_kinds_alike_however_rare():
+    targets = torch.tensor([1.0] * 2 + [0.0] * 8)
+    outputs = torch.tensor([1.0, -1.0, *[-1.0] * 6, 1.0, 1.0])
+    assert balanced_error.function(outputs[:, None], targets) == pytest.approx((1 / 2 + 2 / 8) / 2)
+    assert balanced_error.function(torch.full((10, 1), -3.0), targets) == 0.5
+    with pytest.raises(ProblemError, match="the 10 labelled rows hold one of them"):
+        balanced_error.function(outputs, torch.zeros(10))
+
+
+def test_the_correlation_is_pearsons_and_none_where_outputs_are_constant():
+    generator = torch.Generator().manual_seed(0)
+    targets, outputs = torch.randn(2, 40, generator=generator)
+    expected = float(torch.corrcoef(torch.stack([outputs, targets]).double())[0, 1])
+    assert pearson.function(outputs[:, None] * 1e-3 - 40, targets) == pytest.approx(expected, abs=1e-4)
+    assert pearson.function(torch.full((40, 1), 0.1), targets) == 0
+    with pytest.raises(ProblemError, match="all 40 targets are equal"):
+        pearson.function(outputs, torch.ones(40))

@@ -30,6 +30,9 @@ def single_thread():
         ("tox21", [4693, 1565, 1565]),
         ("qm8", [13_072, 4357, 4357]),
         ("office", [1519, 507, 507]),
+        ("credit-default", [17_456, 5818, 5818]),
+        ("gdsc", [592, 198, 198]),
+        ("mnist-imbalanced", [1100, 2000, 10_000]),
     ],
 )
 def test_it_loads_and_every_part_works(name, sizes):
@@ -97,3 +100,19 @@ def test_digit_reconstruction_is_multi_mnist_with_another_second_task():
     assert torch.equal(pairs.inputs, data.inputs)
     assert torch.equal(pairs.targets["left"], data.targets["digit"])
     assert data.targets["image"].data_ptr() == data.inputs.data_ptr()  # no copy
+
+
+def test_a_tenth_of_the_loans_fails_and_a_tenth_of_the_rates_is_missing():
+    problem = load_problem("credit-default")
+    splits = problem.data().splits().values()
+    assert float(torch.cat([split.targets["default"] for split in splits]).mean()) == pytest.approx(0.111, abs=1e-3)
+    rates = torch.cat([split.targets["interest"] for split in splits])
+    assert float(rates.isnan().float().mean()) == pytest.approx(0.095, abs=1e-3)
+
+
+def test_gdsc_lists_drugs_by_how_often_they_were_measured():
+    problem = load_problem("gdsc")
+    splits = problem.data().splits().values()
+    measured = [sum(int(task.labelled(split.targets[task.name]).sum()) for split in splits) for task in problem.tasks]
+    assert measured == sorted(measured, reverse=True)
+    assert 1 - sum(measured) / (988 * 265) == pytest.approx(0.183, abs=1e-3)

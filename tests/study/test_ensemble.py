@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from steelyard.problems import Data, Problem, Split, Task, binary, regression
+from steelyard.problems import Data, JointMetric, Problem, Split, Task, binary, regression
 from steelyard.study.ensemble import FEWEST, MOST, groups, train_together
+from steelyard.study.kept import unpack
 from steelyard.study.store import Failed
 from steelyard.study.train import train
 from steelyard.study.trial import Trial
@@ -121,6 +122,20 @@ def test_fractions_and_learning_rates_are_kept():
         assert near(result, train(trial, problem), 1e-10)
 
 
+def test_the_schedule_is_followed_and_outputs_are_kept():
+    joint = (JointMetric("none", lambda outputs, targets: 0.0, higher_is_better=True),)
+    problem = made(schedule=lambda done: 1 - done, joint=joint)
+    found = {trial: result for trial, result in train_together(trials(problem), problem) if result is not None}
+    assert len(found) > 4
+    for trial, result in found.items():
+        alone, (name,) = train(trial, problem), trial.tasks
+        torch.testing.assert_close(unpack(result.outputs[name]), unpack(alone.outputs[name]))
+        same = [dataclasses.replace(each, outputs={}) for each in (result, alone)]
+        assert near(*same, 1e-10)
+        constant = train(trial, dataclasses.replace(problem, schedule=lambda done: 1.0))
+        assert constant.curves.losses != alone.curves.losses
+
+
 def test_one_dropout_layer_draws_what_it_draws_alone():
     problem = made(layers=(nn.Tanh, lambda: nn.Dropout(0.4)))
     found = {trial: result for trial, result in train_together(trials(problem), problem) if result is not None}
@@ -193,7 +208,7 @@ def test_an_error_of_one_task_ends_its_trial_alone():
 @pytest.mark.parametrize("stops", ["together", "alone"])
 def test_checkpoints_serve_both(tmp_path, stops, resumes):
     """Stopped after epoch 2 of 5, by either way of training, and resumed by either."""
-    problem = made(layers=(nn.Tanh, lambda: nn.Dropout(0.4)))
+    problem = made(layers=(nn.Tanh, lambda: nn.Dropout(0.4)), schedule=lambda done: 1 - done)
     planned = trials(problem)
     whole = {trial: result for trial, result in train_together(planned, problem) if result is not None}
     planned = list(whole)

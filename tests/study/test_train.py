@@ -57,6 +57,30 @@ def same(first, second):
     ) == repr(second.curves)
 
 
+def test_a_schedule_multiplies_the_rate_of_each_epoch_also_after_a_stop(tmp_path):
+    rates = []
+
+    class Recording(torch.optim.SGD):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    problem = made(schedule=lambda done: 1 - done, optimizer=lambda parameters: Recording(parameters, lr=0.2))
+    whole = train(trial(epochs=4), problem)
+    assert list(dict.fromkeys(rates)) == pytest.approx([0.2, 0.15, 0.1, 0.05])
+    rates.clear()
+    train(trial(epochs=2, learning_rate=0.1), problem)
+    assert list(dict.fromkeys(rates)) == pytest.approx([0.1, 0.05])
+
+    def stop(epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(trial(epochs=4), problem, tmp_path / "checkpoint.pt", stop, checkpoint_seconds=0)
+    assert same(train(trial(epochs=4), problem, tmp_path / "checkpoint.pt"), whole)
+
+
 def test_a_trial_is_trained_on_its_seeds_fold():
     load, calls = made().load, []
     problem = made(folds=3, load=lambda fold: calls.append(fold) or load())

@@ -2,14 +2,25 @@
 
 from steelyard.problems.errors import DataFileError, MissingDataError, ProblemError, ProblemFileError
 from steelyard.problems.kinds import binary, classification, regression
-from steelyard.problems.metrics import accuracy, auc, average_precision, error_rate, mae, r2, rmse
-from steelyard.problems.problem import Data, Metric, Problem, Split, Task
+from steelyard.problems.metrics import (
+    accuracy,
+    auc,
+    average_precision,
+    balanced_error,
+    error_rate,
+    mae,
+    pearson,
+    r2,
+    rmse,
+)
+from steelyard.problems.problem import Data, JointMetric, Metric, Problem, Split, Task
 from steelyard.problems.registry import load_problem, problem_names
 from steelyard.problems.tables import split
 
 __all__ = [
     "Data",
     "DataFileError",
+    "JointMetric",
     "Metric",
     "MissingDataError",
     "Problem",
@@ -20,11 +31,13 @@ __all__ = [
     "accuracy",
     "auc",
     "average_precision",
+    "balanced_error",
     "binary",
     "classification",
     "error_rate",
     "load_problem",
     "mae",
+    "pearson",
     "problem_names",
     "r2",
     "regression",

@@ -25,6 +25,29 @@ def _error_rate(outputs: Tensor, targets: Tensor) -> float:
     return 1.0 - _accuracy(outputs, targets)
 
 
+def _balanced_error(outputs: Tensor, targets: Tensor) -> float:
+    """Mean of the shares of positives and of negatives that the sign of a single logit gets wrong."""
+    positive, wrong = targets > 0, (outputs.reshape(targets.shape) > 0) != (targets > 0)
+    if positive.all() or not positive.any():
+        raise ProblemError(
+            f"the balanced error needs labels 0 and 1; the {len(targets)} labelled rows hold one of them"
+        )
+    return float((wrong[positive].double().mean() + wrong[~positive].double().mean()) / 2)
+
+
+def _pearson(outputs: Tensor, targets: Tensor) -> float:
+    """Correlation of outputs and targets; 0 where all outputs are equal, which tells nothing apart."""
+    targets = targets.double()
+    outputs = outputs.double().reshape(targets.shape)
+    ours, theirs = outputs - outputs.mean(), targets - targets.mean()
+    if theirs.norm() == 0:
+        raise ProblemError(f"the correlation is undefined: all {len(targets)} targets are equal")
+    # Rounding leaves a constant row some deviation of its own.
+    if ours.norm() <= 1e-12 * outputs.norm():
+        return 0.0
+    return float((ours * theirs).sum() / (ours.norm() * theirs.norm()))
+
+
 def _residuals(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     targets = targets.double()
     return outputs.double().reshape(targets.shape) - targets, targets
@@ -65,6 +88,8 @@ def _ranking(name: str, score: str) -> Callable[[Tensor, Tensor], float]:
 
 accuracy = Metric("accuracy", _accuracy, higher_is_better=True, ideal=1.0, percent=True)
 error_rate = Metric("error", _error_rate, higher_is_better=False, ideal=0.0, percent=True)
+balanced_error = Metric("balanced error", _balanced_error, higher_is_better=False, ideal=0.0, percent=True)
+pearson = Metric("correlation", _pearson, higher_is_better=True, ideal=1.0)
 r2 = Metric("R²", _r2, higher_is_better=True, ideal=1.0)
 rmse = Metric("RMSE", _rmse, higher_is_better=False, ideal=0.0)
 mae = Metric("MAE", _mae, higher_is_better=False, ideal=0.0)

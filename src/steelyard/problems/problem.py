@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -31,6 +31,24 @@ class Metric:
 
     name: str
     function: Callable[[Tensor, Tensor], float]
+    higher_is_better: bool
+    ideal: float | None = None
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class JointMetric:
+    """A figure of merit of all tasks together, shown beside theirs and never judged or used to choose.
+
+    Args:
+        name: shown in tables, e.g. ``"test error"``.
+        function: ``function(outputs by task [N, ...], targets by task [N, ...]) -> float``, each of the test rows that
+            have a label of the task.
+        higher_is_better, ideal, percent: as a `Metric` has them.
+    """
+
+    name: str
+    function: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], float]
     higher_is_better: bool
     ideal: float | None = None
     percent: bool = False
@@ -121,6 +139,11 @@ def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=1e-3)
 
 
+def constant(done: float) -> float:
+    """Leave the learning rate as it is, the default schedule of a problem."""
+    return 1.0
+
+
 def as_is(inputs: Inputs) -> Inputs:
     """Give a batch of inputs to the network as it is."""
     return inputs
@@ -138,11 +161,15 @@ class Problem:
         head: builds the network of one task; features -> outputs.
         summary: one line for ``steelyard problems``.
         optimizer: ``optimizer(parameters) -> torch.optim.Optimizer``.
+        schedule: ``schedule(done) -> factor`` of the optimizer's learning rates, asked before each epoch with the
+            share of epochs that is done, 0 ≤ done < 1.
         batch_size: rows per step.
         epochs: passes over the training rows.
         prepare: turns a batch of stored inputs into what the trunk takes; images may stay uint8 in memory.
         main: the task that the others are there to help, if there is one. Methods that serve a main task serve this one
             unless told otherwise, and its validation metric alone chooses the epoch of a network that learns it.
+        joint: figures of merit of all tasks together. With any, test outputs are kept with each trial, so that they
+            can be had of single-task networks too.
         shared: where methods read gradients unless told otherwise: ``"features"``, or ``"trunk"`` where tasks share no
             rows, because features then show no angles.
         folds: of a cross-validation: ``load(fold)`` returns the data that test on that fold, 0 … folds - 1, and a trial
@@ -164,10 +191,12 @@ class Problem:
     head: Callable[[Task], nn.Module]
     summary: str = ""
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = adam
+    schedule: Callable[[float], float] = constant
     batch_size: int = 256
     epochs: int = 20
     prepare: Callable[[Inputs], Inputs] = as_is
     main: str | None = None
+    joint: tuple[JointMetric, ...] = ()
     shared: str = "features"
     folds: int = 1
     source: str = ""

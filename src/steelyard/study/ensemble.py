@@ -16,11 +16,20 @@ from steelyard.models import build
 from steelyard.problems.problem import Data, Problem, Task
 from steelyard.study.checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.evaluate import BestEpoch, Shown, measure, predict
+from steelyard.study.kept import keep
 from steelyard.study.memory import PeakMemory
 from steelyard.study.sampling import batches, kept_labels, steps_per_epoch
 from steelyard.study.stacking import Stack, agrees, batch_of, kind_of, padded
 from steelyard.study.store import Failed
-from steelyard.study.train import CHECKPOINT_SECONDS, check_finite, new_history, result_of, seed_everything, set_rate
+from steelyard.study.train import (
+    CHECKPOINT_SECONDS,
+    check_finite,
+    new_history,
+    result_of,
+    schedule_rate,
+    seed_everything,
+    set_rate,
+)
 from steelyard.study.trial import SINGLE_TASK, Result, Trial, derive_seed
 
 FEWEST = 8  # trials; fewer gain little
@@ -175,6 +184,7 @@ def _train(
         if all(member.failed for member in members):
             break
         seed_everything(derive_seed(seed, "epoch", epoch))
+        schedule_rate(stack.optimizer, problem.schedule((epoch - 1) / first.epochs))
         step_losses = []
         started = time.perf_counter()
         for rows in zip(*(batches(member.kept, size, seed, epoch) for member in members), strict=True):
@@ -206,7 +216,7 @@ def _train(
         for member in members:
             on_epoch(member.trial, epoch)
 
-    def test() -> dict[str, list[float]]:
+    def test() -> tuple[dict[str, list[float]], dict[str, str]]:
         seed_everything(derive_seed(seed, "test"))
         shown = predict(stack, problem, data.test, size)
         found: dict[str, list[float]] = {}
@@ -214,20 +224,21 @@ def _train(
             if member.failed is None:
                 with _failing(member):
                     found[member.task.name] = measure(member.task.metrics, shown[member.task.name])
-        return found
+        return found, keep(problem, shown)
 
-    last = test()
+    last, _ = test()
     for k, member in enumerate(members):
         if member.failed is None:
             stack.load(k, member.best_network)
-    chosen = test()
+    chosen, kept = test()
     for member in members:
         if member.failed is not None:
             yield member.trial, member.failed
             continue
         name, peak = member.task.name, max(member.peak, memory.growth())
         test_of, last_of = {name: chosen[name]}, {name: last[name]}
-        yield member.trial, result_of(member.trial, test_of, last_of, member.best.epoch, member.history, peak)
+        outputs = {name: kept[name]} if kept else {}
+        yield member.trial, result_of(member.trial, test_of, last_of, member.best.epoch, member.history, peak, outputs)
 
 
 def _take_note(member: _Member, epoch: int, loss: float, shown: Shown) -> None:

@@ -33,6 +33,7 @@ from steelyard.study.batch import (
 from steelyard.study.checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.errors import TrainingError
 from steelyard.study.evaluate import BestEpoch, measure, predict, take
+from steelyard.study.kept import keep
 from steelyard.study.memory import PeakMemory
 from steelyard.study.sampling import batches, kept_labels, probe_rows, used_rows
 from steelyard.study.trial import SINGLE_TASK, Curves, Result, Trial, derive_seed
@@ -103,6 +104,7 @@ def train(
 
     for epoch in range(first_epoch, trial.epochs + 1):
         seed_everything(derive_seed(trial.seed, "epoch", epoch))
+        schedule_rate(optimizer, problem.schedule((epoch - 1) / trial.epochs))
         step_losses, step_weights = [], []
         started = time.perf_counter()
         for step, rows in enumerate(batches(used, trial.batch_size, trial.seed, epoch)):
@@ -171,14 +173,15 @@ def train(
         on_epoch(epoch)
 
     # --- test: read at the last epoch and at the chosen one, and never to choose
-    def test() -> dict[str, list[float]]:
+    def test() -> tuple[dict[str, list[float]], dict[str, str]]:
         seed_everything(derive_seed(trial.seed, "test"))
         shown = predict(network, problem, data.test, trial.batch_size)
-        return {t.name: measure(t.metrics, shown[t.name]) for t in tasks}
+        return {t.name: measure(t.metrics, shown[t.name]) for t in tasks}, keep(problem, shown)
 
-    last = test()
+    last, _ = test()
     network.load_state_dict(best_network)
-    return result_of(trial, test(), last, best.epoch, history, max(earlier_peak, memory.growth()))
+    chosen, kept = test()
+    return result_of(trial, chosen, last, best.epoch, history, max(earlier_peak, memory.growth()), kept)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, trial: Trial) -> None:
@@ -193,6 +196,13 @@ def new_history() -> dict[str, list[Any]]:
     return {kind: [] for kind in ("loss", "weight", "spread", "validation", "seconds", "steps")}
 
 
+def schedule_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Multiply an optimizer's first learning rates by what the problem's schedule says of an epoch."""
+    for group in optimizer.param_groups:
+        # The name is that of torch's own schedulers; it is saved with the optimizer.
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
 def result_of(
     trial: Trial,
     test: dict[str, list[float]],
@@ -200,6 +210,7 @@ def result_of(
     chosen_epoch: int,
     history: dict[str, list[Any]],
     peak_memory: float,
+    outputs: dict[str, str],
 ) -> Result:
     """What a finished trial found, from what was written down epoch by epoch."""
     rates = [steps / s for steps, s in zip(history["steps"], history["seconds"], strict=True)]
@@ -212,6 +223,7 @@ def result_of(
         steps_per_second=statistics.median(rates),
         peak_memory=peak_memory,
         curves=Curves(*(_by_task(trial.tasks, history[kind]) for kind in ("loss", "weight", "validation", "spread"))),
+        outputs=outputs,
     )
 
 

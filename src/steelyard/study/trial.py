@@ -86,6 +86,7 @@ class Result:
     steps_per_second: float
     peak_memory: float  # MiB, of all networks that were trained at once
     curves: Curves = field(repr=False)
+    outputs: dict[str, str] = field(default_factory=dict, repr=False)  # of the test data, for joint metrics: `kept`
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Result:

@@ -1,0 +1,50 @@
+"""MNIST-Imbalanced: the first 200, 180, … images of each digit, and the error of all outputs together."""
+
+import pytest
+import torch
+
+from steelyard.errors import OptionError
+from steelyard.problems import load_problem, mnist_imbalanced
+
+
+@pytest.fixture
+def problem(monkeypatch):
+    labels = torch.arange(2500) % 10
+
+    def made_up(name, train):
+        rows = slice(0, 2500 if train else 30)
+        return torch.arange(2500, dtype=torch.uint8)[rows, None, None].expand(-1, 28, 28), labels[rows]
+
+    monkeypatch.setattr(mnist_imbalanced, "images_and_labels", made_up)
+    return mnist_imbalanced.problem(validation=1000)
+
+
+def test_training_rows_are_the_first_of_each_digit_and_no_image_is_in_two_splits(problem):
+    data = problem.data()
+    counts = [int(data.train.targets[task].sum()) for task in mnist_imbalanced.TASKS]
+    assert counts == [200, 180, 160, 140, 120, 100, 80, 60, 40, 20]
+    assert [len(split) for split in data.splits().values()] == [1100, 1000, 30]
+    chosen, others = mnist_imbalanced.few_of_each(torch.arange(2500) % 10)
+    assert torch.cat([chosen, others]).sort().values.tolist() == list(range(2500))
+    assert int(chosen[-1]) == 199  # the twentieth 9
+    assert all(data.train.targets[task].shape == (1100,) for task in mnist_imbalanced.TASKS)
+
+
+def test_the_largest_output_names_the_digit():
+    (metric,) = load_problem("mnist-imbalanced").joint
+    targets = dict(zip(mnist_imbalanced.TASKS, torch.eye(10), strict=True))
+    right = {task: 3 * values[:, None] - 5 for task, values in targets.items()}  # all below zero
+    assert metric.function(right, targets) == 0
+    swapped = {**right, "digit0": right["digit1"], "digit1": right["digit0"]}
+    assert metric.function(swapped, targets) == pytest.approx(0.2)
+
+
+def test_the_rate_falls_to_a_tenth_after_half_of_the_epochs():
+    schedule = load_problem("mnist-imbalanced").schedule
+    assert [schedule(done / 4) for done in range(4)] == [1, 1, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("validation", [10, 58_901, "all"])
+def test_a_number_of_validation_images_that_there_is_not_is_refused(validation):
+    with pytest.raises(OptionError, match="from 1000 to 58900"):
+        load_problem(f"mnist-imbalanced(validation={validation})")
