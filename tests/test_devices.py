@@ -16,15 +16,28 @@ NAMES = [name for name in method_names() if name not in ("fixed", "schedule")]
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_agree_with_the_cpu(name: str) -> None:
     tasks = ["a", "b", "c"]
+
+    def losses_of(features: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {task: (features * (k + 1)).square().mean() + k for k, task in enumerate(tasks)}
+
     weights = {}
     for device in ("cpu", "cuda"):
         options = {"main": "a"} if "main" in options_of(method_class(name)) else {}
         balancer = steelyard.make(name, tasks, generator=torch.Generator().manual_seed(0), **options)
         generator = torch.Generator().manual_seed(1)
+        trunk = torch.nn.Linear(5, 5, dtype=torch.float64)
+        with torch.no_grad():
+            trunk.weight.copy_(torch.randn(5, 5, generator=generator, dtype=torch.float64))
+            trunk.bias.zero_()
+        trunk.to(device)
         for _ in range(4):
-            features = torch.randn(8, 5, generator=generator, dtype=torch.float64).to(device).requires_grad_()
-            losses = {task: (features * (k + 1)).square().mean() + k for k, task in enumerate(tasks)}
-            balancer(losses, shared=features).backward()
+            inputs = torch.randn(8, 5, generator=generator, dtype=torch.float64).to(device)
+            features = trunk(inputs)
+            losses = losses_of(features)
+            again = steelyard.losses_of(trunk, lambda call, x: losses_of(call(x)), inputs, held_out=inputs)
+            shared = features if "features" in balancer.where else trunk
+            probes = [losses, losses_of(trunk(2 * inputs))]
+            balancer(losses, shared=shared, again=again, probes=probes).backward()
             if balancer.needs_after:
                 balancer.observe(after={task: loss.detach() * 0.9 for task, loss in losses.items()})
             if balancer.needs_validation:
