@@ -74,7 +74,7 @@ def head(task: Task) -> nn.Module:
     return nn.Linear(WIDTH, task.outputs)
 
 
-def problem(drift: float = 1.0, spread: float = 2.0, rows: int = 4096) -> Problem:
+def problem(drift: float = 1.0, spread: float = 0.5, rows: int = 4096) -> Problem:
     """The problem at some position of its dials.
 
     Args:
