@@ -13,7 +13,7 @@ import pytest
 from steelyard import study
 from steelyard.study.store import Store
 
-# Ten tasks with gaps of their own; slow and deadly on demand.
+# Many tasks with gaps of their own; slow and deadly on demand.
 PROBLEM = """
     import os, time
     from pathlib import Path
@@ -28,7 +28,7 @@ PROBLEM = """
         def split(rows):
             x = torch.randn(rows, 4, generator=generator, dtype=torch.float64)
             y = {}
-            for k in range(10):
+            for k in range(26):
                 y[f"t{k}"] = (x @ torch.randn(4, generator=generator, dtype=torch.float64)).sin()
                 y[f"t{k}"][torch.rand(rows, generator=generator) < 0.05 * (k % 5)] = torch.nan
             return Split(x, y)
@@ -49,7 +49,7 @@ PROBLEM = """
 
     problem = Problem(
         "many",
-        tasks=[regression(f"t{k}") for k in range(10)],
+        tasks=[regression(f"t{k}") for k in range(26)],
         load=load,
         trunk=trunk,
         head=lambda task: nn.Linear(8, 1).double(),
@@ -105,7 +105,7 @@ def test_a_study_of_ensembles_is_that_of_single_networks(file, tmp_path, monkeyp
     assert judged.complete
     assert judged.rows[0].seconds > 0
     together = found(file, tmp_path / "together")
-    assert len({result.seconds for result in together.values()}) < 10  # shares of common times
+    assert len({result.seconds for result in together.values()}) < 26  # shares of common times
     assert not (tmp_path / "together.checkpoints").exists()
     alone(monkeypatch)
     run(file, tmp_path / "alone")
@@ -123,7 +123,7 @@ def test_networks_that_cannot_be_stacked_are_trained_one_by_one(file, tmp_path, 
 def test_a_killed_worker_fails_its_trials_and_they_are_tried_again(file, tmp_path):
     (tmp_path / "die").write_text(str(os.getppid()))
     judged = run(file, tmp_path / "s", workers=1)
-    assert len(judged.failures) == 10
+    assert len(judged.failures) == 26
     assert all("was killed by signal 9" in failure.error for failure in judged.failures)
     (tmp_path / "die").unlink()
     assert run(file, tmp_path / "s").complete
@@ -159,7 +159,7 @@ def test_killed_again_and_again_gives_the_same_table_and_repeats_nothing(file, t
             os.killpg(process.pid, signal.SIGKILL)
         assert rows_written(store).items() >= written.items()
         written = rows_written(store)
-    assert 0 < len(written) < 10
+    assert 0 < len(written) < 26
 
     (tmp_path / "slow").unlink()
     with start() as process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -178,7 +179,9 @@ def agrees(stack: Stack, problem: Problem, inputs: Inputs, targets: Tensor, rows
     """
     few = [each[:CHECKED_ROWS] for each in rows]
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            # Of operations that are run one network after another all the same.
+            warnings.filterwarnings("error", message="There is a performance drop")
             torch.default_generator.manual_seed(0)
             numbers, mask = padded(few, extra=PADDING)
             together = stack.losses(*batch_of(problem, inputs, targets, numbers), mask)
