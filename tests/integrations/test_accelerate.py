@@ -62,17 +62,17 @@ def test_it_trains_as_the_plain_loop_does(method: str, where: str, attach: str) 
 
 
 @pytest.mark.parametrize("attach", ["before", "after"])
-@pytest.mark.parametrize("where", ["features", "trunk"])
-def test_accumulation(where: str, attach: str) -> None:
-    network, balancer = train("db-mtl", where, accumulate=4, attach=attach)
+@pytest.mark.parametrize(("method", "where"), [("uw", "features"), ("db-mtl", "features"), ("db-mtl", "trunk")])
+def test_accumulation(method: str, where: str, attach: str) -> None:
+    network, balancer = train(method, where, accumulate=4, attach=attach)
     assert balancer.steps == 4, "the wrapper's step is called for each micro-batch, the optimizer's once"
-    assert same(network, plain_loop("db-mtl", where, accumulate=4)[0])
+    assert same(network, plain_loop(method, where, accumulate=4)[0])
 
 
-def test_bf16() -> None:
-    for where in ("features", "trunk"):
-        network, _ = train("upgrad", where, precision="bf16", hook=where == "features")
-        assert same(network, plain_loop("upgrad", where, autocast=True)[0])
+@pytest.mark.parametrize(("method", "where"), [("uw", "features"), ("upgrad", "features"), ("upgrad", "trunk")])
+def test_bf16(method: str, where: str) -> None:
+    network, _ = train(method, where, precision="bf16", hook=where == "features")
+    assert same(network, plain_loop(method, where, autocast=True)[0])
 
 
 def test_features_that_were_copied_on_the_way_out_are_refused() -> None:

@@ -51,14 +51,16 @@ def test_it_trains_as_the_plain_loop_does(method: str, where: str, accumulate: i
     assert same(ours[1], plain_loop(method, where, accumulate=accumulate)[0])
 
 
-@pytest.mark.parametrize("method", ["dwa", "db-mtl", "relobralo"])
-def test_resume_is_bit_identical(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "where"), [("dwa", "features"), ("relobralo", "features"), ("db-mtl", "features"), ("db-mtl", "trunk")]
+)
+def test_resume_is_bit_identical(tmp_path: Path, method: str, where: str) -> None:
     whole, before, after = setting(method), setting(method), setting(method)
-    train(whole, "features", epochs=3)
-    train(before, "features", epochs=2)
+    train(whole, where, epochs=3)
+    train(before, where, epochs=2)
     before[0].save(tmp_path / "state.ckpt", {"model": before[2], "optimizer": before[3], "balancer": before[4]})
     torch.manual_seed(99)
     after[0].load(tmp_path / "state.ckpt", {"model": after[2], "optimizer": after[3], "balancer": after[4]})
-    train(after, "features", epochs=1)
+    train(after, where, epochs=1)
     assert same(whole[1], after[1])
     assert same_state(snapshot(whole[4]), snapshot(after[4]))

@@ -78,19 +78,19 @@ def test_it_trains_as_the_plain_loop_does(tmp_path: Path, method: str, where: st
         assert same_state(snapshot(model.balancer), snapshot(balancer))
 
 
-@pytest.mark.parametrize("where", ["features", "trunk"])
-def test_accumulation(tmp_path: Path, where: str) -> None:
-    model = Model("db-mtl", where)
+@pytest.mark.parametrize(("method", "where"), [("uw", "features"), ("db-mtl", "features"), ("db-mtl", "trunk")])
+def test_accumulation(tmp_path: Path, method: str, where: str) -> None:
+    model = Model(method, where)
     trainer(tmp_path, accumulate_grad_batches=4).fit(model, loader())
     assert model.balancer.steps == 4
-    assert same(model.network, plain_loop("db-mtl", where, accumulate=4)[0])
+    assert same(model.network, plain_loop(method, where, accumulate=4)[0])
 
 
-@pytest.mark.parametrize("where", ["features", "trunk"])
-def test_clipping(tmp_path: Path, where: str) -> None:
-    model = Model("mgda", where)
+@pytest.mark.parametrize(("method", "where"), [("uw", "features"), ("mgda", "features"), ("mgda", "trunk")])
+def test_clipping(tmp_path: Path, method: str, where: str) -> None:
+    model = Model(method, where)
     trainer(tmp_path, gradient_clip_val=0.1).fit(model, loader())
-    assert same(model.network, plain_loop("mgda", where, clip=0.1)[0])
+    assert same(model.network, plain_loop(method, where, clip=0.1)[0])
 
 
 @pytest.mark.parametrize(("method", "where"), [("ema", "features"), ("upgrad", "features"), ("upgrad", "trunk")])
@@ -109,9 +109,15 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("method", ["ema", "dwa", "relobralo", "random", "db-mtl", "uw", "famo(form=lagged)"])
+@pytest.mark.parametrize(
+    ("method", "where"),
+    [
+        *((name, "features") for name in ("dwa", "relobralo", "random", "uw", "famo(form=lagged)", "db-mtl")),
+        ("db-mtl", "trunk"),
+    ],
+)
 @pytest.mark.parametrize("moment", list(MOMENTS))
-def test_resume_is_bit_identical(tmp_path: Path, method: str, moment: str) -> None:
+def test_resume_is_bit_identical(tmp_path: Path, method: str, where: str, moment: str) -> None:
     checkpoints = lightning.callbacks.ModelCheckpoint(
         tmp_path, filename="{epoch}-{step}", save_top_k=-1, **MOMENTS[moment]
     )
@@ -119,10 +125,10 @@ def test_resume_is_bit_identical(tmp_path: Path, method: str, moment: str) -> No
     train = loader(batches=1, repeat=8) if moment == "middle" else loader()
     validation = loader() if moment == "validation" else None
     callbacks = [BalancerCallback(), checkpoints]
-    whole = Model(method)
+    whole = Model(method, where)
     trainer(tmp_path, max_epochs=4, callbacks=callbacks, enable_checkpointing=True).fit(whole, train, validation)
     first = min(tmp_path.glob("*.ckpt"), key=lambda file: int(file.stem.split("step=")[1]))
-    resumed = Model(method)
+    resumed = Model(method, where)
     torch.manual_seed(99)
     trainer(tmp_path, max_epochs=4).fit(resumed, train, validation, ckpt_path=first)
     assert whole.balancer.steps == 32
@@ -211,12 +217,13 @@ class ByHand(Model):
         return [torch.optim.SGD(part.parameters(), lr=1e-3) for part in parts]
 
 
-def test_attach_takes_the_wrapper_that_lightning_hands_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "where"), [("ema", "features"), ("mgda", "features"), ("mgda", "trunk")])
+def test_attach_takes_the_wrapper_that_lightning_hands_out(tmp_path: Path, method: str, where: str) -> None:
     class Attached(ByHand):
         def on_train_start(self) -> None:
             self.balancer.attach(self.optimizers()[1])
 
-    model = Attached("ema")
+    model = Attached(method, where)
     trainer(tmp_path, callbacks=[]).fit(model, loader())
     assert model.balancer.steps == 16
 

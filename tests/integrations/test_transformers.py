@@ -145,31 +145,35 @@ def test_it_trains_as_the_plain_loop_does(tmp_path: Path, method: str, where: st
     assert same(trained.model, plain_loop(method, where))
 
 
-@pytest.mark.parametrize("where", ["features", "trunk"])
-def test_accumulation_and_clipping(tmp_path: Path, where: str) -> None:
-    trained = trainer(tmp_path, "db-mtl", place=PLACES[where], gradient_accumulation_steps=4, max_grad_norm=0.1)
+@pytest.mark.parametrize(("method", "where"), [("uw", "features"), ("db-mtl", "features"), ("db-mtl", "trunk")])
+def test_accumulation_and_clipping(tmp_path: Path, method: str, where: str) -> None:
+    trained = trainer(tmp_path, method, place=PLACES[where], gradient_accumulation_steps=4, max_grad_norm=0.1)
     trained.train()
     assert trained.balancer.steps == 4
-    assert same(trained.model, plain_loop("db-mtl", where, accumulate=4, clip=0.1))
+    assert same(trained.model, plain_loop(method, where, accumulate=4, clip=0.1))
 
 
-@pytest.mark.parametrize("where", ["features", "trunk"])
-def test_bf16(tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize(("method", "where"), [("uw", "features"), ("upgrad", "features"), ("upgrad", "trunk")])
+def test_bf16(tmp_path: Path, method: str, where: str) -> None:
     """Accelerate hands the model's output over as float32 copies, which carry no gradient of the losses."""
-    trained = trainer(tmp_path, "upgrad", place=PLACES[where], bf16=True)
+    trained = trainer(tmp_path, method, place=PLACES[where], bf16=True)
     trained.train()
-    assert same(trained.model, plain_loop("upgrad", where, autocast=True))
+    assert same(trained.model, plain_loop(method, where, autocast=True))
 
 
-@pytest.mark.parametrize("method", ["dwa", "db-mtl", "uw", "relobralo"])
+@pytest.mark.parametrize(
+    ("method", "where"),
+    [("dwa", "features"), ("uw", "features"), ("relobralo", "features"), ("db-mtl", "features"), ("db-mtl", "trunk")],
+)
 @pytest.mark.parametrize("saved_at", [4, 8])
-def test_resume_is_bit_identical(tmp_path: Path, method: str, saved_at: int) -> None:
+def test_resume_is_bit_identical(tmp_path: Path, method: str, where: str, saved_at: int) -> None:
     """In the middle of an epoch, and at its last step: before the trainer knows that the epoch is over."""
-    whole = trainer(tmp_path, method, save_strategy="steps", save_steps=saved_at, num_train_epochs=3)
+    settings = {"place": PLACES[where], "num_train_epochs": 3}
+    whole = trainer(tmp_path, method, save_strategy="steps", save_steps=saved_at, **settings)
     whole.train()
     checkpoint = tmp_path / f"checkpoint-{saved_at}"
     assert (checkpoint / STATE_FILE).is_file()
-    resumed = trainer(tmp_path / "second", method, num_train_epochs=3)
+    resumed = trainer(tmp_path / "second", method, **settings)
     torch.manual_seed(99)
     resumed.train(resume_from_checkpoint=str(checkpoint))
     assert whole.balancer.steps == resumed.balancer.steps == 24
@@ -245,7 +249,7 @@ def test_a_model_without_losses_by_name_is_told_what_to_return(tmp_path: Path) -
         trainer(tmp_path, "uw", Plain(model().config)).train()
 
 
-@pytest.mark.parametrize(("method", "where"), [("db-mtl", "features"), ("mgda", "trunk")])
+@pytest.mark.parametrize(("method", "where"), [("uw", "features"), ("db-mtl", "features"), ("mgda", "trunk")])
 def test_ddp_with_two_processes(tmp_path: Path, method: str, where: str) -> None:
     """The trainer's own default, ``find_unused_parameters=True``, copies what the model returns."""
     path = os.pathsep.join([*sys.path, str(HERE.parent)])
