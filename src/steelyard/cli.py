@@ -145,6 +145,7 @@ def compare(
         typer.echo(f"  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     _show(judgement, page, open_page)
+    comparison.show_joint(store)
     typer.echo(f"Store: {store}")
     if judgement.failures:
         raise typer.Exit(SOME_FAILED)

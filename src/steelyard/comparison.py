@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.text import Text
 from steelyard.report.numbers import duration
 from steelyard.study import Plan, estimate, plan
 from steelyard.study.arms import Arm, parse_arm, parse_arms
+from steelyard.study.joint import joint_values
 from steelyard.study.planning import check_workers
 from steelyard.study.pool import start_server
 from steelyard.study.tuning import ROUNDS, attempts
@@ -43,6 +45,21 @@ def announce(made: Plan, added: Sequence[str]) -> None:
         console.print(f"Added for a fair comparison: {' and '.join(added)}.", markup=False)
     for note in made.notes:
         console.print(f"Note: {note}", markup=False)
+
+
+def show_joint(store: Path) -> None:
+    """Print the metrics of all tasks together, mean ± deviation over seeds, if the problem has any."""
+    console = Console(highlight=False)
+    found = [value for value in joint_values(store) if value.values]
+    table = Table("all tasks together", "metric", "mean ± sd", "seeds", box=None, pad_edge=False)
+    for value in found:
+        numbers = [(100 if value.percent else 1) * number for number in value.values.values()]
+        spread = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
+        shown = f"{statistics.fmean(numbers):.4g}{spread}{' %' if value.percent else ''}"
+        table.add_row(Text(value.method), value.metric, shown, str(len(numbers)))
+    if found:
+        console.print()
+        console.print(table)
 
 
 def forecast(made: Plan, store: Path, workers: int) -> None:

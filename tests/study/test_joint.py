@@ -7,7 +7,7 @@ import torch
 
 from steelyard import study
 from steelyard.problems import load_problem
-from steelyard.study.joint import joint_values
+from steelyard.study.joint import JointValue, joint_values
 from steelyard.study.kept import pack, unpack
 from steelyard.study.plans import Plan
 from steelyard.study.store import Store
@@ -79,3 +79,16 @@ def test_stores_from_before_and_problems_without_joint_metrics_have_none(tmp_pat
     with Store(store) as opened:
         assert opened.results(Plan.from_dict(opened.latest_plan()).trials)[plan.trials[0]].outputs == {}
     assert joint_values(store) == []
+
+
+def test_compare_prints_them_below_the_table(tmp_path, monkeypatch, capsys):
+    from steelyard import comparison
+
+    values = {0: 0.08, 1: 0.1}
+    found = [JointValue("test error", True, "equal", 0, values), JointValue("test error", True, "dwa", 0, {})]
+    monkeypatch.setattr(comparison, "joint_values", lambda store: found)
+    comparison.show_joint(tmp_path / "s.sqlite")
+    out = capsys.readouterr().out
+    assert "equal" in out
+    assert "9 ± 1.4 %" in out
+    assert "dwa" not in out
