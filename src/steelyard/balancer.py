@@ -39,6 +39,7 @@ from steelyard.reading import (
     place_of,
     refused_lone_tasks,
     warn_of_disjoint_samples,
+    warn_of_lone_tasks,
 )
 from steelyard.record import Record
 from steelyard.summary import SUMS, WeightSummary, freeze
@@ -70,10 +71,10 @@ class Balancer(Persistent):
             them; the default is the method's own. ``"plain"`` needs ``shared=``.
         scale: ``"paper"`` keeps the method's formula, ``"sum"`` rescales the weights to sum to the number of tasks.
         floor, cap, max_change: limits on the weights; see `Guards`.
-        memory: how tasks that are absent from a batch have a part in the weights of the others. ``"numbers"``, the
-            default of methods that read losses or norms: by the loss and gradient norm last seen of them. ``"rows"``,
-            for methods that read angles or rows, at the trunk: by their last gradient too, ``T x P`` numbers in the
-            state. ``"none"``: not at all.
+        memory: how tasks that are absent from a batch have a part in the weights of the others. ``"none"``: not at
+            all. ``"numbers"``, for methods that read losses or norms: by the loss and gradient norm last seen of them.
+            ``"rows"``, for methods that read angles or rows, at the trunk: by their last gradient too, ``T x P``
+            numbers in the state.
         shared: the trunk, a module or its parameters, for calls that do not say where gradients are read. It does not
             become a submodule, and neither checkpoints nor copies hold it.
         learning_rate: of weights that are learnt; ``None`` follows the attached optimizer, else 1e-3.
@@ -197,8 +198,6 @@ class Balancer(Persistent):
             return self._nothing(found, values)
         seen, index, reading = shown.seen, shown.index, shown.reading
         self._check_angles(seen, reading)
-        if place is not None and len(self.tasks) > 1 and self._now.alone is not None and lone(self, place.is_trunk):
-            self._check_alone(seen)
 
         if self._now.held is not None:
             weights = self._now.held if index is None else self._now.held[index]
@@ -206,6 +205,8 @@ class Balancer(Persistent):
             return carry(_as_result((weights * seen.losses).sum(), found), found, shown.kept, shown.own(weights))
 
         proposal = propose(self, seen, index, self._refreshing())
+        if self._now.alone is not None and len(self.tasks) > 1 and self.memory != "rows":
+            self._check_alone(seen, proposal.weights, at_trunk=place is not None and place.is_trunk)
         self._now.record = Record(seen, proposal.weights, index)
         redirection = None if reading is None else self._redirection(shown, reading, proposal)
         if reading is not None and isinstance(reading.rows, Rows) and seen.rows is None:
@@ -264,14 +265,23 @@ class Balancer(Persistent):
                 self._now.angle_looks = _ANGLE_LOOKS
                 warn_of_disjoint_samples(self)
 
-    def _check_alone(self, seen: Seen) -> None:
-        """Refuse one task per batch where tasks are compared: every weight would say nothing, in silence."""
-        alone = None if len(seen.tasks) > 1 or self._now.alone is None else (*self._now.alone, *seen.tasks)
-        self._now.alone = alone
-        if alone is not None and len(alone) >= _ANGLE_LOOKS:
-            if len(set(alone)) > 1:
-                raise refused_lone_tasks(self, len(alone))
-            self._now.alone = alone[-1:]
+    def _check_alone(self, seen: Seen, weights: Tensor, at_trunk: bool) -> None:
+        """One task per batch where tasks are weighed against each other: every weight says nothing, in silence."""
+        if len(seen.tasks) > 1 or self._now.alone is None or self.looks_at_nothing:
+            self._now.alone = None
+            return
+        self._now.alone = alone = (*self._now.alone, (seen.tasks[0], float(weights)))
+        if len(alone) < _ANGLE_LOOKS:
+            return
+        if len({task for task, _ in alone}) == 1:
+            self._now.alone = alone[1:]
+        elif lone(self, at_trunk):
+            raise refused_lone_tasks(self, len(alone))
+        else:
+            self._now.alone = None
+            weights_seen = [weight for _, weight in alone]
+            if max(weights_seen) - min(weights_seen) <= 1e-9 * max(weights_seen):
+                warn_of_lone_tasks(self, len(alone), alone[0][1])
 
     def _nothing(self, found: list[Tensor], values: Tensor) -> Tensor:
         """A scalar with a graph whose backward moves nothing."""

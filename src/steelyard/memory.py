@@ -1,9 +1,9 @@
 """What was last seen of the tasks that are absent from a batch: weights are relative, and one task alone has none.
 
-Where every batch holds one task, or few of many, a method would weigh each against itself. So tasks that are absent
-stand in with what was last seen of them: their loss and gradient norm (``memory="numbers"``, kept by every method that
-reads no more), or their gradient too (``memory="rows"``, ``T x P`` numbers, for angles). Only the state of the tasks
-in the batch moves.
+Weights are those of the tasks in the batch. Where every batch holds one task, or few of many, a method would weigh each
+against itself; then tasks that are absent may stand in with what was last seen of them: their loss and gradient norm
+(``memory="numbers"``), or their gradient too (``memory="rows"``, ``T x P`` numbers, for angles). Only the state of the
+tasks in the batch moves.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 Memory = Literal["none", "numbers", "rows"]
 
-NUMBERS, ROWS = "last_seen", "last_rows"
-"""Declared values: ``[3, T]``, loss, slope of the stages and squared norm of each task's last batch; ``[T, P]``."""
+LOSSES, SLOPES, SQUARES, ROWS = "last_losses", "last_slopes", "last_squared_norms", "last_rows"
+"""Declared values, of each task's last batch: ``[T]`` its loss, the slope of the stages where there are any, and the
+squared norm where norms are read; ``[T, P]``."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,9 @@ class Whole:
     present: Tensor | None
 
 
-def declare_memory(method: Method, memory: Memory | None, every: int) -> Memory:
-    """Check the option and declare what it keeps; ``None`` is the method's default."""
+def declare_memory(method: Method, memory: Memory, every: int) -> Memory:
+    """Check the option and declare what it keeps."""
     small = method.reads in ("losses", "norms")
-    if memory is None:
-        memory = "numbers" if small else "none"
     if memory == "numbers" and not small:
         raise OptionError(
             f"memory='numbers' keeps losses and norms, and {method.name} reads the tasks' {method.reads}: use "
@@ -64,7 +63,8 @@ def declare_memory(method: Method, memory: Memory | None, every: int) -> Memory:
     if memory == "rows" and every > 1:
         raise OptionError(f"memory='rows' looks at every batch: it does not go with every={every}")
     if memory != "none":
-        method.declare(NUMBERS, (3, TASKS), default=float("nan"), reduce="mean")
+        for name in (LOSSES, SLOPES) if method.reads == "losses" else (LOSSES, SLOPES, SQUARES):
+            method.declare(name, (TASKS,), default=float("nan"), reduce="mean")
     if memory == "rows":
         method.declare(ROWS, (TASKS, ELEMENTS), reduce="mean")
     return memory
@@ -77,24 +77,27 @@ def recall(method: Method, seen: Seen, index: Tensor | None, factor: Tensor | No
         return alone
     if method.memory == "numbers" and seen.rows is not None:
         return alone  # read at a trunk whose rows are not kept
-    last = method.committed(NUMBERS)
-    known = ~last[0].isnan()
-    if seen.squared_norms is not None:
-        known = known & ~last[2].isnan()
+    known = ~method.committed(LOSSES).isnan()
+    if seen.squared_norms is not None and method.reads != "losses":
+        known = known & ~method.committed(SQUARES).isnan()
     known[index] = True
     everyone = known.nonzero().squeeze(1)
     if len(everyone) == len(index):
         return alone
     present = torch.searchsorted(everyone, index)
-    merged = [
-        row.index_copy(0, index, new) for row, new in zip(last, _numbers(seen, factor, last[:, index]), strict=True)
-    ]
-    losses, slopes, squares = (row[everyone] for row in merged)
+
+    def with_last(name: str, now: Tensor) -> Tensor:
+        return method.committed(name).index_copy(0, index, now)[everyone]
+
+    losses = with_last(LOSSES, seen.losses)
+    slopes = None if factor is None else with_last(SLOPES, factor)
     whole = Seen(
         tasks=tuple(method.tasks[position] for position in everyone.tolist()),
         losses=losses,
         counts=torch.ones_like(losses).index_copy(0, present, seen.counts),
-        squared_norms=None if seen.squared_norms is None else squares,
+        squared_norms=None
+        if seen.squared_norms is None or method.reads == "losses"
+        else with_last(SQUARES, seen.squared_norms),
     )
     if seen.rows is not None:
         kept = method.committed(ROWS)
@@ -102,21 +105,17 @@ def recall(method: Method, seen: Seen, index: Tensor | None, factor: Tensor | No
         rows = like_rows(wide, seen.rows, method.name).index_copy(0, index, seen.rows)[everyone]
         gramian = gramian_of_rows(rows)
         whole = replace(whole, rows=rows, gramian=gramian, squared_norms=gramian.diagonal())
-    return Whole(whole, None if bool(known.all()) else everyone, None if factor is None else slopes, present)
+    return Whole(whole, None if bool(known.all()) else everyone, slopes, present)
 
 
 def remember(method: Method, seen: Seen, factor: Tensor | None, state: State) -> None:
     """Keep what was seen of a step; ``seen`` is what lies behind the stages."""
     if method.memory == "none":
         return
-    setattr(state, NUMBERS, torch.stack(_numbers(seen, factor, getattr(state, NUMBERS))))
+    setattr(state, LOSSES, seen.losses)
+    if factor is not None:
+        setattr(state, SLOPES, factor)
+    if seen.squared_norms is not None and method.reads != "losses":
+        setattr(state, SQUARES, seen.squared_norms)
     if method.memory == "rows" and seen.rows is not None:
         setattr(state, ROWS, seen.rows.clone())
-
-
-def _numbers(seen: Seen, factor: Tensor | None, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        seen.losses,
-        torch.ones_like(seen.losses) if factor is None else factor,
-        last[2] if seen.squared_norms is None else seen.squared_norms,
-    )

@@ -67,6 +67,8 @@ class Method(Stateful):
     """Whether `weigh` draws random numbers from ``self.generator``."""
     periodic: bool = False
     """Whether it waits for `end_epoch` or a period in steps."""
+    looks_at_nothing: ClassVar[bool] = False
+    """Whether its weights are chosen beforehand, whatever the losses are."""
     needs_validation: bool = False
     """Whether it must see validation losses, `Balancer.observe`, before each end of an epoch."""
     needs_after: bool = False
@@ -88,7 +90,7 @@ class Method(Stateful):
         floor: float | None = None,
         cap: float | None = None,
         max_change: float | None = None,
-        memory: Memory | None = None,
+        memory: Memory = "none",
         shared: Trunk | None = None,
         learning_rate: float | None = None,
         generator: torch.Generator | None = None,
@@ -134,8 +136,7 @@ class Method(Stateful):
             self.declare("held_weights", default=float("nan"), reduce="mean")
         if max_change is not None:
             self.declare("guarded_weights", default=float("nan"), reduce="mean")
-        if memory is not None:
-            one_of("memory", memory, Memory)
+        one_of("memory", memory, Memory)
         self.memory: Memory = declare_memory(self, memory, every)
 
     @property

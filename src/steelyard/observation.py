@@ -15,7 +15,8 @@ Reads = Literal["losses", "norms", "gramian", "cross_gramian", "rows", "lookahea
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The present tasks of one step; every tensor is float64 and detached. ``T`` counts the *present* tasks.
+    """The present tasks of one step; every tensor is float64 and detached. ``T`` counts the *present* tasks, with a
+    memory those that are remembered too.
 
     Attributes:
         tasks: their names, in the balancer's order.

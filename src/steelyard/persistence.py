@@ -30,7 +30,8 @@ class Progress:
             evaluation.
         pending: inside `Balancer.frozen`, what its end commits.
         angle_looks: steps in which the angles were checked.
-        alone: the tasks of the first batches, as long as each held one alone; ``None`` once one held several.
+        alone: the tasks of the first batches and their weights, as long as each held one alone; ``None`` once one
+            held several.
         workspace: the last step's task gradients, for the next step to write over.
         unnoticed: whether a data-parallel wrapper may take a look for its first backward.
         met: whether the ranks of a distributed run have compared what they balance.
@@ -45,7 +46,7 @@ class Progress:
     held: Tensor | None = None
     pending: Proposal | None = None
     angle_looks: int = 0
-    alone: tuple[str, ...] | None = ()
+    alone: tuple[tuple[str, float], ...] | None = ()
     workspace: Tensor | None = None
     met: bool = False
     unnoticed: bool = True

@@ -217,6 +217,15 @@ def refused_lone_tasks(method: Method, steps: int) -> SharedError:
     )
 
 
+def warn_of_lone_tasks(method: Method, steps: int, weight: float) -> None:
+    """One task per batch, and a method that weighs tasks against the others in the batch."""
+    warn(
+        f"{method.name} weighs tasks against the others in a batch, and each of the first {steps} batches held one "
+        f"task alone: all had the weight {weight:g}. Make it with memory='numbers', which weighs a task against "
+        "what was last seen of the others, or put several tasks into a batch",
+    )
+
+
 def disjoint(gramian: Tensor) -> bool:
     """Whether two tasks that both have a gradient have an inner product of exactly zero: they share no samples."""
     moving = gramian.diagonal() > 0

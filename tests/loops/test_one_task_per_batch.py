@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import steelyard
 from helpers import task_gradients, weighted_sum
-from steelyard.errors import AngleWarning, OptionError, SharedError
+from steelyard.errors import AngleWarning, OptionError, SharedError, SteelyardWarning
 from steelyard.testing.toy import Toy, same_state, snapshot
 
 TASKS = ["a", "b", "c"]
@@ -51,10 +51,10 @@ def together(balancer: steelyard.Balancer, toy: Toy, where: str, steps: int = 1)
 def test_a_task_alone_is_weighed_against_what_was_last_seen_of_the_others(spec: str, where: str) -> None:
     """With a network that stands still, one task per batch gives the weights that all together have."""
     toy = Toy(TASKS)
-    alone = alternate(steelyard.make(spec, TASKS), toy, where, 6)
+    alone = alternate(steelyard.make(spec, TASKS, memory="numbers"), toy, where, 6)
     assert alone == pytest.approx(together(steelyard.make(spec, TASKS), toy, where, 2), rel=1e-9)
     if spec not in ("log", "gls"):
-        without = alternate(steelyard.make(spec, TASKS, memory="none"), toy, where, 6)
+        without = alternate(steelyard.make(spec, TASKS), toy, where, 6)
         assert without != pytest.approx(alone, rel=1e-3), "this test would pass without a memory"
 
 
@@ -99,7 +99,7 @@ def test_the_memory_survives_a_checkpoint() -> None:
 
 def test_only_the_state_of_the_task_in_the_batch_moves() -> None:
     toy = Toy(TASKS)
-    balancer = steelyard.make("ema(beta=0.5)", TASKS)
+    balancer = steelyard.make("ema(beta=0.5)", TASKS, memory="numbers")
     together(balancer, toy, "none", 2)
     before = balancer.average.clone()
     toy.rescale = lambda task, loss: 2 * loss
@@ -112,6 +112,17 @@ def test_only_the_state_of_the_task_in_the_batch_moves() -> None:
 def test_comparing_gradients_of_tasks_that_never_meet_is_refused(spec: str) -> None:
     with pytest.raises(SharedError, match=r"the first 10 batches held one task alone: make it with memory='rows'"):
         alternate(steelyard.make(spec, TASKS), Toy(TASKS), "trunk", 10)
+
+
+@pytest.mark.parametrize(("spec", "where"), [("dwa", "none"), ("gls", "none"), ("inverse-norm", "trunk")])
+def test_weights_that_say_nothing_are_warned_of(spec: str, where: str) -> None:
+    with pytest.warns(SteelyardWarning, match="held one task alone: all had the weight 1"):
+        alternate(steelyard.make(spec, TASKS), Toy(TASKS), where, 10)
+
+
+@pytest.mark.parametrize("spec", ["equal", "fixed", "ema", "uw"])
+def test_weights_that_do_not_depend_on_other_tasks_are_not(spec: str) -> None:
+    alternate(steelyard.make(spec, TASKS), Toy(TASKS), "none", 20)
 
 
 def test_one_batch_with_several_tasks_is_enough_to_go_on() -> None:
@@ -132,7 +143,7 @@ def test_micro_batches_of_one_task_make_one_window() -> None:
     assert parts.steps == 1
     assert torch.allclose(parts.last_rows, whole.last_rows, rtol=1e-6)
     for declaration in parts.declarations():
-        if declaration.name not in ("weight_sums", "last_seen", "last_rows"):
+        if declaration.name not in ("weight_sums", "last_losses", "last_rows"):
             first, second = getattr(parts, declaration.name), getattr(whole, declaration.name)
             assert torch.allclose(first, second, rtol=1e-5, equal_nan=True), declaration.name
 

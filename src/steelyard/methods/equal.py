@@ -21,6 +21,7 @@ class Equal(Balancer):
     """
 
     name = "equal"
+    looks_at_nothing = True
     rescaling = "weights"
 
     def weigh(self, seen: Seen, state: State) -> Tensor:

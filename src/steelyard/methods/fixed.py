@@ -29,6 +29,7 @@ class Fixed(Balancer):
     """
 
     name = "fixed"
+    looks_at_nothing = True
     rescaling = "weights"
     signed_weights = True
 

@@ -31,6 +31,7 @@ class Random(Balancer):
     """
 
     name = "random"
+    looks_at_nothing = True
     paper = "Lin et al. (2021), arXiv 2111.10603"
     rescaling = "weights"
     draws = True

@@ -40,6 +40,7 @@ class Schedule(Balancer):
     """
 
     name = "schedule"
+    looks_at_nothing = True
     rescaling = "weights"
     signed_weights = True
 
