@@ -252,3 +252,13 @@ def test_the_contract_catches_a_broken_method() -> None:
 
     with pytest.raises(AssertionError, match=r"non_finite|state_survives|absent|window"):
         check_method(Forgetful)
+
+
+def test_the_record_of_a_call_lets_go_of_the_rows() -> None:
+    trunk = torch.nn.Linear(3, 3)
+    balancer = steelyard.make("moco", ["a", "b"])
+    z = trunk(torch.randn(4, 3))
+    balancer({"a": z.square().mean(), "b": z.abs().mean()}, shared=trunk)
+    assert balancer._now.record is not None
+    assert balancer._now.record.seen.rows is None
+    assert set(balancer.metrics()) > {"norm/a", "cosine/a,b"}

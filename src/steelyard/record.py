@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,11 +12,18 @@ from steelyard.observation import Seen
 
 @dataclass(frozen=True)
 class Record:
-    """One call: what was seen, and the weights ``[T]`` that came of it, both of the present tasks."""
+    """One call: what was seen, and the weights ``[T]`` that came of it, both of the present tasks.
+
+    Rows are let go: kept until the next call, they would be the largest thing in memory.
+    """
 
     seen: Seen
     weights: Tensor
     index: Tensor | None
+
+    def __post_init__(self) -> None:
+        if self.seen.rows is not None:
+            object.__setattr__(self, "seen", replace(self.seen, rows=None, features=None))
 
     def all_weights(self, tasks: int) -> Tensor:
         """``[T]`` over all tasks, 0 for the absent."""
