@@ -391,6 +391,53 @@ def test_methods_that_look_ahead_are_refused(found: list[dict[str, Any]]) -> Non
     assert all("steps ahead along the gradients of the batch at hand" in each["looking_ahead"] for each in found)
 
 
+class Mixed(Network):
+    """Outputs of every kind around the features, as the wrapper's node hands them on."""
+
+    def forward(self, inputs: Tensor) -> dict[str, Any]:
+        features, outputs = super().forward(inputs)
+        kinds = {"size": 3, "index": torch.arange(3), "apart": features.detach(), "none": None}
+        return {**kinds, **outputs, "name": "x", "features": features, "again": outputs}
+
+
+@case
+def first_looks(rank: int, ranks: int) -> Any:
+    results = {}
+    for name, options in {"static": {"static_graph": True}, "unused": {"find_unused_parameters": True}}.items():
+        network = Mixed()
+        model = DistributedDataParallel(network, **options)
+        balancer = build("pcgrad")
+        for step in range(2):
+            inputs, targets = data(step)
+            outputs = model(inputs[shard(rank, ranks)])
+            losses = {t: each.mean() for t, each in errors(outputs, targets, shard(rank, ranks)).items()}
+            balancer(losses, shared=outputs["features"]).backward()
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    parameter -= 0.02 * parameter.grad
+                    parameter.grad = None
+        results[name] = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    model = DistributedDataParallel(Mixed(), static_graph=True)
+    outputs = model(data(0)[0][shard(rank, ranks)])
+    losses = {t: each.mean() for t, each in errors(outputs, data(0)[1], shard(rank, ranks)).items()}
+    del model._static_graph_delay_allreduce_enqueued  # a torch that keeps it elsewhere
+    results["refused"] = message(lambda: build("mgda")(losses, shared=outputs["features"]))
+    model._static_graph_delay_allreduce_enqueued = False
+    torch.stack(list(losses.values())).sum().backward()
+    return results
+
+
+def test_a_first_look_behind_outputs_of_every_kind(found: list[dict[str, Any]]) -> None:
+    alone = Loop(0, 1, "pcgrad")
+    alone.optimizer = torch.optim.SGD(alone.network.parameters(), lr=0.02)
+    for step in range(2):
+        alone.step(step)
+    for each in found:
+        for name in ("static", "unused"):
+            assert torch.allclose(each["first_looks"][name], alone.parameters(), rtol=1e-10), name
+        assert "make the first step a plain one" in each["first_looks"]["refused"]
+
+
 @case
 def validation(rank: int, ranks: int) -> Any:
     balancer = build("coba")
