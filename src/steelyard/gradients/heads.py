@@ -101,8 +101,8 @@ def factors(losses: Sequence[Tensor], features: Sequence[Tensor]) -> Factors | N
     node, output = behind_wrapper(features[0]) or get_gradient_edge(features[0])[:2]
     heads = [_head(loss.grad_fn, (node, output)) for loss in losses]
     found = [head for head in heads if head is not None]
-    if len(found) < len(heads):
-        return None
+    if len(found) < len(heads) or any(weight.untyped_storage().size() == 0 for _, weight in found):
+        return None  # in the second case: sharded, and in pieces until the backward
     (rows, width), outputs = features[0].shape, max(weight.shape[1] for _, weight in found)
     tasks, columns = len(losses), len(losses) * outputs
     if columns * columns * (rows + width) > (columns + tasks * tasks) * rows * width:
@@ -113,11 +113,12 @@ def factors(losses: Sequence[Tensor], features: Sequence[Tensor]) -> Factors | N
     dtype = torch.promote_types(features[0].dtype, torch.float32)
     arriving = features[0].new_zeros(tasks, rows, outputs, dtype=dtype)
     weights = features[0].new_zeros(tasks, outputs, width, dtype=dtype)
-    for loss, (node, weight), D, W in zip(losses, found, arriving, weights, strict=True):
+    for (_, weight), W in zip(found, weights, strict=True):  # all of them first: a look may send shards home again
+        W[: weight.shape[1]].copy_(weight.detach().T)
+    for loss, (node, weight), D in zip(losses, found, arriving, strict=True):
         (gradient,) = differentiate(loss, [GradientEdge(node, 0)], False)
         assert gradient is not None
         D[:, : weight.shape[1]].copy_(gradient)
-        W[: weight.shape[1]].copy_(weight.detach().T)
     return Factors(arriving, weights, tuple(features), precision.coarsest)
 
 
