@@ -13,7 +13,9 @@ from steelyard.reproductions.reproduction import Reproduction
 REPRODUCTIONS = {
     "ema": "steelyard.reproductions.ema",
     "comparison": "steelyard.reproductions.comparison",
+    "hydalearn": "steelyard.reproductions.hydalearn",
     "db-mtl": "steelyard.reproductions.db_mtl",
+    "amtfl": "steelyard.reproductions.amtfl",
 }
 
 

@@ -187,8 +187,8 @@ def delta_p(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
     return None if shown is None else percent(shown)
 
 
-def percent(found: Interval) -> str:
+def percent(found: Interval, signed: bool = True) -> str:
     """``+1.15 ±0.16``: in per cent, with the half-width of the interval."""
     mean, half = 100 * found.mean, 50 * (found.high - found.low)
-    text = f"{mean:+.2f} ±{half:.2f}" if np.isfinite(half) else f"{mean:+.2f}"
+    text = f"{mean:{'+' if signed else ''}.2f}" + (f" ±{half:.2f}" if np.isfinite(half) else "")
     return text.replace("-", "−")

@@ -84,7 +84,12 @@ def _follow(outcomes: Outcomes) -> list[Finding]:
     """Late in training the auxiliary weighs less, the more its relevance drifts away; and varies with the spread."""
     drift = {float(option): outcomes[name] for option, name in _turned(outcomes, "drift")}
     late = {dial: values for dial, each in drift.items() if (values := _late_ratios(each))}
-    return _ranked("The auxiliary's late weight falls as its relevance drifts away", "drift", late, -1)
+    spread = {float(option): outcomes[name] for option, name in _turned(outcomes, "spread")}
+    varied = {dial: values for dial, each in spread.items() if (values := _deviations(each))}
+    return [
+        *_ranked("The auxiliary's late weight falls as its relevance drifts away", "drift", late, -1),
+        *_ranked("Its weight varies from batch to batch as its relevance does", "spread", varied, 1),
+    ]
 
 
 def _turned(outcomes: Outcomes, dial: str) -> list[tuple[float, str]]:
@@ -109,6 +114,16 @@ def _late_ratios(outcome: Outcome) -> list[float]:
         last = max(1, round(LATE * len(main)))
         ratios.append(sum(a / m for a, m in zip(auxiliary[-last:], main[-last:], strict=True)) / last)
     return ratios
+
+
+def _deviations(outcome: Outcome) -> list[float]:
+    """By seed, the deviation of the auxiliary's weight from step to step within an epoch, the first epoch left out."""
+    found = []
+    for results in outcome.findings.complete(_exact(outcome), 0).values():
+        spreads = results[0].curves.weight_spreads.get("auxiliary", [])[1:]
+        if spreads:
+            found.append(sum(spreads) / len(spreads))
+    return found
 
 
 def _exact(outcome: Outcome) -> str:

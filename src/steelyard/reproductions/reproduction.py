@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from steelyard.study.findings import Findings
+from steelyard.study.joint import JointValue
 from steelyard.study.judgement import Judgement
 from steelyard.study.plans import Plan
 
@@ -53,6 +54,7 @@ class Outcome:
     experiment: Experiment
     findings: Findings
     judgement: Judgement
+    joint: tuple[JointValue, ...] = ()  # metrics of all tasks together, where the problem has them
 
     @property
     def plan(self) -> Plan:

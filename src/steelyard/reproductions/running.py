@@ -19,6 +19,7 @@ from steelyard.reproductions.reproduction import Experiment, Outcome, Reproducti
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
 from steelyard.study.arms import parse_arms
+from steelyard.study.joint import joint_values
 from steelyard.study.judging import findings, judge_findings
 from steelyard.study.phrases import counted
 from steelyard.study.store import Store
@@ -123,7 +124,7 @@ def carry_out(
             found = findings(plan, opened)
             tried = [each.trial for place in range(ROUNDS) for each in attempts(plan, place)]
             training += sum(result.seconds for result in {**opened.results(tried), **found.results}.values())
-        outcomes.append(Outcome(each.experiment, found, judge_findings(found)))
+        outcomes.append(Outcome(each.experiment, found, judge_findings(found), tuple(joint_values(store))))
         render(outcomes[-1].judgement, console)
         summary = summarise(reproduction, size, outcomes, planned, training, command)
         write_text(page_file, page(summary))
@@ -168,11 +169,12 @@ def show(summary: Summary) -> None:
     console.print(f"Claim: {summary.reproduction.claim}", markup=False)
     console.print(f"The claim {summary.answer}.", style="bold", markup=False)
     colours = {"held": "blue", "did not hold": "red", "undecided": "default"}
+    lines = Table.grid("", "", padding=(0, 2, 0, 0))
     for finding in summary.findings:
-        line = Text(f"{finding.word:>12}", colours[finding.word]).append(f"  {finding.claim}", "default")
-        console.print(line)
+        lines.add_row(Text(finding.word, colours[finding.word]), Text(finding.claim))
         for evidence in finding.evidence:
-            console.print(Text(" " * 14 + evidence, style="dim"))
+            lines.add_row("", Text(evidence, "dim"))
+    console.print(lines)
     console.print(f"\n{summary.time_text}.", markup=False)
 
 
