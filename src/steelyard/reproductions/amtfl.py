@@ -29,8 +29,8 @@ def arms(counts: str) -> tuple[str, ...]:
 
 
 def experiments(size: Size) -> tuple[Experiment, ...]:
-    digits = ",".join(("single-task", "equal", "uw", *arms("positives")))
-    drugs = ",".join(("single-task", "equal", "uw", *arms("labels")))
+    digits = ",".join(("single-task", "equal", "best-fixed", "uw", *arms("positives")))
+    drugs = ",".join(("single-task", "equal", "best-fixed", "uw", *arms("labels")))
     ten = "ten one-against-rest tasks with 200 down to 20 positive images each"
     lines = "cell lines as rows, drugs as tasks, missing labels masked, cross-validated"
     if size == "quick":

@@ -26,7 +26,7 @@ BASELINES = [
     "pcgrad",
     "cagrad",
 ]
-FEWER = ["single-task", "equal", "dwa", "uw", "imtl", "mgda", "pcgrad"]
+FEWER = ["single-task", "equal", "best-fixed", "dwa", "uw", "imtl", "mgda", "pcgrad"]
 
 
 def experiments(size: Size) -> tuple[Experiment, ...]:
