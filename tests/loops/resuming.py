@@ -75,13 +75,13 @@ def save(run: Run, route: str, path: Path) -> None:
     elif route == "optimizer":
         torch.save({"model": model, "optimizer": optimizer}, path)
     else:
-        dcp.save({"model": run.toy.network, "balancer": run.balancer}, checkpoint_id=path, no_dist=True)
+        dcp.save({"model": run.toy.network, "balancer": run.balancer}, checkpoint_id=path)
         torch.save(optimizer, path / "optimizer.pt")  # its keys by parameter are the wrappers' business
 
 
 def load(run: Run, route: str, path: Path) -> None:
     if route == "distributed":
-        dcp.load({"model": run.toy.network, "balancer": run.balancer}, checkpoint_id=path, no_dist=True)
+        dcp.load({"model": run.toy.network, "balancer": run.balancer}, checkpoint_id=path)
         run.toy.optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
         return
     saved = torch.load(path, weights_only=True)
