@@ -34,7 +34,6 @@ def main() -> None:
         callbacks=[BalancerCallback()],
     )
     model = Model(arguments.method, arguments.where)
-    # The sampler that Lightning puts in hands batch i of 2 x 4 samples to the ranks in turns.
     trainer.fit(model, DataLoader(TensorDataset(*data()), batch_size=BATCH // 2))
     torch.save(
         {"network": model.network.state_dict(), "balancer": model.balancer.state_dict()},

@@ -159,6 +159,7 @@ def test_ddp_with_two_processes(tmp_path: Path, method: str, where: str, accumul
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["network"].keys() == second["network"].keys()
     assert all(torch.equal(value, second["network"][name]) for name, value in first["network"].items())
+    assert str(first["balancer"]) == str(second["balancer"])
 
 
 class TestCallback:
