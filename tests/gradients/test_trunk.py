@@ -14,7 +14,7 @@ import steelyard
 from helpers import task_gradients, weighted_sum
 from steelyard.errors import SharedError
 from steelyard.gradients import layers
-from steelyard.gradients.graph import Survey
+from steelyard.gradients.graph import METADATA, Survey
 from steelyard.gradients.segments import Segment, pieces
 from steelyard.gradients.trunk import trunk_gradients
 
@@ -197,6 +197,7 @@ def test_small_convolutions_use_their_formula(name: str, monkeypatch: pytest.Mon
     assert bool(used) is (name != "conv2d in groups")
 
 
+@pytest.mark.skipif(not METADATA, reason="before torch 2.6 no backward pass starts at an edge, and nothing is cut")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_gramian_is_the_same_wherever_the_trunk_is_cut(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trunk, _, _, losses = setting(name, torch.float64)
