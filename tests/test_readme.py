@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from steelyard.reproductions import reproduction_names
+
 ROOT = Path(__file__).parent.parent
 STEELYARD = [sys.executable, "-m", "steelyard"]
 
@@ -32,8 +34,11 @@ def test_python_blocks_run(document: str) -> None:
 
 
 def test_commands_run_in_the_order_shown(tmp_path: Path) -> None:
-    """Studies are planned, not trained (``--dry-run``): the demo and the command line's own tests train them."""
-    found = commands()
+    """Studies are planned, not trained (``--dry-run``): the demo and the command line's own tests train them.
+
+    A reproduction's plan wants its data, and minutes: those have their own tests.
+    """
+    found = [line for line in commands() if not re.match("steelyard reproduce [a-z]", line)]
     assert any(line.startswith("steelyard compare my_problem.py") for line in found)
     for line in found:
         words = shlex.split(line)[1:]
@@ -41,6 +46,13 @@ def test_commands_run_in_the_order_shown(tmp_path: Path) -> None:
             words.append("--dry-run")
         done = subprocess.run([*STEELYARD, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+
+
+def test_reproductions_that_are_shown_exist() -> None:
+    shown = [re.match("steelyard reproduce ([a-z-]+)", line) for line in commands() if not line.endswith("--list")]
+    names = [match[1] for match in shown if match]
+    assert names
+    assert set(names) <= set(reproduction_names())
 
 
 def test_every_registered_method_and_problem_is_named() -> None:

@@ -328,7 +328,7 @@ def test_looking_again_uses_the_price_and_the_given_parameters():
     again = recompute(network, tasks, data.inputs, targets, state)
     assert {t: loss.item() for t, loss in again().items()} == {t: loss.item() for t, loss in first.items()}
     rows = network.transfer.rows
-    dearer = again({"transfer.rows": rows + 1})
+    dearer = again({"network.transfer.rows": rows + 1})
     assert all(dearer[task] > first[task] for task in dearer)
     assert torch.equal(network.transfer.rows, rows)
 
