@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -98,3 +99,12 @@ def test_an_output_that_is_no_tensor_is_refused_by_name() -> None:
     encoder(torch.ones(1, 2))
     with pytest.raises(SharedError, match=r"Encoder returns a dict, not a tensor: .*pick="):
         features()
+
+
+def test_a_model_is_copied_between_its_forward_pass_and_the_call() -> None:
+    module = torch.nn.Linear(3, 2)
+    features = steelyard.features_of(module)
+    output = module(torch.ones(4, 3))
+    twin = copy.deepcopy(module)  # as averages of weights do
+    assert features() is output
+    assert torch.equal(twin.weight, module.weight)

@@ -49,6 +49,10 @@ class RememberedFeatures:
         self._name = type(module).__name__
         self._handle = module.register_forward_hook(self._remember)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies of the module copy its hooks, and a tensor with a graph cannot be copied.
+        return {**self.__dict__, "_output": None}
+
     def _remember(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if torch.is_grad_enabled():
             self._output = output

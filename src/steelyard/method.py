@@ -159,7 +159,8 @@ class Method(Stateful):
         if trunk is None:
             return super().elements()
         found = trunk.parameters() if isinstance(trunk, nn.Module) else trunk
-        trainable = [parameter for parameter in found if parameter.requires_grad]
+        # The same parameter twice is one place, as in the call.
+        trainable = list({id(parameter): parameter for parameter in found if parameter.requires_grad}.values())
         dtype = functools.reduce(torch.promote_types, (parameter.dtype for parameter in trainable), torch.float32)
         return sum(parameter.numel() for parameter in trainable), dtype
 

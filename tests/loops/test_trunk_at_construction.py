@@ -67,3 +67,11 @@ def test_layers_that_come_later_are_read_too() -> None:
     expected = steelyard.make("mgda", list(TASKS))
     expected(network.losses()[0], shared=network.trunk)
     assert torch.equal(balancer.last_weights, expected.last_weights)
+
+
+def test_a_parameter_that_is_named_twice_counts_once() -> None:
+    network = TwoLayer({"a": 1.0, "b": 5.0})
+    parameters = network.trunk_parameters()
+    balancer = steelyard.make("moco", ["a", "b"], shared=[*parameters, parameters[0]])
+    balancer(network.losses()[0]).backward()
+    assert balancer.steps == 1
