@@ -37,15 +37,20 @@ class AuxiliaryBalancer(Balancer):
         self.main = main
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
-        if self.main not in tasks:
-            raise OptionError(
-                f"{self.name} serves the main task {self.main!r}, which is not among {', '.join(tasks)}: make a new "
-                "balancer with main= one of these"
-            )
+        check_main(self.name, self.main, tasks)
 
     def is_main(self, seen: Seen) -> Tensor:
         """``[T]``, true for the main task; all false where it is absent."""
         return torch.tensor([task == self.main for task in seen.tasks], device=seen.losses.device)
+
+
+def check_main(method: str, main: str, tasks: Sequence[str]) -> None:
+    """Refuse a new list of tasks that leaves the main task out."""
+    if main not in tasks:
+        raise OptionError(
+            f"{method} serves the main task {main!r}, which is not among {', '.join(tasks)}: make a new "
+            "balancer with main= one of these"
+        )
 
 
 def cosines_with(main: int, seen: Seen) -> Tensor:

@@ -131,13 +131,14 @@ class Stateful(nn.Module):
             initial = declaration.initial(len(kept), *self.elements()).to(value.device)
             if declaration.by_element:
                 initial = value.new_zeros(len(kept), *value.shape[1:])
+            places = torch.tensor([kept[place] for place in new], dtype=torch.long, device=value.device)
             for axis in axes:
-                value = value.index_select(axis, torch.tensor([kept[place] for place in new], device=value.device))
+                value = value.index_select(axis, places)
             grid: list[Any] = [slice(None)] * value.dim()
             if len(axes) == 1:
                 grid[axes[0]] = new
             else:
-                grid = list(torch.meshgrid(*[torch.tensor(new) for _ in axes], indexing="ij"))
+                grid = list(torch.meshgrid(*[torch.tensor(new, dtype=torch.long) for _ in axes], indexing="ij"))
             initial[tuple(grid)] = value
             self._buffers[name] = initial
 

@@ -155,3 +155,17 @@ class TestTasks:
             steelyard.make("schedule", TASKS, weights="a: 1.0 until 5, then 0.1").set_tasks(["b", "c"])
         with pytest.raises(StateError, match="learn='external'"):
             steelyard.make("uw", TASKS, learn="external").set_tasks(["b", "c"])
+
+
+@pytest.mark.parametrize("name", ["uw", "gradvac"])  # one axis over tasks, and two
+def test_tasks_that_are_all_new_start_afresh(name: str) -> None:
+    balancer = steelyard.make(name, ["a", "b"], generator=torch.Generator().manual_seed(0))
+    balancer.set_tasks(["x", "y", "z"])
+    fresh = steelyard.make(name, ["x", "y", "z"], generator=torch.Generator().manual_seed(0))
+    assert same_state(snapshot(balancer), snapshot(fresh))
+
+
+def test_a_block_of_held_weights_is_the_middle_of_a_step() -> None:
+    balancer = steelyard.UW(["a", "b"])
+    with balancer.frozen(), pytest.raises(StateError, match=r"outside of balancer\.frozen\(\)"):
+        balancer.set_tasks(["a"])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import steelyard
-from steelyard.errors import MissingInputError, UnknownNameError
+from steelyard.errors import MissingInputError, OptionError, UnknownNameError
 
 TASKS = ["main", "near", "far"]
 
@@ -116,3 +116,22 @@ def test_what_is_missing_is_said() -> None:
         method(losses_on(model, batch(0)), again=steelyard.losses_of(model, losses_on, batch(0)))
     with pytest.raises(UnknownNameError, match="Did you mean 'near'"):
         steelyard.make("auto-lambda(main=neer)", TASKS)
+
+
+def test_the_main_tasks_follow_a_change_of_tasks() -> None:
+    learnt = []
+    for tasks in (["main", "near"], ["near", "far"]):
+        model = network()
+        balancer = steelyard.make("auto-lambda", tasks, learning_rate=0.1, weight_rate=0.1)
+        data, held_out = batch(1, ["near", "far"]), batch(2, ["near", "far"])
+        again = steelyard.losses_of(model, losses_on, data, held_out=held_out)
+        balancer.set_tasks(["near", "far"])
+        balancer(losses_on(model, data), again=again)
+        learnt.append(balancer.lambdas)
+    assert torch.equal(*learnt)
+
+
+def test_a_main_task_cannot_be_dropped() -> None:
+    balancer = steelyard.make("auto-lambda", ["main", "near"], main="main")
+    with pytest.raises(OptionError, match="serves the main task 'main', which is not among near, far"):
+        balancer.set_tasks(["near", "far"])

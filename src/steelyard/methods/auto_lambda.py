@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from steelyard.auxiliary import check_main
 from steelyard.balancer import Balancer
 from steelyard.errors import UnknownNameError
 from steelyard.learned import adam, declare_learned
@@ -65,15 +66,20 @@ class AutoLambda(Balancer):
         super().__init__(tasks, **common)
         if main is not None and main not in self.tasks:
             raise UnknownNameError("task", str(main), self.tasks, "It stands in main=.")
+        self.main = main
         at_least("start", start, 0)
         at_least("weight_rate", weight_rate, 0, strictly=True)
         one_of("step", step, Step)
-        self.mains = self.tasks if main is None else (main,)
         self.weight_rate, self.step = weight_rate, step
         declare_learned(self, "lambdas", start)
 
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        if self.main is not None:
+            check_main(self.name, self.main, tasks)
+
     def look_ahead(self, ahead: LookAhead, state: State) -> Tensor:
-        return ahead.slopes(state.lambdas, self.mains, self.current_learning_rate(), step=self.step)
+        mains = self.tasks if self.main is None else (self.main,)
+        return ahead.slopes(state.lambdas, mains, self.current_learning_rate(), step=self.step)
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
         weights = state.lambdas
