@@ -299,3 +299,52 @@ def test_what_is_observed_while_a_window_is_open_is_not_overwritten() -> None:
     optimizer.step()
     assert balancer.validation.tolist() == [7, 9]
     assert float(balancer.average.min()) > 0
+
+
+def test_what_is_no_optimizer_is_refused_and_leaves_the_first_one_attached() -> None:
+    network, optimizer, balancer = setting()
+    balancer.attach(optimizer)
+    with pytest.raises(OptionError, match=r"takes the optimizer .* got a TwoLayer"):
+        balancer.attach(network)
+    balancer(network.losses()[0]).backward()
+    optimizer.step()
+    assert balancer.steps == 1
+
+
+def test_an_optimizer_that_no_longer_steps_is_warned_of() -> None:
+    _, optimizer, balancer = setting("equal")
+    balancer.attach(optimizer)
+    loss = torch.tensor(1.0, requires_grad=True)
+    for _ in range(999):
+        balancer({"a": loss * 1, "b": loss * 2})
+    with pytest.warns(SteelyardWarning, match=r"attached to an optimizer \(SGD\) that has not stepped in 1,000 calls"):
+        balancer({"a": loss * 1, "b": loss * 2})
+
+
+def test_a_step_that_fails_does_not_hold_the_weights() -> None:
+    network, optimizer, balancer = setting("ema(start=first-loss)", heads="plain")
+    balancer.attach(optimizer)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    handle = optimizer.register_step_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        optimizer.step()
+    handle.remove()
+    for _ in range(2):  # plain heads cannot hold: a second micro-batch would be refused
+        losses, features = network.losses()
+        balancer(losses, shared=features)
+    optimizer.step()
+    assert balancer.steps == 1
+
+
+def test_reset_forgets_the_open_window() -> None:
+    _, optimizer, balancer = setting("ema(start=first-loss)")
+    balancer.attach(optimizer)
+    loss = torch.tensor(3.0, requires_grad=True)
+    balancer({"a": loss * 1, "b": loss * 1})
+    balancer.reset()
+    optimizer.step()
+    assert balancer.steps == 0
+    assert not balancer.average.any()

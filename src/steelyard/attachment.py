@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from steelyard.errors import StateError, SteelyardWarning
+from steelyard.errors import OptionError, StateError, SteelyardWarning
 from steelyard.warn import warn
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from steelyard.weighing import Proposal
 
 _KEY = "steelyard"
+_PATIENCE = 1000
+"""Calls in one window after which the balancer says that the optimizer does not step."""
 
 
 def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -32,6 +34,11 @@ def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """
     while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
         optimizer = inner
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise OptionError(
+            f"attach() takes the optimizer that steps the shared parameters, got a {type(optimizer).__name__}: pass a "
+            "torch.optim.Optimizer, as it is or in a trainer's wrapper"
+        )
     return optimizer
 
 
@@ -39,7 +46,6 @@ class Attachment:
     """Ties a balancer to the optimizer whose steps commit its state."""
 
     def __init__(self, balancer: Balancer, optimizer: torch.optim.Optimizer, scaler: Any = None) -> None:
-        optimizer = innermost(optimizer)
         self.balancer, self.optimizer, self.scaler = balancer, optimizer, scaler
         self.window: list[tuple[Seen, Proposal, Recompute | None]] = []
         self.skipping = self.empty = False
@@ -96,6 +102,13 @@ class Attachment:
     def add(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
         """One micro-batch has been weighed."""
         self.window.append((seen, proposal, again))
+        if len(self.window) == _PATIENCE:
+            warn(
+                f"{self.balancer.name} is attached to an optimizer ({type(self.optimizer).__name__}) that has not "
+                f"stepped in {_PATIENCE:,} calls, so its state stands still and what it saw of each is kept: attach "
+                "the optimizer that trains the model now, or call balancer.discard() for steps that are left out",
+                SteelyardWarning,
+            )
 
     def nothing_to_do(self, *, skip_step: bool) -> None:
         """A micro-batch had nothing to balance; with ``skip_step`` its whole window must not step."""
@@ -109,7 +122,6 @@ class Attachment:
 
     # --- the optimizer's hooks --------------------------------------------------------------------------------------
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
-        self.inside_step = True
         self._withhold_gradients()
         # The first argument is the optimizer itself.
         if len(args) > 1 and callable(args[1]):
@@ -134,20 +146,21 @@ class Attachment:
 
         @functools.wraps(closure)
         def guarded() -> Any:
+            self.inside_step = True  # here alone: a step without a closure that fails must not seem to go on
             try:
                 value = closure()
             except BaseException:
-                self.inside_step = False
                 self.discard()
                 self.balancer.release()
                 raise
+            finally:
+                self.inside_step = False
             self._withhold_gradients()
             return value
 
         return guarded
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self.inside_step = False
         self.balancer.release()
         # Fused optimizers are called on overflow too, and skip inside.
         found_inf = getattr(optimizer, "found_inf", None)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.attachment import Attachment
+from steelyard.attachment import Attachment, innermost
 from steelyard.checks import checked_tasks, present_losses
 from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
 from steelyard.distributed.replicas import fingerprint
@@ -92,7 +92,6 @@ class Balancer(Persistent):
     def __init__(self, tasks: Sequence[str], **options: Any) -> None:
         super().__init__(tasks, **options)
         self._known = frozenset(self.tasks)
-        self._attachment: Attachment | None = None
 
     @property
     def steps(self) -> int:
@@ -429,9 +428,11 @@ class Balancer(Persistent):
         """
         names = checked_tasks(tasks)
         self.check_tasks(names)
-        if self._now.held is not None or (self._attachment is not None and self._attachment.window):
+        waiting = self._attachment is not None and self._attachment.window
+        if waiting or self._now.holding or self._now.held is not None:
             raise StateError(
-                "set_tasks() in the middle of a step: call it after optimizer.step(), or call balancer.discard() first"
+                "set_tasks() in the middle of a step: call it after optimizer.step(), or call balancer.discard() "
+                "first, and outside of balancer.frozen()"
             )
         if self._parameters:
             raise StateError(
@@ -461,7 +462,11 @@ class Balancer(Persistent):
         Args:
             optimizer: the one that steps the shared parameters, as it is or in a trainer's wrapper.
             scaler: the gradient scaler, if one is used.
+
+        Raises:
+            OptionError: what is given is no `torch.optim.Optimizer`, nor a wrapper of one.
         """
+        optimizer = innermost(optimizer)
         if self._attachment is not None:
             self._attachment.remove()
         self._attachment = Attachment(self, optimizer, scaler)

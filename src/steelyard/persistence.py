@@ -61,13 +61,15 @@ class Progress:
 class Persistent(Method):
     """A method with progress, which checkpoints, copies and pickles carry along with its declared state."""
 
-    _attachment: Attachment | None
+    _attachment: Attachment | None = None
     _now: Progress
 
     def reset(self) -> None:
         """Return to the state of a fresh instance (the generator keeps its own)."""
         super().reset()
         self._now = Progress()  # one plain object, since attributes of a module are slow to set
+        if self._attachment is not None:
+            self._attachment.discard()  # what an old state proposed must not be committed to the new one
 
     def discard(self) -> None:
         """Forget what was observed since the last optimizer step (a step that was skipped by hand)."""
