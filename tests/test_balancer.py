@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import steelyard
 from helpers import TwoLayer, task_gradients, weighted_sum
@@ -262,3 +264,29 @@ def test_the_record_of_a_call_lets_go_of_the_rows() -> None:
     assert balancer._now.record is not None
     assert balancer._now.record.seen.rows is None
     assert set(balancer.metrics()) > {"norm/a", "cosine/a,b"}
+
+
+class HostNumbers(TorchDispatchMode):
+    """Names the operations that bring numbers from the host to a device or back: on CUDA, each waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operation.name() in ("aten::lift_fresh", "aten::_local_scalar_dense"):
+            self.found.append(operation.name())
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["equal", "fixed", "uw", "dwa", "ema"])
+def test_a_step_without_checks_moves_no_number_between_host_and_device(name: str) -> None:
+    scale = torch.ones((), requires_grad=True)
+    optimizer = torch.optim.SGD([scale], lr=0.0)
+    balancer = steelyard.make(name, ["a", "b", "c"], on_nonfinite="ignore", priorities={"a": 2.0}).attach(optimizer)
+    for step in range(3):
+        losses = {"a": scale * 2, "b": scale * 3, "c": scale * 4 if step % 2 else None}
+        with HostNumbers() as moved:
+            balancer(losses)
+            optimizer.step()
+    assert moved.found == []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steelyard.balancer import Balancer
+from steelyard.constants import constant
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.observation import Seen
 from steelyard.options import Heads
@@ -41,7 +42,7 @@ class AuxiliaryBalancer(Balancer):
 
     def is_main(self, seen: Seen) -> Tensor:
         """``[T]``, true for the main task; all false where it is absent."""
-        return torch.tensor([task == self.main for task in seen.tasks], device=seen.losses.device)
+        return constant(tuple(task == self.main for task in seen.tasks), seen.losses.device, torch.bool)
 
 
 def check_main(method: str, main: str, tasks: Sequence[str]) -> None:

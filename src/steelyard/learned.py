@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from steelyard.constants import constant
 from steelyard.state import TASKS, State, Stateful
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-_BETAS = torch.tensor([[BETA1], [BETA2]], dtype=torch.float64)
 
 
 def declare_learned(module: Stateful, name: str, default: float = 0.0) -> None:
@@ -34,7 +34,7 @@ def adam(state: State, name: str, gradient: Tensor, rate: float, decay: float = 
     updates = getattr(state, f"{name}_updates") + 1
     first = torch.lerp(gradient, getattr(state, f"{name}_first_moment"), BETA1)
     second = torch.lerp(gradient * gradient, getattr(state, f"{name}_second_moment"), BETA2)
-    first_bias, second_bias = (1 - _BETAS.to(updates.device) ** updates).unbind()
+    first_bias, second_bias = (1 - constant((BETA1, BETA2), updates.device)[:, None] ** updates).unbind()
     step = first / first_bias / ((second / second_bias).sqrt() + EPSILON)
     setattr(state, name, torch.add(value, step, alpha=-rate))
     setattr(state, f"{name}_first_moment", first)

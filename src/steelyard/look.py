@@ -5,7 +5,6 @@ The non-finite ones are settled here, by the balancer's policy, and gradients ar
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from steelyard.checks import check_positive, non_finite_error, not_finite
+from steelyard.constants import constant, vector
 from steelyard.errors import LossError, UnknownNameError
 from steelyard.gradients.rows import Rows
 from steelyard.lookahead import LookAhead, Recompute
@@ -117,9 +117,7 @@ def look(
     seen = Seen(
         names,
         batch.values if everything else batch.values[live],
-        _ones(len(live), device)
-        if batch.counts is None
-        else torch.tensor([batch.counts[k] for k in live], dtype=torch.float64, device=device),
+        _label_vector(batch.counts, live, device),
         None if reading is None else reading.squared_norms,
         None if reading is None else reading.gramian,
         cross,
@@ -127,9 +125,8 @@ def look(
         features,
         None if outlook is None else outlook[live],
     )
-    index = _index(batch, live, tasks)
-    chosen = set(live)
-    return Look(seen, index, [k in chosen for k in range(len(batch.losses))], reading)
+    kept = [True] * len(live) if everything else [k in live for k in range(len(batch.losses))]
+    return Look(seen, _index(batch, live, tasks), kept, reading)
 
 
 def label_counts(
@@ -223,10 +220,11 @@ def _index(batch: Batch, live: list[int], tasks: int) -> Tensor | None:
     """Positions of the live losses' tasks among the balancer's; ``None``: all of them."""
     if len(live) == tasks:
         return None
-    return torch.tensor([batch.position(k) for k in live], device=batch.values.device)
+    return constant(tuple(batch.position(k) for k in live), batch.values.device, torch.long)
 
 
-@functools.lru_cache(maxsize=64)
-def _ones(size: int, device: torch.device) -> Tensor:
-    """Never written to."""
-    return torch.ones(size, dtype=torch.float64, device=device)
+def _label_vector(counts: Sequence[float] | None, live: Sequence[int], device: torch.device) -> Tensor:
+    """``[T]``, labels behind each live loss."""
+    if counts is None or all(count == 1.0 for count in counts):
+        return constant((1.0,) * len(live), device)
+    return vector([counts[k] for k in live], device)

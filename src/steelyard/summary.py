@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from steelyard.constants import constant
 from steelyard.errors import StateError
 from steelyard.warn import warn
 
@@ -18,12 +19,9 @@ SUMS = "weight_sums"
 """The declared value ``[3, T]`` behind a summary: the number of steps, ``Σ w`` and ``Σ w²``."""
 
 
-_POWERS = torch.arange(3.0, dtype=torch.float64)[:, None]
-
-
 def added(sums: Tensor, weights: Tensor) -> Tensor:
     """The sums once a step's weights ``[T]`` are counted; sums of powers, because ranks can average them."""
-    return sums + weights.pow(_POWERS.to(weights.device))
+    return sums + weights.pow(constant((0.0, 1.0, 2.0), weights.device)[:, None])
 
 
 @dataclass(frozen=True)

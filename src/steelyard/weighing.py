@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from steelyard.checks import check_positive
+from steelyard.constants import constant
 from steelyard.errors import OptionError
 from steelyard.memory import recall, remember
 from steelyard.method import Method
@@ -157,7 +158,7 @@ def _weigh(method: Method, seen: Seen, state: State, refresh: bool) -> tuple[Bal
 def _priorities(method: Method, index: Tensor | None, like: Tensor) -> Tensor | None:
     if all(value == 1.0 for value in method.priorities.values()):
         return None
-    values = like.new_tensor([method.priorities[task] for task in method.tasks])
+    values = constant(tuple(method.priorities[task] for task in method.tasks), like.device)
     return values if index is None else values[index]
 
 

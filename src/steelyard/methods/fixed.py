@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from steelyard.balancer import Balancer
+from steelyard.constants import constant
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.observation import Seen
 from steelyard.schedules import parse_plans
@@ -42,7 +43,7 @@ class Fixed(Balancer):
         self.weights = checked_weights(weights or {}, self.tasks)
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
-        return seen.losses.new_tensor([self.weights.get(task, 1.0) for task in seen.tasks])
+        return constant(tuple(self.weights.get(task, 1.0) for task in seen.tasks), seen.losses.device).clone()
 
 
 def checked_weights(weights: Mapping[str, float], tasks: Sequence[str]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from steelyard.balancer import Balancer
+from steelyard.constants import vector
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.methods.fixed import checked_weights
 from steelyard.observation import Seen
@@ -74,7 +75,7 @@ class Schedule(Balancer):
     def weigh(self, seen: Seen, state: State) -> Tensor:
         progress = int(state.epochs.item()) if self.periodic else self.steps
         weights = checked_weights(self._at(progress), self.tasks)
-        return seen.losses.new_tensor([weights[task] for task in seen.tasks])
+        return vector([weights[task] for task in seen.tasks], seen.losses.device)
 
     def period_ended(self, state: State) -> None:
         state.epochs = state.epochs + 1
