@@ -150,7 +150,7 @@ class Balancer(Persistent):
         self._check_after()
         if self._attachment is not None:
             self._attachment.before_forward()
-        device = found[0].device if found else self._now.device or torch.device("cpu")
+        device = found[0].device if found else self._device_without_losses(ranks)
         with torch.no_grad(), _full_precision(device.type):
             return self._balance(names, positions, found, shared, again, probes, counts, ranks)
 
@@ -165,9 +165,12 @@ class Balancer(Persistent):
         counts: Mapping[str, float] | None,
         ranks: Ranks | None,
     ) -> Tensor:
-        device = _compute_device(found[0].device) if found else self._now.device or torch.device("cpu")
+        device = _compute_device(found[0].device) if found else self._device_without_losses(ranks)
         self._follow(device)
         place = place_of(self, self.trunk if shared is None else shared)
+        if ranks is not None and not self._now.met:
+            meet(ranks, self, place)  # before anything is decided by the state, which may come from another rank
+            self._now.met = True
         if place is not None and self._now.held is not None and self.heads == "plain":
             raise OptionError(
                 f"{self.name} with plain heads cannot hold its weights while a closure is evaluated several times in "
@@ -192,7 +195,7 @@ class Balancer(Persistent):
         if guarded:
             self._now.unnoticed = waiting  # once it has averaged, it stays out of the way
         if ranks is not None:
-            again = again and recompute_together(ranks, self.tasks, again, counts)
+            again = again and recompute_together(ranks, self.tasks, again, counts, device)
         if shown is None:
             return self._nothing(found, values)
         seen, index, reading = shown.seen, shown.index, shown.reading
@@ -243,9 +246,6 @@ class Balancer(Persistent):
 
     def _look_together(self, ranks: Ranks, batch: Batch, place: Place | None, refresh: bool) -> Look | None:
         """A look at the batch that the ranks share."""
-        if not self._now.met:
-            meet(ranks, self)
-            self._now.met = True
         mark, steps = 0, self.steps
         if steps > 0 and steps & (steps - 1) == 0:  # ever more seldom: what drifts has drifted after one step
             if self._attachment is not None:
@@ -393,8 +393,11 @@ class Balancer(Persistent):
         """
         ranks = ranks_of(self.sync, self.process_group)
         for losses, method in ((after, self.after_step), (validation, self.validated)):
+            if losses is not None and ranks is not None:
+                device = self._device_without_losses(ranks)
+                losses = losses_together(ranks, self.tasks, losses, counts, device)
             if losses is not None:
-                self._observe(losses if ranks is None else losses_together(ranks, self.tasks, losses, counts), method)
+                self._observe(losses, method)
         if after is not None:
             self._now.awaiting_after = False
 
@@ -531,6 +534,10 @@ class Balancer(Persistent):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self._now.device = None
         return super()._apply(fn, recurse)
+
+    def _device_without_losses(self, ranks: Ranks | None) -> torch.device:
+        """Where the losses were so far; before the first, where the ranks that have some must have them."""
+        return self._now.device or (torch.device("cpu") if ranks is None else ranks.device)
 
     def _follow(self, device: torch.device) -> None:
         """Keep the state where the losses are."""

@@ -16,8 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 import steelyard
 from distributed.launch import launch
 from distributed.training import TASKS, Network, build, data, errors, shard
+from steelyard.distributed.ranks import Ranks
 from steelyard.errors import SteelyardError
 
+COLUMNS = [("uw", "losses"), ("mgda", "features"), ("mgda", "trunk"), ("db-mtl", "trunk")]
+"""Those of docs/works-with.md; the trunk by its Gramian, and by averaged rows with plain heads."""
+READING = COLUMNS[1:]
 POLICIES = ("raise", "drop_task", "skip_step", "ignore")
 CASES: dict[str, Callable[[int, int], Any]] = {}
 
@@ -38,9 +42,12 @@ def found() -> list[dict[str, Any]]:
 
 
 class Loop:
-    """One wrapped network, a balancer, an optimizer."""
+    """One wrapped network, a balancer that reads at some place, an optimizer."""
 
-    def __init__(self, rank: int, ranks: int, spec: str, attached: bool = False, **options: Any) -> None:
+    def __init__(
+        self, rank: int, ranks: int, spec: str, at: str = "features", attached: bool = False, **options: Any
+    ) -> None:
+        self.at = at
         self.network = Network()
         self.model = DistributedDataParallel(self.network) if ranks > 1 else self.network
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.02, momentum=0.9)
@@ -54,12 +61,16 @@ class Loop:
         features, outputs = self.model(inputs[self.rows])
         return {task: each.mean() for task, each in errors(outputs, targets, self.rows).items()}, features
 
+    def shared(self, features: Tensor) -> Any:
+        return {"losses": None, "features": features, "trunk": self.network.trunk}[self.at]
+
     def step(
         self, step: int = 0, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None, **call: Any
     ) -> None:
         self.optimizer.zero_grad()
         losses, features = self.losses(step)
-        self.balancer(losses if change is None else change(losses), shared=features, **call).backward()
+        losses = losses if change is None else change(losses)
+        self.balancer(losses, shared=self.shared(features), **call).backward()
         self.optimizer.step()
 
     def parameters(self) -> Tensor:
@@ -89,15 +100,15 @@ def spoiled(rank: int, factor: float) -> Callable[[dict[str, Tensor]], dict[str,
 def non_finite(rank: int, ranks: int) -> Any:
     results = {}
     for policy in POLICIES:
-        for spec in ("uw", "mgda"):
-            loop = Loop(rank, ranks, spec, attached=True, on_nonfinite=policy)
+        for spec, at in COLUMNS:
+            loop = Loop(rank, ranks, spec, at, attached=True, on_nonfinite=policy)
             loop.step(0)
             before = loop.parameters()
             said = message(lambda loop=loop: loop.step(1, spoiled(rank, float("nan"))))
             moved = not torch.equal(before, loop.parameters())
             if policy != "ignore":
                 loop.step(2)
-            results[policy, spec] = {**loop.where(), "said": said, "moved": moved}
+            results[policy, spec, at] = {**loop.where(), "said": said, "moved": moved}
     return results
 
 
@@ -115,18 +126,46 @@ def test_a_nan_on_one_rank(found: list[dict[str, Any]]) -> None:
         assert bool(first["parameters"].isfinite().all()) == (key[0] != "ignore")
 
 
+def steep(rank: int) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    """The second rank's loss of "middle" stays as it is, and its gradient becomes NaN."""
+    return lambda losses: {
+        task: loss + (0 * (loss - loss.detach()).sqrt() if (rank, task) == (1, "middle") else 0)
+        for task, loss in losses.items()
+    }
+
+
 @case
 def dropping(rank: int, ranks: int) -> Any:
-    loop = Loop(rank, ranks, "mgda", on_nonfinite="drop_task")
-    loop.step(0, spoiled(rank, float("inf")))
-    return loop.where()
+    results = {}
+    for spec, at in COLUMNS:
+        for what, change in {"loss": spoiled(rank, float("inf")), "gradient": steep(rank)}.items():
+            if what == "gradient" and at == "losses":
+                continue  # nobody looks
+            loop = Loop(rank, ranks, spec, at, on_nonfinite="drop_task")
+            loop.step(0, change)
+            results[what, spec, at] = loop.parameters()
+    return results
 
 
 def test_a_dropped_task_is_dropped_everywhere(found: list[dict[str, Any]]) -> None:
-    alone = Loop(0, 1, "mgda")
-    alone.step(0, lambda losses: {**losses, "middle": None})
+    for what, spec, at in found[0]["dropping"]:
+        alone = Loop(0, 1, spec, at)
+        alone.step(0, lambda losses: {**losses, "middle": None})
+        for each in found:
+            assert torch.allclose(each["dropping"][what, spec, at], alone.parameters(), rtol=1e-10), (what, spec, at)
+        assert torch.equal(*(each["dropping"][what, spec, at] for each in found))
+
+
+@case
+def steep_on_one_rank(rank: int, ranks: int) -> list[str]:
+    loops = [Loop(rank, ranks, spec, at) for spec, at in READING]
+    return [message(lambda loop=loop: loop.step(0, steep(rank))) for loop in loops]
+
+
+def test_a_nan_gradient_on_one_rank(found: list[dict[str, Any]]) -> None:
     for each in found:
-        assert torch.allclose(each["dropping"]["parameters"], alone.parameters(), rtol=1e-12)
+        for said in each["steep_on_one_rank"]:
+            assert "the squared gradient norm over all ranks of 'middle' is nan" in said
 
 
 @case
@@ -142,34 +181,37 @@ def test_a_negative_loss_on_one_rank(found: list[dict[str, Any]]) -> None:
 
 @case
 def nothing_on_one_rank(rank: int, ranks: int) -> Any:
-    refused = Loop(rank, ranks, "mgda")
-    losses, features = refused.losses()
-    said = message(lambda: refused.balancer(losses if rank == 0 else {}, shared=features))
-    loop = Loop(rank, ranks, "mgda")
-    loop.step(0, counts=dict.fromkeys(TASKS, 0 if rank else 6))
-    return {"said": said, **loop.where()}
+    results = {}
+    for spec, at in COLUMNS:
+        refused = Loop(rank, ranks, spec, at)
+        losses, features = refused.losses()
+        shared = refused.shared(features)
+        said = message(lambda a=losses, b=shared, loop=refused: loop.balancer(a if rank == 0 else {}, shared=b))
+        loop = Loop(rank, ranks, spec, at)
+        for step in range(2):
+            loop.step(step, counts=dict.fromkeys(TASKS, 0 if rank else 6))
+        results[spec, at] = {"said": said, **loop.where()}
+    return results
 
 
-def test_a_rank_without_any_label(found: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize(("spec", "at"), COLUMNS)
+def test_a_rank_without_any_label(found: list[dict[str, Any]], spec: str, at: str) -> None:
     """It is refused without a loss, and sends nothing with losses that have no labels behind them."""
-    alone = Network()
-    optimizer = torch.optim.SGD(alone.parameters(), lr=0.02, momentum=0.9)
-    inputs, targets = data(0)
-    features, outputs = alone(inputs[:6])
-    losses = {task: each.mean() for task, each in errors(outputs, targets, slice(0, 6)).items()}
-    build("mgda")(losses, shared=features).backward()
-    optimizer.step()
-    expected = torch.cat([parameter.detach().flatten() for parameter in alone.parameters()])
+    alone = Loop(0, 1, spec, at)
+    alone.rows = shard(0, 2)
+    for step in range(2):
+        alone.step(step)
     for each in found:
-        assert "absent from the batch of rank 1" in each["nothing_on_one_rank"]["said"]
-        assert torch.allclose(each["nothing_on_one_rank"]["parameters"], expected, rtol=1e-12)
+        result = each["nothing_on_one_rank"][spec, at]
+        assert "absent from the batch of rank 1" in result["said"]
+        assert torch.allclose(result["parameters"], alone.parameters(), rtol=1e-10)
 
 
 @case
 def accumulating(rank: int, ranks: int) -> Any:
     results = {}
-    for spec in ("uw", "inverse-norm", "famo"):
-        loop = Loop(rank, ranks, spec, attached=True)
+    for spec, at in [*COLUMNS, ("famo", "losses"), ("inverse-norm", "features"), ("pcgrad", "trunk")]:
+        loop = Loop(rank, ranks, spec, at, attached=True)
         for step in range(4):
             loop.optimizer.zero_grad()
             for number in range(2):
@@ -179,162 +221,215 @@ def accumulating(rank: int, ranks: int) -> Any:
                     def again(number: int = number, step: int = step, loop: Loop = loop) -> dict[str, Tensor]:
                         return loop.losses(2 * step + number)[0]
 
-                    loop.balancer(losses, shared=features, again=lambda *_, again=again: again()).backward()
+                    shared = loop.shared(features)
+                    loop.balancer(losses, shared=shared, again=lambda *_, again=again: again()).backward()
             loop.optimizer.step()
-        results[spec] = loop.where()
+        results[spec, at] = loop.where()
     return results
 
 
 def test_accumulation_without_synchronisation(found: list[dict[str, Any]]) -> None:
     alone = accumulating(0, 1)
-    for spec, expected in alone.items():
+    for key, expected in alone.items():
         for each in found:
-            assert torch.allclose(each["accumulating"][spec]["parameters"], expected["parameters"], rtol=1e-10), spec
-            assert each["accumulating"][spec]["steps"] == expected["steps"] == 4
-        assert torch.equal(*(each["accumulating"][spec]["parameters"] for each in found))
+            assert torch.allclose(each["accumulating"][key]["parameters"], expected["parameters"], rtol=1e-10), key
+            assert each["accumulating"][key]["steps"] == expected["steps"] == 4
+        assert torch.equal(*(each["accumulating"][key]["parameters"] for each in found))
 
 
 @case
 def closures(rank: int, ranks: int) -> Any:
-    loop = Loop(rank, ranks, "uw")
-    optimizer = torch.optim.LBFGS(loop.network.parameters(), lr=0.5, max_iter=4, line_search_fn="strong_wolfe")
-    loop.balancer.attach(optimizer)
+    results = {}
+    for spec, at in COLUMNS[:-1]:  # plain heads are refused: loops/test_plain_loops.py
+        loop = Loop(rank, ranks, spec, at)
+        optimizer = torch.optim.LBFGS(loop.network.parameters(), lr=0.5, max_iter=4, line_search_fn="strong_wolfe")
+        loop.balancer.attach(optimizer)
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = loop.balancer(loop.losses(0)[0])
-        loss.backward()
-        return loss
+        def closure(loop: Loop = loop, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            losses, features = loop.losses(0)
+            loss = loop.balancer(losses, shared=loop.shared(features))
+            loss.backward()
+            return loss
 
-    for _ in range(2):
-        optimizer.step(closure)
-    return loop.where()
+        for _ in range(2):
+            optimizer.step(closure)
+        results[spec, at] = loop.parameters()
+    return results
 
 
 def test_closures_that_are_evaluated_often(found: list[dict[str, Any]]) -> None:
-    alone = closures(0, 1)
-    assert torch.equal(*(each["closures"]["parameters"] for each in found))
-    assert torch.allclose(found[0]["closures"]["parameters"], alone["parameters"], rtol=1e-7)
+    for key, alone in closures(0, 1).items():
+        assert torch.equal(*(each["closures"][key] for each in found)), key
+        assert torch.allclose(found[0]["closures"][key], alone, rtol=1e-7), key
 
 
 @case
 def draws(rank: int, ranks: int) -> Any:
     results = {}
-    for spec in ("random", "pcgrad", "graddrop"):
+    for spec, at in [("random", "losses"), ("pcgrad", "features"), ("graddrop", "features"), ("pcgrad", "trunk")]:
+        loop = Loop(rank, ranks, "equal", at)
         torch.manual_seed(100 + rank)  # every rank would draw its own
-        balancer = steelyard.make(spec, list(TASKS))
-        loop = Loop(rank, ranks, "equal")
+        loop.balancer = steelyard.make(spec, list(TASKS))
         for step in range(3):
-            losses, features = loop.losses(step)
-            loop.optimizer.zero_grad()
-            balancer(losses, shared=features).backward()
-            loop.optimizer.step()
-        results[spec] = (loop.parameters(), balancer.last_weights, balancer.generator.get_state())
+            loop.step(step)
+        balancer = loop.balancer
+        results[spec, at] = (loop.parameters(), balancer.last_weights, balancer.generator.get_state())
     return results
 
 
 def test_random_methods_draw_the_same(found: list[dict[str, Any]]) -> None:
-    for spec, first in found[0]["draws"].items():
-        for mine, other in zip(first, found[1]["draws"][spec], strict=True):
-            assert torch.equal(mine, other), spec
+    """As one process does with the first rank's generator."""
+    for key, alone in draws(0, 1).items():
+        for mine, other, expected in zip(found[0]["draws"][key], found[1]["draws"][key], alone, strict=True):
+            assert torch.equal(mine, other), key
+            assert torch.allclose(mine.double(), expected.double(), rtol=1e-9), key
 
 
 @case
 def checkpoint_on_the_first_rank(rank: int, ranks: int) -> Any:
-    torch.manual_seed(0)
-    trained = Loop(0, 1, "uw")
-    trained.balancer.sync = "off"
-    for step in range(3):
-        trained.step(step)
-    loop = Loop(rank, ranks, "uw")
-    if rank == 0:
-        loop.balancer.load_state_dict(trained.balancer.state_dict())
-    loop.step(0)
-    return loop.balancer.steps, loop.balancer.state_dict()["log_variance"]
+    results = {}
+    for spec, at in [*COLUMNS, ("inverse-norm", "features"), ("inverse-norm", "trunk")]:
+        for every in (1, 2):  # with 2, the third step holds weights: only the first rank knows
+            trained = Loop(0, 1, spec, at, every=every)
+            trained.balancer.sync = "off"
+            for step in range(3):
+                trained.step(step)
+            loop = Loop(rank, ranks, spec, at, every=every)
+            if rank == 0:
+                loop.balancer.load_state_dict(trained.balancer.state_dict())
+            loop.step(0)
+            state = {name: value for name, value in loop.balancer.state_dict().items() if isinstance(value, Tensor)}
+            results[spec, at, every] = loop.balancer.steps, state, loop.parameters()
+    return results
 
 
 def test_a_checkpoint_that_the_first_rank_has_loaded_is_everybodys(found: list[dict[str, Any]]) -> None:
-    (steps, first), (others, second) = (each["checkpoint_on_the_first_rank"] for each in found)
-    assert steps == others == 4
-    assert torch.equal(first, second)
+    first, second = (each["checkpoint_on_the_first_rank"] for each in found)
+    for key, (steps, state, parameters) in checkpoint_on_the_first_rank(0, 1).items():
+        assert first[key][0] == second[key][0] == steps == 4, key
+        assert torch.equal(first[key][2], second[key][2]), key
+        assert torch.allclose(first[key][2], parameters, rtol=1e-9), key
+        for name, value in state.items():
+            assert torch.equal(first[key][1][name].nan_to_num(7.0), second[key][1][name].nan_to_num(7.0)), (key, name)
+            assert torch.allclose(first[key][1][name], value, rtol=1e-9, equal_nan=True), (key, name)
 
 
 @case
-def disagreement(rank: int, ranks: int) -> list[str]:
-    loop = Loop(rank, ranks, "equal")
-    said = []
-    for balancer in (
-        build("mgda" if rank else "equal"),
-        build("equal", priorities={"left": 1.0 + rank}),
-        steelyard.make("equal", TASKS if rank else TASKS[::-1]),
-    ):
+def disagreement(rank: int, ranks: int) -> dict[str, list[str]]:
+    said: dict[str, list[str]] = {}
+    for at, (one, another) in {
+        "losses": ("uw", "dwa"),
+        "features": ("mgda", "pcgrad"),
+        "trunk": ("mgda", "db-mtl"),
+    }.items():
+        loop = Loop(rank, ranks, "equal", at)
         losses, features = loop.losses()
-        said.append(message(lambda balancer=balancer, a=losses, b=features: balancer(a, shared=b)))
+        shared = loop.shared(features)
+        said[at] = [
+            message(lambda balancer=balancer, a=losses, b=shared: balancer(a, shared=b))
+            for balancer in (
+                build(another if rank else one),
+                build(one, priorities={"left": 1.0 + rank}),
+                build(f"ema(beta=0.{5 + rank})" if at == "losses" else f"max-norm(beta=0.{5 * rank})"),
+                steelyard.make(one, TASKS if rank else TASKS[::-1]),
+            )
+        ]
+    loop = Loop(rank, ranks, "mgda", "trunk" if rank else "features")
+    said["places"] = [message(loop.step)]
     return said
 
 
 def test_ranks_that_balance_differently_are_told(found: list[dict[str, Any]]) -> None:
     for each in found:
-        method, priorities, tasks = each["disagreement"]
-        assert "the method is equal on rank 0 and mgda on rank 1" in method
-        assert "priorities= is" in priorities
-        assert "the list of tasks is right, middle, left on rank 0" in tasks
+        methods = []
+        for at in ("losses", "features", "trunk"):
+            method, priorities, option, tasks = each["disagreement"][at]
+            methods.append(method)
+            assert "priorities= is" in priorities
+            assert "beta= is 0.5 on rank 0 and 0.6 on rank 1" in option or "beta= is 0.0 on rank 0 and 0.5" in option
+            assert "the list of tasks is right, middle, left on rank 0" in tasks
+        pairs = [("uw", "dwa"), ("mgda", "pcgrad"), ("mgda", "db-mtl")]
+        for said, (one, another) in zip(methods, pairs, strict=True):
+            assert f"the method is {one} on rank 0 and {another} on rank 1" in said
+        (places,) = each["disagreement"]["places"]
+        assert "shared= is features on rank 0 and a trunk of 36 numbers on rank 1" in places
 
 
 @case
 def drift(rank: int, ranks: int) -> Any:
     results = {}
-    for way in ("wrapped", "gone round", "off"):
-        loop = Loop(rank, ranks, "uw", attached=True, sync="off" if way == "off" else "exact")
-        loop.step(0)
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
-            if way != "wrapped":
-                loop.model = loop.network
-            for step in range(4):
-                loop.step(step)
-        results[way] = [str(each.message) for each in heard if "ranks' parameters differ" in str(each.message)]
+    for spec, at, attached in [
+        ("uw", "losses", True),
+        ("mgda", "features", True),
+        ("mgda", "trunk", True),
+        ("mgda", "trunk", False),
+    ]:
+        for way in ("wrapped", "gone round", "off"):
+            loop = Loop(rank, ranks, spec, at, attached, sync="off" if way == "off" else "exact")
+            loop.step(0)
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always")
+                if way != "wrapped":
+                    loop.model = loop.network
+                for step in range(4):
+                    loop.step(step)
+            texts = [str(each.message) for each in heard]
+            results[way, spec, at, attached] = [text for text in texts if "ranks' parameters differ" in text]
     return results
 
 
 def test_replicas_that_drift_apart_are_noticed(found: list[dict[str, Any]]) -> None:
     for each in found:
-        assert not each["drift"]["wrapped"]
-        assert any("never model.module(x)" in text for text in each["drift"]["gone round"])
-        assert not each["drift"]["off"]
+        for (way, *column), heard in each["drift"].items():
+            assert bool(heard) == (way == "gone round"), (way, column)
+            assert all("never model.module(x)" in text for text in heard)
 
 
 @case
 def own_group(rank: int, ranks: int) -> Any:
     groups = [dist.new_group([0]), dist.new_group([1])]
     pair = dist.new_group([0, 1])
-    loop = Loop(rank, ranks, "uw", process_group=groups[rank])
-    loop.step()
-    shared = Loop(rank, ranks, "uw", process_group=pair)
-    shared.step()
-    twin = copy.deepcopy(shared.balancer)
+    results: dict[Any, Any] = {}
+    for spec, at in COLUMNS:
+        for name, options in {
+            "alone": {"process_group": groups[rank]},
+            "off": {"sync": "off"},
+            "pair": {"process_group": pair},
+        }.items():
+            loop = Loop(rank, ranks, spec, at, **options)
+            loop.step()
+            results[name, spec, at] = loop.balancer.metrics()
+    twin = copy.deepcopy(loop.balancer)
     foreign = message(lambda: build("uw", process_group=groups[1 - rank]))
-    pickled = message(lambda: copy.copy(shared.balancer.process_group).__reduce__())
-    off = Loop(rank, ranks, "uw", sync="off")
-    off.step()
+    pickled = message(lambda: copy.copy(loop.balancer.process_group).__reduce__())
     return {
-        "alone": loop.balancer.metrics()["loss/sum"],
-        "off": off.balancer.metrics()["loss/sum"],
-        "pair": shared.balancer.metrics()["loss/sum"],
+        "metrics": results,
         "same group": twin.process_group.group is pair,
         "foreign": foreign,
         "pickled": pickled,
     }
 
 
-def test_which_ranks_share_a_batch(found: list[dict[str, Any]]) -> None:
-    first, second = (each["own_group"] for each in found)
-    assert first["alone"] != second["alone"]
-    assert (first["off"], second["off"]) == (first["alone"], second["alone"])
-    assert first["pair"] == second["pair"] == pytest.approx((first["alone"] + second["alone"]) / 2)
-    assert first["same group"]
-    assert "process_group must be" in first["foreign"]
-    assert "cannot be pickled" in first["pickled"]
+@pytest.mark.parametrize(("spec", "at"), COLUMNS)
+def test_which_ranks_share_a_batch(found: list[dict[str, Any]], spec: str, at: str) -> None:
+    whole = Loop(0, 1, spec, at)
+    whole.step()
+    for rank, each in enumerate(found):
+        own = Loop(0, 1, spec, at)
+        own.rows = shard(rank, 2)
+        own.step()
+        metrics = each["own_group"]["metrics"]
+        assert metrics["alone", spec, at] == metrics["off", spec, at] == pytest.approx(own.balancer.metrics())
+        assert metrics["pair", spec, at] == pytest.approx(whole.balancer.metrics())
+        assert metrics["pair", spec, at] != pytest.approx(metrics["alone", spec, at])
+
+
+def test_a_process_group_belongs_to_the_process(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert each["own_group"]["same group"]
+        assert "process_group must be" in each["own_group"]["foreign"]
+        assert "cannot be pickled" in each["own_group"]["pickled"]
 
 
 @case
@@ -348,7 +443,19 @@ def local_means(rank: int, ranks: int) -> Any:
     cross = Loop(rank, ranks, "modo", sync="local-mean")
     losses, _ = cross.losses()
     cross.balancer(losses, shared=cross.network.trunk, probes=[cross.losses(1)[0], cross.losses(2)[0]])
-    return {"metrics": loop.balancer.metrics(), "refused": refused, "cross": cross.balancer.last_weights}
+    at_features = {}
+    for spec in ("mgda", "db-mtl", "graddrop"):
+        for sync in ("exact", "local-mean"):
+            same = Loop(rank, ranks, spec, sync=sync)
+            for step in range(3):
+                same.step(step)
+            at_features[spec, sync] = same.parameters()
+    return {
+        "metrics": loop.balancer.metrics(),
+        "refused": refused,
+        "cross": cross.balancer.last_weights,
+        "features": at_features,
+    }
 
 
 def test_the_mean_of_local_gramians(found: list[dict[str, Any]]) -> None:
@@ -378,6 +485,13 @@ def test_the_mean_of_local_gramians(found: list[dict[str, Any]]) -> None:
         assert metrics["cosine/left,middle"] == pytest.approx(cosine, rel=1e-9)
         assert "use sync='exact'" in each["local_means"]["refused"]
     assert torch.equal(*(each["local_means"]["cross"] for each in found))
+
+
+def test_a_local_mean_changes_nothing_at_features(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        trained = each["local_means"]["features"]
+        for spec in ("mgda", "db-mtl", "graddrop"):
+            assert torch.equal(trained[spec, "exact"], trained[spec, "local-mean"]), spec
 
 
 @case
@@ -443,12 +557,27 @@ def validation(rank: int, ranks: int) -> Any:
     balancer = build("coba")
     losses = {task: torch.tensor(1.0 + rank + number) for number, task in enumerate(TASKS)}
     balancer.observe(validation=losses, counts={"left": 1 + 2 * rank})
-    return balancer.state_dict()["first"]
+    lone = build("coba")
+    lone.observe(validation=losses if rank == 0 else {})
+    return balancer.state_dict()["first"], lone.state_dict()["first"]
 
 
 def test_validation_losses_are_averaged_by_their_counts(found: list[dict[str, Any]]) -> None:
     for each in found:
-        assert each["validation"].tolist() == [1 + 3 / 4, 2.5, 3.5]
+        averaged, of_the_first = each["validation"]
+        assert averaged.tolist() == [1 + 3 / 4, 2.5, 3.5]
+        assert of_the_first.tolist() == [1, 2, 3]
+
+
+@case
+def devices(rank: int, ranks: int) -> list[str]:
+    groups = (dist.group.WORLD, dist.new_group([0, 1], backend="cuda:gloo"))
+    return [str(Ranks(group).device) for group in groups]
+
+
+def test_a_rank_without_losses_speaks_where_its_group_listens(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert each["devices"] == ["cpu", "cuda"]
 
 
 @case

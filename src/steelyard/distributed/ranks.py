@@ -44,6 +44,17 @@ class Ranks:
     def __init__(self, group: Any) -> None:
         self.group, self.size = group, int(group.size())
 
+    @property
+    def device(self) -> torch.device:
+        """Where a rank that has no loss makes its part of a sum: as the others do, who have theirs on an accelerator
+        if the group has a backend for it alone."""
+        backends = dict(pair.split(":") for pair in dist.get_backend_config(self.group).split(","))
+        for_cpu = backends.pop("cpu", None)
+        for kind, backend in backends.items():
+            if for_cpu is None or (backend != for_cpu and torch.get_device_module(kind).is_available()):
+                return torch.device(kind)
+        return torch.device("cpu")
+
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over the ranks, in place; the same bits on all."""
         dist.all_reduce(tensor, group=self.group)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -10,54 +12,79 @@ from torch import Tensor
 
 from steelyard.distributed.ranks import Ranks
 from steelyard.errors import StateError
+from steelyard.options import Guards
 from steelyard.state import Stateful
 
 if TYPE_CHECKING:
     from steelyard.method import Method
     from steelyard.persistence import Persistent
+    from steelyard.reading import Place
 
 
-def meet(ranks: Ranks, balancer: Persistent) -> None:
+def meet(ranks: Ranks, balancer: Persistent, place: Place | None) -> None:
     """Before the first step together: check that the ranks balance the same, and take the first one's state.
 
     As wrappers do with a model's parameters: a checkpoint that only the first rank has loaded is everybody's, and
     random methods draw the same numbers.
 
     Raises:
-        StateError: method, tasks or options differ.
+        StateError: method, tasks, options, or the place where gradients are read differ.
     """
-    found = ranks.gather(_described(balancer))
+    found = ranks.gather(_described(balancer, place))
     (first, expected), *others = found
     for rank, description in others:
         for what, value in expected.items():
-            if description[what] != value:
+            theirs = description.get(what, "something else")
+            if theirs != value:
                 raise StateError(
-                    f"the ranks balance differently: {what} is {value} on rank {first} and {description[what]} on rank "
-                    f"{rank}. Make the balancer with the same arguments on all ranks"
+                    f"the ranks balance differently: {what} is {value} on rank {first} and {theirs} on rank {rank}. "
+                    "Make and call the balancer with the same arguments on all ranks"
                 )
     parts = (*balancer.loss_stages(), balancer)
     values = [_values(part) for part in parts]
-    extra, shapes = ranks.first(
-        (balancer.get_extra_state(), [{name: tuple(value.shape) for name, value in each.items()} for each in values])
-    )
-    for part, mine, shape in zip(parts, values, shapes, strict=True):
+    kinds = [{name: (tuple(value.shape), value.dtype) for name, value in each.items()} for each in values]
+    extra, firsts = ranks.first((balancer.get_extra_state(), kinds))
+    for part, mine, kind, first in zip(parts, values, kinds, firsts, strict=True):
         state = part.working_state()
         for name, value in mine.items():
-            taken = value.clone() if tuple(value.shape) == shape[name] else value.new_empty(shape[name])
+            shape, dtype = first[name]
+            taken = value.clone() if kind[name] == first[name] else value.new_empty(shape, dtype=dtype)
             setattr(state, name, ranks.first_tensor(taken) if taken.numel() else taken)
         part.commit(state)
     balancer.set_extra_state(extra)
 
 
-def _described(balancer: Persistent) -> dict[str, str]:
-    options = ("heads", "scale", "every", "on_nonfinite", "sync", "guards", "priorities", "learning_rate")
+def _described(balancer: Persistent, place: Place | None) -> dict[str, str]:
     stages = "+".join(type(stage).__name__ for stage in balancer.loss_stages())
-    return {
+    where = "not needed"
+    if place is not None:
+        trainable = sum(tensor.numel() for tensor in place.tensors if tensor.requires_grad)
+        where = f"a trunk of {trainable:,} numbers" if place.is_trunk else "features"
+    described = {
         "the method": balancer.name,
         "the list of tasks": ", ".join(balancer.tasks),
         "the row of loss stages": stages or "empty",
-        **{f"{option}=": str(getattr(balancer, option)) for option in options},
     }
+    for part in (balancer, *balancer.loss_stages()):
+        owner = "" if part is balancer else f"{type(part).__name__} "
+        described.update((f"{owner}{name}=", str(value)) for name, value in _options(part))
+    return {**described, "shared=": where}
+
+
+def _options(part: Stateful) -> Iterator[tuple[str, Any]]:
+    """The arguments that it keeps under their names; what is no plain value (a generator, a group) is the process's."""
+    arguments = {name for cls in type(part).__mro__ for name in inspect.signature(cls).parameters}
+    for name, value in vars(part).items():
+        if isinstance(value, Guards) or (name in arguments and _is_plain(value)):
+            yield name, value
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_plain(each) for each in value.values())
+    if isinstance(value, tuple | list):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _values(part: Stateful) -> dict[str, Tensor]:
@@ -100,7 +127,7 @@ def synchronise(method: Method) -> None:
             else:
                 first = value.clone()
                 dist.broadcast(first, src=0)
-                differs = torch.tensor(float(not torch.equal(first.nan_to_num(), value.nan_to_num())))
+                differs = value.new_tensor(float(not torch.equal(first.nan_to_num(), value.nan_to_num())))
                 dist.all_reduce(differs)
                 if differs.item():
                     raise StateError(

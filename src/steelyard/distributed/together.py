@@ -177,14 +177,22 @@ def look_together(
 
 
 def losses_together(
-    ranks: Ranks, tasks: Sequence[str], losses: Mapping[str, Tensor | None], counts: Mapping[str, float] | None
+    ranks: Ranks,
+    tasks: Sequence[str],
+    losses: Mapping[str, Tensor | None],
+    counts: Mapping[str, float] | None,
+    device: torch.device,
 ) -> dict[str, Tensor]:
-    """The global batch's losses, by name, of tasks that any rank has; for losses that are shown, not trained on."""
+    """The global batch's losses, by name, of tasks that any rank has; for losses that are shown, not trained on.
+
+    Args:
+        ranks, tasks, losses, counts: as in the balancer's call.
+        device: of the other ranks' losses, where this rank has none.
+    """
     names = [name for name in tasks if losses.get(name) is not None]
     found = [loss for name in names if (loss := losses[name]) is not None]
     labels = label_counts(names, found, counts, tasks)
-    device = found[0].device if found else None
-    table = torch.zeros(2, len(tasks), dtype=torch.float64, device=device)
+    table = torch.zeros(2, len(tasks), dtype=torch.float64, device=found[0].device if found else device)
     for name, loss, count in zip(names, found, labels, strict=True):
         if count > 0:
             table[:, tasks.index(name)] = torch.stack([table.new_tensor(count), loss.detach().to(table) * count])
@@ -194,10 +202,14 @@ def losses_together(
 
 
 def recompute_together(
-    ranks: Ranks, tasks: Sequence[str], again: Callable[..., Losses], counts: Mapping[str, float] | None
+    ranks: Ranks,
+    tasks: Sequence[str],
+    again: Callable[..., Losses],
+    counts: Mapping[str, float] | None,
+    device: torch.device,
 ) -> Callable[..., Losses]:
     """``again``, of the global batch."""
-    return lambda *args, **kwargs: losses_together(ranks, tasks, again(*args, **kwargs), counts)
+    return lambda *args, **kwargs: losses_together(ranks, tasks, again(*args, **kwargs), counts, device)
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
