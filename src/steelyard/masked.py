@@ -11,8 +11,9 @@ from steelyard.distributed.ranks import is_initialised
 def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
     """Mean of the unreduced losses where ``mask`` holds; ``None`` (an absent task) where it holds nowhere.
 
-    In a distributed run a task without labels on this rank keeps its graph instead: 0, with 0 labels behind it, which
-    a balancer takes for absent, while wrappers that wait for every rank's backward are served.
+    In a distributed run a task without labels on this rank keeps its graph instead, if it has one (not under
+    ``no_grad``): 0, with 0 labels behind it, which a balancer takes for absent, while wrappers that wait for every
+    rank's backward are served.
 
     ``Σ mask · ℓ / Σ mask``, over the selected elements alone: a NaN under the mask reaches neither the value nor any
     gradient that passes through ``unreduced`` elementwise. (A NaN *target* still spoils the gradient of its own
@@ -24,11 +25,11 @@ def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
 
     Returns:
         A scalar that also carries ``label_count``, the number of labels behind it, for `Balancer` to weigh
-        micro-batches and ranks by.
+        micro-batches and ranks by. Arithmetic on it (``0.5 * mean``) loses the count: scale ``unreduced`` instead.
     """
     mask = mask.to(torch.bool).expand_as(unreduced)
     chosen = unreduced[mask]
-    if chosen.numel() == 0 and not is_initialised():
+    if chosen.numel() == 0 and not (is_initialised() and chosen.requires_grad):
         return None
     # Other ranks may have labels, and average gradients with this one's: its graph must not break off here.
     mean = chosen.mean() if chosen.numel() else chosen.sum()
