@@ -394,6 +394,7 @@ class Balancer(Persistent):
         ranks = ranks_of(self.sync, self.process_group)
         for losses, method in ((after, self.after_step), (validation, self.validated)):
             if losses is not None and ranks is not None:
+                present_losses(self.tasks, self._known, losses, needs_graph=False, may_be_empty=True)
                 device = self._device_without_losses(ranks)
                 losses = losses_together(ranks, self.tasks, losses, counts, device)
             if losses is not None:

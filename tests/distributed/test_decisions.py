@@ -570,6 +570,17 @@ def test_validation_losses_are_averaged_by_their_counts(found: list[dict[str, An
 
 
 @case
+def misspelt(rank: int, ranks: int) -> str:
+    balancer = build("coba")
+    return message(lambda: balancer.observe(validation={"lefft": torch.tensor(1.0)}))
+
+
+def test_losses_that_are_shown_have_known_names(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert "unknown task 'lefft'" in each["misspelt"]
+
+
+@case
 def devices(rank: int, ranks: int) -> list[str]:
     groups = (dist.group.WORLD, dist.new_group([0, 1], backend="cuda:gloo"))
     return [str(Ranks(group).device) for group in groups]

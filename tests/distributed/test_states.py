@@ -22,43 +22,60 @@ class Declared(steelyard.Balancer):
         super().__init__(tasks)
         for reduction in ("mean", "sum", "max", "first", "same"):
             self.declare(reduction, reduce=reduction)  # type: ignore[arg-type]
+        self.declare("last", default=float("nan"), reduce="mean")
+        self.declare("rows", ("T", "P"), reduce="mean")
 
 
-def train_apart(rank: int, folder: str, disagree: bool) -> None:
+def train_apart(rank: int, folder: str, disagree: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     balancer = Declared(["a", "b"])
     state = balancer.working_state()
     for name in ("mean", "sum", "max", "first"):
         setattr(state, name, torch.tensor([1.0 + rank, 10.0], dtype=torch.float64))
-    if disagree:
+    if rank == 0:
+        state.last = torch.tensor([float("nan"), 4.0], dtype=torch.float64)
+    else:
+        state.last = torch.tensor([float("nan"), float("nan")], dtype=torch.float64)
+    if disagree == "same":
         state.same = torch.full((2,), float(rank), dtype=torch.float64)
+    if disagree == "rows" and rank == 1:
+        state.rows = torch.ones(2, 5)
     balancer.commit(state)
     try:
         synchronise(balancer)
         result = {name: value for name, value in balancer.state_dict().items() if isinstance(value, torch.Tensor)}
     except StateError as error:
-        result = {"error": str(error)}
+        result = {"error": str(error), "first": balancer.first}
     torch.save(result, f"{folder}/rank{rank}.pt")
     dist.destroy_process_group()
 
 
-def run(disagree: bool) -> list[dict]:
+def run(disagree: str) -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(train_apart, (folder, disagree), nprocs=2)
         return [torch.load(Path(folder) / f"rank{rank}.pt") for rank in range(2)]
 
 
 def test_each_value_is_reduced_as_declared() -> None:
-    ranks = run(disagree=False)
+    ranks = run(disagree="")
     for found in ranks:
         assert found["mean"].tolist() == [1.5, 10.0]
         assert found["sum"].tolist() == [3.0, 20.0]
         assert found["max"].tolist() == [2.0, 10.0]
         assert found["first"].tolist() == [1.0, 10.0]
+        assert found["last"].isnan().tolist() == [True, False]
+        assert found["last"][1] == 4.0  # of the rank that has seen it
 
 
 def test_ranks_that_disagree_on_what_must_be_the_same_are_told_so_together() -> None:
-    assert all("disagree on declared's 'same'" in found["error"] for found in run(disagree=True))
+    for rank, found in enumerate(run(disagree="same")):
+        assert "disagree on declared's 'same'" in found["error"]
+        assert found["first"].tolist() == [1.0 + rank, 10.0]  # nothing has changed
+
+
+def test_ranks_whose_values_have_different_sizes_are_told_so_together() -> None:
+    for found in run(disagree="rows"):
+        assert "'rows' has the shape (2, 0) on rank 0 and (2, 5) on rank 1" in found["error"]
 
 
 def test_without_a_process_group() -> None:

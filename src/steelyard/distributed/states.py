@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from steelyard.distributed.ranks import Ranks
+from steelyard.distributed.ranks import Ranks, ranks_of
 from steelyard.errors import StateError
 from steelyard.options import Guards
-from steelyard.state import Stateful
+from steelyard.state import Declaration, Stateful
 
 if TYPE_CHECKING:
     from steelyard.method import Method
@@ -98,41 +99,71 @@ def _values(part: Stateful) -> dict[str, Tensor]:
 def synchronise(method: Method) -> None:
     """Make the ranks' states one, each declared value by its own reduction.
 
-    For ranks that trained apart (local steps between synchronisations) or resumed from different checkpoints.
-    ``"mean"``, ``"sum"`` and ``"max"`` combine the ranks; ``"first"`` takes rank 0's; ``"same"`` declares that ranks
-    never differ, and is checked. Weights in Parameters are the outside optimizer's and left to it.
+    For ranks that trained apart (local steps between synchronisations) or resumed from different checkpoints: those of
+    ``process_group=``, or all. ``"mean"``, ``"sum"`` and ``"max"`` combine the ranks, a mean those that have seen the
+    task; ``"first"`` takes the first rank's; ``"same"`` declares that ranks never differ, and is checked. Weights in
+    Parameters are the outside optimizer's and left to it.
 
     Raises:
-        StateError: no process group is initialised, or a value declared ``"same"`` differs.
+        StateError: no process group is initialised, a value declared ``"same"`` differs, or the ranks' values have
+            different sizes. Nothing has changed then, on any rank.
 
-    Cost: one collective per declared value, two for ``"same"``.
+    Cost: one collective per declared value, two for ``"same"``, and one slow one.
     """
     if not dist.is_available() or not dist.is_initialized():
         raise StateError(
             "synchronise() joins the ranks of a process group: call torch.distributed.init_process_group first"
         )
-    ranks = dist.get_world_size()
-    for part in (*method.loss_stages(), method):
+    ranks = ranks_of("exact", method.process_group)
+    if ranks is None:
+        return
+    parts = (*method.loss_stages(), method)
+    _check_sizes(ranks, method, parts)
+    made = []
+    for part in parts:
         state = part.working_state()
         for declaration in part.declarations():
-            value = getattr(state, declaration.name).clone()
-            if declaration.reduce == "first":
-                dist.broadcast(value, src=0)
-            elif declaration.reduce == "max":
-                dist.all_reduce(value, dist.ReduceOp.MAX)
-            elif declaration.reduce in ("mean", "sum"):
-                dist.all_reduce(value)
-                if declaration.reduce == "mean":
-                    value /= ranks
-            else:
-                first = value.clone()
-                dist.broadcast(first, src=0)
-                differs = value.new_tensor(float(not torch.equal(first.nan_to_num(), value.nan_to_num())))
-                dist.all_reduce(differs)
-                if differs.item():
-                    raise StateError(
-                        f"the ranks disagree on {method.name}'s {declaration.name!r}, which is declared the same on "
-                        "all: load one checkpoint on every rank"
-                    )
-            setattr(state, declaration.name, value)
+            if declaration.name not in part._parameters:
+                value = getattr(state, declaration.name).clone(memory_format=torch.contiguous_format)
+                setattr(state, declaration.name, _reduced(ranks, method, declaration, value))
+        made.append(state)
+    for part, state in zip(parts, made, strict=True):
         part.commit(state)
+
+
+def _check_sizes(ranks: Ranks, method: Method, parts: Sequence[Stateful]) -> None:
+    sizes = {name: tuple(value.shape) for part in parts for name, value in _values(part).items()}
+    (first, expected), *others = ranks.gather(sizes)
+    for rank, found in others:
+        for name in sorted(expected.keys() | found.keys()):
+            if found.get(name) != expected.get(name):
+                raise StateError(
+                    f"{method.name}'s {name!r} has the shape {expected.get(name)} on rank {first} and "
+                    f"{found.get(name)} on rank {rank}: make the balancer with the same arguments on all ranks, and "
+                    "call synchronise() once each has taken a step"
+                )
+
+
+def _reduced(ranks: Ranks, method: Method, declaration: Declaration, value: Tensor) -> Tensor:
+    if declaration.reduce == "first":
+        return ranks.first_tensor(value)
+    if declaration.reduce == "max":
+        dist.all_reduce(value, dist.ReduceOp.MAX, group=ranks.group)
+        return value
+    if declaration.reduce == "sum":
+        return ranks.sum(value)
+    if declaration.reduce == "mean":
+        if not math.isnan(declaration.default):
+            return ranks.sum(value) / ranks.size
+        known = ~value.isnan()  # NaN stands for a task that a rank has not seen
+        total, count = ranks.sum(torch.stack([value.nan_to_num(0.0), known.to(value)]))
+        mean: Tensor = total / count
+        return mean
+    first = ranks.first_tensor(value.clone())
+    differs = value.new_tensor(float(not torch.equal(first.nan_to_num(), value.nan_to_num())))
+    if ranks.sum(differs).item():
+        raise StateError(
+            f"the ranks disagree on {method.name}'s {declaration.name!r}, which is declared the same on all: load one "
+            "checkpoint on every rank"
+        )
+    return value
