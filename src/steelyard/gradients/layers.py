@@ -79,14 +79,30 @@ def match(node: Node) -> tuple[Match, Formula] | None:
     return None if found is None else (found, entry[1])
 
 
+_MOST_CANCELLATION = 50.0
+"""float32 keeps ``G_ij`` to ``eps`` times this, relative to ``√(G_ii G_jj)``."""
+
+
 def _products(A: Tensor, D: Tensor, bias: bool) -> Tensor:
-    """``⟨D_iᵀA, D_jᵀA⟩ = ⟨D_i, (AAᵀ) D_j⟩`` for ``A [N, in]`` and ``D [T, N, out]``; a bias adds 1 to ``AAᵀ``."""
+    """``⟨D_iᵀA, D_jᵀA⟩ = ⟨D_i, (AAᵀ) D_j⟩`` for ``A [N, in]`` and ``D [T, N, out]``; a bias adds 1 to ``AAᵀ``.
+
+    Where the samples' gradients cancel (inputs far from zero before a batch norm), formed gradients lose precision
+    once and this its square: what float32 cannot hold is done in float64.
+    """
     precise = torch.promote_types(torch.promote_types(A.dtype, D.dtype), torch.float32)
-    A, D = A.to(precise), D.to(precise)
+    total, sizes = _product(A.to(precise), D.to(precise), bias)
+    if precise == torch.float32 and bool((sizes > _MOST_CANCELLATION * total.diagonal()).any()):
+        total, _ = _product(A.double(), D.double(), bias)
+    return total
+
+
+def _product(A: Tensor, D: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
+    """The Gramian, and per task the sum of its samples' squared gradients, its diagonal if no two of them met."""
     K = A @ A.T
     if bias:
         K += 1
-    return (torch.matmul(K, D).flatten(1) @ D.flatten(1).T).double()
+    total = (torch.matmul(K, D).flatten(1) @ D.flatten(1).T).double()
+    return total, (torch.linalg.vector_norm(D, dim=2).double().square() @ K.diagonal().double())
 
 
 def _products_are_worth(rows: int, inputs: int, outputs: int, tasks: int) -> bool:
@@ -176,7 +192,9 @@ def _convolution_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
         return _products(A, D, bias)
     A = _joined([use.inputs[0].flatten(2).movedim(1, -1).flatten(0, 1) for use in uses], 0)
     patches = [
-        _patches(gradient.flatten(0, 1), use.node).reshape(len(gradient), -1, math.prod(_shape(use.leaves[0])[1:]))
+        _patches(gradient.flatten(0, 1), use.node, use.inputs[0].shape[2:]).reshape(
+            len(gradient), -1, math.prod(_shape(use.leaves[0])[1:])
+        )
         for use, gradient in zip(uses, gradients, strict=True)
     ]
     total = _products(A, _joined(patches, 1), bias=False)
@@ -209,21 +227,32 @@ def _convolution(node: Node) -> Match | None:
 
 
 def _positions(images: Tensor, node: Node, kernel: Sequence[int]) -> list[int]:
-    settings = zip(images.shape[2:], kernel, node._saved_padding, node._saved_dilation, node._saved_stride, strict=True)
     return [
         (length + 2 * padding - dilation * (size - 1) - 1) // stride + 1
-        for length, size, padding, dilation, stride in settings
+        for length, size, (padding, dilation, stride) in zip(
+            images.shape[2:], kernel, _settings(node, len(kernel)), strict=True
+        )
     ]
 
 
-def _patches(images: Tensor, node: Node) -> Tensor:
-    """What a convolution sees from each of its positions: ``[N, C, space] -> [N x positions, C x kernel]``."""
+def _settings(node: Node, places: int) -> list[tuple[int, int, int]]:
+    """Padding, dilation and stride of each dimension; ``padding="valid"`` is saved once for all of them."""
+    saved = (node._saved_padding, node._saved_dilation, node._saved_stride)
+    return list(zip(*(each * places if len(each) == 1 else each for each in saved), strict=True))
+
+
+def _patches(images: Tensor, node: Node, positions: Sequence[int] | None = None) -> Tensor:
+    """What a convolution sees from each of its positions: ``[N, C, space] -> [N x positions, C x kernel]``.
+
+    ``positions``: no more than these, where ``output_padding`` leaves room for others.
+    """
     kernel = node._saved_weight.shape[2:]
     places = len(kernel)
-    seen = nn.functional.pad(images, [length for length in reversed(node._saved_padding) for _ in range(2)])
-    for place, (size, stride, dilation) in enumerate(
-        zip(kernel, node._saved_stride, node._saved_dilation, strict=True), start=2
-    ):
+    settings = _settings(node, places)
+    seen = nn.functional.pad(images, [padding for padding, _, _ in reversed(settings) for _ in range(2)])
+    for place, (size, (_, dilation, stride)) in enumerate(zip(kernel, settings, strict=True), start=2):
         seen = seen.unfold(place, dilation * (size - 1) + 1, stride)[..., ::dilation]
+        if positions is not None:
+            seen = seen.narrow(place, 0, positions[place - 2])
     # [N, C, positions, kernel] -> [N, positions, C, kernel]
     return seen.movedim(1, 1 + places).flatten(1 + places).flatten(0, places)
