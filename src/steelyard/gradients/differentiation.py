@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,15 +11,27 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from steelyard.errors import SharedError
-from steelyard.gradients.graph import COMPILED, REENTRANT, nodes_below
+from steelyard.gradients.graph import COMPILED, REENTRANT, Edge, nodes_below
 
 # float16 gradients below 6e-8 vanish before any gradient scaler sees them: looks are seeded high and divided again.
 # Powers of two, so that both are exact; float16 itself ends at 65504. What overflows is tried with lower ones.
 _SEEDS = (2.0**16, 2.0**8, 1.0, 2.0**-8, 2.0**-16, 2.0**-24)
 
 
+Received = dict[Edge, Tensor | None]
+"""The gradients that nodes received, by edge."""
+
+
+class HookedEdgeError(Exception):
+    """A hook changes the gradient at the edge that a backward pass was to start from, and has done so already."""
+
+
 def differentiate(
-    start: Tensor | GradientEdge, inputs: Sequence[Any], float16: bool, arrived: Tensor | None = None
+    start: Tensor | GradientEdge,
+    inputs: Sequence[Any],
+    float16: bool,
+    arrived: Tensor | None = None,
+    received: Received | None = None,
 ) -> list[Tensor | None]:
     """The gradients of one loss, ``None`` where it does not depend on an input; the graph is kept.
 
@@ -27,16 +40,18 @@ def differentiate(
         inputs: tensors, or edges of the graph.
         float16: whether it lies in between: then the backward pass starts from 65536, or the next power of two at
             which nothing overflows, and is divided by that in float32.
+        received: what is `watched` meanwhile, where some of the edges lie on the way to other inputs.
 
     Raises:
         SharedError: the graph cannot be looked through; says what to set.
+        HookedEdgeError: ``start`` is an edge, and a hook would change what has ``arrived`` there once more.
     """
     if not float16 or not isinstance(start, Tensor):
-        return _gradients(start, inputs, arrived)
+        return _gradients(start, inputs, arrived, received)
     for seed in _SEEDS:
         if seed > torch.finfo(start.dtype).max:
             continue
-        gradients = _gradients(start, inputs, torch.full_like(start, seed))
+        gradients = _gradients(start, inputs, torch.full_like(start, seed), received)
         finite = [gradient.isfinite().all() for gradient in gradients if gradient is not None]
         if not finite or bool(torch.stack(finite).all()):
             break
@@ -46,10 +61,17 @@ def differentiate(
     ]
 
 
-def _gradients(start: Tensor | GradientEdge, inputs: Sequence[Any], seed: Tensor | None) -> list[Tensor | None]:
+def _gradients(
+    start: Tensor | GradientEdge, inputs: Sequence[Any], seed: Tensor | None, received: Received | None
+) -> list[Tensor | None]:
     outputs: Any = start
+    version = 0 if seed is None else seed._version
+    if received is not None:
+        received.clear()
     try:
-        return list(torch.autograd.grad(outputs, inputs, seed, retain_graph=True, allow_unused=True))
+        gradients: list[Tensor | None] = list(
+            torch.autograd.grad(outputs, inputs, seed, retain_graph=True, allow_unused=True)
+        )
     except RuntimeError as error:
         if "donated buffers" in str(error):
             raise SharedError(
@@ -63,6 +85,39 @@ def _gradients(start: Tensor | GradientEdge, inputs: Sequence[Any], seed: Tensor
         ):
             raise refused_reentrant() from error
         raise
+    for position, each in enumerate(inputs):
+        if isinstance(each, GradientEdge) and received is not None:
+            gradients[position] = received.setdefault((each.node, each.output_nr), gradients[position])
+    if isinstance(start, GradientEdge) and received is not None and seed is not None:
+        begun = received.get((start.node, start.output_nr))
+        if begun is not seed or seed._version != version:
+            raise HookedEdgeError
+    return gradients
+
+
+@contextmanager
+def watched(edges: Sequence[Edge]) -> Iterator[Received]:
+    """What the nodes of these edges receive, after every hook on the tensors that they made.
+
+    Asked for the gradient at an edge in the middle of its way, autograd shows it before those hooks; at the end of its
+    way, after them, and this shows nothing.
+    """
+    received: Received = {}
+
+    def watch(edge: Edge) -> Any:
+        node, output = edge
+
+        def note(gradients: Sequence[Tensor | None]) -> None:
+            received[edge] = gradients[output]
+
+        return node.register_prehook(note)
+
+    handles = [watch(edge) for edge in dict.fromkeys(edges)]
+    try:
+        yield received
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def refused_reentrant() -> SharedError:

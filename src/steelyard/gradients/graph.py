@@ -165,6 +165,7 @@ def precision_of(nodes: Iterable[Node], tensors: Iterable[Tensor]) -> Precision:
                 dtypes.add(each.dtype)
         elif kind == "ToCopyBackward0":  # a cast, to which precision does not show
             dtypes.update((torch.float16, torch.bfloat16))
+    dtypes = {dtype.to_real() if dtype.is_complex else dtype for dtype in dtypes}
     coarsest = max((dtype for dtype in dtypes if dtype.is_floating_point), key=lambda dtype: torch.finfo(dtype).eps)
     return Precision(coarsest, hidden or torch.float16 in dtypes)
 

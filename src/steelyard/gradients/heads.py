@@ -96,7 +96,9 @@ def factors(losses: Sequence[Tensor], features: Sequence[Tensor]) -> Factors | N
         losses: scalars with a graph, which is kept for the backward pass to come.
         features: the tensors given as ``shared=``; one matrix ``[N, width]``, or there is nothing to find.
     """
-    if len(features) != 1 or features[0].dim() != 2 or features[0].grad_fn is None:
+    if len(features) != 1 or features[0].dim() != 2 or features[0].grad_fn is None or features[0].is_complex():
+        return None
+    if features[0]._backward_hooks:  # what arrives is not what the head sends
         return None
     node, output = behind_wrapper(features[0]) or get_gradient_edge(features[0])[:2]
     heads = [_head(loss.grad_fn, (node, output)) for loss in losses]

@@ -24,7 +24,7 @@ class Rows:
     """Task gradients with respect to some tensors, side by side.
 
     Attributes:
-        matrix: ``[T, P]``, ``P`` the number of elements of all tensors; float32 or better.
+        matrix: ``[T, P]``, ``P`` the number of elements of all tensors, two for a complex one; float32 or better.
         tensors: feature tensors, or parameters; give the shapes.
         coarsest: the dtype with the largest rounding on the way there.
     """
@@ -38,8 +38,11 @@ class Rows:
 
     def shaped(self, direction: Tensor) -> tuple[Tensor, ...]:
         """A vector ``[P]``, cut and shaped like the tensors."""
-        pieces = torch.split(direction, [tensor.numel() for tensor in self.tensors])
-        return tuple(piece.view(tensor.shape) for piece, tensor in zip(pieces, self.tensors, strict=True))
+        pieces = torch.split(direction, [numbers_in(tensor) for tensor in self.tensors])
+        return tuple(
+            torch.view_as_complex(piece.view(*tensor.shape, 2)) if tensor.is_complex() else piece.view(tensor.shape)
+            for piece, tensor in zip(pieces, self.tensors, strict=True)
+        )
 
     def combine(self, weights: Tensor) -> Tensor:
         """``Σ_k w_k d_k`` as ``[P]``; one row for each row of weights."""
@@ -60,6 +63,28 @@ class Rows:
     def gramian(self) -> Tensor:
         """``G_ij = ⟨d_i, d_j⟩`` as ``[T, T]`` float64, to the matrix's precision relative to ``√(G_ii G_jj)``."""
         return gramian_of_rows(self.matrix)
+
+
+def numbers_in(tensor: Tensor) -> int:
+    """Real numbers in a tensor."""
+    return tensor.numel() * (2 if tensor.is_complex() else 1)
+
+
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Of the parts of a complex number; of any other, its own."""
+    return dtype.to_real() if dtype.is_complex else dtype
+
+
+def real_numbers(gradient: Tensor) -> Tensor:
+    """A gradient as one vector of real numbers, whose inner products are those of a step.
+
+    A complex gradient counts as its real and imaginary parts: ``a aᵀ`` of complex numbers would be no length.
+    """
+    if gradient.is_sparse:
+        gradient = gradient.to_dense()
+    if gradient.is_complex():
+        gradient = torch.view_as_real(gradient.resolve_conj())
+    return gradient.reshape(-1)
 
 
 def gramian_of_rows(matrix: Tensor) -> Tensor:
@@ -84,8 +109,8 @@ def task_rows(
 
     Cost: one backward pass from each loss to the tensors; ``T x P`` numbers.
     """
-    dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
-    sizes = [tensor.numel() for tensor in tensors]
+    dtype = functools.reduce(torch.promote_types, (real_dtype(tensor.dtype) for tensor in tensors), torch.float32)
+    sizes = [numbers_in(tensor) for tensor in tensors]
     shape, device = (len(losses), sum(sizes)), tensors[0].device
     fits = workspace is not None and workspace.shape == shape and (workspace.dtype, workspace.device) == (dtype, device)
     matrix = workspace if workspace is not None and fits else torch.empty(shape, dtype=dtype, device=device)
@@ -98,7 +123,7 @@ def task_rows(
             if gradient is None:
                 piece.zero_()
             else:
-                piece.copy_(gradient.reshape(-1))
+                piece.copy_(real_numbers(gradient))
                 reached = True
     if not reached:
         if compiled_whole(losses, tensors):

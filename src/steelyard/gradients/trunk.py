@@ -10,17 +10,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from steelyard.errors import SharedError
-from steelyard.gradients.differentiation import differentiate, refused_compiled_whole, refused_reentrant
+from steelyard.gradients.differentiation import (
+    HookedEdgeError,
+    Received,
+    differentiate,
+    refused_compiled_whole,
+    refused_reentrant,
+    watched,
+)
 from steelyard.gradients.graph import COMPILED, REENTRANT, Edge, Node, Survey, precision_of, survey
 from steelyard.gradients.layers import Formula, Match, match
-from steelyard.gradients.rows import Rows, is_safe
+from steelyard.gradients.rows import Rows, is_safe, numbers_in, real_dtype, real_numbers
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
 
 
@@ -90,7 +97,7 @@ def trunk_gradients(
 
     def held(segment: Segment) -> int:
         edges = dict.fromkeys([*(edge for layer in layers for edge in layer.edges), *boundary])
-        rows = sum(parameter.numel() for parameter in segment.parameters if parameter in raw)
+        rows = sum(numbers_in(parameter) for parameter in segment.parameters if parameter in raw)
         return rows + sum(size_of(edge) for edge in edges if edge[0] in segment.nodes)
 
     if whole:
@@ -100,11 +107,15 @@ def trunk_gradients(
     else:
         stretches = segments(found, held)
     with torch.no_grad():
-        gramian, ends, room = _look(losses, _Plan(stretches, layers, raw, boundary, precision.float16))
+        plan = _Plan(stretches, layers, raw, boundary, precision.float16)
+        try:
+            gramian, ends, room = _look(losses, plan)
+        except HookedEdgeError:  # nodes do not tell before
+            gramian, ends, room = _look(losses, replace(plan, segments=[in_one_piece(found)]))
         rows = None
         if at_boundary:
             to_boundary = precision_of((node for node in found.leads_to if not found.in_trunk(node)), losses)
-            flat = [end.reshape(len(end), -1) for end in ends]
+            flat = [real_numbers(end).view(len(end), -1) for end in ends]
             matrix = flat[0] if len(flat) == 1 else torch.cat(flat, 1)
             rows = Rows(matrix, tuple(end[0] for end in ends), to_boundary.coarsest)
     all_rows = Rows(room, tuple(raw), precision.coarsest) if whole else None
@@ -126,29 +137,32 @@ def _look(losses: Sequence[Tensor], plan: _Plan) -> tuple[Tensor, list[Tensor], 
     """The Gramian, the gradients ``[T, …]`` at the boundary, and the rows of the parameters read last."""
     tasks, device = len(losses), losses[0].device
     gramian = torch.zeros(tasks, tasks, dtype=torch.float64, device=device)
-    widest = max(sum(p.numel() for p in segment.parameters if p in plan.raw) for segment in plan.segments)
+    widest = max(sum(numbers_in(p) for p in segment.parameters if p in plan.raw) for segment in plan.segments)
     room = torch.empty(tasks, widest, dtype=_row_dtype(plan.raw), device=device)
     ends: dict[Edge, Tensor] = {}
     starts: Sequence[Tensor | GradientEdge] = losses
+    begin: Edge | None = None
     gradients: list[Tensor | None] = [torch.ones_like(loss) for loss in losses]
     for segment in plan.segments:
         layers = [layer for layer in plan.layers if layer.edges[0][0] in segment.nodes]
         boundary = [edge for edge in plan.boundary if edge[0] in segment.nodes]
         edges = list(dict.fromkeys([*(edge for layer in layers for edge in layer.edges), *boundary]))
         parameters = [parameter for parameter in segment.parameters if parameter in plan.raw]
-        sizes = [parameter.numel() for parameter in parameters]
+        sizes = [numbers_in(parameter) for parameter in parameters]
         rows = room[:, : sum(sizes)]
         arrived: dict[Edge, Tensor] = {}
-        for task, start in enumerate(starts):
-            found = _walk(start, gradients[task], edges, parameters, segment.end, plan.float16)
-            for edge, gradient in zip(edges, found, strict=False):
-                if gradient is not None:
-                    _room(arrived, edge, gradient, tasks)[task] = gradient
-            for piece, gradient in zip(rows[task].split(sizes), found[len(edges) :], strict=False):  # type: ignore[no-untyped-call]
-                piece.zero_() if gradient is None else piece.copy_(gradient.reshape(-1))
-            gradients[task] = None if segment.end is None else found[-1]
+        with watched([*edges, *([begin] if begin else ())]) as received:
+            for task, start in enumerate(starts):
+                found = _walk(start, gradients[task], edges, parameters, segment.end, plan.float16, received)
+                for edge, gradient in zip(edges, found, strict=False):
+                    if gradient is not None:
+                        _room(arrived, edge, gradient, tasks)[task] = gradient
+                for piece, gradient in zip(rows[task].split(sizes), found[len(edges) :], strict=False):  # type: ignore[no-untyped-call]
+                    piece.zero_() if gradient is None else piece.copy_(real_numbers(gradient))
+                gradients[task] = None if segment.end is None else found[-1]
         gramian += _gramian(layers, arrived, rows)
         ends.update((edge, arrived[edge]) for edge in boundary)
+        begin = segment.end
         if segment.end is not None:
             starts = [GradientEdge(*segment.end)] * tasks
     return gramian, [ends[edge] for edge in plan.boundary], room
@@ -161,12 +175,13 @@ def _walk(
     parameters: Sequence[Tensor],
     end: Edge | None,
     float16: bool,
+    received: Received,
 ) -> list[Tensor | None]:
     """Walk one task through one segment: what arrives at edges, at parameters, and at the segment's end, if it ends."""
     inputs = [*(GradientEdge(*edge) for edge in edges), *parameters, *([GradientEdge(*end)] if end else ())]
     if arrived is None or not inputs:
         return [None] * len(inputs)
-    return differentiate(start, inputs, float16, arrived)
+    return differentiate(start, inputs, float16, arrived, received)
 
 
 def _room(arrived: dict[Edge, Tensor], edge: Edge, gradient: Tensor, tasks: int) -> Tensor:
@@ -204,11 +219,17 @@ def _layers(found: Survey, tasks: int) -> tuple[list[Layer], dict[Tensor, None]]
     covered: set[Node] = set()
     accumulating = set(found.leaves.values())
     for leaves, nodes in uses.items():
-        worth = accumulating.issuperset(leaves) and formulas[leaves].worth([found for _, found in nodes], tasks)
+        plain = accumulating.issuperset(leaves) and not any(_is_special(leaf.variable) for leaf in leaves)
+        worth = plain and formulas[leaves].worth([found for _, found in nodes], tasks)
         if worth and all(_complete(found, leaf, nodes) for leaf in leaves):
             layers.append(Layer(formulas[leaves], tuple(nodes)))
             covered.update(leaves)
     return layers, {parameter: None for parameter, leaf in found.leaves.items() if leaf not in covered}
+
+
+def _is_special(parameter: Tensor) -> bool:
+    """Whether its gradient is not what a formula says: complex, or changed by a hook."""
+    return parameter.is_complex() or bool(parameter._backward_hooks)
 
 
 def _complete(found: Survey, leaf: Node, uses: Sequence[tuple[Node, Match]]) -> bool:
@@ -238,7 +259,7 @@ def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
             f"a trunk parameter of shape {tuple(leaf.shape)} is used by the heads too (tied weights), so its trunk "
             "and head gradients cannot be told apart: use heads='weighted', or pass the tensor that the heads read"
         )
-    for node in ends:
+    for node in (*ends, *found.private):
         consumers = [each for each in found.consumers.get(node, ()) if each not in found.private]
         if any(found.in_trunk(consumer) for consumer in consumers):
             raise SharedError(
@@ -248,4 +269,6 @@ def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
 
 
 def _row_dtype(parameters: Iterable[Tensor]) -> torch.dtype:
-    return functools.reduce(torch.promote_types, (parameter.dtype for parameter in parameters), torch.float32)
+    return functools.reduce(
+        torch.promote_types, (real_dtype(parameter.dtype) for parameter in parameters), torch.float32
+    )
