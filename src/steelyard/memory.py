@@ -70,15 +70,14 @@ def declare_memory(method: Method, memory: Memory, every: int) -> Memory:
     return memory
 
 
-def recall(method: Method, seen: Seen, index: Tensor | None, factor: Tensor | None) -> Whole:
+def recall(method: Method, seen: Seen, index: Tensor | None, factor: Tensor | None, refresh: bool) -> Whole:
     """Fill in the absent tasks that are known; ``seen`` is what lies behind the stages."""
     alone = Whole(seen, index, factor, None)
     if method.memory == "none" or index is None:
         return alone
-    if method.memory == "numbers" and seen.rows is not None:
-        return alone  # read at a trunk whose rows are not kept
+    by_norms = _by_norms(method, seen, refresh)
     known = ~method.committed(LOSSES).isnan()
-    if seen.squared_norms is not None and method.reads != "losses":
+    if by_norms:
         known = known & ~method.committed(SQUARES).isnan()
     known[index] = True
     everyone = known.nonzero().squeeze(1)
@@ -95,9 +94,7 @@ def recall(method: Method, seen: Seen, index: Tensor | None, factor: Tensor | No
         tasks=tuple(method.tasks[position] for position in everyone.tolist()),
         losses=losses,
         counts=torch.ones_like(losses).index_copy(0, present, seen.counts),
-        squared_norms=None
-        if seen.squared_norms is None or method.reads == "losses"
-        else with_last(SQUARES, seen.squared_norms),
+        squared_norms=with_last(SQUARES, seen.squared_norms) if by_norms and seen.squared_norms is not None else None,
     )
     if seen.rows is not None:
         kept = method.committed(ROWS)
@@ -108,14 +105,20 @@ def recall(method: Method, seen: Seen, index: Tensor | None, factor: Tensor | No
     return Whole(whole, None if bool(known.all()) else everyone, slopes, present)
 
 
-def remember(method: Method, seen: Seen, factor: Tensor | None, state: State) -> None:
+def _by_norms(method: Method, seen: Seen, refresh: bool) -> bool:
+    """Whether norms count: not where weights are held, since plain heads may have them there and others have not."""
+    return refresh and seen.squared_norms is not None and method.reads != "losses"
+
+
+def remember(method: Method, seen: Seen, factor: Tensor | None, state: State, refresh: bool) -> None:
     """Keep what was seen of a step; ``seen`` is what lies behind the stages."""
     if method.memory == "none":
         return
     setattr(state, LOSSES, seen.losses)
     if factor is not None:
         setattr(state, SLOPES, factor)
-    if seen.squared_norms is not None and method.reads != "losses":
+    if _by_norms(method, seen, refresh):
+        assert seen.squared_norms is not None
         setattr(state, SQUARES, seen.squared_norms)
     if method.memory == "rows" and seen.rows is not None:
         setattr(state, ROWS, seen.rows.clone())

@@ -155,6 +155,11 @@ def _trunk(method: Method, tensors: tuple[Tensor, ...]) -> Place:
             f"{method.name} is defined on features, not on the trunk's parameters: pass the tensor that the task heads "
             "read as shared="
         )
+    if method.memory == "numbers" and method.looks_for(True) == "rows":
+        raise SharedError(
+            f"memory='numbers' keeps losses and norms, and {method.name} reads the task gradients themselves at the "
+            "trunk: use memory='rows', or pass the tensor that the task heads read as shared="
+        )
     if any(is_sharded(tensor) for tensor in tensors):
         raise SharedError(
             "the trunk given as shared= is sharded over ranks (DTensor, as fully_shard makes them), and its gradients "

@@ -68,7 +68,7 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         commits.append((stage, stage_state, index))
     if method.positive_losses:
         _check_transformed(method, method.name, seen, losses)
-    whole = recall(method, seen.transformed(losses, factor), index, factor)
+    whole = recall(method, seen.transformed(losses, factor), index, factor, refresh)
     state = method.working_state(whole.index)
 
     balance, generator_state = _weigh(method, whole.seen, state, refresh)
@@ -86,7 +86,7 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         weights, as_published = weights * priorities, False
     on_heads = weights if method.heads == "weighted" else _plain(method, whole.factor, priorities, weights)
     state.weight_sums = added(state.weight_sums, weights)
-    remember(method, whole.seen, whole.factor, state)
+    remember(method, whole.seen, whole.factor, state, refresh)
     rows = balance.rows
     if whole.present is not None:  # what is remembered has had its say: the batch holds these
         if method.every > 1:

@@ -58,6 +58,28 @@ def test_a_task_alone_is_weighed_against_what_was_last_seen_of_the_others(spec: 
         assert without != pytest.approx(alone, rel=1e-3), "this test would pass without a memory"
 
 
+def test_held_weights_do_not_depend_on_the_heads() -> None:
+    """Plain heads read norms in every step; those of steps that only hold the weights are not remembered."""
+    found = []
+    for heads in ("plain", "weighted"):
+        toy = Toy(TASKS)
+        balancer = steelyard.make("max-norm(beta=0)", TASKS, memory="numbers", every=2, heads=heads)
+        for task, size in (("a", 1), ("b", 1), ("c", 1), ("c", 1000), ("b", 1)):  # 1000 comes while weights are held
+            losses, _ = toy.losses(tasks=[task])
+            balancer({task: losses[task] * size}, shared=toy.trunk)
+        found.append(balancer.last_weights)
+    assert torch.allclose(*found, rtol=1e-12)
+
+
+def test_numbers_do_not_stand_in_for_rows() -> None:
+    toy = Toy(TASKS)
+    balancer = steelyard.make("db-mtl", TASKS, memory="numbers")
+    with pytest.raises(SharedError, match=r"memory='numbers' keeps .* db-mtl reads .* at the trunk: use memory='rows'"):
+        balancer(toy.losses()[0], shared=toy.trunk)
+    losses, where = toy.losses()
+    balancer(losses, shared=where["shared"])
+
+
 @pytest.mark.parametrize("spec", ["mgda", "pcgrad", "cagrad", "nash-mtl", "upgrad", "aligned-mtl", "db-mtl"])
 def test_rows_are_remembered_at_the_trunk(spec: str) -> None:
     toy = Toy(TASKS)
