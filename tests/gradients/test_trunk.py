@@ -266,6 +266,38 @@ def test_inputs_far_from_zero_before_a_batch_norm_keep_their_precision() -> None
     assert float(((gramian - expected).abs() / (norms[:, None] * norms)).max()) < 1e-6
 
 
+@pytest.mark.skipif(not hasattr(torch._C._autograd.SavedTensor, "unpack_hook"), reason="this torch shows no hooks")
+@pytest.mark.parametrize("rows", [4, 512])
+def test_a_checkpointed_block_runs_once_for_each_task(rows: int) -> None:
+    """Few rows, where formulas would read its inputs, and many, where the trunk is cut."""
+    calls: list[int] = []
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(64, 64) for _ in range(6)]).double()
+
+        def forward(self, x: Tensor) -> Tensor:
+            calls.append(1)
+            for layer in self.layers:
+                x = layer(x).tanh()
+            return x
+
+    torch.manual_seed(0)
+    blocks = nn.ModuleList([Block() for _ in range(4)])
+    z = torch.randn(rows, 64).double()
+    for block in blocks:
+        z = checkpoint(block, z, use_reentrant=False)
+    losses = [nn.Linear(64, 2).double()(z).square().mean() for _ in range(3)]
+    parameters = list(blocks.parameters())
+    gradients = task_gradients({str(k): loss for k, loss in enumerate(losses)}, parameters)
+    J = torch.stack([torch.cat([piece.flatten() for piece in row]) for row in gradients.values()])
+    calls.clear()
+    gramian = trunk_gradients(["0", "1", "2"], losses, parameters, at_boundary=False).gramian
+    assert torch.allclose(gramian, J @ J.T, rtol=1e-10)
+    assert len(calls) == len(blocks) * len(losses)
+
+
 def test_frozen_and_unused_parameters_do_not_matter() -> None:
     trunk = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6)).double()
     trunk.unused = nn.Linear(3, 3).double()

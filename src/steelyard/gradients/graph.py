@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -115,6 +116,24 @@ def _past_private(found: Survey, edge: Edge) -> Edge:
         found.private.add(node)
         node, output = following[0]
     return node, output
+
+
+def held_elsewhere(node: Node) -> Any:
+    """The hook that brings back what a node saved (checkpointing recomputes it, offloading copies it), or None.
+
+    Checkpointed blocks have one each. Torch that does not show hooks only looks more slowly.
+    """
+    for name in _saved(type(node)):  # type: ignore[arg-type]
+        saved = getattr(node, name)
+        for each in saved if isinstance(saved, tuple | list) else (saved,):
+            if (hook := getattr(each, "unpack_hook", None)) is not None:
+                return hook
+    return None
+
+
+@cache
+def _saved(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
 
 
 def depends(node: Node | None, targets: Sequence[Node | None]) -> bool:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from steelyard.gradients.graph import Node
+from steelyard.gradients.graph import Node, held_elsewhere
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def gramian_of(node_name: str, formula: Formula) -> Callable[[Find], Find]:
 def match(node: Node) -> tuple[Match, Formula] | None:
     """The registered layer behind a node, if it is one and looks as expected."""
     entry = _FORMULAS.get(node.name())
-    if entry is None:
+    if entry is None or held_elsewhere(node) is not None:  # to read its input would run a checkpointed block again
         return None
     found = entry[0](node)
     return None if found is None else (found, entry[1])

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
-from steelyard.gradients.graph import METADATA, TRUNK, Edge, Node, Survey
+from steelyard.gradients.graph import METADATA, TRUNK, Edge, Node, Survey, held_elsewhere
 
 _WORTH = 2 / 3
 """Cut where no more than this part of the memory is left: each segment costs one more call of autograd per task."""
@@ -61,7 +62,8 @@ def pieces(found: Survey) -> list[Segment]:
 
     Nodes are taken in the reverse order of their creation, as autograd does. What has been reached and not yet taken
     is open; where a single edge is open, everything below hangs on it. A parameter stays open until all its uses are
-    taken, so that no parameter is used in two pieces.
+    taken, so that no parameter is used in two pieces. A checkpointed block stays whole: each piece of it would run it
+    again for every task.
     """
     parameter_of = {node: parameter for parameter, node in found.leaves.items()}
     nodes = [node for node, kind in found.leads_to.items() if kind & TRUNK and node not in parameter_of]
@@ -72,14 +74,24 @@ def pieces(found: Survey) -> list[Segment]:
     waiting = set(found.roots) & set(nodes)
     open_edges: dict[Node, set[int]] = {}
     open_uses: dict[Node, int] = {}
-    for node in nodes:
+    blocks = [_checkpointed(node) for node in nodes]
+    last = {block: place for place, block in enumerate(blocks) if block is not None}
+    inside = -1
+    for place, node in enumerate(nodes):
         if not taken.issuperset(each for each in found.consumers.get(node, ()) if each in created):
             return [in_one_piece(found)]  # made by several threads: the order says nothing
         outputs = open_edges.get(node, set())
-        if not waiting and not open_uses and len(open_edges) == len(outputs) == 1 and found.in_trunk(node):
+        if (
+            place > inside
+            and not waiting
+            and not open_uses
+            and len(open_edges) == len(outputs) == 1
+            and found.in_trunk(node)
+        ):
             parts[-1].end = node, next(iter(outputs))
             parts.append(Segment())
         taken.add(node)
+        inside = max(inside, last.get(blocks[place], -1))
         waiting.discard(node)
         open_edges.pop(node, None)
         parts[-1].nodes.add(node)
@@ -92,6 +104,12 @@ def pieces(found: Survey) -> list[Segment]:
             elif following in created:
                 open_edges.setdefault(following, set()).add(output)
     return parts
+
+
+def _checkpointed(node: Node) -> Any:
+    """The block that a node belongs to, by the hook that runs it again; ``None`` for most."""
+    hook = held_elsewhere(node)
+    return hook if getattr(hook, "__module__", None) == "torch.utils.checkpoint" else None
 
 
 def in_one_piece(found: Survey) -> Segment:
