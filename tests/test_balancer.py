@@ -290,3 +290,11 @@ def test_a_step_without_checks_moves_no_number_between_host_and_device(name: str
             balancer(losses)
             optimizer.step()
     assert moved.found == []
+
+
+def test_weights_that_are_all_zero_cannot_be_rescaled_and_stay() -> None:
+    balancer = steelyard.make("fixed", ["a", "b"], weights={"a": 0.0, "b": 1.0}, scale="sum")
+    balancer(constant(a=1))
+    assert balancer.last_weights.tolist() == [0.0, 0.0]
+    balancer(constant(a=1, b=1))
+    assert balancer.last_weights.tolist() == [0.0, 2.0]

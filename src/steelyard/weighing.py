@@ -168,4 +168,5 @@ def _to_sum(method: Method, weights: Tensor) -> Tensor:
         raise OptionError(
             f"scale='sum' is undefined for {method.name} here: its weights sum to {total.item():.4g}. Use scale='paper'"
         )
-    return weights * (len(weights) / total)
+    # Where the tasks in the batch all weigh 0 (held weights, a plan), they go on weighing 0.
+    return torch.where(total == 0, weights, weights * (len(weights) / total))
