@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import steelyard
 from helpers import TwoLayer, task_gradients, weighted_sum
+from steelyard.observation import Seen
 from steelyard.state import State
 
 TASKS = {"a": 1.0, "b": 4.0}
@@ -293,7 +294,13 @@ def test_a_step_without_checks_moves_no_number_between_host_and_device(name: str
 
 
 def test_weights_that_are_all_zero_cannot_be_rescaled_and_stay() -> None:
-    balancer = steelyard.make("fixed", ["a", "b"], weights={"a": 0.0, "b": 1.0}, scale="sum")
+    class OnlyB(steelyard.Balancer):
+        name = "only-b"
+
+        def weigh(self, seen: Seen, state: State) -> Tensor:
+            return torch.tensor([float(task == "b") for task in seen.tasks], dtype=torch.float64)
+
+    balancer = OnlyB(["a", "b"], scale="sum")
     balancer(constant(a=1))
     assert balancer.last_weights.tolist() == [0.0, 0.0]
     balancer(constant(a=1, b=1))
