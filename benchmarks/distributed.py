@@ -4,7 +4,8 @@
 
 Two processes (gloo) train one MLP trunk with a head per task, under DistributedDataParallel. Candidates take turns
 within each round and start together; the plain step sums the losses. `metrics()` is read after every step. The
-single-process column is the same step on one process without a process group, to show what the ranks add.
+single-process column is the same step on one process without a process group, to show what the ranks add. The floor
+is the plain step with one collective of a few numbers in the place where a balancer looks.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from torch.nn.parallel import DistributedDataParallel
 import steelyard
 
 PLAIN = "plain sum"
+FLOOR = "plain sum, one all-reduce"
 CANDIDATES = {
+    FLOOR: (None, "collective"),
     "equal": ("equal", "nowhere"),
     "uw": ("uw", "nowhere"),
     "dwa(period=100)": ("dwa(period=100)", "nowhere"),
@@ -72,6 +75,8 @@ def step(spec: str | None, at: str, ranks: int, width: int, batch: int, tasks: i
             name: (out - target).square().mean() for name, out, target in zip(names, outputs, targets, strict=True)
         }
         optimizer.zero_grad()
+        if at == "collective" and ranks > 1:
+            dist.all_reduce(torch.zeros(8 * tasks, dtype=torch.float64))
         if balancer is None:
             torch.stack(list(losses.values())).sum().backward()
         else:
