@@ -305,3 +305,20 @@ def test_weights_that_are_all_zero_cannot_be_rescaled_and_stay() -> None:
     assert balancer.last_weights.tolist() == [0.0, 0.0]
     balancer(constant(a=1, b=1))
     assert balancer.last_weights.tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"), [(torch.tensor(2.0), r"got \(\)"), ([1.0, 2.0], "got list"), (torch.ones(3), r"got \(3,\)")]
+)
+def test_a_method_that_weighs_something_else_is_told(answer: object, named: str) -> None:
+    class Wrong(steelyard.Balancer):
+        name = "wrong"
+
+        def weigh(self, seen: object, state: object) -> object:
+            return answer
+
+    z = torch.ones(2, requires_grad=True)
+    with pytest.raises(
+        TypeError, match=rf"Wrong.weigh must return one weight for each of the 2 present tasks.*{named}"
+    ):
+        Wrong(["a", "b"])({"a": z[0] ** 2, "b": z[1] ** 2})

@@ -461,7 +461,8 @@ class Balancer(Persistent):
 
         The micro-batches between two optimizer steps are averaged into one observation, a step that a gradient
         scaler skips is discarded, learned weights follow the optimizer's learning rate, and the state also rides in
-        ``optimizer.state_dict()``.
+        ``optimizer.state_dict()``. Attach first, then load the optimizer's checkpoint:
+        torch drops what nobody waits for.
 
         Args:
             optimizer: the one that steps the shared parameters, as it is or in a trainer's wrapper.

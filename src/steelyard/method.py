@@ -174,7 +174,7 @@ class Method(Stateful):
     # --- what a method implements -----------------------------------------------------------------------------------
     def weigh(self, seen: Seen, state: State) -> Tensor | Balance:
         """The weights ``[T]`` of the present tasks; rebinds what changes of ``state``. Called under ``no_grad``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no weigh(self, seen, state): it is what a method is")
 
     def look_ahead(self, ahead: LookAhead, state: State) -> Tensor:
         """What it wants to know of steps that are not taken, ``[T]``: `weigh` sees it as ``seen.outlook``.

@@ -146,6 +146,13 @@ def _weigh(method: Method, seen: Seen, state: State, refresh: bool) -> tuple[Bal
     before = None if generator is None else generator.get_state()
     answer = method.weigh(seen, state)
     balance = answer if isinstance(answer, Balance) else Balance(answer)
+    if not isinstance(balance.weights, Tensor) or balance.weights.shape != seen.losses.shape:
+        shape = getattr(balance.weights, "shape", None)
+        given = type(balance.weights).__name__ if shape is None else tuple(shape)
+        raise TypeError(
+            f"{type(method).__name__}.weigh must return one weight for each of the {len(seen.losses)} present tasks, a "
+            f"tensor of shape {tuple(seen.losses.shape)}, got {given}"
+        )
     if method.every > 1:
         state.held_weights = balance.weights
     if generator is None or before is None:
