@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,4 +30,6 @@ def _rank(rank: int, ranks: int, folder: str, function: Callable[..., Any], args
     try:
         torch.save(function(rank, ranks, *args), f"{folder}/rank{rank}.pt")
     finally:
+        # Old torch waits here, with Python's lock held, for the thread of the last collective, which may want the lock.
+        time.sleep(0.1)
         dist.destroy_process_group()

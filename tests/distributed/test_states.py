@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 import steelyard
+from distributed.launch import launch
 from steelyard.distributed import synchronise
 from steelyard.errors import StateError
 
@@ -26,8 +24,7 @@ class Declared(steelyard.Balancer):
         self.declare("rows", ("T", "P"), reduce="mean")
 
 
-def train_apart(rank: int, folder: str, disagree: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+def train_apart(rank: int, ranks: int, disagree: str) -> dict[str, Any]:
     balancer = Declared(["a", "b"])
     state = balancer.working_state()
     for name in ("mean", "sum", "max", "first"):
@@ -43,17 +40,13 @@ def train_apart(rank: int, folder: str, disagree: str) -> None:
     balancer.commit(state)
     try:
         synchronise(balancer)
-        result = {name: value for name, value in balancer.state_dict().items() if isinstance(value, torch.Tensor)}
+        return {name: value for name, value in balancer.state_dict().items() if isinstance(value, torch.Tensor)}
     except StateError as error:
-        result = {"error": str(error), "first": balancer.first}
-    torch.save(result, f"{folder}/rank{rank}.pt")
-    dist.destroy_process_group()
+        return {"error": str(error), "first": balancer.first}
 
 
 def run(disagree: str) -> list[dict]:
-    with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(train_apart, (folder, disagree), nprocs=2)
-        return [torch.load(Path(folder) / f"rank{rank}.pt") for rank in range(2)]
+    return launch(train_apart, 2, disagree)
 
 
 def test_each_value_is_reduced_as_declared() -> None:
