@@ -311,6 +311,44 @@ def test_frozen_and_unused_parameters_do_not_matter() -> None:
     assert torch.allclose(gramian, J @ J.T, rtol=1e-10)
 
 
+class Stop(torch.autograd.Function):
+    """Sends nothing back, like the straight-through parts of discrete networks."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> None:
+        return None
+
+
+@pytest.mark.parametrize("heads", ["plain", "weighted"])
+@pytest.mark.parametrize("blocked", [1, 2])
+def test_layers_that_nothing_comes_back_to(heads: str, blocked: int) -> None:
+    torch.manual_seed(0)
+    trunk = nn.ModuleList([nn.Linear(64, 64), nn.Linear(64, 64)]).double()
+    own = nn.ModuleList([nn.Linear(64, 1), nn.Linear(64, 1)]).double()
+    x = torch.randn(3, 64).double()
+    z = (Stop.apply(trunk[0](x)) if blocked == 1 else trunk[0](x)) + x
+    z = trunk[1](z) if blocked == 1 else Stop.apply(trunk[1](z))
+    losses = {"a": own[0](z).square().mean(), "b": own[1](z).abs().mean()}
+    parameters = list(trunk.parameters())
+    rows = [torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in losses.values()]
+    J = torch.stack(
+        [
+            torch.cat(
+                [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(parameters, row, strict=True)]
+            )
+            for row in rows
+        ]
+    )
+    found = trunk_gradients(["a", "b"], list(losses.values()), parameters, at_boundary=heads == "plain")
+    assert torch.allclose(found.gramian, J @ J.T, rtol=1e-10)
+    steelyard.make("mgda", ["a", "b"], heads=heads)(losses, shared=trunk).backward()
+    assert all(parameter.grad is not None for parameter in own.parameters())
+
+
 def test_disjoint_samples_conflict_visibly_at_the_trunk() -> None:
     """What features cannot see: two tasks with their own inputs, pulling one weight in opposite directions."""
     trunk = nn.Linear(3, 3).double()

@@ -115,11 +115,11 @@ def trunk_gradients(
         rows = None
         if at_boundary:
             to_boundary = precision_of((node for node in found.leads_to if not found.in_trunk(node)), losses)
-            flat = [real_numbers(end).view(len(end), -1) for end in ends]
-            matrix = flat[0] if len(flat) == 1 else torch.cat(flat, 1)
-            rows = Rows(matrix, tuple(end[0] for end in ends), to_boundary.coarsest)
+            flat = [real_numbers(end).view(len(end), -1) for end in ends.values()]
+            matrix = flat[0] if len(flat) == 1 else torch.cat([room[:, :0], *flat], 1)
+            rows = Rows(matrix, tuple(end[0] for end in ends.values()), to_boundary.coarsest)
     all_rows = Rows(room, tuple(raw), precision.coarsest) if whole else None
-    return TrunkGradients(gramian, boundary, rows, all_rows)
+    return TrunkGradients(gramian, tuple(ends), rows, all_rows)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class _Plan:
     float16: bool
 
 
-def _look(losses: Sequence[Tensor], plan: _Plan) -> tuple[Tensor, list[Tensor], Tensor]:
+def _look(losses: Sequence[Tensor], plan: _Plan) -> tuple[Tensor, dict[Edge, Tensor], Tensor]:
     """The Gramian, the gradients ``[T, …]`` at the boundary, and the rows of the parameters read last."""
     tasks, device = len(losses), losses[0].device
     gramian = torch.zeros(tasks, tasks, dtype=torch.float64, device=device)
@@ -157,15 +157,15 @@ def _look(losses: Sequence[Tensor], plan: _Plan) -> tuple[Tensor, list[Tensor], 
                 for edge, gradient in zip(edges, found, strict=False):
                     if gradient is not None:
                         _room(arrived, edge, gradient, tasks)[task] = gradient
-                for piece, gradient in zip(rows[task].split(sizes), found[len(edges) :], strict=False):  # type: ignore[no-untyped-call]
+                for piece, gradient in zip(torch.split(rows[task], sizes), found[len(edges) :], strict=False):
                     piece.zero_() if gradient is None else piece.copy_(real_numbers(gradient))
                 gradients[task] = None if segment.end is None else found[-1]
         gramian += _gramian(layers, arrived, rows)
-        ends.update((edge, arrived[edge]) for edge in boundary)
+        ends.update((edge, arrived[edge]) for edge in boundary if edge in arrived)
         begin = segment.end
         if segment.end is not None:
             starts = [GradientEdge(*segment.end)] * tasks
-    return gramian, [ends[edge] for edge in plan.boundary], room
+    return gramian, ends, room
 
 
 def _walk(
@@ -199,9 +199,11 @@ def _gramian(layers: Sequence[Layer], arrived: dict[Edge, Tensor], rows: Tensor)
         here = rows.to(torch.promote_types(rows.dtype, precision))
         total = (here @ here.T).double()
         for layer in layers:
-            gradients = [arrived[edge] for edge in layer.edges]
-            gradients = [gradient.to(torch.promote_types(gradient.dtype, precision)) for gradient in gradients]
-            total += layer.formula.gramian([found for _, found in layer.uses], gradients)
+            # An operation on the way may send nothing, which is not the same as a zero that has a shape.
+            reached = [(found, arrived[node, 0]) for node, found in layer.uses if (node, 0) in arrived]
+            gradients = [gradient.to(torch.promote_types(gradient.dtype, precision)) for _, gradient in reached]
+            if reached:
+                total += layer.formula.gramian([found for found, _ in reached], gradients)
         if is_safe(total.diagonal()):
             break
     return total
