@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from memory import peak_memory
 from networks import TRUNKS, Network, plain
 from timing import interleaved, machine
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import steelyard
@@ -48,7 +50,7 @@ def loop(network: Network) -> Step:
 def balanced(network: Network, spec: str, place: str) -> Step:
     balancer = steelyard.make(spec, network.names)
 
-    def combine(losses, features):  # type: ignore[no-untyped-def]
+    def combine(losses: Mapping[str, Tensor], features: Tensor) -> Tensor:
         return balancer(losses, shared=features if place == "features" else network.trunk)
 
     return network.step(combine)
@@ -71,14 +73,14 @@ def torchjd(network: Network) -> Step:
 
 def candidates(network: Network, methods: list[str]) -> dict[str, Callable[[], Step]]:
     """Name -> what makes the step, with all that it keeps from one step to the next."""
-    found: dict[str, Callable[[], Step]] = {"plain": lambda: network.step(plain)}
+    found: dict[str, Callable[[], Step]] = {"plain": partial(network.step, plain)}
     for method in methods:
         for place in ("features", "trunk"):
             if place in steelyard.make(method, ["a"]).where:
-                found[f"{method}, {place}"] = lambda method=method, place=place: balanced(network, method, place)  # type: ignore[misc]
-    found["loop of autograd.grad"] = lambda: loop(network)
+                found[f"{method}, {place}"] = partial(balanced, network, method, place)
+    found["loop of autograd.grad"] = partial(loop, network)
     if importlib.util.find_spec("torchjd"):
-        found["torchjd UPGrad"] = lambda: torchjd(network)
+        found["torchjd UPGrad"] = partial(torchjd, network)
     return found
 
 

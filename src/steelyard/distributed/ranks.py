@@ -11,8 +11,12 @@ from torch import Tensor
 
 from steelyard.errors import OptionError, StateError
 
-_NONE: Callable[[], bool] = lambda: False  # noqa: E731
-is_initialised: Callable[[], bool] = dist.is_initialized if dist.is_available() else _NONE
+
+def _never() -> bool:
+    return False
+
+
+is_initialised: Callable[[], bool] = dist.is_initialized if dist.is_available() else _never
 """Whether a process group exists in this process."""
 
 

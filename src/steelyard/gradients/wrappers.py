@@ -22,11 +22,11 @@ _BEGUN = "_static_graph_delay_allreduce_enqueued"
 
 def behind_wrapper(tensor: Tensor) -> Edge | None:
     """The edge behind such a node: what heads inside the wrapper read; ``None`` for any other tensor."""
-    node = tensor.grad_fn
+    node: Node = tensor.grad_fn
     if node is None or node.name() != _SINK:
         return None
     # Outputs are its inputs after a first one; edges are kept for tensors alone, without a node where none is needed.
-    needed: tuple[bool, ...] = getattr(node, "needs_input_grad")  # noqa: B009  (nodes are typed without it)
+    needed: tuple[bool, ...] = node.needs_input_grad
     edges = [edge for edge in node.next_functions if edge[0] is not None]
     following: Edge = edges[sum(needed[: tensor.output_nr + 1])]
     return following
