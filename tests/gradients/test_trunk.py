@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 import steelyard
 from helpers import task_gradients, weighted_sum
-from steelyard.errors import SharedError
+from steelyard.errors import SharedError, SteelyardWarning
 from steelyard.gradients import layers
 from steelyard.gradients.graph import METADATA, Survey
 from steelyard.gradients.segments import Segment, pieces
@@ -347,6 +347,17 @@ def test_layers_that_nothing_comes_back_to(heads: str, blocked: int) -> None:
     assert torch.allclose(found.gramian, J @ J.T, rtol=1e-10)
     steelyard.make("mgda", ["a", "b"], heads=heads)(losses, shared=trunk).backward()
     assert all(parameter.grad is not None for parameter in own.parameters())
+
+
+def test_heads_given_as_the_trunk_are_warned_of() -> None:
+    trunk, own = nn.Linear(4, 6), nn.ModuleList([nn.Linear(6, 1), nn.Linear(6, 1)])
+    z = trunk(torch.randn(5, 4)).tanh()
+    losses = {"a": own[0](z).square().mean(), "b": own[1](z).abs().mean()}
+    for heads in (own, own[0]):
+        with pytest.warns(SteelyardWarning, match="no parameter given as shared= is reached by two of the losses"):
+            steelyard.make("mgda", ["a", "b"])(losses, shared=heads)
+    steelyard.make("mgda", ["a", "b"])(losses, shared=trunk)
+    steelyard.make("inverse-norm", ["a", "b"])({"a": losses["a"]}, shared=own)  # alone in its batch: nothing to tell
 
 
 def test_disjoint_samples_conflict_visibly_at_the_trunk() -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from steelyard.errors import SharedError
+from steelyard.errors import SharedError, SteelyardWarning
 from steelyard.gradients.differentiation import (
     HookedEdgeError,
     Received,
@@ -29,6 +29,7 @@ from steelyard.gradients.graph import COMPILED, REENTRANT, Edge, Node, Survey, p
 from steelyard.gradients.layers import Formula, Match, match
 from steelyard.gradients.rows import Rows, is_safe, numbers_in, real_dtype, real_numbers
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
+from steelyard.warn import warn
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,12 @@ def trunk_gradients(
     if not found.leaves:
         raise SharedError(
             f"none of the losses ({', '.join(tasks)}) depends on a trainable parameter of the trunk given as shared="
+        )
+    if len(losses) > 1 and not any(found.reached_by[leaf].bit_count() > 1 for leaf in found.leaves.values()):
+        warn(
+            "no parameter given as shared= is reached by two of the losses: these are heads, not the trunk, so tasks "
+            "share no gradient there and their weights mean little. Pass the module that the tasks share",
+            SteelyardWarning,
         )
     precision = precision_of(found.leads_to, losses)
     layers, raw = _layers(found, len(losses))
