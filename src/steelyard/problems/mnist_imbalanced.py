@@ -66,7 +66,7 @@ def prepare(inputs: Inputs) -> Inputs:
 
 
 def trunk() -> nn.Module:
-    return nn.Sequential(
+    network = nn.Sequential(
         nn.Conv2d(1, 20, 5),
         nn.MaxPool2d(2),
         nn.ReLU(),
@@ -77,6 +77,8 @@ def trunk() -> nn.Module:
         nn.Linear(800, 500),
         nn.ReLU(),
     )
+    # As in `multi_mnist`: a step takes 0.6 of the time so, a look at validation images less than half.
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def head(task: Task) -> nn.Module:
