@@ -77,7 +77,7 @@ def announce(reproduction: Reproduction, size: Size, prepared: Sequence[Prepared
         console.print(f"This size: {scope}", markup=False)
     for note in dict.fromkeys(note for each in prepared for note in each.plan.notes):
         console.print(f"Note: {note}", markup=False)
-    heads = ("study", "problem", "arms", "settings", "seeds", "epochs", "trials", "done", "time")
+    heads = ("study", "arms", "settings", "seeds", "epochs", "trials", "done", "time")
     table = Table(*heads, box=None, pad_edge=False)
     trials, waiting, epochs, seconds = 0, 0, 0, 0.0
     for each in prepared:
@@ -88,7 +88,6 @@ def announce(reproduction: Reproduction, size: Size, prepared: Sequence[Prepared
         numbers = (len(each.plan.methods), len(each.plan.settings), len(each.plan.seeds), each.plan.epochs)
         table.add_row(
             Text(each.experiment.name),
-            Text(each.plan.problem),
             *map(str, (*numbers, found.trials, found.finished)),
             duration(found.seconds),
         )

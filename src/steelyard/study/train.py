@@ -178,9 +178,11 @@ def train(
         shown = predict(network, problem, data.test, trial.batch_size)
         return {t.name: measure(t.metrics, shown[t.name]) for t in tasks}, keep(problem, shown)
 
-    last, _ = test()
-    network.load_state_dict(best_network)
-    chosen, kept = test()
+    last, kept = test()
+    chosen = last
+    if best.epoch < trial.epochs:  # otherwise they are one network
+        network.load_state_dict(best_network)
+        chosen, kept = test()
     return result_of(trial, chosen, last, best.epoch, history, max(earlier_peak, memory.growth()), kept)
 
 
