@@ -179,7 +179,7 @@ def reproduce(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    from steelyard.outputs import check_writable
+    from steelyard.outputs import check_writable, write_text
     from steelyard.reproductions import listing, load_reproduction
     from steelyard.reproductions.reproduction import Size
 
@@ -194,32 +194,39 @@ def reproduce(
     size: Size = "quick" if quick else "full" if full else "real"
     from steelyard.reproductions import running
     from steelyard.reproductions.markdown import write_section
+    from steelyard.reproductions.page import page as page_of
+    from steelyard.reproductions.summary import Summary
 
     command = shlex.join(["steelyard", *sys.argv[1:]])
     workers = _cores() if workers is None else workers
     store = store or arguments.default_store(name)
-    page = page or arguments.beside(store, ".html" if size == "real" else f"-{size}.html")
+    page_file = page or arguments.beside(store, ".html" if size == "real" else f"-{size}.html")
+
+    def write(summary: Summary) -> None:
+        write_text(page_file, page_of(summary))
+        if markdown is not None:
+            write_section(markdown, summary)
+
     try:
         chosen = None if seeds is None else arguments.parse_seeds(seeds)
         prepared = running.prepare(found, size, workers, chosen, command)
         running.announce(found, size, prepared, store, workers)
         if dry_run:
             return
-        for path in (page, markdown):
+        for path in (page_file, markdown):
             if path is not None:
                 check_writable(path, store)
-        summary = running.carry_out(found, size, prepared, store, page, workers, command)
+        summary = running.carry_out(found, size, prepared, store, workers, command, write)
     except KeyboardInterrupt:
         typer.echo("\nStopped. What is finished is kept; go on with the same command:", err=True)
         typer.echo(f"  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     running.show(summary)
-    typer.echo(f"\nPage: {page}\nStore: {store}")
+    typer.echo(f"\nPage: {page_file}\nStore: {store}")
     if markdown is not None:
-        write_section(markdown, summary)
         typer.echo(f"Written: {markdown}")
     if open_page:
-        typer.launch(page.resolve().as_uri())
+        typer.launch(page_file.resolve().as_uri())
     if not summary.complete:
         raise typer.Exit(SOME_FAILED)
 

@@ -61,6 +61,7 @@ def test_a_reproduction_from_end_to_end_and_its_growth(run):
     page = Path("steelyard-tiny-quick.html").read_text()
     assert "Sharing &lt;is&gt; harmless &amp; cheap." in page
     assert 'id="few-labels-table"' in page
+    assert "<summary>1 part</summary>" in page
     assert "steelyard reproduce tiny <span" in page
 
     # The larger size trains only what is new, in the same store; its section takes the place of the earlier one.
@@ -73,6 +74,7 @@ def test_a_reproduction_from_end_to_end_and_its_growth(run):
     assert written.endswith("\nEnd.\n")
     assert written.count("## `tiny`") == 1
     assert "### Tuned" in written
+    assert "\n  - **undecided**: On Few labels: the plain sum." in written  # a part, below the claim
     assert "| `best-fixed(ratios=(3,))` |" in written
     assert "rate 0.00" in written
     assert 'id="study-tuned"' in Path("steelyard-tiny.html").read_text()

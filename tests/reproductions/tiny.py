@@ -19,7 +19,7 @@ def judge(outcomes):
         comparable(f"On {name}: the plain sum", all_tasks(each.findings, "equal", each.judgement.methods))
         for name, each in outcomes.items()
     ]
-    return [together("The plain sum is comparable to everything", parts), *parts]
+    return [together("The plain sum is comparable to everything", parts)]
 
 
 def figures(outcomes):

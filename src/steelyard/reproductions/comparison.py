@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
 
-from steelyard.reproductions.evidence import points, standings
+from steelyard.reproductions.evidence import points, standings, together
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
 from steelyard.study.phrases import counted, listed, relative_of
 from steelyard.study.statistics import interval
@@ -66,7 +66,12 @@ def _rooms(pair: tuple[str, str], settings: Settings, epochs: int, seeds: int = 
 
 
 def judge(outcomes: Outcomes) -> list[Finding]:
-    return [_typically(outcomes), _pairs_matter(outcomes), _weightings_matter(outcomes), *_by_pair(outcomes)]
+    whole = "Sharing typically does not pay: it takes the right pair and the right weighting"
+    each = "Every pair gains under every weighting, all tasks together, at the largest amount of labels"
+    return [
+        together(whole, [_typically(outcomes), _pairs_matter(outcomes), _weightings_matter(outcomes)]),
+        together(each, _by_pair(outcomes)),
+    ]
 
 
 def _typically(outcomes: Outcomes) -> Finding:

@@ -70,7 +70,7 @@ def judge(outcomes: Outcomes) -> list[Finding]:
             f"{len(plain.those('open'))}."
         )
     whole = together("Comparable to every other balancing here, or better, on every data set", places)
-    return [dataclasses.replace(whole, evidence=(*whole.evidence, *beside_sum)), *places]
+    return [dataclasses.replace(whole, evidence=(*whole.evidence, *beside_sum))]
 
 
 def _names(arms: list[str]) -> str:

@@ -133,7 +133,7 @@ def together(claim: str, parts: Sequence[Finding], needed: int | None = None, am
         else "undecided"
     )
     counts = [f"{sum(part.word == each for part in parts)} {each}" for each in ("held", "did not hold", "undecided")]
-    return Finding(claim, word, (f"Of {counted(len(parts), 'part')}: {', '.join(counts)}.",))
+    return Finding(claim, word, (f"Of {counted(len(parts), 'part')}: {', '.join(counts)}.",), tuple(parts))
 
 
 def improvement(claim: str, sample: Array, unit: str = "Δm") -> Finding:

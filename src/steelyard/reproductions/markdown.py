@@ -10,6 +10,7 @@ from steelyard.outputs import write_text, writing
 from steelyard.report import numbers
 from steelyard.report.drawing import metric
 from steelyard.report.view import View
+from steelyard.reproductions.reproduction import Finding
 from steelyard.reproductions.summary import Summary, facts
 from steelyard.study.judgement import Judgement, Setting
 
@@ -29,8 +30,7 @@ def section(summary: Summary) -> str:
         lines += [f"**Unfinished.** {summary.progress}", ""]
     lines += [f"**The claim {summary.answer}.**", ""]
     for finding in summary.findings:
-        lines.append(f"- **{finding.word}**: {finding.claim}{'.' if finding.claim[-1] not in '.?' else ''}")
-        lines += [f"  {line}" for line in finding.evidence]
+        lines += _bullets(finding)
     lines.append("")
     for figures in summary.figures:
         lines += [f"### {figures.title}", ""]
@@ -62,6 +62,13 @@ def write_section(path: Path, summary: Summary) -> None:
     else:
         text = f"{before.rstrip()}\n\n{body}\n".lstrip()
     write_text(path, text)
+
+
+def _bullets(finding: Finding, indent: str = "") -> list[str]:
+    """A claim, what it rests on, and its parts as bullets below it."""
+    lines = [f"{indent}- **{finding.word}**: {finding.claim}{'.' if finding.claim[-1] not in '.?' else ''}"]
+    lines += [f"{indent}  {line}" for line in finding.evidence]
+    return lines + [line for part in finding.parts for line in _bullets(part, indent + "  ")]
 
 
 def _machine(summary: Summary) -> str:

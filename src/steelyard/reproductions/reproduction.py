@@ -66,11 +66,12 @@ Outcomes = Mapping[str, Outcome]  # by name of the experiment; those that were r
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether a claim held, and what says so."""
+    """Whether a claim held, and what says so: lines of evidence, and the narrower claims that it is put together of."""
 
     claim: str
     word: Word
     evidence: tuple[str, ...] = ()
+    parts: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)

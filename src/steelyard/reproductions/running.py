@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from steelyard import comparison
-from steelyard.outputs import write_text
 from steelyard.report import render
 from steelyard.report.numbers import duration
-from steelyard.reproductions.page import page
-from steelyard.reproductions.reproduction import Experiment, Outcome, Reproduction, Size
+from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
 from steelyard.study.arms import parse_arms
@@ -23,7 +22,7 @@ from steelyard.study.joint import joint_values
 from steelyard.study.judging import findings, judge_findings
 from steelyard.study.phrases import counted
 from steelyard.study.store import Store
-from steelyard.study.trial import Trial
+from steelyard.study.trial import Result, Trial
 from steelyard.study.tuning import ROUNDS, attempts
 
 
@@ -105,15 +104,16 @@ def carry_out(
     size: Size,
     prepared: Sequence[Prepared],
     store: Path,
-    page_file: Path,
     workers: int,
     command: str,
+    write: Callable[[Summary], None],
 ) -> Summary:
-    """Run what is not yet in the store, study by study; after each one print its table and write the page."""
+    """Run what is not yet in the store, study by study; after each one print its table and write what there is."""
     console = Console(highlight=False)
     planned = tuple(each.experiment for each in prepared)
     summary = summarise(reproduction, size, [], planned, 0.0, command)
-    outcomes, training = [], 0.0
+    outcomes: list[Outcome] = []
+    results: dict[Trial, Result] = {}  # studies may share trials: each counts once
     for each in prepared:
         console.print()
         console.print(f"— {each.experiment.name}: {each.experiment.about}", style="bold", markup=False)
@@ -122,11 +122,12 @@ def carry_out(
             plan = Plan.from_dict(opened.latest_plan())
             found = findings(plan, opened)
             tried = [each.trial for place in range(ROUNDS) for each in attempts(plan, place)]
-            training += sum(result.seconds for result in {**opened.results(tried), **found.results}.values())
+            results |= {**opened.results(tried), **found.results}
         outcomes.append(Outcome(each.experiment, found, judge_findings(found), tuple(joint_values(store))))
         render(outcomes[-1].judgement, console)
+        training = sum(result.seconds for result in results.values())
         summary = summarise(reproduction, size, outcomes, planned, training, command)
-        write_text(page_file, page(summary))
+        write(summary)
     return summary
 
 
@@ -167,14 +168,21 @@ def show(summary: Summary) -> None:
     console.print()
     console.print(f"Claim: {summary.reproduction.claim}", markup=False)
     console.print(f"The claim {summary.answer}.", style="bold", markup=False)
-    colours = {"held": "blue", "did not hold": "red", "undecided": "default"}
     lines = Table.grid("", "", padding=(0, 2, 0, 0))
     for finding in summary.findings:
-        lines.add_row(Text(finding.word, colours[finding.word]), Text(finding.claim))
-        for evidence in finding.evidence:
-            lines.add_row("", Text(evidence, "dim"))
+        _add(lines, finding)
     console.print(lines)
     console.print(f"\n{summary.time_text}.", markup=False)
+
+
+def _add(lines: Table, finding: Finding, depth: int = 0) -> None:
+    """Rows of a claim, what it rests on, and its parts, each a step further in."""
+    indent, colours = 2 * depth, {"held": "blue", "did not hold": "red", "undecided": "default"}
+    lines.add_row(Text(finding.word, colours[finding.word]), Padding(Text(finding.claim), (0, 0, 0, indent)))
+    for evidence in finding.evidence:
+        lines.add_row("", Padding(Text(evidence, "dim"), (0, 0, 0, indent)))
+    for part in finding.parts:
+        _add(lines, part, depth + 1)
 
 
 def _reconstructed(reproduction: Reproduction) -> str:
