@@ -72,17 +72,19 @@ def _ours(outcome: Outcome) -> list[str]:
 
 
 def _gain(name: str, outcome: Outcome, arm: str) -> Finding:
-    """One arm against all others on the main task; the claim is about three of them."""
+    """One arm on the main task: against the three that the claim is about, and, adjusted apart, against the others."""
     assert outcome.plan.main is not None
-    others = [other for other in outcome.judgement.methods if not other.startswith("hydalearn")]
-    found = one_task(outcome.findings, outcome.plan.main, arm, others)
+    others = [each for each in outcome.judgement.methods if each not in TO_BEAT and not each.startswith("hydalearn")]
+    found, beside = (one_task(outcome.findings, outcome.plan.main, arm, those) for those in (TO_BEAT, others))
     words = [found.words.get(other) for other in TO_BEAT]
     word: Word = "undecided"
     if all(each == "better" for each in words):
         word = "held"
     elif "worse" in words or "equal" in words:
         word = "did not hold"
-    return Finding(f"{name}: {arm} beats {', '.join(TO_BEAT)} on {outcome.plan.main}", word, (f"{found.text}.",))
+    return Finding(
+        f"{name}: {arm} beats {', '.join(TO_BEAT)} on {outcome.plan.main}", word, (f"{found.text}.", f"{beside.text}.")
+    )
 
 
 def _follow(outcomes: Outcomes) -> list[Finding]:
