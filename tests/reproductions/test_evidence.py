@@ -70,8 +70,13 @@ def found(tmp_path) -> Findings:
 def test_one_arm_against_others(found):
     standing = all_tasks(found, "uw", ("single-task", "equal", "dwa", "uw"))
     assert standing.words == {"single-task": "open", "equal": "better", "dwa": "worse"}
-    assert standing.intervals["equal"].mean == pytest.approx(1 - (0.1 / 0.2 + 0.2 / 0.3) / 2, abs=1e-3)
-    assert standing.text.startswith("uw, against 3 arms: better than 1 (equal +41.67 % (+")
+    # Errors of single-task 0.1 and 0.2: uw loses nothing to it, the plain sum 100 % and 50 %.
+    assert standing.intervals["equal"].mean == pytest.approx(0.75, abs=1e-2)
+    assert standing.text.startswith("uw, against 3 arms: better than 1 (equal +75.1 points (+")
+    # Whoever is named first: the same difference with the other sign.
+    turned = all_tasks(found, "equal", ("uw",))
+    assert turned.words == {"uw": "worse"}
+    assert turned.intervals["uw"].mean == -standing.intervals["equal"].mean
     assert comparable("x", standing).word == "did not hold"
     assert comparable("x", all_tasks(found, "dwa", ("equal", "uw"))).word == "held"
     assert comparable("x", all_tasks(found, "uw", ("single-task",))).word == "undecided"
@@ -89,6 +94,18 @@ def test_gains_are_differences_of_gains_over_single_task(found):
     assert improvement("x", gains(found, "equal", "dwa")).word == "did not hold"
     assert improvement("x", gains(found, "equal", "equal")).word == "undecided"
     assert improvement("x", np.array([])).word == "undecided"
+
+
+def test_seeds_that_failed_in_one_arm_count_in_no_difference(tmp_path):
+    made = plan(("single-task", "equal", "uw"))
+    values = {
+        "single-task": by_seed(0.90, 0.80, (0.0, 0.0, 0.0)),
+        "equal": [{"left": 0.8, "right": 0.6}, None, {"left": 0.7, "right": 0.4}],
+        "uw": [None, {"left": 0.9, "right": 0.8}, {"left": 0.9, "right": 0.8}],
+    }
+    found = stored(tmp_path / "s", made, values)
+    # Only the last seed has both: errors of 0.3 and 0.6 in place of 0.1 and 0.2.
+    assert gains(found, "uw", "equal") == pytest.approx([2.0])
 
 
 def test_the_variant_of_the_best_validation_error(found):

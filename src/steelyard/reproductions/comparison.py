@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
 
-from steelyard.reproductions.evidence import points, standings, together
+from steelyard.reproductions.evidence import gains, points, standings, together
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
 from steelyard.study.phrases import counted, listed, relative_of
 from steelyard.study.statistics import interval
@@ -127,7 +127,7 @@ def _weightings_matter(outcomes: Outcomes) -> Finding:
     samples = {}
     for pair, each in outcomes.items():
         for one, other in combinations(WEIGHTINGS, 2):
-            samples[f"{pair}, {one} against {other}"] = each.findings.changes(one, other, _largest(each))
+            samples[f"{pair}, {one} against {other}"] = gains(each.findings, one, other, _largest(each))
     found = standings("", samples, dict.fromkeys(samples, 0.0))
     differ = [name for name in found.words if found.words[name] in ("better", "worse")]
     said = [f"{name}: {points(found.intervals[name])}." for name in differ]

@@ -6,6 +6,7 @@ import dataclasses
 
 from steelyard.reproductions.evidence import all_tasks, arms_of, best_on_validation, comparable, together
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcomes, Reproduction, Size
+from steelyard.specs import parse_spec
 
 VARIANTS = ("inverse", "normalised", "to-max", "to-min", "to-mean", "proportional")
 BETAS = (0.9, 0.99, 0.999)
@@ -74,7 +75,14 @@ def judge(outcomes: Outcomes) -> list[Finding]:
 
 
 def _names(arms: list[str]) -> str:
-    return ", ".join(arms) if arms else "none"
+    """``15 (inverse 0.9, 0.99, 0.999; normalised 0.9, …)``: variants with their β; switches as they were given."""
+    said: dict[str, list[str]] = {}
+    for arm in arms:
+        options = parse_spec(arm).options
+        variant, beta = options.get("variant"), options.get("beta")
+        said.setdefault(arm if variant is None else str(variant), []).extend([] if variant is None else [f"{beta}"])
+    listed = "; ".join(" ".join((name, ", ".join(betas))).strip() for name, betas in said.items())
+    return f"{len(arms)} ({listed})" if arms else "none"
 
 
 reproduction = Reproduction(

@@ -13,6 +13,7 @@ from steelyard.study.findings import Findings, better_by
 from steelyard.study.judgement import Interval, Verdict
 from steelyard.study.phrases import counted, relative_of
 from steelyard.study.statistics import Array, interval, relative_changes, verdicts
+from steelyard.study.trial import SINGLE_TASK
 from steelyard.study.tuning import validation_scores
 
 REGION = 0.01  # Δm: one point is no difference that matters
@@ -34,6 +35,7 @@ class Standings:
     words: dict[str, Standing]
     intervals: dict[str, Interval]
     samples: dict[str, Array]
+    unit: str = " %"
 
     def those(self, word: Standing) -> list[str]:
         return [name for name, found in self.words.items() if found == word]
@@ -45,16 +47,19 @@ class Standings:
         for word, start in STARTS.items():
             those = sorted(self.those(word), key=lambda name: -abs(self.intervals[name].mean))
             if those:
-                shown = relative_of({name: self.intervals[name] for name in those[:NAMED]})
+                shown = relative_of({name: self.intervals[name] for name in those[:NAMED]}, self.unit)
                 more = f", and {len(those) - NAMED} more" if len(those) > NAMED else ""
                 said.append(f"{start} {len(those)} ({shown}{more})")
         return f"{self.arm}, against {counted(len(self.words), 'arm')}: {', '.join(said) or 'nothing to compare'}"
 
 
 def all_tasks(found: Findings, arm: str, others: Iterable[str], setting: int = 0, region: float = REGION) -> Standings:
-    """One arm against others over all tasks: mean relative change (Δm with the other one as baseline), by seed."""
-    samples = {other: found.changes(arm, other, setting) for other in others if other != arm}
-    return standings(arm, samples, dict.fromkeys(samples, region))
+    """One arm against others over all tasks, by seed: differences in Δm against single-task, in points.
+
+    (The relative change from one arm to another has no place here: as a mean over tasks it may be positive both ways.)
+    """
+    samples = {other: gains(found, arm, other, setting) for other in others if other != arm}
+    return standings(arm, samples, dict.fromkeys(samples, region), " points")
 
 
 def one_task(found: Findings, task: str, arm: str, others: Iterable[str], setting: int = 0) -> Standings:
@@ -73,18 +78,20 @@ def one_task(found: Findings, task: str, arm: str, others: Iterable[str], settin
     return standings(arm, samples, regions)
 
 
-def standings(arm: str, samples: Mapping[str, Array], regions: Mapping[str, float]) -> Standings:
+def standings(arm: str, samples: Mapping[str, Array], regions: Mapping[str, float], unit: str = " %") -> Standings:
     """Verdicts over these samples of improvements, Holm-adjusted over all of them."""
     known = {name: sample for name, sample in samples.items() if len(sample)}
     words = {name: STANDINGS[word] for name, (word, _) in verdicts(known, regions).items()}
     found = {name: interval(sample) for name, sample in known.items()}
-    return Standings(arm, words, {name: each for name, each in found.items() if each is not None}, dict(known))
+    return Standings(arm, words, {name: each for name, each in found.items() if each is not None}, dict(known), unit)
 
 
 def gains(found: Findings, better: str, worse: str, setting: int = 0) -> Array:
     """By seed, how much higher the Δm of one arm is than that of another, both against single-task."""
-    ours, theirs = (found.changes(arm, "single-task", setting) for arm in (better, worse))
-    return ours - theirs if len(ours) == len(theirs) else np.array([])
+    arms = (better, worse, SINGLE_TASK)
+    seeds = set(found.plan.seeds).intersection(*(found.complete(arm, setting) for arm in arms))
+    ours, theirs = (found.changes(arm, SINGLE_TASK, setting, among=seeds) for arm in arms[:2])
+    return ours - theirs
 
 
 def best_on_validation(found: Findings, arms: Sequence[str], setting: int = 0) -> str:
@@ -147,8 +154,7 @@ def improvement(claim: str, sample: Array, unit: str = "Δm") -> Finding:
 
 def points(found: Interval) -> str:
     """``+1.2 points (+0.3 to +2.1)``, of a difference between fractions."""
-    text = relative_of({"": found}).strip()
-    return text.replace(" %", " points")
+    return relative_of({"": found}, " points").strip()
 
 
 def arms_of(outcome: Outcome) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,16 +63,20 @@ class Findings:
     def has(self, method: str) -> bool:
         return any(planned.name == method for planned in self.plan.methods)
 
-    def changes(self, method: str, baseline: str, setting: int, last: bool = False) -> Array:
+    def changes(
+        self, method: str, baseline: str, setting: int, last: bool = False, among: Collection[int] | None = None
+    ) -> Array:
         """Δm per seed: the mean over tasks of the mean over a task's metrics of the relative change, positive = better.
 
-        Over the seeds that both methods finished in all tasks; metrics whose baseline is zero are left out.
+        Over the seeds (of those named) that both methods finished in all tasks; metrics whose baseline is zero are
+        left out.
         Empty where nothing can be compared.
         """
         tasks = self.plan.tasks
         ours = [self.metrics(method, setting, task.name, last) for task in tasks]
         theirs = [self.metrics(baseline, setting, task.name, last) for task in tasks]
         seeds = [seed for seed in self.plan.seeds if all(seed in values for values in (*ours, *theirs))]
+        seeds = [seed for seed in seeds if among is None or seed in among]
         per_task = []
         for task, our, their in zip(tasks, ours, theirs, strict=True):
             per_metric = [

@@ -48,12 +48,12 @@ def amount_of(task: PlannedTask, found: Interval) -> str:
     return _bounded(found, factor, points, _decimals(found, factor, abs(found.mean)))
 
 
-def relative_of(changes: Mapping[str, Interval | None]) -> str:
-    """``ema +4.2 % (+1.1 to +7.3), …``, the best first."""
+def relative_of(changes: Mapping[str, Interval | None], unit: str = " %") -> str:
+    """``ema +4.2 % (+1.1 to +7.3), …``, the best first; fractions, shown times 100."""
     known = {method: found for method, found in changes.items() if found is not None}
     ordered = sorted(known, key=lambda method: known[method].mean, reverse=True)
     return ", ".join(
-        f"{method} {_bounded(known[method], 100.0, ' %', _decimals(known[method], 100.0, abs(known[method].mean)))}"
+        f"{method} {_bounded(known[method], 100.0, unit, _decimals(known[method], 100.0, abs(known[method].mean)))}"
         for method in ordered
     )
 
