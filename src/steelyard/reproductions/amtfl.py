@@ -183,7 +183,7 @@ reproduction = Reproduction(
     experiments=experiments,
     judge=judge,
     figures=figures,
-    takes={"quick": "8 min", "real": "2 h", "full": "1 day"},
+    takes={"quick": "5 min", "real": "1 h 30 min", "full": "1 day"},
     scope={
         "quick": "20 drugs; three seeds; 15 epochs on the digits at ten times the paper's rate, 10 on the drugs.",
         "real": "MNIST-Imbalanced as described, at the paper's rates; 100 drugs, three learning rates for every "

@@ -169,7 +169,7 @@ reproduction = Reproduction(
     ),
     experiments=experiments,
     judge=judge,
-    takes={"quick": "8 min", "real": "2 h", "full": "days"},
+    takes={"quick": "7 min", "real": "2 h", "full": "days"},
     scope={
         "quick": "2 and 10 % of the labels, equal and unequal between the two digits; two further pairs of "
         "digits; three "

@@ -163,7 +163,7 @@ reproduction = Reproduction(
     experiments=experiments,
     judge=judge,
     figures=figures,
-    takes={"quick": "8 min", "real": "3 h", "full": "weeks"},
+    takes={"quick": "8 min", "real": "1 h 30 min", "full": "weeks"},
     scope={
         "quick": "a tenth of NYUv2 for three epochs, few epochs elsewhere; no tuned learning rates.",
         "real": "a quarter of NYUv2 for ten epochs; the choice of common scale and β on QM8 and Office; three learning "

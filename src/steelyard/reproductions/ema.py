@@ -102,7 +102,7 @@ reproduction = Reproduction(
     ),
     experiments=experiments,
     judge=judge,
-    takes={"quick": "8 min", "real": "2 h", "full": "days"},
+    takes={"quick": "4 min", "real": "1 h 30 min", "full": "days"},
     scope={
         "quick": "two of the three data sets; a tenth of Multi-MNIST's labels, β = 0.99 alone and fewer "
         "baselines there; "

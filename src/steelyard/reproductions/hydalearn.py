@@ -172,7 +172,7 @@ reproduction = Reproduction(
     ),
     experiments=experiments,
     judge=judge,
-    takes={"quick": "8 min", "real": "1 h 30 min", "full": "1 day"},
+    takes={"quick": "3 min", "real": "25 min", "full": "3 h"},
     scope={
         "quick": "three places of the dials, a fifth of the census; three seeds, few epochs, no tuned rates.",
         "real": "six places of the dials, both real problems whole; five seeds, three rates for every network.",
