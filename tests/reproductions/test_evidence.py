@@ -8,7 +8,7 @@ from steelyard.reproductions.evidence import (
     best_on_validation,
     comparable,
     gains,
-    improvement,
+    improvements,
     one_task,
     together,
 )
@@ -90,10 +90,20 @@ def test_one_task_alone(found):
 
 def test_gains_are_differences_of_gains_over_single_task(found):
     assert gains(found, "dwa", "equal").mean() == pytest.approx((0.15 / 0.1 + 0.2 / 0.2) / 2, abs=2e-2)
-    assert improvement("x", gains(found, "dwa", "equal")).word == "held"
-    assert improvement("x", gains(found, "equal", "dwa")).word == "did not hold"
-    assert improvement("x", gains(found, "equal", "equal")).word == "undecided"
-    assert improvement("x", np.array([])).word == "undecided"
+    samples = {
+        "held": gains(found, "dwa", "equal"),
+        "did not hold": gains(found, "equal", "dwa"),
+        "undecided": gains(found, "equal", "equal"),
+        "undecided without a seed": np.array([]),
+    }
+    for finding in improvements(samples):
+        assert finding.claim.startswith(finding.word)
+    # What holds alone may not hold among many.
+    rising = np.array([0.01, 0.02, 0.03])
+    assert [finding.word for finding in improvements({"alone": rising})] == ["undecided"]
+    steep = np.array([0.02, 0.025, 0.03])
+    assert improvements({"alone": steep})[0].word == "held"
+    assert {finding.word for finding in improvements({f"{k} of ten": steep for k in range(10)})} == {"undecided"}
 
 
 def test_seeds_that_failed_in_one_arm_count_in_no_difference(tmp_path):

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
 
-from steelyard.reproductions.evidence import gains, points, standings, together
+from steelyard.reproductions.evidence import Standing, gains, points, standings, together
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
 from steelyard.study.phrases import counted, listed, relative_of
-from steelyard.study.statistics import interval
 
 WEIGHTINGS = ("equal", "dwa", "uw")
 ARMS = ",".join(("single-task", "equal", "best-fixed", *WEIGHTINGS[1:]))
@@ -78,26 +77,33 @@ def _typically(outcomes: Outcomes) -> Finding:
     """Counted over pairs, amounts, weightings and tasks: does sharing help in most cases?"""
     words = Counter(cell.verdict for each in outcomes.values() for cell in each.judgement.cells if cell.verdict)
     total = sum(words.values())
-    gains, still = words["gain"], words["undecided"]
-    word: Word = "held" if 2 * (gains + still) <= total else "did not hold" if 2 * gains > total else "undecided"
+    pays, still = words["gain"], words["undecided"]
+    word: Word = "held" if 2 * (pays + still) <= total else "did not hold" if 2 * pays > total else "undecided"
     return Finding(
         "Sharing typically does not improve a task: in at most half of all cases (pair, amount, weighting, task)",
         word if total else "undecided",
         (
-            f"Of {counted(total, 'case')}: {gains} gain, {words['no difference']} no difference, "
+            f"Of {counted(total, 'case')}: {pays} gain, {words['no difference']} no difference, "
             f"{words['negative transfer']} negative transfer, {still} undecided.",
         ),
     )
 
 
-def _delta(outcome: Outcome, weighting: str) -> tuple[str, str]:
-    """Whether Δm at the largest amount is a gain, a loss or open; and its text."""
-    setting = _largest(outcome)
-    found = interval(outcome.findings.changes(weighting, "single-task", setting))
-    if found is None:
-        return "open", ""
-    word = "gain" if found.low > 0 else "loss" if found.high < 0 else "open"
-    return word, relative_of({weighting: found})
+def _deltas(outcomes: Outcomes) -> dict[tuple[str, str], tuple[Standing, str]]:
+    """(pair, weighting) -> whether Δm at the largest amount is above zero, Holm-adjusted over all; and its text."""
+    samples = {
+        f"{pair}, {arm}": each.findings.changes(arm, "single-task", _largest(each))
+        for pair, each in outcomes.items()
+        for arm in WEIGHTINGS
+    }
+    found = standings("", samples, dict.fromkeys(samples, 0.0))
+    return {
+        (pair, arm): (found.words[name], relative_of({arm: found.intervals[name]}))
+        if (name := f"{pair}, {arm}") in found.intervals
+        else ("open", "")
+        for pair in outcomes
+        for arm in WEIGHTINGS
+    }
 
 
 def _largest(outcome: Outcome) -> int:
@@ -107,12 +113,12 @@ def _largest(outcome: Outcome) -> int:
 
 def _pairs_matter(outcomes: Outcomes) -> Finding:
     """The same weighting helps one pair and hurts another."""
-    deltas = {(pair, arm): _delta(each, arm) for pair, each in outcomes.items() for arm in WEIGHTINGS}
+    deltas = _deltas(outcomes)
     found = [
         f"{arm}: helps {listed(helps)}, hurts {listed(hurts)}."
         for arm in WEIGHTINGS
-        if (helps := [pair for pair in outcomes if deltas[pair, arm][0] == "gain"])
-        and (hurts := [pair for pair in outcomes if deltas[pair, arm][0] == "loss"])
+        if (helps := [pair for pair in outcomes if deltas[pair, arm][0] == "better"])
+        and (hurts := [pair for pair in outcomes if deltas[pair, arm][0] == "worse"])
     ]
     alike = all(word != "open" for word, _ in deltas.values()) and not found
     said = [f"{pair}: Δm {', '.join(deltas[pair, arm][1] for arm in WEIGHTINGS)}." for pair in outcomes]
@@ -140,12 +146,12 @@ def _weightings_matter(outcomes: Outcomes) -> Finding:
 
 def _by_pair(outcomes: Outcomes) -> list[Finding]:
     """For every pair and weighting, whether all tasks together gain at the largest amount of labels."""
-    words: dict[str, Word] = {"gain": "held", "loss": "did not hold", "open": "undecided"}
-    findings = []
+    words: dict[Standing, Word] = {"better": "held", "worse": "did not hold", "open": "undecided", "equal": "undecided"}
+    deltas, findings = _deltas(outcomes), []
     for pair, each in outcomes.items():
         amount = each.plan.settings[_largest(each)].label
         for arm in WEIGHTINGS:
-            word, text = _delta(each, arm)
+            word, text = deltas[pair, arm]
             claim = f"{pair}, {amount} of the labels: {arm} beats single-task learning"
             findings.append(Finding(claim, words[word], (f"Δm of {text}.",) if text else ()))
     return findings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from steelyard.reproductions.evidence import delta_p, delta_text, gains, improvement, together
+from steelyard.reproductions.evidence import delta_p, delta_text, gains, improvements, together
 from steelyard.reproductions.reproduction import Experiment, Figures, Finding, Outcome, Outcomes, Reproduction, Size
 
 HALVES = ("log", "max-norm", "db-mtl")
@@ -62,45 +62,46 @@ def _experiment(
 
 def judge(outcomes: Outcomes) -> list[Finding]:
     main = {name: outcome for name, outcome in outcomes.items() if name in PROBLEMS}
-    beats = [_gain(f"{name}: db-mtl above the plain sum", each, "db-mtl", "equal") for name, each in main.items()]
-    parts = [
-        _gain(f"{name}: {half} alone above the plain sum", each, half, "equal")
+    beats = {
+        f"{name}: db-mtl above the plain sum": gains(each.findings, "db-mtl", "equal") for name, each in main.items()
+    }
+    parts = {
+        f"{name}: {half} alone above the plain sum": gains(each.findings, half, "equal")
         for name, each in main.items()
         for half in ("log", "max-norm")
-    ]
-    whole = [
-        _gain(f"{name}: db-mtl above {half} alone", each, "db-mtl", half)
+    }
+    whole = {
+        f"{name}: db-mtl above {half} alone": gains(each.findings, "db-mtl", half)
         for name, each in main.items()
         for half in ("log", "max-norm")
-    ]
-    stages = [
-        _gain(f"{name}: log+{method} above {method}", each, f"log+{method}", method)
+    }
+    stages = {
+        f"{name}: log+{method} above {method}": gains(each.findings, f"log+{method}", method)
         for name, each in outcomes.items()
         for method in SIX
         if {method, f"log+{method}"} <= set(each.judgement.methods)
-    ]
-    choices = [
-        finding
+    }
+    choices = {
+        f"{name}: {claim}": gains(each.findings, "db-mtl", other)
         for name, each in main.items()
         if SCALES[-1] in each.judgement.methods
-        for finding in (
-            _gain(f"{name}: the largest norm as common scale above the smallest", each, "db-mtl", SCALES[-1]),
-            _gain(f"{name}: β = 0.9 / √k above a constant 0.9", each, "db-mtl", CONSTANT[-1]),
+        for claim, other in (
+            ("the largest norm as common scale above the smallest", SCALES[-1]),
+            ("β = 0.9 / √k above a constant 0.9", CONSTANT[-1]),
         )
-    ]
+    }
     return [
         together(
-            "Dual balancing is above the plain sum in Δm on at least two of three benchmarks", beats, needed=2, among=3
+            "Dual balancing is above the plain sum in Δm on at least two of three benchmarks",
+            improvements(beats),
+            needed=2,
+            among=3,
         ),
-        together("Each half alone is above the plain sum", parts),
-        together("Both halves together are above each of them", whole),
-        *([together("The log stage in front helps other gradient methods", stages)] if stages else []),
-        *choices,
+        together("Each half alone is above the plain sum", improvements(parts)),
+        together("Both halves together are above each of them", improvements(whole)),
+        *([together("The log stage in front helps other gradient methods", improvements(stages))] if stages else []),
+        *([together("Its common scale and β are the best choices", improvements(choices))] if choices else []),
     ]
-
-
-def _gain(claim: str, outcome: Outcome, better: str, worse: str) -> Finding:
-    return improvement(claim, gains(outcome.findings, better, worse))
 
 
 # Δp in per cent, as printed: Lin et al., mean ± standard deviation over three runs; ablation without it.

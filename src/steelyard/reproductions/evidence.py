@@ -143,13 +143,16 @@ def together(claim: str, parts: Sequence[Finding], needed: int | None = None, am
     return Finding(claim, word, (f"Of {counted(len(parts), 'part')}: {', '.join(counts)}.",), tuple(parts))
 
 
-def improvement(claim: str, sample: Array, unit: str = "Δm") -> Finding:
-    """Whether a paired difference lies above zero: by its 95 % interval."""
-    found = interval(sample)
-    if found is None:
-        return Finding(claim, "undecided", ("No seed has finished in both arms.",))
-    word: Word = "held" if found.low > 0 else "did not hold" if found.high < 0 else "undecided"
-    return Finding(claim, word, (f"Difference in {unit}: {points(found)}.",))
+def improvements(samples: Mapping[str, Array]) -> list[Finding]:
+    """For every claim whether its paired differences in Δm lie above zero, Holm-adjusted over these claims."""
+    found = standings("", samples, dict.fromkeys(samples, 0.0))
+    words: dict[Standing, Word] = {"better": "held", "worse": "did not hold", "open": "undecided", "equal": "undecided"}
+    return [
+        Finding(claim, words[found.words[claim]], (f"Difference in Δm: {points(found.intervals[claim])}.",))
+        if claim in found.intervals
+        else Finding(claim, "undecided", ("No seed has finished in both arms.",))
+        for claim in samples
+    ]
 
 
 def points(found: Interval) -> str:
