@@ -158,7 +158,7 @@ def reproduce(
         bool, typer.Option("--list", help="Say what there is, what each needs, and how long it takes.")
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A version of minutes.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="The paper's own size: days on a small machine.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The largest size: days on a small machine.")] = False,
     seeds: Annotated[
         str | None, typer.Option(help="How many seeds, or which ones: 5, or 3,7,11.", show_default="each study's own")
     ] = None,

@@ -57,7 +57,7 @@ def by_seed(left, right, jitter=(0.001, -0.001, 0.0)):
 
 @pytest.fixture
 def found(tmp_path) -> Findings:
-    made = plan(("single-task", "equal", "uw", "dwa"))
+    made = plan(("single-task", "equal", "uw", "dwa", "pcgrad"))  # the last one never finishes
     values = {
         "single-task": by_seed(0.90, 0.80, (0.0, 0.002, -0.001)),
         "equal": by_seed(0.80, 0.70),
@@ -80,6 +80,11 @@ def test_one_arm_against_others(found):
     assert comparable("x", standing).word == "did not hold"
     assert comparable("x", all_tasks(found, "dwa", ("equal", "uw"))).word == "held"
     assert comparable("x", all_tasks(found, "uw", ("single-task",))).word == "undecided"
+    # An arm that never finished is no arm that was beaten.
+    lacking = all_tasks(found, "dwa", ("equal", "uw", "pcgrad"))
+    assert lacking.missing == ("pcgrad",)
+    assert lacking.text.endswith("; not finished: pcgrad")
+    assert comparable("x", lacking).word == "undecided"
 
 
 def test_one_task_alone(found):
@@ -120,6 +125,14 @@ def test_seeds_that_failed_in_one_arm_count_in_no_difference(tmp_path):
 
 def test_the_variant_of_the_best_validation_error(found):
     assert best_on_validation(found, ["equal", "uw"]) == "equal"  # all validation curves are alike: the first
+    assert best_on_validation(found, ["pcgrad"]) is None
+
+
+def test_a_variant_that_failed_is_not_chosen(tmp_path):
+    made = plan(("single-task", "equal", "uw"), seeds=2)
+    good = {"left": 0.9, "right": 0.9}
+    found = stored(tmp_path / "s", made, {"single-task": [good, good], "equal": [good, None], "uw": [good, good]})
+    assert best_on_validation(found, ["equal", "uw"]) == "uw"
 
 
 def test_claims_about_several_places():

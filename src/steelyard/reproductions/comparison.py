@@ -20,13 +20,13 @@ AMOUNTS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 def experiments(size: Size) -> tuple[Experiment, ...]:
     if size == "quick":
-        return (_digits((0.02, 0.1, *SMALL), epochs=6), _mixed((0.1,), epochs=6), _painted((0.05,), epochs=6))
+        return (_digits((0.02, 0.1, *SMALL), epochs=6), _mixed((0.1,), epochs=6), _painted((0.1,), epochs=6))
     if size == "real":
         uneven = {"left": 0.05, "right": 0.5}, {"left": 0.5, "right": 0.05}
         return (
             _digits((*AMOUNTS, *uneven), seeds=5, epochs=10, tune=3),
             _mixed((0.25,), seeds=5, epochs=10, tune=3),
-            _painted((0.1,), seeds=5, epochs=10, tune=3),
+            _painted((0.25,), seeds=5, epochs=10, tune=3),
             *(_rooms(pair, (0.25,), epochs=10, tune=3) for pair in PAIRS),
         )
     every = tuple({"left": left, "right": right} for left in AMOUNTS for right in AMOUNTS)
@@ -66,7 +66,7 @@ def _rooms(pair: tuple[str, str], settings: Settings, epochs: int, seeds: int = 
 
 def judge(outcomes: Outcomes) -> list[Finding]:
     whole = "Sharing typically does not pay: it takes the right pair and the right weighting"
-    each = "Every pair gains under every weighting, all tasks together, at the largest amount of labels"
+    each = "Every pair gains under every weighting, all tasks together, at an amount of labels that all pairs have"
     return [
         together(whole, [_typically(outcomes), _pairs_matter(outcomes), _weightings_matter(outcomes)]),
         together(each, _by_pair(outcomes)),
@@ -74,8 +74,16 @@ def judge(outcomes: Outcomes) -> list[Finding]:
 
 
 def _typically(outcomes: Outcomes) -> Finding:
-    """Counted over pairs, amounts, weightings and tasks: does sharing help in most cases?"""
-    words = Counter(cell.verdict for each in outcomes.values() for cell in each.judgement.cells if cell.verdict)
+    """Counted over pairs, amounts, weightings and tasks: does sharing help in most cases?
+
+    Only where both tasks have as many labels: otherwise the task with fewer takes more steps together than alone.
+    """
+    words = Counter(
+        cell.verdict
+        for each in outcomes.values()
+        for cell in each.judgement.cells
+        if cell.verdict and cell.setting in _even(each).values()
+    )
     total = sum(words.values())
     pays, still = words["gain"], words["undecided"]
     word: Word = "held" if 2 * (pays + still) <= total else "did not hold" if 2 * pays > total else "undecided"
@@ -90,9 +98,10 @@ def _typically(outcomes: Outcomes) -> Finding:
 
 
 def _deltas(outcomes: Outcomes) -> dict[tuple[str, str], tuple[Standing, str]]:
-    """(pair, weighting) -> whether Δm at the largest amount is above zero, Holm-adjusted over all; and its text."""
+    """(pair, weighting) -> whether Δm is above zero, Holm-adjusted over all; and its text."""
+    places = _places(outcomes)
     samples = {
-        f"{pair}, {arm}": each.findings.changes(arm, "single-task", _largest(each))
+        f"{pair}, {arm}": each.findings.changes(arm, "single-task", places[pair])
         for pair, each in outcomes.items()
         for arm in WEIGHTINGS
     }
@@ -106,9 +115,17 @@ def _deltas(outcomes: Outcomes) -> dict[tuple[str, str], tuple[Standing, str]]:
     }
 
 
-def _largest(outcome: Outcome) -> int:
-    settings = outcome.plan.settings
-    return max(range(len(settings)), key=lambda index: sum(settings[index].fractions.values()))
+def _even(outcome: Outcome) -> dict[float, int]:
+    """Amount of labels -> setting, where all tasks have as many."""
+    shares = [set(setting.fractions.values()) for setting in outcome.plan.settings]
+    return {share.pop(): place for place, share in enumerate(shares) if len(share) == 1}
+
+
+def _places(outcomes: Outcomes) -> dict[str, int]:
+    """Pair -> the setting with the largest amount that all pairs have: more labels must not pass for a better pair."""
+    even = {pair: _even(each) for pair, each in outcomes.items()}
+    amount = max(set.intersection(*map(set, even.values()))) if even else 1.0
+    return {pair: settings[amount] for pair, settings in even.items()}
 
 
 def _pairs_matter(outcomes: Outcomes) -> Finding:
@@ -130,10 +147,10 @@ def _pairs_matter(outcomes: Outcomes) -> Finding:
 
 def _weightings_matter(outcomes: Outcomes) -> Finding:
     """Two weightings of one pair differ beyond chance, Holm-adjusted over all pairs of weightings and tasks."""
-    samples = {}
+    samples, places = {}, _places(outcomes)
     for pair, each in outcomes.items():
         for one, other in combinations(WEIGHTINGS, 2):
-            samples[f"{pair}, {one} against {other}"] = gains(each.findings, one, other, _largest(each))
+            samples[f"{pair}, {one} against {other}"] = gains(each.findings, one, other, places[pair])
     found = standings("", samples, dict.fromkeys(samples, 0.0))
     differ = [name for name in found.words if found.words[name] in ("better", "worse")]
     said = [f"{name}: {points(found.intervals[name])}." for name in differ]
@@ -145,11 +162,11 @@ def _weightings_matter(outcomes: Outcomes) -> Finding:
 
 
 def _by_pair(outcomes: Outcomes) -> list[Finding]:
-    """For every pair and weighting, whether all tasks together gain at the largest amount of labels."""
+    """For every pair and weighting, whether all tasks together gain."""
     words: dict[Standing, Word] = {"better": "held", "worse": "did not hold", "open": "undecided", "equal": "undecided"}
-    deltas, findings = _deltas(outcomes), []
+    deltas, places, findings = _deltas(outcomes), _places(outcomes), []
     for pair, each in outcomes.items():
-        amount = each.plan.settings[_largest(each)].label
+        amount = each.plan.settings[places[pair]].label
         for arm in WEIGHTINGS:
             word, text = deltas[pair, arm]
             claim = f"{pair}, {amount} of the labels: {arm} beats single-task learning"

@@ -34,8 +34,8 @@ class Standings:
     arm: str
     words: dict[str, Standing]
     intervals: dict[str, Interval]
-    samples: dict[str, Array]
     unit: str = " %"
+    missing: tuple[str, ...] = ()  # those with nothing to compare: not finished, or failed
 
     def those(self, word: Standing) -> list[str]:
         return [name for name, found in self.words.items() if found == word]
@@ -50,7 +50,8 @@ class Standings:
                 shown = relative_of({name: self.intervals[name] for name in those[:NAMED]}, self.unit)
                 more = f", and {len(those) - NAMED} more" if len(those) > NAMED else ""
                 said.append(f"{start} {len(those)} ({shown}{more})")
-        return f"{self.arm}, against {counted(len(self.words), 'arm')}: {', '.join(said) or 'nothing to compare'}"
+        lost = f"; not finished: {', '.join(self.missing)}" if self.missing else ""
+        return f"{self.arm}, against {counted(len(self.words), 'arm')}: {', '.join(said) or 'nothing to compare'}{lost}"
 
 
 def all_tasks(found: Findings, arm: str, others: Iterable[str], setting: int = 0, region: float = REGION) -> Standings:
@@ -68,7 +69,10 @@ def one_task(found: Findings, task: str, arm: str, others: Iterable[str], settin
     samples, regions = {}, {}
     for other in others:
         ours, theirs = found.paired(planned, arm, other, setting)
-        if other == arm or not len(ours):
+        if other == arm:
+            continue
+        if not len(ours):
+            samples[other], regions[other] = ours, 0.0
             continue
         ideal = planned.metrics[0].ideal
         # Both the differences and the region by one positive number: the verdict is that of the plain differences.
@@ -83,7 +87,8 @@ def standings(arm: str, samples: Mapping[str, Array], regions: Mapping[str, floa
     known = {name: sample for name, sample in samples.items() if len(sample)}
     words = {name: STANDINGS[word] for name, (word, _) in verdicts(known, regions).items()}
     found = {name: interval(sample) for name, sample in known.items()}
-    return Standings(arm, words, {name: each for name, each in found.items() if each is not None}, dict(known), unit)
+    missing = tuple(name for name in samples if name not in known)
+    return Standings(arm, words, {name: each for name, each in found.items() if each is not None}, unit, missing)
 
 
 def gains(found: Findings, better: str, worse: str, setting: int = 0) -> Array:
@@ -94,17 +99,16 @@ def gains(found: Findings, better: str, worse: str, setting: int = 0) -> Array:
     return ours - theirs
 
 
-def best_on_validation(found: Findings, arms: Sequence[str], setting: int = 0) -> str:
-    """The arm with the smallest mean validation error over the seeds that all of them finished."""
+def best_on_validation(found: Findings, arms: Sequence[str], setting: int = 0) -> str | None:
+    """The arm with the smallest mean validation error, of those that finished all seeds; None where none did."""
     plan = found.plan
     deciding = [task for task in plan.tasks if task.name == plan.main] or list(plan.tasks)
     complete = {arm: found.complete(arm, setting) for arm in arms}
-    complete = {arm: results for arm, results in complete.items() if results}
-    seeds = [seed for seed in plan.seeds if all(seed in results for results in complete.values())]
-    if not seeds:
-        return arms[0]
+    complete = {arm: results for arm, results in complete.items() if len(results) == len(plan.seeds)}
+    if not complete:
+        return None
     totals = dict.fromkeys(complete, 0.0)
-    for seed in seeds:
+    for seed in plan.seeds:
         for arm, score in zip(
             complete, validation_scores(deciding, [results[seed][0] for results in complete.values()]), strict=True
         ):
@@ -113,9 +117,11 @@ def best_on_validation(found: Findings, arms: Sequence[str], setting: int = 0) -
 
 
 def comparable(where: str, standing: Standings) -> Finding:
-    """ "Comparable or better": held where none is shown better and none is open, broken where one is shown better."""
-    word: Word = "did not hold" if standing.those("worse") else "undecided" if standing.those("open") else "held"
-    if not standing.words:
+    """ "Comparable or better": held where none is shown better, open or missing, broken where one is shown better."""
+    word: Word = "held"
+    if standing.those("worse"):
+        word = "did not hold"
+    elif standing.those("open") or standing.missing or not standing.words:
         word = "undecided"
     return Finding(where, word, (f"{standing.text}.",))
 
@@ -176,9 +182,9 @@ def delta_text(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
 def delta_p(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
     """The same of Δp, the relative change of the values themselves, as papers print it: not of errors."""
     found, changes = outcome.findings, []
+    seeds = sorted(set(found.complete(arm, setting)) & set(found.complete(SINGLE_TASK, setting)))
     for task in outcome.plan.tasks:
-        ours, theirs = (found.metrics(each, setting, task.name) for each in (arm, "single-task"))
-        seeds = [seed for seed in outcome.plan.seeds if seed in ours and seed in theirs]
+        ours, theirs = (found.metrics(each, setting, task.name) for each in (arm, SINGLE_TASK))
         per_metric = [
             relative_changes(
                 [ours[seed][place] for seed in seeds],
@@ -192,7 +198,7 @@ def delta_p(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
         known = [each for each in per_metric if each is not None]
         if known:
             changes.append(np.mean(known, axis=0))
-    shown = interval(np.mean(changes, axis=0)) if len({len(each) for each in changes}) == 1 else None
+    shown = interval(np.mean(changes, axis=0)) if changes else None
     return None if shown is None else percent(shown)
 
 

@@ -1,7 +1,9 @@
 """What validation data choose before a study starts: constant weights for ``best-fixed``, and learning rates.
 
 Every network gets the same number of learning rates, log-spaced around the study's own, on a seed that the study does
-not use; test data are not looked at. The trials are ordinary ones, kept in the store as all others are.
+not use; its test data are not looked at. (With cross-validation, the rows that validate there are test rows of another
+seed: of as many seeds as there are folds, one is tested on rows that helped to choose.) The trials are ordinary ones,
+kept in the store as all others are.
 """
 
 from __future__ import annotations
