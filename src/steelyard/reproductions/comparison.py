@@ -188,7 +188,8 @@ reproduction = Reproduction(
     ),
     reconstructed=(
         "Only the abstract and the construction of Multi-MNIST were at hand: amounts of data, epochs and the other "
-        "pairs are ours, and there are no figures of the paper to print beside ours."
+        "pairs are ours, and there are no figures of the paper to print beside ours. Where amounts are unequal, the "
+        "task with fewer labels takes more steps together than alone, as an epoch is all rows with any label."
     ),
     experiments=experiments,
     judge=judge,
