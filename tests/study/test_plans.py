@@ -1,5 +1,6 @@
 """Plans: trials follow from them, survive the store, and what cannot work is refused before anything is trained."""
 
+import dataclasses
 import json
 import textwrap
 
@@ -9,7 +10,7 @@ from steelyard.errors import LossError, OptionError, UnknownNameError
 from steelyard.problems.errors import ProblemError
 from steelyard.study.errors import PlanError
 from steelyard.study.planning import plan
-from steelyard.study.plans import Plan
+from steelyard.study.plans import Choice, Plan, PlannedMethod
 from steelyard.study.trial import SINGLE_TASK
 from study.made_up import plan as made_plan
 
@@ -183,3 +184,21 @@ def test_a_method_that_cannot_balance_these_losses_is_told_before_training(file)
     file.write_text(text.replace("import Data,", "import Data, Task, r2,"))
     with pytest.raises(LossError, match="size"):
         plan(str(file), ["log+equal"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "rates", "text"),
+    [
+        ("a: 1, b: 0.3", {}, "a 1, b 0.3"),
+        ("a: 1, b: 1, c: 3, d: 1, e: 1", {}, "c 3, others 1"),
+        ("a: 1, b: 1, c: 1, d: 1, e: 1", {"": 0.01}, "all 1; rate 0.01"),
+        ("a: 1, b: 2, c: 3, d: 4, e: 5", {}, "a 1, b 2, c 3, d 4, e 5"),
+        ("a: 1, b: 0.3", {"a": 0.1, "b": 0.2}, "a 1, b 0.3; rate a 0.1, b 0.2"),
+        ("a: 1, b: 0.3", dict(zip("abcde", (0.1, 0.2, 0.3, 0.1, 0.1), strict=True)), "a 1, b 0.3; rates 0.1 to 0.3"),
+    ],
+)
+def test_what_was_chosen_fits_a_line(weights, rates, text):
+    method = PlannedMethod("best-fixed", scale=None, candidates=("equal",))
+    chosen = (Choice(f'fixed(weights="{weights}")', rates),)
+    made = dataclasses.replace(made_plan(), methods=(dataclasses.replace(method, chosen=chosen),))
+    assert made.chosen_text("best-fixed", 0) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.trial import SINGLE_TASK, Trial
 
 JOINT = ""  # stands for all tasks together where others are named
+FEW = 4  # tasks of which everything that was chosen is shown
 
 
 @dataclass(frozen=True)
@@ -209,16 +211,22 @@ class Plan:
         return f"{' and '.join(said)}, tried on seed {self.tuning.seed}, the best on validation data used"
 
     def chosen_text(self, method: str, setting: int) -> str:
-        """What validation data chose for a method: ``left 1, right 0.3; rate 0.002``; empty where nothing."""
+        """What validation data chose for a method: ``left 1, right 0.3; rate 0.002``; empty where nothing.
+
+        Of many tasks those with a weight of their own: ``gdsc230 3, others 1``; of many rates their range.
+        """
         planned = self.method(method)
         if not planned.chosen:
             return ""
         choice, said = planned.chosen[setting], []
         if planned.candidates:
-            said.append(str(parse_spec(choice.method).options["weights"]).replace(":", ""))
+            weights = str(parse_spec(choice.method).options["weights"]).replace(":", "").split(", ")
+            said.append(", ".join(_few(weights)))
         rates = choice.learning_rates
         if len(set(rates.values())) == 1:
             said.append(f"rate {next(iter(rates.values())):g}")
+        elif len(rates) > FEW:
+            said.append(f"rates {min(rates.values()):g} to {max(rates.values()):g}")
         elif rates:
             said.append("rate " + ", ".join(f"{task} {rate:g}" for task, rate in rates.items()))
         return "; ".join(said)
@@ -253,3 +261,12 @@ class Plan:
 def _method_from(values: dict[str, Any]) -> PlannedMethod:
     chosen = tuple(Choice(**choice) for choice in values.get("chosen", ()))
     return PlannedMethod(**{**values, "candidates": tuple(values.get("candidates", ())), "chosen": chosen})
+
+
+def _few(weights: list[str]) -> list[str]:
+    """Texts like ``left 3``; of more than `FEW`, the commonest weight is said of "others"."""
+    common, count = Counter(text.rpartition(" ")[2] for text in weights).most_common(1)[0]
+    if len(weights) <= FEW or count == 1:
+        return weights
+    others = "all" if count == len(weights) else "others"
+    return [*(text for text in weights if text.rpartition(" ")[2] != common), f"{others} {common}"]
