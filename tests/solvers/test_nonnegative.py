@@ -70,3 +70,12 @@ def test_an_unbounded_minimum_shows() -> None:
 def test_nothing_to_do() -> None:
     C = torch.eye(3, dtype=torch.float64)
     assert torch.equal(nonnegative_minimum(C, torch.zeros(2, 3, dtype=torch.float64)), torch.zeros(2, 3))
+
+
+def test_a_gramian_that_is_symmetric_to_single_precision_only() -> None:
+    """As `rows @ rows.T` is on some processors: equal rows with unlike products."""
+    G = torch.tensor([[1.0, -0.7373], [-0.7373, 1.0]], dtype=torch.float64).repeat(2, 2)
+    G[3, 1] *= 1 + 1.2e-7
+    G[3, 3] *= 1 + 1.2e-7
+    C = UnitRows.of(G).definite()
+    assert violation(C, C, nonnegative_minimum(C, C)) <= 1e-11

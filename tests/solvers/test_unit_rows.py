@@ -38,3 +38,12 @@ def test_single_precision_noise_is_raised_to_definite() -> None:
     full = random_rows(4, 20, 0)
     parts = UnitRows.of(full @ full.T)
     assert parts.definite() is parts.cosines, "what is definite stays as it is"
+
+
+def test_halves_that_rounding_made_unlike_are_averaged() -> None:
+    rows = random_rows(6, 20, 0)
+    noise = 1e-7 * random_rows(6, 6, 1)
+    G = rows @ rows.T
+    C = UnitRows.of(G * (1 + noise)).cosines
+    assert torch.equal(C, C.T)
+    assert float((C - UnitRows.of(G).cosines).abs().max()) < 1e-6
