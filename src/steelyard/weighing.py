@@ -21,6 +21,8 @@ from steelyard.observation import Balance, Seen
 from steelyard.state import State, Stateful
 from steelyard.summary import added
 
+LARGEST = 2.0**108  # 3e32: float32 ends at 2^128, and a loss may multiply what it receives by numbers of its own
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -84,6 +86,7 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
     priorities = _priorities(method, whole.index, weights)
     if priorities is not None and not method.native_priorities:
         weights, as_published = weights * priorities, False
+    weights = within_reach(weights)
     on_heads = weights if method.heads == "weighted" else _plain(method, whole.factor, priorities, weights)
     state.weight_sums = added(state.weight_sums, weights)
     remember(method, whole.seen, whole.factor, state, refresh)
@@ -126,7 +129,16 @@ def _plain(method: Method, factor: Tensor | None, priorities: Tensor | None, lik
     plain = torch.ones_like(like) if factor is None else factor
     if method.scale == "sum":
         plain = _to_sum(method, plain)
-    return plain if priorities is None else plain * priorities
+    return within_reach(plain if priorities is None else plain * priorities)
+
+
+def within_reach(weights: Tensor) -> Tensor:
+    """Finite weights, kept to what the backward pass of a float32 loss can multiply without overflow.
+
+    A task that fits its batch to the last bit has a gradient of 1e-38, and a method that gives all gradients one length
+    a weight of 1e38 for it: twice that is inf in float32, and inf times a zero further down is NaN in every parameter.
+    """
+    return torch.where(weights.isinf(), weights, weights.clamp(-LARGEST, LARGEST))
 
 
 def _check_transformed(method: Method, reader: str, seen: Seen, losses: Tensor) -> None:

@@ -23,6 +23,7 @@ def regimes() -> dict[str, torch.Tensor]:
         "equal": row.expand(4, 50),
         "opposite": torch.cat([row, -row]),
         "opposite, norm ratio 1e6": torch.cat([row, -1e6 * row, row]),
+        "norm ratios 1e20 and 1e40": torch.cat([some, 1e-20 * row, 1e-40 * some[:1]]),
         "one zero": torch.cat([some, 0 * row]),
         "all zero": torch.zeros(3, 50, dtype=torch.float64),
         "dependent": torch.cat([some, some[:2] - some[3:], 2 * some[:1]]),
@@ -48,6 +49,23 @@ def test_weights_are_finite_and_move_somewhere(method: str, regime: str) -> None
             assert float(weights.min()) >= 0
     if regime in ("one task", "hundred tasks", "norm ratio 1e6", "equal"):
         assert float((weights @ rows).norm()) > 0
+
+
+@pytest.mark.parametrize("method", [*METHODS, "log+pcgrad", "log+aligned-mtl", "log+nash-mtl", "log+imtl-g"])
+def test_a_task_that_fits_its_batch_to_the_last_bit_leaves_the_step_finite(method: str) -> None:
+    """Its gradient is of 1e-39, and a weight that makes up for that is beyond float32 once the loss multiplies it."""
+    torch.manual_seed(0)
+    features = torch.zeros(20, requires_grad=True)
+    rows = random_rows(3, 20, 0).float() * torch.tensor([[1.0], [30.0], [1e-39]])
+    heads = torch.zeros(3, requires_grad=True)
+    tasks = ["0", "1", "2"]
+    instance = fresh(method, 3)
+    shared = features * 1
+    losses = {task: 100 * (rows[k] @ shared + heads[k] * rows[k, 0]) + (k < 2) for k, task in enumerate(tasks)}
+    instance(losses, shared=shared).backward()
+    for parameter in (features, heads):
+        assert parameter.grad is not None
+        assert bool(parameter.grad.isfinite().all()), instance.last_weights
 
 
 @pytest.mark.parametrize("size", [1e-12, 1e-6, 1e6, 1e12])

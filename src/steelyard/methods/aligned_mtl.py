@@ -17,6 +17,8 @@ from steelyard.state import State
 
 CommonScale = Literal["min", "median", "rmse"]
 
+SHORTEST = 1e-12  # of the longest component: singular values are exact to 1e-16 of the largest
+
 
 class AlignedMTL(GramianBalancer):
     """The gradients' principal components are given one length, so that none dominates and none conflicts.
@@ -31,7 +33,8 @@ class AlignedMTL(GramianBalancer):
         common: the options of `Balancer`.
 
     Directions in which the cosines have eigenvalues below 1.2e-7 T (linearly dependent gradients, as float32 knows
-    them) have no component and are left out; so are zero gradients, with weight 0.
+    them) have no component and are left out; so are zero gradients, with weight 0, and components that are shorter than
+    1e-12 of the longest, which float64 cannot tell from rounding.
 
     Cost: one backward pass through each task's head; an eigen- and a singular value decomposition of ``[T, T]``.
 
@@ -59,6 +62,8 @@ class AlignedMTL(GramianBalancer):
         # G = F Fᵀ: the singular values of F are exact to 1e-16 of the largest, those of G to 1e-8 only.
         factor = rows.norms[movers, None] * vectors[:, kept] * values[kept].sqrt()
         basis, singular, _ = torch.linalg.svd(factor, full_matrices=False)
+        known = singular > SHORTEST * singular[0]
+        basis, singular = basis[:, known], singular[known]
         if self.common_scale == "min":
             scale = singular[-1]
         elif self.common_scale == "median":

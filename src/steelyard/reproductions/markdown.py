@@ -27,7 +27,7 @@ def section(summary: Summary) -> str:
         lines += [f"**What was run.** {found.scope[size]}", ""]
     lines += ["```sh", summary.command, "```", "", f"{summary.time_text}.{_machine(summary)}", ""]
     if not summary.complete:
-        lines += [f"**Unfinished.** {summary.progress}", ""]
+        lines += [f"**{summary.gap}.** {summary.progress}", ""]
     lines += [f"**The claim {summary.answer}.**", ""]
     for finding in summary.findings:
         lines += _bullets(finding)

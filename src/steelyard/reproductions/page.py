@@ -31,6 +31,7 @@ def page(summary: Summary) -> str:
         answer=summary.answer,
         scope=summary.reproduction.scope.get(summary.size, ""),
         complete=summary.complete,
+        gap=summary.gap,
         progress=summary.progress,
         findings=summary.findings,
         figures=summary.figures,

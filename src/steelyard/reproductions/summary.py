@@ -27,11 +27,20 @@ class Summary:
         return len(self.outcomes) == len(self.planned) and all(each.judgement.complete for each in self.outcomes)
 
     @property
+    def gap(self) -> str:
+        """What there is while it is not complete: "Unfinished", or "Not all trials succeeded" where none is waiting."""
+        judgements = [each.judgement for each in self.outcomes]
+        waiting = any(each.planned - each.finished > len(each.failures) for each in judgements)
+        return "Unfinished" if waiting or len(self.outcomes) < len(self.planned) else "Not all trials succeeded"
+
+    @property
     def progress(self) -> str:
-        """``3 of 4 studies, 120 of 123 trials of these.``"""
-        finished = sum(each.judgement.finished for each in self.outcomes)
-        planned = sum(each.judgement.planned for each in self.outcomes)
-        return f"{len(self.outcomes)} of {len(self.planned)} studies, {finished} of {planned} trials of these."
+        """``3 of 4 studies, 120 of 123 trials of these, 1 failed.``"""
+        judgements = [each.judgement for each in self.outcomes]
+        finished, planned = sum(each.finished for each in judgements), sum(each.planned for each in judgements)
+        failed = sum(len(each.failures) for each in judgements)
+        studies = f"{len(self.outcomes)} of {len(self.planned)} studies, {finished} of {planned} trials of these"
+        return f"{studies}, {failed} failed." if failed else f"{studies}."
 
     @property
     def answer(self) -> str:
