@@ -201,6 +201,23 @@ def test_the_verdict_says_who_is_hurt_by_how_much_and_what_repairs_it(tmp_path):
     assert "Over all tasks (mean relative change), better than the plain sum: ema +1" in text
 
 
+def test_of_many_strategies_the_best_are_named_and_the_others_counted(tmp_path):
+    strategies = [f"ema(beta=0.{digit})" for digit in range(1, 7)]
+    made = plan(methods=[SINGLE_TASK, "equal", *strategies])
+    small = {name: (0.0001 * place, -0.0001, 0.0002) for place, name in enumerate(strategies)}
+    values = {SINGLE_TASK: ALONE, "equal": shifted(-0.05, 0.0)}
+    values |= {name: shifted(0.001 * place, 0.0, jitter=small[name]) for place, name in enumerate(strategies)}
+    repairs, better = (
+        next(text for text in judged(tmp_path / "s", made, values).verdict if words in text)
+        for words in ("repair left digit", "better than the plain sum")
+    )
+    assert repairs.startswith("6 of 6 strategies repair left digit, above all ema(beta=0.6) (at 1.00 ×")
+    assert "6 of 6 strategies, above all ema(beta=0.6) +" in better
+    for text in (repairs, better):
+        assert "ema(beta=0.3)" in text
+        assert "ema(beta=0.2)" not in text
+
+
 def test_an_undecided_task_says_how_many_seeds_would_settle_it(tmp_path):
     wide = [{"left": 0.88, "right": 0.80}, {"left": 0.86, "right": 0.81}, {"left": 0.87, "right": 0.79}]
     text = "\n".join(judged(tmp_path / "s", plan(), {SINGLE_TASK: ALONE, "equal": wide}).verdict)

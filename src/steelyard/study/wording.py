@@ -21,7 +21,7 @@ from steelyard.study.phrases import (
 from steelyard.study.statistics import LEVEL, Array, Key, claim, holm, interval, seeds_to_settle
 from steelyard.study.trial import SINGLE_TASK
 
-NAMED = 4  # so many tasks are named one by one, more are counted
+NAMED = 4  # so many tasks, or strategies, are named one by one; of more the first, and the others are counted
 
 
 def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -> list[str]:
@@ -135,12 +135,13 @@ class _Setting:
             partly = [m for m in self.strategies if m not in mended and (m, cell.task) in eased]
             task = self._task(cell.task)
             if mended:
-                said.append(f"{listed(map(self._with_cost, mended))} repair{'s' if len(mended) == 1 else ''} {task}.")
+                said.append(self._mended(task, cell.task, mended))
             if partly:
-                by = "; ".join(
-                    f"{method} by {amount_of(self.tasks[cell.task], eased[method, cell.task])}" for method in partly
-                )
-                said.append(f"Not repaired, but better than under the plain sum, is {task} with {by}.")
+                best = sorted(partly, key=lambda method: eased[method, cell.task].mean, reverse=True)
+                amounts = {method: amount_of(self.tasks[cell.task], eased[method, cell.task]) for method in best}
+                by = "; ".join(f"{method} by {amounts[method]}" for method in best[:NAMED])
+                many = f"{len(partly)} strategies, above all " if len(partly) > NAMED else ""
+                said.append(f"Not repaired, but better than under the plain sum, is {task} with {many}{by}.")
             if not mended and not partly:
                 unrepaired.append(task)
         if unrepaired:
@@ -152,6 +153,14 @@ class _Setting:
             )
             said = [f"Of the {len(hurt)} tasks that the plain sum hurts, so many are repaired: {counts}."]
         return said
+
+    def _mended(self, label: str, task: str, methods: list[str]) -> str:
+        """Who repairs a task, and at what cost; of many the best."""
+        if len(methods) <= NAMED:
+            return f"{listed(map(self._with_cost, methods))} repair{'s' if len(methods) == 1 else ''} {label}."
+        best = sorted(methods, key=lambda method: float(self._better_by(method, task)[0].mean()), reverse=True)
+        named = listed(map(self._with_cost, best[:NAMED]))
+        return f"{len(methods)} of {len(self.strategies)} strategies repair {label}, above all {named}."
 
     def _verdict(self, method: str, task: str) -> Verdict | None:
         cell = self.cells.get((method, task))
@@ -186,7 +195,7 @@ class _Setting:
         worse = {method: found for method, found in shown.items() if found.mean < 0}
         said = []
         if better:
-            said.append(f"Over all tasks (mean relative change), better than the plain sum: {relative_of(better)}.")
+            said.append(f"Over all tasks (mean relative change), better than the plain sum: {self._first(better)}.")
         else:
             best = max(changes, key=lambda method: float(changes[method].mean()))
             highest = relative_of({best: interval(changes[best])})
@@ -196,8 +205,16 @@ class _Setting:
                 + (f" is the highest of {count}." if count > 1 else ".")
             )
         if worse:
-            said.append(f"Over all tasks (mean relative change), worse than the plain sum: {relative_of(worse)}.")
+            said.append(f"Over all tasks (mean relative change), worse than the plain sum: {self._first(worse)}.")
         return said
+
+    def _first(self, changes: Mapping[str, Interval]) -> str:
+        """Strategies with their changes; of many the largest."""
+        if len(changes) <= NAMED:
+            return relative_of(changes)
+        largest = sorted(changes, key=lambda method: abs(changes[method].mean), reverse=True)[:NAMED]
+        shown = relative_of({method: changes[method] for method in largest})
+        return f"{len(changes)} of {len(self.strategies)} strategies, above all {shown}"
 
     # --- what it costs ---
 
