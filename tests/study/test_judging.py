@@ -121,7 +121,10 @@ def test_a_tie_of_two_seeds_and_a_claim_lost_to_holm_have_notes(tmp_path):
     left = cell(found, "equal", "left")
     assert left.verdict == "undecided"
     assert left.note == "negative transfer by itself, but not once adjusted for judging 2 tasks"
-    assert "Judged alone 1 of them would be decided, but not with 2 tasks judged together." in " ".join(found.verdict)
+    text = " ".join(found.verdict)
+    assert "The plain sum seems to make left digit worse, but whether by enough to matter is undecided: acc" in text
+    assert "Judged alone it would be decided, but not with 2 tasks judged together." in text
+    assert "Whether the plain sum hurts or helps right digit is undecided" in text
 
 
 def test_without_a_baseline_there_is_no_verdict(tmp_path):

@@ -93,12 +93,24 @@ class _Setting:
             said.append(f"{name} helps {self._tasks(helped)}: {self._differences(helped)}.")
         if same := self.judged(method, "no difference"):
             said.append(f"{name} makes no difference that matters for {self._tasks(same)}: {self._differences(same)}.")
-        if still_open := self.judged(method, "undecided"):
-            said.append(
-                f"Whether {lowered(name)} hurts or helps {self._tasks(still_open)} is undecided: "
-                f"{self._differences(still_open)}.{self._what_would_decide(method, still_open)}"
+        by_lean: dict[str, list[Cell]] = {}
+        for cell in self.judged(method, "undecided"):
+            by_lean.setdefault(self._lean(method, cell), []).append(cell)
+        for lean, cells in sorted(by_lean.items(), reverse=True):  # worse, better, neither
+            question = (
+                f"{name} seems to make {self._tasks(cells)} {lean}, but whether by enough to matter is undecided"
+                if lean
+                else f"Whether {lowered(name)} hurts or helps {self._tasks(cells)} is undecided"
             )
+            said.append(f"{question}: {self._differences(cells)}.{self._what_would_decide(method, cells)}")
         return said
+
+    def _lean(self, method: str, cell: Cell) -> str:
+        """Where the interval that is shown lies wholly on one side of zero, though not beyond what matters."""
+        found = interval(self._better_by(method, cell.task)[0])
+        if found is None or found.low <= 0 <= found.high:
+            return ""
+        return "better" if found.mean > 0 else "worse"
 
     def _what_would_decide(self, method: str, cells: list[Cell]) -> str:
         """What is known of why these are open: judging many tasks together, or too few seeds."""
