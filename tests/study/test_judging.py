@@ -7,6 +7,7 @@ import pytest
 
 from steelyard.study import judge
 from steelyard.study.judging import judge_plan
+from steelyard.study.plans import Choice, Tuning
 from steelyard.study.store import Store
 from steelyard.study.trial import SINGLE_TASK
 from study.made_up import ACCURACY, RMSE, SCORE, fill, judged, plan, result
@@ -202,6 +203,25 @@ def test_the_verdict_says_who_is_hurt_by_how_much_and_what_repairs_it(tmp_path):
     assert "ema (at 1.10 × the plain sum's training time) repairs left digit." in text
     assert "Not repaired, but better than under the plain sum, is left digit with dwa by +2.0" in text
     assert "Over all tasks (mean relative change), better than the plain sum: ema +1" in text
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ({"left": 0.3, "right": 0.1, "": 0.3}, "the largest of 3 learning rates (0.3) for 2 of 3 networks"),
+        ({"left": 0.03, "right": 0.03, "": 0.03}, "the smallest of 3 learning rates (0.03) for 3 of 3 networks"),
+        ({"left": 0.3, "right": 0.1, "": 0.1}, None),
+    ],
+)
+def test_rates_at_the_edge_of_those_tried_are_told(tmp_path, rates, said):
+    made = plan()
+    alone = Choice(SINGLE_TASK, {name: rate for name, rate in rates.items() if name})
+    chosen = {SINGLE_TASK: alone, "equal": Choice("equal", {"": rates[""]})}
+    methods = tuple(dataclasses.replace(method, chosen=(chosen[method.name],)) for method in made.methods)
+    tuned = dataclasses.replace(made, methods=methods, tuning=Tuning((0.1, 0.03, 0.3), 10_007))
+    text = " ".join(judged(tmp_path / "s", tuned, {SINGLE_TASK: ALONE, "equal": ALONE}).verdict)
+    assert ("Validation chose the" in text) == (said is not None)
+    assert said is None or said in text
 
 
 def test_of_many_strategies_the_best_are_named_and_the_others_counted(tmp_path):

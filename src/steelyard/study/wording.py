@@ -33,7 +33,7 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
         here = _Setting(found, index, [c for c in cells if c.setting == index], [r for r in rows if r.setting == index])
         said = [*here.sharing(), *here.repair(), *here.better_than_sum(), *here.cost()]
         sentences += [f"With {setting.label} of the labels: {lowered(text)}" if several else text for text in said]
-    sentences += _still_improving(found)
+    sentences += [*_still_improving(found), *_at_the_edge(found)]
     if not found.has(SINGLE_TASK):
         sentences.append("There is no single-task baseline here: add single-task to see who is hurt by sharing.")
     if len(plan.seeds) == 1:
@@ -59,6 +59,24 @@ def _still_improving(found: Findings) -> list[str]:
         f"Validation chose the last epoch in {last} of {len(results)} trainings: they were still improving. Train "
         f"longer before you rely on this, e.g. --epochs {2 * epochs}."
     ]
+
+
+def _at_the_edge(found: Findings) -> list[str]:
+    """Where most networks want the largest rate that was tried, or the smallest, better ones may lie beyond."""
+    plan = found.plan
+    if plan.tuning is None or not plan.tuning.rates:
+        return []
+    choices = [choice for method in plan.methods for choice in method.chosen]
+    chosen = [rate for choice in choices for rate in choice.learning_rates.values()]
+    said, tried = [], len(plan.tuning.rates)
+    for word, edge in (("largest", max(plan.tuning.rates)), ("smallest", min(plan.tuning.rates))):
+        here = chosen.count(edge)
+        if here * 2 > len(chosen):
+            said.append(
+                f"Validation chose the {word} of {tried} learning rates ({edge:g}) for {here} of {len(chosen)} "
+                f"networks: better ones may lie beyond. Try more, e.g. --tune {tried + 2}."
+            )
+    return said
 
 
 class _Setting:
