@@ -87,6 +87,9 @@ class Balancer(Persistent):
         process_group: the ranks that share a batch, over which gradients are averaged; all where it is not given.
 
     In ``eval()`` mode the call returns the plain sum, weighted by the priorities alone.
+
+    Weights stay within ±2^108 (3e32), what the backward pass of a float32 loss can multiply: a method that gives all
+    gradients one length would otherwise ask for more at a gradient of 1e-38, and spoil every parameter.
     """
 
     def __init__(self, tasks: Sequence[str], **options: Any) -> None:

@@ -52,3 +52,10 @@ def test_zero_gradients_are_left_out() -> None:
     assert float(weights[2]) == 0
     assert torch.allclose(weights[:2], weigh(balancer("aligned-mtl", 2), rows[:2]), rtol=1e-12)
     assert weigh(balancer("aligned-mtl", 2), 0 * rows[:2]).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("length", [1e-14, 1e-20, 1e-30])
+def test_gradients_beyond_the_reach_of_float64_are_left_out_too(length: float) -> None:
+    rows = torch.cat([random_rows(2, 20, 0), length * random_rows(1, 20, 1)])
+    weights = weigh(balancer("aligned-mtl", 3), rows)
+    assert torch.allclose(weights[:2], weigh(balancer("aligned-mtl", 2), rows[:2]), rtol=1e-12)

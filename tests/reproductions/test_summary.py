@@ -1,25 +1,50 @@
 """What a summary says of a reproduction that is not complete."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
 
 from steelyard.reproductions.summary import Summary
-from study.made_up import judged, plan
+from steelyard.study.judging import findings, judge_findings
+from steelyard.study.store import Store
+from study.made_up import fill, plan
+
+RIGHT = {"left": 0.9, "right": 0.8}
+
+
+def summary(path, made, values, studies=1):
+    with Store(path, write=True) as store:
+        for setting in range(len(made.settings)):
+            fill(store, made, values, setting=setting)
+        found = findings(made, store)
+    outcome = SimpleNamespace(findings=found, judgement=judge_findings(found))
+    return Summary(SimpleNamespace(name="x"), "real", "", (None,) * studies, (outcome,), (), (), 0.0)
 
 
 @pytest.mark.parametrize(
     ("plain_sum", "studies", "gap", "progress"),
     [
-        (2, 1, "Unfinished", "1 of 1 studies, 8 of 9 trials of these."),
-        (3, 1, "Not all trials succeeded", "1 of 1 studies, 8 of 9 trials of these, 1 failed."),
-        (3, 2, "Unfinished", "1 of 2 studies, 8 of 9 trials of these, 1 failed."),
+        ([RIGHT] * 3, 1, "", "1 of 1 studies, 9 of 9 trials of these."),
+        ([RIGHT] * 2, 1, "Unfinished", "1 of 1 studies, 8 of 9 trials of these."),
+        ([RIGHT, RIGHT, None], 1, "Not all trials succeeded", "1 of 1 studies, 8 of 9 trials of these, 1 failed."),
+        ([RIGHT, RIGHT, None], 2, "Unfinished", "1 of 2 studies, 8 of 9 trials of these, 1 failed."),
     ],
 )
 def test_trials_that_failed_are_not_waited_for(tmp_path, plain_sum, studies, gap, progress):
-    right = {"left": 0.9, "right": 0.8}
-    values = {"single-task": [right] * 3, "equal": [right, right, None][:plain_sum]}
-    outcome = SimpleNamespace(judgement=judged(tmp_path / "s", plan(), values))
-    summary = Summary(SimpleNamespace(name="x"), "real", "", (None,) * studies, (outcome,), (), (), 0.0)
-    assert not summary.complete
-    assert (summary.gap, summary.progress) == (gap, progress)
+    found = summary(tmp_path / "s", plan(), {"single-task": [RIGHT] * 3, "equal": plain_sum}, studies)
+    assert (found.gap, found.progress) == (gap, progress)
+    assert found.complete == (not gap)
+
+
+def test_a_failed_trial_of_two_settings_counts_once(tmp_path):
+    """The left digit alone is one trial, whatever the right one's amount: it hides nothing that is waiting."""
+    made = plan(settings=2)
+    uneven = [{"left": 1.0, "right": 0.5}, {"left": 1.0, "right": 1.0}]
+    settings = tuple(
+        dataclasses.replace(each, fractions=given) for each, given in zip(made.settings, uneven, strict=True)
+    )
+    made = dataclasses.replace(made, settings=settings)
+    found = summary(tmp_path / "s", made, {"single-task": [RIGHT, RIGHT, None], "equal": [RIGHT] * 2})
+    assert found.progress == "1 of 1 studies, 10 of 15 trials of these, 3 failed."
+    assert found.gap == "Unfinished"

@@ -26,7 +26,7 @@ def section(summary: Summary) -> str:
     if found.scope.get(size):
         lines += [f"**What was run.** {found.scope[size]}", ""]
     lines += ["```sh", summary.command, "```", "", f"{summary.time_text}.{_machine(summary)}", ""]
-    if not summary.complete:
+    if summary.gap:
         lines += [f"**{summary.gap}.** {summary.progress}", ""]
     lines += [f"**The claim {summary.answer}.**", ""]
     for finding in summary.findings:

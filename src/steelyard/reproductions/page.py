@@ -30,7 +30,6 @@ def page(summary: Summary) -> str:
         found=summary.reproduction,
         answer=summary.answer,
         scope=summary.reproduction.scope.get(summary.size, ""),
-        complete=summary.complete,
         gap=summary.gap,
         progress=summary.progress,
         findings=summary.findings,

@@ -28,17 +28,18 @@ class Summary:
 
     @property
     def gap(self) -> str:
-        """What there is while it is not complete: "Unfinished", or "Not all trials succeeded" where none is waiting."""
-        judgements = [each.judgement for each in self.outcomes]
-        waiting = any(each.planned - each.finished > len(each.failures) for each in judgements)
+        """Why it is not complete, if it is not: "Unfinished", or "Not all trials succeeded" where none is waiting."""
+        if self.complete:
+            return ""
+        waiting = any(each.judgement.planned - each.judgement.finished > _failed(each) for each in self.outcomes)
         return "Unfinished" if waiting or len(self.outcomes) < len(self.planned) else "Not all trials succeeded"
 
     @property
     def progress(self) -> str:
         """``3 of 4 studies, 120 of 123 trials of these, 1 failed.``"""
-        judgements = [each.judgement for each in self.outcomes]
-        finished, planned = sum(each.finished for each in judgements), sum(each.planned for each in judgements)
-        failed = sum(len(each.failures) for each in judgements)
+        finished = sum(each.judgement.finished for each in self.outcomes)
+        planned = sum(each.judgement.planned for each in self.outcomes)
+        failed = sum(map(_failed, self.outcomes))
         studies = f"{len(self.outcomes)} of {len(self.planned)} studies, {finished} of {planned} trials of these"
         return f"{studies}, {failed} failed." if failed else f"{studies}."
 
@@ -56,6 +57,11 @@ class Summary:
         trials = sum(each.judgement.finished for each in self.outcomes)
         tuned = " and those that chose their settings" if any(each.plan.tuning for each in self.outcomes) else ""
         return f"{counted(trials, 'trial')}{tuned}: {duration(self.training)} of training, counted on one core"
+
+
+def _failed(outcome: Outcome) -> int:
+    """Trials, not rows of tables: settings may share one."""
+    return len(outcome.findings.failed)
 
 
 def facts(outcome: Outcome) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from steelyard.study.findings import Findings, better_by
 from steelyard.study.judgement import Cell, Interval, Row, Verdict
@@ -74,7 +74,7 @@ def _at_the_edge(found: Findings) -> list[str]:
         if here * 2 > len(chosen):
             said.append(
                 f"Validation chose the {word} of {tried} learning rates ({edge:g}) for {here} of {len(chosen)} "
-                f"networks: better ones may lie beyond. Try more, e.g. --tune {tried + 2}."
+                f"networks: better ones may lie beyond. Try around it: --learning-rate {edge:g}."
             )
     return said
 
@@ -111,10 +111,10 @@ class _Setting:
             said.append(f"{name} helps {self._tasks(helped)}: {self._differences(helped)}.")
         if same := self.judged(method, "no difference"):
             said.append(f"{name} makes no difference that matters for {self._tasks(same)}: {self._differences(same)}.")
-        by_lean: dict[str, list[Cell]] = {}
-        for cell in self.judged(method, "undecided"):
-            by_lean.setdefault(self._lean(method, cell), []).append(cell)
-        for lean, cells in sorted(by_lean.items(), reverse=True):  # worse, better, neither
+        undecided = self.judged(method, "undecided")
+        for lean in ("worse", "better", ""):
+            if not (cells := [cell for cell in undecided if self._lean(method, cell) == lean]):
+                continue
             question = (
                 f"{name} seems to make {self._tasks(cells)} {lean}, but whether by enough to matter is undecided"
                 if lean
@@ -169,9 +169,8 @@ class _Setting:
             if partly:
                 best = sorted(partly, key=lambda method: eased[method, cell.task].mean, reverse=True)
                 amounts = {method: amount_of(self.tasks[cell.task], eased[method, cell.task]) for method in best}
-                by = "; ".join(f"{method} by {amounts[method]}" for method in best[:NAMED])
-                many = f"{len(partly)} strategies, above all " if len(partly) > NAMED else ""
-                said.append(f"Not repaired, but better than under the plain sum, is {task} with {many}{by}.")
+                by = self._counted(best, "; ".join(f"{method} by {amounts[method]}" for method in best[:NAMED]))
+                said.append(f"Not repaired, but better than under the plain sum, is {task} with {by}.")
             if not mended and not partly:
                 unrepaired.append(task)
         if unrepaired:
@@ -186,11 +185,11 @@ class _Setting:
 
     def _mended(self, label: str, task: str, methods: list[str]) -> str:
         """Who repairs a task, and at what cost; of many the best."""
-        if len(methods) <= NAMED:
-            return f"{listed(map(self._with_cost, methods))} repair{'s' if len(methods) == 1 else ''} {label}."
         best = sorted(methods, key=lambda method: float(self._better_by(method, task)[0].mean()), reverse=True)
         named = listed(map(self._with_cost, best[:NAMED]))
-        return f"{len(methods)} of {len(self.strategies)} strategies repair {label}, above all {named}."
+        if len(methods) > NAMED:
+            return f"{len(methods)} of {len(self.strategies)} strategies repair {label}, above all {named}."
+        return f"{named} repair{'s' if len(methods) == 1 else ''} {label}."
 
     def _verdict(self, method: str, task: str) -> Verdict | None:
         cell = self.cells.get((method, task))
@@ -240,11 +239,14 @@ class _Setting:
 
     def _first(self, changes: Mapping[str, Interval]) -> str:
         """Strategies with their changes; of many the largest."""
-        if len(changes) <= NAMED:
-            return relative_of(changes)
         largest = sorted(changes, key=lambda method: abs(changes[method].mean), reverse=True)[:NAMED]
-        shown = relative_of({method: changes[method] for method in largest})
-        return f"{len(changes)} of {len(self.strategies)} strategies, above all {shown}"
+        return self._counted(changes, relative_of({method: changes[method] for method in largest}))
+
+    def _counted(self, methods: Collection[str], first: str) -> str:
+        """The first `NAMED` of these strategies in words; where there are more, behind their number."""
+        if len(methods) <= NAMED:
+            return first
+        return f"{len(methods)} of {len(self.strategies)} strategies, above all {first}"
 
     # --- what it costs ---
 
