@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 
 from steelyard.study.findings import Findings, better_by
@@ -51,13 +52,14 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
 
 def _still_improving(found: Findings) -> list[str]:
     """A verdict on networks that had not finished learning is a verdict on the number of epochs."""
-    epochs, results = found.plan.epochs, list(found.results.values())
+    plan, results = found.plan, list(found.results.values())
+    epochs = plan.epochs
     last = sum(result.chosen_epoch == epochs for result in results)
     if epochs < 2 or last * 2 < len(results) or not results:
         return []
     return [
         f"Validation chose the last epoch in {last} of {len(results)} trainings: they were still improving. Train "
-        f"longer before you rely on this, e.g. --epochs {2 * epochs}."
+        f"longer before you rely on this, e.g. steelyard compare {shlex.quote(plan.reference)} --epochs {2 * epochs}."
     ]
 
 
@@ -74,7 +76,8 @@ def _at_the_edge(found: Findings) -> list[str]:
         if here * 2 > len(chosen):
             said.append(
                 f"Validation chose the {word} of {tried} learning rates ({edge:g}) for {here} of {len(chosen)} "
-                f"networks: better ones may lie beyond. Try around it: --learning-rate {edge:g}."
+                f"networks: better ones may lie beyond. Try around it: "
+                f"steelyard compare {shlex.quote(plan.reference)} --tune {tried} --learning-rate {edge:g}."
             )
     return said
 
