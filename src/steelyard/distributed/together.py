@@ -12,7 +12,9 @@ made on its result, so that all ranks make the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +33,72 @@ _ROWS = 5
 """Of the table that travels: labels, their squares, labels times loss, non-finite losses, negative losses."""
 _FLAGS = 3
 """Behind it: ranks without any loss, the fingerprint of the parameters, and its square."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """This rank's part of the global batch, loss by loss.
+
+    Attributes:
+        tasks: positions of their tasks among the balancer's.
+        counts: labels behind each.
+        holds: which have any.
+        clean: which have any, and a loss that may be used.
+    """
+
+    tasks: Tensor
+    counts: Tensor
+    holds: Tensor
+    clean: Tensor
+
+    @classmethod
+    def of(cls, method: Method, batch: Batch) -> _Part:
+        device = batch.values.device
+        tasks = torch.tensor([batch.position(k) for k in range(len(batch.losses))], dtype=torch.long, device=device)
+        counts = torch.ones_like(batch.values) if batch.counts is None else batch.values.new_tensor(batch.counts)
+        holds = counts > 0
+        clean = holds if method.on_nonfinite == "ignore" else holds & batch.values.isfinite()
+        return cls(tasks, counts, holds, clean)
+
+    def table(self, values: Tensor, size: int) -> Tensor:
+        """What all ranks sum of each of ``size`` tasks; the rows are those of `_ROWS`."""
+        table = values.new_zeros(_ROWS, size)
+        sums = torch.where(self.clean, self.counts * values, 0.0)
+        bad, negative = self.holds & ~self.clean, self.clean & (values < 0)
+        rows = [self.counts, self.counts**2, sums, bad.double(), negative.double()]
+        table[:, self.tasks] = torch.stack(rows)
+        return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """The global batch, by the tasks that are balanced: the same numbers on all ranks.
+
+    Attributes:
+        live: their positions among the balancer's.
+        labels: behind each.
+        losses: the mean over those labels.
+        gramian, squared_norms: of their gradients, where those are read.
+        rows: their gradients, where the ranks' sums of them are.
+    """
+
+    live: list[int]
+    labels: Tensor
+    losses: Tensor
+    gramian: Tensor | None = None
+    squared_norms: Tensor | None = None
+    rows: Tensor | None = None
+
+    def only(self, chosen: list[int]) -> _Whole:
+        """Some of them, by their place among these."""
+        return _Whole(
+            [self.live[k] for k in chosen],
+            self.labels[chosen],
+            self.losses[chosen],
+            None if self.gramian is None else self.gramian[chosen][:, chosen],
+            None if self.squared_norms is None else self.squared_norms[chosen],
+            None if self.rows is None else self.rows[chosen],
+        )
 
 
 def look_together(
@@ -61,116 +129,102 @@ def look_together(
             f"{method.name} steps ahead along the gradients of the batch at hand, of which each rank has but a "
             "part: choose another method, or sync='off' where ranks are meant to train apart"
         )
-    size, device = len(tasks), batch.values.device
-    reads = _wanted(method, place, refresh)
-    by_rows = place is not None and place.is_trunk and (reads == "rows" or method.sync == "exact")
+    size, reads = len(tasks), _wanted(method, place, refresh)
+    at_trunk = place is not None and place.is_trunk
+    by_rows = at_trunk and (reads == "rows" or method.sync == "exact")
     reading = None
     if place is not None and batch.losses:
         # Every loss is looked at, also what will not take part: heads that are sharded over ranks gather in the look.
         whole = by_rows and reads not in ("losses", "rows")
         reading = read(method, batch.names, batch.losses, place, workspace, whole)
+    part = _Part.of(method, batch)
 
-    # --- what travels -------------------------------------------------------------------------------------------------
-    own = torch.tensor([batch.position(k) for k in range(len(batch.losses))], dtype=torch.long, device=device)
-    counts = torch.ones_like(batch.values) if batch.counts is None else batch.values.new_tensor(batch.counts)
-    holds = counts > 0
-    clean = holds if method.on_nonfinite == "ignore" else holds & batch.values.isfinite()
-    negative = clean & (batch.values < 0)
-    table = batch.values.new_zeros(_ROWS, size)
-    sums = torch.where(clean, counts * batch.values, torch.zeros_like(counts))
-    table[:, own] = torch.stack([counts, counts * counts, sums, (holds & ~clean).double(), negative.double()])
-    flags = table.new_tensor([float(not batch.losses), fingerprint, fingerprint**2])
-    parts = [table.flatten(), flags]
-    travels = place is not None and reads != "losses" and not by_rows
-    square = place is not None and (place.is_trunk or reads != "norms")
-    if travels:
-        parts.append(_products(reading, counts, own, size, square, device))
-    packed = ranks.sum(torch.cat(parts))
+    # --- what travels
+    flags = batch.values.new_tensor([float(not batch.losses), fingerprint, fingerprint**2])
+    products, square = flags[:0], at_trunk or reads != "norms"
+    if place is not None and reads != "losses" and not by_rows:
+        products = _products(reading, part, size, square)
+    sizes = [_ROWS * size, _FLAGS, len(products)]
+    packed = ranks.sum(torch.cat([part.table(batch.values, size).flatten(), flags, products]))
+    table, flags, products = torch.split(packed, sizes)
+    table = table.view(_ROWS, size)
 
-    # --- what is decided ----------------------------------------------------------------------------------------------
-    table, flags = packed[: _ROWS * size].view(_ROWS, size), packed[_ROWS * size :][:_FLAGS]
-    numbers, (empty, prints, squares) = table.tolist(), flags.tolist()
-    if ranks.size * squares != prints**2:
-        warn_of_drift()
-    if empty:
-        raise _no_losses(ranks, bool(batch.losses))
-    live = _decide(ranks, method, batch, numbers, holds.tolist(), clean.tolist())
+    # --- what is decided
+    _check_ranks(ranks, flags, batch)
+    live = _decide(ranks, method, batch, table, part)
     if not live:
         return None
-
-    index = torch.tensor(live, device=device)
-    labels, square_labels, totals = table[0, index], table[1, index], table[2, index]
-    gramian = squared_norms = None
-    rows: Tensor | None = None
-    if travels and square:
-        gramian = packed[_ROWS * size + _FLAGS :].view(size, size)[index[:, None], index]
-        scale = square_labels.rsqrt() if place is not None and place.is_trunk else 1 / labels
-        gramian = gramian * scale[:, None] * scale
-        squared_norms = gramian.diagonal()
-    elif travels:
-        squared_norms = packed[_ROWS * size + _FLAGS :][index] / labels**2
+    labels, square_labels, totals = table[:3, live]
+    found = _Whole(live, labels, totals / labels)
+    if len(products):
+        # At the trunk the sum is the mean of the ranks' own Gramians, weighted by their labels.
+        found = _with_products(found, products, square, square_labels.rsqrt() if at_trunk else 1 / labels)
     elif by_rows and reads != "losses":
         assert reading is not None
-        local = reading.whole if reading.whole is not None else reading.rows
-        assert isinstance(local, Rows)
-        rows = ranks.sum(_weighted(local.matrix, batch, counts / table[0, own], live, clean))
-        gramian = gramian_of_rows(rows)
-        squared_norms = gramian.diagonal()
-    if squared_norms is not None and method.on_nonfinite != "ignore":
+        found = _with_rows(found, ranks, reading, batch, part)
+    rest = list(range(len(live)))
+    if found.squared_norms is not None and method.on_nonfinite != "ignore":
         # The numbers are the same on all ranks, and so is what follows from them.
-        present = [tasks[position] for position in live]
-        rest = settle(
-            method, present, list(range(len(live))), squared_norms.tolist(), "the squared gradient norm over all ranks"
-        )
-        if not rest:
-            return None
-        if len(rest) < len(live):
-            live, index = [live[k] for k in rest], index[rest]
-            labels, totals, squared_norms = labels[rest], totals[rest], squared_norms[rest]
-            gramian = None if gramian is None else gramian[rest][:, rest]
-            rows = None if rows is None else rows[rest]
+        present, norms = [tasks[position] for position in live], found.squared_norms.tolist()
+        rest = settle(method, present, rest, norms, "the squared gradient norm over all ranks")
+    if not rest:
+        return None
+    if len(rest) < len(live):
+        found = found.only(rest)
+    return _look(ranks, method, batch, place, tasks, reads, reading, part, found)
 
-    # --- what is seen -------------------------------------------------------------------------------------------------
-    where = {position: k for k, position in enumerate(live)}
-    kept = [ok and batch.position(k) in where for k, ok in enumerate(clean.tolist())]
+
+def _look(
+    ranks: Ranks,
+    method: Method,
+    batch: Batch,
+    place: Place | None,
+    tasks: Sequence[str],
+    reads: Reads,
+    reading: Reading | None,
+    part: _Part,
+    found: _Whole,
+) -> Look:
+    """What is seen of the global batch, and what this rank has of it."""
+    where = {position: k for k, position in enumerate(found.live)}
+    kept = [ok and batch.position(k) in where for k, ok in enumerate(part.clean.tolist())]
     chosen = [k for k, keep in enumerate(kept) if keep]
-    mine = torch.tensor([where[batch.position(k)] for k in chosen], dtype=torch.long, device=device)
-    part = counts[chosen] / labels[mine]
+    mine = torch.tensor([where[batch.position(k)] for k in chosen], dtype=torch.long, device=batch.values.device)
+    share = part.counts[chosen] / found.labels[mine]
     if reading is not None and not all(kept):
         reading = reading.select(chosen)
-    features = None
     at_features = place is not None and not place.is_trunk
-    if at_features and reads == "rows" and reading is not None and place is not None:
-        assert isinstance(reading.rows, Rows)
-        features = tuple(tensor.detach() for tensor in place.tensors)
-        matrix = reading.rows.matrix
-        rows = matrix.new_zeros(len(live), matrix.shape[1])
-        rows[mine] = matrix * part[:, None].to(matrix)
-    elif reads != "rows":
-        rows = None
-    cross = None
-    names = tuple(tasks[position] for position in live)
+    rows, features, cross = None, None, None
+    if reads == "rows":
+        rows = found.rows
+        if at_features and reading is not None and place is not None:
+            assert isinstance(reading.rows, Rows)
+            features = tuple(tensor.detach() for tensor in place.tensors)
+            matrix = reading.rows.matrix
+            rows = matrix.new_zeros(len(found.live), matrix.shape[1])
+            rows[mine] = matrix * share[:, None].to(matrix)
+    names = tuple(tasks[position] for position in found.live)
     if place is not None and reads == "cross_gramian":
         cross = _cross_gramian(ranks, method, names, [batch.names[k] for k in chosen], batch, place)
     seen = Seen(
         names,
-        totals / labels,
-        labels,
-        squared_norms,
-        gramian,
+        found.losses,
+        found.labels,
+        found.squared_norms,
+        found.gramian,
         cross,
         rows,
         features,
         over_ranks=summed_over(ranks) if features is not None else None,
     )
-    everything = len(live) == size
+    everything = len(found.live) == len(tasks)
     return Look(
         seen,
-        None if everything else index,
+        None if everything else torch.tensor(found.live, device=batch.values.device),
         kept,
         reading,
         mine,
-        part * ranks.size,
+        share * ranks.size,
         # At features a direction belongs to this rank's samples; at the trunk it is the same on all ranks.
         float(ranks.size) if at_features else 1.0,
     )
@@ -228,43 +282,53 @@ def _wanted(method: Method, place: Place | None, refresh: bool) -> Reads:
     return reads
 
 
-def _products(
-    reading: Reading | None, counts: Tensor, own: Tensor, size: int, square: bool, device: torch.device
-) -> Tensor:
+def _products(reading: Reading | None, part: _Part, size: int, square: bool) -> Tensor:
     """``n_i n_j G_ij`` of this rank, spread over all tasks, flat; zero where it has no labels."""
-    whole = torch.zeros((size, size) if square else (size,), dtype=torch.float64, device=device)
+    whole = part.counts.new_zeros((size, size) if square else (size,))
     if reading is None:
         return whole.flatten()
-    holds = counts > 0
+    counts, holds = part.counts, part.holds
     if square:
         assert reading.gramian is not None
         products = torch.where(holds[:, None] & holds, counts[:, None] * counts * reading.gramian, 0.0)
-        whole[own[:, None], own] = products
+        whole[part.tasks[:, None], part.tasks] = products
     else:
-        whole[own] = torch.where(holds, counts**2 * reading.squared_norms, 0.0)
+        whole[part.tasks] = torch.where(holds, counts**2 * reading.squared_norms, 0.0)
     return whole.flatten()
 
 
-def _weighted(matrix: Tensor, batch: Batch, part: Tensor, live: list[int], clean: Tensor) -> Tensor:
-    """``c_k g_k`` of this rank for the live tasks ``[T, P]``; zero for those that it has no labels for."""
-    whole = matrix.new_zeros(len(live), matrix.shape[1])
-    takes = clean.tolist()
-    for k in range(len(batch.losses)):
-        if takes[k] and batch.position(k) in live:
-            whole[live.index(batch.position(k))] = matrix[k] * part[k].to(matrix)
-    return whole
+def _with_products(found: _Whole, products: Tensor, square: bool, scale: Tensor) -> _Whole:
+    """The Gramian, or the squared norms, from the sum of all ranks' `_products`; a task's gradient times ``scale``."""
+    if not square:
+        return replace(found, squared_norms=products[found.live] * scale**2)
+    size = math.isqrt(len(products))
+    gramian = products.view(size, size)[found.live][:, found.live] * scale[:, None] * scale
+    return replace(found, gramian=gramian, squared_norms=gramian.diagonal())
+
+
+def _with_rows(found: _Whole, ranks: Ranks, reading: Reading, batch: Batch, part: _Part) -> _Whole:
+    """The gradients of the global batch, summed over the ranks, and their Gramian."""
+    local = reading.whole if reading.whole is not None else reading.rows
+    assert isinstance(local, Rows)
+    rows = local.matrix.new_zeros(len(found.live), local.matrix.shape[1])
+    for k, clean in enumerate(part.clean.tolist()):
+        if clean and batch.position(k) in found.live:
+            place = found.live.index(batch.position(k))
+            rows[place] = local.matrix[k] * (part.counts[k] / found.labels[place]).to(rows)
+    rows = ranks.sum(rows)
+    gramian = gramian_of_rows(rows)
+    return replace(found, gramian=gramian, squared_norms=gramian.diagonal(), rows=rows)
 
 
 def _decide(
     ranks: Ranks,
     method: Method,
     batch: Batch,
-    numbers: list[list[float]],
-    holds: list[bool],
-    clean: list[bool],
+    table: Tensor,
+    part: _Part,
 ) -> list[int]:
     """Which tasks are balanced: those that any rank has labels for, less what the policy leaves out."""
-    counts, _, _, bad, negative = numbers
+    counts, _, _, bad, negative = table.tolist()
     present = [k for k, count in enumerate(counts) if count > 0]
     if not present:
         raise LossError(
@@ -274,6 +338,7 @@ def _decide(
     spoiled = [k for k in present if bad[k]]
     values = batch.values.tolist()
     if spoiled and method.on_nonfinite == "raise":
+        holds = part.holds.tolist()
         found = ranks.gather([(batch.names[k], values[k]) for k in not_finite(values) if holds[k]])
         listing = [(name, value, rank) for rank, pairs in found for name, value in pairs]
         raise non_finite_error(
@@ -287,17 +352,22 @@ def _decide(
     live = [k for k in present if not bad[k]]
     reader = method.positive_reader()
     if method.on_nonfinite != "ignore" and reader is not None and any(negative[k] for k in live):
-        found = ranks.gather(
-            [(name, value) for name, value, ok in zip(batch.names, values, clean, strict=True) if ok and value < 0]
-        )
+        usable = zip(batch.names, values, part.clean.tolist(), strict=True)
+        found = ranks.gather([(name, value) for name, value, ok in usable if ok and value < 0])
         rank, (name, value) = next((rank, pairs[0]) for rank, pairs in found if pairs)
         raise negative_error(name, value, reader, f" on rank {rank}")
     return live
 
 
-def _no_losses(ranks: Ranks, has_losses: bool) -> LossError:
-    missing = [str(rank) for rank, has in ranks.gather(has_losses) if not has]
-    return LossError(
+def _check_ranks(ranks: Ranks, flags: Tensor, batch: Batch) -> None:
+    """Warn where the ranks' parameters differ; raise on all of them where one has no loss to call backward on."""
+    empty, prints, squares = flags.tolist()
+    if ranks.size * squares != prints**2:
+        warn_of_drift()
+    if not empty:
+        return
+    missing = [str(rank) for rank, has in ranks.gather(bool(batch.losses)) if not has]
+    raise LossError(
         f"every task is absent from the batch of rank {', '.join(missing)}, whose backward would then be missing in "
         "the others' average: give it losses that keep their graph, with no labels behind them "
         "(steelyard.masked_mean does; otherwise counts={task: 0})"
