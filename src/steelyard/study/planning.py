@@ -23,7 +23,7 @@ from steelyard.specs import Part, Spec, parse_spec
 from steelyard.study.arms import Arm, parse_arm
 from steelyard.study.best_fixed import BEST_FIXED, candidates
 from steelyard.study.errors import PlanError
-from steelyard.study.plans import JOINT, Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
+from steelyard.study.plans import JOINT, Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask, Tuning
 from steelyard.study.rehearsal import rehearse_methods
 from steelyard.study.sampling import kept_labels, steps_per_epoch, used_rows
 from steelyard.study.trial import SINGLE_TASK
@@ -87,7 +87,7 @@ def plan(
     if found.folds > 1:
         for seed in chosen_seeds:
             found.data(seed)
-        notes.append(f"{found.folds}-fold cross-validation: a trial of seed s tests on fold s mod {found.folds}")
+        notes += _fold_notes(found.folds, chosen_seeds, tuning)
     made = Plan(
         problem=found.name,
         reference=found.reference,
@@ -188,6 +188,19 @@ def _with_main(spec: Spec, main: str | None) -> Spec:
     if main is None or "main" in spec.options or "main" not in options_of(method_class(spec.name)):
         return spec
     return dataclasses.replace(spec, method=Part(spec.name, {**spec.options, "main": main}))
+
+
+def _fold_notes(folds: int, seeds: Sequence[int], tuning: Tuning | None) -> list[str]:
+    """How a cross-validation is dealt, and where rows serve twice."""
+    notes = [f"{folds}-fold cross-validation: a trial of seed s tests on fold s mod {folds}"]
+    if len({seed % folds for seed in seeds}) < len(seeds):
+        notes.append(f"more seeds than the {folds} folds: some test on the same rows, and intervals are too narrow")
+    if tuning is not None:
+        fold = tuning.seed % folds
+        notes.append(
+            f"learning rates and constant weights are chosen once, on fold {fold}: other folds test on its rows"
+        )
+    return notes
 
 
 def _settings(
