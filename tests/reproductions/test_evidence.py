@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from steelyard.reproductions.evidence import (
+    Comparison,
     all_tasks,
     best_on_validation,
     comparable,
     gains,
     improvements,
     one_task,
+    standing,
+    standings,
     together,
 )
 from steelyard.reproductions.reproduction import Finding
@@ -68,29 +71,45 @@ def found(tmp_path) -> Findings:
 
 
 def test_one_arm_against_others(found):
-    standing = all_tasks(found, "uw", ("single-task", "equal", "dwa", "uw"))
-    assert standing.words == {"single-task": "open", "equal": "better", "dwa": "worse"}
+    shown = standing(all_tasks(found, "uw", ("single-task", "equal", "dwa", "uw")))
+    assert shown.words == {"single-task": "open", "equal": "better", "dwa": "worse"}
     # Errors of single-task 0.1 and 0.2: uw loses nothing to it, the plain sum 100 % and 50 %.
-    assert standing.intervals["equal"].mean == pytest.approx(0.75, abs=1e-2)
-    assert standing.text.startswith("uw, against 3 arms: better than 1 (equal +75.1 points (+")
+    assert shown.intervals["equal"].mean == pytest.approx(0.75, abs=1e-2)
+    start = "uw, against 3 arms (up to 1 point is no difference): better than 1 (equal +75.1 points (+"
+    assert shown.text.startswith(start)
     # Whoever is named first: the same difference with the other sign.
-    turned = all_tasks(found, "equal", ("uw",))
+    turned = standing(all_tasks(found, "equal", ("uw",)))
     assert turned.words == {"uw": "worse"}
-    assert turned.intervals["uw"].mean == -standing.intervals["equal"].mean
-    assert comparable("x", standing).word == "did not hold"
-    assert comparable("x", all_tasks(found, "dwa", ("equal", "uw"))).word == "held"
-    assert comparable("x", all_tasks(found, "uw", ("single-task",))).word == "undecided"
+    assert turned.intervals["uw"].mean == -shown.intervals["equal"].mean
+    assert comparable("x", shown).word == "did not hold"
+    assert comparable("x", standing(all_tasks(found, "dwa", ("equal", "uw")))).word == "held"
+    assert comparable("x", standing(all_tasks(found, "uw", ("single-task",)))).word == "undecided"
     # An arm that never finished is no arm that was beaten.
-    lacking = all_tasks(found, "dwa", ("equal", "uw", "pcgrad"))
-    assert lacking.missing == ("pcgrad",)
+    lacking = standing(all_tasks(found, "dwa", ("equal", "uw", "pcgrad")))
+    assert lacking.missing == ["pcgrad"]
     assert lacking.text.endswith("; not finished: pcgrad")
     assert comparable("x", lacking).word == "undecided"
 
 
 def test_one_task_alone(found):
-    standing = one_task(found, "right", "dwa", ("equal", "single-task"))
-    assert standing.words == {"equal": "better", "single-task": "better"}
-    assert standing.intervals["equal"].mean == pytest.approx(0.2 / 0.3, abs=1e-3)
+    shown = standing(one_task(found, "right", "dwa", ("equal", "single-task")))
+    assert shown.words == {"equal": "better", "single-task": "better"}
+    assert shown.intervals["equal"].mean == pytest.approx(0.2 / 0.3, abs=1e-3)
+    # The region of equivalence is one of values, 1 % of 0.8: shown like the differences, by the error of 0.2.
+    assert "(up to 4 % is no difference)" in shown.text
+
+
+def test_places_of_one_claim_are_adjusted_for_together():
+    """What is shown at one place alone is not yet, among twenty places; and the text says why."""
+    steep = np.array([0.02, 0.025, 0.03])
+    asked = Comparison("uw", {"equal": steep}, {"equal": 0.0})
+    assert standing(asked).words == {"equal": "better"}
+    many = standings({f"place {k}": asked for k in range(20)})
+    assert {shown.words["equal"] for shown in many.values()} == {"open"}
+    text = many["place 3"].text
+    assert "undecided once adjusted for 20 comparisons, though alone better than 1 (equal +2.5 %" in text
+    assert many["place 3"].doubt("equal") == " Decided alone, but not once adjusted for 20 comparisons."
+    assert standing(asked).doubt("equal") == ""
 
 
 def test_gains_are_differences_of_gains_over_single_task(found):

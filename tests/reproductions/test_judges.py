@@ -1,13 +1,194 @@
-"""Judges' own arithmetic: rank correlations with a dial, cases of negative transfer, amounts that pairs share."""
+"""Judges on results made up for them: each claim can hold, can fail, and rests on what it says it rests on."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
 
-from steelyard.reproductions import amtfl, comparison, hydalearn
-from steelyard.study.judging import findings
+from steelyard.reproductions import amtfl, comparison, db_mtl, ema, hydalearn
+from steelyard.reproductions.evidence import delta_p, delta_text
+from steelyard.reproductions.reproduction import Experiment, Outcome
+from steelyard.study.joint import JointValue
+from steelyard.study.judging import findings, judge_findings
 from steelyard.study.store import Store
-from study.made_up import fill, plan
+from study.made_up import ACCURACY, fill, plan
+
+NOISE = (0.001, -0.001, 0.0, 0.0005, -0.0005)
+SHIFTED = (-0.001, 0.0005, 0.0, 0.001, -0.0005)  # of single tasks: no difference is exactly the same in all seeds
+
+
+@pytest.fixture
+def outcome(tmp_path):
+    """``outcome(name, {arm: accuracy of both tasks})``: five seeds; None: an arm that never finished."""
+
+    def made(name, by_arm, tasks=("left", "right"), main=None, joint=(), problem="made-up"):
+        drawn = plan(tuple(by_arm), seeds=5, metrics=tuple((task, (ACCURACY,)) for task in tasks))
+        drawn = dataclasses.replace(drawn, main=main)
+        values = {}
+        for arm, level in by_arm.items():
+            levels = level if isinstance(level, dict) else dict.fromkeys(tasks, level)
+            noise = SHIFTED if arm == "single-task" else NOISE
+            if level is not None:
+                values[arm] = [{task: levels[task] + each for task in tasks} for each in noise]
+        with Store(tmp_path / f"{name}.sqlite", write=True) as store:
+            fill(store, drawn, values)
+            found = findings(drawn, store)
+        return Outcome(Experiment(name, "", problem, ",".join(by_arm)), found, judge_findings(found), joint)
+
+    return made
+
+
+def the(findings_, words):
+    """The finding, at any depth, whose claim holds these words."""
+    for each in findings_:
+        if words in each.claim:
+            return each
+        if (found := the(each.parts, words)) is not None:
+            return found
+    return None
+
+
+def test_ema_is_judged_by_its_named_variant_on_every_data_set(outcome):
+    others = {"single-task": 0.9, "equal": 0.8, "uw": 0.82}
+    good, bad = {**others, ema.NAMED: 0.9}, {**others, ema.NAMED: 0.81}
+    assert ema.judge({"A": outcome("a", good), "B": outcome("b", good)})[0].word == "held"
+    broken = ema.judge({"A": outcome("a2", good), "B": outcome("b2", bad)})[0]
+    assert broken.word == "did not hold"
+    assert [part.word for part in broken.parts] == ["held", "did not hold"]
+    assert any(line.startswith("A: of 1 variant, better than the plain sum 1") for line in broken.evidence)
+    assert ema.judge({"A": outcome("a3", {**good, "uw": None})})[0].word == "undecided"
+
+
+def gained(outcome, name, level):
+    arms = {"single-task": 0.9, "equal": 0.85, "best-fixed": 0.86, "uw": 0.84}
+    return outcome(name, {**arms, hydalearn.EXACT: level, hydalearn.FIRST_ORDER: level}, main="left")
+
+
+@pytest.mark.parametrize(("level", "word"), [(0.95, "held"), (0.88, "did not hold"), (0.9, "did not hold")])
+def test_hydalearn_has_to_beat_all_three_by_what_matters(outcome, level, word):
+    """No different from single-task learning is not better."""
+    claims = hydalearn.judge({hydalearn.CREDIT: gained(outcome, "c", level)})
+    for words in ("HydaLearn beats single-task", "The first-order form beats"):
+        assert the(claims, words).word == word
+    claims = hydalearn.judge({hydalearn.dials(0, 0): gained(outcome, "s", level)})
+    assert the(claims, "HydaLearn beats single-task").word == "undecided"  # the control is no part of it
+    assert the(claims, "Control, ").word == word
+
+
+def dual(outcome, name, **levels):
+    arms = {"single-task": 0.9, "equal": 0.8, "best-fixed": 0.81, "log": 0.84, "max-norm": 0.84, "db-mtl": 0.88}
+    for method in db_mtl.SIX:
+        arms |= {method: 0.82, f"log+{method}": 0.85}
+    arms["log+nash-mtl"] = arms["nash-mtl"]  # one trajectory
+    return outcome(name, {**arms, **levels})
+
+
+def test_db_mtl_can_hold_with_nash_mtl_left_as_it_is(outcome):
+    claims = db_mtl.judge({name: dual(outcome, name) for name in (db_mtl.QM8, db_mtl.OFFICE)})
+    assert claims[0].word == "held"
+    assert the(claims, "nash-mtl above nash-mtl") is None
+    assert db_mtl.UNMOVED in the(claims, "The log stage in front").evidence
+    # Nothing that is judged is one arm by two names.
+    for part in the(claims, "The log stage in front").parts:
+        assert "+0.00" not in part.evidence[0]
+
+
+def test_db_mtl_fails_where_one_half_does_better_alone(outcome):
+    claims = db_mtl.judge({db_mtl.QM8: dual(outcome, "q", log=0.89), db_mtl.OFFICE: dual(outcome, "o")})
+    assert claims[0].word == "did not hold"
+    assert the(claims, "Both halves together").word == "did not hold"
+    assert the(claims, "Dual balancing is above the plain sum").word == "held"
+    one = db_mtl.judge({db_mtl.QM8: dual(outcome, "one")})
+    assert the(one, "Dual balancing is above the plain sum").word == "undecided"  # two of three are asked for
+
+
+def test_db_mtls_choices_are_judged_by_what_they_differ_in(outcome):
+    """The common scale against its other choices; a falling β against the same one held constant."""
+    choices = dict.fromkeys((*db_mtl.SCALES, *db_mtl.CONSTANT), 0.86) | dict.fromkeys(db_mtl.DECAYING[:-1], 0.84)
+    made = outcome("c", {"single-task": 0.9, "equal": 0.8, "log": 0.8, "max-norm": 0.8, "db-mtl": 0.88, **choices})
+    claims = db_mtl.judge({db_mtl.QM8: made})
+    assert the(claims, "The largest norm as common scale").word == "held"
+    fading = the(claims, "A β that falls")
+    assert [part.word for part in fading.parts] == ["did not hold", "did not hold", "held"]
+    assert any(figures.title == "The choice of β: QM8" for figures in db_mtl.figures({db_mtl.QM8: made}))
+
+
+def test_comparison_counts_each_weighting_once(outcome):
+    """`best-fixed` may be the plain sum once more, and is no weighting of the claim."""
+    arms = {"single-task": 0.9, "equal": 0.8, "best-fixed": 0.8, "dwa": 0.8, "uw": 0.95}
+    typical = the(comparison.judge({"A": outcome("a", arms)}), "Sharing typically does not improve")
+    assert typical.evidence[0].startswith("Of 6 cases: 2 gain, 0 no difference, 4 negative transfer")
+    assert typical.word == "held"
+
+
+def test_pairs_matter_where_one_weighting_helps_one_and_hurts_another(outcome):
+    helped = outcome("a", {"single-task": 0.9, "equal": 0.95, "dwa": 0.95, "uw": 0.95})
+    hurt = outcome("b", {"single-task": 0.9, "equal": 0.8, "dwa": 0.95, "uw": 0.95})
+    claims = comparison.judge({"A": helped, "B": hurt})
+    pairs, weightings = the(claims, "The choice of the pair"), the(claims, "The choice of the weighting")
+    assert pairs.word == weightings.word == "held"
+    assert pairs.evidence[0] == "equal: helps A, hurts B."
+    again = comparison.judge(
+        {"A": helped, "B": outcome("b2", {"single-task": 0.9, "equal": 0.95, "dwa": None, "uw": None})}
+    )
+    assert the(again, "The choice of the pair").word == "undecided"  # two of B never finished
+
+
+FORMS = dict(zip(amtfl.arms("labels"), ("none", "data", "log1p", "detached", "alpha=0"), strict=True))
+
+
+def transferred(outcome, name, levels, joint=()):
+    arms = {arm: levels[form] for arm, form in FORMS.items()}
+    return outcome(name, {"single-task": 0.9, "equal": 0.85, **arms}, joint=joint)
+
+
+def test_every_asymmetric_arm_has_to_hurt_fewer_tasks(outcome):
+    good = dict.fromkeys(FORMS.values(), 0.95)
+    claims = amtfl.judge({amtfl.DRUGS: transferred(outcome, "g", {**good, "detached": 0.96})})
+    fewer = the(claims, f"{amtfl.DRUGS}: every asymmetric arm")
+    assert fewer.word == "held"
+    assert fewer.evidence[0].startswith("Of 2 tasks, in the mean over seeds: equal 2.0; ")
+    assert claims[0].word == "held"
+    # All tasks of the plain sum are hurt already, so that no arm can be shown to hurt more; here left is not.
+    half = {"single-task": 0.9, "equal": {"left": 0.95, "right": 0.8}}
+    arms = {arm: 0.8 if form == "log1p" else 0.95 for arm, form in FORMS.items()}
+    claims = amtfl.judge({amtfl.DRUGS: outcome("h", {**half, **arms})})
+    fewer = the(claims, f"{amtfl.DRUGS}: every asymmetric arm")
+    assert fewer.word == "did not hold"
+    assert "log1p" in fewer.evidence[1].partition("worse than")[0]  # equal is better than this one, worse than others
+
+
+def test_the_price_of_transfer_is_judged_by_the_arm_without_it(outcome):
+    levels = dict.fromkeys(FORMS.values(), 0.9)
+    claims = amtfl.judge({amtfl.DRUGS: transferred(outcome, "p", {**levels, "none": 0.94, "alpha=0": 0.92})})
+    assert the(claims, "It is the price").word == "held"
+    assert the(claims, "A learnt uncertainty").word == "did not hold"
+
+
+def test_the_trend_of_test_errors_waits_for_arms_that_are_missing(outcome):
+    def errors(**by_arm):
+        names = {"single": "single-task", "published": next(iter(FORMS)), "equal": "equal"}
+        return tuple(
+            JointValue("test error", True, names[arm], 0, {k: level + each for k, each in enumerate(NOISE)})
+            for arm, level in by_arm.items()
+        )
+
+    levels = dict.fromkeys(FORMS.values(), 0.9)
+    for joint, word in (
+        (errors(single=0.12, equal=0.13, published=0.1), "held"),
+        (errors(single=0.12, equal=0.09, published=0.1), "did not hold"),
+        (errors(single=0.12, published=0.1), "undecided"),
+    ):
+        made = transferred(outcome, f"t {word}", levels, joint)
+        trend = the(amtfl.judge({amtfl.MNIST: made}), "the asymmetric network errs less")
+        assert trend.word == word
+        assert ("not finished: equal" in trend.evidence[0]) is (word == "undecided")
+
+
+def test_delta_p_is_of_values_and_delta_m_of_errors(outcome):
+    made = outcome("d", {"single-task": 0.8, "equal": 0.88})
+    assert delta_p(made, "equal").startswith("+10.00")  # .88 in place of .8
+    assert delta_text(made, "equal").startswith("+40.00")  # an error of .12 in place of .2
 
 
 @pytest.mark.parametrize(

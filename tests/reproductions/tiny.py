@@ -1,6 +1,6 @@
 """A reproduction of minutes made into seconds: two studies of digits, of which one is tuned."""
 
-from steelyard.reproductions.evidence import all_tasks, comparable, delta_text, together
+from steelyard.reproductions.evidence import all_tasks, comparable, delta_text, standings, together
 from steelyard.reproductions.reproduction import Experiment, Figures, Reproduction
 
 
@@ -15,10 +15,8 @@ def experiments(size):
 
 
 def judge(outcomes):
-    parts = [
-        comparable(f"On {name}: the plain sum", all_tasks(each.findings, "equal", each.judgement.methods))
-        for name, each in outcomes.items()
-    ]
+    asked = {name: all_tasks(each.findings, "equal", each.judgement.methods) for name, each in outcomes.items()}
+    parts = [comparable(f"On {name}: the plain sum", found) for name, found in standings(asked).items()]
     return [together("The plain sum is comparable to everything", parts)]
 
 

@@ -6,7 +6,16 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations
 
-from steelyard.reproductions.evidence import Standing, gains, points, standings, together
+from steelyard.reproductions.evidence import (
+    REGION,
+    Comparison,
+    Standing,
+    above_zero,
+    gains,
+    points,
+    standing,
+    together,
+)
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
 from steelyard.study.phrases import counted, listed, relative_of
 
@@ -82,7 +91,8 @@ def _typically(outcomes: Outcomes) -> Finding:
         cell.verdict
         for each in outcomes.values()
         for cell in each.judgement.cells
-        if cell.verdict and cell.setting in _even(each).values()
+        # `best-fixed` is left out: where it chose equal weights it is the plain sum once more.
+        if cell.verdict and cell.method in WEIGHTINGS and cell.setting in _even(each).values()
     )
     total = sum(words.values())
     pays, still = words["gain"], words["undecided"]
@@ -97,19 +107,19 @@ def _typically(outcomes: Outcomes) -> Finding:
     )
 
 
-def _deltas(outcomes: Outcomes) -> dict[tuple[str, str], tuple[Standing, str]]:
-    """(pair, weighting) -> whether Δm is above zero, Holm-adjusted over all; and its text."""
+def _deltas(outcomes: Outcomes) -> dict[tuple[str, str], tuple[Standing, str, str]]:
+    """(pair, weighting) -> whether Δm is above zero, Holm-adjusted over all; its text; and why it is undecided."""
     places = _places(outcomes)
     samples = {
         f"{pair}, {arm}": each.findings.changes(arm, "single-task", places[pair])
         for pair, each in outcomes.items()
         for arm in WEIGHTINGS
     }
-    found = standings("", samples, dict.fromkeys(samples, 0.0))
+    found = above_zero(samples)
     return {
-        (pair, arm): (found.words[name], relative_of({arm: found.intervals[name]}))
+        (pair, arm): (found.words[name], relative_of({arm: found.intervals[name]}), found.doubt(name))
         if (name := f"{pair}, {arm}") in found.intervals
-        else ("open", "")
+        else ("open", "", "")
         for pair in outcomes
         for arm in WEIGHTINGS
     }
@@ -137,7 +147,7 @@ def _pairs_matter(outcomes: Outcomes) -> Finding:
         if (helps := [pair for pair in outcomes if deltas[pair, arm][0] == "better"])
         and (hurts := [pair for pair in outcomes if deltas[pair, arm][0] == "worse"])
     ]
-    alike = all(word != "open" for word, _ in deltas.values()) and not found
+    alike = all(word != "open" for word, *_ in deltas.values()) and not found
     said = [f"{pair}: Δm {', '.join(deltas[pair, arm][1] for arm in WEIGHTINGS)}." for pair in outcomes]
     word: Word = "held" if found else "did not hold" if alike and len(outcomes) > 1 else "undecided"
     return Finding(
@@ -151,11 +161,11 @@ def _weightings_matter(outcomes: Outcomes) -> Finding:
     for pair, each in outcomes.items():
         for one, other in combinations(WEIGHTINGS, 2):
             samples[f"{pair}, {one} against {other}"] = gains(each.findings, one, other, places[pair])
-    found = standings("", samples, dict.fromkeys(samples, 0.0))
+    found = above_zero(samples)
     differ = [name for name in found.words if found.words[name] in ("better", "worse")]
     said = [f"{name}: {points(found.intervals[name])}." for name in differ]
     none = "No two weightings of a pair are shown to differ." if found.words else "Nothing to compare yet."
-    same = standings("", samples, dict.fromkeys(samples, 0.01))
+    same = standing(Comparison("", samples, dict.fromkeys(samples, REGION)))
     flat = bool(same.words) and all(word == "equal" for word in same.words.values())
     word: Word = "held" if differ else "did not hold" if flat else "undecided"
     return Finding("The choice of the weighting decides: two of them differ on one pair", word, tuple(said or [none]))
@@ -168,9 +178,9 @@ def _by_pair(outcomes: Outcomes) -> list[Finding]:
     for pair, each in outcomes.items():
         amount = each.plan.settings[places[pair]].label
         for arm in WEIGHTINGS:
-            word, text = deltas[pair, arm]
+            word, text, doubt = deltas[pair, arm]
             claim = f"{pair}, {amount} of the labels: {arm} beats single-task learning"
-            findings.append(Finding(claim, words[word], (f"Δm of {text}.",) if text else ()))
+            findings.append(Finding(claim, words[word], (f"Δm of {text}.{doubt}",) if text else ()))
     return findings
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from steelyard.reproductions.evidence import all_tasks, arms_of, best_on_validation, comparable, together
+from steelyard.reproductions.evidence import all_tasks, arms_of, best_on_validation, comparable, standings, together
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcomes, Reproduction, Size
 from steelyard.specs import parse_spec
+from steelyard.study.phrases import counted
 from steelyard.study.trial import SINGLE_TASK
 
 VARIANTS = ("inverse", "normalised", "to-max", "to-min", "to-mean", "proportional")
@@ -63,26 +64,35 @@ def judge(outcomes: Outcomes) -> list[Finding]:
 
     The latter is one of many, where a baseline has one form only: no equal budgets, and not what the claim rests on.
     """
-    named, preferred, beside_sum = [], [], []
+    alone, named, preferred, plain = {}, {}, {}, {}
     for name, outcome in outcomes.items():
         arms = [arm for arm in arms_of(outcome) if arm.startswith("ema")]
         others = [arm for arm in arms_of(outcome) if not arm.startswith("ema")]
-        alone = all_tasks(outcome.findings, NAMED, [SINGLE_TASK])
-        found = comparable(f"On {name}: {NAMED}", all_tasks(outcome.findings, NAMED, others))
-        named.append(dataclasses.replace(found, evidence=(*found.evidence, f"{alone.text}.")))
+        alone[name] = all_tasks(outcome.findings, NAMED, [SINGLE_TASK])
+        named[name] = all_tasks(outcome.findings, NAMED, others)
         if best := best_on_validation(outcome.findings, arms):
-            standing = all_tasks(outcome.findings, best, others)
-            preferred.append(comparable(f"On {name}: {best}, the best of {len(arms)} on validation data", standing))
-        plain = all_tasks(outcome.findings, "equal", arms)
-        beside_sum.append(
-            f"{name}: of {len(arms)} variants, better than the plain sum {_names(plain.those('worse'))}; worse "
-            f"{_names(plain.those('better'))}; no different {len(plain.those('equal'))}; undecided "
-            f"{len(plain.those('open'))}."
-        )
-    whole = together("Comparable to every other balancing here, or better, on every data set", named)
+            preferred[f"{name}: {best}, the best of {len(arms)} on validation data"] = all_tasks(
+                outcome.findings, best, others
+            )
+        plain[name] = all_tasks(outcome.findings, "equal", arms)
+    beside_single, beside_sum = standings(alone), standings(plain)
+    places = [
+        dataclasses.replace(part, evidence=(*part.evidence, f"{beside_single[name].text}."))
+        for name, found in standings(named).items()
+        for part in [comparable(f"On {name}: {NAMED}", found)]
+    ]
+    said = [
+        f"{name}: of {counted(len(found.words), 'variant')}, better than the plain sum {_names(found.those('worse'))}; "
+        f"worse {_names(found.those('better'))}; no different {len(found.those('equal'))}; undecided "
+        f"{len(found.those('open'))}."
+        for name, found in beside_sum.items()
+    ]
     return [
-        dataclasses.replace(whole, evidence=(*whole.evidence, *beside_sum)),
-        together("So is the variant that validation data prefer", preferred),
+        together("Comparable to every other balancing here, or better, on every data set", places, said=said),
+        together(
+            "So is the variant that validation data prefer",
+            [comparable(f"On {name}", found) for name, found in standings(preferred).items()],
+        ),
     ]
 
 
@@ -110,7 +120,7 @@ reproduction = Reproduction(
     ),
     reconstructed=(
         "Only the abstract was at hand: the six variants, the values of β, the data sets and networks are ours, and "
-        "there are no figures of the paper to print beside ours."
+        "there are no figures of the paper to print beside ours. Baselines that read gradients read them at features."
     ),
     experiments=experiments,
     judge=judge,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from steelyard.study.statistics import Array, interval, relative_changes, verdic
 from steelyard.study.trial import SINGLE_TASK
 from steelyard.study.tuning import validation_scores
 
+Value = TypeVar("Value")
 REGION = 0.01  # Δm: one point is no difference that matters
 Standing = Literal["better", "equal", "worse", "open"]
 STARTS: dict[Standing, str] = {
@@ -28,43 +29,91 @@ STANDINGS: dict[Verdict, Standing] = {
 
 
 @dataclass(frozen=True)
-class Standings:
-    """How one arm stands against others: a word and an interval for each, positive = better than the other."""
+class Comparison:
+    """One arm beside others: by seed, how much better it is than each; empty for one that has not finished.
+
+    Args:
+        arm: the one.
+        samples: of each other arm.
+        regions: differences up to these matter to nobody.
+        unit: of all three, times 100.
+    """
 
     arm: str
-    words: dict[str, Standing]
-    intervals: dict[str, Interval]
+    samples: Mapping[str, Array]
+    regions: Mapping[str, float]
     unit: str = " %"
-    missing: tuple[str, ...] = ()  # those with nothing to compare: not finished, or failed
+
+
+@dataclass(frozen=True)
+class Standings:
+    """How one arm stands against others: a word and an interval for each, positive = better than the other.
+
+    Args:
+        of: what was compared.
+        words: Holm-adjusted.
+        alone: the words that each comparison would get by itself.
+        intervals: not adjusted.
+        family: so many comparisons were adjusted for.
+    """
+
+    of: Comparison
+    words: dict[str, Standing]
+    alone: dict[str, Standing]
+    intervals: dict[str, Interval]
+    family: int
+
+    @property
+    def missing(self) -> list[str]:
+        """Those with nothing to compare: not finished, or failed."""
+        return [name for name in self.of.samples if name not in self.words]
 
     def those(self, word: Standing) -> list[str]:
         return [name for name, found in self.words.items() if found == word]
 
     @property
     def text(self) -> str:
-        """``ema, against 4 arms: better than 1 (dwa +1.2 % (+0.3 to +2.1)), no different from 3 (…)``."""
+        """``ema, against 4 arms (up to 1 point is no difference): better than 1 (dwa +1.2 (+0.3 to +2.1)), …``."""
         said = []
         for word, start in STARTS.items():
-            those = sorted(self.those(word), key=lambda name: -abs(self.intervals[name].mean))
-            if those:
-                shown = relative_of({name: self.intervals[name] for name in those[:NAMED]}, self.unit)
-                more = f", and {len(those) - NAMED} more" if len(those) > NAMED else ""
-                said.append(f"{start} {len(those)} ({shown}{more})")
+            those = [name for name in self.those(word) if word != "open" or self.alone[name] == "open"]
+            said += self._named(start, those)
+        for word, start in STARTS.items():
+            those = [name for name in self.those("open") if word != "open" and self.alone[name] == word]
+            said += self._named(f"undecided once adjusted for {self.family} comparisons, though alone {start}", those)
+        largest = f"{100 * max(self.of.regions.values(), default=0.0):.2g}"
+        unit = self.of.unit.removesuffix("s") if largest == "1" else self.of.unit
+        region = f" (up to {largest}{unit} is no difference)" if largest != "0" else ""
         lost = f"; not finished: {', '.join(self.missing)}" if self.missing else ""
-        return f"{self.arm}, against {counted(len(self.words), 'arm')}: {', '.join(said) or 'nothing to compare'}{lost}"
+        arms = counted(len(self.words), "arm")
+        return f"{self.of.arm}, against {arms}{region}: {', '.join(said) or 'nothing to compare'}{lost}"
+
+    def _named(self, start: str, those: Sequence[str]) -> list[str]:
+        if not those:
+            return []
+        largest = sorted(those, key=lambda name: -abs(self.intervals[name].mean))[:NAMED]
+        shown = relative_of({name: self.intervals[name] for name in largest}, self.of.unit)
+        more = f", and {len(those) - NAMED} more" if len(those) > NAMED else ""
+        return [f"{start} {len(those)} ({shown}{more})"]
+
+    def doubt(self, name: str) -> str:
+        """Why one comparison is undecided though its interval is clear; empty where it is not so."""
+        if self.words[name] != "open" or self.alone[name] == "open":
+            return ""
+        return f" Decided alone, but not once adjusted for {self.family} comparisons."
 
 
-def all_tasks(found: Findings, arm: str, others: Iterable[str], setting: int = 0, region: float = REGION) -> Standings:
-    """One arm against others over all tasks, by seed: differences in Δm against single-task, in points.
+def all_tasks(found: Findings, arm: str, others: Iterable[str], setting: int = 0, region: float = REGION) -> Comparison:
+    """One arm beside others over all tasks, by seed: differences in Δm against single-task, in points.
 
     (The relative change from one arm to another has no place here: as a mean over tasks it may be positive both ways.)
     """
     samples = {other: gains(found, arm, other, setting) for other in others if other != arm}
-    return standings(arm, samples, dict.fromkeys(samples, region), " points")
+    return Comparison(arm, samples, dict.fromkeys(samples, region), " points")
 
 
-def one_task(found: Findings, task: str, arm: str, others: Iterable[str], setting: int = 0) -> Standings:
-    """One arm against others on one task's main metric, relative to the other's error (its value without an ideal)."""
+def one_task(found: Findings, task: str, arm: str, others: Iterable[str], setting: int = 0) -> Comparison:
+    """One arm beside others on one task's main metric, relative to the other's error (its value without an ideal)."""
     planned = next(each for each in found.plan.tasks if each.name == task)
     samples, regions = {}, {}
     for other in others:
@@ -79,16 +128,31 @@ def one_task(found: Findings, task: str, arm: str, others: Iterable[str], settin
         unit = abs(float((theirs if ideal is None else ideal - theirs).mean())) or 1.0
         samples[other] = better_by(planned, ours, theirs) / unit
         regions[other] = planned.equivalence * abs(float(theirs.mean())) / unit
-    return standings(arm, samples, regions)
+    return Comparison(arm, samples, regions)
 
 
-def standings(arm: str, samples: Mapping[str, Array], regions: Mapping[str, float], unit: str = " %") -> Standings:
-    """Verdicts over these samples of improvements, Holm-adjusted over all of them."""
-    known = {name: sample for name, sample in samples.items() if len(sample)}
-    words = {name: STANDINGS[word] for name, (word, _) in verdicts(known, regions).items()}
-    found = {name: interval(sample) for name, sample in known.items()}
-    missing = tuple(name for name in samples if name not in known)
-    return Standings(arm, words, {name: each for name, each in found.items() if each is not None}, unit, missing)
+def standings(asked: Mapping[str, Comparison]) -> dict[str, Standings]:
+    """Verdicts on all these comparisons, Holm-adjusted over every one of them: they are what one claim rests on."""
+    known = {
+        (place, other): sample for place, each in asked.items() for other, sample in each.samples.items() if len(sample)
+    }
+    regions = {(place, other): asked[place].regions[other] for place, other in known}
+    words = {key: STANDINGS[word] for key, (word, _) in verdicts(known, regions).items()}
+    alone = {key: STANDINGS[verdicts({key: known[key]}, regions)[key][0]] for key in known}
+    intervals = {key: found for key, sample in known.items() if (found := interval(sample)) is not None}
+
+    def of(place: str, values: Mapping[tuple[str, str], Value]) -> dict[str, Value]:
+        return {other: value for (where, other), value in values.items() if where == place}
+
+    return {
+        place: Standings(each, of(place, words), of(place, alone), of(place, intervals), len(known))
+        for place, each in asked.items()
+    }
+
+
+def standing(asked: Comparison) -> Standings:
+    """The verdicts on one comparison that stands for itself."""
+    return standings({"": asked})[""]
 
 
 def gains(found: Findings, better: str, worse: str, setting: int = 0) -> Array:
@@ -116,17 +180,19 @@ def best_on_validation(found: Findings, arms: Sequence[str], setting: int = 0) -
     return min(totals, key=totals.__getitem__)
 
 
-def comparable(where: str, standing: Standings) -> Finding:
+def comparable(where: str, found: Standings) -> Finding:
     """ "Comparable or better": held where none is shown better, open or missing, broken where one is shown better."""
     word: Word = "held"
-    if standing.those("worse"):
+    if found.those("worse"):
         word = "did not hold"
-    elif standing.those("open") or standing.missing or not standing.words:
+    elif found.those("open") or found.missing or not found.words:
         word = "undecided"
-    return Finding(where, word, (f"{standing.text}.",))
+    return Finding(where, word, (f"{found.text}.",))
 
 
-def together(claim: str, parts: Sequence[Finding], needed: int | None = None, among: int = 0) -> Finding:
+def together(
+    claim: str, parts: Sequence[Finding], needed: int | None = None, among: int = 0, said: Sequence[str] = ()
+) -> Finding:
     """A claim about several places: held where enough parts held, broken where enough cannot hold any more.
 
     Args:
@@ -134,6 +200,7 @@ def together(claim: str, parts: Sequence[Finding], needed: int | None = None, am
         parts: the places, as far as they were run.
         needed: how many must hold; by default all.
         among: how many places there will be.
+        said: further lines of evidence.
     """
     needed = len(parts) if needed is None else needed
     held = sum(part.word == "held" for part in parts)
@@ -146,19 +213,28 @@ def together(claim: str, parts: Sequence[Finding], needed: int | None = None, am
         else "undecided"
     )
     counts = [f"{sum(part.word == each for part in parts)} {each}" for each in ("held", "did not hold", "undecided")]
-    return Finding(claim, word, (f"Of {counted(len(parts), 'part')}: {', '.join(counts)}.",), tuple(parts))
+    return Finding(claim, word, (f"Of {counted(len(parts), 'part')}: {', '.join(counts)}.", *said), tuple(parts))
 
 
 def improvements(samples: Mapping[str, Array]) -> list[Finding]:
     """For every claim whether its paired differences in Δm lie above zero, Holm-adjusted over these claims."""
-    found = standings("", samples, dict.fromkeys(samples, 0.0))
+    found = above_zero(samples)
     words: dict[Standing, Word] = {"better": "held", "worse": "did not hold", "open": "undecided", "equal": "undecided"}
     return [
-        Finding(claim, words[found.words[claim]], (f"Difference in Δm: {points(found.intervals[claim])}.",))
+        Finding(
+            claim,
+            words[found.words[claim]],
+            (f"Difference in Δm: {points(found.intervals[claim])}.{found.doubt(claim)}",),
+        )
         if claim in found.intervals
         else Finding(claim, "undecided", ("No seed has finished in both arms.",))
         for claim in samples
     ]
+
+
+def above_zero(samples: Mapping[str, Array]) -> Standings:
+    """Which of these paired differences lie above zero, or below, Holm-adjusted over all of them."""
+    return standing(Comparison("", samples, dict.fromkeys(samples, 0.0)))
 
 
 def points(found: Interval) -> str:

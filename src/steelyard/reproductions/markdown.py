@@ -32,9 +32,11 @@ def section(summary: Summary) -> str:
     for finding in summary.findings:
         lines += _bullets(finding)
     lines.append("")
+    if summary.cautions:
+        lines += ["**With caution.**", "", *(f"- {said}" for said in summary.cautions), ""]
     for figures in summary.figures:
         lines += [f"### {figures.title}", ""]
-        lines += _table(["arm", f"paper, {figures.unit}", f"here, {figures.unit}"], figures.rows)
+        lines += _table(figures.heads, figures.rows)
         lines += ["", *([figures.note, ""] if figures.note else [])]
     for outcome in summary.outcomes:
         lines += [f"### {outcome.experiment.name}", "", f"{outcome.experiment.about} ({', '.join(facts(outcome))})", ""]

@@ -33,6 +33,7 @@ def page(summary: Summary) -> str:
         gap=summary.gap,
         progress=summary.progress,
         findings=summary.findings,
+        cautions=summary.cautions,
         figures=summary.figures,
         studies=studies,
         failures=[(each.experiment.name, failure) for each in outcomes for failure in each.judgement.failures],

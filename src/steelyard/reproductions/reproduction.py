@@ -82,6 +82,11 @@ class Figures:
     unit: str
     rows: tuple[tuple[str, str | None, str | None], ...]  # arm, paper, here
     note: str = ""
+    here: str = ""  # unit of ours, where it is another one
+
+    @property
+    def heads(self) -> tuple[str, str, str]:
+        return "arm", f"paper, {self.unit}", f"here, {self.here or self.unit}"
 
 
 @dataclass(frozen=True)

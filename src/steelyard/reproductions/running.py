@@ -157,8 +157,7 @@ def show(summary: Summary) -> None:
     """Print the paper's figures beside ours, and whether the claim held."""
     console = Console(highlight=False)
     for figures in summary.figures:
-        heads = ("", f"paper, {figures.unit}", f"here, {figures.unit}")
-        table = Table(*heads, title=figures.title, title_justify="left", box=None)
+        table = Table(*figures.heads, title=figures.title, title_justify="left", box=None)
         for arm, paper, here in figures.rows:
             table.add_row(Text(arm), paper or "–", here or "–")
         console.print()
@@ -172,6 +171,8 @@ def show(summary: Summary) -> None:
     for finding in summary.findings:
         _add(lines, finding)
     console.print(lines)
+    for said in summary.cautions:
+        console.print(f"Caution, {said}", markup=False, style="yellow")
     console.print(f"\n{summary.time_text}.", markup=False)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from steelyard.report.numbers import duration
 from steelyard.reproductions.reproduction import Experiment, Figures, Finding, Outcome, Reproduction, Size
 from steelyard.study.phrases import counted
+from steelyard.study.wording import cautions
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Summary:
         word = self.findings[0].word if self.findings else "undecided"
         size = "" if self.size == "full" else {"quick": " at the quick size", "real": " at this size"}[self.size]
         return f"is undecided{size}" if word == "undecided" else f"{word}{size}"
+
+    @property
+    def cautions(self) -> list[str]:
+        """What the verdicts stand under, study by study."""
+        return [f"{each.experiment.name}: {said}" for each in self.outcomes for said in cautions(each.findings)]
 
     @property
     def time_text(self) -> str:

@@ -107,8 +107,8 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
 
 
 def verdicts(
-    better_by: Mapping[str, Sequence[float] | Array], regions: Mapping[str, float], alpha: float = 1.0 - LEVEL
-) -> dict[str, tuple[Verdict, float | None]]:
+    better_by: Mapping[Key, Sequence[float] | Array], regions: Mapping[Key, float], alpha: float = 1.0 - LEVEL
+) -> dict[Key, tuple[Verdict, float | None]]:
     """The verdict of every task of one method in one setting, with its Holm-adjusted p-value.
 
     The family is the tasks given here. Each contributes the p-value of its nearest claim (see `claim`); a
@@ -122,7 +122,7 @@ def verdicts(
     """
     claims = {task: claim(sample, regions[task]) for task, sample in better_by.items()}
     adjusted = holm({task: made.p_value for task, made in claims.items() if made is not None})
-    result: dict[str, tuple[Verdict, float | None]] = {}
+    result: dict[Key, tuple[Verdict, float | None]] = {}
     for task, made in claims.items():
         if made is None:
             result[task] = ("undecided", None)

@@ -34,7 +34,7 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
         here = _Setting(found, index, [c for c in cells if c.setting == index], [r for r in rows if r.setting == index])
         said = [*here.sharing(), *here.repair(), *here.better_than_sum(), *here.cost()]
         sentences += [f"With {setting.label} of the labels: {lowered(text)}" if several else text for text in said]
-    sentences += [*_still_improving(found), *_at_the_edge(found)]
+    sentences += cautions(found)
     if not found.has(SINGLE_TASK):
         sentences.append("There is no single-task baseline here: add single-task to see who is hurt by sharing.")
     if len(plan.seeds) == 1:
@@ -48,6 +48,11 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
             "the same command tries again."
         )
     return sentences
+
+
+def cautions(found: Findings) -> list[str]:
+    """What bears on every verdict of a study: networks that were still learning, rates at the edge of those tried."""
+    return [*_still_improving(found), *_at_the_edge(found)]
 
 
 def _still_improving(found: Findings) -> list[str]:
