@@ -69,6 +69,10 @@ def compare(
         int | None, typer.Option(help="Passes over the training data.", show_default="the problem's")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows per step.", show_default="the problem's")] = None,
+    epoch_steps: Annotated[
+        int,
+        typer.Option(help="An epoch takes at least so many steps, and several passes where rows are few.", metavar="N"),
+    ] = 0,
     learning_rate: Annotated[float | None, typer.Option(help="For all networks.", show_default="the problem's")] = None,
     tune: Annotated[
         int,
@@ -125,6 +129,7 @@ def compare(
             settings=settings,
             epochs=epochs,
             batch_size=batch_size,
+            epoch_steps=epoch_steps,
             learning_rate=learning_rate,
             architecture=architecture,
             shared=shared,

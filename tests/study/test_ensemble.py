@@ -112,6 +112,16 @@ def test_in_float32_results_are_those_of_separate_training_but_for_rounding(kind
             assert result.curves.losses[trial.tasks[0]] == pytest.approx(alone.curves.losses[trial.tasks[0]], rel=1e-4)
 
 
+def test_epochs_of_several_passes_are_those_of_separate_training():
+    problem = made()
+    planned = trials(problem, epochs=3, epoch_steps=9)
+    found = {trial: result for trial, result in train_together(planned, problem) if result is not None}
+    assert len(found) > 4
+    for trial, result in found.items():
+        assert result.steps >= 3 * 9
+        assert near(result, train(trial, problem), 1e-10)
+
+
 def test_fractions_and_learning_rates_are_kept():
     problem = made()
     planned = trials(problem, fractions={name: 0.3 + 0.05 * k for k, name in enumerate(problem.task_names)})

@@ -81,6 +81,17 @@ def test_the_problems_own_budget_and_what_overrides_it(file):
     assert found.steps(found.trials[0]) == 70
 
 
+def test_few_labels_need_not_be_few_steps(file):
+    """With least steps an epoch takes as many passes as they need, and says so; without, nothing changes, not a key."""
+    found = plan(str(file), ["equal"], settings=[1.0, 0.1], batch_size=8, epoch_steps=6)
+    assert found.settings[0].steps == {"": 10, "kind": 10, "size": 10}
+    assert found.settings[1].steps == {"": 6, "kind": 6, "size": 6}
+    assert found.trials[0].epoch_steps == 6
+    assert any("at least 6 steps" in note for note in found.notes)
+    without = plan(str(file), ["equal"], batch_size=8)
+    assert "epoch_steps" not in without.trials[0].canonical()
+
+
 def test_labels_of_settings(file):
     found = plan(str(file), ["equal"], settings=[1, 0.1, {"kind": 0.015}, 0.1])
     assert [setting.label for setting in found.settings] == ["100 %", "10 %", "kind 1.5 %, size 100 %"]
@@ -154,6 +165,7 @@ def test_an_edited_problem_file_is_a_new_problem(file):
         ({"seeds": [-1]}, PlanError, "seeds"),
         ({"epochs": 0}, PlanError, "epochs=0 must be a whole number"),
         ({"batch_size": 2.5}, PlanError, "batch_size=2.5"),
+        ({"epoch_steps": -1}, PlanError, "epoch_steps=-1 must be a whole number"),
         ({"learning_rate": 0.0}, PlanError, "learning_rate=0.0 must be positive"),
         ({"architecture": "hard-shared"}, UnknownNameError, "Did you mean 'hard-sharing'"),
         ({"shared": "feature"}, UnknownNameError, "Did you mean 'features'"),

@@ -53,6 +53,19 @@ def test_each_row_comes_once_per_epoch_and_never_alone(rows):
     assert all(len(batch) <= 9 for batch in found)
 
 
+@pytest.mark.parametrize(("least", "passes"), [(0, 1), (3, 1), (4, 2), (7, 3)])
+def test_an_epoch_of_few_rows_goes_through_them_as_often_as_its_steps_need(least, passes):
+    used = torch.arange(40) % 2 == 0  # 20 rows: 3 steps of 8, 8 and 4
+    found = list(batches(used, 8, seed=3, epoch=1, least=least))
+    assert len(found) == steps_per_epoch(20, 8, least) == 3 * passes
+    for start in range(0, len(found), 3):
+        assert sorted(torch.cat(found[start : start + 3]).tolist()) == list(range(0, 40, 2))
+    # The first pass is that of an epoch without a least, and every pass has an order of its own.
+    assert all(map(torch.equal, found[:3], batches(used, 8, seed=3, epoch=1)))
+    orders = {tuple(torch.cat(found[start : start + 3]).tolist()) for start in range(0, len(found), 3)}
+    assert len(orders) == passes
+
+
 def test_the_order_changes_by_epoch_and_is_shared_by_thinned_sets():
     everything, half = torch.ones(64, dtype=torch.bool), torch.arange(64) % 2 == 0
     order = torch.cat(list(batches(everything, 8, seed=3, epoch=1))).tolist()

@@ -26,6 +26,7 @@ class Experiment:
         problem: as `steelyard compare` takes it.
         methods: arms, separated by commas.
         epochs, batch_size, learning_rate: the problem's own where not given.
+        epoch_steps: of an epoch, at least.
         settings: fractions of the training labels.
         tasks: those to learn; all by default.
         tune: learning rates tried for every network.
@@ -44,6 +45,7 @@ class Experiment:
     shared: str | None = None
     scale: str | None = None
     batch_size: int | None = None
+    epoch_steps: int = 0
     learning_rate: float | None = None
 
 

@@ -55,6 +55,7 @@ def prepare(
             settings=experiment.settings,
             epochs=experiment.epochs,
             batch_size=experiment.batch_size,
+            epoch_steps=experiment.epoch_steps,
             learning_rate=experiment.learning_rate,
             shared=experiment.shared,
             scale=experiment.scale,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,8 @@ def groups(trials: Sequence[Trial], workers: int) -> list[tuple[Trial, ...]]:
     for trial in trials:
         key: object = trial
         if trial.method == SINGLE_TASK:
-            key = (trial.problem, trial.seed, trial.epochs, trial.batch_size, trial.learning_rate, trial.architecture)
+            # All but the task and its fraction.
+            key = dataclasses.replace(trial, tasks=(), fractions=())
         alike.setdefault(key, []).append(trial)
     found: list[tuple[Trial, ...]] = []
     for members in alike.values():
@@ -75,7 +77,7 @@ class _Member:
 
     @property
     def steps(self) -> int:
-        return steps_per_epoch(int(self.kept.sum()), self.trial.batch_size)
+        return steps_per_epoch(int(self.kept.sum()), self.trial.batch_size, self.trial.epoch_steps)
 
 
 def train_together(
@@ -177,7 +179,7 @@ def _train(
     checkpoint_seconds: float,
 ) -> Iterator[tuple[Trial, Result | Failed]]:
     first, memory, targets = members[0].trial, PeakMemory(), _targets(members, data)
-    seed, size = first.seed, first.batch_size
+    seed, size, least = first.seed, first.batch_size, first.epoch_steps
     for member in members if members[0].epoch else ():
         on_epoch(member.trial, member.epoch)
     saved_at, interval = time.perf_counter(), checkpoint_seconds * max(1.0, len(members) / 10)
@@ -189,7 +191,7 @@ def _train(
         schedule_rate(stack.optimizer, problem.schedule((epoch - 1) / first.epochs))
         step_losses = []
         started = time.perf_counter()
-        for rows in zip(*(batches(member.kept, size, seed, epoch) for member in members), strict=True):
+        for rows in zip(*(batches(member.kept, size, seed, epoch, least) for member in members), strict=True):
             numbers, mask = padded(rows)
             losses = stack.losses(*batch_of(problem, data.train.inputs, targets, numbers), mask)
             stack.step(losses)

@@ -41,6 +41,7 @@ def plan(
     settings: Sequence[Fractions] = (1.0,),
     epochs: int | None = None,
     batch_size: int | None = None,
+    epoch_steps: int = 0,
     learning_rate: float | None = None,
     architecture: str = "hard-sharing",
     shared: str | None = None,
@@ -59,6 +60,8 @@ def plan(
         seeds: a number of seeds, counted from 0, or the seeds themselves.
         settings: fractions of the training labels: 0.1 for every task, ``{"left": 0.1}`` for some (others keep all).
         epochs, batch_size, learning_rate: the problem's own where not given.
+        epoch_steps: an epoch takes at least so many steps: where fractions leave fewer, it goes through their rows
+            several times, so that little data are not little training.
         architecture: of the network, one of `steelyard.models.architecture_names`, options in parentheses.
         shared: where methods read gradients: ``"features"`` or ``"trunk"``; the problem's where not given.
         scale: ``"sum"`` or ``"paper"`` for all methods; by default ``"sum"`` wherever it is defined.
@@ -72,6 +75,8 @@ def plan(
     found = load_problem(problem)
     chosen_epochs = _whole("epochs", found.epochs if epochs is None else epochs)
     chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
+    if epoch_steps:
+        _whole("epoch_steps", epoch_steps)
     if learning_rate is not None and not learning_rate > 0:
         raise PlanError(f"learning_rate={learning_rate} must be positive")
     learnt = _tasks(found, tasks)
@@ -80,6 +85,8 @@ def plan(
     place = found.shared if shared is None else shared
     planned, notes = _methods(methods, [task.name for task in learnt], place, scale, architecture, main)
     chosen_seeds = _seeds(seeds)
+    if epoch_steps:
+        notes.append(f"an epoch takes at least {epoch_steps} steps, in as many passes over the rows as they need")
     rate = _own_rate(found) if learning_rate is None else learning_rate
     tuning = make_tuning(rate, tune, planned, chosen_seeds)
     for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
@@ -95,10 +102,11 @@ def plan(
         summary=found.summary,
         tasks=tuple(map(_task, learnt)),
         methods=planned,
-        settings=_settings(settings, found, learnt, chosen_batch),
+        settings=_settings(settings, found, learnt, chosen_batch, epoch_steps),
         seeds=chosen_seeds,
         epochs=chosen_epochs,
         batch_size=chosen_batch,
+        epoch_steps=epoch_steps,
         learning_rate=learning_rate,
         architecture=architecture,
         parameters=0,
@@ -204,7 +212,7 @@ def _fold_notes(folds: int, seeds: Sequence[int], tuning: Tuning | None) -> list
 
 
 def _settings(
-    settings: Sequence[Fractions], problem: Problem, tasks: Sequence[Task], batch_size: int
+    settings: Sequence[Fractions], problem: Problem, tasks: Sequence[Task], batch_size: int, least: int
 ) -> tuple[PlannedSetting, ...]:
     if not settings:
         raise PlanError("no fractions: give at least one, e.g. 1.0")
@@ -220,15 +228,17 @@ def _settings(
                 raise PlanError(f"fraction {fraction} of {task!r}: it must be above 0 and at most 1")
         fractions = {name: float(given.get(name, 1.0)) for name in names}
         if all(fractions != earlier.fractions for earlier in planned):
-            planned.append(PlannedSetting(fractions, _steps(problem, tasks, fractions, batch_size)))
+            planned.append(PlannedSetting(fractions, _steps(problem, tasks, fractions, batch_size, least)))
     return tuple(planned)
 
 
-def _steps(problem: Problem, tasks: Sequence[Task], fractions: Mapping[str, float], batch_size: int) -> dict[str, int]:
+def _steps(
+    problem: Problem, tasks: Sequence[Task], fractions: Mapping[str, float], batch_size: int, least: int
+) -> dict[str, int]:
     train = problem.data().train
     labels = {task.name: kept_labels(task, train, fractions[task.name], seed=0) for task in tasks}
     masks = {JOINT: used_rows(labels), **labels}
-    return {name: steps_per_epoch(int(mask.sum()), batch_size) for name, mask in masks.items()}
+    return {name: steps_per_epoch(int(mask.sum()), batch_size, least) for name, mask in masks.items()}
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

@@ -134,6 +134,7 @@ class Plan:
     created: str  # ISO 8601
     main: str | None = None  # the task that chooses the epoch alone
     tuning: Tuning | None = None
+    epoch_steps: int = 0  # at least, in an epoch
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -186,6 +187,7 @@ class Plan:
             architecture=HARD_SHARING if arm == SINGLE_TASK else planned.architecture or self.architecture,
             shared=planned.shared,
             scale=planned.scale,
+            epoch_steps=self.epoch_steps,
         )
 
     def steps(self, trial: Trial) -> int:

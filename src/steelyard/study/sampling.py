@@ -36,25 +36,37 @@ def used_rows(labels: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(labels.values())).any(0)
 
 
-def steps_per_epoch(rows: int, batch_size: int) -> int:
+def steps_per_epoch(rows: int, batch_size: int, least: int = 0) -> int:
     """How many batches `batches` makes of so many used rows."""
+    steps = _steps_per_pass(rows, batch_size)
+    return steps * _passes(steps, least)
+
+
+def _steps_per_pass(rows: int, batch_size: int) -> int:
     full, rest = divmod(rows, batch_size)
     return full + (rest > 1 or (rest == 1 and full == 0))
 
 
-def batches(used: Tensor, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """Row numbers of each batch of one epoch.
+def _passes(steps: int, least: int) -> int:
+    """So many passes of so many steps make an epoch."""
+    return max(1, -(-least // steps)) if steps else 1
+
+
+def batches(used: Tensor, batch_size: int, seed: int, epoch: int, least: int = 0) -> Iterator[Tensor]:
+    """Row numbers of each batch of one epoch: whole passes over the rows, one, or as many as make `least` steps.
 
     The order is drawn over all rows and then thinned, so that networks trained on different rows still meet
     those that they share in the same order. A last batch of a single row joins the one before: batch
     normalisation could not take it.
     """
-    order = torch.randperm(len(used), generator=_generator(seed, "batches", epoch))
-    order = order[used[order]]
-    steps = steps_per_epoch(len(order), batch_size)
-    for step in range(steps):
-        last = step == steps - 1
-        yield order[step * batch_size :] if last else order[step * batch_size : (step + 1) * batch_size]
+    steps = _steps_per_pass(int(used.sum()), batch_size)
+    for number in range(_passes(steps, least)):
+        again = (number,) if number else ()
+        order = torch.randperm(len(used), generator=_generator(seed, "batches", epoch, *again))
+        order = order[used[order]]
+        for step in range(steps):
+            last = step == steps - 1
+            yield order[step * batch_size :] if last else order[step * batch_size : (step + 1) * batch_size]
 
 
 def probe_rows(used: Tensor, batch_size: int, seed: int, epoch: int, step: int) -> tuple[Tensor, Tensor]:

@@ -107,7 +107,7 @@ def train(
         schedule_rate(optimizer, problem.schedule((epoch - 1) / trial.epochs))
         step_losses, step_weights = [], []
         started = time.perf_counter()
-        for step, rows in enumerate(batches(used, trial.batch_size, trial.seed, epoch)):
+        for step, rows in enumerate(batches(used, trial.batch_size, trial.seed, epoch, trial.epoch_steps)):
             inputs, targets = batch(rows)
             recomputes = balancer is not None and (balancer.needs_after or balancer.reads == "lookahead")
             before = torch.get_rng_state() if recomputes else None

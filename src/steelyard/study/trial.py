@@ -27,6 +27,7 @@ class Trial:
         fractions: ((task, fraction of its training labels), …) for the trial's own tasks, sorted.
         learning_rate: None = as the problem's optimizer has it.
         shared: where gradients are read, for the methods that read them.
+        epoch_steps: an epoch takes at least so many steps, in as many passes over the rows as they need.
         scale: the balancer's ``scale``; None for a single task, and where the method's own text says it.
     """
 
@@ -41,6 +42,7 @@ class Trial:
     architecture: str = "hard-sharing"
     shared: str | None = None
     scale: str | None = None
+    epoch_steps: int = 0
 
     def canonical(self) -> str:
         """Canonical JSON. Options at their default are left out, so that a new option keeps the old keys."""
