@@ -61,7 +61,9 @@ def test_ema_is_judged_by_its_named_variant_on_every_data_set(outcome):
 
 def gained(outcome, name, level):
     arms = {"single-task": 0.9, "equal": 0.85, "best-fixed": 0.86, "uw": 0.84}
-    return outcome(name, {**arms, hydalearn.EXACT: level, hydalearn.FIRST_ORDER: level}, main="left")
+    return outcome(
+        name, {**arms, "hydalearn(main=left)": level, "hydalearn(main=left,mode=first-order)": level}, main="left"
+    )
 
 
 @pytest.mark.parametrize(("level", "word"), [(0.95, "held"), (0.88, "did not hold"), (0.9, "did not hold")])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from steelyard.reproductions.evidence import Standings, one_task, standings, together
+from steelyard.reproductions.evidence import Standings, arms_of, one_task, standings, together
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
 from steelyard.specs import parse_spec
 
 BASELINES = ("single-task", "equal", "best-fixed", "uw", "dwa", "gradnorm", "gcs", "ol-aux")
-EXACT, FIRST_ORDER = "hydalearn", "hydalearn(mode=first-order)"
-ARMS = ",".join((*BASELINES, EXACT, FIRST_ORDER))
+ARMS = ",".join((*BASELINES, "hydalearn", "hydalearn(mode=first-order)"))
 TO_BEAT = ("single-task", "equal", "best-fixed")
 CREDIT, CENSUS = "Credit default", "Census"
 # The problems' own rate, 0.001, lies at the lower end of what validation chooses, or below it.
@@ -60,24 +59,39 @@ def judge(outcomes: Outcomes) -> list[Finding]:
     whole = "HydaLearn's weights follow the auxiliary's relevance, and serve the main task better than constant ones"
     beats = "HydaLearn beats single-task learning, the plain sum and the best constant weights on the main task"
     first_order = "The first-order form beats the same three on the main task"
-    beside = _gains({f"Control, {control}": outcomes[control]} if control in outcomes else {}, EXACT)
+    beside = _gains({f"Control, {control}": outcomes[control]} if control in outcomes else {}, _exact)
     return [
-        together(whole, [*_follow(outcomes), together(beats, _gains(places, EXACT))]),
-        together(first_order, _gains(places, FIRST_ORDER)),
+        together(whole, [*_follow(outcomes), together(beats, _gains(places, _exact))]),
+        together(first_order, _gains(places, _first_order)),
         *beside,
     ]
 
 
-def _gains(outcomes: Outcomes, arm: str) -> list[Finding]:
+def _exact(outcome: Outcome) -> str:
+    """Its name in the plan, which says the main task as well."""
+    return next(arm for arm in _ours(outcome) if arm != _first_order(outcome))
+
+
+def _first_order(outcome: Outcome) -> str:
+    return next(arm for arm in _ours(outcome) if "first-order" in arm)
+
+
+def _ours(outcome: Outcome) -> list[str]:
+    return [arm for arm in arms_of(outcome) if arm.startswith("hydalearn")]
+
+
+def _gains(outcomes: Outcomes, form: Callable[[Outcome], str]) -> list[Finding]:
     """One arm on the main task, place by place: against the three that the claim is about, and, adjusted apart, others.
 
     Adjusted over all places: one in which it is shown to be worse breaks the claim.
     """
     three, others = {}, {}
     for name, each in outcomes.items():
-        rest = [other for other in each.judgement.methods if other not in (*TO_BEAT, EXACT, FIRST_ORDER)]
+        rest = [other for other in each.judgement.methods if other not in (*TO_BEAT, *_ours(each))]
         assert each.plan.main is not None
-        three[name], others[name] = (one_task(each.findings, each.plan.main, arm, those) for those in (TO_BEAT, rest))
+        three[name], others[name] = (
+            one_task(each.findings, each.plan.main, form(each), those) for those in (TO_BEAT, rest)
+        )
     found, beside = standings(three), standings(others)
     return [_gain(name, each, found[name], beside[name]) for name, each in outcomes.items()]
 
@@ -115,7 +129,7 @@ def _rates(by_dial: Mapping[float, Outcome]) -> tuple[str, ...]:
     """Which learning rate each dial's networks were trained at, for it has a say in the weights too."""
     chosen = {}
     for dial, outcome in by_dial.items():
-        (planned,) = (method for method in outcome.plan.methods if method.name == EXACT)
+        (planned,) = (method for method in outcome.plan.methods if method.name == _exact(outcome))
         if planned.chosen:
             (chosen[dial],) = planned.chosen[0].learning_rates.values()
     rates = ", ".join(f"{rate:g} at {dial:g}" for dial, rate in chosen.items())
@@ -138,7 +152,7 @@ def _turned(outcomes: Outcomes, dial: str) -> list[tuple[float, str]]:
 def _late_ratios(outcome: Outcome) -> list[float]:
     """By seed, the auxiliary's weight beside the main one's over the last quarter of the epochs."""
     ratios = []
-    for results in outcome.findings.complete(EXACT, 0).values():
+    for results in outcome.findings.complete(_exact(outcome), 0).values():
         weights = results[0].curves.weights
         main, auxiliary = (weights[task] for task in ("main", "auxiliary"))
         last = max(1, round(LATE * len(main)))
@@ -149,7 +163,7 @@ def _late_ratios(outcome: Outcome) -> list[float]:
 def _deviations(outcome: Outcome) -> list[float]:
     """By seed, the deviation of the auxiliary's weight from step to step within an epoch, the first epoch left out."""
     found = []
-    for results in outcome.findings.complete(EXACT, 0).values():
+    for results in outcome.findings.complete(_exact(outcome), 0).values():
         spreads = results[0].curves.weight_spreads.get("auxiliary", [])[1:]
         if spreads:
             found.append(sum(spreads) / len(spreads))
