@@ -131,7 +131,7 @@ def test_the_form_of_the_abstract_would_reward_it():
 
 
 def test_settled_data_prices_are_the_same_for_all_tasks_and_settled_log1p_prices_keep_the_order_of_losses():
-    """Why ``log1p`` is the default: at the best ``s``, the data term is 1 whatever the loss."""
+    """At the best ``s`` the data term is 1, whatever the loss: a price of transfer, and the same for all tasks."""
     L = torch.tensor([0.01, 0.5, 4.0], dtype=torch.float64)
     settled = {"data": L, "log1p": (L + (L.square() + 4 * L).sqrt()) / 2}  # the variances
     prices = {}

@@ -50,6 +50,11 @@ class AsymmetricTransfer(nn.Module):
     ``detached``  ``e^{-s} L_t + s``            ``e^s``, detached       the noise; does not hold ``s`` down
     ============  ============================  ======================  =============================================
 
+    The default is the form that did best in our study (``steelyard reproduce amtfl``): on MNIST-Imbalanced over five
+    seeds ``data`` is the one form shown to be better than ``none``, by 4.1 points of Δm (2.8 to 5.4), and has the
+    lowest test error of the four; on the drugs none is told from another. Its price soon is the same for all tasks, so
+    that this speaks for a price of transfer, less for its being asymmetric.
+
     No price is ever negative, so that a large ``A`` is never rewarded, as it would be with ``price_t = e^{-s} L_t + s``
     at small losses. Only with ``none`` and ``log1p`` does every reweighed loss stay above zero, as methods that take
     logarithms need it.
@@ -70,9 +75,8 @@ class AsymmetricTransfer(nn.Module):
     Source: Lee, Yang, Hwang, "Deep Asymmetric Multi-task Feature Learning", ICML 2018, arXiv 1708.00260; with
     uncertainty: Peres da Silva, Suphavilai, Nagarajan, "MTL with task uncertainty loss" (2020), arXiv 2012.09575;
     ``U_t`` as in their TUGDA (2021). Deviations: the forms with ``s`` are reconstructed from an abstract, whose own
-    price may be negative; the default among them is not yet chosen by a study. Heads may be any networks and put out
-    several numbers, which then transfer each by a row of its own. The authors start heads like ``A``, from N(0, 0.01²);
-    here they start as they are.
+    price may be negative. Heads may be any networks and put out several numbers, which then transfer each by a row of
+    its own. The authors start heads like ``A``, from N(0, 0.01²); here they start as they are.
     """
 
     def __init__(
@@ -85,7 +89,7 @@ class AsymmetricTransfer(nn.Module):
         gamma: float = 0.01,
         mu: float = 1e-4,
         decay: float = 1e-4,
-        uncertainty: Uncertainty = "log1p",
+        uncertainty: Uncertainty = "data",
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
