@@ -373,7 +373,7 @@ def test_dense_outputs_are_refused():
 
 
 def test_a_stopped_trial_resumes_to_the_last_bit(tmp_path):
-    planned, path = trial("amtfl", "uw"), tmp_path / "t.pt"
+    planned, path = trial("amtfl(uncertainty=log1p)", "uw"), tmp_path / "t.pt"
 
     def stop(epoch):
         if epoch == 2:

@@ -45,7 +45,8 @@ class AMTFL(Architecture):
 
     Methods above: the losses that they see hold the price, so that a method whose weights undo a loss's scale (``log``,
     ``db-mtl``, ``uw``) undoes that of the price too: rows then cost the same for all tasks. Methods that need positive
-    losses want ``none`` or ``log1p``. Validation losses are shown to methods as they are.
+    losses want ``none`` or ``log1p``, and a study says so before it starts. Validation losses are shown to methods as
+    they are.
 
     Parameters beside hard sharing: ``outputs x features``. Cost: that of hard sharing, x ``passes``.
 
@@ -73,6 +74,8 @@ class AMTFL(Architecture):
     ) -> None:
         super().__init__(heads)
         self.trunk, self.transfer, self.passes, self.counts = trunk, transfer, passes, counts
+        if transfer.uncertainty in ("data", "detached"):
+            self.for_positive_losses = "amtfl(uncertainty=log1p)"
 
     @classmethod
     def from_problem(

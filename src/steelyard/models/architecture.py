@@ -26,9 +26,12 @@ class Architecture(nn.Module):
         trunk: holds the shared parameters and no others: ``shared=network.trunk`` reads gradients there.
         tasks: names, in the order of the heads.
         heads: one per task.
+        for_positive_losses: where `reweigh` may turn losses negative, what to write for a method that needs them
+            positive; empty where it never does.
     """
 
     trunk: nn.Module
+    for_positive_losses: str = ""
 
     def __init__(self, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()

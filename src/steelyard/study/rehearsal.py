@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from steelyard.balancer import Balancer
+from steelyard.errors import LossError
 from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.study.batch import LossesOf, balanced_losses, recompute, shared_of, targets_of, task_losses, tell_labels
@@ -42,6 +44,7 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
             outputs, features = network(inputs)
             balancer = make_balancer(plan.trials_of(method.name, 0, seed)[0])
             assert balancer is not None
+            _check_signs(method.name, balancer, architecture, network)
             balancer.attach(problem.optimizer(network.parameters()))
             shared = shared_of(method.shared, network, features)
             losses = balanced_losses(network, task_losses(tasks, outputs, targets), outputs, features)
@@ -49,3 +52,13 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
             balancer(losses, shared=shared, again=again, probes=probes).backward()
     # Of the largest network: what is kept of it on disk is estimated from this.
     return max(sum(parameter.numel() for parameter in network.parameters()) for network in networks.values())
+
+
+def _check_signs(method: str, balancer: Balancer, architecture: str, network: nn.Module) -> None:
+    """Losses that an architecture turns negative do so late in training: what cannot take them is told now."""
+    instead = getattr(network, "for_positive_losses", "")
+    if instead and balancer.positive_reader() is not None and balancer.on_nonfinite != "ignore":
+        raise LossError(
+            f"{method} takes losses of at least 0 only, and {architecture} may turn them negative as training goes on: "
+            f"write {instead}"
+        )
