@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -152,6 +154,31 @@ def test_disjoint_samples_are_warned_of_by_methods_that_use_angles() -> None:
     losses = {"a": features[:4].square().mean(), "b": features[4:].square().mean()}
     with pytest.warns(AngleWarning, match="mgda uses the angles.*share no samples"):
         steelyard.make("mgda", ["a", "b"])(losses, shared=features)
+
+
+@pytest.mark.parametrize("method", ["mgda", "db-mtl", "inverse-norm", "gradnorm", "graddrop"])
+def test_a_task_that_shared_does_not_reach_is_warned_of(method: str) -> None:
+    """Its head reads detached features: the method that balances it would say nothing for a whole training."""
+    balancer, head = steelyard.make(method, ["a", "b"]), torch.nn.Linear(3, 1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(12):
+            features = torch.randn(8, 3, requires_grad=True)
+            balancer({"a": features.square().mean(), "b": head(features.detach()).square().mean()}, shared=features)
+    (warning,) = caught
+    assert "the gradient of 'b' at shared= was exactly zero in each of the first 10 steps" in str(warning.message)
+
+
+def test_a_last_layer_that_starts_at_zero_is_not_warned_of() -> None:
+    balancer, head = steelyard.make("mgda", ["a", "b"]), torch.nn.Linear(3, 1)
+    torch.nn.init.zeros_(head.weight)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    for _ in range(12):
+        features = torch.randn(8, 3, requires_grad=True)
+        loss_ = balancer({"a": features.square().mean(), "b": (head(features) - 1).square().mean()}, shared=features)
+        optimizer.zero_grad()
+        loss_.backward()
+        optimizer.step()
 
 
 def test_an_epoch_that_never_ends_is_warned_of() -> None:

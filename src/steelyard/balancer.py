@@ -40,6 +40,7 @@ from steelyard.reading import (
     refused_lone_tasks,
     warn_of_disjoint_samples,
     warn_of_lone_tasks,
+    warn_of_unreached_tasks,
 )
 from steelyard.record import Record
 from steelyard.summary import SUMS, WeightSummary, freeze
@@ -53,6 +54,8 @@ _PATIENCE = 10_000
 """Steps without the end of an epoch after which an epoch-based method says so."""
 _ANGLE_LOOKS = 10
 """First steps in which a method that uses angles checks whether tasks share samples."""
+_REACH_LOOKS = 10
+"""First steps that a task may go without a gradient at `shared=`, as behind a last layer that starts at zero."""
 
 
 class Balancer(Persistent):
@@ -203,6 +206,7 @@ class Balancer(Persistent):
             return self._nothing(found, values)
         seen, index, reading = shown.seen, shown.index, shown.reading
         self._check_angles(seen, reading)
+        self._check_reach(seen)
 
         if self._now.held is not None:
             weights = self._now.held if index is None else self._now.held[index]
@@ -266,6 +270,19 @@ class Balancer(Persistent):
             if not reading.angles_hold and disjoint(seen.gramian):
                 self._now.angle_looks = _ANGLE_LOOKS
                 warn_of_disjoint_samples(self)
+
+    def _check_reach(self, seen: Seen) -> None:
+        """Warn, in the first steps, of a task that `shared=` does not reach, where it reaches others."""
+        now = self._now
+        if seen.squared_norms is None or len(seen.tasks) < 2 or now.reach_looks >= _REACH_LOOKS:
+            return
+        still = frozenset(
+            task for task, squared in zip(seen.tasks, seen.squared_norms.tolist(), strict=True) if squared == 0
+        )
+        now.unreached = still if now.reach_looks == 0 else now.unreached & still
+        now.reach_looks = now.reach_looks + 1 if now.unreached else _REACH_LOOKS
+        if now.unreached and now.reach_looks == _REACH_LOOKS and len(now.unreached) < len(seen.tasks):
+            warn_of_unreached_tasks(self, sorted(now.unreached), _REACH_LOOKS)
 
     def _check_alone(self, seen: Seen, weights: Tensor, at_trunk: bool) -> None:
         """One task per batch where tasks are weighed against each other: every weight says nothing, in silence."""

@@ -178,7 +178,9 @@ def reproduce(
         Path | None, typer.Option(help="A Markdown file: its section on this reproduction is renewed, or added.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained and how long it takes, by timing a few steps.")
+    ] = False,
 ) -> None:
     """Run a published system's experiment on real data, and say whether its claim held.
 
@@ -214,13 +216,14 @@ def reproduce(
 
     try:
         chosen = None if seeds is None else arguments.parse_seeds(seeds)
-        prepared = running.prepare(found, size, workers, chosen, command)
-        running.announce(found, size, prepared, store, workers)
-        if dry_run:
-            return
-        for path in (page_file, markdown):
+        running.introduce(found, size)
+        for path in () if dry_run else (page_file, markdown):
             if path is not None:
                 check_writable(path, store)
+        prepared = running.prepare(found, size, workers, chosen, command)
+        running.announce(prepared, store, workers)
+        if dry_run:
+            return
         summary = running.carry_out(found, size, prepared, store, workers, command, write)
     except KeyboardInterrupt:
         typer.echo("\nStopped. What is finished is kept; go on with the same command:", err=True)

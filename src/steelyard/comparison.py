@@ -18,7 +18,7 @@ from steelyard.study.arms import Arm, parse_arm, parse_arms
 from steelyard.study.joint import joint_values
 from steelyard.study.planning import check_workers
 from steelyard.study.pool import start_server
-from steelyard.study.tuning import ROUNDS, attempts
+from steelyard.study.tuning import tried
 
 BASELINES = ("single-task", "equal")
 
@@ -82,8 +82,7 @@ def forecast(made: Plan, store: Path, workers: int) -> None:
         table.add_row(Text(method + alone), Text(label), str(count), str(steps))
     console.print(table)
     if made.tuning is not None:
-        rounds = [{each.trial for each in attempts(made, place)} for place in range(ROUNDS)]
-        console.print(f"and {len(set().union(*rounds))} trials before that: {made.tuning_text}.", markup=False)
+        console.print(f"and {len(tried(made))} trials before that: {made.tuning_text}.", markup=False)
     found = estimate(made, store, workers)
     waiting = found.trials - found.finished
     state = f" ({found.finished} finished, {found.failed} failed)" if found.finished or found.failed else ""

@@ -19,7 +19,7 @@ class UnknownNameError(SteelyardError, ValueError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.61)  # random is no typo of adam
         nearest = f" Did you mean {close[0]!r}?" if close else ""
         # A long list hides the nearest name, which is what was meant.
         listing = "" if close and len(known) > 20 else f" Known: {', '.join(known) if known else 'none'}."

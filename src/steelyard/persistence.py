@@ -30,6 +30,8 @@ class Progress:
             evaluation.
         pending: inside `Balancer.frozen`, what its end commits.
         angle_looks: steps in which the angles were checked.
+        reach_looks: steps in which it was checked that every task has a gradient.
+        unreached: the tasks that had none in all of them.
         alone: the tasks of the first batches and their weights, as long as each held one alone; ``None`` once one
             held several.
         workspace: the last step's task gradients, for the next step to write over.
@@ -46,6 +48,8 @@ class Progress:
     held: Tensor | None = None
     pending: Proposal | None = None
     angle_looks: int = 0
+    reach_looks: int = 0
+    unreached: frozenset[str] = frozenset()
     alone: tuple[tuple[str, float], ...] | None = ()
     workspace: Tensor | None = None
     met: bool = False

@@ -231,6 +231,17 @@ def warn_of_lone_tasks(method: Method, steps: int, weight: float) -> None:
     )
 
 
+def warn_of_unreached_tasks(method: Method, tasks: Sequence[str], steps: int) -> None:
+    """Their losses do not depend on what the others share, by mistake more often than not."""
+    one = len(tasks) == 1
+    warn(
+        f"{method.name}: the gradient of {', '.join(map(repr, tasks))} at shared= was exactly zero in each of the "
+        f"first {steps} steps, so {'it is' if one else 'they are'} not balanced: "
+        f"{'its head reads' if one else 'their heads read'} something else (detached or other features, or shared= is "
+        "the head of another task). Pass what all heads read, or the module that all tasks share",
+    )
+
+
 def disjoint(gramian: Tensor) -> bool:
     """Whether two tasks that both have a gradient have an inner product of exactly zero: they share no samples."""
     moving = gramian.diagonal() > 0

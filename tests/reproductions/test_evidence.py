@@ -95,8 +95,8 @@ def test_one_task_alone(found):
     shown = standing(one_task(found, "right", "dwa", ("equal", "single-task")))
     assert shown.words == {"equal": "better", "single-task": "better"}
     assert shown.intervals["equal"].mean == pytest.approx(0.2 / 0.3, abs=1e-3)
-    # The region of equivalence is one of values, 1 % of 0.8: shown like the differences, by the error of 0.2.
-    assert "(up to 4 % is no difference)" in shown.text
+    # The region is one of errors, like the differences: 1 % of values around 0.8 would be 4 % of errors.
+    assert "(up to 1 % is no difference)" in shown.text
 
 
 def test_places_of_one_claim_are_adjusted_for_together():

@@ -66,15 +66,15 @@ def gained(outcome, name, level):
     )
 
 
-@pytest.mark.parametrize(("level", "word"), [(0.95, "held"), (0.88, "did not hold"), (0.9, "did not hold")])
+@pytest.mark.parametrize(("level", "word"), [(0.95, "held"), (0.88, "did not hold"), (0.9, "undecided")])
 def test_hydalearn_has_to_beat_all_three_by_what_matters(outcome, level, word):
-    """No different from single-task learning is not better."""
+    """As good as single-task learning is not better; that it is no better takes more than three seeds."""
     claims = hydalearn.judge({hydalearn.CREDIT: gained(outcome, "c", level)})
     for words in ("HydaLearn beats single-task", "The first-order form beats"):
         assert the(claims, words).word == word
     claims = hydalearn.judge({hydalearn.dials(0, 0): gained(outcome, "s", level)})
     assert the(claims, "HydaLearn beats single-task").word == "undecided"  # the control is no part of it
-    assert the(claims, "Control, ").word == word
+    assert the(claims, "Control (constant weights are right), ").word == word
 
 
 def dual(outcome, name, **levels):
@@ -206,7 +206,7 @@ def test_a_rank_correlation_is_held_to_what_so_few_runs_can_show(by_dial, sign, 
     (finding,) = hydalearn._ranked("claim", "dial", by_dial, sign)
     assert finding.word == word
     if word == "undecided":
-        assert "(p = 0.2, 6 runs)" in finding.evidence[0]
+        assert "(p = 0.2 by permutation, adjusted for both dials; 6 runs)" in finding.evidence[0]
 
 
 def test_negative_transfer_is_counted_by_seed_where_all_tasks_finished(tmp_path):

@@ -30,6 +30,16 @@ class HydaLearn(AuxiliaryBalancer):
     Use it where one task matters, the others are there to help it, and how much they help changes as training goes
     on or from one mini-batch to the next. Where a constant weight would do, a constant weight is cheaper.
 
+    Example::
+
+        def losses_on(call, batch):  # the step's losses, with call(...) in the model's place
+            x, default, rate = batch
+            risk, interest = call(x)
+            return {"default": cross_entropy(risk, default), "rate": mse_loss(interest, rate)}
+
+        balancer = steelyard.make("hydalearn", ["default", "rate"], main="default").attach(optimizer)
+        loss = balancer(losses_on(model, batch), again=steelyard.losses_of(model, losses_on, batch))
+
     Args:
         tasks: task names; any number of auxiliaries.
         main: the main task; must be given.

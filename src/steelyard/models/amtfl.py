@@ -75,7 +75,7 @@ class AMTFL(Architecture):
         super().__init__(heads)
         self.trunk, self.transfer, self.passes, self.counts = trunk, transfer, passes, counts
         if transfer.uncertainty in ("data", "detached"):
-            self.for_positive_losses = "amtfl(uncertainty=log1p)"
+            self.for_positive_losses = "amtfl(uncertainty=none), AMTFL as published, or amtfl(uncertainty=log1p)"
 
     @classmethod
     def from_problem(

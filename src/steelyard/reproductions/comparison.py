@@ -98,7 +98,7 @@ def _rooms(pair: tuple[str, str], settings: Settings, epochs: int, seeds: int = 
 
 def judge(outcomes: Outcomes) -> list[Finding]:
     whole = "Sharing typically does not pay: it takes the right pair and the right weighting"
-    each = "Every pair gains under every weighting, all tasks together, at an amount of labels that all pairs have"
+    each = "The opposite: every pair gains under every weighting, at the largest amount of labels that all pairs have"
     return [
         together(whole, [_typically(outcomes), _pairs_matter(outcomes), _weightings_matter(outcomes)]),
         together(each, _by_pair(outcomes)),

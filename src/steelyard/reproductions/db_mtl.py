@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from steelyard.reproductions.evidence import delta_p, delta_text, gains, improvements, together
+from steelyard.reproductions.evidence import (
+    delta_p,
+    delta_text,
+    gains,
+    improvements,
+    p_gains,
+    points,
+    together,
+)
 from steelyard.reproductions.reproduction import Experiment, Figures, Finding, Outcome, Outcomes, Reproduction, Size
+from steelyard.study.statistics import interval
 
 HALVES = ("log", "max-norm", "db-mtl")
 SIX = ("pcgrad", "gradvac", "imtl-g", "cagrad", "nash-mtl", "aligned-mtl")
@@ -77,50 +86,40 @@ def _experiment(
 
 def judge(outcomes: Outcomes) -> list[Finding]:
     main = {name: outcome for name, outcome in outcomes.items() if name in PROBLEMS}
-    beats = {
-        f"{name}: db-mtl above the plain sum": gains(each.findings, "db-mtl", "equal") for name, each in main.items()
-    }
-    parts = {
-        f"{name}: {half} alone above the plain sum": gains(each.findings, half, "equal")
-        for name, each in main.items()
-        for half in ("log", "max-norm")
-    }
-    whole = {
-        f"{name}: db-mtl above {half} alone": gains(each.findings, "db-mtl", half)
-        for name, each in main.items()
-        for half in ("log", "max-norm")
-    }
+    beats = {f"{name}: db-mtl above the plain sum": (name, "db-mtl", "equal") for name in main}
+    halves = [(name, half) for name in main for half in ("log", "max-norm")]
+    parts = {f"{name}: {half} alone above the plain sum": (name, half, "equal") for name, half in halves}
+    whole = {f"{name}: db-mtl above {half} alone": (name, "db-mtl", half) for name, half in halves}
     stages = {
-        f"{name}: log+{method} above {method}": gains(each.findings, f"log+{method}", method)
+        f"{name}: log+{method} above {method}": (name, f"log+{method}", method)
         for name, each in outcomes.items()
         for method in STAGED
         if {method, f"log+{method}"} <= set(each.judgement.methods)
     }
-    others = {
-        f"{name}: db-mtl above {method}": gains(each.findings, "db-mtl", method)
-        for name, each in main.items()
-        for method in ("best-fixed", *SIX)
-        if method in each.judgement.methods
-    }
-    scales = {
-        f"{name}: db-mtl above {other}": gains(each.findings, "db-mtl", other)
-        for name, each in main.items()
-        for other in SCALES
-        if other in each.judgement.methods
-    }
+    others, scales = (
+        {
+            f"{name}: db-mtl above {method}": (name, "db-mtl", method)
+            for name, each in main.items()
+            for method in methods
+            if method in each.judgement.methods
+        }
+        for methods in (("best-fixed", *SIX), SCALES)
+    )
     fading = {
-        f"{name}: {decaying} above {constant}": gains(each.findings, decaying, constant)
+        f"{name}: {decaying} above {constant}": (name, decaying, constant)
         for name, each in main.items()
         for constant, decaying in zip(CONSTANT, DECAYING, strict=True)
         if constant in each.judgement.methods
     }
     sum_claim = "Dual balancing is above the plain sum in Δm on at least two of three benchmarks"
     claims = [
-        together(sum_claim, improvements(beats), needed=2, among=3),
-        together("It is above the best constant weights and other gradient methods", improvements(others)),
-        together("Each half alone is above the plain sum", improvements(parts)),
-        together("Both halves together are above each of them", improvements(whole)),
-        together("The log stage in front helps other gradient methods", improvements(stages), said=(UNMOVED,)),
+        together(sum_claim, _improvements(outcomes, beats), needed=2, among=3),
+        together("It is above the best constant weights and other gradient methods", _improvements(outcomes, others)),
+        together("Each half alone is above the plain sum", _improvements(outcomes, parts)),
+        together("Both halves together are above each of them", _improvements(outcomes, whole)),
+        together(
+            "The log stage in front helps other gradient methods", _improvements(outcomes, stages), said=(UNMOVED,)
+        ),
     ]
     choices = {
         "The largest norm as common scale is above the mean, the median and the smallest": scales,
@@ -130,8 +129,23 @@ def judge(outcomes: Outcomes) -> list[Finding]:
         together(
             "Dual balancing beats the plain sum and others, by both halves, and its logarithm helps others", claims
         ),
-        *(together(claim, improvements(samples)) for claim, samples in choices.items() if samples),
+        *(together(claim, _improvements(outcomes, asked)) for claim, asked in choices.items() if asked),
     ]
+
+
+def _improvements(outcomes: Outcomes, asked: Mapping[str, tuple[str, str, str]]) -> list[Finding]:
+    """Claim -> place, better arm, worse arm: judged in Δm, of errors; beside it Δp of values, as the paper has it.
+
+    They may disagree: from 90 to 95 % accuracy half of the errors go, and the value grows by 6 %.
+    """
+    samples, said = {}, {}
+    for claim, (place, better, worse) in asked.items():
+        found = outcomes[place].findings
+        samples[claim] = gains(found, better, worse)
+        if place != QM8:  # whose R² may be near zero, where a relative change says nothing
+            shown = interval(p_gains(found, better, among=[worse]) - p_gains(found, worse, among=[better]))
+            said[claim] = f"; in Δp {points(shown)}" if shown else ""
+    return improvements(samples, said)
 
 
 # Δp in per cent, as printed: Lin et al., mean ± standard deviation over three runs; ablation without it.

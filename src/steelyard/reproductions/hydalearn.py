@@ -59,7 +59,8 @@ def judge(outcomes: Outcomes) -> list[Finding]:
     whole = "HydaLearn's weights follow the auxiliary's relevance, and serve the main task better than constant ones"
     beats = "HydaLearn beats single-task learning, the plain sum and the best constant weights on the main task"
     first_order = "The first-order form beats the same three on the main task"
-    beside = _gains({f"Control, {control}": outcomes[control]} if control in outcomes else {}, _exact)
+    still = f"Control (constant weights are right), {control}"
+    beside = _gains({still: outcomes[control]} if control in outcomes else {}, _exact)
     return [
         together(whole, [*_follow(outcomes), together(beats, _gains(places, _exact))]),
         together(first_order, _gains(places, _first_order)),
@@ -104,7 +105,7 @@ def _gain(name: str, outcome: Outcome, found: Standings, beside: Standings) -> F
     elif "worse" in words or "equal" in words:
         word = "did not hold"
     claim = f"{name}: {found.of.arm} beats {', '.join(TO_BEAT)} on {outcome.plan.main}"
-    return Finding(claim, word, (f"{found.text}.", f"{beside.text}."))
+    return Finding(claim, word, (f"{found.text}.", f"Beside the claim: {beside.text}."))
 
 
 def _follow(outcomes: Outcomes) -> list[Finding]:
@@ -193,7 +194,10 @@ def _ranked(
     if p <= 0.05:
         word = "held" if sign * shown.statistic > 0 else "did not hold"
     means = ", ".join(f"{sum(values) / len(values):.3g} at {at:g}" for at, values in found.items())
-    text = f"Rank correlation with {dial} {shown.statistic:+.2f} (p = {p:.2g}, {len(pairs)} runs): {means}."
+    text = (
+        f"Spearman's rank correlation with {dial} {shown.statistic:+.2f} (p = {p:.2g} by permutation, adjusted for "
+        f"both dials; {len(pairs)} runs): {means}."
+    )
     return [Finding(claim, word, (text.replace("-", "−"), *said))]
 
 

@@ -36,7 +36,7 @@ def section(summary: Summary) -> str:
         lines += ["**With caution.**", "", *(f"- {said}" for said in summary.cautions), ""]
     for figures in summary.figures:
         lines += [f"### {figures.title}", ""]
-        lines += _table(figures.heads, figures.rows)
+        lines += _table(figures.heads, figures.cells)
         lines += ["", *([figures.note, ""] if figures.note else [])]
     for outcome in summary.outcomes:
         lines += [f"### {outcome.experiment.name}", "", f"{outcome.experiment.about} ({', '.join(facts(outcome))})", ""]

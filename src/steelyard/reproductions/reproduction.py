@@ -87,8 +87,18 @@ class Figures:
     here: str = ""  # unit of ours, where it is another one
 
     @property
-    def heads(self) -> tuple[str, str, str]:
-        return "arm", f"paper, {self.unit}", f"here, {self.here or self.unit}"
+    def printed(self) -> bool:
+        """Whether a paper's figures are at hand at all."""
+        return any(paper is not None for _, paper, _ in self.rows)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        here = f"here, {self.here or self.unit}"
+        return ("arm", f"paper, {self.unit}", here) if self.printed else ("arm", here)
+
+    @property
+    def cells(self) -> list[tuple[str | None, ...]]:
+        return [row if self.printed else (row[0], row[2]) for row in self.rows]
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from steelyard.study import Plan, estimate, run
 from steelyard.study.arms import parse_arms
 from steelyard.study.joint import joint_values
 from steelyard.study.judging import findings, judge_findings
-from steelyard.study.phrases import counted
+from steelyard.study.phrases import counted, listed
 from steelyard.study.store import Store
 from steelyard.study.trial import Result, Trial
-from steelyard.study.tuning import ROUNDS, attempts
+from steelyard.study.tuning import tried
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class Prepared:
     @property
     def trials(self) -> list[Trial]:
         """Those that choose and those that are judged; what is chosen may change the latter, not their number."""
-        tried = [each.trial for place in range(ROUNDS) for each in attempts(self.plan, place)]
-        return list(dict.fromkeys([*tried, *self.plan.trials]))
+        return list(dict.fromkeys([*tried(self.plan), *self.plan.trials]))
 
 
 def prepare(
@@ -66,8 +65,8 @@ def prepare(
     return prepared
 
 
-def announce(reproduction: Reproduction, size: Size, prepared: Sequence[Prepared], store: Path, workers: int) -> None:
-    """Print the claim, and the trials, epochs and time that are still to come."""
+def introduce(reproduction: Reproduction, size: Size) -> None:
+    """Print the claim, and what this size covers of it."""
     console = Console(highlight=False)
     console.print(f"{reproduction.name}: {reproduction.title}", style="bold", markup=False)
     for text in (reproduction.paper, f"Claim: {reproduction.claim}", _reconstructed(reproduction)):
@@ -75,6 +74,12 @@ def announce(reproduction: Reproduction, size: Size, prepared: Sequence[Prepared
             console.print(text, markup=False)
     if scope := reproduction.scope.get(size):
         console.print(f"This size: {scope}", markup=False)
+    console.print("\nTrying every method once and timing a few steps of each kind …", markup=False)
+
+
+def announce(prepared: Sequence[Prepared], store: Path, workers: int) -> None:
+    """Print the studies, and the trials, epochs and time that are still to come."""
+    console = Console(highlight=False)
     for note in dict.fromkeys(note for each in prepared for note in each.plan.notes):
         console.print(f"Note: {note}", markup=False)
     heads = ("study", "arms", "settings", "seeds", "epochs", "trials", "done", "time")
@@ -93,6 +98,12 @@ def announce(reproduction: Reproduction, size: Size, prepared: Sequence[Prepared
         )
     console.print()
     console.print(table)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for each in prepared:
+        alike.setdefault(tuple(method.name for method in each.plan.methods), []).append(each.experiment.name)
+    for arms, studies in alike.items():
+        of = f" of {listed(studies)}" if len(alike) > 1 else ""
+        console.print(f"\nArms{of}: {', '.join(arms)}", markup=False, style="dim")
     console.print(
         f"\n{counted(trials, 'trial')}, {counted(epochs, 'epoch')} in all; {waiting} trials to go: about "
         f"{duration(seconds)} ({seconds / 3600:.2f} h) on {counted(workers, 'worker')}.",
@@ -122,8 +133,7 @@ def carry_out(
         with Store(store) as opened:
             plan = Plan.from_dict(opened.latest_plan())
             found = findings(plan, opened)
-            tried = [each.trial for place in range(ROUNDS) for each in attempts(plan, place)]
-            results |= {**opened.results(tried), **found.results}
+            results |= {**opened.results(tried(plan)), **found.results}
         outcomes.append(Outcome(each.experiment, found, judge_findings(found), tuple(joint_values(store))))
         render(outcomes[-1].judgement, console)
         training = sum(result.seconds for result in results.values())
@@ -159,8 +169,8 @@ def show(summary: Summary) -> None:
     console = Console(highlight=False)
     for figures in summary.figures:
         table = Table(*figures.heads, title=figures.title, title_justify="left", box=None)
-        for arm, paper, here in figures.rows:
-            table.add_row(Text(arm), paper or "–", here or "–")
+        for cells in figures.cells:
+            table.add_row(*(Text(cell or "–") for cell in cells))
         console.print()
         console.print(table)
         if figures.note:

@@ -81,4 +81,6 @@ def facts(outcome: Outcome) -> list[str]:
     ]
     if len(found.settings) > 1:
         said.append(f"{len(found.settings)} amounts of training labels")
+    if outcome.experiment.scale == "paper":
+        said.append("weights on each paper's own scale")
     return [outcome.experiment.problem, *said]

@@ -20,7 +20,7 @@ from steelyard.study.plans import Plan
 from steelyard.study.store import Store
 from steelyard.study.train import train
 from steelyard.study.trial import SINGLE_TASK, Trial
-from steelyard.study.tuning import settle
+from steelyard.study.tuning import settle, tried
 
 STEPS = 8  # timed per method
 START = 0.2  # seconds until a worker trains, without loading the data
@@ -52,15 +52,14 @@ def estimate(plan: Plan, store: Path | str, workers: int = 2, coarse: bool = Fal
     """
     check_workers(workers)
     finished: set[str] = set()
-    failed, tuning = 0, list[Trial]()
+    failed = 0
     if Path(store).is_file():
         with Store(store) as opened:
-            plan, tuning = settle(plan, opened.results)
-            trials = list(dict.fromkeys([*tuning, *plan.trials]))
+            plan = settle(plan, opened.results)
+            trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
             finished, failed = opened.finished(), len(opened.failures(trials))
     else:
-        plan, tuning = settle(plan, lambda trials: {})
-        trials = list(dict.fromkeys([*tuning, *plan.trials]))
+        trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
     waiting = [trial for trial in trials if trial.key not in finished]
     problem = load_problem(plan.reference)
     started = time.perf_counter()

@@ -76,7 +76,7 @@ def plan(
     chosen_epochs = _whole("epochs", found.epochs if epochs is None else epochs)
     chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
     if epoch_steps:
-        _whole("epoch_steps", epoch_steps)
+        _whole("epoch_steps", epoch_steps, " (0 leaves epochs as long as their rows make them)")
     if learning_rate is not None and not learning_rate > 0:
         raise PlanError(f"learning_rate={learning_rate} must be positive")
     learnt = _tasks(found, tasks)
@@ -248,9 +248,9 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     return chosen
 
 
-def _whole(name: str, value: int) -> int:
+def _whole(name: str, value: int, besides: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PlanError(f"{name}={value!r} must be a whole number of at least 1")
+        raise PlanError(f"{name}={value!r} must be a whole number of at least 1{besides}")
     return value
 
 

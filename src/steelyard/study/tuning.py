@@ -62,18 +62,21 @@ def attempts(plan: Plan, place: int) -> list[Attempt]:
     return _weights(plan, plan.tuning) if place == 0 else _rates(plan, plan.tuning)
 
 
-def settle(plan: Plan, results_of: Callable[[Iterable[Trial]], Mapping[Trial, Result]]) -> tuple[Plan, list[Trial]]:
-    """The plan with what finished trials can choose, and the trials of the rounds that cannot be closed yet."""
-    waiting: dict[Trial, None] = {}
+def tried(plan: Plan) -> list[Trial]:
+    """The trials of all rounds, each once; of rates, with the weights that the plan has chosen so far."""
+    return list(dict.fromkeys(each.trial for place in range(ROUNDS) for each in attempts(plan, place)))
+
+
+def settle(plan: Plan, results_of: Callable[[Iterable[Trial]], Mapping[Trial, Result]]) -> Plan:
+    """The plan with what finished trials can choose: the rounds up to the first that cannot be closed yet."""
     for place in range(ROUNDS):
-        tried = attempts(plan, place)
-        trials = list(dict.fromkeys(each.trial for each in tried))
+        made = attempts(plan, place)
+        trials = list(dict.fromkeys(each.trial for each in made))
         results = results_of(trials)
-        if waiting or len(results) < len(trials):
-            waiting.update(dict.fromkeys(trials))
-        else:
-            plan = choose(plan, tried, results)
-    return plan, list(waiting)
+        if len(results) < len(trials):
+            break
+        plan = choose(plan, made, results)
+    return plan
 
 
 def _weights(plan: Plan, tuning: Tuning) -> list[Attempt]:
