@@ -144,7 +144,7 @@ def _improvements(outcomes: Outcomes, asked: Mapping[str, tuple[str, str, str]])
         samples[claim] = gains(found, better, worse)
         if place != QM8:  # whose R² may be near zero, where a relative change says nothing
             shown = interval(p_gains(found, better, among=[worse]) - p_gains(found, worse, among=[better]))
-            said[claim] = f"; in Δp {points(shown)}" if shown else ""
+            said[claim] = f" In Δp: {points(shown)}." if shown else ""
     return improvements(samples, said)
 
 

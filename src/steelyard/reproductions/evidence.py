@@ -226,7 +226,7 @@ def improvements(samples: Mapping[str, Array], said: Mapping[str, str] | None = 
         Finding(
             claim,
             words[found.words[claim]],
-            (f"Difference in Δm: {points(found.intervals[claim])}{(said or {}).get(claim, '')}.{found.doubt(claim)}",),
+            (f"Difference in Δm: {points(found.intervals[claim])}.{found.doubt(claim)}{(said or {}).get(claim, '')}",),
         )
         if claim in found.intervals
         else Finding(claim, "undecided", ("No seed has finished in both arms.",))
