@@ -202,7 +202,7 @@ def test_the_verdict_says_who_is_hurt_by_how_much_and_what_repairs_it(tmp_path):
     assert "The plain sum makes no difference that matters for right digit" in text
     assert "ema (at 1.10 × the plain sum's training time) repairs left digit." in text
     assert "Not repaired, but better than under the plain sum, is left digit with dwa by +2.0" in text
-    assert "Over all tasks (mean relative change), better than the plain sum: ema +1" in text
+    assert "Over all tasks (mean change relative to the plain sum), better than it: ema +1" in text
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_of_many_strategies_the_best_are_named_and_the_others_counted(tmp_path):
     values |= {name: shifted(0.001 * place, 0.0, jitter=small[name]) for place, name in enumerate(strategies)}
     repairs, better = (
         next(text for text in judged(tmp_path / "s", made, values).verdict if words in text)
-        for words in ("repair left digit", "better than the plain sum")
+        for words in ("repair left digit", "better than it")
     )
     assert repairs.startswith("6 of 6 strategies repair left digit, above all ema(beta=0.6) (at 1.00 ×")
     assert "6 of 6 strategies, above all ema(beta=0.6) +" in better
@@ -257,9 +257,9 @@ def test_nothing_better_than_the_sum_is_said_with_the_best_figure(tmp_path):
         "dwa": shifted(-0.05, -0.05),
     }
     text = "\n".join(judged(tmp_path / "s", made, values).verdict)
-    assert "Over all tasks (mean relative change), nothing is shown to be better than the plain sum: ema" in text
+    assert "Over all tasks (mean change relative to the plain sum), nothing is shown to be better than it: ema" in text
     assert "is the highest of 2." in text
-    assert "Over all tasks (mean relative change), worse than the plain sum: dwa −" in text
+    assert "Over all tasks (mean change relative to the plain sum), worse than it: dwa −" in text
 
 
 def test_many_tasks_are_counted(tmp_path):

@@ -30,6 +30,9 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
     plan = found.plan
     several = len(plan.settings) > 1
     sentences = []
+    missing = len(plan.trials) - len(found.results) - len(found.failed)
+    if missing:  # before anything that may change with them
+        sentences.append(f"Preliminary: {missing} of {len(plan.trials)} trials are not finished.")
     for index, setting in enumerate(plan.settings):
         here = _Setting(found, index, [c for c in cells if c.setting == index], [r for r in rows if r.setting == index])
         said = [*here.sharing(), *here.repair(), *here.better_than_sum(), *here.cost()]
@@ -39,9 +42,8 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
         sentences.append("There is no single-task baseline here: add single-task to see who is hurt by sharing.")
     if len(plan.seeds) == 1:
         sentences.append("One seed cannot tell a difference from chance: run at least 3 seeds, better 5.")
-    missing = len(plan.trials) - len(found.results) - len(found.failed)
-    if missing:
-        sentences.append(f"Preliminary: {missing} of {len(plan.trials)} trials are not finished.")
+    if len(plan.seeds) == 2:
+        sentences.append("Two seeds show only what is very large: run at least 3 seeds, better 5.")
     if found.failed:
         sentences.append(
             f"{counted(len(found.failed), 'trial')} failed and {'is' if len(found.failed) == 1 else 'are'} left out: "
@@ -231,18 +233,19 @@ class _Setting:
         better = {method: found for method, found in shown.items() if found.mean > 0}
         worse = {method: found for method, found in shown.items() if found.mean < 0}
         said = []
+        over = "Over all tasks (mean change relative to the plain sum)"
         if better:
-            said.append(f"Over all tasks (mean relative change), better than the plain sum: {self._first(better)}.")
+            said.append(f"{over}, better than it: {self._first(better)}.")
         else:
             best = max(changes, key=lambda method: float(changes[method].mean()))
             highest = relative_of({best: interval(changes[best])})
             count = len(changes)
             said.append(
-                f"Over all tasks (mean relative change), nothing is shown to be better than the plain sum: {highest}"
+                f"{over}, nothing is shown to be better than it: {highest}"
                 + (f" is the highest of {count}." if count > 1 else ".")
             )
         if worse:
-            said.append(f"Over all tasks (mean relative change), worse than the plain sum: {self._first(worse)}.")
+            said.append(f"{over}, worse than it: {self._first(worse)}.")
         return said
 
     def _first(self, changes: Mapping[str, Interval]) -> str:
