@@ -66,6 +66,7 @@ def test_training_mode_under_no_grad_says_to_call_eval(balancer: steelyard.Balan
     ("tasks", "message"),
     [
         ([], "tasks is empty"),
+        (2, "tasks must be a list of names, got 2"),
         (["a", "a"], "'a' is given twice"),
         ("seg", r"got the text 'seg': write \['seg'\]"),
         (["a", ""], "non-empty text, got ''"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
     """Task names as a tuple; none missing, none twice."""
     if isinstance(tasks, str):
         raise OptionError(f"tasks must be a list of names, got the text {tasks!r}: write [{tasks!r}]")
+    if not isinstance(tasks, Iterable):
+        raise OptionError(f"tasks must be a list of names, got {tasks!r}: write e.g. ['seg', 'depth']")
     names = tuple(tasks)
     if not names:
         raise OptionError("tasks is empty: name at least one task")
