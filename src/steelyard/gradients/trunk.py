@@ -265,8 +265,9 @@ def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
         if any(each.name() == COMPILED for each in found.consumers[found.leaves[leaf]]):
             raise refused_compiled_whole()
         raise SharedError(
-            f"a trunk parameter of shape {tuple(leaf.shape)} is used by the heads too (tied weights), so its trunk "
-            "and head gradients cannot be told apart: use heads='weighted', or pass the tensor that the heads read"
+            f"a trunk parameter of shape {tuple(leaf.shape)} is used by the heads too (tied weights, or shared= "
+            "is itself a head), so its trunk and head gradients cannot be told apart: pass the module that the tasks "
+            "share or the tensor that the heads read; for tied weights, use heads='weighted'"
         )
     for node in (*ends, *found.private):
         consumers = [each for each in found.consumers.get(node, ()) if each not in found.private]
