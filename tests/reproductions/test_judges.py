@@ -119,8 +119,14 @@ def test_comparison_counts_each_weighting_once(outcome):
     """`best-fixed` may be the plain sum once more, and is no weighting of the claim."""
     arms = {"single-task": 0.9, "equal": 0.8, "best-fixed": 0.8, "dwa": 0.8, "uw": 0.95}
     typical = the(comparison.judge({"A": outcome("a", arms)}), "Sharing typically does not improve")
-    assert typical.evidence[0].startswith("Of 6 cases: 2 gain, 0 no difference, 4 negative transfer")
+    assert typical.evidence[0] == "Of all cases 33 % improve (33 to 33 %, over 5 seeds)."
+    assert typical.evidence[1].startswith("Verdicts on 6 cases: 2 gain, 0 no difference, 4 negative transfer")
     assert typical.word == "held"
+    most = outcome("b", {**arms, "dwa": 0.95})
+    assert the(comparison.judge({"B": most}), "Sharing typically does not improve").word == "did not hold"
+    # What no verdict can tell still improves or does not: by seed, about as often.
+    close = outcome("c", dict.fromkeys(arms, 0.9))
+    assert the(comparison.judge({"C": close}), "Sharing typically does not improve").word == "undecided"
 
 
 def test_pairs_matter_where_one_weighting_helps_one_and_hurts_another(outcome):

@@ -12,6 +12,7 @@ from steelyard.reproductions.evidence import (
     Standings,
     all_tasks,
     arms_of,
+    beside_alone,
     percent,
     standing,
     standings,
@@ -27,7 +28,6 @@ from steelyard.reproductions.reproduction import (
     Size,
     Word,
 )
-from steelyard.study.findings import better_by
 from steelyard.study.statistics import interval, relative_changes
 
 MNIST, DRUGS = "MNIST-Imbalanced", "Drug response"
@@ -166,15 +166,7 @@ def _transfer(outcomes: Outcomes) -> list[Finding]:
 
 def cases_by_seed(outcome: Outcome, arm: str) -> dict[int, int]:
     """Seed -> how many tasks are worse than alone, for the seeds that have all tasks."""
-    found = outcome.findings
-    seeds = set(found.complete(arm, 0)) & set(found.complete("single-task", 0))
-    counts = dict.fromkeys(sorted(seeds), 0)
-    for task in outcome.plan.tasks:
-        ours, theirs = (found.metrics(each, 0, task.name) for each in (arm, "single-task"))
-        for seed in counts:
-            worse = better_by(task, np.array(ours[seed][:1]), np.array(theirs[seed][:1])) < 0
-            counts[seed] += int(worse.item())
-    return counts
+    return {seed: int((better < 0).sum()) for seed, better in beside_alone(outcome.findings, arm).items()}
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,17 @@ def gains(found: Findings, better: str, worse: str, setting: int = 0) -> Array:
     return ours - theirs
 
 
+def beside_alone(found: Findings, arm: str, setting: int = 0) -> dict[int, Array]:
+    """Seed -> by how much each task is better than alone, ``[T]``, for the seeds that have all tasks of both."""
+    seeds = sorted(set(found.complete(arm, setting)) & set(found.complete(SINGLE_TASK, setting)))
+    differences = []
+    for task in found.plan.tasks:
+        ours, theirs = (found.metrics(each, setting, task.name) for each in (arm, SINGLE_TASK))
+        values = (np.array([each[seed][0] for seed in seeds]) for each in (ours, theirs))
+        differences.append(better_by(task, *values))
+    return dict(zip(seeds, np.stack(differences, axis=1), strict=True)) if seeds else {}
+
+
 def best_on_validation(found: Findings, arms: Sequence[str], setting: int = 0) -> str | None:
     """The arm with the smallest mean validation error, of those that finished all seeds; None where none did."""
     plan = found.plan
