@@ -28,7 +28,7 @@ def run(tmp_path, monkeypatch, capsys):
 def test_the_list_says_what_each_needs_and_takes(run):
     code, out, _ = run("reproduce", "--list")
     assert code == 0
-    for text in ("ema", "comparison", "Reconstructed: Only the abstract was at hand", "Data: mnist", "7 min"):
+    for text in ("ema", "comparison", "Reconstructed: Only the abstract was at hand", "Data: mnist", "6 min"):
         assert text in out
 
 
