@@ -182,6 +182,15 @@ def test_a_last_layer_that_starts_at_zero_is_not_warned_of() -> None:
         optimizer.step()
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("PCGrad", "pcgrad"), ("CAGrad", "cagrad"), ("NashMTL", "nash-mtl"), ("DB_MTL", "db-mtl"), ("MGDA", "mgda")],
+)
+def test_a_method_spelt_as_in_its_paper_is_recognised(written: str, meant: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"Did you mean '{meant}'"):
+        steelyard.make(written, ["a", "b"])
+
+
 def test_an_epoch_that_never_ends_is_warned_of() -> None:
     balancer = steelyard.make("dwa", ["a", "b"])
     losses = {"a": loss(), "b": loss()}

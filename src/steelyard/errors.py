@@ -19,12 +19,19 @@ class UnknownNameError(SteelyardError, ValueError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
         known = sorted(known)
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.61)  # random is no typo of adam
+        # Papers write PCGrad and NashMTL: case and hyphens are the likeliest slips, before any letters.
+        plain = {_plain(each): each for each in known}
+        close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.61)  # random is no typo of adam
+        close = [plain[each] for each in close]
         nearest = f" Did you mean {close[0]!r}?" if close else ""
         # A long list hides the nearest name, which is what was meant.
         listing = "" if close and len(known) > 20 else f" Known: {', '.join(known) if known else 'none'}."
         super().__init__(f"unknown {kind} {name!r}.{nearest}{listing}{' ' + hint if hint else ''}")
         self.kind, self.name, self.known = kind, name, known
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 class LossError(SteelyardError, ValueError):
