@@ -12,7 +12,7 @@ from rich.text import Text
 from steelyard.methods import STAGES
 from steelyard.models.building import architecture_class, architecture_names, architecture_options
 from steelyard.problems import load_problem, problem_names
-from steelyard.problems.files import VARIABLE, search_path
+from steelyard.problems.files import VARIABLE, present
 from steelyard.problems.problem import Problem
 from steelyard.problems.registry import problem_options
 from steelyard.registry import method_class, method_names, options_of, stage_class
@@ -130,5 +130,4 @@ def problem(name: str) -> None:
 def _data(found: Problem) -> str:
     if not found.needs:
         return "embedded"
-    here = all(any((place / folder).is_dir() for place in search_path()) for folder in found.needs)
-    return "found" if here else "not here"
+    return "found" if all(map(present, found.needs)) else "not here"

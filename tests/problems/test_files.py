@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from steelyard.problems import DataFileError, MissingDataError
-from steelyard.problems.files import DataFile, find
+from steelyard.problems.files import DataFile, find, present
 
 CONTENT = b"real bytes"
 HASH = hashlib.sha256(CONTENT).hexdigest()
@@ -72,6 +72,14 @@ def test_a_download_with_another_hash_is_refused_and_not_kept(server, places):
 def test_what_cannot_be_downloaded_says_where_to_put_it(server, address):
     with pytest.raises(MissingDataError, match=r"a_set/set\.bin is missing.*cannot be reached.*STEELYARD_DATA="):
         find(DataFile("a_set", "set.bin", (HASH,), url=address.format(server=server)))
+    assert not present("a_set")  # though there is a folder now
+
+
+def test_a_folder_with_a_file_is_present_in_any_of_the_places(places, monkeypatch):
+    assert not present("a_set")
+    put(places / "second")
+    monkeypatch.setenv("STEELYARD_DATA", os.pathsep.join(str(places / name) for name in ("first", "second")))
+    assert present("a_set")
 
 
 def test_a_file_without_an_address_says_how_to_make_it():

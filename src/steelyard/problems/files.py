@@ -59,6 +59,11 @@ def search_path() -> list[Path]:
     return [*named, cache()]
 
 
+def present(folder: str) -> bool:
+    """Does a data set's folder hold any file, in any of the places? A download that failed leaves an empty one."""
+    return any(path.is_file() for place in search_path() for path in (place / folder).glob("*"))
+
+
 def cache() -> Path:
     """Where downloads are kept, the operating system's own place for caches."""
     import pooch

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.problems import load_problem
-from steelyard.problems.files import VARIABLE, search_path
+from steelyard.problems.files import VARIABLE, present
 from steelyard.reproductions import load_reproduction, reproduction_names
 from steelyard.reproductions.reproduction import Reproduction
 
@@ -37,11 +37,7 @@ def reproductions() -> None:
 
 def _about(found: Reproduction) -> list[str]:
     needs = list(dict.fromkeys(folder for problem in found.problems() for folder in load_problem(problem).needs))
-    shown = ", ".join(f"{folder} ({'found' if _here(folder) else 'not here'})" for folder in needs)
+    shown = ", ".join(f"{folder} ({'found' if present(folder) else 'not here'})" for folder in needs)
     lines = [found.paper, f"Data: {shown or 'embedded'}"]
     lines += [f"{size}: {found.scope[size]}" for size in ("quick", "real", "full") if found.scope.get(size)]
     return [*lines, *([f"Reconstructed: {found.reconstructed}"] if found.reconstructed else [])]
-
-
-def _here(folder: str) -> bool:
-    return any((place / folder).is_dir() for place in search_path())
