@@ -77,8 +77,16 @@ def _number(value: float, decimals: int, sign: bool = False) -> str:
 
 
 def _bounded(found: Interval, factor: float, unit: str, decimals: int) -> str:
+    decimals = _beyond_zero((found.low * factor, found.high * factor), decimals)
     mean = _number(found.mean * factor, decimals, sign=True) + unit
     if not math.isfinite(found.low):
         return mean
     low, high = (_number(bound * factor, decimals, sign=True) for bound in (found.low, found.high))
     return f"{mean} ({low} to {high})"
+
+
+def _beyond_zero(bounds: Iterable[float], decimals: int) -> int:
+    """Up to two decimals more where a bound would round to zero: the reader asks on which side of it it lies."""
+    close = [abs(bound) for bound in bounds if 0 < abs(bound) and round(bound, decimals) == 0]
+    wanted = max((-math.floor(math.log10(bound)) for bound in close), default=decimals)
+    return wanted if wanted <= decimals + 2 else decimals

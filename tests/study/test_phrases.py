@@ -1,0 +1,21 @@
+"""Numbers in sentences: as many decimals as the interval supports, and on which side of zero a bound lies."""
+
+import pytest
+
+from steelyard.study.judgement import Interval
+from steelyard.study.phrases import relative_of
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (Interval(0.01, -0.01, 0.03), "+1.0 % (−1.0 to +3.0)"),
+        (Interval(0.2, 0.1, 0.3), "+20 % (+10 to +30)"),
+        (Interval(-0.02, -0.04, 0.0004), "−2.00 % (−4.00 to +0.04)"),
+        (Interval(-0.02, -0.04, -0.00004), "−2.000 % (−4.000 to −0.004)"),
+        (Interval(-0.02, -0.04, 1e-9), "−2.0 % (−4.0 to +0.0)"),  # as good as zero
+        (Interval(0.0, 0.0, 0.0), "+0.00 % (+0.00 to +0.00)"),
+    ],
+)
+def test_a_bound_near_zero_shows_on_which_side_it_lies(interval, text):
+    assert relative_of({"ema": interval}) == f"ema {text}"
