@@ -87,6 +87,6 @@ def _bounded(found: Interval, factor: float, unit: str, decimals: int) -> str:
 
 def _beyond_zero(bounds: Iterable[float], decimals: int) -> int:
     """Up to two decimals more where a bound would round to zero: the reader asks on which side of it it lies."""
-    close = [abs(bound) for bound in bounds if 0 < abs(bound) and round(bound, decimals) == 0]
+    close = [abs(bound) for bound in bounds if bound and round(bound, decimals) == 0]
     wanted = max((-math.floor(math.log10(bound)) for bound in close), default=decimals)
     return wanted if wanted <= decimals + 2 else decimals
