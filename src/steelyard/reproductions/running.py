@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.padding import Padding
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +26,8 @@ from steelyard.study.phrases import counted, listed
 from steelyard.study.store import Store
 from steelyard.study.trial import Result, Trial
 from steelyard.study.tuning import tried
+
+Study = TypeVar("Study")
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def prepare(
 ) -> list[Prepared]:
     """Plan all studies, which tries every problem and method once; nothing is written."""
     prepared = []
-    for experiment in reproduction.experiments(size):
+    for experiment in _watched(reproduction.experiments(size), "trying every method once"):
         plan = comparison.prepare(
             experiment.problem,
             parse_arms(experiment.methods),
@@ -85,7 +89,7 @@ def announce(prepared: Sequence[Prepared], store: Path, workers: int) -> None:
     heads = ("study", "arms", "settings", "seeds", "epochs", "trials", "done", "time")
     table = Table(*heads, box=None, pad_edge=False)
     trials, waiting, epochs, seconds = 0, 0, 0, 0.0
-    for each in prepared:
+    for each in _watched(prepared, "timing a few steps of each kind"):
         found = estimate(each.plan, store, workers, coarse=True)
         trials, waiting = trials + found.trials, waiting + found.trials - found.finished
         seconds += found.seconds
@@ -109,6 +113,13 @@ def announce(prepared: Sequence[Prepared], store: Path, workers: int) -> None:
         f"{duration(seconds)} ({seconds / 3600:.2f} h) on {counted(workers, 'worker')}.",
         markup=False,
     )
+
+
+def _watched(studies: Sequence[Study], doing: str) -> Iterator[Study]:
+    """One study after another, with a bar on the error stream where someone watches: each takes seconds."""
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        yield from progress.track(studies, description=doing)
 
 
 def carry_out(
