@@ -248,7 +248,7 @@ def incomplete() -> Judgement:
     full = digits()
     done = {"single-task", "equal", "dwa(temperature=2)"}
     rows = [
-        row
+        replace(row, seeds=2 if row.method.startswith("dwa") else row.seeds)
         if row.method in done and row.setting == 0
         else replace(row, delta_m=None, delta_m_last=None, steps_per_second=math.nan, seconds=math.nan,
                      peak_memory=math.nan, seeds=0, relative_cost=math.nan)

@@ -71,3 +71,9 @@ def test_control_characters_of_a_failed_trial_do_not_reach_the_terminal() -> Non
 def test_unfinished_study_says_so() -> None:
     assert "19 of 70" in printed(judgements.incomplete(), 80)
     assert "No trial is finished yet" in printed(judgements.nothing(), 80)
+
+
+def test_a_method_with_fewer_seeds_than_planned_says_so() -> None:
+    text = printed(judgements.incomplete(), 80)
+    assert text.count(f"2 of {len(judgements.digits().seeds)} seeds") == 1
+    assert " seeds" not in printed(judgements.digits(), 80).split("Test values")[1]

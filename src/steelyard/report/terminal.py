@@ -92,7 +92,7 @@ def _legend(clean: Callable[[str], str]) -> Text:
 
 
 def _tables(view: View, setting: Setting, width: int, clean: Callable[[str], str]) -> list[Table]:
-    names = Column("", [Text("\n".join(_fold(clean(method), METHOD_WIDTH))) for method in view.methods])
+    names = Column("", [_name(view, setting, method, clean) for method in view.methods])
     blocks: list[list[Column]] = []
     for compact in (False, True):
         tasks = [_task_column(view, setting, task, compact, clean) for task in view.tasks]
@@ -217,6 +217,13 @@ def _shorten(text: str, width: int = 20) -> str:
     short = Text(text.replace("\n", " "))
     short.truncate(width, overflow="ellipsis")
     return short.plain
+
+
+def _name(view: View, setting: Setting, method: str, clean: Callable[[str], str]) -> Text:
+    text = Text("\n".join(_fold(clean(method), METHOD_WIDTH)))
+    if so_far := view.so_far(method, setting):
+        text.append(f"\n  {so_far}", "dim")
+    return text
 
 
 def _fold(method: str, width: int) -> list[str]:

@@ -31,6 +31,12 @@ class View:
     def row(self, method: str, setting: Setting) -> Row | None:
         return self._rows.get((method, setting.index))
 
+    def so_far(self, method: str, setting: Setting) -> str:
+        """``2 of 3 seeds``, where all tasks of fewer are there: the numbers will still change."""
+        row, seeds = self.row(method, setting), len(self.judgement.seeds)
+        begun = any(self.cell(method, setting, task) for task in self.tasks)
+        return f"{row.seeds} of {seeds} seeds" if row and begun and row.seeds < seeds else ""
+
     def chosen(self, setting: Setting) -> dict[str, str]:
         """What validation data chose, by method; empty where nothing."""
         rows = [(method, self.row(method, setting)) for method in self.methods]

@@ -103,7 +103,8 @@ def _results(view: View, setting: Setting) -> list[str]:
         delta = numbers.plus_minus(row.delta_m, view.delta_decimals, 100) if row and row.delta_m else ""
         time = numbers.fixed(row.relative_cost, 2) if row else ""
         entries = [_verdicts(view, method, setting)] if wide else _values(view, method, setting)
-        rows.append((f"`{method}`", *entries, delta, time, row.chosen if row else ""))
+        so_far = f" ({said})" if (said := view.so_far(method, setting)) else ""
+        rows.append((f"`{method}`{so_far}", *entries, delta, time, row.chosen if row else ""))
     chosen = any(row[-1] for row in rows)
     table = ["arm", *heads, "Δm, %", "time ×", *(["chosen"] if chosen else [])]
     return _table(table, rows if chosen else [row[:-1] for row in rows])
