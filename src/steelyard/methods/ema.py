@@ -42,7 +42,9 @@ class EMA(Balancer):
         start: ``"bias-corrected"`` divides ``E`` by ``1 - β^n``, ``"first-loss"`` starts ``E`` at the first loss.
             Either way constant losses give constant weights.
         per: ``"step"``, or ``"epoch"``: the average moves once per epoch, on the epoch's mean losses; weights are 1
-            in the first.
+            in the first. After it ``inverse`` and ``normalised`` have another scale than that plain sum: where it is a
+            smaller one, Adam, which remembers gradients for about ``1/(1 - β₂)`` steps, learns slowly for as long. With
+            ``to-mean`` the weighted sum stays where it was.
         period: with ``per="epoch"``, its length in optimizer steps; ``None`` waits for `Balancer.end_epoch`.
         common: the options of `Balancer`.
 

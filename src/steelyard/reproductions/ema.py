@@ -17,7 +17,12 @@ BETAS = (0.9, 0.99, 0.999)
 EVERY = [f"ema(beta={beta},scale=paper,variant={variant})" for variant in VARIANTS for beta in BETAS]
 ONE_BETA = [f"ema(beta=0.99,scale=paper,variant={variant})" for variant in VARIANTS]
 NAMED = "ema(beta=0.99,scale=paper,variant=inverse)"  # the claim's own: losses over their average
-SWITCHES = ["ema(beta=0.99,scale=paper,start=first-loss)", "ema(beta=0.9,per=epoch,scale=paper)"]
+# Once per epoch in two variants, of which `to-mean` alone keeps the scale of the first epoch's plain sum.
+SWITCHES = [
+    "ema(beta=0.99,scale=paper,start=first-loss)",
+    "ema(beta=0.9,per=epoch,scale=paper)",
+    "ema(beta=0.9,per=epoch,scale=paper,variant=to-mean)",
+]
 BASELINES = [
     "single-task",
     "equal",
