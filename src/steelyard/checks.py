@@ -66,7 +66,10 @@ def present_losses(
     device = found[0].device if found and isinstance(found[0], Tensor) else None
     for position, loss in zip(positions, found, strict=True):
         if not isinstance(loss, Tensor):
-            raise LossError(f"the loss of {tasks[position]!r} is a {type(loss).__name__} ({loss!r}), not a tensor")
+            raise LossError(
+                f"the loss of {tasks[position]!r} is a {type(loss).__name__} ({loss!r}), not a tensor: pass what the loss "
+                "function returned, not its .item()"
+            )
         if loss.dim() != 0:
             raise LossError(
                 f"the loss of {tasks[position]!r} has shape {tuple(loss.shape)}: reduce it to a scalar, e.g. by "

@@ -140,7 +140,10 @@ def place_of(method: Method, shared: Shared | None) -> Place | None:
         raise SharedError("shared= is empty: pass the tensors that the task heads read, or the shared module")
     for position, tensor in enumerate(tensors):
         if not isinstance(tensor, Tensor):
-            raise SharedError(f"shared[{position}] is a {type(tensor).__name__}, not a tensor")
+            raise SharedError(
+                f"shared[{position}] is a {type(tensor).__name__}, not a tensor: pass the tensor that the task heads read "
+                "itself, shared=features, or the shared module, shared=trunk"
+            )
     parameters = sum(isinstance(tensor, nn.Parameter) for tensor in tensors)
     if parameters not in (0, len(tensors)):
         raise SharedError(
@@ -185,8 +188,8 @@ def _features(method: Method, tensors: tuple[Tensor, ...]) -> Place:
     for position, tensor in enumerate(tensors):
         if not tensor.requires_grad:
             raise SharedError(
-                f"shared[{position}] has no graph (requires_grad=False): the trunk is frozen or ran under no_grad, so "
-                "there is no shared gradient to balance"
+                f"shared[{position}] has no graph (requires_grad=False): the trunk is frozen or ran under no_grad, or "
+                "this is its input. There is no shared gradient to balance: pass what the trunk returned, with its graph"
             )
     if len(tensors) > 1:
         _check_independent(tensors)

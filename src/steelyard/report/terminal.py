@@ -88,7 +88,8 @@ def _facts(judgement: Judgement) -> str:
 
 def _legend(clean: Callable[[str], str]) -> Text:
     words = ", ".join(f"{found.short} = {found.word}" for found in LOOKS.values() if found.short != found.word)
-    return Text(clean(f"{words}; time x = training time against all single-task networks."), style="dim")
+    costs = "time × = training time against all single-task networks; memory = peak while training"
+    return Text(clean(f"{words}; {costs}."), style="dim")
 
 
 def _tables(view: View, setting: Setting, width: int, clean: Callable[[str], str]) -> list[Table]:
