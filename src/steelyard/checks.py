@@ -67,8 +67,8 @@ def present_losses(
     for position, loss in zip(positions, found, strict=True):
         if not isinstance(loss, Tensor):
             raise LossError(
-                f"the loss of {tasks[position]!r} is a {type(loss).__name__} ({loss!r}), not a tensor: pass what the loss "
-                "function returned, not its .item()"
+                f"the loss of {tasks[position]!r} is a {type(loss).__name__} ({loss!r}), not a tensor: pass what the "
+                "loss function returned, not its .item()"
             )
         if loss.dim() != 0:
             raise LossError(

@@ -141,8 +141,8 @@ def place_of(method: Method, shared: Shared | None) -> Place | None:
     for position, tensor in enumerate(tensors):
         if not isinstance(tensor, Tensor):
             raise SharedError(
-                f"shared[{position}] is a {type(tensor).__name__}, not a tensor: pass the tensor that the task heads read "
-                "itself, shared=features, or the shared module, shared=trunk"
+                f"shared[{position}] is a {type(tensor).__name__}, not a tensor: pass what the task heads read itself, "
+                "shared=features, or the shared module, shared=trunk"
             )
     parameters = sum(isinstance(tensor, nn.Parameter) for tensor in tensors)
     if parameters not in (0, len(tensors)):
@@ -189,7 +189,7 @@ def _features(method: Method, tensors: tuple[Tensor, ...]) -> Place:
         if not tensor.requires_grad:
             raise SharedError(
                 f"shared[{position}] has no graph (requires_grad=False): the trunk is frozen or ran under no_grad, or "
-                "this is its input. There is no shared gradient to balance: pass what the trunk returned, with its graph"
+                "this is its input. There is no shared gradient to balance: pass what the trunk returned, graph and all"
             )
     if len(tensors) > 1:
         _check_independent(tensors)
