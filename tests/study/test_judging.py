@@ -262,6 +262,14 @@ def test_nothing_better_than_the_sum_is_said_with_the_best_figure(tmp_path):
     assert "Over all tasks (mean change relative to the plain sum), worse than it: dwa −" in text
 
 
+def test_where_all_are_worse_than_the_sum_the_least_bad_is_no_highest(tmp_path):
+    made = plan(methods=[SINGLE_TASK, "equal", "dwa"])
+    values = {SINGLE_TASK: ALONE, "equal": shifted(0.0, 0.0), "dwa": shifted(-0.05, -0.05)}
+    text = "\n".join(judged(tmp_path / "s", made, values).verdict)
+    assert "nothing is shown to be better than it.\n" in text
+    assert text.count("dwa −") == 1
+
+
 def test_many_tasks_are_counted(tmp_path):
     names = [f"t{i}" for i in range(12)]
     made = plan(methods=[SINGLE_TASK, "equal", "ema"], metrics=[(name, (ACCURACY,)) for name in names])

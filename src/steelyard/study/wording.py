@@ -238,12 +238,9 @@ class _Setting:
             said.append(f"{over}, better than it: {self._first(better)}.")
         else:
             best = max(changes, key=lambda method: float(changes[method].mean()))
-            highest = relative_of({best: interval(changes[best])})
-            count = len(changes)
-            said.append(
-                f"{over}, nothing is shown to be better than it: {highest}"
-                + (f" is the highest of {count}." if count > 1 else ".")
-            )
+            highest = f": {relative_of({best: interval(changes[best])})}" if best not in worse else ""
+            among = f" is the highest of {len(changes)}" if highest and len(changes) > 1 else ""
+            said.append(f"{over}, nothing is shown to be better than it{highest}{among}.")
         if worse:
             said.append(f"{over}, worse than it: {self._first(worse)}.")
         return said
