@@ -31,8 +31,8 @@ def test_the_list_says_what_each_needs_and_takes(run):
     for text in ("Reconstructed: Only the abstract was at hand", "Data: mnist"):
         assert text in out
     for name in reproduction_names():
-        found = load_reproduction(name)
-        assert f"{name} {found.takes['quick']} {found.takes['real']} " in out
+        takes = load_reproduction(name).takes
+        assert f"{name} {takes['quick']} {takes['real']} {takes['full']} " in out
 
 
 @pytest.mark.parametrize(

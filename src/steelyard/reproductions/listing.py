@@ -18,10 +18,10 @@ def reproductions() -> None:
     """A table, and a paragraph for each."""
     found = [load_reproduction(name) for name in reproduction_names()]
     console = Console(highlight=False)
-    table = Table("name", "--quick", "as it is", "what it is", box=None, pad_edge=False)
+    table = Table("name", "--quick", "as it is", "--full", "what it is", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     for each in found:
-        table.add_row(each.name, each.takes["quick"], each.takes["real"], Text(each.title))
+        table.add_row(each.name, each.takes["quick"], each.takes["real"], each.takes["full"], Text(each.title))
     console.print(table)
     console.print("\nTimes are for two cores.", markup=False)
     for each in found:
