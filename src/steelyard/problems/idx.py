@@ -49,7 +49,7 @@ def images_and_labels(name: Name, train: bool) -> tuple[Tensor, Tensor]:
 
 def _file(name: Name, part: str, dimensions: int) -> DataFile:
     file = f"{part}-idx{dimensions}-ubyte.gz"
-    how = f"It is one of the four files as they were published, {name}/{{train,t10k}}-{{images-idx3,labels-idx1}}-ubyte.gz."
+    how = "It is one of four, as they were published: {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz."
     return DataFile(name, file, HASHES[name][part], url=ADDRESSES[name] + file, how=how)
 
 
