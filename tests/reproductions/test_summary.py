@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from steelyard.reproductions.reproduction import Finding
 from steelyard.reproductions.summary import Summary
 from steelyard.study.judging import findings, judge_findings
 from steelyard.study.store import Store
@@ -48,3 +49,12 @@ def test_a_failed_trial_of_two_settings_counts_once(tmp_path):
     found = summary(tmp_path / "s", made, {"single-task": [RIGHT, RIGHT, None], "equal": [RIGHT] * 2})
     assert found.progress == "1 of 1 studies, 10 of 15 trials of these, 3 failed."
     assert found.gap == "Unfinished"
+
+
+def test_the_headline_names_the_parts_that_are_decided(tmp_path):
+    found = summary(tmp_path / "s", plan(), {"single-task": [RIGHT] * 3})
+    words = ("held", "undecided", "did not hold", "held")
+    parts = tuple(Finding(f"Part {number}", word) for number, word in enumerate(words))
+    found = dataclasses.replace(found, findings=(Finding("All", "did not hold", parts=parts), Finding("Else", "held")))
+    assert found.decided == "Held: “Part 0”, “Part 3”. Did not hold: “Part 2”."
+    assert dataclasses.replace(found, findings=(Finding("One", "held"),)).decided == ""

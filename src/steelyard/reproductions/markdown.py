@@ -28,7 +28,7 @@ def section(summary: Summary) -> str:
     lines += ["```sh", summary.command, "```", "", f"{summary.time_text}.{_machine(summary)}", ""]
     if summary.gap:
         lines += [f"**{summary.gap}.** {summary.progress}", ""]
-    lines += [f"**The claim {summary.answer}.**", ""]
+    lines += [f"**The claim {summary.answer}.** {summary.decided}".rstrip(), ""]
     for finding in summary.findings:
         lines += _bullets(finding)
     lines.append("")

@@ -29,6 +29,7 @@ def page(summary: Summary) -> str:
     return template.render(
         found=summary.reproduction,
         answer=summary.answer,
+        decided=summary.decided,
         scope=summary.reproduction.scope.get(summary.size, ""),
         gap=summary.gap,
         progress=summary.progress,

@@ -189,6 +189,8 @@ def show(summary: Summary) -> None:
     console.print()
     console.print(f"Claim: {summary.reproduction.claim}", markup=False)
     console.print(f"The claim {summary.answer}.", style="bold", markup=False)
+    if summary.decided:
+        console.print(summary.decided, markup=False)
     lines = Table.grid("", "", padding=(0, 2, 0, 0))
     for finding in summary.findings:
         _add(lines, finding)

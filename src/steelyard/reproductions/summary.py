@@ -54,6 +54,13 @@ class Summary:
         return f"is undecided{size}" if word == "undecided" else f"{word}{size}"
 
     @property
+    def decided(self) -> str:
+        """Which parts of the claim are decided: ``Held: “…”, “…”. Did not hold: “…”.``; empty where none is."""
+        parts = self.findings[0].parts if self.findings else ()
+        claims = {word: [f"“{part.claim}”" for part in parts if part.word == word] for word in ("held", "did not hold")}
+        return " ".join(f"{word.capitalize()}: {', '.join(those)}." for word, those in claims.items() if those)
+
+    @property
     def cautions(self) -> list[str]:
         """What the verdicts stand under, study by study."""
         return [f"{each.experiment.name}: {said}" for each in self.outcomes for said in cautions(each.findings)]
