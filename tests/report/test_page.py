@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -156,3 +157,10 @@ def test_the_verdict_is_grouped_by_setting() -> None:
     assert "The plain sum hurts right" in shown
     assert "ema(beta=0.9,variant=to-max) repairs it" in shown
     assert [attributes.get("class") for _, attributes in read(page(judgements.seven())).tags].count("headline") == 1
+
+
+def test_the_setting_with_the_most_labels_is_shown_first() -> None:
+    found = judgements.digits()
+    pressed = re.compile(r'data-value="(\d)" aria-pressed="true">([^<]*)<')
+    for settings in (found.settings, found.settings[::-1]):
+        assert pressed.findall(page(replace(found, settings=settings))) == [("1", "100 %")]

@@ -78,6 +78,7 @@ def templates() -> Environment:
 def study_context(judgement: Judgement, prefix: str = "") -> dict[str, object]:
     """What the templates of a study read."""
     view = View(judgement)
+    settings = [setting for setting in view.settings if view.started(setting)]
     return {
         "judgement": judgement,
         "prefix": prefix,
@@ -86,7 +87,8 @@ def study_context(judgement: Judgement, prefix: str = "") -> dict[str, object]:
         "amounts": amounts,
         "differences": differences,
         "histories": histories,
-        "settings": [setting for setting in view.settings if view.started(setting)],
+        "settings": settings,
+        "shown_first": max(settings, key=lambda setting: sum(setting.fractions.values()), default=None),  # most labels
         "waiting": [setting for setting in view.settings if not view.started(setting)],
         "entry": lambda method, setting, task: _entry(view, method, setting, task),
         "delta": lambda interval: _delta(view, interval),
