@@ -48,6 +48,14 @@ def the(findings_, words):
     return None
 
 
+def test_ema_counts_its_variants_by_beta_and_its_switches_by_name():
+    switch = "ema(beta=0.9,per=epoch,scale=paper,variant=to-mean)"
+    said = ema._names(
+        ["ema(beta=0.9,scale=paper,variant=to-mean)", "ema(beta=0.99,scale=paper,variant=to-mean)", switch]
+    )
+    assert said == f"3 (to-mean 0.9, 0.99; {switch})"
+
+
 def test_ema_is_judged_by_its_named_variant_on_every_data_set(outcome):
     others = {"single-task": 0.9, "equal": 0.8, "uw": 0.82}
     good, bad = {**others, ema.NAMED: 0.9}, {**others, ema.NAMED: 0.81}

@@ -112,8 +112,10 @@ def _names(arms: list[str]) -> str:
     said: dict[str, list[str]] = {}
     for arm in arms:
         options = parse_spec(arm).options
-        variant, beta = options.get("variant"), options.get("beta")
-        said.setdefault(arm if variant is None else str(variant), []).extend([] if variant is None else [f"{beta}"])
+        if arm in SWITCHES:
+            said[arm] = []
+        else:
+            said.setdefault(str(options["variant"]), []).append(f"{options['beta']}")
     listed = "; ".join(" ".join((name, ", ".join(betas))).strip() for name, betas in said.items())
     return f"{len(arms)} ({listed})" if arms else "none"
 
