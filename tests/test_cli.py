@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import steelyard
 from steelyard import __version__, cli
 
 
@@ -121,7 +122,6 @@ def test_new_writes_a_file_once(run, folder):
 
 
 def test_the_lists_name_everything_there_is(run):
-    import steelyard
     from steelyard.problems import problem_names
 
     code, out, _ = run("methods")
@@ -130,6 +130,14 @@ def test_the_lists_name_everything_there_is(run):
     code, out, _ = run("problems")
     assert code == 0
     assert set(problem_names()) <= set(out.split())
+
+
+@pytest.mark.parametrize("row", steelyard.methods(), ids=lambda row: row.name)
+def test_every_method_can_be_described(run, row):
+    code, out, _ = run("methods", row.name)
+    assert code == 0
+    assert all(f"{option}=" in out for option in row.options)
+    assert "``" in out, "no equation"
 
 
 def test_one_method_and_one_problem_can_be_described(run):

@@ -39,7 +39,7 @@ def test_the_table_prints() -> None:
 
 
 def test_options_are_the_methods_own() -> None:
-    assert options_of(steelyard.make("dwa", ["a"]).__class__) == ("temperature", "period")
+    assert tuple(options_of(steelyard.make("dwa", ["a"]).__class__)) == ("temperature", "period")
 
 
 def test_classes_are_attributes_of_the_package() -> None:

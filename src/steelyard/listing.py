@@ -45,10 +45,8 @@ def method(name: str) -> None:
 
 def _describe(name: str, kind: str, cls: type) -> None:
     _print_description(name, kind, cls)
-    parameters = inspect.signature(cls).parameters
-    _print_options(
-        name, [str(parameters[option].replace(annotation=inspect.Parameter.empty)) for option in options_of(cls)]
-    )
+    options = options_of(cls).values()
+    _print_options(name, [str(option.replace(annotation=inspect.Parameter.empty)) for option in options])
 
 
 def _print_description(name: str, kind: str, cls: type) -> None:

@@ -95,10 +95,10 @@ def methods() -> MethodTable:
     return MethodTable(_row(name) for name in method_names())
 
 
-def options_of(cls: type) -> tuple[str, ...]:
+def options_of(cls: type) -> dict[str, inspect.Parameter]:
     """The options that a method or stage takes besides those common to all methods, in order."""
     common = set(inspect.signature(Method.__init__).parameters)
-    return tuple(name for name in _parameters(cls) if name not in common)
+    return {name: parameter for name, parameter in _parameters(cls).items() if name not in common}
 
 
 def _row(name: str) -> MethodRow:
@@ -111,7 +111,7 @@ def _row(name: str) -> MethodRow:
         where="any" if cls.reads in ("losses", "lookahead") else ", ".join(sorted(cls.where)),
         heads=cls.default_heads,
         cost=_cost(cls),
-        options=options_of(cls),
+        options=tuple(options_of(cls)),
         paper=cls.paper,
     )
 
@@ -136,17 +136,19 @@ def _build(cls: type, part: Part, options: Mapping[str, Any], *arguments: Any) -
         raise OptionError(f"cannot build {part.name!r} with {dict(options)}: {error}") from error
 
 
-def _parameters(cls: type) -> list[str]:
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
     """Keyword options of a class, those passed on to its bases included."""
-    names: list[str] = []
+    found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" not in base.__dict__:
             continue
         parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
-        names += [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        for parameter in parameters:
+            if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                found.setdefault(parameter.name, parameter)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return [name for name in dict.fromkeys(names) if name not in ("self", "tasks")]
+    return {name: parameter for name, parameter in found.items() if name not in ("self", "tasks")}
 
 
 def _load(kind: str, name: str, table: Mapping[str, str]) -> Any:

@@ -99,17 +99,23 @@ class MaxNorm(Balancer):
 class DBMTL(MaxNorm):
     """Dual balancing: log losses, and task gradients scaled to the norm of the largest.
 
-    `MaxNorm` on ``g_k = ∇log(L_k + ε)``; heads receive ``∇log(L_k + ε)``.
+    With ``g_k = ∇log(L_k + ε)`` at features or trunk, and ``ĝ_k`` their moving averages as in `MaxNorm`,
+    ``d = s · Σ_k ĝ_k / ‖ĝ_k‖``, ``s = max_k ‖ĝ_k‖``. Heads receive ``∇log(L_k + ε)``.
 
     Args:
         tasks: task names.
         epsilon: ``ε`` inside the logarithm, in the unit of the losses.
-        beta, decay, common_scale: as in `MaxNorm`.
-        common: the options of `Balancer`.
+        beta: ``0 ≤ β < 1`` of the moving average; in a task's ``n``-th step it is ``β / n^decay``.
+        decay: ``≥ 0``; 0.5 is the paper's, 0 a constant.
+        common_scale: ``s``: ``"max"``, ``"mean"``, ``"median"`` or ``"min"`` of the norms.
+        options: those of `Balancer`.
 
     Errors: a negative loss raises `LossError`.
 
-    Source, cost and deviations: as in `MaxNorm`.
+    Cost: at features each head's backward; at the trunk one backward per task, and twice ``T x P`` numbers.
+
+    Source: Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok, "Dual-Balancing for Multi-Task Learning" (2023), arXiv
+    2308.12029. Deviations: those of `MaxNorm`, which is its gradient half alone.
     """
 
     name = "db-mtl"
