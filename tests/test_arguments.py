@@ -41,6 +41,12 @@ def test_fractions_that_cannot_be_read_say_why(text, message):
         parse_fractions([text])
 
 
+@pytest.mark.parametrize(("text", "message"), [("0", "at least one"), ("3,7,3", "names a seed twice")])
+def test_seeds_that_say_nothing_are_refused(text, message):
+    with pytest.raises(ArgumentError, match=message):
+        parse_seeds(text)
+
+
 def test_seeds_are_a_number_or_a_list():
     assert parse_seeds("5") == 5
     assert parse_seeds("3, 7,11") == [3, 7, 11]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import steelyard
+
 STUDY_ONLY = ("numpy", "scipy", "sklearn", "rich", "typer", "jinja2", "pooch")
 
 
@@ -32,6 +34,12 @@ for row in steelyard.methods():
 print([name for name in sys.modules if name.startswith(("steelyard.study", "steelyard.problems", "steelyard.report"))])
 """
     assert run(code).strip().splitlines()[-1] == "[]"
+
+
+def test_completion_offers_every_class() -> None:
+    classes = {row.cls.__name__ for row in steelyard.methods()}
+    assert {"AsymmetricTransfer", "make", "methods", *classes} <= set(dir(steelyard))
+    assert all(hasattr(steelyard, name) for name in dir(steelyard))
 
 
 def test_import_adds_little_to_torch() -> None:

@@ -58,3 +58,10 @@ def __getattr__(name: str) -> Any:
 
             return getattr(import_module(module), attribute)
     raise AttributeError(f"module 'steelyard' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What is public, the classes that are imported when asked for included."""
+    from steelyard.methods import METHODS
+
+    return sorted({*__all__, "AsymmetricTransfer", *(target.partition(":")[2] for target in METHODS.values())})

@@ -63,9 +63,12 @@ def parse_seeds(text: str) -> int | list[int]:
     pieces = [piece.strip() for piece in text.split(",")]
     if not all(re.fullmatch(r"\d+", piece) for piece in pieces):
         raise ArgumentError(f"--seeds {text!r}: give a number of seeds, as in 5, or the seeds, as in 3,7,11")
-    if len(pieces) == 1:
-        return int(pieces[0])
-    return [int(piece) for piece in pieces]
+    numbers = [int(piece) for piece in pieces]
+    if numbers == [0]:
+        raise ArgumentError(f"--seeds {text!r}: give at least one seed")
+    if len(set(numbers)) < len(numbers):
+        raise ArgumentError(f"--seeds {text!r} names a seed twice: the same trial, trained once")
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def parse_names(option: str, text: str | None) -> list[str] | None:

@@ -128,5 +128,6 @@ def check_positive(names: Sequence[str], values: Sequence[float], reader: str) -
 def negative_error(name: str, value: float, reader: str, place: str = "") -> LossError:
     return LossError(
         f"the loss of {name!r} is negative{place} ({value:.6g}), and {reader} is defined for losses of at least 0: "
-        "add a constant to the loss, or choose a method that reads gradients"
+        "add a constant to the loss, or choose a method that reads gradients alone. (Of AsymmetricTransfer, the losses "
+        "of uncertainty='none' and 'log1p' stay above zero.)"
     )

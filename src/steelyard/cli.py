@@ -112,13 +112,15 @@ def compare(
     Stopped at any moment, the same command goes on where it was.
     """
     from steelyard import comparison
-    from steelyard.outputs import check_writable
+    from steelyard.outputs import check_store, check_writable
     from steelyard.study import run
 
     command = shlex.join(["steelyard", *sys.argv[1:]])
     settings = arguments.parse_fractions(fractions) if fractions else [1.0]
     workers = _cores() if workers is None else workers
     arms, added = comparison.with_baselines(methods)
+    if store is not None:
+        check_store(store)
     try:
         plan = comparison.prepare(
             problem,
@@ -186,7 +188,7 @@ def reproduce(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    from steelyard.outputs import check_writable, write_text
+    from steelyard.outputs import check_store, check_writable, write_text
     from steelyard.reproductions import listing, load_reproduction
     from steelyard.reproductions.reproduction import Size
 
@@ -203,11 +205,18 @@ def reproduce(
     from steelyard.reproductions.markdown import write_section
     from steelyard.reproductions.page import page as page_of
     from steelyard.reproductions.summary import Summary
+    from steelyard.study.planning import check_workers
 
     command = shlex.join(["steelyard", *sys.argv[1:]])
     workers = _cores() if workers is None else workers
     store = store or arguments.default_store(name)
+    check_store(store)
     page_file = page or arguments.beside(store, ".html" if size == "real" else f"-{size}.html")
+    chosen = None if seeds is None else arguments.parse_seeds(seeds)
+    check_workers(workers)
+    for path in () if dry_run else (page_file, markdown):
+        if path is not None:
+            check_writable(path, store)
 
     def write(summary: Summary) -> None:
         write_text(page_file, page_of(summary))
@@ -215,11 +224,7 @@ def reproduce(
             write_section(markdown, summary)
 
     try:
-        chosen = None if seeds is None else arguments.parse_seeds(seeds)
         running.introduce(found, size)
-        for path in () if dry_run else (page_file, markdown):
-            if path is not None:
-                check_writable(path, store)
         prepared = running.prepare(found, size, workers, chosen, command)
         running.announce(prepared, store, workers)
         if dry_run:

@@ -24,6 +24,12 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def check_store(path: Path) -> None:
+    """Refuse a folder in the store's place now, rather than after a plan was made."""
+    if path.is_dir():
+        raise OutputError(f"the store {path} is a folder: name a file, e.g. {path / 'study.sqlite'}")
+
+
 def check_writable(path: Path, store: Path) -> None:
     """Make the folder and try to write there now, rather than to fail after hours of training."""
     with writing(path):

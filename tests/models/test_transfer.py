@@ -216,6 +216,11 @@ def test_without_activation_negative_features_can_be_rebuilt():
         (lambda t: t.reweigh({"d": torch.tensor(0.5)}), UnknownNameError, "unknown task 'd'"),
         (lambda t: t.count({"a": 3, "b": 0, "c": 1}), OptionError, "no positive number for 'b'"),
         (lambda t: t.rebuild({"a": torch.ones(2, 1)}), OptionError, "outputs of 'b' are missing"),
+        (
+            lambda t: t.penalty(torch.ones(2, 9), {"a": torch.ones(2), "b": torch.ones(2, 3)}),
+            OptionError,
+            r"features have the shape \[2, 9\]",
+        ),
         (lambda t: t.rebuild({"a": torch.ones(2, 4)}), OptionError, r"'a' have the shape \[2, 4\], not \[rows, 1\]"),
         (lambda t: t.penalty(*seen()[:2], heads=[nn.ReLU()]), OptionError, "no weight that could be sparse: set mu=0"),
         (lambda t: AsymmetricTransfer({"a": 0}, 6), OptionError, "a=0 must be a whole number"),

@@ -42,6 +42,8 @@ def test_the_list_says_what_each_needs_and_takes(run):
         ([], "reproduce what? `steelyard reproduce --list`"),
         (["tiny", "--quick", "--full"], "--quick and --full exclude each other"),
         (["tiny", "--quick", "--seeds", "x"], "--seeds 'x'"),
+        (["tiny", "--quick", "--workers", "0"], "workers=0"),
+        (["tiny", "--quick", "--store", "."], "the store . is a folder"),
     ],
 )
 def test_what_cannot_be_run_is_refused_by_name(run, words, message):

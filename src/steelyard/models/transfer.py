@@ -202,6 +202,11 @@ class AsymmetricTransfer(nn.Module):
             trunk: whose parameters are to be small.
         """
         h = flat(features)
+        if h.shape[1] != self.rows.shape[1]:
+            shape = list(h.shape)
+            raise OptionError(
+                f"AsymmetricTransfer: features have the shape {shape}, flattened, not [rows, {self.rows.shape[1]}]"
+            )
         total = self.gamma * (h - self.rebuild(outputs)).square().sum(1).mean()
         if self.mu > 0:
             for head in heads:

@@ -244,7 +244,7 @@ def _steps(
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     chosen = tuple(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
     if not chosen or min(chosen) < 0:
-        raise PlanError(f"seeds={seeds!r}: give a number of seeds of at least 1, or seeds of at least 0")
+        raise PlanError(f"seeds={seeds!r}: give how many, at least 1, or which ones, none below 0")
     return chosen
 
 
