@@ -270,6 +270,14 @@ def test_where_all_are_worse_than_the_sum_the_least_bad_is_no_highest(tmp_path):
     assert text.count("dwa −") == 1
 
 
+def test_a_difference_that_is_shown_but_slight_is_not_called_better(tmp_path):
+    made = plan(methods=[SINGLE_TASK, "equal", "dwa"])
+    values = {SINGLE_TASK: ALONE, "equal": shifted(0.0, 0.0), "dwa": shifted(0.0005, 0.0005)}
+    text = "\n".join(judged(tmp_path / "s", made, values).verdict)
+    assert "told from it, but by less than 1 %: dwa +0." in text
+    assert ", better than it" not in text
+
+
 def test_many_tasks_are_counted(tmp_path):
     names = [f"t{i}" for i in range(12)]
     made = plan(methods=[SINGLE_TASK, "equal", "ema"], metrics=[(name, (ACCURACY,)) for name in names])

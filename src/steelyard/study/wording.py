@@ -23,6 +23,7 @@ from steelyard.study.statistics import LEVEL, Array, Key, claim, holm, interval,
 from steelyard.study.trial import SINGLE_TASK
 
 NAMED = 4  # so many tasks, or strategies, are named one by one; of more the first, and the others are counted
+SLIGHT = 0.01  # of the plain sum's errors: a difference wholly within it may be shown, and still does not matter
 
 
 def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -> list[str]:
@@ -229,7 +230,9 @@ class _Setting:
         changes = {method: change for method, change in changes.items() if len(change) > 1}
         if not changes:
             return []
-        shown = _beyond_chance(changes)
+        told = _beyond_chance(changes)
+        slight = {method: found for method, found in told.items() if max(-found.low, found.high) < SLIGHT}
+        shown = {method: found for method, found in told.items() if method not in slight}
         better = {method: found for method, found in shown.items() if found.mean > 0}
         worse = {method: found for method, found in shown.items() if found.mean < 0}
         said = []
@@ -238,11 +241,13 @@ class _Setting:
             said.append(f"{over}, better than it: {self._first(better)}.")
         else:
             best = max(changes, key=lambda method: float(changes[method].mean()))
-            highest = f": {relative_of({best: interval(changes[best])})}" if best not in worse else ""
+            highest = f": {relative_of({best: interval(changes[best])})}" if best not in told else ""
             among = f" is the highest of {len(changes)}" if highest and len(changes) > 1 else ""
             said.append(f"{over}, nothing is shown to be better than it{highest}{among}.")
         if worse:
             said.append(f"{over}, worse than it: {self._first(worse)}.")
+        if slight:
+            said.append(f"{over}, told from it, but by less than {100 * SLIGHT:g} %: {self._first(slight)}.")
         return said
 
     def _first(self, changes: Mapping[str, Interval]) -> str:
