@@ -73,13 +73,14 @@ def _point(point: Point, across: Scale, up: Scale) -> Markup:
     parts = [tag("title", point.title)]
     low, high = (_y(up, end) for end in _ends(point))
     if low != high:
-        parts.append(tag("line", class_="whisker", x1=x, x2=x, y1=low, y2=high))
+        parts.append(tag("line", class_="whisker", x1=x, x2=x, y1=low, y2=high, stroke_dasharray=point.ink.dash))
     for end, arrow, outside in ((low, "#beyond-down", low >= HEIGHT), (high, "#beyond-up", high <= 0)):
         if outside:
             parts.append(tag("use", href=arrow, x=x, y=end))
     parts.append(tag("circle", class_="halo", cx=x, cy=y, r=10))
     if up.low <= point.gain.mean <= up.high:
-        parts.append(tag("circle", cx=x, cy=y, r=5))
+        hollow = "hollow" if point.ink.dash else None  # the colours come around again: a dot has no dashes to show it
+        parts.append(tag("circle", class_=hollow, cx=x, cy=y, r=5))
     return tag("g", *parts, class_=f"dot {point.ink.css}", data_m=point.method)
 
 
@@ -125,13 +126,14 @@ def _labels(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[flo
 
 
 def _candidates(point: Point, up: Scale) -> list[tuple[float, float, str]]:
-    """Beside the dot, then at the ends of its bar."""
+    """Beside the dot, then at the ends of its bar: further off only straight above or below, as another's bar may be
+    nearer."""
     steps = (0.0, -9.0, 9.0, -18.0, 18.0)
     beside = [(side * 10.0, dy, "start" if side > 0 else "end") for dy in steps for side in (1, -1)]
     below, above = (_y(up, end) - _y(up, point.gain.mean) for end in _ends(point))
     places = ((0.0, "middle"), (-4.0, "start"), (4.0, "end"))
-    ends = [(dx, y, anchor) for off in (9.0, 22.0) for y in (above - off, below + off) for dx, anchor in places]
-    return [*beside, *ends]
+    ends = [(dx, y, anchor) for y in (above - 9.0, below + 9.0) for dx, anchor in places]
+    return [*beside, *ends, (0.0, above - 22.0, "middle"), (0.0, below + 22.0, "middle")]
 
 
 def _box(x: float, y: float, width: float, anchor: str) -> Box:
