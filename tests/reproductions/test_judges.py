@@ -128,7 +128,8 @@ def test_comparison_counts_each_weighting_once(outcome):
     arms = {"single-task": 0.9, "equal": 0.8, "best-fixed": 0.8, "dwa": 0.8, "uw": 0.95}
     typical = the(comparison.judge({"A": outcome("a", arms)}), "Sharing typically does not improve")
     assert typical.evidence[0] == "Of all cases 33 % improve (33 to 33 %, over 5 seeds)."
-    assert typical.evidence[1].startswith("Verdicts on 6 cases: 2 gain, 0 no difference, 4 negative transfer")
+    assert typical.evidence[1] == "By pair, over all its seeds: A 33 %."
+    assert typical.evidence[2].startswith("Verdicts on 6 cases: 2 gain, 0 no difference, 4 negative transfer")
     assert typical.word == "held"
     most = outcome("b", {**arms, "dwa": 0.95})
     assert the(comparison.judge({"B": most}), "Sharing typically does not improve").word == "did not hold"

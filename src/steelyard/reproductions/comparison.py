@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -22,7 +22,7 @@ from steelyard.reproductions.evidence import (
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
 from steelyard.study.judgement import Interval
 from steelyard.study.phrases import counted, listed, relative_of
-from steelyard.study.statistics import interval
+from steelyard.study.statistics import Array, interval
 
 WEIGHTINGS = ("equal", "dwa", "uw")
 ARMS = ",".join(("single-task", "equal", "best-fixed", *WEIGHTINGS[1:]))
@@ -117,22 +117,36 @@ def _typically(outcomes: Outcomes) -> Finding:
     verdicts cannot say it: most cases are too close for one, and are no gain all the same.
     """
     # `best-fixed` is left out: where it chose equal weights it is the plain sum once more.
-    cases = [
-        beside_alone(each.findings, arm, setting)
-        for each in outcomes.values()
-        for setting in _even(each).values()
-        for arm in WEIGHTINGS
-    ]
+    by_pair = {
+        pair: [beside_alone(each.findings, arm, setting) for setting in _even(each).values() for arm in WEIGHTINGS]
+        for pair, each in outcomes.items()
+    }
+    cases = [case for those in by_pair.values() for case in those]
     seeds = sorted(set.intersection(*map(set, cases))) if cases else []
     shares = np.array([np.mean(np.concatenate([case[seed] for case in cases]) > 0) for seed in seeds])
     below = above_zero({"half": 0.5 - shares}).words.get("half", "open")
     words: dict[Standing, Word] = {"better": "held", "worse": "did not hold", "open": "undecided", "equal": "undecided"}
     share = interval(shares)
-    said = f"Of all cases {100 * share.mean:.0f} % improve ({_range(share)}, over {len(seeds)} seeds)." if share else ""
+    said = []
+    if share:
+        said = [
+            f"Of all cases {100 * share.mean:.0f} % improve ({_range(share)}, over {len(seeds)} seeds).",
+            _by(by_pair),
+        ]
     claim = (
         "Sharing typically does not improve a task: less than half of all cases (pair, amount, weighting, task) improve"
     )
-    return Finding(claim, words[below], (*([said] if said else []), _counts(outcomes)))
+    return Finding(claim, words[below], (*said, _counts(outcomes)))
+
+
+def _by(pairs: Mapping[str, Sequence[Mapping[int, Array]]]) -> str:
+    """``By pair, over all its seeds: Multi-MNIST 3 %, …``"""
+    shares = {
+        pair: np.mean(np.concatenate(values) > 0)
+        for pair, cases in pairs.items()
+        if (values := [value for case in cases for value in case.values()])
+    }
+    return f"By pair, over all its seeds: {', '.join(f'{pair} {100 * share:.0f} %' for pair, share in shares.items())}."
 
 
 def _range(found: Interval) -> str:
