@@ -222,6 +222,8 @@ def test_a_rank_correlation_is_held_to_what_so_few_runs_can_show(by_dial, sign, 
     assert finding.word == word
     if word == "undecided":
         assert "(p = 0.2 by permutation, adjusted for both dials; 6 runs)" in finding.evidence[0]
+    said = "So few runs cannot decide it, whatever they show (p of 0.2 at best)."
+    assert (said in finding.evidence) == (word == "undecided")
 
 
 def test_negative_transfer_is_counted_by_seed_where_all_tasks_finished(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -198,7 +199,11 @@ def _ranked(
         f"Spearman's rank correlation with {dial} {shown.statistic:+.2f} (p = {p:.2g} by permutation, adjusted for "
         f"both dials; {len(pairs)} runs): {means}."
     )
-    return [Finding(claim, word, (text.replace("-", "−"), *said))]
+    # Of all orders, those that rank the dials perfectly, either way.
+    alike = math.prod(math.factorial(number) for number in Counter(turned.tolist()).values())
+    least = CLAIMS * 2 * alike / math.factorial(len(pairs))
+    few = (f"So few runs cannot decide it, whatever they show (p of {least:.2g} at best).",) if least > 0.05 else ()
+    return [Finding(claim, word, (text.replace("-", "−"), *few, *said))]
 
 
 reproduction = Reproduction(
