@@ -15,6 +15,7 @@ from steelyard.problems import load_problem, problem_names
 from steelyard.problems.files import VARIABLE, present
 from steelyard.problems.problem import Problem
 from steelyard.problems.registry import problem_options
+from steelyard.prose import rewrapped
 from steelyard.registry import method_class, method_names, options_of, stage_class
 from steelyard.registry import methods as method_rows
 
@@ -52,12 +53,13 @@ def _describe(name: str, kind: str, cls: type) -> None:
 def _print_description(name: str, kind: str, cls: type) -> None:
     console = Console(highlight=False)
     console.print(f"{name} ({kind})\n", style="bold", markup=False)
-    console.print(inspect.getdoc(cls) or "", markup=False)
+    console.print(rewrapped(inspect.getdoc(cls) or "", console.width), markup=False, soft_wrap=True)
 
 
 def _print_options(name: str, options: list[str]) -> None:
     console = Console(highlight=False)
-    console.print(f"\nOptions: {name}({','.join(options)})\n" if options else "\nNo options.\n", markup=False)
+    said = f"Options: {name}({','.join(options)})" if options else "No options."
+    console.print(f"\n{said}\n", markup=False, soft_wrap=True)  # to be copied: no break that is not the terminal's own
 
 
 def architectures() -> None:
