@@ -1,12 +1,15 @@
 """Docstrings in a terminal: every word stays, lines fit, examples and tables are left alone."""
 
 import inspect
+import re
 
 import pytest
 
 import steelyard
+from steelyard.methods import STAGES
 from steelyard.models.building import architecture_class, architecture_names
 from steelyard.prose import rewrapped
+from steelyard.registry import stage_class
 
 TEXT = """\
 A summary that is a little longer than the line.
@@ -74,6 +77,7 @@ def test_paragraphs_lists_and_arguments_are_wrapped_and_the_rest_is_left():
 
 DOCSTRINGS = {
     **{row.name: row.cls for row in steelyard.methods()},
+    **{f"stage {name}": stage_class(name) for name in STAGES},
     **{f"architecture {name}": architecture_class(name) for name in architecture_names()},
 }
 
@@ -84,3 +88,18 @@ def test_no_word_of_ours_is_lost(name, width):
     docstring = inspect.getdoc(DOCSTRINGS[name])
     assert docstring
     assert rewrapped(docstring, width).split() == docstring.split()
+
+
+@pytest.mark.parametrize("name", DOCSTRINGS)
+def test_ours_fit_a_terminal_with_formulas_whole_and_lists_as_long(name):
+    docstring = inspect.getdoc(DOCSTRINGS[name])
+    lines = rewrapped(docstring, 80).splitlines()
+    long = [line for line in lines if len(line) > 80 and " " in line.strip()]
+    assert all(line in docstring.splitlines() for line in long)  # examples and tables
+    for paragraph in docstring.split("\n\n"):
+        for formula in re.findall(r"``[^`]+``", " ".join(paragraph.split())):
+            assert len(formula) > 70 or any(formula in line for line in lines)
+    for start in (r"\s*- ", r"    \w[\w, ]*: "):  # bullets, arguments
+        assert sum(bool(re.match(start, line)) for line in lines) == sum(
+            bool(re.match(start, line)) for line in docstring.splitlines()
+        )

@@ -61,7 +61,11 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What is public, the classes that are imported when asked for included."""
+    """What is public, the classes that are imported when asked for included; and what every module has."""
+    from types import ModuleType
+
     from steelyard.methods import METHODS
 
-    return sorted({*__all__, "AsymmetricTransfer", *(target.partition(":")[2] for target in METHODS.values())})
+    lazy = {"AsymmetricTransfer", *(target.partition(":")[2] for target in METHODS.values())}
+    plain = {name for name, value in globals().items() if isinstance(value, ModuleType) or name.startswith("__")}
+    return sorted({*__all__, *lazy, *plain})

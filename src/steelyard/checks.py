@@ -66,10 +66,7 @@ def present_losses(
     device = found[0].device if found and isinstance(found[0], Tensor) else None
     for position, loss in zip(positions, found, strict=True):
         if not isinstance(loss, Tensor):
-            raise LossError(
-                f"the loss of {tasks[position]!r} is a {type(loss).__name__} ({loss!r}), not a tensor: pass what the "
-                "loss function returned, not its .item()"
-            )
+            raise LossError(_no_tensor(tasks[position], loss))
         if loss.dim() != 0:
             raise LossError(
                 f"the loss of {tasks[position]!r} has shape {tuple(loss.shape)}: reduce it to a scalar, e.g. by "
@@ -87,6 +84,12 @@ def present_losses(
                 f"{loss.device}; move them to one, e.g. loss.to({str(device)!r})"
             )
     return (None if len(found) == len(tasks) else positions), found
+
+
+def _no_tensor(task: str, loss: object) -> str:
+    item = ", not its .item()" if isinstance(loss, int | float) else ""
+    given = f"the loss of {task!r} is a {type(loss).__name__} ({loss!r}), not a tensor"
+    return f"{given}: pass what the loss function returned{item}"
 
 
 def _no_graph(task: str) -> str:
@@ -128,6 +131,5 @@ def check_positive(names: Sequence[str], values: Sequence[float], reader: str) -
 def negative_error(name: str, value: float, reader: str, place: str = "") -> LossError:
     return LossError(
         f"the loss of {name!r} is negative{place} ({value:.6g}), and {reader} is defined for losses of at least 0: "
-        "add a constant to the loss, or choose a method that reads gradients alone. (Of AsymmetricTransfer, the losses "
-        "of uncertainty='none' and 'log1p' stay above zero.)"
+        "add a constant to the loss, or choose a method that reads gradients alone"
     )

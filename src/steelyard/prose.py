@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from dataclasses import dataclass, field
 
 WIDEST = 120
 HANG = 4  # of an argument's further lines
+FORMULA = re.compile(r"``[^`]+``\S*")  # kept in one line where it fits, with the comma that follows
+GLUE = "\x1f"  # in place of a blank at which no line may end
 
 
 @dataclass
@@ -18,15 +21,21 @@ class _Item:
     pieces: list[str] = field(default_factory=list)
 
     def lines(self, width: int) -> list[str]:
-        # A terminal of no width at all still gets its words.
-        return textwrap.wrap(
-            " ".join(self.pieces),
-            max(width, self.hang + 20),
+        width = max(width, self.hang + 20)  # a terminal of no width at all still gets its words
+        room = width - self.hang
+
+        def glued(formula: re.Match[str]) -> str:
+            return formula[0].replace(" ", GLUE) if len(formula[0]) <= room else formula[0]
+
+        lines = textwrap.wrap(
+            FORMULA.sub(glued, " ".join(self.pieces)),
+            width,
             initial_indent=" " * self.indent,
             subsequent_indent=" " * self.hang,
             break_long_words=False,
             break_on_hyphens=False,
         )
+        return [line.replace(GLUE, " ") for line in lines]
 
 
 def rewrapped(docstring: str, width: int) -> str:

@@ -76,4 +76,5 @@ def test_unfinished_study_says_so() -> None:
 def test_a_method_with_fewer_seeds_than_planned_says_so() -> None:
     text = printed(judgements.incomplete(), 80)
     assert text.count(f"2 of {len(judgements.digits().seeds)} seeds") == 1
+    assert "0 of " not in text
     assert " seeds" not in printed(judgements.digits(), 80).split("Test values")[1]

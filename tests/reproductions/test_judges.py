@@ -1,6 +1,7 @@
 """Judges on results made up for them: each claim can hold, can fail, and rests on what it says it rests on."""
 
 import dataclasses
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -224,6 +225,20 @@ def test_a_rank_correlation_is_held_to_what_so_few_runs_can_show(by_dial, sign, 
         assert "(p = 0.2 by permutation, adjusted for both dials; 6 runs)" in finding.evidence[0]
     said = "So few runs cannot decide it, whatever they show (p of 0.2 at best)."
     assert (said in finding.evidence) == (word == "undecided")
+
+
+@pytest.mark.parametrize(
+    "by_dial",
+    [
+        {0.0: [1.0] * 5, 0.5: [1.0] * 5, 1.0: [1.0] * 5},
+        {0.0: [math.nan] * 5, 1.0: [1.0, 2.0, 3.0]},
+        {0.0: [math.nan], 1.0: [math.nan]},
+    ],
+)
+def test_a_rank_correlation_that_is_not_defined_decides_nothing(by_dial):
+    (finding,) = hydalearn._ranked("claim", "dial", by_dial, 1)
+    assert finding.word == "undecided"
+    assert finding.evidence == ("Nothing varies here with dial: a rank correlation is not defined.",)
 
 
 def test_negative_transfer_is_counted_by_seed_where_all_tasks_finished(tmp_path):

@@ -58,3 +58,4 @@ def test_the_headline_names_the_parts_that_are_decided(tmp_path):
     found = dataclasses.replace(found, findings=(Finding("All", "did not hold", parts=parts), Finding("Else", "held")))
     assert found.decided == "Held: “Part 0”, “Part 3”. Did not hold: “Part 2”."
     assert dataclasses.replace(found, findings=(Finding("One", "held"),)).decided == ""
+    assert dataclasses.replace(found, planned=(None, None)).decided == ""  # a study is still missing

@@ -278,6 +278,19 @@ def test_a_difference_that_is_shown_but_slight_is_not_called_better(tmp_path):
     assert ", better than it" not in text
 
 
+def test_a_strategy_that_diverged_is_not_the_highest(tmp_path):
+    made = plan(methods=[SINGLE_TASK, "equal", "ema", "dwa"])
+    values = {
+        SINGLE_TASK: ALONE,
+        "equal": shifted(0.0, 0.0),
+        "ema": [{"left": math.nan, "right": math.nan}] * 3,
+        "dwa": shifted(0.001, 0.0, jitter=(0.01, -0.01, 0.0)),
+    }
+    text = "\n".join(judged(tmp_path / "s", made, values).verdict)
+    assert "nothing is shown to be better than it: dwa" in text
+    assert "nan" not in text
+
+
 def test_many_tasks_are_counted(tmp_path):
     names = [f"t{i}" for i in range(12)]
     made = plan(methods=[SINGLE_TASK, "equal", "ema"], metrics=[(name, (ACCURACY,)) for name in names])

@@ -3,7 +3,8 @@
 import pytest
 
 from steelyard.study.judgement import Interval
-from steelyard.study.phrases import relative_of
+from steelyard.study.phrases import difference_of, relative_of
+from steelyard.study.plans import PlannedMetric, PlannedTask
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,9 @@ from steelyard.study.phrases import relative_of
 )
 def test_a_bound_near_zero_shows_on_which_side_it_lies(interval, text):
     assert relative_of({"ema": interval}) == f"ema {text}"
+
+
+def test_values_and_their_difference_have_the_same_decimals():
+    task = PlannedTask("a", "a", 0.01, (PlannedMetric("accuracy", True, 1.0, True),))
+    text = difference_of(task, 0.911, 0.946, Interval(-0.0351, -0.0701, -0.00004))
+    assert text == "accuracy 91.100 % against 94.600 % alone, −3.510 points (−7.010 to −0.004)"

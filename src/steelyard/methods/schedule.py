@@ -20,7 +20,7 @@ Per = Literal["step", "epoch"]
 
 
 class Schedule(Balancer):
-    """Weights that change over training as you write down.
+    """Weights that change over training as you write them down.
 
     ``Σ_k c_k(n) L_k`` with ``n`` the number of optimizer steps (or epochs) done, 0 in the first.
 

@@ -61,7 +61,7 @@ def search_path() -> list[Path]:
 
 def present(folder: str) -> bool:
     """Does a data set's folder hold any file, in any of the places? A download that failed leaves an empty one."""
-    return any(path.is_file() for place in search_path() for path in (place / folder).glob("*"))
+    return any(path.is_file() for place in search_path() for path in (place / folder).glob("[!.]*"))
 
 
 def cache() -> Path:

@@ -32,10 +32,9 @@ class View:
         return self._rows.get((method, setting.index))
 
     def so_far(self, method: str, setting: Setting) -> str:
-        """``2 of 3 seeds``, where all tasks of fewer are there: the numbers will still change."""
+        """``2 of 3 seeds``, where all tasks of so many are there and no more; empty before the first."""
         row, seeds = self.row(method, setting), len(self.judgement.seeds)
-        begun = any(self.cell(method, setting, task) for task in self.tasks)
-        return f"{row.seeds} of {seeds} seeds" if row and begun and row.seeds < seeds else ""
+        return f"{row.seeds} of {seeds} seeds" if row and 0 < row.seeds < seeds else ""
 
     def chosen(self, setting: Setting) -> dict[str, str]:
         """What validation data chose, by method; empty where nothing."""

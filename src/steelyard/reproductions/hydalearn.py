@@ -181,6 +181,10 @@ def _ranked(
     from scipy import stats
 
     pairs = [(at, value) for at, values in found.items() for value in values if math.isfinite(value)]
+    if len({at for at, _ in pairs}) < 2 or len({value for _, value in pairs}) < 2:
+        return [
+            Finding(claim, "undecided", (f"Nothing varies here with {dial}: a rank correlation is not defined.", *said))
+        ]
     turned, measured = (np.array(each) for each in zip(*pairs, strict=True))
     # Exact for up to seven runs, where the usual approximation promises what so few cannot show.
     shown = stats.permutation_test(
@@ -201,7 +205,7 @@ def _ranked(
     )
     # Of all orders, those that rank the dials perfectly, either way.
     alike = math.prod(math.factorial(number) for number in Counter(turned.tolist()).values())
-    least = CLAIMS * 2 * alike / math.factorial(len(pairs))
+    least = min(1.0, CLAIMS * 2 * alike / math.factorial(len(pairs)))
     few = (f"So few runs cannot decide it, whatever they show (p of {least:.2g} at best).",) if least > 0.05 else ()
     return [Finding(claim, word, (text.replace("-", "−"), *few, *said))]
 

@@ -55,8 +55,9 @@ class Summary:
 
     @property
     def decided(self) -> str:
-        """Which parts of the claim are decided: ``Held: “…”, “…”. Did not hold: “…”.``; empty where none is."""
-        parts = self.findings[0].parts if self.findings else ()
+        """Which parts of the claim are decided: ``Held: “…”, “…”. Did not hold: “…”.``; none before all studies."""
+        judged = self.findings if len(self.outcomes) == len(self.planned) else ()
+        parts = judged[0].parts if judged else ()
         claims = {word: [f"“{part.claim}”" for part in parts if part.word == word] for word in ("held", "did not hold")}
         return " ".join(f"{word.capitalize()}: {', '.join(those)}." for word, those in claims.items() if those)
 

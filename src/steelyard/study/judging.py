@@ -166,7 +166,8 @@ def _seconds(results: list[Result]) -> float:
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+    # Not statistics.stdev, which fails on NaN: a test metric may have no value where its validation has one.
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def _curves(found: Findings, method: str, setting: int) -> list[Curve]:

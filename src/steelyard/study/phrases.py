@@ -64,11 +64,12 @@ def _units(task: PlannedTask) -> tuple[float, str, str]:
 
 
 def _decimals(found: Interval, factor: float, largest: float) -> int:
-    """So many that the half-width shows two digits, but the largest number no more than four."""
+    """So many that the half-width shows two digits, but the largest number no more than four; see `_beyond_zero`."""
     half, largest = (found.high - found.low) / 2 * factor, largest * factor
     shown = half / 10 if math.isfinite(half) and half > 0 else 0.0
     shown = max(shown, largest / 1000)
-    return min(8, max(0, -math.floor(math.log10(shown)))) if shown > 0 else 2
+    decimals = min(8, max(0, -math.floor(math.log10(shown)))) if shown > 0 else 2
+    return _beyond_zero((found.low * factor, found.high * factor), decimals)
 
 
 def _number(value: float, decimals: int, sign: bool = False) -> str:
@@ -77,7 +78,6 @@ def _number(value: float, decimals: int, sign: bool = False) -> str:
 
 
 def _bounded(found: Interval, factor: float, unit: str, decimals: int) -> str:
-    decimals = _beyond_zero((found.low * factor, found.high * factor), decimals)
     mean = _number(found.mean * factor, decimals, sign=True) + unit
     if not math.isfinite(found.low):
         return mean

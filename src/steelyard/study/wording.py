@@ -6,6 +6,8 @@ import math
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
+
 from steelyard.study.findings import Findings, better_by
 from steelyard.study.judgement import Cell, Interval, Row, Verdict
 from steelyard.study.phrases import (
@@ -23,7 +25,7 @@ from steelyard.study.statistics import LEVEL, Array, Key, claim, holm, interval,
 from steelyard.study.trial import SINGLE_TASK
 
 NAMED = 4  # so many tasks, or strategies, are named one by one; of more the first, and the others are counted
-SLIGHT = 0.01  # of the plain sum's errors: a difference wholly within it may be shown, and still does not matter
+SLIGHT = 0.01  # a mean relative change whose interval lies within it may be told from zero, and still not matter
 
 
 def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -> list[str]:
@@ -227,7 +229,9 @@ class _Setting:
         if not self.plain or not self.strategies:
             return []
         changes = {m: self.found.changes(m, self.plain, self.index) for m in self.strategies}
-        changes = {method: change for method, change in changes.items() if len(change) > 1}
+        changes = {
+            method: change for method, change in changes.items() if len(change) > 1 and np.isfinite(change).all()
+        }
         if not changes:
             return []
         told = _beyond_chance(changes)
