@@ -217,7 +217,7 @@ reproduction = Reproduction(
     experiments=experiments,
     judge=judge,
     figures=figures,
-    takes={"quick": "8 min", "real": "1 h 30 min", "full": "weeks"},
+    takes={"quick": "7 min", "real": "1 h 30 min", "full": "weeks"},
     scope={
         "quick": "a tenth of NYUv2 for three epochs, few epochs elsewhere; no tuned learning rates.",
         "real": "five seeds on QM8 and Office; a quarter of NYUv2 for ten epochs, three seeds; the choice of common "
