@@ -11,15 +11,7 @@ from steelyard.models.building import architecture_class, architecture_names
 from steelyard.prose import rewrapped
 from steelyard.registry import stage_class
 
-TEXT = """\
-A summary that is a little longer than the line.
-
-Words follow, and
-more words; then
-
-- ``a``: one thing which is said at some length
-- ``b``: another
-
+KEPT = """\
 Example::
 
     loss = balancer(losses, shared=features)  # stays as it is
@@ -30,7 +22,18 @@ Example::
 option    what
 ========  =====
 a         first
-========  =====
+========  ====="""
+
+TEXT = f"""\
+A summary that is a little longer than the line.
+
+Words follow, and
+more words; then
+
+- ``a``: one thing which is said at some length
+- ``b``: another
+
+{KEPT}
 
 Args:
     tasks: task names.
@@ -39,7 +42,7 @@ Args:
 
 Cost: none."""
 
-NARROW = """\
+NARROW = f"""\
 A summary that is a little
 longer than the line.
 
@@ -50,17 +53,7 @@ then
   said at some length
 - ``b``: another
 
-Example::
-
-    loss = balancer(losses, shared=features)  # stays as it is
-
-    loss.backward()
-
-========  =====
-option    what
-========  =====
-a         first
-========  =====
+{KEPT}
 
 Args:
     tasks: task names.

@@ -151,6 +151,17 @@ def test_scatter_labels_do_not_cover_each_other() -> None:
         assert all(b - a >= 10 for a, b in itertools.pairwise(heights))
 
 
+def test_a_method_whose_colour_came_before_is_dashed_and_hollow() -> None:
+    found = inks([f"m{index}" for index in range(8)])
+    points = [
+        Point(i, name, ink, 0.5 + i / 10, Interval(0.0, -1.0, 1.0), "") for i, (name, ink) in enumerate(found.items())
+    ]
+    svg = cost_chart(points, "test")
+    assert found["m0"].css == found["m7"].css
+    assert svg.count('class="hollow"') == 1
+    assert svg.count("stroke-dasharray") == 1
+
+
 def test_thirty_methods_look_different() -> None:
     found = inks(["single-task", *[f"m{index}" for index in range(30)]], "single-task")
     assert len(set(found.values())) == 31

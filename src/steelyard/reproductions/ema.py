@@ -111,10 +111,10 @@ def _names(arms: list[str]) -> str:
     """``15 (inverse 0.9, 0.99, 0.999; normalised 0.9, …)``: variants with their β; switches as they were given."""
     said: dict[str, list[str]] = {}
     for arm in arms:
-        options = parse_spec(arm).options
         if arm in SWITCHES:
             said[arm] = []
         else:
+            options = parse_spec(arm).options
             said.setdefault(str(options["variant"]), []).append(f"{options['beta']}")
     listed = "; ".join(" ".join((name, ", ".join(betas))).strip() for name, betas in said.items())
     return f"{len(arms)} ({listed})" if arms else "none"

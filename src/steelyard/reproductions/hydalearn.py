@@ -182,9 +182,8 @@ def _ranked(
 
     pairs = [(at, value) for at, values in found.items() for value in values if math.isfinite(value)]
     if len({at for at, _ in pairs}) < 2 or len({value for _, value in pairs}) < 2:
-        return [
-            Finding(claim, "undecided", (f"Nothing varies here with {dial}: a rank correlation is not defined.", *said))
-        ]
+        undefined = f"Nothing varies here with {dial}: a rank correlation is not defined."
+        return [Finding(claim, "undecided", (undefined, *said))]
     turned, measured = (np.array(each) for each in zip(*pairs, strict=True))
     # Exact for up to seven runs, where the usual approximation promises what so few cannot show.
     shown = stats.permutation_test(

@@ -126,8 +126,10 @@ def _labels(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[flo
 
 
 def _candidates(point: Point, up: Scale) -> list[tuple[float, float, str]]:
-    """Beside the dot, then at the ends of its bar: further off only straight above or below, as another's bar may be
-    nearer."""
+    """Beside the dot, then at the ends of its bar; further off only straight above or below.
+
+    Aside from its bar's end and off it as well, a label may lie nearer to the bar of another.
+    """
     steps = (0.0, -9.0, 9.0, -18.0, 18.0)
     beside = [(side * 10.0, dy, "start" if side > 0 else "end") for dy in steps for side in (1, -1)]
     below, above = (_y(up, end) - _y(up, point.gain.mean) for end in _ends(point))
