@@ -77,6 +77,9 @@ def test_what_cannot_be_downloaded_says_where_to_put_it(server, address):
 
 def test_a_folder_with_a_file_is_present_in_any_of_the_places(places, monkeypatch):
     assert not present("a_set")
+    (places / "cache" / "steelyard" / "a_set" / "another_folder").mkdir(parents=True)
+    (places / "cache" / "steelyard" / "a_set" / ".DS_Store").touch()
+    assert not present("a_set")
     put(places / "second")
     monkeypatch.setenv("STEELYARD_DATA", os.pathsep.join(str(places / name) for name in ("first", "second")))
     assert present("a_set")
