@@ -227,16 +227,17 @@ def test_checkpoint_of_another_method_or_of_other_tasks(balancer: steelyard.Bala
         steelyard.make("equal", ["depth", "seg"]).load_state_dict(balancer.state_dict())
 
 
-def test_scale_sum_is_refused_where_weights_cancel() -> None:
+def test_scale_sum_takes_the_sizes_of_weights_that_cancel() -> None:
     class Signed(steelyard.Balancer):
         name = "signed"
         signed_weights = True
 
         def weigh(self, seen, state):
-            return torch.tensor([1.0, -1.0], dtype=torch.float64)
+            return torch.tensor([3.0, -3.0], dtype=torch.float64)
 
-    with pytest.raises(OptionError, match="scale='sum' is undefined for signed here: its weights sum to 0"):
-        Signed(["a", "b"], scale="sum")({"a": loss(), "b": loss()})
+    balancer = Signed(["a", "b"], scale="sum")
+    balancer({"a": loss(), "b": loss()})
+    assert balancer.last_weights.tolist() == [1.0, -1.0]
 
 
 def test_undeclared_state_cannot_be_set() -> None:

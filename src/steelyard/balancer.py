@@ -72,7 +72,8 @@ class Balancer(Persistent):
             spares a CUDA sync.
         heads: ``"weighted"`` scales the gradients of the task heads like those of the trunk, ``"plain"`` leaves
             them; the default is the method's own. ``"plain"`` needs ``shared=``.
-        scale: ``"paper"`` keeps the method's formula, ``"sum"`` rescales them to sum to the number of tasks weighed.
+        scale: ``"paper"`` keeps the method's formula, ``"sum"`` rescales them to sum to the number of tasks weighed;
+            where a method's weights may be negative, their sizes do, since their sum may vanish.
         floor, cap, max_change: limits on the weights; see `Guards`.
         memory: how tasks that are absent from a batch have a part in the weights of the others. ``"none"``: not at
             all. ``"numbers"``, for methods that read losses or norms: by the loss and gradient norm last seen of them.

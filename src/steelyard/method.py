@@ -60,7 +60,7 @@ class Method(Stateful):
     ``"contribution"`` leaves each w_k L_k, ``"proportion"`` leaves them up to a common factor, ``"none"`` promises
     nothing."""
     signed_weights: ClassVar[bool] = False
-    """Whether weights may be negative, so that their sum may vanish."""
+    """Whether weights may be negative; ``scale="sum"`` then makes their sizes sum to the number of tasks."""
     native_priorities: ClassVar[bool] = False
     """Whether `weigh` uses ``self.priorities`` itself."""
     draws: ClassVar[bool] = False

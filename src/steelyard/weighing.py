@@ -14,7 +14,6 @@ from torch import Tensor
 
 from steelyard.checks import check_positive
 from steelyard.constants import constant
-from steelyard.errors import OptionError
 from steelyard.memory import recall, remember
 from steelyard.method import Method
 from steelyard.observation import Balance, Seen
@@ -77,7 +76,7 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
     weights = balance.weights if whole.factor is None else balance.weights * whole.factor
     as_published = whole.present is None
     if method.scale == "sum":
-        weights, as_published = _to_sum(method, weights), False
+        weights, as_published = _to_sum(weights), False
     if method.guards:
         previous = state.guarded_weights if method.guards.max_change is not None else None
         weights, as_published = method.guards.apply(weights, previous), False
@@ -128,7 +127,7 @@ def _plain(method: Method, factor: Tensor | None, priorities: Tensor | None, lik
     """``[T]``, what plain heads receive: the stages' slopes and the priorities alone."""
     plain = torch.ones_like(like) if factor is None else factor
     if method.scale == "sum":
-        plain = _to_sum(method, plain)
+        plain = _to_sum(plain)
     return within_reach(plain if priorities is None else plain * priorities)
 
 
@@ -181,11 +180,10 @@ def _priorities(method: Method, index: Tensor | None, like: Tensor) -> Tensor | 
     return values if index is None else values[index]
 
 
-def _to_sum(method: Method, weights: Tensor) -> Tensor:
-    total = weights.sum()
-    if method.signed_weights and not total.item() > 0:
-        raise OptionError(
-            f"scale='sum' is undefined for {method.name} here: its weights sum to {total.item():.4g}. Use scale='paper'"
-        )
+def _to_sum(weights: Tensor) -> Tensor:
+    """Weights whose sizes sum to the number of tasks: of weights that may be negative, the plain sum may vanish."""
+    # Relative to the largest, so that sums of extreme weights neither overflow nor vanish.
+    largest = weights.abs().max()
+    relative = weights / largest
     # Where the tasks in the batch all weigh 0 (held weights, a plan), they go on weighing 0.
-    return torch.where(total == 0, weights, weights * (len(weights) / total))
+    return torch.where(largest == 0, weights, relative * (len(weights) / relative.abs().sum()))

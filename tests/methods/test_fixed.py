@@ -44,7 +44,7 @@ def test_weights_that_cannot_be_meant(weights, error: type[Exception], message: 
         steelyard.make("fixed", ["left", "right"], weights=weights)
 
 
-def test_weights_that_cancel_cannot_be_rescaled_to_a_sum() -> None:
-    balancer = steelyard.make("fixed", ["left", "right"], weights={"left": 1.0, "right": -1.0}, scale="sum")
-    with pytest.raises(OptionError, match="scale='sum' is undefined for fixed"):
-        call(balancer, {"left": 1.0, "right": 1.0})
+def test_weights_that_cancel_are_rescaled_by_their_sizes() -> None:
+    balancer = steelyard.make("fixed", ["left", "right"], weights={"left": 5.0, "right": -5.0}, scale="sum")
+    call(balancer, {"left": 1.0, "right": 1.0})
+    assert balancer.last_weights.tolist() == [1.0, -1.0]

@@ -45,6 +45,19 @@ def test_moco() -> None:
         moved(network, direction)
 
 
+@pytest.mark.parametrize("size", [1e-40, 1e-30, 1e-12, 1e12])
+def test_moco_knows_directions_whatever_the_size_of_gradients(size: float) -> None:
+    """It takes them at the length of their losses, so all of these are one problem; at 1e-40 to some digits only."""
+    rows = torch.randn(3, 20, generator=torch.Generator().manual_seed(0))
+    found = []
+    for scale in (1.0, size):
+        trunk = torch.nn.Parameter(torch.zeros(20))
+        losses = {task: (scale * rows[k]) @ trunk + k + 1 for k, task in enumerate(TASKS)}
+        (direction,) = torch.autograd.grad(steelyard.make("moco", list(TASKS))(losses, shared=[trunk]), trunk)
+        found.append(direction)
+    assert torch.allclose(found[0], found[1], rtol=1e-3, atol=1e-4)
+
+
 def test_excess_mtl() -> None:
     network = TwoLayer(TASKS)
     balancer = steelyard.make("excess-mtl(eta=0.3)", list(TASKS))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from steelyard.balancer import Balancer
+from steelyard.gradients.rows import gramian_of_rows
 from steelyard.observation import Balance, Seen
 from steelyard.options import at_least, within
 from steelyard.row_state import like_rows
@@ -59,11 +60,13 @@ class MoCo(Balancer):
         rows = seen.rows
         state.updates = state.updates + 1
         norms = seen.norms
-        scale = torch.where(norms > 0, seen.losses / norms, torch.zeros_like(norms))
+        # In two halves: a gradient of 1e-40 is in reach of float32, and what brings it to the size of its loss is not.
+        half = torch.where(norms > 0, (seen.losses.abs() / norms).sqrt(), torch.zeros_like(norms))[:, None].to(rows)
+        scaled = rows * half * half * seen.losses.sign()[:, None].to(rows)
         part = (self.beta / state.updates.sqrt())[:, None].to(rows)
-        corrected = torch.lerp(like_rows(state.corrected, rows, self.name), rows * scale[:, None].to(rows), part)
+        corrected = torch.lerp(like_rows(state.corrected, rows, self.name), scaled, part)
         state.corrected = corrected
-        gramian = (corrected @ corrected.T).double()
+        gramian = gramian_of_rows(corrected)
         slope = gramian @ state.multipliers + self.rho * state.multipliers
         state.multipliers = (state.multipliers - self.gamma / state.updates.sqrt() * slope).softmax(0)
         return Balance(state.multipliers, rows=corrected)
