@@ -57,14 +57,17 @@ class Formula:
     worth: Callable[[Uses, int], bool]
 
 
-_FORMULAS: dict[str, tuple[Find, Formula]] = {}
+_FORMULAS: dict[str, tuple[tuple[Find, Formula], ...]] = {}
 
 
 def gramian_of(node_name: str, formula: Formula) -> Callable[[Find], Find]:
-    """Register a layer: the decorated function recognises its node, ``formula`` makes the Gramian."""
+    """Register a layer: the decorated function recognises its node, ``formula`` makes the Gramian.
+
+    Of several with the same node the one registered last is asked first.
+    """
 
     def register(find: Find) -> Find:
-        _FORMULAS[node_name] = find, formula
+        _FORMULAS[node_name] = ((find, formula), *_FORMULAS.get(node_name, ()))
         return find
 
     return register
@@ -72,11 +75,10 @@ def gramian_of(node_name: str, formula: Formula) -> Callable[[Find], Find]:
 
 def match(node: Node) -> tuple[Match, Formula] | None:
     """The registered layer behind a node, if it is one and looks as expected."""
-    entry = _FORMULAS.get(node.name())
-    if entry is None or held_elsewhere(node) is not None:  # to read its input would run a checkpointed block again
+    entries = _FORMULAS.get(node.name())
+    if entries is None or held_elsewhere(node) is not None:  # to read its input would run a checkpointed block again
         return None
-    found = entry[0](node)
-    return None if found is None else (found, entry[1])
+    return next(((found, formula) for find, formula in entries if (found := find(node)) is not None), None)
 
 
 _MOST_CANCELLATION = 50.0
@@ -164,7 +166,8 @@ def _linear_without_bias(node: Node) -> Match | None:
 def _embedding_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
     """Gradients of equal indices add up, others are orthogonal; only the rows that occur are formed."""
     indices = torch.cat([use.inputs[0].reshape(-1) for use in uses])
-    D = _joined([gradient.flatten(1, -2) for gradient in gradients], 1)
+    width = gradients[0].shape[-1]  # a single index, without dimensions, brings one row
+    D = _joined([gradient.reshape(len(gradient), -1, width) for gradient in gradients], 1)
     D = D.to(torch.promote_types(D.dtype, torch.float32))
     occurring, place = torch.unique(indices, return_inverse=True)
     summed = D.new_zeros(len(D), len(occurring), D.shape[-1]).index_add_(1, place, D).flatten(1)
@@ -184,12 +187,20 @@ def _embedding(node: Node) -> Match | None:
 
 
 def _convolution_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
-    """A linear layer on patches: of the input, or for a transposed convolution of the output's gradient."""
-    bias = len(uses[0].leaves) > 1
-    if not uses[0].node._saved_transposed:
-        A = _joined([_patches(use.inputs[0], use.node) for use in uses], 0)
-        D = _joined([gradient.flatten(3).movedim(2, -1).flatten(1, 2) for gradient in gradients], 1)
-        return _products(A, D, bias)
+    """A linear layer on patches of the input."""
+    A = _joined([_patches(use.inputs[0], use.node) for use in uses], 0)
+    D = _joined([gradient.flatten(3).movedim(2, -1).flatten(1, 2) for gradient in gradients], 1)
+    return _products(A, D, bias=len(uses[0].leaves) > 1)
+
+
+def _convolution_worth(uses: Uses, tasks: int) -> bool:
+    outer, inner, *kernel = _shape(uses[0].leaves[0])
+    rows = sum(len(use.inputs[0]) * math.prod(_positions(use.inputs[0], use.node, kernel)) for use in uses)
+    return _products_are_worth(rows, inner * math.prod(kernel), outer, tasks)
+
+
+def _transposed_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
+    """A linear layer from the input's positions to patches of the output."""
     A = _joined([use.inputs[0].flatten(2).movedim(1, -1).flatten(0, 1) for use in uses], 0)
     patches = [
         _patches(gradient.flatten(0, 1), use.node, use.inputs[0].shape[2:]).reshape(
@@ -198,27 +209,29 @@ def _convolution_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
         for use, gradient in zip(uses, gradients, strict=True)
     ]
     total = _products(A, _joined(patches, 1), bias=False)
-    if bias:
+    if len(uses[0].leaves) > 1:
         sums = functools.reduce(torch.add, [gradient.flatten(3).double().sum((1, 3)) for gradient in gradients])
         total += sums @ sums.T
     return total
 
 
-def _convolution_worth(uses: Uses, tasks: int) -> bool:
-    images, node = uses[0].inputs[0], uses[0].node
+def _transposed_worth(uses: Uses, tasks: int) -> bool:
     inner, outer, *kernel = _shape(uses[0].leaves[0])
-    if node._saved_transposed:  # positions of the input, and patches of the output
-        rows = sum(math.prod(use.inputs[0].shape) // inner for use in uses)
-        return _products_are_worth(rows, inner, outer * math.prod(kernel), tasks)
-    rows = sum(len(use.inputs[0]) * math.prod(_positions(use.inputs[0], use.node, kernel)) for use in uses)
-    return _products_are_worth(rows, images.shape[1] * math.prod(kernel), inner, tasks)
+    rows = sum(math.prod(use.inputs[0].shape) // inner for use in uses)
+    return _products_are_worth(rows, inner, outer * math.prod(kernel), tasks)
 
 
-CONVOLUTION = Formula(_convolution_gramian, _convolution_worth)
-
-
-@gramian_of("ConvolutionBackward0", CONVOLUTION)
+@gramian_of("ConvolutionBackward0", Formula(_convolution_gramian, _convolution_worth))
 def _convolution(node: Node) -> Match | None:
+    return None if node._saved_transposed else _kernel(node)
+
+
+@gramian_of("ConvolutionBackward0", Formula(_transposed_gramian, _transposed_worth))
+def _transposed_convolution(node: Node) -> Match | None:
+    return _kernel(node) if node._saved_transposed else None
+
+
+def _kernel(node: Node) -> Match | None:
     _, (weight, _), (bias, _) = node.next_functions
     if node._saved_groups != 1 or weight is None or not _shape(weight):
         return None

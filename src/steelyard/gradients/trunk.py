@@ -217,21 +217,23 @@ def _gramian(layers: Sequence[Layer], arrived: dict[Edge, Tensor], rows: Tensor)
 
 
 def _layers(found: Survey, tasks: int) -> tuple[list[Layer], dict[Tensor, None]]:
-    """Layers whose every use is known and whose formula is worth it, and the parameters of all others."""
-    uses: dict[tuple[Node, ...], list[tuple[Node, Match]]] = {}
-    formulas: dict[tuple[Node, ...], Formula] = {}
+    """Layers whose every use is known and whose formula is worth it, and the parameters of all others.
+
+    A table that is also the weight of a linear layer has uses of two formulas, and neither counts what the other's
+    uses add: it is left to autograd.
+    """
+    uses: dict[tuple[tuple[Node, ...], Formula], list[tuple[Node, Match]]] = {}
     for node in found.leads_to:
         if found.in_trunk(node) and (known := match(node)) is not None:
-            uses.setdefault(known[0].leaves, []).append((node, known[0]))
-            formulas[known[0].leaves] = known[1]
+            uses.setdefault((known[0].leaves, known[1]), []).append((node, known[0]))
     layers: list[Layer] = []
     covered: set[Node] = set()
     accumulating = set(found.leaves.values())
-    for leaves, nodes in uses.items():
+    for (leaves, formula), nodes in uses.items():
         plain = accumulating.issuperset(leaves) and not any(_is_special(leaf.variable) for leaf in leaves)
-        worth = plain and formulas[leaves].worth([found for _, found in nodes], tasks)
+        worth = plain and formula.worth([found for _, found in nodes], tasks)
         if worth and all(_complete(found, leaf, nodes) for leaf in leaves):
-            layers.append(Layer(formulas[leaves], tuple(nodes)))
+            layers.append(Layer(formula, tuple(nodes)))
             covered.update(leaves)
     return layers, {parameter: None for parameter, leaf in found.leaves.items() if leaf not in covered}
 
