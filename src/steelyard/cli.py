@@ -112,7 +112,7 @@ def compare(
     Stopped at any moment, the same command goes on where it was.
     """
     from steelyard import comparison
-    from steelyard.outputs import check_store, check_writable
+    from steelyard.outputs import PAGE, check_outputs, check_store
     from steelyard.study import run
 
     command = shlex.join(["steelyard", *sys.argv[1:]])
@@ -145,7 +145,7 @@ def compare(
         if dry_run:
             comparison.forecast(plan, store, workers)
             return
-        check_writable(page, store)
+        check_outputs([(page, PAGE)], store)
         judgement = run(plan, store, workers=workers)
     except KeyboardInterrupt:
         typer.echo("\nStopped. What is finished is kept; go on with the same command:", err=True)
@@ -188,7 +188,7 @@ def reproduce(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    from steelyard.outputs import check_store, check_writable, write_text
+    from steelyard.outputs import PAGE, check_outputs, check_store, write_output
     from steelyard.reproductions import listing, load_reproduction
     from steelyard.reproductions.reproduction import Size
 
@@ -202,7 +202,7 @@ def reproduce(
     found = load_reproduction(name)
     size: Size = "quick" if quick else "full" if full else "real"
     from steelyard.reproductions import running
-    from steelyard.reproductions.markdown import write_section
+    from steelyard.reproductions.markdown import check_section, write_section
     from steelyard.reproductions.page import page as page_of
     from steelyard.reproductions.summary import Summary
     from steelyard.study.planning import check_workers
@@ -214,12 +214,13 @@ def reproduce(
     page_file = page or arguments.beside(store, ".html" if size == "real" else f"-{size}.html")
     chosen = None if seeds is None else arguments.parse_seeds(seeds)
     check_workers(workers)
-    for path in () if dry_run else (page_file, markdown):
-        if path is not None:
-            check_writable(path, store)
+    if not dry_run:
+        check_outputs([(page_file, PAGE), (markdown, None)], store)
+        if markdown is not None:
+            check_section(markdown, name)
 
     def write(summary: Summary) -> None:
-        write_text(page_file, page_of(summary))
+        write_output(page_file, PAGE, page_of(summary))
         if markdown is not None:
             write_section(markdown, summary)
 
@@ -284,21 +285,21 @@ def report(
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")] = False,
 ) -> None:
     """Judge a store again: print the table, and write the page, JSON or CSV."""
-    from steelyard.outputs import check_writable, write_text
+    from steelyard.outputs import CSV, JSON, PAGE, check_outputs, check_store, prints, write_output
     from steelyard.report import to_csv, to_json
     from steelyard.report.frozen import print_frozen
     from steelyard.study import judge
 
     page = page or arguments.beside(store, ".html") if open_page or not (json or csv) else page
+    check_store(store)
     judgement = judge(store)
-    for path in (page, json, csv):
+    check_outputs([(page, PAGE), (json, JSON), (csv, CSV)], store)
+    aside = any(map(prints, (page, json, csv)))
+    _show(judgement, page, open_page, aside)
+    for path, kind, write in ((json, JSON, to_json), (csv, CSV, to_csv)):
         if path is not None:
-            check_writable(path, store)
-    _show(judgement, page, open_page)
-    for path, write in ((json, to_json), (csv, to_csv)):
-        if path is not None:
-            write_text(path, write(judgement))
-            typer.echo(f"Written: {path}")
+            write_output(path, kind, write(judgement))
+            typer.echo(f"Written: {path}", err=aside)
     if frozen:
         print_frozen(judgement)
 
@@ -354,18 +355,17 @@ def main() -> None:
         sys.exit(WRONG_INPUT)
 
 
-def _show(judgement: Judgement, page: Path | None, open_page: bool) -> None:
+def _show(judgement: Judgement, page: Path | None, open_page: bool, aside: bool = False) -> None:
+    """Print the table, on the error stream where an export is printed; and write the page."""
     from rich.console import Console
 
-    from steelyard.outputs import writing
     from steelyard.report import render, write_page
 
-    render(judgement, Console(highlight=False))
+    render(judgement, Console(highlight=False, stderr=aside))
     if page is None:
         return
-    with writing(page):
-        write_page(judgement, page)
-    typer.echo(f"\nPage: {page}")
+    write_page(judgement, page)
+    typer.echo(f"\nPage: {page}", err=aside)
     if open_page:
         typer.launch(page.resolve().as_uri())
 

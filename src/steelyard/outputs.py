@@ -1,18 +1,41 @@
-"""Write the files that a user asks for: whole or not at all, and with an error that names the file."""
+"""The files that a user asks for: nothing of the user's is overwritten, and errors name the file."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from steelyard.errors import SteelyardError
+from steelyard.writing import check_replaceable, is_file, replacing, standard_stream, what_it_is
+
+HEAD = 4096
+"""Bytes within which a file says what it is."""
+BESIDE_STORES = ("-wal", "-shm", "-journal", ".lock")
 
 
 class OutputError(SteelyardError, OSError):
     """A page or an export cannot be written."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file that Steelyard writes.
+
+    Args:
+        name: in messages.
+        mark: what stands near the beginning of each, and of no other file.
+    """
+
+    name: str
+    mark: bytes
+
+
+PAGE = Kind("page", b'<meta name="generator" content="Steelyard">')
+JSON = Kind("JSON export", b'"format": "steelyard-judgement/')
+CSV = Kind("CSV export", b"problem,method,setting,setting_label,task,")
 
 
 @contextlib.contextmanager
@@ -20,37 +43,78 @@ def writing(path: Path) -> Iterator[None]:
     """Name the file in what the system says of it."""
     try:
         yield
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def check_store(path: Path) -> None:
-    """Refuse a folder in the store's place now, rather than after a plan was made."""
-    if path.is_dir():
-        raise OutputError(f"the store {path} is a folder: name a file, e.g. {path / 'study.sqlite'}")
+    """Refuse what can be no store now, rather than after a plan was made."""
+    try:
+        there = what_it_is(path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return  # opening it says the rest
+    except OSError as error:
+        raise OutputError(f"cannot use the store {path}: {error.strerror or error}") from error
+    if there != "a file":
+        instead = path / "study.sqlite" if there == "a folder" else "study.sqlite"
+        raise OutputError(f"the store {path} is {there}: name a file, e.g. {instead}")
 
 
-def check_writable(path: Path, store: Path) -> None:
-    """Make the folder and try to write there now, rather than to fail after hours of training."""
+def check_outputs(outputs: Sequence[tuple[Path | None, Kind | None]], store: Path) -> None:
+    """Refuse what could not be written at the end now, rather than after hours of training; makes folders.
+
+    Raises:
+        OutputError: a file that no run of Steelyard wrote is in the way, or the store; one file for two outputs;
+            or the system does not let it be written.
+    """
+    taken: set[str] = set()
+    for path, kind in outputs:
+        if path is None:
+            continue
+        with writing(path):
+            place = os.path.realpath(path)
+            if place in [os.path.realpath(store) + end for end in ("", *BESIDE_STORES)]:
+                raise FileExistsError(0, "that is the store")
+            check_replaceable(path)
+            if place in taken and (is_file(path) or not path.exists()):
+                raise FileExistsError(0, "another output goes there, give each a file of its own")
+        taken.add(place)
+        if kind is not None:
+            _check_ours(path, kind)
+
+
+def write_output(path: Path, kind: Kind, text: str) -> None:
+    """Write a whole file or none, in the place of an earlier one of its kind and of nothing else.
+
+    Raises:
+        OutputError: it cannot be written, or a file of another kind is there.
+    """
     with writing(path):
-        if path.resolve() == store.resolve():
-            raise FileExistsError(0, "that is the store")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        check_replaceable(path)
+    _check_ours(path, kind)
+    write_text(path, text)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none."""
-    with writing(path):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(temporary, 0o644)  # a private file by default; an export is there to be read
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    """Write a whole file or none, whatever is there."""
+    with writing(path), replacing(path) as file:
+        file.write(text.encode())
+
+
+def prints(path: Path | None) -> bool:
+    """Is this the standard output, by whatever name? What else is printed there would be mixed up with it."""
+    return path is not None and path.exists() and standard_stream(path.stat()) == 1
+
+
+def _check_ours(path: Path, kind: Kind) -> None:
+    if not is_file(path):
+        return
+    with writing(path), path.open("rb") as file:
+        head = file.read(HEAD)
+    if head.strip() and kind.mark not in head:
+        raise OutputError(
+            f"cannot write {path}: there is a file already, and it is no {kind.name} that Steelyard wrote. "
+            "Choose another name, or move it away"
+        )

@@ -12,6 +12,7 @@ from torch import Tensor
 from steelyard.balancer import Balancer
 from steelyard.errors import LossError, OptionError
 from steelyard.features import RememberedFeatures, features_of
+from steelyard.writing import replacing
 
 try:
     from transformers import Trainer, TrainerCallback
@@ -127,7 +128,8 @@ class BalancerMixin:
         trainer: Any = super()
         trainer._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:  # type: ignore[attr-defined]
-            torch.save(self.balancer.state_dict(), Path(output_dir) / STATE_FILE)
+            with replacing(Path(output_dir) / STATE_FILE) as file:
+                torch.save(self.balancer.state_dict(), file)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and (file := Path(checkpoint) / STATE_FILE).is_file():

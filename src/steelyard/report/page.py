@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import calendar
-import contextlib
 import math
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from steelyard.outputs import PAGE, write_output
 from steelyard.report import amounts, differences, histories, numbers
 from steelyard.report.charts.place import text_width
 from steelyard.report.drawing import Drawing, metric, of_mean
@@ -41,18 +40,12 @@ class Entry:
 
 
 def write_page(judgement: Judgement, path: str | os.PathLike[str]) -> None:
-    """Write the page; a page that was there before is replaced only when the new one is complete."""
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page(judgement))
-        os.chmod(temporary, 0o644)  # mkstemp makes a private file; a page is made to be shown
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    """Write the page; a page that was there before is replaced only when the new one is complete.
+
+    Raises:
+        OutputError: it cannot be written, or a file that is no page of Steelyard's is there.
+    """
+    write_output(Path(path), PAGE, page(judgement))
 
 
 def page(judgement: Judgement) -> str:

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steelyard.errors import StateError
-from steelyard.outputs import write_text, writing
+from steelyard.outputs import OutputError, write_text, writing
 from steelyard.report import numbers
 from steelyard.report.drawing import metric
 from steelyard.report.view import View
 from steelyard.reproductions.reproduction import Finding
 from steelyard.reproductions.summary import Summary, facts
 from steelyard.study.judgement import Judgement, Setting
+from steelyard.writing import is_file
 
+TEXTS = ("", ".md", ".markdown", ".mdx", ".qmd", ".rmd", ".txt")
+"""Ends of the names of files to which a section is added."""
 WIDE = 8  # tasks beyond which a table would not fit: verdicts are counted instead
 
 
@@ -49,21 +52,47 @@ def write_section(path: Path, summary: Summary) -> None:
 
     Raises:
         StateError: one of the two markers is missing.
-        OutputError: the file cannot be read or written.
+        OutputError: the file cannot be read or written, or is no Markdown.
     """
     name = summary.reproduction.name
-    start, end = f"<!-- reproduce {name}: written by the command -->", f"<!-- end of {name} -->"
+    start, end = _markers(name)
     body = f"{start}\n{section(summary)}{end}"
-    with writing(path):
-        before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if (start in before) != (end in before):
-        raise StateError(f"{path} holds one of the two lines {start!r} and {end!r}: put the other one back")
+    before = check_section(path, name)
     if start in before:
         head, _, rest = before.partition(start)
         text = head + body + rest.partition(end)[2]
     else:
         text = f"{before.rstrip()}\n\n{body}\n".lstrip()
     write_text(path, text)
+
+
+def check_section(path: Path, name: str) -> str:
+    """What the file holds before its section on the reproduction of that name is written; nothing where there is none.
+
+    Raises:
+        StateError: one of the two markers is missing.
+        OutputError: the file cannot be read, or is no Markdown.
+    """
+    if not is_file(path):
+        return ""
+    try:
+        with writing(path):
+            before = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise OutputError(f"cannot write {path}: there is a file already, and it is no text in UTF-8") from error
+    start, end = _markers(name)
+    if (start in before) != (end in before):
+        raise StateError(f"{path} holds one of the two lines {start!r} and {end!r}: put the other one back")
+    if before.strip() and start not in before and path.suffix.lower() not in TEXTS:
+        raise OutputError(
+            f"cannot write {path}: there is a file already, and no Markdown by its name. Choose a name that ends in .md"
+        )
+    return before
+
+
+def _markers(name: str) -> tuple[str, str]:
+    """The lines between which the section stands."""
+    return f"<!-- reproduce {name}: written by the command -->", f"<!-- end of {name} -->"
 
 
 def _bullets(finding: Finding, indent: str = "") -> list[str]:

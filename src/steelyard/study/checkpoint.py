@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import warnings
 from contextlib import suppress
@@ -15,27 +14,23 @@ from steelyard._version import __version__
 from steelyard.errors import SteelyardWarning
 from steelyard.study.errors import StoreError
 from steelyard.study.trial import Trial
+from steelyard.writing import replacing
 
 LAYOUT = 2  # raised whenever what a checkpoint holds changes
 MADE_BY = {"steelyard": __version__, "torch": str(torch.__version__), "layout": LAYOUT}
 
 
 def save_checkpoint(path: Path, trial: Trial, state: dict[str, Any]) -> None:
-    """Write beside the final name and move there: a kill leaves the old checkpoint or the new one, never half.
+    """Write whole or not at all: a kill or a power cut leaves the old checkpoint or the new one, never half.
 
     Raises:
         StoreError: the disk is full or the folder cannot be written.
     """
-    # The process id keeps a dying worker of an earlier run from writing into the same file.
-    partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with replacing(path) as file:
             torch.save({"trial": trial.key, "made by": MADE_BY, **state}, file)
-        os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
-        with suppress(OSError):
-            partial.unlink()
         raise StoreError(
             f"cannot write the checkpoint {path}: {error}. Free some space and run the same command again; finished "
             "trials are stored."
