@@ -96,7 +96,8 @@ def simulate(plan: Plan, problem: str, summary: str) -> Judgement:
             cost = 1.0 if m == 0 else (0.54 + 0.06 * m + 0.02 * (m % 3)) * 2 / len(plan.tasks)
             rows.append(
                 Row(
-                    method, setting.index, delta, delta and replace(delta, mean=delta.mean - 0.004),
+                    method, setting.index, delta,
+                    delta and Interval(delta.mean - 0.004, 1.3 * delta.low - 0.004, 1.3 * delta.high - 0.004),
                     steps_per_second=310.0 / cost, seconds=41.0 * cost * fraction,
                     peak_memory=212.0 + 9 * m, seeds=plan.seeds, failed=0, relative_cost=cost,
                 )
@@ -153,7 +154,7 @@ def _cell(plan: Plan, method: str, setting: int, task: TaskInfo, values: np.ndar
         mean=float(values.mean()),
         sd=sd,
         last_mean=float(values.mean()) - 0.3 * plan.noise,
-        last_sd=sd,
+        last_sd=1.4 * sd,
         difference=difference,
         relative=None if alone else interval(sign * (values - baseline) / scale),
         p_value=None if alone or values.size < 2 else float(min(1.0, 2 * rng_p(values - baseline))),
@@ -185,7 +186,8 @@ def _curve(plan: Plan, method: str, m: int, setting: int, values: np.ndarray, rn
         validation[task.name] = (end + (start - end) * decay * noise).tolist()
     if method == "single-task":
         weights = {}
-    return Curve(method, setting, epochs.tolist(), losses, weights, validation)
+    spreads = {name: [0.1 * abs(value - 1) for value in values] for name, values in weights.items()}
+    return Curve(method, setting, epochs.tolist(), losses, weights, validation, spreads if m % 2 else {})
 
 
 def _accuracy(name: str, label: str = "") -> TaskInfo:
@@ -337,9 +339,71 @@ def large(fractions: Sequence[float] = (0.1, 1.0)) -> Judgement:
     return simulate(plan, "qm40", "Forty properties of small molecules.")
 
 
+def one_task() -> Judgement:
+    """A single task, for which Δm and the difference are one; and a tuned study."""
+
+    def quality(t: int, m: int, fraction: float) -> float:
+        return 12.0 - 0.4 * m
+
+    plan = Plan([TaskInfo("age", "age in years", "MAE", False, 0.0, False, 0.02)], quality, 0.2, METHODS[:3], seeds=4)
+    found = simulate(plan, "census", "How old?")
+    rows = [replace(row, chosen=f"rate 0.{place + 1}") for place, row in enumerate(found.rows)]
+    return replace(found, rows=rows, tuning="three rates were tried", verdict=["Nothing is hurt."])
+
+
+def diverged() -> Judgement:
+    """Metrics without a value, intervals far off to both sides, a Δm that is undefined, a failed single-task trial."""
+    tasks = [
+        TaskInfo("depth", "depth", "relative error", False, 0.0, False, 0.03),
+        TaskInfo("normal", "surface normal", "score", True, None, False, 0.01),
+        TaskInfo("segment", "segmentation", "IoU", True, 1.0, True, 0.01),
+    ]
+
+    def quality(t: int, m: int, fraction: float) -> float:
+        return (0.21, 41.0, 0.62)[t] * (1 + 0.015 * m * (-1) ** (t + m)) * (1.0 if t else 2 - fraction)
+
+    names = ["single-task", "equal", "uw", "famo", "mgda", "pcgrad", "cagrad", "stch", "equal@mmoe(experts=3)"]
+    made = simulate(Plan(tasks, quality, 0.003, names, (0.5, 1.0), seeds=3, epochs=12), "rooms", "Three dense tasks.")
+    nothing = Interval(math.nan, math.nan, math.nan)
+    changed = {
+        ("uw", 1): lambda cell: replace(cell, mean=math.nan, sd=math.nan, last_sd=math.nan, difference=nothing,
+                                        relative=None, verdict="undecided", p_value=None),
+        ("mgda", 1): lambda cell: replace(cell, difference=Interval(*(side(cell, m) for m in (40.0, 1.0, 79.0)))),
+        ("pcgrad", 0): lambda cell: replace(cell, difference=Interval(*(side(cell, m) for m in (-40.0, -79.0, -1.0)))),
+        ("stch", 1): lambda cell: replace(cell, difference=Interval(0.001, -90.0, 90.002), verdict="undecided"),
+    }  # fmt: skip
+
+    def side(cell: Cell, times: float) -> float:
+        return times * 0.03 * (100 if cell.task == "normal" else 1)
+
+    def odd(curve: Curve) -> Curve:
+        if curve.method != "famo":
+            return curve
+        return replace(curve, losses={"depth": [math.nan, *[9e4] * 11], "normal": [math.nan] * 12,
+                                      "segment": [1e-3, math.nan, *curve.losses["segment"][2:]]})  # fmt: skip
+
+    same = lambda cell: cell  # noqa: E731
+    failures = [Failure("single-task", 1, 2, "normal", "RuntimeError: no", TRACEBACK),
+                Failure("cagrad", 0, 1, None, "ValueError: what", TRACEBACK)]  # fmt: skip
+    return replace(
+        made,
+        cells=[changed.get((cell.method, cell.setting), same)(cell) for cell in made.cells
+               if (cell.method, cell.setting) != ("famo", 0)],
+        rows=[replace(row, delta_m=nothing if row.method == "uw" else None, delta_m_last=None)
+              if row.method in ("uw", "famo") else
+              replace(row, delta_m=Interval(-9.0, -16.0, -2.0)) if row.method == "mgda" else
+              replace(row, delta_m=Interval(0.004, -11.0, 11.008)) if row.method == "stch" else
+              replace(row, failed=1) if row.method == "cagrad" and not row.setting else row for row in made.rows],
+        curves=[odd(curve) for curve in made.curves],
+        failures=failures,
+        verdict=["With 50 % of the labels: nothing is decided.", "Two of three are hurt: so it is."],
+        complete=False,
+    )  # fmt: skip
+
+
 ALL = {
     "digits": digits, "seven": seven, "twelve": twelve, "one_seed": one_seed, "incomplete": incomplete,
-    "nothing": nothing, "hostile": hostile, "unequal": unequal,
+    "nothing": nothing, "hostile": hostile, "unequal": unequal, "one_task": one_task, "diverged": diverged,
 }  # fmt: skip
 
 
