@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from steelyard.closure import evaluates_often
 from steelyard.errors import OptionError, StateError, SteelyardWarning
 from steelyard.warn import warn
 
@@ -49,7 +50,7 @@ class Attachment:
         self.balancer, self.optimizer, self.scaler = balancer, optimizer, scaler
         self.window: list[tuple[Seen, Proposal, Recompute | None]] = []
         self.skipping = self.empty = False
-        self.inside_step = False
+        self.inside_step = self.evaluates_often = False
         self._scale_at_start: float | None = None
         # Several balancers may share an optimizer; each has its own place in the optimizer's checkpoint.
         self._places: set[str] = optimizer.__dict__.setdefault("_steelyard_places", set())
@@ -123,6 +124,7 @@ class Attachment:
     # --- the optimizer's hooks --------------------------------------------------------------------------------------
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         self._withhold_gradients()
+        self.evaluates_often = evaluates_often(optimizer)
         # The first argument is the optimizer itself.
         if len(args) > 1 and callable(args[1]):
             return (args[0], self._guarded(args[1]), *args[2:]), kwargs

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from steelyard.attachment import Attachment, innermost
 from steelyard.checks import checked_tasks, present_losses
+from steelyard.closure import Hold, refusal, step_under_way, warn_of_moving_closure
 from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
 from steelyard.distributed.replicas import fingerprint
 from steelyard.distributed.states import meet
 from steelyard.distributed.together import look_together, losses_together, recompute_together
-from steelyard.errors import MissingInputError, OptionError, PeriodWarning, StateError
+from steelyard.errors import MissingInputError, PeriodWarning, StateError
 from steelyard.gradients.carrier import Redirection, carry, rounding_bound
 from steelyard.gradients.rows import Rows
 from steelyard.gradients.wrappers import unnoticed
@@ -178,11 +179,8 @@ class Balancer(Persistent):
         if ranks is not None and not self._now.met:
             meet(ranks, self, place)  # before anything is decided by the state, which may come from another rank
             self._now.met = True
-        if place is not None and self._now.held is not None and self.heads == "plain":
-            raise OptionError(
-                f"{self.name} with plain heads cannot hold its weights while a closure is evaluated several times in "
-                "one step: its trunk and head gradients are not those of one function. Use heads='weighted'"
-            )
+        if self._now.held is not None:
+            self._now.held.check()
         if self._now.held is not None or not (self._refreshing() or self.heads == "plain"):
             place = None  # nothing is read in this step
         values = _stacked(found, device)
@@ -210,11 +208,15 @@ class Balancer(Persistent):
         self._check_reach(seen)
 
         if self._now.held is not None:
-            weights = self._now.held if index is None else self._now.held[index]
+            weights = self._now.held.weights_of(self.name, seen, index)
+            value = (weights * seen.losses).sum() + self._now.held.offset
             self._now.record = Record(seen, weights, index)
-            return carry(_as_result((weights * seen.losses).sum(), found), found, shown.kept, shown.own(weights))
+            return carry(_as_result(value, found), found, shown.kept, shown.own(weights))
 
         proposal = propose(self, seen, index, self._refreshing())
+        value, hold = proposal.value, None
+        if self._now.holding or (self._attachment is not None and self._attachment.inside_step):
+            value, hold = self._held_from_here(seen, proposal)
         if self._now.alone is not None and len(self.tasks) > 1 and self.memory != "rows":
             self._check_alone(seen, proposal.weights, at_trunk=place is not None and place.is_trunk)
         self._now.record = Record(seen, proposal.weights, index)
@@ -222,7 +224,7 @@ class Balancer(Persistent):
         if reading is not None and isinstance(reading.rows, Rows) and seen.rows is None:
             self._now.workspace = reading.rows.matrix
         result = carry(
-            _as_result(proposal.value, found),
+            _as_result(value, found),
             found,
             shown.kept,
             shown.own(proposal.head_weights),
@@ -231,6 +233,7 @@ class Balancer(Persistent):
         )
         if redirection is not None and reading is not None:
             redirection.install(reading.targets)
+        self._now.held = hold
         self._observed(seen, proposal, again)
         return result
 
@@ -347,16 +350,33 @@ class Balancer(Persistent):
     # --- propose and commit -------------------------------------------------------------------------------------------
     def _observed(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
         attachment = self._attachment
-        if self._now.holding or (attachment is not None and attachment.inside_step):
-            # A closure may be evaluated many times within a step; its weights hold still, or a line search would
-            # compare the values of different functions.
-            self._now.held = Record(seen, proposal.weights, proposal.index).all_weights(len(self.tasks))
+        if self._now.held is None and (step := step_under_way()):
+            self._check_closure(step, proposal)
         if attachment is not None:
             attachment.add(seen, proposal, again)
         elif self._now.holding:
             self._now.pending = proposal
         else:
             self._commit(proposal)
+
+    def _held_from_here(self, seen: Seen, proposal: Proposal) -> tuple[Tensor, Hold]:
+        """The value of the first evaluation in a step, and what it leaves to the others."""
+        function = (proposal.weights * seen.losses).sum()
+        weights = Record(seen, proposal.weights, proposal.index).all_weights(len(self.tasks))
+        often = self._now.holding or (self._attachment is not None and self._attachment.evaluates_often)
+        value = function if often else proposal.value
+        hold = Hold(frozenset(seen.tasks), weights, value - function, refusal(self, proposal))
+        if often:
+            hold.check()
+        return value, hold
+
+    def _check_closure(self, step: int, proposal: Proposal) -> None:
+        """Say once that weights move between the evaluations within a step of an optimizer that is not attached."""
+        before, self._now.closure = self._now.closure, (step, proposal.weights)
+        if self._now.closure_said or before is None or before[0] != step:
+            return
+        if proposal.direction is not None or not torch.equal(before[1], proposal.weights):
+            self._now.closure_said = warn_of_moving_closure(self)
 
     def commit_window(self, window: Sequence[tuple[Seen, Proposal]]) -> None:
         """Commit what the micro-batches of one optimizer step saw together."""
@@ -500,7 +520,14 @@ class Balancer(Persistent):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Hold the weights after the first evaluation inside the block (an LBFGS closure); commit when it ends."""
+        """Hold the weights of the first evaluation inside the block (an LBFGS closure); commit it when the block ends.
+
+        Every evaluation inside returns ``Σ w_k L_k`` with these weights, the first one too, and its gradient.
+
+        Raises:
+            OptionError: what the method sends is no such gradient: plain heads, directions of rows (``graddrop``,
+                ``moco``, averages of ``max-norm`` and ``db-mtl`` at the trunk), weights that an outside optimizer learns.
+        """
         self._now.holding = True
         try:
             yield

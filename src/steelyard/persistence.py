@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steelyard.attachment import Attachment
+from steelyard.closure import Hold
 from steelyard.errors import StateError
 from steelyard.method import Method
 from steelyard.record import Record
@@ -26,8 +27,11 @@ class Progress:
         device: where the state is.
         record: the last call.
         holding: inside `Balancer.frozen`.
-        held: inside `Balancer.frozen`, or a closure of the attached optimizer, the weights ``[T]`` after the first
-            evaluation.
+        held: inside `Balancer.frozen`, or a closure of the attached optimizer, the function that goes on after the
+            first evaluation.
+        closure: of the last evaluation within a step of an optimizer that is not attached, the step's number and the
+            weights.
+        closure_said: whether it has been said that these move.
         pending: inside `Balancer.frozen`, what its end commits.
         angle_looks: steps in which the angles were checked.
         reach_looks: steps in which it was checked that every task has a gradient.
@@ -45,7 +49,9 @@ class Progress:
     device: torch.device | None = None
     record: Record | None = None
     holding: bool = False
-    held: Tensor | None = None
+    held: Hold | None = None
+    closure: tuple[int, Tensor] | None = None
+    closure_said: bool = False
     pending: Proposal | None = None
     angle_looks: int = 0
     reach_looks: int = 0
@@ -58,7 +64,15 @@ class Progress:
     def lasting(self) -> Progress:
         """Without what belongs to the step under way."""
         return replace(
-            self, record=None, pending=None, held=None, holding=False, workspace=None, met=False, unnoticed=True
+            self,
+            record=None,
+            pending=None,
+            held=None,
+            closure=None,
+            holding=False,
+            workspace=None,
+            met=False,
+            unnoticed=True,
         )
 
 
