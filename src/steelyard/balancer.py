@@ -526,7 +526,7 @@ class Balancer(Persistent):
 
         Raises:
             OptionError: what the method sends is no such gradient: plain heads, directions of rows (``graddrop``,
-                ``moco``, averages of ``max-norm`` and ``db-mtl`` at the trunk), weights that an outside optimizer learns.
+                ``moco``, averages of ``max-norm`` and ``db-mtl`` at the trunk), weights of an outside optimizer.
         """
         self._now.holding = True
         try:
