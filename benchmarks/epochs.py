@@ -22,7 +22,7 @@ import torch
 from timing import machine
 
 from steelyard.problems import load_problem
-from steelyard.study.train import train
+from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
 
 COLUMNS = ("rows", "steps", "loading", "training", "60,000 rows", "whole epoch", "processor", "peak")

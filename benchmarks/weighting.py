@@ -18,8 +18,8 @@ from timing import machine
 from torch import Tensor
 
 import steelyard
-from steelyard.balancer import Balancer
-from steelyard.observation import Seen
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
 from steelyard.registry import method_class, method_names, options_of
 
 TARGETS = {"upgrad": {40: 15.0, 100: 150.0}}

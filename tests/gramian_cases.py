@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Seen
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.specs import parse_spec
 from steelyard.registry import make, method_class, options_of
-from steelyard.specs import parse_spec
 
 
 def random_rows(tasks: int, size: int, seed: int, ratio: float = 1.0, conflict: float = 0.5) -> Tensor:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from steelyard.arguments import ArgumentError, beside, default_store, parse_fractions, parse_seeds
+from steelyard.cli.arguments import ArgumentError, beside, default_store, parse_fractions, parse_seeds
 
 
 @pytest.mark.parametrize(

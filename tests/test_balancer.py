@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import steelyard
 from helpers import TwoLayer, task_gradients, weighted_sum
-from steelyard.observation import Seen
-from steelyard.state import State
+from steelyard.base.observation import Seen
+from steelyard.base.state import State
 
 TASKS = {"a": 1.0, "b": 4.0}
 
@@ -86,7 +86,7 @@ def test_loss_only_methods_with_plain_heads_weigh_the_trunk_alone() -> None:
 
 
 def test_every_holds_weights_and_looks_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    import steelyard.look as module
+    import steelyard.balancing.observe as module
 
     looks = []
     original = module.read

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import steelyard
-from steelyard import __version__, cli
+from steelyard import __version__
+from steelyard.cli import app as cli
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console
 
 from helpers import TwoLayer
-from steelyard import cli, looking
-from steelyard.diagnosis import diagnose
+from steelyard.cli import app as cli
+from steelyard.cli import diagnose as looking
+from steelyard.diagnosis.diagnosis import diagnose
 from steelyard.problems.template import __file__ as template
-from steelyard.study.diagnosing import Course, averaged
+from steelyard.study.training.diagnosing import Course, averaged
 
 
 def test_it_trains_and_tells(tmp_path):

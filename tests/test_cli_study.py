@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from steelyard import cli
+from steelyard.cli import app as cli
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class TestBurgers:
         )
 
     def test_both_ways_are_compared_with_the_reference(self, capsys: pytest.CaptureFixture[str]) -> None:
-        from steelyard.problems.errors import MissingDataError
+        from steelyard.errors import MissingDataError
 
         pinn = load("pinn_burgers")
         try:

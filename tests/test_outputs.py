@@ -11,13 +11,13 @@ import pytest
 
 from report import judgements
 from steelyard import cli, writing
-from steelyard.outputs import CSV, JSON, PAGE, OutputError, check_outputs, write_output
-from steelyard.problems.errors import ProblemFileError
-from steelyard.problems.starting import write_template
+from steelyard.cli.new import write_template
+from steelyard.errors import ProblemFileError
 from steelyard.report import write_page
+from steelyard.report.outputs import CSV, JSON, PAGE, OutputError, check_outputs, write_output
 from steelyard.reproductions.markdown import check_section
-from steelyard.study.checkpoint import save_checkpoint
-from steelyard.study.store import Store
+from steelyard.study.storage.checkpoint import save_checkpoint
+from steelyard.study.storage.store import Store
 from steelyard.study.trial import Trial
 from study import made_up
 

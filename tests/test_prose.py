@@ -6,9 +6,9 @@ import re
 import pytest
 
 import steelyard
+from steelyard.cli.docstrings import rewrapped
 from steelyard.methods import STAGES
 from steelyard.models.building import architecture_class, architecture_names
-from steelyard.prose import rewrapped
 from steelyard.registry import stage_class
 
 KEPT = """\

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from steelyard._version import __version__
-from steelyard.balancer import Balancer
-from steelyard.chain import Chain, EMAScale, InitialScale, LogLosses
-from steelyard.diagnosis import Diagnosis, diagnose
+from steelyard.balancing.balancer import Balancer
+from steelyard.balancing.features_of import features_of
+from steelyard.balancing.losses_of import losses_of
+from steelyard.balancing.masked_mean import masked_mean
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.stages import EMAScale, InitialScale, LogLosses, Stage
+from steelyard.base.state import State
+from steelyard.diagnosis.diagnosis import Diagnosis, diagnose
 from steelyard.errors import SteelyardError, SteelyardWarning
-from steelyard.features import features_of
-from steelyard.masked import masked_mean
-from steelyard.observation import Balance, Seen
-from steelyard.recompute import losses_of
-from steelyard.registry import make, methods
-from steelyard.stage import Stage
-from steelyard.state import State
+from steelyard.registry import Chain, make, methods
 
 if TYPE_CHECKING:
     from steelyard.models.transfer import AsymmetricTransfer as AsymmetricTransfer
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Balance",

@@ -1,6 +1,6 @@
 """``python -m steelyard`` is the ``steelyard`` command."""
 
-from steelyard.cli import main
+from steelyard.cli.app import main
 
 if __name__ == "__main__":
     main()

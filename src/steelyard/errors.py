@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -68,3 +70,47 @@ class ReplicaWarning(SteelyardWarning):
 
 class AngleWarning(SteelyardWarning):
     """A method that uses angles reads a Gramian that cannot show conflict."""
+
+
+def warn(message: str, category: type[SteelyardWarning] = SteelyardWarning) -> None:
+    """Warn from the first frame outside torch and Steelyard, where the user can act on it."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("steelyard", "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level + 1)
+
+
+class ArchitectureError(SteelyardError, ValueError):
+    """An architecture cannot be built over this problem's trunk or inputs."""
+
+
+class ProblemError(SteelyardError, ValueError):
+    """A problem does not fit together: tasks, data, network or metrics."""
+
+
+class ProblemFileError(ProblemError):
+    """A user's problem file cannot be read; the message names file, line and the original error."""
+
+
+class MissingDataError(SteelyardError, FileNotFoundError):
+    """A data file is neither in STEELYARD_DATA nor in the cache, and cannot be downloaded."""
+
+
+class DataFileError(SteelyardError, ValueError):
+    """A data file is there but broken: wrong hash, unreadable or of an unexpected shape."""
+
+
+class PlanError(SteelyardError, ValueError):
+    """A study cannot be planned as asked: fractions, seeds, epochs or methods."""
+
+
+class StoreError(SteelyardError, OSError):
+    """A store cannot be read or written: not a store, of another version, damaged, or the disk is full."""
+
+
+class StoreLockedError(StoreError):
+    """Another process is writing this store."""
+
+
+class TrainingError(SteelyardError, RuntimeError):
+    """A trial cannot go on: its loss or its metric is not finite, or its checkpoint does not fit."""

@@ -10,12 +10,12 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.method import Method
+from steelyard.base.specs import Part, Spec, parse_spec
+from steelyard.base.stages import Stage
 from steelyard.errors import OptionError, UnknownNameError
-from steelyard.method import Method
 from steelyard.methods import METHODS, STAGES
-from steelyard.specs import Part, Spec, parse_spec
-from steelyard.stage import Stage
 
 BASELINE = "single-task"
 """The name of the baseline in studies: one network per task, so nothing to balance."""
@@ -161,3 +161,22 @@ def _load(kind: str, name: str, table: Mapping[str, str]) -> Any:
 @lru_cache
 def _from_entry_points(group: str) -> dict[str, str]:
     return {entry.name: entry.value for entry in entry_points(group=group)}
+
+
+def Chain(*parts: Stage | Balancer) -> Balancer:  # noqa: N802  (reads as the layer that it stands for)
+    """Put loss stages in front of a method: ``Chain(LogLosses(), EMAScale(0.99), MGDA(tasks))``.
+
+    Stages apply from left to right. What comes back is the method itself, its stages set, so that everything else
+    about it (options, state dict, `attach`) stays as it was.
+    """
+    *stages, method = parts
+    if not isinstance(method, Balancer):
+        raise OptionError(f"the last part of a Chain is a method, not {type(method).__name__}")
+    for stage in stages:
+        if not isinstance(stage, Stage):
+            raise OptionError(
+                f"{type(stage).__name__} is not a loss stage: only the last part of a Chain is a method; "
+                "stages are LogLosses, EMAScale, InitialScale"
+            )
+    method.prepend_stages([stage for stage in stages if isinstance(stage, Stage)])
+    return method

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import steelyard
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.specs import parse_spec
 from steelyard.registry import method_class, method_names, options_of
-from steelyard.specs import parse_spec
 from steelyard.testing import CHECKS
 
 # Variants that go through other code; by default relobralo looks back, and so draws, once in a thousand steps.

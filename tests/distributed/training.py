@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import steelyard
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.specs import parse_spec
 from steelyard.registry import method_class, options_of
-from steelyard.specs import parse_spec
 
 TASKS = ("left", "middle", "right")
 SCALES = {"left": 1.0, "middle": 3.0, "right": 0.3}

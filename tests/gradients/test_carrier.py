@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import steelyard
 from helpers import TwoLayer, task_gradients, weighted_sum
-from steelyard.observation import Balance, Seen
-from steelyard.state import State
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.state import State
 
 WEIGHTS = {"a": 1e-6, "b": 0.7, "c": 1.0}
 

@@ -11,8 +11,8 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
 import steelyard
+from steelyard.base.specs import parse_spec
 from steelyard.registry import method_class, method_names, options_of
-from steelyard.specs import parse_spec
 from steelyard.testing.toy import Toy, snapshot
 
 TASKS = ["a", "b", "c"]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from contract.test_contract import VARIANTS, build
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.specs import parse_spec
 from steelyard.errors import LossError, OptionError, SteelyardWarning
 from steelyard.registry import method_class
-from steelyard.specs import parse_spec
 from steelyard.testing.toy import Toy, same_state, snapshot
 
 TASKS = ["left", "right", "depth"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import steelyard
-from steelyard.observation import Seen
+from steelyard.base.observation import Seen
 
 aggregation = pytest.importorskip("torchjd.aggregation", reason="torchjd is not installed")
 pytest.importorskip("qpsolvers", reason="torchjd's projections need qpsolvers")

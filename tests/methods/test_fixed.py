@@ -6,8 +6,8 @@ import pytest
 
 import steelyard
 from loss_sequences import call
+from steelyard.base.specs import parse_spec
 from steelyard.errors import OptionError, UnknownNameError
-from steelyard.specs import parse_spec
 
 
 @pytest.mark.parametrize("weights", [{"left": 2.0, "right digit": -0.5}, "left: 2, right digit: -5e-1"])

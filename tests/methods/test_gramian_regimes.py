@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gramian_cases import balancer, random_rows, seen, weigh
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
 from steelyard.registry import method_class, method_names
 
 METHODS = [name for name in method_names() if method_class(name).reads in ("norms", "gramian")]

@@ -10,8 +10,8 @@ from scipy.stats import spearmanr
 from torch import nn
 
 import steelyard
+from steelyard.problems.builtin.synthetic_auxiliary import draw, head, relevance, trunk
 from steelyard.problems.kinds import regression
-from steelyard.problems.synthetic_auxiliary import draw, head, relevance, trunk
 
 TASKS = ["main", "auxiliary"]
 

@@ -9,7 +9,7 @@ import pytest
 import steelyard
 from loss_sequences import call, task_names
 from steelyard.errors import OptionError, UnknownNameError
-from steelyard.schedules import Piece, parse_plans
+from steelyard.methods.schedule_text import Piece, parse_plans
 
 ONES = {"seg": 1.0, "depth": 1.0}
 

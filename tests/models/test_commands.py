@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from steelyard import cli
+from steelyard.cli import app as cli
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from steelyard.problems.arrays import digest
+from steelyard.problems.builtin.arrays import digest
 
 
 @pytest.fixture

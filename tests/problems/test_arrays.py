@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from steelyard.problems import DataFileError
-from steelyard.problems.arrays import digest, load_arrays
+from steelyard.problems.builtin.arrays import digest, load_arrays
 from steelyard.problems.files import DataFile
 
 FILE = DataFile("a_set", "set.npz", how="Made of columns 0:3.")

@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from steelyard.problems import DataFileError, credit_default
+from steelyard.problems import DataFileError
+from steelyard.problems.builtin import credit_default
 
 LOANS = 60
 

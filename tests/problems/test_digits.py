@@ -3,7 +3,7 @@
 import torch
 
 from steelyard.problems import load_problem
-from steelyard.problems.digits import OFFSET, POOLS, load
+from steelyard.problems.builtin.digits import OFFSET, POOLS, load
 
 
 def test_a_digit_of_one_pool_never_appears_in_another_split():

@@ -6,7 +6,8 @@ import torch
 
 from steelyard.errors import OptionError
 from steelyard.models import build
-from steelyard.problems import ProblemError, gdsc, load_problem
+from steelyard.problems import ProblemError, load_problem
+from steelyard.problems.builtin import gdsc
 
 LINES = 6 * gdsc.TISSUES
 

@@ -6,7 +6,8 @@ import hashlib
 import pytest
 import torch
 
-from steelyard.problems import DataFileError, MissingDataError, idx, load_problem
+from steelyard.problems import DataFileError, MissingDataError, load_problem
+from steelyard.problems.builtin import idx
 
 IMAGES = torch.arange(2 * 28 * 28, dtype=torch.int64).remainder(256).to(torch.uint8).reshape(2, 28, 28)
 FILES = {

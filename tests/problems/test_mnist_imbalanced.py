@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from steelyard.errors import OptionError
-from steelyard.problems import load_problem, mnist_imbalanced
+from steelyard.problems import load_problem
+from steelyard.problems.builtin import mnist_imbalanced
 
 
 @pytest.fixture

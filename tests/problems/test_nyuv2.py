@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from steelyard.problems import DataFileError, MissingDataError, load_problem, nyuv2
-from steelyard.problems.arrays import digest
-from steelyard.study.train import train
+from steelyard.problems import DataFileError, MissingDataError, load_problem
+from steelyard.problems.builtin import nyuv2
+from steelyard.problems.builtin.arrays import digest
+from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
 
 COUNT = 24

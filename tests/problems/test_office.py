@@ -9,9 +9,9 @@ import torch
 import steelyard
 from steelyard.errors import AngleWarning
 from steelyard.models import build
-from steelyard.problems import office
-from steelyard.study.batch import targets_of, task_losses
-from steelyard.study.sampling import batches, kept_labels, used_rows
+from steelyard.problems.builtin import office
+from steelyard.study.training.batch import targets_of, task_losses
+from steelyard.study.training.sampling import batches, kept_labels, used_rows
 
 SIZES = {"amazon": 90, "caltech10": 80, "webcam": 60, "dslr": 50}
 

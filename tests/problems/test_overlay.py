@@ -2,8 +2,8 @@
 
 import torch
 
-from steelyard.problems.multi_mnist import OFFSET, pairs, prepare
-from steelyard.problems.overlay import overlay
+from steelyard.problems.builtin.multi_mnist import OFFSET, pairs, prepare
+from steelyard.problems.builtin.overlay import overlay
 
 
 def test_images_lie_at_their_corners_and_the_maximum_wins():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from steelyard.problems import DataFileError, ProblemError, qm8
+from steelyard.problems import DataFileError, ProblemError
+from steelyard.problems.builtin import qm8
 
 MOLECULES = 50
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from steelyard.problems import load_problem
-from steelyard.problems.idx import images_and_labels
-from steelyard.problems.rehearsal import rehearse
+from steelyard.problems.builtin.idx import images_and_labels
+from steelyard.study.training.problem_rehearsal import rehearse
 
 pytestmark = pytest.mark.usefixtures("real_data")
 
@@ -55,7 +55,7 @@ def test_left_digits_of_the_splits_are_all_mnist_images_used_once():
 
 
 def test_census_leaves_out_what_gives_a_label_away():
-    from steelyard.problems.census import CATEGORIES, NUMBERS
+    from steelyard.problems.builtin.census import CATEGORIES, NUMBERS
 
     used = {*CATEGORIES, *NUMBERS}
     assert not used & {"income_50k", "education", "marital_stat", "tax_filer_stat", "det_hh_fam_stat", "det_hh_summ"}

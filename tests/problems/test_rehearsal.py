@@ -8,7 +8,7 @@ from torch import nn
 
 from steelyard.problems import Metric, ProblemError, Task, accuracy, binary, classification, load_problem, split
 from steelyard.problems.problem import Problem
-from steelyard.problems.rehearsal import rehearse
+from steelyard.study.training.problem_rehearsal import rehearse
 
 
 def problem(task, labels=None, **changes):

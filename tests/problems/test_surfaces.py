@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from steelyard.problems.surfaces import RADIUS, Camera, surface_normals
+from steelyard.problems.builtin.surfaces import RADIUS, Camera, surface_normals
 
 CAMERA = Camera(focal=(130.0, 128.0), centre=(41.0, 27.0))
 HEIGHT, WIDTH = 60, 80

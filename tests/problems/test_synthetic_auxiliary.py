@@ -7,7 +7,7 @@ import torch
 
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.problems import load_problem
-from steelyard.problems.synthetic_auxiliary import draw, relevance
+from steelyard.problems.builtin.synthetic_auxiliary import draw, relevance
 
 ROWS = 200_000
 

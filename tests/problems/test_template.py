@@ -4,7 +4,7 @@ from pathlib import Path
 
 import steelyard.problems.template as template
 from steelyard.problems import load_problem
-from steelyard.problems.rehearsal import rehearse
+from steelyard.study.training.problem_rehearsal import rehearse
 
 
 def test_it_is_short_works_and_has_missing_labels():

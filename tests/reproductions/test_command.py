@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from steelyard import cli
+from steelyard.cli import app as cli
 from steelyard.reproductions import REPRODUCTIONS, load_reproduction, reproduction_names
 
 

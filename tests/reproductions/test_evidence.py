@@ -16,10 +16,10 @@ from steelyard.reproductions.evidence import (
     together,
 )
 from steelyard.reproductions.reproduction import Finding
-from steelyard.study.findings import Findings
-from steelyard.study.judging import findings
-from steelyard.study.plans import PlannedMetric
-from steelyard.study.store import Store
+from steelyard.study.analysis.findings import Findings
+from steelyard.study.analysis.judging import findings
+from steelyard.study.planning.plans import PlannedMetric
+from steelyard.study.storage.store import Store
 from study.made_up import fill, plan
 
 # Lin et al., arXiv 2308.12029, NYUv2: mIoU, pixel accuracy; absolute, relative error; mean, median, 11.25, 22.5, 30.

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from steelyard.reproductions import amtfl, comparison, db_mtl, ema, hydalearn
 from steelyard.reproductions.evidence import delta_p, delta_text
+from steelyard.reproductions.papers import amtfl, comparison, db_mtl, ema, hydalearn
 from steelyard.reproductions.reproduction import Experiment, Outcome
-from steelyard.study.joint import JointValue
-from steelyard.study.judging import findings, judge_findings
-from steelyard.study.store import Store
+from steelyard.study.analysis.joint import JointValue
+from steelyard.study.analysis.judging import findings, judge_findings
+from steelyard.study.storage.store import Store
 from study.made_up import ACCURACY, fill, plan
 
 NOISE = (0.001, -0.001, 0.0, 0.0005, -0.0005)

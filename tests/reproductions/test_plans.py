@@ -11,8 +11,8 @@ from steelyard.registry import method_class, stage_class
 from steelyard.reproductions import load_reproduction, reproduction_names
 from steelyard.reproductions.reproduction import SIZES
 from steelyard.reproductions.running import prepare
-from steelyard.study.arms import parse_arms
-from steelyard.study.best_fixed import BEST_FIXED
+from steelyard.study.planning.arms import parse_arms
+from steelyard.study.planning.best_fixed import BEST_FIXED
 from steelyard.study.trial import SINGLE_TASK
 
 

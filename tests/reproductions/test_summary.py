@@ -7,8 +7,8 @@ import pytest
 
 from steelyard.reproductions.reproduction import Finding
 from steelyard.reproductions.summary import Summary
-from steelyard.study.judging import findings, judge_findings
-from steelyard.study.store import Store
+from steelyard.study.analysis.judging import findings, judge_findings
+from steelyard.study.storage.store import Store
 from study.made_up import fill, plan
 
 RIGHT = {"left": 0.9, "right": 0.8}

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gramian_cases import random_rows
-from steelyard.solvers.bargaining import bargaining_point
-from steelyard.solvers.unit_rows import UnitRows
+from steelyard.methods.solvers.bargaining import bargaining_point
+from steelyard.methods.solvers.unit_rows import UnitRows
 
 
 @settings(max_examples=50, deadline=None)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from gramian_cases import random_rows
-from steelyard.solvers.conflict_averse import conflict_averse_point
-from steelyard.solvers.unit_rows import UnitRows
+from steelyard.methods.solvers.conflict_averse import conflict_averse_point
+from steelyard.methods.solvers.unit_rows import UnitRows
 
 
 def direction(rows: torch.Tensor, c: float) -> torch.Tensor:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gramian_cases import random_rows
-from steelyard.solvers.equiangular import equiangular
-from steelyard.solvers.unit_rows import UnitRows
+from steelyard.methods.solvers.equiangular import equiangular
+from steelyard.methods.solvers.unit_rows import UnitRows
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 5, 40])

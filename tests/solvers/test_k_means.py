@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from steelyard.solvers.k_means import k_means_on_line
+from steelyard.methods.solvers.k_means import k_means_on_line
 
 
 def least_error(values: list[float], groups: int) -> float:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from gramian_cases import random_rows
-from steelyard.solvers.min_norm import min_norm_point
+from steelyard.methods.solvers.min_norm import min_norm_point
 
 
 def oracle(rows: np.ndarray) -> np.ndarray:

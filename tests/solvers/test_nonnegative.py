@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gramian_cases import random_rows
-from steelyard.solvers.nonnegative import nonnegative_minimum
-from steelyard.solvers.unit_rows import UnitRows
+from steelyard.methods.solvers.nonnegative import nonnegative_minimum
+from steelyard.methods.solvers.unit_rows import UnitRows
 
 
 def cosines(rows: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steelyard.solvers.simplex import project_on_simplex
+from steelyard.methods.solvers.simplex import project_on_simplex
 
 
 @settings(max_examples=100, deadline=None)

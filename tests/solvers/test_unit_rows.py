@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gramian_cases import random_rows
-from steelyard.solvers.unit_rows import UnitRows
+from steelyard.methods.solvers.unit_rows import UnitRows
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])

@@ -1,8 +1,8 @@
 """Plans and results made up for the tests: a study without training."""
 
-from steelyard.study.plans import Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
-from steelyard.study.store import Failed, Store
-from steelyard.study.trial import SINGLE_TASK, Curves, Result
+from steelyard.study.planning.plans import Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
+from steelyard.study.storage.store import Store
+from steelyard.study.trial import SINGLE_TASK, Curves, Failed, Result
 
 ACCURACY = PlannedMetric("accuracy", higher_is_better=True, ideal=1.0, percent=True)
 RMSE = PlannedMetric("RMSE", higher_is_better=False, ideal=0.0, percent=False)
@@ -54,7 +54,7 @@ def fill(store, made, values, seconds=None, setting=0):
 
 
 def judged(path, made, values, seconds=None):
-    from steelyard.study.judging import judge_plan
+    from steelyard.study.analysis.judging import judge_plan
 
     with Store(path, write=True) as store:
         for setting, found in enumerate(values if isinstance(values, list) else [values]):

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from steelyard.errors import OptionError, UnknownNameError
-from steelyard.study.arms import parse_arm, parse_arms
-from steelyard.study.planning import plan
-from steelyard.study.plans import Plan
+from steelyard.study.planning.arms import parse_arm, parse_arms
+from steelyard.study.planning.planner import plan
+from steelyard.study.planning.plans import Plan
 
 
 def test_an_arm_reads_as_it_is_written():

@@ -7,12 +7,11 @@ import torch
 from torch import nn
 
 import steelyard
-from steelyard.errors import UnknownNameError
+from steelyard.errors import PlanError, TrainingError, UnknownNameError
 from steelyard.problems import Data, Problem, Split, classification, regression
-from steelyard.study import diagnosing
-from steelyard.study.diagnosing import averaged, diagnose_training
-from steelyard.study.errors import PlanError, TrainingError
-from steelyard.study.train import train
+from steelyard.study.training import diagnosing
+from steelyard.study.training.diagnosing import averaged, diagnose_training
+from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
 
 torch.set_num_threads(1)

@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from steelyard.problems import Data, JointMetric, Problem, Split, Task, binary, regression
-from steelyard.study.ensemble import FEWEST, MOST, groups, train_together
-from steelyard.study.kept import unpack
-from steelyard.study.store import Failed
-from steelyard.study.train import train
-from steelyard.study.trial import Trial
+from steelyard.study.training.ensemble import FEWEST, MOST, groups, train_together
+from steelyard.study.training.kept import unpack
+from steelyard.study.training.train import train
+from steelyard.study.trial import Failed, Trial
 
 torch.set_num_threads(1)
 TASKS = 10

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from steelyard import study
-from steelyard.study.store import Store
+from steelyard.study.storage.store import Store
 
 # Many tasks with gaps of their own; slow and deadly on demand.
 PROBLEM = """
@@ -80,7 +80,7 @@ def found(file, store, epochs=3):
 
 
 def alone(monkeypatch):
-    monkeypatch.setattr("steelyard.study.pool.groups", lambda trials, workers: [(trial,) for trial in trials])
+    monkeypatch.setattr("steelyard.study.running.pool.groups", lambda trials, workers: [(trial,) for trial in trials])
 
 
 def assert_same(first, second, tolerance):

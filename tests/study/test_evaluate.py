@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from steelyard.errors import TrainingError
 from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, rmse
-from steelyard.study.errors import TrainingError
-from steelyard.study.evaluate import BestEpoch, measure, predict, take
+from steelyard.study.training.evaluate import BestEpoch, measure, predict, take
 
 
 def task(name, metric):

@@ -7,11 +7,11 @@ import torch
 
 from steelyard import study
 from steelyard.problems import load_problem
-from steelyard.study.joint import JointValue, joint_values
-from steelyard.study.kept import pack, unpack
-from steelyard.study.plans import Plan
-from steelyard.study.store import Store
-from steelyard.study.train import train
+from steelyard.study.analysis.joint import JointValue, joint_values
+from steelyard.study.planning.plans import Plan
+from steelyard.study.storage.store import Store
+from steelyard.study.training.kept import pack, unpack
+from steelyard.study.training.train import train
 
 PROBLEM = """
     import torch
@@ -82,7 +82,7 @@ def test_stores_from_before_and_problems_without_joint_metrics_have_none(tmp_pat
 
 
 def test_compare_prints_them_below_the_table(tmp_path, monkeypatch, capsys):
-    from steelyard import comparison
+    from steelyard.report import announcements as comparison
 
     values = {0: 0.08, 1: 0.1}
     found = [JointValue("test error", True, "equal", 0, values), JointValue("test error", True, "dwa", 0, {})]

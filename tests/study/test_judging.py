@@ -6,9 +6,9 @@ import math
 import pytest
 
 from steelyard.study import judge
-from steelyard.study.judging import judge_plan
-from steelyard.study.plans import Choice, Tuning
-from steelyard.study.store import Store
+from steelyard.study.analysis.judging import judge_plan
+from steelyard.study.planning.plans import Choice, Tuning
+from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK
 from study.made_up import ACCURACY, RMSE, SCORE, fill, judged, plan, result
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from steelyard.study.analysis.phrases import difference_of, relative_of
 from steelyard.study.judgement import Interval
-from steelyard.study.phrases import difference_of, relative_of
-from steelyard.study.plans import PlannedMetric, PlannedTask
+from steelyard.study.planning.plans import PlannedMetric, PlannedTask
 
 
 @pytest.mark.parametrize(

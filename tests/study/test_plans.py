@@ -6,11 +6,9 @@ import textwrap
 
 import pytest
 
-from steelyard.errors import LossError, OptionError, UnknownNameError
-from steelyard.problems.errors import ProblemError
-from steelyard.study.errors import PlanError
-from steelyard.study.planning import plan
-from steelyard.study.plans import Choice, Plan, PlannedMethod
+from steelyard.errors import LossError, OptionError, PlanError, ProblemError, UnknownNameError
+from steelyard.study.planning.planner import plan
+from steelyard.study.planning.plans import Choice, Plan, PlannedMethod
 from steelyard.study.trial import SINGLE_TASK
 from study.made_up import plan as made_plan
 

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from steelyard import study
-from steelyard.study.errors import PlanError, StoreError
-from steelyard.study.pool import Pool
-from steelyard.study.store import Failed, Store
+from steelyard.errors import PlanError, StoreError
+from steelyard.study.running.pool import Pool
+from steelyard.study.storage.store import Store
+from steelyard.study.trial import Failed
 
 # Slow enough to be caught in the act, and able to fail or die on demand.
 PROBLEM = """
@@ -254,7 +255,7 @@ def slow_digits(tmp_path):
     path = tmp_path / "slow_digits.py"
     path.write_text(
         "import dataclasses, time\n"
-        "from steelyard.problems.digits import problem as digits\n"
+        "from steelyard.problems.builtin.digits import problem as digits\n"
         "def prepare(inputs):\n"
         "    time.sleep(0.004)\n"
         "    return inputs\n"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steelyard.problems import Split, classification, regression
-from steelyard.study.sampling import batches, kept_labels, steps_per_epoch, used_rows
+from steelyard.study.training.sampling import batches, kept_labels, steps_per_epoch, used_rows
 
 LEFT, RIGHT = classification("left", 3), regression("right")
 

@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from steelyard.study.analysis.statistics import claim, holm, interval, relative_changes, seeds_to_settle, verdicts
 from steelyard.study.judgement import Interval
-from steelyard.study.statistics import (
-    claim,
-    holm,
-    interval,
-    relative_changes,
-    seeds_to_settle,
-    verdicts,
-)
 
 
 def test_interval_is_scipys_t_interval():

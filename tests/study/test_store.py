@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from steelyard.study.errors import StoreError, StoreLockedError
-from steelyard.study.store import Failed, Store
-from steelyard.study.trial import Curves, Result, Trial, derive_seed
+from steelyard.errors import StoreError, StoreLockedError
+from steelyard.study.storage.store import Store
+from steelyard.study.trial import Curves, Failed, Result, Trial, derive_seed
 
 TRIAL = Trial(
     problem="digits",

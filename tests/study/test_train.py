@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 
 import steelyard
-from steelyard.errors import SteelyardWarning
+from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.models import build
 from steelyard.problems import Data, Metric, Problem, Split, Task, classification, load_problem, regression
-from steelyard.study.batch import recompute, task_losses
-from steelyard.study.errors import StoreError, TrainingError
-from steelyard.study.sampling import batches, kept_labels
-from steelyard.study.train import train
+from steelyard.study.training.batch import recompute, task_losses
+from steelyard.study.training.sampling import batches, kept_labels
+from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
 
 torch.set_num_threads(1)
@@ -246,7 +245,7 @@ def test_how_far_weights_move_within_an_epoch_is_recorded(monkeypatch):
     """Against the balancer's own record of the run, whose one epoch it is; shares of two tasks are mirror images."""
     made_balancers = []
     monkeypatch.setattr(
-        "steelyard.study.train.make",
+        "steelyard.study.training.train.make",
         lambda *given, **options: made_balancers.append(steelyard.make(*given, **options)) or made_balancers[-1],
     )
     found = train(trial("random", epochs=1), made()).curves
@@ -305,7 +304,9 @@ def test_methods_that_read_validation_losses_are_shown_them(monkeypatch):
         def validated(self, losses, state):
             shown.append(losses.tolist())
 
-    monkeypatch.setattr("steelyard.study.train.make", lambda name, tasks, **options: Watching(tasks, **options))
+    monkeypatch.setattr(
+        "steelyard.study.training.train.make", lambda name, tasks, **options: Watching(tasks, **options)
+    )
     train(trial(epochs=2), made())
     assert len(shown) == 2
     assert all(len(losses) == 2 and min(losses) > 0 for losses in shown)

@@ -7,13 +7,12 @@ import math
 import pytest
 
 from steelyard import study
-from steelyard.errors import OptionError, UnknownNameError
-from steelyard.specs import parse_spec
-from steelyard.study.best_fixed import candidates
-from steelyard.study.errors import PlanError
-from steelyard.study.plans import Plan, PlannedMethod, Tuning
+from steelyard.base.specs import parse_spec
+from steelyard.errors import OptionError, PlanError, UnknownNameError
+from steelyard.study.planning.best_fixed import candidates
+from steelyard.study.planning.plans import Plan, PlannedMethod, Tuning
+from steelyard.study.planning.tuning import SEED, attempts, choose, learning_rates, settle, tried, validation_scores
 from steelyard.study.trial import SINGLE_TASK, Curves
-from steelyard.study.tuning import SEED, attempts, choose, learning_rates, settle, tried, validation_scores
 from study.made_up import ACCURACY, RMSE, result
 from study.made_up import plan as made_plan
 

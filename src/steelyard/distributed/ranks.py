@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from steelyard.errors import OptionError, StateError
+from steelyard.base.process_group import GroupHandle
 
 
 def _never() -> bool:
@@ -18,28 +18,6 @@ def _never() -> bool:
 
 is_initialised: Callable[[], bool] = dist.is_initialized if dist.is_available() else _never
 """Whether a process group exists in this process."""
-
-
-class GroupHandle:
-    """A process group as an option: a copy of the balancer shares it, a file cannot hold it."""
-
-    __slots__ = ("group",)
-
-    def __init__(self, group: Any) -> None:
-        if not dist.is_available() or not isinstance(group, dist.ProcessGroup):
-            raise OptionError(
-                f"process_group must be a torch.distributed process group that this process belongs to, got {group!r}"
-            )
-        self.group = group
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> GroupHandle:
-        return self
-
-    def __reduce__(self) -> Any:
-        raise StateError(
-            "a balancer with process_group= cannot be pickled, for the group lives in this process: save "
-            "balancer.state_dict() instead"
-        )
 
 
 class Ranks:

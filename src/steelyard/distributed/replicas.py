@@ -11,8 +11,8 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from steelyard.errors import ReplicaWarning
-from steelyard.warn import warn
+from steelyard.errors import ReplicaWarning, warn
+from steelyard.gradients.wrappers import is_sharded
 
 _PARAMETERS, _ELEMENTS = 8, 16
 
@@ -27,11 +27,6 @@ def fingerprint(parameters: Iterable[Tensor]) -> int:
     for parameter in some:
         check = zlib.crc32(repr(parameter.reshape(-1)[:_ELEMENTS].tolist()).encode(), check)
     return 1 + check % 0xFFFF
-
-
-def is_sharded(parameter: Tensor) -> bool:
-    """Whether it is a distributed tensor, of which this rank holds a piece."""
-    return hasattr(parameter, "device_mesh")
 
 
 def warn_of_drift() -> None:

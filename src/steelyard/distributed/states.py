@@ -5,24 +5,21 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from steelyard.base.method import Method
+from steelyard.base.options import Guards
+from steelyard.base.state import Declaration, Stateful
 from steelyard.distributed.ranks import Ranks, ranks_of
 from steelyard.errors import StateError
-from steelyard.options import Guards
-from steelyard.state import Declaration, Stateful
-
-if TYPE_CHECKING:
-    from steelyard.method import Method
-    from steelyard.persistence import Persistent
-    from steelyard.reading import Place
+from steelyard.gradients.place import Place
 
 
-def meet(ranks: Ranks, balancer: Persistent, place: Place | None) -> None:
+def meet(ranks: Ranks, balancer: Method, place: Place | None) -> None:
     """Before the first step together: check that the ranks balance the same, and take the first one's state.
 
     As wrappers do with a model's parameters: a checkpoint that only the first rank has loaded is everybody's, and
@@ -55,7 +52,7 @@ def meet(ranks: Ranks, balancer: Persistent, place: Place | None) -> None:
     balancer.set_extra_state(extra)
 
 
-def _described(balancer: Persistent, place: Place | None) -> dict[str, str]:
+def _described(balancer: Method, place: Place | None) -> dict[str, str]:
     stages = "+".join(type(stage).__name__ for stage in balancer.loss_stages())
     where = "not needed"
     if place is not None:

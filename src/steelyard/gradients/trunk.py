@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from steelyard.errors import SharedError, SteelyardWarning
+from steelyard.errors import SharedError, SteelyardWarning, warn
 from steelyard.gradients.differentiation import (
     HookedEdgeError,
     Received,
@@ -29,7 +29,6 @@ from steelyard.gradients.graph import COMPILED, REENTRANT, Edge, Node, Survey, p
 from steelyard.gradients.layers import Formula, Match, match
 from steelyard.gradients.rows import Rows, is_safe, numbers_in, real_dtype, real_numbers
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
-from steelyard.warn import warn
 
 
 @dataclass(frozen=True)

@@ -65,3 +65,8 @@ def _wrapper(sink: Node) -> Any:
 
 def _sinks(losses: Sequence[Tensor]) -> list[Node]:
     return [node for node in nodes_below([loss.grad_fn for loss in losses]) if node.name() == _SINK]
+
+
+def is_sharded(parameter: Tensor) -> bool:
+    """Whether it is a distributed tensor, of which this rank holds a piece."""
+    return hasattr(parameter, "device_mesh")

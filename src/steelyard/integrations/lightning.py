@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
 from steelyard.errors import OptionError, StateError
 
 try:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.balancing.features_of import RememberedFeatures, features_of
 from steelyard.errors import LossError, OptionError
-from steelyard.features import RememberedFeatures, features_of
 from steelyard.writing import replacing
 
 try:

@@ -66,7 +66,7 @@ METHODS: dict[str, str] = {
 }
 
 STAGES: dict[str, str] = {
-    "log": "steelyard.chain:LogLosses",
-    "ema-scale": "steelyard.chain:EMAScale",
-    "initial-scale": "steelyard.chain:InitialScale",
+    "log": "steelyard.base.stages:LogLosses",
+    "ema-scale": "steelyard.base.stages:EMAScale",
+    "initial-scale": "steelyard.base.stages:InitialScale",
 }

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steelyard.gramian import GramianBalancer
-from steelyard.observation import Seen
-from steelyard.options import one_of
-from steelyard.solvers.equiangular import RANK
-from steelyard.solvers.unit_rows import UnitRows
-from steelyard.state import State
+from steelyard.base.observation import Seen
+from steelyard.base.options import one_of
+from steelyard.base.state import State
+from steelyard.methods.bases import GramianBalancer
+from steelyard.methods.solvers.equiangular import RANK
+from steelyard.methods.solvers.unit_rows import UnitRows
 
 CommonScale = Literal["min", "median", "rmse"]
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from steelyard.auxiliary import check_main
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.learned import adam, declare_learned
+from steelyard.base.lookahead import LookAhead, Step
+from steelyard.base.observation import Seen
+from steelyard.base.options import at_least, one_of
+from steelyard.base.state import State
 from steelyard.errors import UnknownNameError
-from steelyard.learned import adam, declare_learned
-from steelyard.lookahead import LookAhead, Step
-from steelyard.observation import Seen
-from steelyard.options import at_least, one_of
-from steelyard.state import State
+from steelyard.methods.bases import check_main
 
 
 class AutoLambda(Balancer):

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.options import at_least
+from steelyard.base.ratios import ratio
+from steelyard.base.state import State
 from steelyard.errors import MissingInputError, OptionError
-from steelyard.observation import Seen
-from steelyard.options import at_least
-from steelyard.ratios import ratio
-from steelyard.state import State
 
 _PATIENCE = 10_000
 """Steps without any validation losses after which it is an error."""

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
-from steelyard.chain import LogLosses
-from steelyard.observation import Balance, Reads, Seen
-from steelyard.options import at_least, one_of, within
-from steelyard.row_state import like_rows
-from steelyard.state import ELEMENTS, TASKS, State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Reads, Seen
+from steelyard.base.options import at_least, one_of, within
+from steelyard.base.row_state import like_rows
+from steelyard.base.stages import LogLosses
+from steelyard.base.state import ELEMENTS, TASKS, State
 
 CommonScale = Literal["max", "mean", "median", "min"]
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Seen
-from steelyard.options import at_least
-from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
-from steelyard.ratios import ratio
-from steelyard.state import State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.options import at_least
+from steelyard.base.periods import add_to_period, close_period_mean, declare_period_mean
+from steelyard.base.ratios import ratio
+from steelyard.base.state import State
 
 
 class DWA(Balancer):

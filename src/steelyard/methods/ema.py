@@ -8,13 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.options import one_of, within
+from steelyard.base.periods import add_to_period, close_period_mean, declare_period_mean
+from steelyard.base.ratios import reciprocal, shares
+from steelyard.base.state import State
 from steelyard.errors import OptionError
-from steelyard.observation import Seen
-from steelyard.options import one_of, within
-from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
-from steelyard.ratios import reciprocal, shares
-from steelyard.state import State
 
 Variant = Literal["inverse", "normalised", "to-max", "to-min", "to-mean", "proportional"]
 Start = Literal["bias-corrected", "first-loss"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Seen
-from steelyard.state import State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.state import State
 
 
 class Equal(Balancer):

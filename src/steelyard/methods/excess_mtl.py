@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Seen
-from steelyard.options import at_least
-from steelyard.row_state import like_rows
-from steelyard.state import ELEMENTS, TASKS, State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.options import at_least
+from steelyard.base.row_state import like_rows
+from steelyard.base.state import ELEMENTS, TASKS, State
 
 
 class ExcessMTL(Balancer):

@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from steelyard.gramian import GramianBalancer
+from steelyard.base.observation import Seen
+from steelyard.base.options import at_least
+from steelyard.base.state import State
+from steelyard.methods.bases import GramianBalancer
 from steelyard.methods.nash_mtl import bargain
-from steelyard.observation import Seen
-from steelyard.options import at_least
-from steelyard.solvers.unit_rows import UnitRows
-from steelyard.state import State
+from steelyard.methods.solvers.unit_rows import UnitRows
 
 
 class FairGrad(GramianBalancer):

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.options import at_least, one_of
+from steelyard.base.state import State
 from steelyard.errors import LossError
-from steelyard.observation import Balance, Seen
-from steelyard.options import at_least, one_of
-from steelyard.state import State
 
 Form = Literal["after", "lagged"]
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from steelyard.balancer import Balancer
-from steelyard.constants import constant
-from steelyard.errors import OptionError, UnknownNameError
-from steelyard.observation import Seen
-from steelyard.schedules import parse_plans
-from steelyard.state import State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.constants import constant
+from steelyard.base.observation import Seen
+from steelyard.base.state import State
+from steelyard.errors import OptionError, StateError, UnknownNameError, warn
+from steelyard.methods.schedule_text import parse_plans
+
+if TYPE_CHECKING:
+    from steelyard.balancing.balancer import Balancer
 
 
 class Fixed(Balancer):
@@ -66,3 +69,33 @@ def _constants(text: str, tasks: Sequence[str]) -> dict[str, float]:
         if len(plan) > 1:
             raise OptionError(f"the weight of {task!r} changes over time in {text!r}: that is the method 'schedule'")
     return {task: plan[0].start for task, plan in plans.items()}
+
+
+def freeze(balancer: Balancer) -> Balancer:
+    """See `Balancer.freeze`."""
+
+    summary = balancer.summary()
+    unseen = [task for task, steps in zip(summary.tasks, summary.steps, strict=True) if steps == 0]
+    if unseen:
+        raise StateError(
+            f"there are no mean weights to freeze: {', '.join(unseen)} had no step since the start. Train first, or "
+            "load the balancer's state"
+        )
+    if balancer.reads == "rows":
+        warn(
+            f"{balancer.name} may send the trunk a direction that no weights describe: its frozen weights are means, "
+            "and leave that direction out"
+        )
+    priorities = balancer.priorities
+    # Fixed multiplies the priorities in again: they also rule eval() and plain heads.
+    weights = {
+        task: mean / priorities[task] if priorities[task] else 1.0
+        for task, mean in zip(summary.tasks, summary.means, strict=True)
+    }
+    return Fixed(
+        balancer.tasks,
+        weights=weights,
+        priorities=priorities,
+        heads=balancer.heads,
+        on_nonfinite=balancer.on_nonfinite,
+    )

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steelyard.auxiliary import AuxiliaryBalancer, cosines_with
+from steelyard.base.observation import Seen
+from steelyard.base.options import one_of
+from steelyard.base.state import State
 from steelyard.errors import LossError
-from steelyard.observation import Seen
-from steelyard.options import one_of
-from steelyard.state import State
+from steelyard.methods.bases import AuxiliaryBalancer, cosines_with
 
 Variant = Literal["unweighted", "weighted"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Balance, Seen
-from steelyard.ratios import log_of_positive
-from steelyard.state import State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.ratios import log_of_positive
+from steelyard.base.state import State
 
 
 class GLS(Balancer):

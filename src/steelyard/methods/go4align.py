@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.options import at_least
+from steelyard.base.state import State
 from steelyard.errors import OptionError
-from steelyard.observation import Seen
-from steelyard.options import at_least
-from steelyard.solvers.k_means import k_means_on_line
-from steelyard.state import State
+from steelyard.methods.solvers.k_means import k_means_on_line
 
 
 class GO4Align(Balancer):

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.state import State
 from steelyard.errors import OptionError
-from steelyard.observation import Balance, Seen
-from steelyard.state import State
 
 
 class GradDrop(Balancer):

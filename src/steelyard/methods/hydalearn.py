@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from steelyard.auxiliary import AuxiliaryBalancer
+from steelyard.base.lookahead import LookAhead, Step
+from steelyard.base.observation import Reads, Seen
+from steelyard.base.options import Heads, at_least, one_of
+from steelyard.base.state import State
 from steelyard.errors import LossError, OptionError
-from steelyard.lookahead import LookAhead, Step
-from steelyard.observation import Reads, Seen
-from steelyard.options import Heads, at_least, one_of
-from steelyard.state import State
+from steelyard.methods.bases import AuxiliaryBalancer
 
 Mode = Literal["exact", "first-order"]
 Judged = Literal["batch", "held-out"]

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.periods import add_to_period, close_period_mean, declare_period_mean
+from steelyard.base.ratios import log_of_positive, ratio, reciprocal
+from steelyard.base.state import State
 from steelyard.errors import OptionError
-from steelyard.observation import Balance, Seen
-from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
-from steelyard.ratios import log_of_positive, ratio, reciprocal
-from steelyard.state import State
 
 
 class IGB(Balancer):

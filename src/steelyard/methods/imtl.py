@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from steelyard.learned import adam, declare_learned
+from steelyard.base.learned import adam, declare_learned
+from steelyard.base.stages import Stage
+from steelyard.base.state import State
 from steelyard.methods.imtl_g import IMTLG
-from steelyard.stage import Stage
-from steelyard.state import State
 
 
 class ImpartialScale(Stage):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Balance, Seen
-from steelyard.state import State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.state import State
 
 
 class IMTLL(Balancer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from steelyard.chain import InitialScale
+from steelyard.base.stages import InitialScale
 from steelyard.methods.equal import Equal
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from steelyard.chain import LogLosses
+from steelyard.base.stages import LogLosses
 from steelyard.methods.equal import Equal
 
 

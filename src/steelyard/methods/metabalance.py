@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steelyard.auxiliary import AuxiliaryBalancer
-from steelyard.observation import Seen
-from steelyard.options import one_of, within
-from steelyard.state import State
+from steelyard.base.observation import Seen
+from steelyard.base.options import one_of, within
+from steelyard.base.state import State
+from steelyard.methods.bases import AuxiliaryBalancer
 
 Strategy = Literal["both", "reduce", "enlarge"]
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Seen
-from steelyard.options import one_of
-from steelyard.solvers.min_norm import min_norm_point
-from steelyard.state import State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.options import one_of
+from steelyard.base.state import State
+from steelyard.methods.solvers.min_norm import min_norm_point
 
 Normalise = Literal["none", "l2", "loss", "loss+"]
 

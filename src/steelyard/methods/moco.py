@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.options import at_least, within
+from steelyard.base.row_state import like_rows
+from steelyard.base.state import ELEMENTS, TASKS, State
 from steelyard.gradients.rows import gramian_of_rows
-from steelyard.observation import Balance, Seen
-from steelyard.options import at_least, within
-from steelyard.row_state import like_rows
-from steelyard.state import ELEMENTS, TASKS, State
 
 
 class MoCo(Balancer):

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Seen
-from steelyard.options import at_least
-from steelyard.solvers.simplex import project_on_simplex
-from steelyard.state import State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.options import at_least
+from steelyard.base.state import State
+from steelyard.methods.solvers.simplex import project_on_simplex
 
 
 class MoDo(Balancer):

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.gramian import GramianBalancer
-from steelyard.observation import Seen
-from steelyard.options import within
-from steelyard.solvers.min_norm import min_norm_point
-from steelyard.solvers.unit_rows import UnitRows
-from steelyard.state import State
+from steelyard.base.observation import Seen
+from steelyard.base.options import within
+from steelyard.base.state import State
+from steelyard.methods.bases import GramianBalancer
+from steelyard.methods.solvers.min_norm import min_norm_point
+from steelyard.methods.solvers.unit_rows import UnitRows
 
 
 class MultiBalance(GramianBalancer):

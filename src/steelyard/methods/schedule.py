@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from steelyard.balancer import Balancer
-from steelyard.constants import vector
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.constants import vector
+from steelyard.base.observation import Seen
+from steelyard.base.options import at_least, one_of
+from steelyard.base.state import State
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.methods.fixed import checked_weights
-from steelyard.observation import Seen
-from steelyard.options import at_least, one_of
-from steelyard.schedules import parse_plan, parse_plans, value_at
-from steelyard.state import State
+from steelyard.methods.schedule_text import parse_plan, parse_plans, value_at
 
 Per = Literal["step", "epoch"]
 
@@ -29,7 +29,7 @@ class Schedule(Balancer):
         weights: 1 for every task that is not named.
 
             - text: ``"seg: 1.0 until 80 %, then 0.1; depth: 0 to 1 until 500, then 1"``; the grammar stands in
-              `steelyard.schedules`. ``until 500`` covers ``n < 500``;
+              `steelyard.methods.schedule_text`. ``until 500`` covers ``n < 500``;
             - a mapping from task name to a number or to such text without the name:
               ``{"seg": "1.0 until 80 %, then 0.1"}``;
             - a function ``f(n)`` that returns weights by task name.

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.options import one_of
+from steelyard.base.periods import add_to_period, close_period_mean, declare_period_mean
+from steelyard.base.state import State
 from steelyard.errors import OptionError
-from steelyard.observation import Seen
-from steelyard.options import one_of
-from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
-from steelyard.state import State
 
 Variant = Literal["original", "normalised", "loss-weighted"]
 Per = Literal["step", "epoch"]

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.options import at_least
+from steelyard.base.periods import add_to_period, close_period_mean, declare_period_mean
+from steelyard.base.ratios import log_of_positive, reciprocal
+from steelyard.base.state import State
 from steelyard.errors import OptionError
-from steelyard.observation import Balance, Seen
-from steelyard.options import at_least
-from steelyard.periods import add_to_period, close_period_mean, declare_period_mean
-from steelyard.ratios import log_of_positive, reciprocal
-from steelyard.state import State
 
 
 class STCH(Balancer):

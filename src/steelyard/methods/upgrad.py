@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steelyard.gramian import GramianBalancer
-from steelyard.observation import Seen
-from steelyard.solvers.dual_cone import dual_cone_projection
-from steelyard.solvers.unit_rows import UnitRows
-from steelyard.state import State
+from steelyard.base.observation import Seen
+from steelyard.base.state import State
+from steelyard.methods.bases import GramianBalancer
+from steelyard.methods.solvers.dual_cone import dual_cone_projection
+from steelyard.methods.solvers.unit_rows import UnitRows
 
 
 class UPGrad(GramianBalancer):

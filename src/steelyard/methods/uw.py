@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Balance, Seen
-from steelyard.options import one_of
-from steelyard.state import State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.options import one_of
+from steelyard.base.state import State
 
 Form = Literal["half", "regression", "classification"]
 _FACTORS: dict[str, tuple[float, float]] = {"half": (0.5, 0.5), "regression": (0.5, 0.5), "classification": (1.0, 0.5)}

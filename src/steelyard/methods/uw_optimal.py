@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Seen
-from steelyard.options import at_least
-from steelyard.ratios import reciprocal
-from steelyard.state import State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Seen
+from steelyard.base.options import at_least
+from steelyard.base.ratios import reciprocal
+from steelyard.base.state import State
 
 
 class UWOptimal(Balancer):

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch.nn.functional import softplus
 
-from steelyard.balancer import Balancer
-from steelyard.observation import Balance, Seen
-from steelyard.options import at_least
-from steelyard.state import State
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.options import at_least
+from steelyard.base.state import State
 
 
 class UWRevised(Balancer):

@@ -1,8 +1,8 @@
 """Networks of several tasks: one shared trunk with a head per task, and the architectures that vary it."""
 
+from steelyard.errors import ArchitectureError
 from steelyard.models.architecture import Architecture
 from steelyard.models.building import Part, architecture_names, build
-from steelyard.models.errors import ArchitectureError
 from steelyard.models.hard_sharing import HardSharing
 from steelyard.models.transfer import AsymmetricTransfer
 

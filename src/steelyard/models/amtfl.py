@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from steelyard.errors import OptionError
+from steelyard.base.options import one_of
+from steelyard.errors import ArchitectureError, OptionError
 from steelyard.models.architecture import Architecture, build_heads, whole
-from steelyard.models.errors import ArchitectureError
 from steelyard.models.features import Features, each, flat, run, sample_inputs, stack, trace
 from steelyard.models.transfer import Activation, AsymmetricTransfer, Uncertainty
-from steelyard.options import one_of
 
 if TYPE_CHECKING:
     from steelyard.models.building import Part

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from steelyard.base.specs import Spec, parse_spec
 from steelyard.errors import OptionError, UnknownNameError
-from steelyard.specs import Spec, parse_spec
 
 if TYPE_CHECKING:
     from steelyard.problems.problem import Problem

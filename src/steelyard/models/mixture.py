@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from steelyard.errors import UnknownNameError
-from steelyard.models.errors import ArchitectureError
+from steelyard.errors import ArchitectureError, UnknownNameError
 from steelyard.models.features import Features, each, flat, mix, parts
 
 READS = ("input", "features")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from steelyard.errors import ArchitectureError
 from steelyard.models.architecture import Architecture, build_heads
-from steelyard.models.errors import ArchitectureError
 from steelyard.models.features import Features, parts, run, sample_inputs, tap, trace
 from steelyard.models.stages import check_cut, cut
 

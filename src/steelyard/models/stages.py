@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from steelyard.errors import OptionError
+from steelyard.errors import ArchitectureError, OptionError
 from steelyard.models.architecture import whole
-from steelyard.models.errors import ArchitectureError
 from steelyard.models.features import Features
 
 

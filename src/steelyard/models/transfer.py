@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from steelyard.checks import checked_tasks
+from steelyard.base.options import at_least, checked_tasks, one_of
 from steelyard.errors import LossError, OptionError, UnknownNameError
 from steelyard.models.features import Features, flat
-from steelyard.options import at_least, one_of
 
 Uncertainty = Literal["none", "data", "log1p", "detached"]
 Activation = Literal["relu", "none"]

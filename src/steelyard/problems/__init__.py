@@ -1,6 +1,6 @@
 """Problems to study: tasks, data and networks. A user's own file has the same face as a built-in one."""
 
-from steelyard.problems.errors import DataFileError, MissingDataError, ProblemError, ProblemFileError
+from steelyard.errors import DataFileError, MissingDataError, ProblemError, ProblemFileError
 from steelyard.problems.kinds import binary, classification, regression
 from steelyard.problems.metrics import (
     accuracy,
@@ -13,9 +13,10 @@ from steelyard.problems.metrics import (
     r2,
     rmse,
 )
-from steelyard.problems.problem import Data, JointMetric, Metric, Problem, Split, Task
+from steelyard.problems.problem import Problem
 from steelyard.problems.registry import load_problem, problem_names
 from steelyard.problems.tables import split
+from steelyard.problems.task import Data, JointMetric, Metric, Split, Task
 
 __all__ = [
     "Data",

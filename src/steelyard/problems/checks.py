@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from steelyard.problems.errors import ProblemError
-from steelyard.problems.problem import Data, Problem, Split, Task
+from steelyard.errors import ProblemError
+from steelyard.problems.task import Data, Split, Task
 
 
-def check_data(problem: Problem, data: Data) -> None:
-    """Raise a `ProblemError` where the data do not fit the problem's tasks."""
+def check_data(name: str, tasks: Sequence[Task], data: Data) -> None:
+    """Raise a `ProblemError` where the data do not fit the tasks of the problem of this name."""
     if not isinstance(data, Data):
-        raise ProblemError(f"problem {problem.name!r}: load() returned {type(data).__name__}, not a Data")
-    for name, split in data.splits().items():
-        where = f"problem {problem.name!r}, {name} data"
+        raise ProblemError(f"problem {name!r}: load() returned {type(data).__name__}, not a Data")
+    for part, split in data.splits().items():
+        where = f"problem {name!r}, {part} data"
         _check_inputs(where, split)
-        for task in problem.tasks:
+        for task in tasks:
             _check_targets(where, task, split)
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from steelyard.problems.problem import Metric, Task
+from steelyard.problems.task import Metric, Task
 
 BINS_PER_DEGREE = 20  # the edges of WITHIN are edges of bins
 BINS = 180 * BINS_PER_DEGREE

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from steelyard.problems.errors import DataFileError, MissingDataError
+from steelyard.errors import DataFileError, MissingDataError
 
 VARIABLE = "STEELYARD_DATA"
 

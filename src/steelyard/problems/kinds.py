@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from steelyard.problems.metrics import accuracy, auc, average_precision, mae, r2, rmse
-from steelyard.problems.problem import Metric, Task
+from steelyard.problems.task import Metric, Task
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.problems.errors import ProblemError
-from steelyard.problems.problem import Metric
+from steelyard.errors import ProblemError
+from steelyard.problems.task import Metric
 
 
 def _accuracy(outputs: Tensor, targets: Tensor) -> float:

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steelyard.errors import UnknownNameError
-from steelyard.problems.errors import ProblemError
-from steelyard.problems.problem import Data, Split
+from steelyard.errors import ProblemError, UnknownNameError
+from steelyard.problems.task import Data, Split
 
 
 def split(

@@ -9,8 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from steelyard.errors import UnknownNameError
-from steelyard.problems.errors import ProblemFileError
+from steelyard.errors import ProblemFileError, UnknownNameError
 from steelyard.problems.problem import Problem
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from steelyard.base.specs import Part
 from steelyard.report.view import BASELINE
-from steelyard.specs import Part
-from steelyard.study.arms import parse_arm
 from steelyard.study.judgement import Curve, Judgement
+from steelyard.study.planning.arms import parse_arm
 
 DIGITS = 4
 STILL = ("equal", "fixed", "best-fixed")

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 
-from steelyard.study.arms import parse_arm
+from steelyard.study.planning.arms import parse_arm
 
 
 def short_methods(methods: Sequence[str], width: int = 18) -> dict[str, str]:

@@ -13,11 +13,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from steelyard.outputs import PAGE, write_output
-from steelyard.report import amounts, differences, histories, numbers
+from steelyard.report import numbers
 from steelyard.report.charts.place import text_width
-from steelyard.report.drawing import Drawing, metric, of_mean
+from steelyard.report.figures import amounts, differences, histories
+from steelyard.report.figures.drawing import Drawing, metric, of_mean
 from steelyard.report.names import elide, split_method
+from steelyard.report.outputs import PAGE, write_output
 from steelyard.report.verdicts import LOOKS, look
 from steelyard.report.view import BASELINE, View
 from steelyard.study.judgement import Interval, Judgement, Setting, TaskInfo

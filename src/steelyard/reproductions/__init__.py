@@ -11,11 +11,11 @@ from steelyard.errors import UnknownNameError
 from steelyard.reproductions.reproduction import Reproduction
 
 REPRODUCTIONS = {
-    "ema": "steelyard.reproductions.ema",
-    "comparison": "steelyard.reproductions.comparison",
-    "hydalearn": "steelyard.reproductions.hydalearn",
-    "db-mtl": "steelyard.reproductions.db_mtl",
-    "amtfl": "steelyard.reproductions.amtfl",
+    "ema": "steelyard.reproductions.papers.ema",
+    "comparison": "steelyard.reproductions.papers.comparison",
+    "hydalearn": "steelyard.reproductions.papers.hydalearn",
+    "db-mtl": "steelyard.reproductions.papers.db_mtl",
+    "amtfl": "steelyard.reproductions.papers.amtfl",
 }
 
 

@@ -9,12 +9,12 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from steelyard.reproductions.reproduction import Finding, Outcome, Word
-from steelyard.study.findings import Findings, better_by
+from steelyard.study.analysis.findings import Findings, better_by
+from steelyard.study.analysis.phrases import counted, relative_of
+from steelyard.study.analysis.statistics import Array, interval, relative_changes, verdicts
 from steelyard.study.judgement import Interval, Verdict
-from steelyard.study.phrases import counted, relative_of
-from steelyard.study.statistics import Array, interval, relative_changes, verdicts
+from steelyard.study.planning.tuning import validation_scores
 from steelyard.study.trial import SINGLE_TASK
-from steelyard.study.tuning import validation_scores
 
 Value = TypeVar("Value")
 REGION = 0.01  # one point of Δm, or 1 % of one task's error, is no difference that matters

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steelyard.errors import StateError
-from steelyard.outputs import OutputError, write_text, writing
 from steelyard.report import numbers
-from steelyard.report.drawing import metric
+from steelyard.report.figures.drawing import metric
+from steelyard.report.outputs import OutputError, write_text, writing
 from steelyard.report.view import View
 from steelyard.reproductions.reproduction import Finding
 from steelyard.reproductions.summary import Summary, facts

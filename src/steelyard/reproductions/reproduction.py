@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from steelyard.study.findings import Findings
-from steelyard.study.joint import JointValue
+from steelyard.study.analysis.findings import Findings
+from steelyard.study.analysis.joint import JointValue
 from steelyard.study.judgement import Judgement
-from steelyard.study.plans import Plan
+from steelyard.study.planning.plans import Plan
 
 Size = Literal["quick", "real", "full"]
 Word = Literal["held", "did not hold", "undecided"]

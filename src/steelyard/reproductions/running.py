@@ -13,19 +13,19 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from steelyard import comparison
+from steelyard.report import announcements as comparison
 from steelyard.report import render
 from steelyard.report.numbers import duration
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
-from steelyard.study.arms import parse_arms
-from steelyard.study.joint import joint_values
-from steelyard.study.judging import findings, judge_findings
-from steelyard.study.phrases import counted, listed
-from steelyard.study.store import Store
+from steelyard.study.analysis.joint import joint_values
+from steelyard.study.analysis.judging import findings, judge_findings
+from steelyard.study.analysis.phrases import counted, listed
+from steelyard.study.planning.arms import parse_arms
+from steelyard.study.planning.tuning import tried
+from steelyard.study.storage.store import Store
 from steelyard.study.trial import Result, Trial
-from steelyard.study.tuning import tried
 
 Study = TypeVar("Study")
 

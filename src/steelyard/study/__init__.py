@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from steelyard.study.errors import PlanError, StoreError, StoreLockedError, TrainingError
-    from steelyard.study.forecast import Estimate, estimate
+    from steelyard.errors import PlanError, StoreError, StoreLockedError, TrainingError
+    from steelyard.study.analysis.judging import judge
     from steelyard.study.judgement import Judgement
-    from steelyard.study.judging import judge
-    from steelyard.study.planning import plan
-    from steelyard.study.plans import Plan
-    from steelyard.study.pool import start_server
-    from steelyard.study.runner import compare, run
+    from steelyard.study.planning.planner import plan
+    from steelyard.study.planning.plans import Plan
+    from steelyard.study.running.forecast import Estimate, estimate
+    from steelyard.study.running.pool import start_server
+    from steelyard.study.running.runner import compare, run
 
 __all__ = [
     "Estimate",
@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "errors": ("PlanError", "StoreError", "StoreLockedError", "TrainingError"),
-    "forecast": ("Estimate", "estimate"),
-    "judgement": ("Judgement",),
-    "judging": ("judge",),
-    "planning": ("plan",),
-    "plans": ("Plan",),
-    "pool": ("start_server",),
-    "runner": ("compare", "run"),
+    "steelyard.errors": ("PlanError", "StoreError", "StoreLockedError", "TrainingError"),
+    "steelyard.study.analysis.judging": ("judge",),
+    "steelyard.study.judgement": ("Judgement",),
+    "steelyard.study.planning.planner": ("plan",),
+    "steelyard.study.planning.plans": ("Plan",),
+    "steelyard.study.running.forecast": ("Estimate", "estimate"),
+    "steelyard.study.running.pool": ("start_server",),
+    "steelyard.study.running.runner": ("compare", "run"),
 }
 
 
@@ -48,5 +48,5 @@ def __getattr__(name: str) -> Any:
         if name in names:
             from importlib import import_module
 
-            return getattr(import_module(f"steelyard.study.{home}"), name)
+            return getattr(import_module(home), name)
     raise AttributeError(f"module 'steelyard.study' has no attribute {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,3 +94,16 @@ class Result:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Result:
         return cls(**{**values, "curves": Curves(**values["curves"])})
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why a trial has no result."""
+
+    error: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failed:
+        """What an exception that is being handled says."""
+        return cls(traceback.format_exception_only(type(error), error)[-1].strip(), traceback.format_exc())

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
 from steelyard.errors import NonFiniteLossError, OptionError
 from steelyard.testing.toy import Toy, same_state, snapshot
 

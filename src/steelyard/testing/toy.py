@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steelyard.balancer import Balancer
-from steelyard.recompute import losses_of
+from steelyard.balancing.balancer import Balancer
+from steelyard.balancing.losses_of import losses_of
 
 Rescale = Callable[[str, Tensor], Tensor]
 

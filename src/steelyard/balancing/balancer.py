@@ -1,0 +1,624 @@
+"""`Balancer`: the call that takes losses by task name and returns one scalar.
+
+A published method is a subclass that implements `Method.weigh`, mathematics on small tensors. Everything around it
+is done once, in this order: take the losses that are there; settle the non-finite ones and read gradients where the
+method asks for them (`look.py`); weigh (`weighing.py`); build the scalar (`gradients/carrier.py`); commit the state,
+now or when the optimizer steps (`attachment.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steelyard.balancing.checkpoint import Persistent
+from steelyard.balancing.closure import Hold, refusal, step_under_way, warn_of_moving_closure
+from steelyard.balancing.global_batch import look_together, losses_together, recompute_together
+from steelyard.balancing.history import Record, WeightSummary
+from steelyard.balancing.losses import present_losses
+from steelyard.balancing.observe import Batch, Look, finite_losses, label_counts, look
+from steelyard.balancing.watch import (
+    disjoint,
+    lone,
+    refused_lone_tasks,
+    warn_of_disjoint_samples,
+    warn_of_lone_tasks,
+    warn_of_unreached_tasks,
+)
+from steelyard.balancing.weighing import Proposal, propose
+from steelyard.balancing.window import Attachment, innermost
+from steelyard.base.method import SUMS
+from steelyard.base.observation import Seen, merge
+from steelyard.base.options import checked_priorities, checked_tasks
+from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
+from steelyard.distributed.replicas import fingerprint
+from steelyard.distributed.states import meet
+from steelyard.errors import MissingInputError, PeriodWarning, StateError, warn
+from steelyard.gradients.carrier import Redirection, carry, rounding_bound
+from steelyard.gradients.place import Place, Shared, place_of
+from steelyard.gradients.reading import Reading
+from steelyard.gradients.rows import Rows
+from steelyard.gradients.wrappers import unnoticed
+
+Losses = Mapping[str, Tensor | None]
+Recompute = Callable[..., Losses]
+
+_PATIENCE = 10_000
+"""Steps without the end of an epoch after which an epoch-based method says so."""
+_ANGLE_LOOKS = 10
+"""First steps in which a method that uses angles checks whether tasks share samples."""
+_REACH_LOOKS = 10
+"""First steps that a task may go without a gradient at `shared=`, as behind a last layer that starts at zero."""
+
+
+class Balancer(Persistent):
+    """Base of all methods: ``loss = balancer(losses, shared=features)`` returns one scalar to call ``backward`` on.
+
+    Args:
+        tasks: task names, in the order of every ``[T]`` tensor.
+        priorities: how much each task matters to you, 1 where not named. They multiply the resulting weights, since
+            multiplying losses first would do nothing for scale-invariant methods; methods with a native preference
+            use that.
+        every: refresh the weights each ``every``-th step and hold them in between.
+        on_nonfinite: what an inf or NaN loss (or task gradient) does: ``"raise"``; ``"drop_task"`` leaves the task
+            out of the step; ``"skip_step"`` returns a scalar that moves nothing; ``"ignore"`` does not look, which
+            spares a CUDA sync.
+        heads: ``"weighted"`` scales the gradients of the task heads like those of the trunk, ``"plain"`` leaves
+            them; the default is the method's own. ``"plain"`` needs ``shared=``.
+        scale: ``"paper"`` keeps the method's formula, ``"sum"`` rescales them to sum to the number of tasks weighed;
+            where a method's weights may be negative, their sizes do, since their sum may vanish.
+        floor, cap, max_change: limits on the weights; see `Guards`.
+        memory: how tasks that are absent from a batch have a part in the weights of the others. ``"none"``: not at
+            all. ``"numbers"``, for methods that read losses or norms: by the loss and gradient norm last seen of them.
+            ``"rows"``, for methods that read angles or rows, at the trunk: by their last gradient too, ``T x P``
+            numbers in the state.
+        shared: the trunk, a module or its parameters, for calls that do not say where gradients are read. It does not
+            become a submodule, and neither checkpoints nor copies hold it.
+        learning_rate: of weights that are learnt; ``None`` follows the attached optimizer, else 1e-3.
+        generator: a CPU generator for methods that draw random numbers.
+        sync: how several ranks make one balance, where `torch.distributed` is initialised: ``"exact"``, the weights of
+            the global batch, for which gradients read at the trunk are summed over the ranks (``T x P`` numbers a
+            step; losses, and gradients read at features, travel in ``T`` or ``T²``); ``"local-mean"``, at the trunk
+            the mean of the ranks' own Gramians, ``T²`` numbers, which overstates its diagonal; ``"off"``, every rank
+            for itself.
+        process_group: the ranks that share a batch, over which gradients are averaged; all where it is not given.
+
+    In ``eval()`` mode the call returns the plain sum, weighted by the priorities alone.
+
+    Weights stay within ±2^108 (3e32), what the backward pass of a float32 loss can multiply: a method that gives all
+    gradients one length would otherwise ask for more at a gradient of 1e-38, and spoil every parameter.
+    """
+
+    def __init__(self, tasks: Sequence[str], **options: Any) -> None:
+        super().__init__(tasks, **options)
+        self._known = frozenset(self.tasks)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps (calls, where no optimizer is attached) since the start."""
+        return self._now.steps
+
+    @property
+    def period_steps(self) -> int:
+        """Those since the last end of an epoch; 0 for a method that does not wait for one."""
+        return self._now.period_steps
+
+    # --- the call -----------------------------------------------------------------------------------------------------
+    def forward(
+        self,
+        losses: Losses,
+        shared: Shared | None = None,
+        *,
+        again: Recompute | None = None,
+        probes: Sequence[Losses] | None = None,
+        counts: Mapping[str, float] | None = None,
+    ) -> Tensor:
+        """One scalar whose backward is the balanced update.
+
+        Args:
+            losses: scalar loss tensors by task name; a task may be absent or ``None``.
+            shared: where task gradients are read: the tensor, or tuple of tensors, that the heads read (features: one
+                cheap pass through the heads), or the shared module or its parameters (the trunk: exact). Not needed by
+                methods that read losses only.
+            again: ``f(params=None, batch=None) -> losses``, recomputes the losses, for methods that look ahead or
+                back; see `losses_of`.
+            probes: ``[losses_1, losses_2]`` of two independent batches, for methods that read a cross Gramian.
+            counts: labels behind each mean, where micro-batches hold different numbers of them. A loss made by
+                `masked_mean` brings its own.
+
+        Arguments that a method does not declare are an offer, and ignored: the same line calls every method.
+        """
+        if torch.compiler.is_compiling():
+            # A compiled step is cut here, once: looks at gradients and decisions of the host are no part of a graph.
+            uncompiled: Callable[..., Tensor] = torch.compiler.disable(self._call)  # type: ignore[no-untyped-call]
+            return uncompiled(losses, shared, again, probes, counts)
+        return self._call(losses, shared, again, probes, counts)
+
+    def _call(
+        self,
+        losses: Losses,
+        shared: Shared | None,
+        again: Recompute | None,
+        probes: Sequence[Losses] | None,
+        counts: Mapping[str, float] | None,
+    ) -> Tensor:
+        ranks = ranks_of(self.sync, self.process_group) if self.training else None
+        positions, found = present_losses(self.tasks, self._known, losses, self.training, ranks is not None)
+        names = self.tasks if positions is None else tuple(self.tasks[position] for position in positions)
+        if not self.training:
+            return self._plain_sum(names, found)
+        self._check_after()
+        if self._attachment is not None:
+            self._attachment.before_forward()
+        device = found[0].device if found else self._device_without_losses(ranks)
+        with torch.no_grad(), _full_precision(device.type):
+            return self._balance(names, positions, found, shared, again, probes, counts, ranks)
+
+    def _balance(
+        self,
+        names: tuple[str, ...],
+        positions: list[int] | None,
+        found: list[Tensor],
+        shared: Shared | None,
+        again: Recompute | None,
+        probes: Sequence[Losses] | None,
+        counts: Mapping[str, float] | None,
+        ranks: Ranks | None,
+    ) -> Tensor:
+        device = _compute_device(found[0].device) if found else self._device_without_losses(ranks)
+        self._follow(device)
+        place = place_of(self, self.trunk if shared is None else shared)
+        if ranks is not None and not self._now.met:
+            meet(ranks, self, place)  # before anything is decided by the state, which may come from another rank
+            self._now.met = True
+        if self._now.held is not None:
+            self._now.held.check()
+        if self._now.held is not None or not (self._refreshing() or self.heads == "plain"):
+            place = None  # nothing is read in this step
+        values = _stacked(found, device)
+        # Without a window there is nothing to average.
+        labels = None
+        if counts is not None or self._attachment is not None or is_initialised():
+            labels = label_counts(names, found, counts, self.tasks)
+        optimizer = None if self._attachment is None else self._attachment.optimizer
+        batch = Batch(names, positions, found, values, labels, probes, again, optimizer)
+        refresh = self._now.held is None and self._refreshing()
+        guarded = place is not None and self._now.unnoticed and is_initialised()
+        with unnoticed(found) if guarded else nullcontext(False) as waiting:
+            if ranks is None:
+                shown = look(self, batch, place, self._now.workspace, refresh, len(self.tasks))
+            else:
+                shown = self._look_together(ranks, batch, place, refresh)
+        if guarded:
+            self._now.unnoticed = waiting  # once it has averaged, it stays out of the way
+        if ranks is not None:
+            again = again and recompute_together(ranks, self.tasks, again, counts, device)
+        if shown is None:
+            return self._nothing(found, values)
+        seen, index, reading = shown.seen, shown.index, shown.reading
+        self._check_angles(seen, reading)
+        self._check_reach(seen)
+
+        if self._now.held is not None:
+            weights = self._now.held.weights_of(self.name, seen, index)
+            value = (weights * seen.losses).sum() + self._now.held.offset
+            self._now.record = Record(seen, weights, index)
+            return carry(_as_result(value, found), found, shown.kept, shown.own(weights))
+
+        proposal = propose(self, seen, index, self._refreshing())
+        value, hold = proposal.value, None
+        if self._now.holding or (self._attachment is not None and self._attachment.inside_step):
+            value, hold = self._held_from_here(seen, proposal)
+        if self._now.alone is not None and len(self.tasks) > 1 and self.memory != "rows":
+            self._check_alone(seen, proposal.weights, at_trunk=place is not None and place.is_trunk)
+        self._now.record = Record(seen, proposal.weights, index)
+        redirection = None if reading is None else self._redirection(shown, reading, proposal)
+        if reading is not None and isinstance(reading.rows, Rows) and seen.rows is None:
+            self._now.workspace = reading.rows.matrix
+        result = carry(
+            _as_result(value, found),
+            found,
+            shown.kept,
+            shown.own(proposal.head_weights),
+            [*self._outside_gradients(proposal), *self._reached(shown, reading, proposal)],
+            redirection,
+        )
+        if redirection is not None and reading is not None:
+            redirection.install(reading.targets)
+        self._now.held = hold
+        self._observed(seen, proposal, again)
+        return result
+
+    def _plain_sum(self, names: tuple[str, ...], found: list[Tensor]) -> Tensor:
+        terms = [
+            loss if self.priorities[name] == 1.0 else loss * self.priorities[name]
+            for name, loss in zip(names, found, strict=True)
+        ]
+        return functools.reduce(torch.add, terms)
+
+    def _check_after(self) -> None:
+        if self._now.awaiting_after and self.needs_after:
+            raise MissingInputError(
+                f"{self.name} compares the losses before and after each step, and never saw the last step's: call "
+                "balancer.observe(after=losses) after optimizer.step(), or attach the optimizer and pass "
+                "again=lambda params=None, batch=None: losses"
+            )
+
+    def _refreshing(self) -> bool:
+        return self._now.steps % self.every == 0
+
+    def _look_together(self, ranks: Ranks, batch: Batch, place: Place | None, refresh: bool) -> Look | None:
+        """A look at the batch that the ranks share."""
+        mark, steps = 0, self.steps
+        if steps > 0 and steps & (steps - 1) == 0:  # ever more seldom: what drifts has drifted after one step
+            if self._attachment is not None:
+                mark = fingerprint(self._attachment.parameters())
+            elif place is not None and place.is_trunk:
+                mark = fingerprint(place.tensors)
+        return look_together(ranks, self, batch, place, self._now.workspace, refresh, self.tasks, mark)
+
+    def _check_angles(self, seen: Seen, reading: Reading | None) -> None:
+        """Warn, in the first steps, of a Gramian that cannot show conflict."""
+        if reading is None or seen.gramian is None or not self.uses_angles or self._now.angle_looks >= _ANGLE_LOOKS:
+            return
+        if len(seen.tasks) > 1:
+            self._now.angle_looks += 1
+            if not reading.angles_hold and disjoint(seen.gramian):
+                self._now.angle_looks = _ANGLE_LOOKS
+                warn_of_disjoint_samples(self)
+
+    def _check_reach(self, seen: Seen) -> None:
+        """Warn, in the first steps, of a task that `shared=` does not reach, where it reaches others."""
+        now = self._now
+        if seen.squared_norms is None or len(seen.tasks) < 2 or now.reach_looks >= _REACH_LOOKS:
+            return
+        still = frozenset(
+            task for task, squared in zip(seen.tasks, seen.squared_norms.tolist(), strict=True) if squared == 0
+        )
+        now.unreached = still if now.reach_looks == 0 else now.unreached & still
+        now.reach_looks = now.reach_looks + 1 if now.unreached else _REACH_LOOKS
+        if now.unreached and now.reach_looks == _REACH_LOOKS and len(now.unreached) < len(seen.tasks):
+            warn_of_unreached_tasks(self, sorted(now.unreached), _REACH_LOOKS)
+
+    def _check_alone(self, seen: Seen, weights: Tensor, at_trunk: bool) -> None:
+        """One task per batch where tasks are weighed against each other: every weight says nothing, in silence."""
+        if len(seen.tasks) > 1 or self._now.alone is None or self.looks_at_nothing:
+            self._now.alone = None
+            return
+        self._now.alone = alone = (*self._now.alone, (seen.tasks[0], float(weights)))
+        if len(alone) < _ANGLE_LOOKS:
+            return
+        if len({task for task, _ in alone}) == 1:
+            self._now.alone = alone[1:]
+        elif lone(self, at_trunk):
+            raise refused_lone_tasks(self, len(alone))
+        else:
+            self._now.alone = None
+            weights_seen = [weight for _, weight in alone]
+            if max(weights_seen) - min(weights_seen) <= 1e-9 * max(weights_seen):
+                warn_of_lone_tasks(self, len(alone), alone[0][1])
+
+    def _nothing(self, found: list[Tensor], values: Tensor) -> Tensor:
+        """A scalar with a graph whose backward moves nothing."""
+        if self._attachment is not None:
+            self._attachment.nothing_to_do(skip_step=self.on_nonfinite == "skip_step")
+        self._now.record = None
+        return carry(_as_result(values.new_zeros(()), found), found, [False] * len(found), values.new_zeros(0))
+
+    # --- the scalar ---------------------------------------------------------------------------------------------------
+    def _redirection(self, shown: Look, reading: Reading, proposal: Proposal) -> Redirection | None:
+        """What must replace the gradient that arrives at the features, if anything must."""
+        if self.heads == "weighted" and proposal.direction is None:
+            return None
+        rows = reading.rows
+        assert rows is not None
+        # At features the squared norms are those of these very rows; at the trunk the rows are where it ends.
+        squared_norms = rows.squared_norms() if reading.angles_hold and len(rows) else reading.squared_norms
+        on_heads = shown.own(proposal.head_weights)
+        if proposal.direction is None:
+            direction, sent = rows.combine(torch.stack((shown.own(proposal.weights), on_heads)))
+        else:
+            direction, sent = proposal.direction * shown.spread, rows.combine(on_heads)
+        return Redirection(
+            rows.shaped(direction),
+            rows.shaped(sent),
+            rounding_bound(rows.coarsest, on_heads, squared_norms),
+        )
+
+    def _reached(self, shown: Look, reading: Reading | None, proposal: Proposal) -> Iterator[tuple[Tensor, Tensor]]:
+        """Zeros for the trunk: the ranks' common direction must arrive also where this one has no labels."""
+        if shown.mine is not None and reading is not None and reading.angles_hold and proposal.direction is not None:
+            for parameter in reading.targets:
+                if isinstance(parameter, Tensor):
+                    yield parameter, parameter.new_zeros(()).expand_as(parameter)
+
+    def _outside_gradients(self, proposal: Proposal) -> Iterator[tuple[Tensor, Tensor]]:
+        """Gradients of Parameters over all tasks, zero for the absent."""
+        for name, gradient in proposal.parameter_gradients.items():
+            if proposal.index is not None:
+                gradient = gradient.new_zeros(len(self.tasks)).index_copy_(0, proposal.index, gradient)
+            yield getattr(self, name), gradient
+
+    # --- propose and commit -------------------------------------------------------------------------------------------
+    def _observed(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
+        attachment = self._attachment
+        if self._now.held is None and (step := step_under_way()):
+            self._check_closure(step, proposal)
+        if attachment is not None:
+            attachment.add(seen, proposal, again)
+        elif self._now.holding:
+            self._now.pending = proposal
+        else:
+            self._commit(proposal)
+
+    def _held_from_here(self, seen: Seen, proposal: Proposal) -> tuple[Tensor, Hold]:
+        """The value of the first evaluation in a step, and what it leaves to the others."""
+        function = (proposal.weights * seen.losses).sum()
+        weights = Record(seen, proposal.weights, proposal.index).all_weights(len(self.tasks))
+        often = self._now.holding or (self._attachment is not None and self._attachment.evaluates_often)
+        value = function if often else proposal.value
+        hold = Hold(frozenset(seen.tasks), weights, value - function, refusal(self, proposal))
+        if often:
+            hold.check()
+        return value, hold
+
+    def _check_closure(self, step: int, proposal: Proposal) -> None:
+        """Say once that weights move between the evaluations within a step of an optimizer that is not attached."""
+        before, self._now.closure = self._now.closure, (step, proposal.weights)
+        if self._now.closure_said or before is None or before[0] != step:
+            return
+        if proposal.direction is not None or not torch.equal(before[1], proposal.weights):
+            self._now.closure_said = warn_of_moving_closure(self)
+
+    def commit_window(self, window: Sequence[tuple[Seen, Proposal]]) -> None:
+        """Commit what the micro-batches of one optimizer step saw together."""
+        if len(window) == 1:
+            self._commit(window[0][1])
+            return
+        with torch.no_grad():
+            seen, index = merge([(seen, proposal.index) for seen, proposal in window], self.tasks)
+            self._commit(propose(self, seen, index, self._refreshing()))
+
+    def _commit(self, proposal: Proposal) -> None:
+        for module, state, index in proposal.commits:
+            module.commit(state, index)
+        if proposal.generator_state is not None and self.generator is not None:
+            self.generator.set_state(proposal.generator_state)
+        self._now.steps += 1
+        self._now.awaiting_after = self.needs_after
+        if not self._periodic_parts():
+            return
+        self._now.period_steps += 1
+        if self.period is not None and self._now.period_steps >= self.period:
+            self.end_epoch()
+        elif self.period is None and self._now.period_steps == _PATIENCE:
+            warn(
+                f"{self.name} waits for the end of an epoch and has seen none in {_PATIENCE:,} steps: call "
+                "balancer.end_epoch() after each epoch, or give a period in steps where the method has that option",
+                PeriodWarning,
+            )
+
+    def _periodic_parts(self) -> list[Any]:
+        return [part for part in (*self.loss_stages(), self) if part.periodic]
+
+    def end_epoch(self) -> None:
+        """Tell epoch-based methods and stages that an epoch (a period) has ended; others are not affected."""
+        with torch.no_grad():
+            for part in self._periodic_parts():
+                state = part.working_state()
+                part.period_ended(state)
+                part.commit(state)
+        self._now.period_steps = 0
+
+    def observe(
+        self,
+        *,
+        after: Losses | None = None,
+        validation: Losses | None = None,
+        counts: Mapping[str, float] | None = None,
+    ) -> None:
+        """Show a method what it declares besides the training losses.
+
+        Args:
+            after: the losses of the same batch, recomputed once the optimizer has stepped.
+            validation: losses on validation data.
+            counts: labels behind each, by which several ranks average what they show.
+        """
+        ranks = ranks_of(self.sync, self.process_group)
+        for losses, method in ((after, self.after_step), (validation, self.validated)):
+            if losses is not None and ranks is not None:
+                present_losses(self.tasks, self._known, losses, needs_graph=False, may_be_empty=True)
+                device = self._device_without_losses(ranks)
+                losses = losses_together(ranks, self.tasks, losses, counts, device)
+            if losses is not None:
+                self._observe(losses, method)
+        if after is not None:
+            self._now.awaiting_after = False
+
+    def _observe(self, losses: Losses, method: Callable[[Tensor, Any], None]) -> None:
+        positions, found = present_losses(self.tasks, self._known, losses, needs_graph=False)
+        positions = list(range(len(found))) if positions is None else positions
+        names = tuple(self.tasks[position] for position in positions)
+        device = _compute_device(found[0].device)
+        self._follow(device)
+        with torch.no_grad():
+            values = _stacked(found, device)
+            live = finite_losses(self, names, values, list(range(len(names))))
+            if not live:
+                return
+            index = torch.tensor([positions[k] for k in live], device=device)
+            state = self.working_state(index)
+            method(values[live], state)
+            self.commit(state, index)
+
+    def set_tasks(self, tasks: Sequence[str], *, priorities: Mapping[str, float] | None = None) -> None:
+        """Change the tasks half way: kept ones keep their state and priority, new ones start afresh.
+
+        Args:
+            tasks: the names from now on, in the order of every ``[T]`` tensor.
+            priorities: those of new tasks, and new ones of kept tasks.
+
+        Raises:
+            OptionError: an option of the method (its main task, its schedule) does not fit these tasks.
+            StateError: micro-batches are waiting for the optimizer's step, or weights are Parameters that an outside
+                optimizer holds.
+        """
+        names = checked_tasks(tasks)
+        self.check_tasks(names)
+        waiting = self._attachment is not None and self._attachment.window
+        if waiting or self._now.holding or self._now.held is not None:
+            raise StateError(
+                "set_tasks() in the middle of a step: call it after optimizer.step(), or call balancer.discard() "
+                "first, and outside of balancer.frozen()"
+            )
+        if self._parameters:
+            raise StateError(
+                f"the weights {', '.join(self._parameters)} are Parameters that an outside optimizer holds "
+                "(learn='external'), one per task: make a new balancer and give its Parameters to the optimizer"
+            )
+        old = self.tasks
+        given = checked_priorities(priorities, names)
+        self.priorities = {
+            task: given[task] if task in (priorities or {}) else self.priorities.get(task, 1.0) for task in names
+        }
+        self.tasks, self._known = names, frozenset(names)
+        kept = [old.index(task) if task in old else None for task in names]
+        for part in (*self.loss_stages(), self):
+            part.rebind(kept)
+        self._now = self._now.lasting()
+        if self._attachment is not None:
+            self._attachment.rename()
+
+    def attach(self, optimizer: torch.optim.Optimizer, scaler: Any = None) -> Balancer:
+        """Let the optimizer's steps commit what forward calls propose; returns the balancer.
+
+        The micro-batches between two optimizer steps are averaged into one observation, a step that a gradient
+        scaler skips is discarded, learned weights follow the optimizer's learning rate, and the state also rides in
+        ``optimizer.state_dict()``. Attach first, then load the optimizer's checkpoint:
+        torch drops what nobody waits for.
+
+        Args:
+            optimizer: the one that steps the shared parameters, as it is or in a trainer's wrapper.
+            scaler: the gradient scaler, if one is used.
+
+        Raises:
+            OptionError: what is given is no `torch.optim.Optimizer`, nor a wrapper of one.
+        """
+        optimizer = innermost(optimizer)
+        if self._attachment is not None:
+            self._attachment.remove()
+        self._attachment = Attachment(self, optimizer, scaler)
+        return self
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Hold the weights of the first evaluation inside the block (an LBFGS closure); commit it when the block ends.
+
+        Every evaluation inside returns ``Σ w_k L_k`` with these weights, the first one too, and its gradient.
+
+        Raises:
+            OptionError: what the method sends is no such gradient: plain heads, directions of rows (``graddrop``,
+                ``moco``, averages of ``max-norm`` and ``db-mtl`` at the trunk), weights of an outside optimizer.
+        """
+        self._now.holding = True
+        try:
+            yield
+            if self._now.pending is not None:
+                self._commit(self._now.pending)
+        finally:
+            self._now.holding, self._now.held, self._now.pending = False, None, None
+
+    def release(self) -> None:
+        """Let the weights move again after a closure."""
+        self._now.held = None
+
+    def current_learning_rate(self) -> float:
+        """The rate of learned weights: the option, else the attached optimizer's, else 1e-3."""
+        if self.learning_rate is None and self._attachment is not None:
+            return float(self._attachment.optimizer.param_groups[0]["lr"])
+        return super().current_learning_rate()
+
+    # --- what happened ------------------------------------------------------------------------------------------------
+    @property
+    def last_weights(self) -> Tensor:
+        """``[T]`` float64, the multipliers of the task gradients in the last call; 0 for tasks that were absent."""
+        if self._now.record is None:
+            raise StateError("there are no weights: the balancer has not been called yet, or skipped its last step")
+        return self._now.record.all_weights(len(self.tasks))
+
+    def metrics(self) -> dict[str, float]:
+        """The last call as a flat dict for any logger; reading it waits for the device, the call does not.
+
+        ``loss/<task>``, ``loss/sum`` (always the plain sum), ``weight/<task>``, ``share/<task>`` (the fraction of
+        ``Σ|w L|``), and where gradients were read ``norm/<task>`` and ``cosine/<task>,<task>``. Empty before the
+        first call and after a skipped step.
+        """
+        return {} if self._now.record is None else self._now.record.metrics()
+
+    def summary(self) -> WeightSummary:
+        """Mean and deviation of each task's weights over the run, since the start or `reset`; prints as a table."""
+        return WeightSummary.of(self.tasks, self.committed(SUMS))
+
+    def freeze(self) -> Balancer:
+        """A `Fixed` balancer of the run's mean weights: train again with it, and see whether the dynamics mattered.
+
+        The means are those of the final multipliers, so they hold the rescaling of ``scale`` and the guards already,
+        and the new balancer keeps them as they are (``scale="paper"``). Priorities, ``heads`` and ``on_nonfinite``
+        are taken over. Plain heads stay plain, and receive the gradient of their loss itself, also where a loss stage
+        was in front. Nothing is attached.
+
+        Raises:
+            StateError: a task had no step yet.
+        """
+        # Reached by its name, as the registry reaches classes: `Fixed` is a method, and methods stand on this file.
+        frozen: Balancer = import_module("steelyard.methods.fixed").freeze(self)
+        return frozen
+
+    # --- devices ------------------------------------------------------------------------------------------------------
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self._now.device = None
+        return super()._apply(fn, recurse)
+
+    def _device_without_losses(self, ranks: Ranks | None) -> torch.device:
+        """Where the losses were so far; before the first, where the ranks that have some must have them."""
+        return self._now.device or (torch.device("cpu") if ranks is None else ranks.device)
+
+    def _follow(self, device: torch.device) -> None:
+        """Keep the state where the losses are."""
+        if self._now.device != device:
+            self.to(device)
+            self._now.device = device
+
+
+def _full_precision(device: str) -> AbstractContextManager[Any]:
+    """The look and its products keep their precision when the call stands inside an autocast region."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def _compute_device(device: torch.device) -> torch.device:
+    """Where the small mathematics runs: with the losses, except on devices without float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _stacked(losses: list[Tensor], device: torch.device) -> Tensor:
+    """``[T]`` float64."""
+    if not losses:
+        return torch.zeros(0, dtype=torch.float64, device=device)
+    dtypes = {loss.dtype for loss in losses}
+    if len(dtypes) > 1:
+        common = functools.reduce(torch.promote_types, dtypes)
+        losses = [loss.to(common) for loss in losses]
+    return torch.stack(losses).to(device=device, dtype=torch.float64)
+
+
+def _as_result(value: Tensor, found: list[Tensor]) -> Tensor:
+    """The value in the losses' precision, float32 at least."""
+    dtypes = {loss.dtype for loss in found}
+    dtype = torch.float32 if dtypes == {torch.float32} else functools.reduce(torch.promote_types, dtypes, torch.float32)
+    return value.to(device=found[0].device, dtype=dtype)

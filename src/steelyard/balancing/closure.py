@@ -1,0 +1,139 @@
+"""A closure may be evaluated many times within one step, and must be one function in all of them.
+
+A line search compares values at several points. So the weights of the first evaluation are held to the end of the step,
+and the function is ``Σ w_k L_k`` with these weights, in value and in gradient. Where it is known beforehand that there
+will be several evaluations (`Balancer.frozen`, LBFGS), the first one returns that too, in place of the method's own
+objective. Most optimizers call their closure once, though, and trainers hand a closure to all of them: there the first
+evaluation stays the method's own, and a second one differs from ``Σ w_k L_k`` by the constant that joins them.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from steelyard.errors import LossError, OptionError, warn
+
+if TYPE_CHECKING:
+    from steelyard.balancing.weighing import Proposal
+    from steelyard.base.method import Method
+    from steelyard.base.observation import Seen
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What the first evaluation in a step leaves to the others.
+
+    Attributes:
+        tasks: those that it saw.
+        weights: ``[T]`` over all of the balancer's tasks, 0 for the others.
+        offset: what the first evaluation's value has beyond ``Σ w_k L_k``.
+        refusal: why there is no function to go on with; empty where there is one.
+    """
+
+    tasks: frozenset[str]
+    weights: Tensor
+    offset: Tensor
+    refusal: str
+
+    def check(self) -> None:
+        """Refuse a further evaluation where what the first one sent is no function's gradient."""
+        if self.refusal:
+            raise OptionError(self.refusal)
+
+    def weights_of(self, name: str, seen: Seen, index: Tensor | None) -> Tensor:
+        """``[T]``, those of the tasks that are seen now."""
+        for task in seen.tasks:
+            if task not in self.tasks:
+                raise LossError(
+                    f"{name} holds its weights while a closure is evaluated several times in one step, and {task!r} "
+                    "was absent from the first evaluation: evaluate the same batch each time"
+                )
+        return self.weights if index is None else self.weights[index]
+
+
+def evaluates_often(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it is known to evaluate its closure more than once in a step."""
+    if not isinstance(optimizer, torch.optim.LBFGS):
+        return False
+    group = optimizer.param_groups[0]
+    return group["max_iter"] > 1 or group["line_search_fn"] is not None
+
+
+def refusal(method: Method, proposal: Proposal) -> str:
+    """Why what a method sends is not the gradient of ``Σ w_k L_k`` with constant weights; empty where it is."""
+    several = "while a closure is evaluated several times in one step"
+    if proposal.direction is not None:
+        return (
+            f"{method.name} sends the trunk a direction of its own here (averages of earlier gradients, or a choice "
+            f"element by element), which is no function's gradient and cannot be held {several}. "
+            + (
+                "Use beta=0 with heads='weighted', or pass shared=features"
+                if getattr(method, "beta", 0) and method.where >= {"features", "trunk"}
+                else "Choose another method, or an optimizer that evaluates its closure once"
+            )
+        )
+    if method.heads == "plain":
+        return (
+            f"{method.name} with plain heads cannot hold its weights {several}: its trunk and head gradients are not "
+            "those of one function. Use heads='weighted'"
+        )
+    if proposal.parameter_gradients:
+        names = ", ".join(proposal.parameter_gradients)
+        return (
+            f"{method.name} cannot hold its weights {several} where an outside optimizer learns them ({names}). Use "
+            "learn='inside'"
+        )
+    return ""
+
+
+# --- steps of optimizers that no balancer knows of --------------------------------------------------------------------
+class _UnderWay:
+    """Which optimizer's step is under way, of all there are: two small hooks, for balancers that are not attached."""
+
+    number = 0
+    optimizer = ""
+
+
+def _begin(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    _UnderWay.number += 1
+    _UnderWay.optimizer = type(optimizer).__name__
+
+
+def _end(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    _UnderWay.optimizer = ""
+
+
+register_optimizer_step_pre_hook(_begin)
+register_optimizer_step_post_hook(_end)
+
+
+def step_under_way() -> int:
+    """The number of the step in which this call may stand; 0 outside."""
+    return _UnderWay.number if _UnderWay.optimizer else 0
+
+
+def warn_of_moving_closure(method: Method) -> bool:
+    """Say that state moves at each evaluation; whether it was so.
+
+    A step that failed never ends for the hooks: only the stack, looked at once, shows whether one is under way here.
+    """
+    frame, inside = sys._getframe(1), False
+    while frame.f_back is not None and not inside:
+        frame = frame.f_back
+        inside = frame.f_code.co_name == "wrapper" and frame.f_globals.get("__name__") == "torch.optim.optimizer"
+    if not inside:
+        _UnderWay.optimizer = ""
+        return False
+    warn(
+        f"{method.name} was evaluated several times within one step of {_UnderWay.optimizer}, to which it is not "
+        "attached: its weights moved from one evaluation to the next, so that a line search compares different "
+        "functions. Call balancer.attach(optimizer), or write `with balancer.frozen(): optimizer.step(closure)`, and "
+        "the weights of the first evaluation hold for the whole step"
+    )
+    return True

@@ -1,0 +1,401 @@
+"""A look at the global batch: what `look.py` sees on each rank, made one.
+
+Rank ``r`` holds ``n_k^r`` of task ``k``'s ``N_k`` labels, ``c_k^r = n_k^r / N_k``. The global batch's loss is
+``Σ_r c_k^r L_k^r``, and its task gradient ``Σ_r c_k^r g_k^r``. At features, where the rows of different samples are
+orthogonal, its Gramian is ``Σ_r c_i^r c_j^r G_ij^r``; at the trunk it is that of the summed rows. Wrappers average
+gradients over the ``R`` ranks, so each rank's loss is multiplied by ``R c_k^r``: the average is then the gradient of
+the global batch.
+
+Losses, counts, what is wrong with them, and a Gramian read at features travel in one collective. Every decision is
+made on its result, so that all ranks make the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from steelyard.balancing.losses import negative_error, non_finite_error, not_finite
+from steelyard.balancing.observe import Batch, Look, label_counts, settle
+from steelyard.base.method import Method
+from steelyard.base.observation import Reads, Seen
+from steelyard.distributed.ranks import Ranks, summed_over
+from steelyard.distributed.replicas import warn_of_drift
+from steelyard.errors import LossError, MissingInputError, OptionError
+from steelyard.gradients.place import Place
+from steelyard.gradients.reading import Losses, Reading, read, rows_of_probes
+from steelyard.gradients.rows import Rows, gramian_of_rows
+
+_ROWS = 5
+"""Of the table that travels: labels, their squares, labels times loss, non-finite losses, negative losses."""
+_FLAGS = 3
+"""Behind it: ranks without any loss, the fingerprint of the parameters, and its square."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """This rank's part of the global batch, loss by loss.
+
+    Attributes:
+        tasks: positions of their tasks among the balancer's.
+        counts: labels behind each.
+        holds: which have any.
+        clean: which have any, and a loss that may be used.
+    """
+
+    tasks: Tensor
+    counts: Tensor
+    holds: Tensor
+    clean: Tensor
+
+    @classmethod
+    def of(cls, method: Method, batch: Batch) -> _Part:
+        device = batch.values.device
+        tasks = torch.tensor([batch.position(k) for k in range(len(batch.losses))], dtype=torch.long, device=device)
+        counts = torch.ones_like(batch.values) if batch.counts is None else batch.values.new_tensor(batch.counts)
+        holds = counts > 0
+        clean = holds if method.on_nonfinite == "ignore" else holds & batch.values.isfinite()
+        return cls(tasks, counts, holds, clean)
+
+    def table(self, values: Tensor, size: int) -> Tensor:
+        """What all ranks sum of each of ``size`` tasks; the rows are those of `_ROWS`."""
+        table = values.new_zeros(_ROWS, size)
+        sums = torch.where(self.clean, self.counts * values, 0.0)
+        bad, negative = self.holds & ~self.clean, self.clean & (values < 0)
+        rows = [self.counts, self.counts**2, sums, bad.double(), negative.double()]
+        table[:, self.tasks] = torch.stack(rows)
+        return table
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """The global batch, by the tasks that are balanced: the same numbers on all ranks.
+
+    Attributes:
+        live: their positions among the balancer's.
+        labels: behind each.
+        losses: the mean over those labels.
+        gramian, squared_norms: of their gradients, where those are read.
+        rows: their gradients, where the ranks' sums of them are.
+    """
+
+    live: list[int]
+    labels: Tensor
+    losses: Tensor
+    gramian: Tensor | None = None
+    squared_norms: Tensor | None = None
+    rows: Tensor | None = None
+
+    def only(self, chosen: list[int]) -> _Whole:
+        """Some of them, by their place among these."""
+        return _Whole(
+            [self.live[k] for k in chosen],
+            self.labels[chosen],
+            self.losses[chosen],
+            None if self.gramian is None else self.gramian[chosen][:, chosen],
+            None if self.squared_norms is None else self.squared_norms[chosen],
+            None if self.rows is None else self.rows[chosen],
+        )
+
+
+def look_together(
+    ranks: Ranks,
+    method: Method,
+    batch: Batch,
+    place: Place | None,
+    workspace: Tensor | None,
+    refresh: bool,
+    tasks: Sequence[str],
+    fingerprint: int,
+) -> Look | None:
+    """Look at the global batch; ``None`` where nothing of it is left to balance.
+
+    Args:
+        ranks: who shares it.
+        fingerprint: of this rank's parameters, 0 where they are not compared in this step.
+        method, batch, place, workspace, refresh, tasks: as `look`'s.
+
+    Raises:
+        NonFiniteLossError, LossError: on all ranks, whichever had the fault.
+
+    Cost: one all-reduce of ``5T + 3`` numbers, with ``T`` or ``T²`` more for norms or a Gramian; at the trunk a second
+    one of ``T x P`` where the sum over ranks is to be exact.
+    """
+    if method.reads == "lookahead":
+        raise OptionError(
+            f"{method.name} steps ahead along the gradients of the batch at hand, of which each rank has but a "
+            "part: choose another method, or sync='off' where ranks are meant to train apart"
+        )
+    size, reads = len(tasks), _wanted(method, place, refresh)
+    at_trunk = place is not None and place.is_trunk
+    by_rows = at_trunk and (reads == "rows" or method.sync == "exact")
+    reading = None
+    if place is not None and batch.losses:
+        # Every loss is looked at, also what will not take part: heads that are sharded over ranks gather in the look.
+        whole = by_rows and reads not in ("losses", "rows")
+        reading = read(method, batch.names, batch.losses, place, workspace, whole)
+    part = _Part.of(method, batch)
+
+    # --- what travels
+    flags = batch.values.new_tensor([float(not batch.losses), fingerprint, fingerprint**2])
+    products, square = flags[:0], at_trunk or reads != "norms"
+    if place is not None and reads != "losses" and not by_rows:
+        products = _products(reading, part, size, square)
+    sizes = [_ROWS * size, _FLAGS, len(products)]
+    packed = ranks.sum(torch.cat([part.table(batch.values, size).flatten(), flags, products]))
+    table, flags, products = torch.split(packed, sizes)
+    table = table.view(_ROWS, size)
+
+    # --- what is decided
+    _check_ranks(ranks, flags, batch)
+    live = _decide(ranks, method, batch, table, part)
+    if not live:
+        return None
+    labels, square_labels, totals = table[:3, live]
+    found = _Whole(live, labels, totals / labels)
+    if len(products):
+        # At the trunk the sum is the mean of the ranks' own Gramians, weighted by their labels.
+        found = _with_products(found, products, square, square_labels.rsqrt() if at_trunk else 1 / labels)
+    elif by_rows and reads != "losses":
+        assert reading is not None
+        found = _with_rows(found, ranks, reading, batch, part)
+    rest = list(range(len(live)))
+    if found.squared_norms is not None and method.on_nonfinite != "ignore":
+        # The numbers are the same on all ranks, and so is what follows from them.
+        present, norms = [tasks[position] for position in live], found.squared_norms.tolist()
+        rest = settle(method, present, rest, norms, "the squared gradient norm over all ranks")
+    if not rest:
+        return None
+    if len(rest) < len(live):
+        found = found.only(rest)
+    return _look(ranks, method, batch, place, tasks, reads, reading, part, found)
+
+
+def _look(
+    ranks: Ranks,
+    method: Method,
+    batch: Batch,
+    place: Place | None,
+    tasks: Sequence[str],
+    reads: Reads,
+    reading: Reading | None,
+    part: _Part,
+    found: _Whole,
+) -> Look:
+    """What is seen of the global batch, and what this rank has of it."""
+    where = {position: k for k, position in enumerate(found.live)}
+    kept = [ok and batch.position(k) in where for k, ok in enumerate(part.clean.tolist())]
+    chosen = [k for k, keep in enumerate(kept) if keep]
+    mine = torch.tensor([where[batch.position(k)] for k in chosen], dtype=torch.long, device=batch.values.device)
+    share = part.counts[chosen] / found.labels[mine]
+    if reading is not None and not all(kept):
+        reading = reading.select(chosen)
+    at_features = place is not None and not place.is_trunk
+    rows, features, cross = None, None, None
+    if reads == "rows":
+        rows = found.rows
+        if at_features and reading is not None and place is not None:
+            assert isinstance(reading.rows, Rows)
+            features = tuple(tensor.detach() for tensor in place.tensors)
+            matrix = reading.rows.matrix
+            rows = matrix.new_zeros(len(found.live), matrix.shape[1])
+            rows[mine] = matrix * share[:, None].to(matrix)
+    names = tuple(tasks[position] for position in found.live)
+    if place is not None and reads == "cross_gramian":
+        cross = _cross_gramian(ranks, method, names, [batch.names[k] for k in chosen], batch, place)
+    seen = Seen(
+        names,
+        found.losses,
+        found.labels,
+        found.squared_norms,
+        found.gramian,
+        cross,
+        rows,
+        features,
+        over_ranks=summed_over(ranks) if features is not None else None,
+    )
+    everything = len(found.live) == len(tasks)
+    return Look(
+        seen,
+        None if everything else torch.tensor(found.live, device=batch.values.device),
+        kept,
+        reading,
+        mine,
+        share * ranks.size,
+        # At features a direction belongs to this rank's samples; at the trunk it is the same on all ranks.
+        float(ranks.size) if at_features else 1.0,
+    )
+
+
+def losses_together(
+    ranks: Ranks,
+    tasks: Sequence[str],
+    losses: Mapping[str, Tensor | None],
+    counts: Mapping[str, float] | None,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """The global batch's losses, by name, of tasks that any rank has; for losses that are shown, not trained on.
+
+    Args:
+        ranks, tasks, losses, counts: as in the balancer's call.
+        device: of the other ranks' losses, where this rank has none.
+    """
+    names = [name for name in tasks if losses.get(name) is not None]
+    found = [loss for name in names if (loss := losses[name]) is not None]
+    labels = label_counts(names, found, counts, tasks)
+    table = torch.zeros(2, len(tasks), dtype=torch.float64, device=found[0].device if found else device)
+    for name, loss, count in zip(names, found, labels, strict=True):
+        if count > 0:
+            table[:, tasks.index(name)] = torch.stack([table.new_tensor(count), loss.detach().to(table) * count])
+    totals, sums = ranks.sum(table)
+    present = (totals > 0).tolist()
+    return {name: sums[k] / totals[k] for k, name in enumerate(tasks) if present[k]}
+
+
+def recompute_together(
+    ranks: Ranks,
+    tasks: Sequence[str],
+    again: Callable[..., Losses],
+    counts: Mapping[str, float] | None,
+    device: torch.device,
+) -> Callable[..., Losses]:
+    """``again``, of the global batch."""
+    return lambda *args, **kwargs: losses_together(ranks, tasks, again(*args, **kwargs), counts, device)
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def _wanted(method: Method, place: Place | None, refresh: bool) -> Reads:
+    """What the method reads in this step; weights that are held need nothing."""
+    if place is None or not refresh:
+        return "losses"
+    reads = method.looks_for(place.is_trunk)
+    if place.is_trunk and method.sync == "local-mean" and reads == "rows":
+        raise OptionError(
+            f"sync='local-mean' takes the mean of the ranks' Gramians, and {method.name} reads the task gradients "
+            "themselves at the trunk: use sync='exact'"
+        )
+    return reads
+
+
+def _products(reading: Reading | None, part: _Part, size: int, square: bool) -> Tensor:
+    """``n_i n_j G_ij`` of this rank, spread over all tasks, flat; zero where it has no labels."""
+    whole = part.counts.new_zeros((size, size) if square else (size,))
+    if reading is None:
+        return whole.flatten()
+    counts, holds = part.counts, part.holds
+    if square:
+        assert reading.gramian is not None
+        products = torch.where(holds[:, None] & holds, counts[:, None] * counts * reading.gramian, 0.0)
+        whole[part.tasks[:, None], part.tasks] = products
+    else:
+        whole[part.tasks] = torch.where(holds, counts**2 * reading.squared_norms, 0.0)
+    return whole.flatten()
+
+
+def _with_products(found: _Whole, products: Tensor, square: bool, scale: Tensor) -> _Whole:
+    """The Gramian, or the squared norms, from the sum of all ranks' `_products`; a task's gradient times ``scale``."""
+    if not square:
+        return replace(found, squared_norms=products[found.live] * scale**2)
+    size = math.isqrt(len(products))
+    gramian = products.view(size, size)[found.live][:, found.live] * scale[:, None] * scale
+    return replace(found, gramian=gramian, squared_norms=gramian.diagonal())
+
+
+def _with_rows(found: _Whole, ranks: Ranks, reading: Reading, batch: Batch, part: _Part) -> _Whole:
+    """The gradients of the global batch, summed over the ranks, and their Gramian."""
+    local = reading.whole if reading.whole is not None else reading.rows
+    assert isinstance(local, Rows)
+    rows = local.matrix.new_zeros(len(found.live), local.matrix.shape[1])
+    for k, clean in enumerate(part.clean.tolist()):
+        if clean and batch.position(k) in found.live:
+            place = found.live.index(batch.position(k))
+            rows[place] = local.matrix[k] * (part.counts[k] / found.labels[place]).to(rows)
+    rows = ranks.sum(rows)
+    gramian = gramian_of_rows(rows)
+    return replace(found, gramian=gramian, squared_norms=gramian.diagonal(), rows=rows)
+
+
+def _decide(
+    ranks: Ranks,
+    method: Method,
+    batch: Batch,
+    table: Tensor,
+    part: _Part,
+) -> list[int]:
+    """Which tasks are balanced: those that any rank has labels for, less what the policy leaves out."""
+    counts, _, _, bad, negative = table.tolist()
+    present = [k for k, count in enumerate(counts) if count > 0]
+    if not present:
+        raise LossError(
+            "every task is absent from this batch, on all ranks: skip the batch on all of them, there is nothing to "
+            "balance"
+        )
+    spoiled = [k for k in present if bad[k]]
+    values = batch.values.tolist()
+    if spoiled and method.on_nonfinite == "raise":
+        holds = part.holds.tolist()
+        found = ranks.gather([(batch.names[k], values[k]) for k in not_finite(values) if holds[k]])
+        listing = [(name, value, rank) for rank, pairs in found for name, value in pairs]
+        raise non_finite_error(
+            [name for name, *_ in listing],
+            [value for _, value, _ in listing],
+            "the loss",
+            [rank for *_, rank in listing],
+        )
+    if spoiled and method.on_nonfinite == "skip_step":
+        return []
+    live = [k for k in present if not bad[k]]
+    reader = method.positive_reader()
+    if method.on_nonfinite != "ignore" and reader is not None and any(negative[k] for k in live):
+        usable = zip(batch.names, values, part.clean.tolist(), strict=True)
+        found = ranks.gather([(name, value) for name, value, ok in usable if ok and value < 0])
+        rank, (name, value) = next((rank, pairs[0]) for rank, pairs in found if pairs)
+        raise negative_error(name, value, reader, f" on rank {rank}")
+    return live
+
+
+def _check_ranks(ranks: Ranks, flags: Tensor, batch: Batch) -> None:
+    """Warn where the ranks' parameters differ; raise on all of them where one has no loss to call backward on."""
+    empty, prints, squares = flags.tolist()
+    if ranks.size * squares != prints**2:
+        warn_of_drift()
+    if not empty:
+        return
+    missing = [str(rank) for rank, has in ranks.gather(bool(batch.losses)) if not has]
+    raise LossError(
+        f"every task is absent from the batch of rank {', '.join(missing)}, whose backward would then be missing in "
+        "the others' average: give it losses that keep their graph, with no labels behind them "
+        "(steelyard.masked_mean does; otherwise counts={task: 0})"
+    )
+
+
+def _cross_gramian(
+    ranks: Ranks, method: Method, names: Sequence[str], required: Sequence[str], batch: Batch, place: Place
+) -> Tensor:
+    """``J₁ J₂ᵀ`` of two further global batches, or (``"local-mean"``) the mean of the ranks' own."""
+    probes = rows_of_probes(method, names, required, batch.probes, place)
+    size, device = len(names), batch.values.device
+    labels = torch.zeros(2, size, dtype=torch.float64, device=device)
+    width = max(matrix.shape[1] for _, matrix, _ in probes)
+    rows = torch.zeros(2, size, width, dtype=probes[0][1].dtype, device=device)
+    for k, (positions, matrix, counts) in enumerate(probes):
+        labels[k, positions] = labels.new_tensor(counts)
+        rows[k, positions] = matrix * rows.new_tensor(counts)[:, None]
+    if method.sync == "local-mean":
+        both = labels[0][:, None] * labels[1]
+        total, weight = ranks.sum(torch.stack([rows[0].double() @ rows[1].double().T, both]))
+        mean: Tensor = total / weight
+        return mean
+    ranks.sum(labels)
+    absent = [name for name, count in zip(names, labels.amin(0).tolist(), strict=True) if not count > 0]
+    if absent:
+        raise MissingInputError(f"the probes lack the task {absent[0]!r} on all ranks, which the batch at hand has")
+    ranks.sum(rows)
+    rows = rows / labels[:, :, None].to(rows)
+    return rows[0].double() @ rows[1].double().T

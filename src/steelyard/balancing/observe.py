@@ -1,0 +1,231 @@
+"""One look at a step: which losses take part, and what is known of them before anything is weighed.
+
+The non-finite ones are settled here, by the balancer's policy, and gradients are read where the method asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steelyard.balancing.losses import check_positive, non_finite_error, not_finite
+from steelyard.balancing.weighing import stage_slopes
+from steelyard.base.constants import constant, vector
+from steelyard.base.lookahead import LookAhead, Recompute
+from steelyard.base.method import Method
+from steelyard.base.observation import Seen
+from steelyard.errors import LossError, UnknownNameError
+from steelyard.gradients.place import Place
+from steelyard.gradients.reading import Losses, Reading, read, read_cross
+from steelyard.gradients.rows import Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The losses at hand.
+
+    Attributes:
+        names: of their tasks.
+        positions: of their tasks among the balancer's; ``None``: all of them.
+        losses: scalars with a graph.
+        values: ``[T]`` float64, detached, where the small mathematics runs.
+        counts: labels behind each, 0 for a task that is absent but keeps its graph; ``None``: nobody counts.
+        probes: losses of two further batches, for methods that read a cross Gramian.
+        again: recomputes the losses, for methods that look ahead.
+        optimizer: the attached one.
+    """
+
+    names: tuple[str, ...]
+    positions: list[int] | None
+    losses: list[Tensor]
+    values: Tensor
+    counts: list[float] | None
+    probes: Sequence[Losses] | None
+    again: Recompute | None = None
+    optimizer: torch.optim.Optimizer | None = None
+
+    def position(self, k: int) -> int:
+        """Of the ``k``-th loss's task among the balancer's."""
+        return k if self.positions is None else self.positions[k]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one step shows.
+
+    Attributes:
+        seen: what the method is told.
+        index: positions of its tasks among the balancer's; ``None``: all of them.
+        kept: which of the losses at hand take part.
+        reading: their task gradients.
+        mine: where a batch is shared by several ranks, which of the seen tasks the kept losses are of.
+        share: by what those losses are multiplied there.
+        spread: by what a direction that replaces gradients is multiplied there.
+    """
+
+    seen: Seen
+    index: Tensor | None
+    kept: list[bool]
+    reading: Reading | None
+    mine: Tensor | None = None
+    share: Tensor | None = None
+    spread: float = 1.0
+
+    def own(self, multipliers: Tensor) -> Tensor:
+        """Of the seen tasks' multipliers, those of the kept losses."""
+        return multipliers if self.mine is None or self.share is None else multipliers[self.mine] * self.share
+
+
+def look(
+    method: Method, batch: Batch, place: Place | None, workspace: Tensor | None, refresh: bool, tasks: int
+) -> Look | None:
+    """Look at a step; ``None`` where nothing of it is left to balance.
+
+    Args:
+        method: says what it reads, and what is to become of non-finite losses.
+        batch: the losses at hand.
+        place: where gradients are read; ``None``: nowhere in this step.
+        workspace: see `task_rows`.
+        refresh: whether the method weighs anew in this step.
+        tasks: how many the balancer has.
+    """
+    live = list(range(len(batch.losses)))
+    if batch.counts is not None:
+        live = [k for k in live if batch.counts[k] > 0]
+        if not live:
+            raise LossError("every task is absent from this batch: skip the batch, there is nothing to balance")
+    live = finite_losses(method, batch.names, batch.values, live)
+    outlook = None
+    if refresh:
+        live, outlook = _look_ahead(method, batch, live, tasks)
+    reading = None
+    if place is not None and live:
+        reading = read(method, [batch.names[k] for k in live], [batch.losses[k] for k in live], place, workspace)
+        live, reading = _finite_gradients(method, batch.names, live, reading)
+    if not live:
+        return None
+
+    everything = len(live) == len(batch.losses)
+    names = batch.names if everything else tuple(batch.names[k] for k in live)
+    device = batch.values.device
+    cross = None
+    if place is not None and refresh and method.reads == "cross_gramian":
+        cross = read_cross(method, names, batch.probes, place)
+    rows, features = element_wise(method, place, reading)
+    seen = Seen(
+        names,
+        batch.values if everything else batch.values[live],
+        _label_vector(batch.counts, live, device),
+        None if reading is None else reading.squared_norms,
+        None if reading is None else reading.gramian,
+        cross,
+        rows,
+        features,
+        None if outlook is None else outlook[live],
+    )
+    kept = [True] * len(live) if everything else [k in live for k in range(len(batch.losses))]
+    return Look(seen, _index(batch, live, tasks), kept, reading)
+
+
+def label_counts(
+    names: Sequence[str], losses: Sequence[Tensor], counts: Mapping[str, float] | None, tasks: Sequence[str]
+) -> list[float]:
+    """Labels behind each loss: named in ``counts``, or brought along by a loss that `masked_mean` made, or 1.
+
+    Raises:
+        UnknownNameError, LossError: ``counts`` names a task that is not there, or less than no labels.
+    """
+    for name in counts or ():
+        if name not in tasks:
+            raise UnknownNameError("task", str(name), tasks, "It stands in counts=.")
+    given = [
+        float((counts or {}).get(name, getattr(loss, "label_count", 1.0)))
+        for name, loss in zip(names, losses, strict=True)
+    ]
+    for name, value in zip(names, given, strict=True):
+        if not 0 <= value < float("inf"):
+            raise LossError(
+                f"counts says that {name!r} has {value:g} labels: give their number, 0 where there are none"
+            )
+    return given
+
+
+def element_wise(
+    method: Method, place: Place | None, reading: Reading | None
+) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
+    """The rows, and the features behind them, for methods that read element by element."""
+    if (
+        place is None
+        or reading is None
+        or not isinstance(reading.rows, Rows)
+        or method.looks_for(place.is_trunk) != "rows"
+    ):
+        return None, None
+    return reading.rows.matrix, None if place.is_trunk else tuple(tensor.detach() for tensor in place.tensors)
+
+
+def settle(method: Method, names: Sequence[str], live: list[int], numbers: Sequence[float], what: str) -> list[int]:
+    """Positions that the policy lets through, of those in ``live`` with these numbers."""
+    bad = not_finite(numbers)
+    if not bad:
+        return live
+    if method.on_nonfinite == "raise":
+        raise non_finite_error([names[live[k]] for k in bad], [numbers[k] for k in bad], what)
+    if method.on_nonfinite == "skip_step":
+        return []
+    return [k for place, k in enumerate(live) if place not in bad]
+
+
+def finite_losses(method: Method, names: Sequence[str], values: Tensor, live: list[int]) -> list[int]:
+    """Positions, of those in ``live``, of the losses that the method is defined for and the policy lets through."""
+    if method.on_nonfinite == "ignore":
+        return live
+    numbers = values.tolist()
+    live = settle(method, names, live, [numbers[k] for k in live], "the loss")
+    reader = method.positive_reader()
+    if reader is not None:
+        check_positive([names[k] for k in live], [numbers[k] for k in live], reader)
+    return live
+
+
+def _finite_gradients(
+    method: Method, names: Sequence[str], live: list[int], reading: Reading
+) -> tuple[list[int], Reading]:
+    if method.on_nonfinite == "ignore":
+        return live, reading
+    rest = settle(method, names, live, reading.squared_norms.tolist(), "the squared gradient norm")
+    if len(rest) < len(live):
+        reading = reading.select([place for place, k in enumerate(live) if k in rest])
+    return rest, reading
+
+
+def _look_ahead(method: Method, batch: Batch, live: list[int], tasks: int) -> tuple[list[int], Tensor | None]:
+    """Positions of the tasks that are left, and what the method's look ahead found, over all losses at hand."""
+    if method.reads != "lookahead" or not live:
+        return live, None
+    index = _index(batch, live, tasks)
+    slopes = stage_slopes(method, batch.values[live], index)
+    names, losses = [batch.names[k] for k in live], [batch.losses[k] for k in live]
+    ahead = LookAhead(method.name, names, losses, slopes, batch.again, batch.optimizer)
+    outlook = torch.full_like(batch.values, float("nan"))
+    outlook[live] = method.look_ahead(ahead, method.working_state(index)).to(outlook)
+    if ahead.squared_norms is not None and method.on_nonfinite != "ignore":
+        live = settle(method, batch.names, live, ahead.squared_norms.tolist(), "the squared gradient norm")
+    return live, outlook
+
+
+def _index(batch: Batch, live: list[int], tasks: int) -> Tensor | None:
+    """Positions of the live losses' tasks among the balancer's; ``None``: all of them."""
+    if len(live) == tasks:
+        return None
+    return constant(tuple(batch.position(k) for k in live), batch.values.device, torch.long)
+
+
+def _label_vector(counts: Sequence[float] | None, live: Sequence[int], device: torch.device) -> Tensor:
+    """``[T]``, labels behind each live loss."""
+    if counts is None or all(count == 1.0 for count in counts):
+        return constant((1.0,) * len(live), device)
+    return vector([counts[k] for k in live], device)

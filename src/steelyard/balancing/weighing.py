@@ -1,0 +1,189 @@
+"""From one observation to weights: stages, the method, scale, guards and priorities, in this order.
+
+`propose` is a pure function of the committed state and what was seen, so a proposal may be thrown away (a skipped
+step) or made again from a whole window of micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steelyard.balancing.history import added
+from steelyard.balancing.losses import check_positive
+from steelyard.balancing.memory import recall, remember
+from steelyard.base.constants import constant
+from steelyard.base.method import Method
+from steelyard.base.observation import Balance, Seen
+from steelyard.base.state import State, Stateful
+
+LARGEST = 2.0**108  # 3e32: float32 ends at 2^128, and a loss may multiply what it receives by numbers of its own
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What one observation leads to; nothing of it is committed yet.
+
+    Attributes:
+        index: which tasks it speaks of; ``None``: all.
+        weights: ``[T]``, the multipliers of the task gradients.
+        head_weights: ``[T]``, the multipliers of the head gradients.
+        value: of the returned scalar.
+        direction: for element-wise methods, what arrives at the features.
+        commits: what of the stages' and the method's state is to be committed: the module, the working state, and
+            the positions of its tasks.
+        parameter_gradients: of weights that an outside optimizer learns.
+        generator_state: after the method's draws.
+    """
+
+    index: Tensor | None
+    weights: Tensor
+    head_weights: Tensor
+    value: Tensor
+    direction: Tensor | None
+    commits: tuple[tuple[Stateful, State, Tensor | None], ...]
+    parameter_gradients: Mapping[str, Tensor]
+    generator_state: Tensor | None
+
+
+def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> Proposal:
+    """Weigh what was seen, without committing anything.
+
+    Args:
+        method: its committed state is read, never changed.
+        seen: the present tasks.
+        index: their positions; ``None`` where all are present.
+        refresh: whether the method weighs anew, or the weights that it holds are used (``every``).
+    """
+    losses, factor = seen.losses, None
+    commits: list[tuple[Stateful, State, Tensor | None]] = []
+    for stage in method.loss_stages():
+        if stage.positive_losses:
+            _check_transformed(method, type(stage).__name__, seen, losses)
+        stage_state = stage.working_state(index)
+        losses, slope = stage.transform(losses, stage_state)
+        factor = slope if factor is None else factor * slope
+        commits.append((stage, stage_state, index))
+    if method.positive_losses:
+        _check_transformed(method, method.name, seen, losses)
+    whole = recall(method, seen.transformed(losses, factor), index, factor, refresh)
+    state = method.working_state(whole.index)
+
+    balance, generator_state = _weigh(method, whole.seen, state, refresh)
+    weights = balance.weights if whole.factor is None else balance.weights * whole.factor
+    as_published = whole.present is None
+    if method.scale == "sum":
+        weights, as_published = _to_sum(weights), False
+    if method.guards:
+        previous = state.guarded_weights if method.guards.max_change is not None else None
+        weights, as_published = method.guards.apply(weights, previous), False
+        if previous is not None:
+            state.guarded_weights = weights
+    priorities = _priorities(method, whole.index, weights)
+    if priorities is not None and not method.native_priorities:
+        weights, as_published = weights * priorities, False
+    weights = within_reach(weights)
+    on_heads = weights if method.heads == "weighted" else _plain(method, whole.factor, priorities, weights)
+    state.weight_sums = added(state.weight_sums, weights)
+    remember(method, whole.seen, whole.factor, state, refresh)
+    rows = balance.rows
+    if whole.present is not None:  # what is remembered has had its say: the batch holds these
+        if method.every > 1:
+            commits.append((method, state.only("held_weights"), whole.index))
+        state = method.narrowed(state, whole.present, leave="held_weights")
+        weights, on_heads = weights[whole.present], on_heads[whole.present]
+        priorities = None if priorities is None else priorities[whole.present]
+        rows = None if rows is None else rows[whole.present]
+    commits.append((method, state, index))
+
+    direction = None
+    if rows is not None:
+        applied = weights if factor is None else weights / factor  # the rows have been through the stages
+        direction = applied.to(rows) @ rows
+    if method.heads == "plain" or direction is not None:
+        value = (seen.losses if priorities is None else seen.losses * priorities).sum()
+    elif balance.value is not None and as_published:
+        value = balance.value
+    else:
+        value = ((weights if factor is None else weights / factor) * losses).sum()
+    return Proposal(
+        index, weights, on_heads, value, direction, tuple(commits), state.parameter_gradients, generator_state
+    )
+
+
+def stage_slopes(method: Method, losses: Tensor, index: Tensor | None) -> Tensor | None:
+    """``[T]``, what the stages in front will multiply the losses' gradients by; ``None`` without stages."""
+    factor = None
+    for stage in method.loss_stages():
+        losses, slope = stage.transform(losses, stage.working_state(index))
+        factor = slope if factor is None else factor * slope
+    return factor
+
+
+def _plain(method: Method, factor: Tensor | None, priorities: Tensor | None, like: Tensor) -> Tensor:
+    """``[T]``, what plain heads receive: the stages' slopes and the priorities alone."""
+    plain = torch.ones_like(like) if factor is None else factor
+    if method.scale == "sum":
+        plain = _to_sum(plain)
+    return within_reach(plain if priorities is None else plain * priorities)
+
+
+def within_reach(weights: Tensor) -> Tensor:
+    """Finite weights, kept to what the backward pass of a float32 loss can multiply without overflow.
+
+    A task that fits its batch to the last bit has a gradient of 1e-38, and a method that gives all gradients one length
+    a weight of 1e38 for it: twice that is inf in float32, and inf times a zero further down is NaN in every parameter.
+    """
+    return torch.where(weights.isinf(), weights, weights.clamp(-LARGEST, LARGEST))
+
+
+def _check_transformed(method: Method, reader: str, seen: Seen, losses: Tensor) -> None:
+    """Log losses are negative below 1: refuse them where their reader takes logarithms or ratios in turn."""
+    if losses is not seen.losses and method.on_nonfinite != "ignore":
+        check_positive(seen.tasks, losses.tolist(), f"{reader}, which reads it after the stages in front,")
+
+
+def _weigh(method: Method, seen: Seen, state: State, refresh: bool) -> tuple[Balance, Tensor | None]:
+    """The method's answer, and the generator's state after its draws; the generator itself is put back."""
+    if not refresh:
+        # A task that was absent when weights were refreshed holds none: it gets their mean until the next refresh.
+        held = state.held_weights
+        mean = held.nanmean() if not bool(held.isnan().all()) else torch.ones_like(held[0])
+        return Balance(torch.where(held.isnan(), mean, held)), None
+    generator = method.generator if method.draws else None
+    before = None if generator is None else generator.get_state()
+    answer = method.weigh(seen, state)
+    balance = answer if isinstance(answer, Balance) else Balance(answer)
+    if not isinstance(balance.weights, Tensor) or balance.weights.shape != seen.losses.shape:
+        shape = getattr(balance.weights, "shape", None)
+        given = type(balance.weights).__name__ if shape is None else tuple(shape)
+        raise TypeError(
+            f"{type(method).__name__}.weigh must return one weight for each of the {len(seen.losses)} present tasks, a "
+            f"tensor of shape {tuple(seen.losses.shape)}, got {given}"
+        )
+    if method.every > 1:
+        state.held_weights = balance.weights
+    if generator is None or before is None:
+        return balance, None
+    after = generator.get_state()
+    generator.set_state(before)
+    return balance, after
+
+
+def _priorities(method: Method, index: Tensor | None, like: Tensor) -> Tensor | None:
+    if all(value == 1.0 for value in method.priorities.values()):
+        return None
+    values = constant(tuple(method.priorities[task] for task in method.tasks), like.device)
+    return values if index is None else values[index]
+
+
+def _to_sum(weights: Tensor) -> Tensor:
+    """Weights whose sizes sum to the number of tasks: of weights that may be negative, the plain sum may vanish."""
+    # Relative to the largest, so that sums of extreme weights neither overflow nor vanish.
+    largest = weights.abs().max()
+    relative = weights / largest
+    # Where the tasks in the batch all weigh 0 (held weights, a plan), they go on weighing 0.
+    return torch.where(largest == 0, weights, relative * (len(weights) / relative.abs().sum()))

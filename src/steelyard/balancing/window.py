@@ -1,0 +1,212 @@
+"""Propose and commit: forward calls propose, the optimizer's step commits.
+
+Between two steps of the optimizer lies a *window* of one or more micro-batches. Each is weighed by the committed
+state and its own observation; when the optimizer has stepped, the window's observations are averaged by label counts
+and the state moves once. A step that did not happen (a gradient scaler found an inf) leaves no trace.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from steelyard.balancing.closure import evaluates_often
+from steelyard.errors import OptionError, StateError, SteelyardWarning, warn
+
+if TYPE_CHECKING:
+    from steelyard.balancing.balancer import Balancer, Recompute
+    from steelyard.balancing.weighing import Proposal
+    from steelyard.base.observation import Seen
+
+_KEY = "steelyard"
+_PATIENCE = 1000
+"""Calls in one window after which the balancer says that the optimizer does not step."""
+
+
+def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The optimizer inside the wrappers of Accelerate, Fabric and Lightning: its hooks see every step that happens.
+
+    The wrappers imitate the class of what they wrap without its hooks, or do not call them.
+    """
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = inner
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise OptionError(
+            f"attach() takes the optimizer that steps the shared parameters, got a {type(optimizer).__name__}: pass a "
+            "torch.optim.Optimizer, as it is or in a trainer's wrapper"
+        )
+    return optimizer
+
+
+class Attachment:
+    """Ties a balancer to the optimizer whose steps commit its state."""
+
+    def __init__(self, balancer: Balancer, optimizer: torch.optim.Optimizer, scaler: Any = None) -> None:
+        self.balancer, self.optimizer, self.scaler = balancer, optimizer, scaler
+        self.window: list[tuple[Seen, Proposal, Recompute | None]] = []
+        self.skipping = self.empty = False
+        self.inside_step = self.evaluates_often = False
+        self._scale_at_start: float | None = None
+        # Several balancers may share an optimizer; each has its own place in the optimizer's checkpoint.
+        self._places: set[str] = optimizer.__dict__.setdefault("_steelyard_places", set())
+        self.place = self._free_place()
+        self._places.add(self.place)
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before_step),
+            optimizer.register_step_post_hook(self._after_step),
+            optimizer.register_state_dict_post_hook(self._save),
+            optimizer.register_load_state_dict_pre_hook(self._load),
+        ]
+
+    def _free_place(self) -> str:
+        name = f"{self.balancer.name}: {', '.join(self.balancer.tasks)}"
+        place, number = name, 1
+        while place in self._places:
+            number += 1
+            place = f"{name} ({number})"
+        return place
+
+    def rename(self) -> None:
+        """The balancer's tasks have changed, and with them its place in the optimizer's checkpoint."""
+        self._places.discard(self.place)
+        self.place = self._free_place()
+        self._places.add(self.place)
+
+    def remove(self) -> None:
+        """Take the hooks off the optimizer."""
+        for handle in self._handles:
+            handle.remove()
+        self._places.discard(self.place)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """What the optimizer moves."""
+        return (parameter for group in self.optimizer.param_groups for parameter in group["params"])
+
+    # --- the window -------------------------------------------------------------------------------------------------
+    def before_forward(self) -> None:
+        """Discard a window whose step a gradient scaler skipped: plain optimizers are then not even called."""
+        if self.scaler is None or not self.scaler.is_enabled():
+            return
+        if self._open() and self._scale_at_start is not None and self.scaler.get_scale() < self._scale_at_start:
+            self.discard()
+        if not self._open():
+            self._scale_at_start = self.scaler.get_scale()
+
+    def _open(self) -> bool:
+        return bool(self.window) or self.skipping or self.empty
+
+    def add(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
+        """One micro-batch has been weighed."""
+        self.window.append((seen, proposal, again))
+        if len(self.window) == _PATIENCE:
+            warn(
+                f"{self.balancer.name} is attached to an optimizer ({type(self.optimizer).__name__}) that has not "
+                f"stepped in {_PATIENCE:,} calls, so its state stands still and what it saw of each is kept: attach "
+                "the optimizer that trains the model now, or call balancer.discard() for steps that are left out",
+                SteelyardWarning,
+            )
+
+    def nothing_to_do(self, *, skip_step: bool) -> None:
+        """A micro-batch had nothing to balance; with ``skip_step`` its whole window must not step."""
+        self.skipping = self.skipping or skip_step
+        self.empty = True
+
+    def discard(self) -> None:
+        """Forget the open window."""
+        self.window.clear()
+        self.skipping = self.empty = False
+
+    # --- the optimizer's hooks --------------------------------------------------------------------------------------
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        self._withhold_gradients()
+        self.evaluates_often = evaluates_often(optimizer)
+        # The first argument is the optimizer itself.
+        if len(args) > 1 and callable(args[1]):
+            return (args[0], self._guarded(args[1]), *args[2:]), kwargs
+        if callable(kwargs.get("closure")):
+            return args, {**kwargs, "closure": self._guarded(kwargs["closure"])}
+        return None
+
+    def _withhold_gradients(self) -> None:
+        """Leave a skipped window's step without gradients.
+
+        The one place where a balancer touches ``.grad``: zero gradients would still move momentum and weight decay.
+        """
+        self.skipping = self.skipping or (self.empty and not self.window)
+        if self.skipping:
+            for group in self.optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+
+    def _guarded(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """A closure that raises ends the step: its weights must not hold on. One that skips leaves no gradients."""
+
+        @functools.wraps(closure)
+        def guarded() -> Any:
+            self.inside_step = True  # here alone: a step without a closure that fails must not seem to go on
+            try:
+                value = closure()
+            except BaseException:
+                self.discard()
+                self.balancer.release()
+                raise
+            finally:
+                self.inside_step = False
+            self._withhold_gradients()
+            return value
+
+        return guarded
+
+    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self.balancer.release()
+        # Fused optimizers are called on overflow too, and skip inside.
+        found_inf = getattr(optimizer, "found_inf", None)
+        if self.skipping or (isinstance(found_inf, Tensor) and bool(found_inf.item())):
+            self.discard()
+            return
+        if not self.window:
+            return
+        window = list(self.window)
+        self.discard()
+        self.balancer.commit_window([(seen, proposal) for seen, proposal, _ in window])
+        if self.balancer.needs_after and all(again is not None for *_, again in window):
+            self._look_again(window)
+
+    def _look_again(self, window: list[tuple[Seen, Proposal, Recompute | None]]) -> None:
+        """Recompute the window's losses at the new parameters, averaged like the observations before the step."""
+        total: dict[str, Tensor] = {}
+        labels: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for seen, _, again in window:
+                assert again is not None
+                losses: Mapping[str, Tensor | None] = again()
+                for name, count in zip(seen.tasks, seen.counts, strict=True):
+                    loss = losses.get(name)
+                    if loss is not None:
+                        total[name] = total.get(name, 0) + count * loss.detach()
+                        labels[name] = labels.get(name, 0) + count
+            if total:
+                self.balancer.observe(after={name: total[name] / labels[name] for name in total})
+
+    def _save(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        state.setdefault(_KEY, {})[self.place] = self.balancer.state_dict()
+
+    def _load(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        held = state.get(_KEY, {})
+        if self.place in held:
+            self.balancer.load_state_dict(held[self.place])
+        elif held:
+            raise StateError(
+                f"the optimizer's checkpoint holds the balancer state of {'; '.join(held)}, and this balancer is "
+                f"{self.place}: make the balancer of the checkpoint, or attach this one after loading"
+            )
+        elif self.balancer.steps == 0:
+            warn(
+                "the optimizer's checkpoint holds no balancer state (saved before the balancer was attached, or by a "
+                "tool that drops foreign entries): load balancer.state_dict() too, or the balancer starts afresh",
+                SteelyardWarning,
+            )

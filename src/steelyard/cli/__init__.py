@@ -1,0 +1,5 @@
+"""The ``steelyard`` command, one file per command."""
+
+from steelyard.cli.app import main
+
+__all__ = ["main"]

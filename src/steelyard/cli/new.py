@@ -1,0 +1,34 @@
+"""Write the file that ``steelyard new`` gives a user to start from."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+from steelyard.errors import ProblemFileError
+from steelyard.writing import replacing
+
+NAME = "my-problem"  # in the template
+
+
+def write_template(path: Path) -> None:
+    """Copy the template, named after the file; a file that is there already is never overwritten."""
+    if path.suffix != ".py":
+        named = path.with_suffix(".py") if path.stem.strip(".") and not path.is_dir() else path / "my_problem.py"
+        raise ProblemFileError(f"{str(path)!r}: a problem file ends in .py, e.g. {named}")
+    text = resources.files("steelyard.problems").joinpath("template.py").read_text(encoding="utf-8")
+    name = re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-") or NAME
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("x").close()  # takes the name, or finds it taken
+    except FileExistsError as error:
+        raise ProblemFileError(f"{path} exists already: choose another name") from error
+    except OSError as error:
+        raise ProblemFileError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        with replacing(path) as file:
+            file.write(text.replace(NAME, name).replace("my_problem.py", path.name).encode())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise ProblemFileError(f"cannot write {path}: {error.strerror}") from error

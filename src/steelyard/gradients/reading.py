@@ -1,0 +1,108 @@
+"""Reading task gradients where the user points: ``shared=``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steelyard.base.method import Method
+from steelyard.errors import MissingInputError
+from steelyard.gradients.carrier import Target
+from steelyard.gradients.heads import Factors, factors
+from steelyard.gradients.place import Place
+from steelyard.gradients.rows import Rows, task_rows
+from steelyard.gradients.trunk import trunk_gradients
+from steelyard.gradients.wrappers import behind_wrapper
+
+Losses = Mapping[str, Tensor | None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Task gradients of one step.
+
+    Attributes:
+        squared_norms, gramian: ``[T]`` and, where it was asked for, ``[T, T]`` at the place that was read.
+        rows: task gradients where a direction may be sent: where heads meet the trunk, or for element-wise methods at
+            the place that was read; ``None`` where nothing needs them.
+        targets: where those rows were read, and where a direction may be sent.
+        whole: task gradients at all of the trunk's parameters, where they were asked for.
+        angles_hold: whether inner products of tasks that share no samples are seen: at the trunk, not at features.
+    """
+
+    squared_norms: Tensor
+    gramian: Tensor | None
+    rows: Rows | Factors | None
+    targets: Sequence[Target]
+    angles_hold: bool = False
+    whole: Rows | None = None
+
+    def select(self, positions: list[int]) -> Reading:
+        """The reading of the tasks at ``positions``."""
+        return Reading(
+            self.squared_norms[positions],
+            None if self.gramian is None else self.gramian[positions][:, positions],
+            None if self.rows is None else self.rows.select(positions),
+            self.targets,
+            self.angles_hold,
+            None if self.whole is None else self.whole.select(positions),
+        )
+
+
+def read(
+    method: Method,
+    names: Sequence[str],
+    losses: Sequence[Tensor],
+    place: Place,
+    workspace: Tensor | None = None,
+    whole: bool = False,
+) -> Reading:
+    """Differentiate the losses at a place, as far as the method needs it; ``whole`` asks for the trunk's rows."""
+    reads = method.looks_for(place.is_trunk)
+    with torch.enable_grad():
+        if place.is_trunk and reads != "rows":
+            trunk = trunk_gradients(names, losses, place.tensors, at_boundary=method.heads == "plain", whole=whole)
+            return Reading(trunk.gramian.diagonal(), trunk.gramian, trunk.rows, trunk.boundary, True, trunk.whole)
+        tensors = tuple(tensor for tensor in place.tensors if tensor.requires_grad)
+        rows: Rows | Factors | None = None
+        if not place.is_trunk and reads != "rows":
+            rows = factors(losses, tensors)
+        if rows is None:
+            rows = task_rows(names, losses, tensors, workspace if reads != "rows" else None)
+    targets = [behind_wrapper(tensor) or tensor for tensor in tensors]
+    if reads == "norms":
+        return Reading(rows.squared_norms(), None, rows, targets, place.is_trunk)
+    gramian = rows.gramian()
+    return Reading(gramian.diagonal(), gramian, rows, targets, place.is_trunk)
+
+
+def read_cross(method: Method, names: Sequence[str], probes: Sequence[Losses] | None, place: Place) -> Tensor:
+    """``J₁ J₂ᵀ`` of two independent batches as ``[T, T]`` float64: unbiased, where ``J Jᵀ`` of one batch is not."""
+    (_, first, _), (_, second, _) = rows_of_probes(method, names, names, probes, place)
+    return first.double() @ second.double().T
+
+
+def rows_of_probes(
+    method: Method, names: Sequence[str], required: Sequence[str], probes: Sequence[Losses] | None, place: Place
+) -> list[tuple[list[int], Tensor, list[float]]]:
+    """Of each probe batch: which of the tasks it has, their rows, and the labels behind them."""
+    if probes is None or len(probes) != 2:
+        raise MissingInputError(
+            f"{method.name} compares the gradients of two independent batches: pass "
+            f"probes=[losses_1, losses_2], got {'none' if probes is None else len(probes)}"
+        )
+    tensors = tuple(tensor for tensor in place.tensors if tensor.requires_grad)
+    found = []
+    for number, losses in enumerate(probes):
+        absent = [name for name in required if losses.get(name) is None]
+        if absent:
+            raise MissingInputError(f"probes[{number}] lacks the task {absent[0]!r}, which the batch at hand has")
+        positions = [k for k, name in enumerate(names) if losses.get(name) is not None]
+        there = [loss for name in names if (loss := losses.get(name)) is not None]
+        with torch.enable_grad():
+            rows = task_rows([names[k] for k in positions], there, tensors).matrix
+        found.append((positions, rows, [float(getattr(loss, "label_count", 1.0)) for loss in there]))
+    return found

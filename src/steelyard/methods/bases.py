@@ -1,0 +1,90 @@
+"""`AuxiliaryBalancer`: base of the methods that serve one main task, with the others as help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.constants import constant
+from steelyard.base.observation import Reads, Seen
+from steelyard.base.options import Heads
+from steelyard.base.state import State
+from steelyard.errors import OptionError, UnknownNameError
+from steelyard.methods.solvers.unit_rows import UnitRows
+
+
+class AuxiliaryBalancer(Balancer):
+    """A balancer with a main task, whose weight is 1.
+
+    Args:
+        tasks: task names.
+        main: the main task.
+        common: the options of `Balancer`.
+    """
+
+    default_heads: ClassVar[Heads] = "plain"
+
+    def __init__(self, tasks: Sequence[str], *, main: str | None = None, **common: Any) -> None:
+        super().__init__(tasks, **common)
+        if main is None:
+            raise OptionError(
+                f"{self.name} serves one main task and must be told which: give main={self.tasks[0]!r}, or another of "
+                f"{', '.join(self.tasks)}"
+            )
+        if main not in self.tasks:
+            raise UnknownNameError("task", str(main), self.tasks, "It stands in main=.")
+        self.main = main
+
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        check_main(self.name, self.main, tasks)
+
+    def is_main(self, seen: Seen) -> Tensor:
+        """``[T]``, true for the main task; all false where it is absent."""
+        return constant(tuple(task == self.main for task in seen.tasks), seen.losses.device, torch.bool)
+
+
+def check_main(method: str, main: str, tasks: Sequence[str]) -> None:
+    """Refuse a new list of tasks that leaves the main task out."""
+    if main not in tasks:
+        raise OptionError(
+            f"{method} serves the main task {main!r}, which is not among {', '.join(tasks)}: make a new "
+            "balancer with main= one of these"
+        )
+
+
+def cosines_with(main: int, seen: Seen) -> Tensor:
+    """``[T]``, the cosine of every task's gradient and the main one's; 0 with a zero gradient, NaN stays NaN."""
+    assert seen.gramian is not None
+    lengths = seen.norms[main] * seen.norms
+    return torch.where(lengths == 0, torch.zeros_like(lengths), seen.gramian[main] / lengths)
+
+
+class GramianBalancer(Balancer):
+    """A method implements `combine`, in float64 on the CPU, whatever the device of the losses.
+
+    Where the Gramian holds NaN or inf, which only ``on_nonfinite="ignore"`` lets through, every weight is NaN and no
+    state moves.
+    """
+
+    reads: Reads = "gramian"
+    uses_angles: bool = True
+    default_heads: ClassVar[Heads] = "plain"
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        assert seen.gramian is not None
+        gramian = seen.gramian.cpu()  # on an accelerator: one copy, in place of hundreds of tiny kernels
+        if not bool(gramian.isfinite().all()):
+            return torch.full_like(seen.losses, float("nan"))
+        return self.combine(UnitRows.of(gramian), seen, state).to(seen.losses.device)
+
+    def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
+        """The weights ``[T]`` of the present tasks; rebinds what changes of ``state``."""
+        raise NotImplementedError
+
+    def preferences(self, seen: Seen) -> Tensor:
+        """The priorities ``[T]`` of the present tasks, for methods that use them themselves."""
+        return torch.tensor([self.priorities[task] for task in seen.tasks], dtype=torch.float64)

@@ -1,0 +1,105 @@
+"""Convex quadratic problems over the non-negative orthant, many at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steelyard.methods.solvers.unit_rows import REGULARISATION
+
+_TOLERANCE = 1e-13
+_PATIENCE = 3
+
+
+def nonnegative_minimum(cosines: Tensor, linear: Tensor, start: Tensor | None = None) -> Tensor:
+    """``argmin_{x ≥ 0} ½ xᵀCx + qᵀx`` as ``[B, T]`` float64, for every row ``q`` of ``linear``.
+
+    Args:
+        cosines: ``C [T, T]``, positive semidefinite with a diagonal of ones; see `UnitRows.definite`.
+        linear: ``q [B, T]``, of any scale.
+        start: ``[B, T]``, a guess which entries are not zero.
+
+    Block principal pivoting: guess which entries are free, solve for them, exchange all that have the wrong sign, and
+    single ones (Murty's rule, which cannot cycle) once that stops helping. The guesses are settled on ``C`` with 1e-12
+    added to its diagonal; proximal steps then take that out again. Where the minimum is unbounded, entries of the size
+    1e12 say so.
+
+    Source: Kim & Park, "Fast nonnegative matrix factorization: an active-set-like method and comparisons" (2011).
+    """
+    size = linear.abs().amax(1, keepdim=True)
+    q = linear / torch.where(size > 0, size, torch.ones_like(size))
+    x = torch.zeros_like(q)
+    free = q < 0 if start is None else start.clone()
+    left = (q < 0).any(1).nonzero().squeeze(1)
+    fewest = torch.full((len(q),), q.shape[1] + 1)
+    patience = torch.full((len(q),), _PATIENCE)
+    numbers = torch.arange(q.shape[1])
+    for _ in range(50 * q.shape[1] + 50):
+        if not len(left):
+            return x * size
+        chosen = free[left]
+        guess = _Guess.of(cosines, q[left], chosen)
+        slack = guess.solution @ cosines + q[left]
+        wrong = torch.where(chosen, guess.solution, slack) < -_TOLERANCE * guess.scale
+        count = wrong.sum(1)
+        settled = count == 0
+        if bool(settled.any()):
+            x[left[settled]] = guess.refined(cosines, q[left])[settled]
+        patience[left] = torch.where(count < fewest[left], _PATIENCE, patience[left] - 1)
+        fewest[left] = torch.minimum(fewest[left], count)
+        last = torch.where(wrong, numbers, -1).amax(1, keepdim=True) == numbers
+        free[left] = chosen ^ torch.where((patience[left] >= 0)[:, None], wrong, last & wrong)
+        left = left[~settled]
+    raise ArithmeticError(f"no solution after {50 * q.shape[1] + 50} pivots in {q.shape[1]} dimensions")
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """The unconstrained minimiser over each problem's chosen entries, and its factorisation.
+
+    Chosen entries are gathered in front of small systems ``[B, m, m]``, which the identity fills up.
+    """
+
+    solution: Tensor
+    factor: Tensor
+    right: Tensor
+    place: Tensor
+    used: Tensor
+
+    @staticmethod
+    def of(C: Tensor, q: Tensor, chosen: Tensor) -> _Guess:
+        count = chosen.sum(1)
+        width = max(1, int(count.max()))
+        place = chosen.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
+        used = torch.arange(width) < count[:, None]
+        system = C[place[:, :, None], place[:, None, :]] * (used[:, :, None] & used[:, None, :])
+        system.diagonal(dim1=1, dim2=2).add_(torch.where(used, REGULARISATION, 1.0))
+        factor, _ = torch.linalg.cholesky_ex(system)
+        right = (q.gather(1, place) * used).neg()[:, :, None]
+        found = torch.cholesky_solve(right, factor)
+        return _Guess(_spread(q, place, found), factor, right, place, used)
+
+    @property
+    def scale(self) -> Tensor:
+        """``[B, 1]``, what rounding is relative to; ``q`` has entries up to 1."""
+        return 1 + self.solution.abs().sum(1, keepdim=True)
+
+    def refined(self, C: Tensor, q: Tensor) -> Tensor:
+        """The solution without the regularisation, wherever that violates the conditions less."""
+        found = self.solution.gather(1, self.place)[:, :, None] * self.used[:, :, None]
+        for _ in range(2):
+            found = torch.cholesky_solve(self.right + REGULARISATION * found, self.factor)
+        better, plain = _spread(q, self.place, found).clamp(min=0), self.solution.clamp(min=0)
+        return torch.where(_violation(C, q, better) <= _violation(C, q, plain), better, plain)
+
+
+def _spread(like: Tensor, place: Tensor, found: Tensor) -> Tensor:
+    return torch.zeros_like(like).scatter_(1, place, found[:, :, 0])
+
+
+def _violation(C: Tensor, q: Tensor, x: Tensor) -> Tensor:
+    """``[B, 1]``, how far ``x ≥ 0``, ``Cx + q ≥ 0``, ``x(Cx + q) = 0`` fail."""
+    slack = x @ C + q
+    return torch.maximum(-slack, torch.minimum(x, slack)).amax(1, keepdim=True)

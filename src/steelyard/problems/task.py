@@ -1,0 +1,127 @@
+"""A task, its metrics, and the rows that it learns from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steelyard.errors import ProblemError
+
+Inputs = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit over all labelled rows of a split.
+
+    Args:
+        name: shown in tables, e.g. ``"accuracy"``.
+        function: ``function(outputs [N, ...], targets [N, ...]) -> float``. Where the task has ``statistics``, these
+            stand in for the outputs.
+        higher_is_better: the direction.
+        ideal: the perfect value where there is one (1 for accuracy, R², AUC; 0 for errors), else ``None``.
+            Relative changes are taken on the error, ``|ideal - value|``.
+        percent: show as a percentage.
+    """
+
+    name: str
+    function: Callable[[Tensor, Tensor], float]
+    higher_is_better: bool
+    ideal: float | None = None
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class JointMetric:
+    """A figure of merit of all tasks together, shown beside theirs and never judged or used to choose.
+
+    Args:
+        name: shown in tables, e.g. ``"test error"``.
+        function: ``function(outputs by task [N, ...], targets by task [N, ...]) -> float``, each of the test rows that
+            have a label of the task.
+        higher_is_better, ideal, percent: as a `Metric` has them.
+    """
+
+    name: str
+    function: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], float]
+    higher_is_better: bool
+    ideal: float | None = None
+    percent: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: a loss to train on and metrics to judge by.
+
+    Args:
+        name: unique within the problem.
+        loss: ``loss(outputs, targets) -> scalar``, an ordinary mean loss; called with labelled rows only.
+        metrics: the first one is the main metric; it chooses the epoch and carries the verdict.
+        outputs: how many numbers the head puts out per row; for the problem's own ``head`` to read.
+        missing: the target value that marks a missing label; by default NaN for floating-point targets and -1
+            for integer ones. A row is unlabelled where its whole target is missing.
+        statistics: ``statistics(outputs [n, ...], targets [n, ...]) -> Tensor [n, ...]``, what the metrics need to
+            know of each row, for outputs too large to keep for all rows of a split (images): taken batch by
+            batch, and given to the metrics in the outputs' place. Called with labelled rows only.
+        equivalence: changes below this fraction of the single-task value (or error) count as no difference.
+        label: a nice name for tables; the name by default.
+    """
+
+    name: str
+    loss: Callable[[Tensor, Tensor], Tensor]
+    metrics: tuple[Metric, ...]
+    outputs: int = 1
+    missing: float | None = None
+    statistics: Callable[[Tensor, Tensor], Tensor] | None = None
+    equivalence: float = 0.01
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name or any(character in self.name for character in "=,;() \t\n"):
+            raise ProblemError(f"task name {self.name!r}: use a word without spaces or any of =,;()")
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        if not self.metrics:
+            raise ProblemError(f"task {self.name!r} has no metric: give metrics=(accuracy,) or another one")
+        if not 0 <= self.equivalence < 1:
+            raise ProblemError(f"task {self.name!r}: equivalence={self.equivalence} must lie in [0, 1)")
+        if not self.label:
+            object.__setattr__(self, "label", self.name)
+
+    def labelled(self, targets: Tensor) -> Tensor:
+        """Which rows have a label: targets [N, ...] -> bool [N]."""
+        if targets.dtype == torch.bool:
+            return torch.ones(len(targets), dtype=torch.bool)
+        if targets.dtype.is_floating_point:
+            mark = math.nan if self.missing is None else self.missing
+        else:
+            mark = -1 if self.missing is None else self.missing
+        missing = torch.isnan(targets) if math.isnan(mark) else torch.eq(targets, mark)
+        return ~missing.flatten(1).all(1) if targets.dim() > 1 else ~missing
+
+
+@dataclass
+class Split:
+    """Rows of data: inputs (a tensor, or a tuple of tensors for a trunk of several arguments) and targets."""
+
+    inputs: Inputs
+    targets: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.inputs if isinstance(self.inputs, Tensor) else self.inputs[0])
+
+
+@dataclass
+class Data:
+    """Training rows, validation rows (they choose the epoch) and test rows (read once)."""
+
+    train: Split
+    validation: Split
+    test: Split
+    description: str = ""
+
+    def splits(self) -> dict[str, Split]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}

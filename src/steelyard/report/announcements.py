@@ -1,0 +1,94 @@
+"""What ``steelyard compare`` does around a study: baselines, checks before it starts, words for the terminal."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from steelyard.report.numbers import duration
+from steelyard.study import Plan, estimate, plan
+from steelyard.study.analysis.joint import joint_values
+from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
+from steelyard.study.planning.planner import check_workers
+from steelyard.study.planning.tuning import tried
+from steelyard.study.running.pool import start_server
+
+BASELINES = ("single-task", "equal")
+
+
+def with_baselines(methods: str) -> tuple[list[Arm], list[str]]:
+    """The methods asked for, after those of the two baselines that were not; and the names of these."""
+    asked = parse_arms(methods)
+    known = {str(arm) for arm in asked}
+    added = [name for name in BASELINES if name not in known]
+    return [*map(parse_arm, added), *asked], added
+
+
+def prepare(problem: str, methods: Sequence[Arm], workers: int, **options: Any) -> Plan:
+    """Plan the study, which tries the problem and every method once; nothing is written."""
+    check_workers(workers)
+    start_server()  # it imports what the workers need while the plan is made
+    return plan(problem, methods, **options)
+
+
+def announce(made: Plan, added: Sequence[str]) -> None:
+    """Say what was added to what was asked for, and how methods were adapted."""
+    console = Console(highlight=False)
+    if added:
+        console.print(f"Added for a fair comparison: {' and '.join(added)}.", markup=False)
+    for note in made.notes:
+        console.print(f"Note: {note}", markup=False)
+
+
+def show_joint(store: Path) -> None:
+    """Print the metrics of all tasks together, mean ± deviation over seeds, if the problem has any."""
+    console = Console(highlight=False)
+    found = [value for value in joint_values(store) if value.values]
+    table = Table("all tasks together", "metric", "mean ± sd", "seeds", box=None, pad_edge=False)
+    for value in found:
+        numbers = [(100 if value.percent else 1) * number for number in value.values.values()]
+        spread = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
+        shown = f"{statistics.fmean(numbers):.4g}{spread}{' %' if value.percent else ''}"
+        table.add_row(Text(value.method), value.metric, shown, str(len(numbers)))
+    if found:
+        console.print()
+        console.print(table)
+
+
+def forecast(made: Plan, store: Path, workers: int) -> None:
+    """Print the trials, and the time and disk that those not yet finished would take."""
+    console = Console(highlight=False)
+    table = Table("method", "labels", "trials", "steps each", box=None, pad_edge=False)
+    settings = {tuple(sorted(setting.fractions.items())): setting.label for setting in made.settings}
+    arms = {
+        trial: method.name
+        for seed in made.seeds
+        for setting in range(len(made.settings))
+        for method in made.methods
+        for trial in made.trials_of(method.name, setting, seed)
+    }
+    shapes = Counter((arms[trial], trial.tasks, trial.fractions, made.steps(trial)) for trial in made.trials)
+    for (method, tasks, fractions, steps), count in shapes.items():
+        label = settings.get(fractions) or ", ".join(f"{100 * fraction:.4g} %" for _, fraction in fractions)
+        alone = f" {tasks[0]}" if len(tasks) == 1 and len(made.tasks) > 1 else ""
+        # As Text: brackets in a method's options are no markup.
+        table.add_row(Text(method + alone), Text(label), str(count), str(steps))
+    console.print(table)
+    if made.tuning is not None:
+        console.print(f"and {len(tried(made))} trials before that: {made.tuning_text}.", markup=False)
+    found = estimate(made, store, workers)
+    waiting = found.trials - found.finished
+    state = f" ({found.finished} finished, {found.failed} failed)" if found.finished or found.failed else ""
+    console.print(
+        f"{found.trials} trials{state}: about {duration(found.seconds)} for {waiting} of them on {workers} "
+        f"worker{'' if workers == 1 else 's'}, about {max(found.disk, 1) / 2**20:.1f} MiB of disk. "
+        "Nothing was trained or written.",
+        markup=False,
+    )

@@ -1,0 +1,1 @@
+"""From trials to verdicts: statistics, judging, and the words for them."""

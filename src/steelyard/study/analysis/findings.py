@@ -1,0 +1,99 @@
+"""What the trials of a plan found, looked up by method, setting, task and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from steelyard.study.analysis.statistics import Array, relative_changes
+from steelyard.study.planning.plans import Plan, PlannedTask
+from steelyard.study.trial import Failed, Result, Trial
+
+Metrics = list[float]  # of one task, in the task's order
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The finished and failed trials of a plan, looked up by what they belong to."""
+
+    plan: Plan
+    results: dict[Trial, Result]
+    failed: dict[Trial, Failed]
+
+    def trials(self, method: str, setting: int) -> list[tuple[int, Trial]]:
+        """(seed, trial) of one method in one setting."""
+        return [(seed, trial) for seed in self.plan.seeds for trial in self.plan.trials_of(method, setting, seed)]
+
+    @cached_property
+    def _by_task(self) -> dict[tuple[str, int, str], dict[int, Result]]:
+        index: dict[tuple[str, int, str], dict[int, Result]] = {}
+        for method in self.plan.methods:
+            for setting in range(len(self.plan.settings)):
+                for seed, trial in self.trials(method.name, setting):
+                    for task in trial.tasks if trial in self.results else ():
+                        index.setdefault((method.name, setting, task), {})[seed] = self.results[trial]
+        return index
+
+    def metrics(self, method: str, setting: int, task: str, last: bool = False) -> dict[int, Metrics]:
+        """Seed -> test metrics of one task, at the chosen epoch or at the last one."""
+        found = self._by_task.get((method, setting, task), {})
+        return {seed: (result.last if last else result.test)[task] for seed, result in found.items()}
+
+    def complete(self, method: str, setting: int) -> dict[int, list[Result]]:
+        """Seed -> results, for the seeds of which every network is finished."""
+        by_seed: dict[int, list[Result | None]] = {}
+        for seed, trial in self.trials(method, setting):
+            by_seed.setdefault(seed, []).append(self.results.get(trial))
+        return {
+            seed: [result for result in results if result is not None]
+            for seed, results in by_seed.items()
+            if None not in results
+        }
+
+    def paired(self, task: PlannedTask, method: str, baseline: str, setting: int) -> tuple[Array, Array]:
+        """The main metric of both methods on the seeds that both finished."""
+        ours, theirs = self.metrics(method, setting, task.name), self.metrics(baseline, setting, task.name)
+        seeds = [seed for seed in self.plan.seeds if seed in ours and seed in theirs]
+        return np.array([ours[s][0] for s in seeds]), np.array([theirs[s][0] for s in seeds])
+
+    def has(self, method: str) -> bool:
+        return any(planned.name == method for planned in self.plan.methods)
+
+    def changes(
+        self, method: str, baseline: str, setting: int, last: bool = False, among: Collection[int] | None = None
+    ) -> Array:
+        """Δm per seed: the mean over tasks of the mean over a task's metrics of the relative change, positive = better.
+
+        Over the seeds (of those named) that both methods finished in all tasks; metrics whose baseline is zero are
+        left out.
+        Empty where nothing can be compared.
+        """
+        tasks = self.plan.tasks
+        ours = [self.metrics(method, setting, task.name, last) for task in tasks]
+        theirs = [self.metrics(baseline, setting, task.name, last) for task in tasks]
+        seeds = [seed for seed in self.plan.seeds if all(seed in values for values in (*ours, *theirs))]
+        seeds = [seed for seed in seeds if among is None or seed in among]
+        per_task = []
+        for task, our, their in zip(tasks, ours, theirs, strict=True):
+            per_metric = [
+                relative_changes(
+                    [our[seed][position] for seed in seeds],
+                    [their[seed][position] for seed in seeds],
+                    higher_is_better=metric.higher_is_better,
+                    ideal=metric.ideal,
+                )
+                for position, metric in enumerate(task.metrics)
+                if seeds
+            ]
+            usable = [change for change in per_metric if change is not None]
+            if usable:
+                per_task.append(np.mean(usable, axis=0))
+        return np.mean(per_task, axis=0) if per_task else np.array([])
+
+
+def better_by(task: PlannedTask, ours: Array, theirs: Array) -> Array:
+    """The differences of the main metric, signed so that positive is better."""
+    return ours - theirs if task.metrics[0].higher_is_better else theirs - ours

@@ -1,0 +1,58 @@
+"""Metrics of all tasks together, from the test outputs that trials keep: single-task networks are several trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from steelyard.problems import load_problem
+from steelyard.problems.problem import Problem
+from steelyard.study.planning.plans import Plan
+from steelyard.study.storage.store import Store
+from steelyard.study.training.kept import unpack
+
+
+@dataclass(frozen=True)
+class JointValue:
+    """One joint metric of one method in one setting, by seed; only seeds of which every network is finished."""
+
+    metric: str
+    percent: bool
+    method: str
+    setting: int
+    values: dict[int, float]
+
+
+def joint_values(store: Path | str) -> list[JointValue]:
+    """The joint metrics of the latest plan in a store, in the order of its methods; none where the problem has none.
+
+    Raises:
+        StoreError: the file is missing, no store, of another version or empty.
+        SteelyardError: the problem or its data cannot be loaded.
+    """
+    with Store(store) as opened:
+        plan = Plan.from_dict(opened.latest_plan())
+        results = opened.results(plan.trials)
+    problem = load_problem(plan.reference)
+    if not problem.joint or plan.task_names != problem.task_names:
+        return []
+    found = []
+    for setting in range(len(plan.settings)):
+        for method in plan.methods:
+            outputs: dict[int, dict[str, Tensor]] = {}
+            for seed in plan.seeds:
+                finished = [results[t] for t in plan.trials_of(method.name, setting, seed) if t in results]
+                kept = {task: unpack(text) for result in finished for task, text in result.outputs.items()}
+                if set(kept) == set(problem.task_names):
+                    outputs[seed] = kept
+            for metric in problem.joint:
+                values = {seed: metric.function(kept, _targets(problem, seed)) for seed, kept in outputs.items()}
+                found.append(JointValue(metric.name, metric.percent, method.name, setting, values))
+    return found
+
+
+def _targets(problem: Problem, seed: int) -> dict[str, Tensor]:
+    targets = problem.data(seed).test.targets
+    return {task.name: targets[task.name][task.labelled(targets[task.name])] for task in problem.tasks}

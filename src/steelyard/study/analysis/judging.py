@@ -1,0 +1,211 @@
+"""From a store to a judgement: gather the trials of the latest plan, compare them by seed, and say what follows."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from steelyard.study.analysis.findings import Findings, better_by
+from steelyard.study.analysis.statistics import Array, claim, interval, relative_changes, verdicts
+from steelyard.study.analysis.wording import write_verdict
+from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, Row
+from steelyard.study.planning.plans import Plan
+from steelyard.study.storage.store import Store
+from steelyard.study.trial import SINGLE_TASK, Result
+
+
+def judge(store: Path | str) -> Judgement:
+    """Judge the latest plan in a store; works while a study is writing it.
+
+    Raises:
+        StoreError: the file is missing, no store, of another version or empty.
+    """
+    with Store(store) as opened:
+        return judge_plan(Plan.from_dict(opened.latest_plan()), opened)
+
+
+def judge_plan(plan: Plan, store: Store) -> Judgement:
+    """Judge a plan by what the store holds of it."""
+    return judge_findings(findings(plan, store))
+
+
+def findings(plan: Plan, store: Store) -> Findings:
+    """What the store holds of a plan."""
+    trials = plan.trials
+    return Findings(plan, store.results(trials), store.failures(trials))
+
+
+def judge_findings(found: Findings) -> Judgement:
+    plan = found.plan
+    settings = list(plan.judged_settings())
+    pairs = [(method.name, setting.index) for setting in settings for method in plan.methods]
+    cells = [cell for method, setting in pairs for cell in judge_cells(found, method, setting)]
+    rows = [judge_row(found, method, setting) for method, setting in pairs]
+    finished, planned = len(found.results), len(plan.trials)
+    return Judgement(
+        problem=plan.problem,
+        summary=plan.summary,
+        tasks=[task.info for task in plan.tasks],
+        methods=[method.name for method in plan.methods],
+        settings=settings,
+        seeds=list(plan.seeds),
+        cells=cells,
+        rows=rows,
+        curves=[curve for method, setting in pairs for curve in _curves(found, method, setting)],
+        failures=[failure for method, setting in pairs for failure in _failures(found, method, setting)],
+        verdict=write_verdict(found, cells, rows),
+        command=plan.command,
+        versions=dict(plan.versions),
+        machine=plan.machine,
+        created=plan.created,
+        epochs=plan.epochs,
+        batch_size=plan.batch_size,
+        complete=finished == planned,
+        planned=planned,
+        finished=finished,
+        tuning=plan.tuning_text,
+    )
+
+
+def judge_cells(found: Findings, method: str, setting: int) -> list[Cell]:
+    """The cells of one method in one setting; their verdicts are one family."""
+    tasks = [task for task in found.plan.tasks if found.metrics(method, setting, task.name)]
+    compared = method != SINGLE_TASK and found.has(SINGLE_TASK)
+    pairs = {t.name: found.paired(t, method, SINGLE_TASK, setting) for t in tasks} if compared else {}
+    pairs = {name: pair for name, pair in pairs.items() if len(pair[0])}
+    better = {t.name: better_by(t, *pairs[t.name]) for t in tasks if t.name in pairs}
+    regions = {t.name: t.equivalence * abs(float(pairs[t.name][1].mean())) for t in tasks if t.name in pairs}
+    found_verdicts = verdicts(better, regions)
+
+    cells = []
+    for task in tasks:
+        values = {seed: metrics[0] for seed, metrics in found.metrics(method, setting, task.name).items()}
+        last = [metrics[0] for metrics in found.metrics(method, setting, task.name, last=True).values()]
+        difference = relative = None
+        verdict, p_value = found_verdicts.get(task.name, (None, None))
+        notes = []
+        if verdict is not None:
+            ours, theirs = pairs[task.name]
+            difference = interval(ours - theirs)
+            main = task.metrics[0]
+            changes = relative_changes(ours, theirs, higher_is_better=main.higher_is_better, ideal=main.ideal)
+            if changes is None:
+                notes.append("single-task is within 1e-6 of zero: no relative change, and left out of Δm")
+            else:
+                relative = interval(changes)
+            notes += _undecided(better[task.name], regions[task.name], verdict, len(better))
+        mean, sd = _mean_and_sd(list(values.values()))
+        last_mean, last_sd = _mean_and_sd(last)
+        cells.append(
+            Cell(
+                method=method,
+                setting=setting,
+                task=task.name,
+                values=values,
+                mean=mean,
+                sd=sd,
+                last_mean=last_mean,
+                last_sd=last_sd,
+                difference=difference,
+                relative=relative,
+                p_value=p_value,
+                verdict=verdict,
+                note="; ".join(notes),
+            )
+        )
+    return cells
+
+
+def _undecided(better: Array, region: float, verdict: str, family: int) -> list[str]:
+    """Why a task is undecided, where it is not simply a wide interval."""
+    if verdict != "undecided":
+        return []
+    if len(better) == 1:
+        return ["one seed has no interval: run more seeds"]
+    alone = claim(better, region)
+    if alone is None:
+        return ["both seeds agree exactly, which says nothing about the spread: run more seeds"]
+    if alone.p_value <= 0.05:
+        return [f"{alone.verdict} by itself, but not once adjusted for judging {family} tasks"]
+    return []
+
+
+def judge_row(found: Findings, method: str, setting: int) -> Row:
+    compared = method != SINGLE_TASK and found.has(SINGLE_TASK)
+    complete = found.complete(method, setting)
+    baseline = found.complete(SINGLE_TASK, setting) if found.has(SINGLE_TASK) else {}
+
+    def mean(figure: Callable[[list[Result]], float], of: dict[int, list[Result]]) -> float:
+        return statistics.fmean(figure(results) for results in of.values()) if of else math.nan
+
+    def delta_m(last: bool) -> Interval | None:
+        return interval(found.changes(method, SINGLE_TASK, setting, last)) if compared else None
+
+    seconds = mean(_seconds, complete)
+    return Row(
+        method=method,
+        setting=setting,
+        delta_m=delta_m(last=False),
+        delta_m_last=delta_m(last=True),
+        steps_per_second=mean(lambda results: 1 / sum(1 / result.steps_per_second for result in results), complete),
+        seconds=seconds,
+        peak_memory=mean(lambda results: max(result.peak_memory for result in results), complete),
+        seeds=len(complete),
+        failed=sum(trial in found.failed for _, trial in found.trials(method, setting)),
+        relative_cost=seconds / mean(_seconds, baseline),
+        chosen=found.plan.chosen_text(method, setting),
+    )
+
+
+def _seconds(results: list[Result]) -> float:
+    return sum(result.seconds for result in results)
+
+
+def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
+    # Not statistics.stdev, which fails on NaN: a test metric may have no value where its validation has one.
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def _curves(found: Findings, method: str, setting: int) -> list[Curve]:
+    """The mean curve over seeds; none while nothing is finished."""
+    curves = [found.results[trial].curves for _, trial in found.trials(method, setting) if trial in found.results]
+    if not curves:
+        return []
+
+    def mean(kind: str) -> dict[str, list[float]]:
+        by_task: dict[str, list[list[float]]] = {}
+        for curve in curves:
+            for task, values in getattr(curve, kind).items():
+                by_task.setdefault(task, []).append(values)
+        return {task: _mean_curve(by_task[task]) for task in found.plan.task_names if task in by_task}
+
+    epochs = list(range(1, found.plan.epochs + 1))
+    kinds = ("losses", "weights", "validation", "weight_spreads")
+    return [Curve(method, setting, epochs, *map(mean, kinds))]
+
+
+def _mean_curve(curves: list[list[float]]) -> list[float]:
+    """Mean over seeds; NaN only where no seed has a value (a task that no batch of the epoch held)."""
+    values = np.array(curves)
+    counts = np.maximum((~np.isnan(values)).sum(0), 1)
+    mean = np.where(np.isnan(values).all(0), np.nan, np.nansum(values, axis=0) / counts)
+    return [float(value) for value in mean]
+
+
+def _failures(found: Findings, method: str, setting: int) -> list[Failure]:
+    return [
+        Failure(
+            method=method,
+            setting=setting,
+            seed=seed,
+            task=trial.tasks[0] if method == SINGLE_TASK else None,
+            error=found.failed[trial].error,
+            traceback=found.failed[trial].traceback,
+        )
+        for seed, trial in found.trials(method, setting)
+        if trial in found.failed
+    ]

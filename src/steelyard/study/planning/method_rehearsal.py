@@ -1,0 +1,72 @@
+"""Try every method once before a study starts, so that what cannot work is said at once and not trial by trial."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from steelyard.balancing.balancer import Balancer
+from steelyard.errors import LossError
+from steelyard.models import build
+from steelyard.problems.problem import Problem
+from steelyard.study.planning.plans import Plan
+from steelyard.study.training.batch import (
+    LossesOf,
+    balanced_losses,
+    recompute,
+    shared_of,
+    targets_of,
+    task_losses,
+    tell_labels,
+)
+from steelyard.study.training.evaluate import take
+from steelyard.study.training.sampling import batches
+from steelyard.study.training.train import make_balancer
+from steelyard.study.trial import SINGLE_TASK
+
+
+def rehearse_methods(plan: Plan, problem: Problem) -> int:
+    """One backward of every method on one batch of the untrained network; the network's number of parameters.
+
+    Raises:
+        SteelyardError: a method cannot balance these losses.
+    """
+    tasks, seed = [problem.task(name) for name in plan.task_names], plan.seeds[0]
+    train = problem.data(seed).train
+    labels = {task.name: task.labelled(train.targets[task.name]) for task in tasks}
+    used = torch.stack(list(labels.values())).any(0)
+    rows = next(batches(used, plan.batch_size, seed, epoch=1))
+    networks: dict[str, nn.Module] = {}
+    with torch.random.fork_rng(devices=[]):
+        inputs = problem.prepare(take(train.inputs, rows))
+        targets = {name: targets_of(train.targets[name], labels[name], rows) for name in plan.task_names}
+        for method in plan.methods:
+            architecture = method.architecture or plan.architecture
+            if architecture not in networks:
+                networks[architecture] = build(problem, plan.task_names, seed, architecture)
+                tell_labels(networks[architecture], train.targets, labels)
+            if method.name == SINGLE_TASK:
+                continue
+            network = networks[architecture]
+            again = recompute(network, tasks, inputs, targets, None, (inputs, targets))
+            outputs, features = network(inputs)
+            balancer = make_balancer(plan.trials_of(method.name, 0, seed)[0])
+            assert balancer is not None
+            _check_signs(method.name, balancer, architecture, network)
+            balancer.attach(problem.optimizer(network.parameters()))
+            shared = shared_of(method.shared, network, features)
+            losses = balanced_losses(network, task_losses(tasks, outputs, targets), outputs, features)
+            probes = [LossesOf(network, tasks)(inputs, targets) for _ in range(2)]
+            balancer(losses, shared=shared, again=again, probes=probes).backward()
+    # Of the largest network: what is kept of it on disk is estimated from this.
+    return max(sum(parameter.numel() for parameter in network.parameters()) for network in networks.values())
+
+
+def _check_signs(method: str, balancer: Balancer, architecture: str, network: nn.Module) -> None:
+    """Losses that an architecture turns negative do so late in training: what cannot take them is told now."""
+    instead = getattr(network, "for_positive_losses", "")
+    if instead and balancer.positive_reader() is not None and balancer.on_nonfinite != "ignore":
+        raise LossError(
+            f"{method} takes losses of at least 0 only, and {architecture} may turn them negative as training goes on: "
+            f"write {instead}"
+        )

@@ -1,0 +1,278 @@
+"""Make a plan: load the problem, try every method once, and refuse what cannot work before anything is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from steelyard import __version__
+from steelyard.base.specs import Part, Spec, parse_spec
+from steelyard.errors import OptionError, PlanError
+from steelyard.models.building import architecture_spec
+from steelyard.problems import load_problem
+from steelyard.problems.problem import Problem, check_place
+from steelyard.problems.task import Task
+from steelyard.registry import make, method_class, options_of
+from steelyard.study.planning.arms import Arm, parse_arm
+from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
+from steelyard.study.planning.method_rehearsal import rehearse_methods
+from steelyard.study.planning.plans import (
+    JOINT,
+    Plan,
+    PlannedMethod,
+    PlannedMetric,
+    PlannedSetting,
+    PlannedTask,
+    Tuning,
+)
+from steelyard.study.planning.tuning import make_tuning
+from steelyard.study.training.problem_rehearsal import rehearse
+from steelyard.study.training.sampling import kept_labels, steps_per_epoch, used_rows
+from steelyard.study.trial import SINGLE_TASK
+
+Fractions = float | Mapping[str, float]
+
+
+def plan(
+    problem: str,
+    methods: Sequence[Arm | Spec | str],
+    *,
+    tasks: Sequence[str] | None = None,
+    seeds: int | Sequence[int] = 5,
+    settings: Sequence[Fractions] = (1.0,),
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    epoch_steps: int = 0,
+    learning_rate: float | None = None,
+    architecture: str = "hard-sharing",
+    shared: str | None = None,
+    scale: str | None = None,
+    tune: int = 0,
+    command: str = "",
+) -> Plan:
+    """Plan a study; every method is made and takes one step on one batch, so that errors come now.
+
+    Args:
+        problem: a name, or a file ``my_problem.py`` (``my_problem.py:variable``).
+        methods: ``single-task`` (the baseline) and methods as `steelyard.make` takes them; ``main=`` is the problem's
+            where it has one. Each may end in ``@architecture`` to have its own. ``best-fixed``: the best of a few
+            constant weightings on validation data.
+        tasks: names of those to learn; all by default.
+        seeds: a number of seeds, counted from 0, or the seeds themselves.
+        settings: fractions of the training labels: 0.1 for every task, ``{"left": 0.1}`` for some (others keep all).
+        epochs, batch_size, learning_rate: the problem's own where not given.
+        epoch_steps: an epoch takes at least so many steps: where fractions leave fewer, it goes through their rows
+            several times, so that little data are not little training.
+        architecture: of the network, one of `steelyard.models.architecture_names`, options in parentheses.
+        shared: where methods read gradients: ``"features"`` or ``"trunk"``; the problem's where not given.
+        scale: ``"sum"`` or ``"paper"`` for all methods; by default ``"sum"`` wherever it is defined.
+        tune: so many learning rates are tried for every network on a seed of their own, and the best on validation data
+            is used; 0 leaves the rate as it is.
+        command: shown in the report.
+
+    Raises:
+        SteelyardError: anything unknown, ill-defined or broken, by name.
+    """
+    found = load_problem(problem)
+    chosen_epochs = _whole("epochs", found.epochs if epochs is None else epochs)
+    chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
+    if epoch_steps:
+        _whole("epoch_steps", epoch_steps, " (0 leaves epochs as long as their rows make them)")
+    if learning_rate is not None and not learning_rate > 0:
+        raise PlanError(f"learning_rate={learning_rate} must be positive")
+    learnt = _tasks(found, tasks)
+    main = found.main if found.main in {task.name for task in learnt} else None
+    architecture = str(architecture_spec(architecture))
+    place = found.shared if shared is None else shared
+    planned, notes = _methods(methods, [task.name for task in learnt], place, scale, architecture, main)
+    chosen_seeds = _seeds(seeds)
+    if epoch_steps:
+        notes.append(f"an epoch takes at least {epoch_steps} steps, in as many passes over the rows as they need")
+    rate = _own_rate(found) if learning_rate is None else learning_rate
+    tuning = make_tuning(rate, tune, planned, chosen_seeds)
+    for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
+        rehearse(found, each)  # after what is quick to check: the data may take a while to load
+    if found.folds > 1:
+        for seed in chosen_seeds:
+            found.data(seed)
+        notes += _fold_notes(found.folds, chosen_seeds, tuning)
+    made = Plan(
+        problem=found.name,
+        reference=found.reference,
+        identity=identity(found),
+        summary=found.summary,
+        tasks=tuple(map(_task, learnt)),
+        methods=planned,
+        settings=_settings(settings, found, learnt, chosen_batch, epoch_steps),
+        seeds=chosen_seeds,
+        epochs=chosen_epochs,
+        batch_size=chosen_batch,
+        epoch_steps=epoch_steps,
+        learning_rate=learning_rate,
+        architecture=architecture,
+        parameters=0,
+        command=command,
+        notes=tuple(notes),
+        versions={"steelyard": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        machine=_machine(),
+        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        main=main,
+        tuning=tuning,
+    )
+    return dataclasses.replace(made, parameters=rehearse_methods(made, found))
+
+
+def identity(problem: Problem) -> str:
+    """What the keys of trials call a problem: its name, or for a file its name and a hash of its text."""
+    if not problem.fingerprint:
+        return problem.reference
+    return f"{Path(problem.reference).name}@{problem.fingerprint[:16]}"
+
+
+def _task(task: Task) -> PlannedTask:
+    metrics = [PlannedMetric(m.name, m.higher_is_better, m.ideal, m.percent) for m in task.metrics]
+    return PlannedTask(task.name, task.label, task.equivalence, tuple(metrics))
+
+
+def _tasks(problem: Problem, names: Sequence[str] | None) -> list[Task]:
+    """The tasks to learn, in the problem's order."""
+    if names is not None and not names:
+        raise PlanError("no tasks: name at least one, or leave them away for all")
+    chosen = [problem.task(name) for name in names or problem.task_names]
+    return [task for task in problem.tasks if task in chosen]
+
+
+def _own_rate(problem: Problem) -> float:
+    """The learning rate of the problem's optimizer."""
+    return float(problem.optimizer([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"])
+
+
+def _methods(
+    methods: Sequence[Arm | Spec | str],
+    tasks: Sequence[str],
+    shared: str,
+    scale: str | None,
+    architecture: str,
+    main: str | None,
+) -> tuple[tuple[PlannedMethod, ...], list[str]]:
+    if not methods:
+        raise PlanError("no methods: name at least one, e.g. single-task,equal")
+    check_place(shared)
+    planned: dict[str, PlannedMethod] = {}
+    notes = []
+    for method in methods:
+        arm = parse_arm(method) if isinstance(method, str) else method if isinstance(method, Arm) else Arm(method)
+        spec = arm.method
+        own = None if arm.architecture is None else str(architecture_spec(str(arm.architecture)))
+        if own == architecture:
+            own = None  # the study's own, said once more
+        if spec.name == SINGLE_TASK:
+            if spec.options or spec.stages or own:
+                raise OptionError(
+                    f"{arm}: {SINGLE_TASK} takes no options, stages or architecture, it is the plain loss of one task"
+                )
+            planned[SINGLE_TASK] = PlannedMethod(SINGLE_TASK)
+            continue
+        options = candidates(spec, tasks, main) if spec.name == BEST_FIXED else ()
+        spec = spec if options else _with_main(spec, main)
+        tried = parse_spec(options[0]) if options else spec
+        used = scale
+        if "scale" in tried.options:
+            used, balancer = None, make(tried, tasks)
+        elif scale is not None:
+            balancer = make(tried, tasks, scale=scale)
+        else:
+            try:
+                used, balancer = "sum", make(tried, tasks, scale="sum")
+            except OptionError as error:
+                used, balancer = "paper", make(tried, tasks, scale="paper")
+                notes.append(f"{tried}: weights as in the paper, because they cannot be rescaled ({error})")
+        name = str(spec) if own is None else f"{spec}@{own}"
+        planned[name] = PlannedMethod(name, used, shared if balancer.needs_shared else None, own, options)
+    return tuple(planned.values()), notes
+
+
+def _with_main(spec: Spec, main: str | None) -> Spec:
+    """A method that serves a main task and was not told which serves the problem's: ``gcs`` -> ``gcs(main=income)``."""
+    if main is None or "main" in spec.options or "main" not in options_of(method_class(spec.name)):
+        return spec
+    return dataclasses.replace(spec, method=Part(spec.name, {**spec.options, "main": main}))
+
+
+def _fold_notes(folds: int, seeds: Sequence[int], tuning: Tuning | None) -> list[str]:
+    """How a cross-validation is dealt, and where rows serve twice."""
+    notes = [f"{folds}-fold cross-validation: a trial of seed s tests on fold s mod {folds}"]
+    if len({seed % folds for seed in seeds}) < len(seeds):
+        notes.append(f"more seeds than the {folds} folds: some test on the same rows, and intervals are too narrow")
+    if tuning is not None:
+        fold = tuning.seed % folds
+        notes.append(
+            f"learning rates and constant weights are chosen once, on fold {fold}: other folds test on its rows"
+        )
+    return notes
+
+
+def _settings(
+    settings: Sequence[Fractions], problem: Problem, tasks: Sequence[Task], batch_size: int, least: int
+) -> tuple[PlannedSetting, ...]:
+    if not settings:
+        raise PlanError("no fractions: give at least one, e.g. 1.0")
+    planned: list[PlannedSetting] = []
+    names = [task.name for task in tasks]
+    for setting in settings:
+        given = setting if isinstance(setting, Mapping) else dict.fromkeys(names, setting)
+        for task, fraction in given.items():
+            problem.task(task)
+            if task not in names:
+                raise PlanError(f"fraction {fraction} of {task!r}: the study does not learn this task")
+            if not 0 < fraction <= 1:
+                raise PlanError(f"fraction {fraction} of {task!r}: it must be above 0 and at most 1")
+        fractions = {name: float(given.get(name, 1.0)) for name in names}
+        if all(fractions != earlier.fractions for earlier in planned):
+            planned.append(PlannedSetting(fractions, _steps(problem, tasks, fractions, batch_size, least)))
+    return tuple(planned)
+
+
+def _steps(
+    problem: Problem, tasks: Sequence[Task], fractions: Mapping[str, float], batch_size: int, least: int
+) -> dict[str, int]:
+    train = problem.data().train
+    labels = {task.name: kept_labels(task, train, fractions[task.name], seed=0) for task in tasks}
+    masks = {JOINT: used_rows(labels), **labels}
+    return {name: steps_per_epoch(int(mask.sum()), batch_size, least) for name, mask in masks.items()}
+
+
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    chosen = tuple(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
+    if not chosen or min(chosen) < 0:
+        raise PlanError(f"seeds={seeds!r}: give how many, at least 1, or which ones, none below 0")
+    return chosen
+
+
+def _whole(name: str, value: int, besides: str = "") -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise PlanError(f"{name}={value!r} must be a whole number of at least 1{besides}")
+    return value
+
+
+def check_workers(workers: int) -> None:
+    """Raise a `PlanError` unless there is a worker."""
+    _whole("workers", workers)
+
+
+def _machine() -> str:
+    """``Linux x86_64, 2 cores, Intel(R) Xeon(R) CPU``."""
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        processor = models[0] if models else processor
+    parts = [f"{platform.system()} {platform.machine()}", f"{os.cpu_count()} cores", processor]
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,274 @@
+"""What a study will train: problem x methods x settings x seeds, and the trials that follow from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from steelyard.base.specs import parse_spec
+from steelyard.models.building import HARD_SHARING
+from steelyard.study.judgement import Setting, TaskInfo
+from steelyard.study.trial import SINGLE_TASK, Trial
+
+JOINT = ""  # stands for all tasks together where others are named
+FEW = 4  # tasks of which everything that was chosen is shown
+
+
+@dataclass(frozen=True)
+class PlannedMetric:
+    """What judging needs to know of a metric."""
+
+    name: str
+    higher_is_better: bool
+    ideal: float | None
+    percent: bool
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """What judging needs to know of a task; the first metric is the main one."""
+
+    name: str
+    label: str
+    equivalence: float
+    metrics: tuple[PlannedMetric, ...]
+
+    @property
+    def info(self) -> TaskInfo:
+        main = self.metrics[0]
+        return TaskInfo(
+            name=self.name,
+            label=self.label,
+            metric=main.name,
+            higher_is_better=main.higher_is_better,
+            ideal=main.ideal,
+            percent=main.percent,
+            equivalence=self.equivalence,
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What one arm trains in one setting: a method, and learning rates where they were chosen."""
+
+    method: str
+    learning_rates: dict[str, float] = field(default_factory=dict)  # by task of a single-task network, or `JOINT`
+
+
+@dataclass(frozen=True)
+class PlannedMethod:
+    """A method as it will be run: canonical text, ``scale=`` and where it reads gradients, if it does."""
+
+    name: str  # in tables; ends in ``@architecture`` where it has its own
+    scale: str | None = None
+    shared: str | None = None
+    architecture: str | None = None  # its own; by default the study's
+    candidates: tuple[str, ...] = ()  # methods among which validation chooses, for an arm that is none itself
+    chosen: tuple[Choice, ...] = ()  # by setting, once validation has chosen
+
+    def choice(self, setting: int) -> Choice:
+        """What it trains in a setting; before anything is chosen, its first candidate with the study's rate."""
+        if self.chosen:
+            return self.chosen[setting]
+        if self.candidates:
+            return Choice(self.candidates[0])
+        return Choice(self.name if self.architecture is None else self.name.rpartition("@")[0])
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What validation chooses before a study starts, on a seed that the study itself does not use."""
+
+    rates: tuple[float, ...]  # learning rates tried for every network, the study's own first; none: not tuned
+    seed: int
+
+
+@dataclass(frozen=True)
+class PlannedSetting:
+    """The fraction of its training labels that each task gets."""
+
+    fractions: dict[str, float]
+    steps: dict[str, int]  # per epoch: of a task's own network, and of the joint one
+
+    @property
+    def label(self) -> str:
+        """``10 %``, or ``left 10 %, right 100 %`` where the tasks differ."""
+        if len(set(self.fractions.values())) == 1:
+            return _percent(next(iter(self.fractions.values())))
+        return ", ".join(f"{task} {_percent(fraction)}" for task, fraction in self.fractions.items())
+
+
+def network_name(tasks: tuple[str, ...], method: str) -> str:
+    """How `Choice` calls a network: by its task, or `JOINT`."""
+    return tasks[0] if method == SINGLE_TASK else JOINT
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.4g} %"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole study, as it is kept in the store: enough to run it and, without the problem, to judge it."""
+
+    problem: str  # the name in tables
+    reference: str  # by which the problem is loaded
+    identity: str  # by which trials know it; changes when a problem file does
+    summary: str
+    tasks: tuple[PlannedTask, ...]
+    methods: tuple[PlannedMethod, ...]
+    settings: tuple[PlannedSetting, ...]
+    seeds: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    learning_rate: float | None
+    architecture: str
+    parameters: int  # of the joint network
+    command: str
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+    machine: str
+    created: str  # ISO 8601
+    main: str | None = None  # the task that chooses the epoch alone
+    tuning: Tuning | None = None
+    epoch_steps: int = 0  # at least, in an epoch
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        return tuple(task.name for task in self.tasks)
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials, each once, seed by seed: whatever is finished early is already paired."""
+        found: dict[Trial, None] = {}
+        for seed in self.seeds:
+            for setting in range(len(self.settings)):
+                for method in self.methods:
+                    found.update(dict.fromkeys(self.trials_of(method.name, setting, seed)))
+        return list(found)
+
+    def trials_of(self, method: str, setting: int, seed: int) -> list[Trial]:
+        """The trials of one method: one network, or for single-task one per task."""
+        choice = self.method(method).choice(setting)
+        return [
+            self.trial(
+                method, choice.method, tasks, setting, seed, choice.learning_rates.get(network_name(tasks, method))
+            )
+            for tasks in self.networks(method)
+        ]
+
+    def method(self, name: str) -> PlannedMethod:
+        return next(method for method in self.methods if method.name == name)
+
+    def networks(self, method: str) -> list[tuple[str, ...]]:
+        """The tasks of each network that a method trains."""
+        return [(name,) for name in self.task_names] if method == SINGLE_TASK else [self.task_names]
+
+    def trial(
+        self, arm: str, method: str, tasks: tuple[str, ...], setting: int, seed: int, learning_rate: float | None = None
+    ) -> Trial:
+        """One network of an arm that trains `method`, at the study's learning rate unless another one is given."""
+        planned, fractions = self.method(arm), self.settings[setting].fractions
+        # The study's own rate is left unsaid where nobody asked for it, so that tuned and untuned studies share trials.
+        untouched = learning_rate is None or (self.tuning is not None and learning_rate == self.tuning.rates[0])
+        return Trial(
+            problem=self.identity,
+            method=method,
+            tasks=tasks,
+            seed=seed,
+            fractions=tuple(sorted((task, fractions[task]) for task in tasks)),
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate if untouched else learning_rate,
+            # A single-task network is the same in every architecture: a store trains it once for all.
+            architecture=HARD_SHARING if arm == SINGLE_TASK else planned.architecture or self.architecture,
+            shared=planned.shared,
+            scale=planned.scale,
+            epoch_steps=self.epoch_steps,
+        )
+
+    def steps(self, trial: Trial) -> int:
+        """About how many steps a trial takes (the seed decides which labels it keeps)."""
+        fractions = dict(trial.fractions)
+        for setting in self.settings:
+            if all(setting.fractions[task] == fraction for task, fraction in fractions.items()):
+                return trial.epochs * setting.steps[trial.tasks[0] if trial.method == SINGLE_TASK else JOINT]
+        raise KeyError(f"no setting of the plan has the fractions {fractions}")
+
+    @property
+    def tuning_text(self) -> str:
+        """What validation data choose, in words; empty where nothing."""
+        if self.tuning is None:
+            return ""
+        said = []
+        if self.tuning.rates:
+            rates = ", ".join(f"{rate:g}" for rate in sorted(self.tuning.rates))
+            said.append(f"{len(self.tuning.rates)} learning rates for every network ({rates})")
+        weightings = [len(method.candidates) for method in self.methods if method.candidates]
+        if weightings:
+            said.append(f"{max(weightings)} constant weightings")
+        return f"{' and '.join(said)}, tried on seed {self.tuning.seed}, the best on validation data used"
+
+    def chosen_text(self, method: str, setting: int) -> str:
+        """What validation data chose for a method: ``left 1, right 0.3; rate 0.002``; empty where nothing.
+
+        Of many tasks those with a weight of their own: ``gdsc230 3, others 1``; of many rates their range.
+        """
+        planned = self.method(method)
+        if not planned.chosen:
+            return ""
+        choice, said = planned.chosen[setting], []
+        if planned.candidates:
+            weights = str(parse_spec(choice.method).options["weights"]).replace(":", "").split(", ")
+            said.append(", ".join(_few(weights)))
+        rates = choice.learning_rates
+        if len(set(rates.values())) == 1:
+            said.append(f"rate {next(iter(rates.values())):g}")
+        elif len(rates) > FEW:
+            said.append(f"rates {min(rates.values()):g} to {max(rates.values()):g}")
+        elif rates:
+            said.append("rate " + ", ".join(f"{task} {rate:g}" for task, rate in rates.items()))
+        return "; ".join(said)
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Plan:
+        tasks = [
+            PlannedTask(**{**task, "metrics": tuple(PlannedMetric(**metric) for metric in task["metrics"])})
+            for task in values["tasks"]
+        ]
+        tuning = values.get("tuning")  # unknown to plans of older versions
+        return cls(
+            **{
+                **values,
+                "tasks": tuple(tasks),
+                "methods": tuple(map(_method_from, values["methods"])),
+                "settings": tuple(PlannedSetting(**setting) for setting in values["settings"]),
+                "seeds": tuple(values["seeds"]),
+                "notes": tuple(values["notes"]),
+                "tuning": tuning and Tuning(tuple(tuning["rates"]), tuning["seed"]),
+            }
+        )
+
+    def judged_settings(self) -> Iterator[Setting]:
+        for index, setting in enumerate(self.settings):
+            yield Setting(index=index, fractions=dict(setting.fractions), label=setting.label)
+
+
+def _method_from(values: dict[str, Any]) -> PlannedMethod:
+    chosen = tuple(Choice(**choice) for choice in values.get("chosen", ()))
+    return PlannedMethod(**{**values, "candidates": tuple(values.get("candidates", ())), "chosen": chosen})
+
+
+def _few(weights: list[str]) -> list[str]:
+    """Texts like ``left 3``; of more than `FEW`, the commonest weight is said of "others"."""
+    common, count = Counter(text.rpartition(" ")[2] for text in weights).most_common(1)[0]
+    if len(weights) <= FEW or count == 1:
+        return weights
+    others = "all" if count == len(weights) else "others"
+    return [*(text for text in weights if text.rpartition(" ")[2] != common), f"{others} {common}"]

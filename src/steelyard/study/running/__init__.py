@@ -1,0 +1,1 @@
+"""Carrying out a plan: processes, the runner, and what it would take."""

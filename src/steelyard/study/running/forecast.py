@@ -1,0 +1,137 @@
+"""What a plan would take: trials, time and disk, by timing a few real steps of every method."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from steelyard.base.specs import parse_spec
+from steelyard.problems import load_problem
+from steelyard.problems.problem import Problem
+from steelyard.problems.task import Data, Split
+from steelyard.registry import make
+from steelyard.study.planning.planner import check_workers
+from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.tuning import settle, tried
+from steelyard.study.storage.store import Store
+from steelyard.study.training.evaluate import take
+from steelyard.study.training.train import train
+from steelyard.study.trial import SINGLE_TASK, Trial
+
+STEPS = 8  # timed per method
+START = 0.2  # seconds until a worker trains, without loading the data
+BYTES_PER_NUMBER = 22  # a float as JSON
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is planned and what it would still take."""
+
+    trials: int
+    finished: int
+    failed: int
+    seconds: float  # for what is not finished, with so many workers
+    disk: int  # bytes: the store's growth, and checkpoints while it runs
+
+
+def estimate(plan: Plan, store: Path | str, workers: int = 2, coarse: bool = False) -> Estimate:
+    """Time a few real steps of each method and an evaluation, and add up what the store does not hold yet.
+
+    With `coarse`, methods that read the same at the same place are timed once for all: solvers are taken for free.
+
+    Single-task networks that are trained at once (see `ensemble`) take less than is said here, where each counts alone.
+
+    Workers share memory and caches, so that two are not quite twice as fast as one: the time is a rough one.
+
+    Raises:
+        StoreError: the store exists and cannot be read.
+    """
+    check_workers(workers)
+    finished: set[str] = set()
+    failed = 0
+    if Path(store).is_file():
+        with Store(store) as opened:
+            plan = settle(plan, opened.results)
+            trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
+            finished, failed = opened.finished(), len(opened.failures(trials))
+    else:
+        trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
+    waiting = [trial for trial in trials if trial.key not in finished]
+    problem = load_problem(plan.reference)
+    started = time.perf_counter()
+    dataclasses.replace(problem).data()  # a copy: it has not loaded them yet
+    overhead = START + time.perf_counter() - started
+    costs: dict[Hashable, _Cost] = {}
+    seconds = 0.0
+    for trial in waiting:
+        kind = _class(trial) if coarse else _kind(trial)
+        if kind not in costs:
+            costs[kind] = _time(problem, trial)
+        seconds += overhead + plan.steps(trial) * costs[kind].step + (trial.epochs + 2) * costs[kind].evaluation
+    numbers = sum(3 * trial.epochs * len(trial.tasks) for trial in waiting)
+    # Network, best network, Adam's two moments; an old and a new checkpoint for a moment.
+    checkpoints = min(workers, len(waiting)) * 2 * 4 * 4 * plan.parameters
+    return Estimate(
+        trials=len(trials),
+        finished=len(trials) - len(waiting),
+        failed=failed,
+        seconds=seconds / min(workers, max(1, len(waiting))),
+        disk=numbers * BYTES_PER_NUMBER + 1500 * len(waiting) + checkpoints,
+    )
+
+
+def _kind(trial: Trial) -> Hashable:
+    """Trials that take equally long a step; of the single-task networks of one problem, much alike, one is timed."""
+    name = trial.method if trial.method == SINGLE_TASK else parse_spec(trial.method).name
+    return name if name == "fixed" else trial.method, trial.architecture, len(trial.tasks)
+
+
+def _class(trial: Trial) -> Hashable:
+    """The same by what a method reads and where."""
+    if trial.method == SINGLE_TASK:
+        return SINGLE_TASK
+    balancer = make(trial.method, trial.tasks)
+    return balancer.reads, balancer.heads, balancer.needs_after, trial.shared, trial.architecture
+
+
+@dataclass(frozen=True)
+class _Cost:
+    step: float  # seconds
+    evaluation: float  # seconds, of the validation data
+
+
+def _time(problem: Problem, trial: Trial) -> _Cost:
+    """Train one epoch of a few steps, by the very loop of a study, with one thread as there."""
+    data = problem.data(trial.seed)
+    rows = _some_rows(problem, trial, data.train)
+    few = Split(
+        take(data.train.inputs, rows), {task: y.index_select(0, rows) for task, y in data.train.targets.items()}
+    )
+    small = dataclasses.replace(problem, folds=1, load=lambda: Data(few, data.validation, data.validation))
+    short = dataclasses.replace(trial, epochs=1, fractions=tuple((task, 1.0) for task, _ in trial.fractions))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train(short, small)  # the first run imports and allocates
+        started = time.perf_counter()
+        result = train(short, small)
+    finally:
+        torch.set_num_threads(threads)
+    evaluation = (time.perf_counter() - started - result.seconds) / 3
+    return _Cost(result.seconds / result.steps, evaluation)
+
+
+def _some_rows(problem: Problem, trial: Trial, split: Split) -> torch.Tensor:
+    """Rows for a few batches of a trial; the data are only complete with a label of every task, so one of each."""
+    labels = {task.name: task.labelled(split.targets[task.name]) for task in problem.tasks}
+    used = torch.stack([labels[name] for name in trial.tasks]).any(0).nonzero().squeeze(1)
+    drawn = torch.randperm(len(used), generator=torch.Generator().manual_seed(0))[: STEPS * trial.batch_size]
+    firsts = torch.stack([mask.nonzero()[0, 0] for mask in labels.values()])
+    chosen = torch.zeros(len(split), dtype=torch.bool)
+    chosen[torch.cat([used[drawn], firsts])] = True
+    return chosen.nonzero().squeeze(1)

@@ -1,0 +1,1 @@
+"""One trial, alone or stacked with others: everything that a study does to a network."""

@@ -1,0 +1,145 @@
+"""Train the plain sum for a while, and look at the tasks' gradients on the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from steelyard.diagnosis.diagnosis import Diagnosis, diagnose
+from steelyard.errors import PlanError, TrainingError
+from steelyard.models import build
+from steelyard.problems.problem import Problem, check_place
+from steelyard.study.training.batch import balanced_losses, penalty_of, shared_of, targets_of, task_losses, tell_labels
+from steelyard.study.training.evaluate import take
+from steelyard.study.training.problem_rehearsal import rehearse
+from steelyard.study.training.sampling import batches, used_rows
+from steelyard.study.training.train import seed_everything
+from steelyard.study.trial import derive_seed
+
+EPOCHS = 5
+"""Epochs, where the problem itself does not train for fewer."""
+LOOKS = 20
+"""Looks per epoch at most, evenly spaced: a mean over more tells nothing new, and a look at a trunk costs."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What was seen over training: means over the looks of each epoch, and over all."""
+
+    problem: str
+    summary: str
+    place: str
+    epochs: tuple[Diagnosis, ...]
+    whole: Diagnosis
+
+
+def diagnose_training(
+    problem: Problem,
+    epochs: int | None = None,
+    architecture: str = "hard-sharing",
+    shared: str | None = None,
+    seed: int = 0,
+    on_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
+) -> Course:
+    """Train a problem by the plain sum, as the method ``equal`` does in a study, and look at the gradients.
+
+    Args:
+        problem: what is trained.
+        epochs: by default 5, or the problem's if it has fewer.
+        architecture: of the network.
+        shared: where gradients are read: ``"features"`` or ``"trunk"``; by default the problem's.
+        seed: decides the start of the network and the batches, as in a study.
+        on_epoch: called with the number of finished epochs and of all.
+
+    Raises:
+        SteelyardError: anything unknown or broken by name; a loss that is not finite.
+    """
+    shared = problem.shared if shared is None else shared
+    check_place(shared)
+    if epochs is not None and epochs < 1:
+        raise PlanError(f"epochs={epochs!r} must be a whole number of at least 1")
+    if seed < 0:
+        raise PlanError(f"seed={seed} must be at least 0")
+    epochs = min(EPOCHS, problem.epochs) if epochs is None else epochs
+    rehearse(problem, architecture)
+    train = problem.data(seed).train
+    tasks = list(problem.tasks)
+    labels = {task.name: task.labelled(train.targets[task.name]) for task in tasks}
+    used = used_rows(labels)
+    gaps = {name: mask for name, mask in labels.items() if not torch.equal(mask, used)}
+    network = build(problem, problem.task_names, seed, architecture)
+    tell_labels(network, train.targets, labels)
+    network.train()
+    optimizer = problem.optimizer(network.parameters())
+
+    seen: list[list[Diagnosis]] = []
+    on_epoch(0, epochs)
+    for epoch in range(1, epochs + 1):
+        seed_everything(derive_seed(seed, "epoch", epoch))
+        order = list(batches(used, problem.batch_size, seed, epoch))
+        look_at = {len(order) * number // LOOKS for number in range(LOOKS)}
+        looks = []
+        for step, rows in enumerate(order):
+            inputs = problem.prepare(take(train.inputs, rows))
+            targets = {task.name: targets_of(train.targets[task.name], gaps.get(task.name), rows) for task in tasks}
+            outputs, features = network(inputs)
+            losses = task_losses(tasks, outputs, targets)
+            _check_finite(losses, epoch)
+            balanced = balanced_losses(network, losses, outputs, features)
+            if step in look_at:
+                looks.append(diagnose(balanced, shared=shared_of(shared, network, features)))
+            loss = reduce(torch.add, balanced.values())
+            if (penalty := penalty_of(network, outputs, features)) is not None:
+                loss = loss + penalty
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        seen.append(looks)
+        on_epoch(epoch, epochs)
+    averages = tuple(averaged(problem.task_names, looks) for looks in seen)
+    whole = averaged(problem.task_names, [look for looks in seen for look in looks])
+    return Course(problem.name, problem.summary, shared, averages, whole)
+
+
+def averaged(tasks: Sequence[str], looks: Sequence[Diagnosis]) -> Diagnosis:
+    """Means over looks of the tasks that any of them saw, each over the looks that saw it."""
+    seen = {task for look in looks for task in look.tasks}
+    present = tuple(task for task in tasks if task in seen)
+    place = {task: k for k, task in enumerate(present)}
+    indices = [torch.tensor([place[task] for task in look.tasks]) for look in looks]
+
+    def mean(name: str) -> Tensor:
+        total = []
+        for look, index in zip(looks, indices, strict=True):
+            value: Tensor = getattr(look, name)
+            wide = value.new_full((len(present),) * value.dim(), torch.nan)
+            wide[torch.meshgrid(*[index] * value.dim(), indexing="ij")] = value
+            total.append(wide)
+        return torch.stack(total).nanmean(0)
+
+    return Diagnosis(
+        tasks=present,
+        absent=tuple(task for task in tasks if task not in seen),
+        place=looks[0].place,
+        losses=mean("losses"),
+        norms=mean("norms"),
+        cosines=mean("cosines"),
+        alignment=mean("alignment"),
+        shares=mean("shares"),
+        looks=len(looks),
+        conflict_rates=mean("conflict_rates"),
+    )
+
+
+def _check_finite(losses: dict[str, Tensor], epoch: int) -> None:
+    for task, loss in losses.items():
+        if not math.isfinite(loss.item()):
+            raise TrainingError(
+                f"the training loss of {task!r} is {loss.item()} in epoch {epoch} under the plain sum: lower the "
+                "learning rate of the problem's optimizer"
+            )

@@ -1,0 +1,280 @@
+"""Train the single-task networks of many tasks at once, each exactly as `train` would train it alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steelyard.models import build
+from steelyard.problems.problem import Problem
+from steelyard.problems.task import Data, Task
+from steelyard.study.storage.checkpoint import load_checkpoint, save_checkpoint
+from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
+from steelyard.study.training.kept import keep
+from steelyard.study.training.memory import PeakMemory
+from steelyard.study.training.sampling import batches, kept_labels, steps_per_epoch
+from steelyard.study.training.stacking import Stack, agrees, batch_of, kind_of, padded
+from steelyard.study.training.train import (
+    CHECKPOINT_SECONDS,
+    check_finite,
+    new_history,
+    result_of,
+    schedule_rate,
+    seed_everything,
+    set_rate,
+)
+from steelyard.study.trial import SINGLE_TASK, Failed, Result, Trial, derive_seed
+
+# Trials of a group. Small networks gain a factor of two or three in a stack, wide ones only that a worker starts and
+# reads its data once for all: that pays where there are many.
+FEWEST = 24
+MOST = 64
+ROOM = 2**29  # bytes for what all networks of an ensemble need in a step, roughly
+
+
+def groups(trials: Sequence[Trial], workers: int) -> list[tuple[Trial, ...]]:
+    """Trials as one worker each gets them: alone, or those single-task ones together that differ in the task only."""
+    alike: dict[object, list[Trial]] = {}
+    for trial in trials:
+        key: object = trial
+        if trial.method == SINGLE_TASK:
+            # All but the task and its fraction.
+            key = dataclasses.replace(trial, tasks=(), fractions=())
+        alike.setdefault(key, []).append(trial)
+    found: list[tuple[Trial, ...]] = []
+    for members in alike.values():
+        if len(members) < FEWEST:
+            found += [(trial,) for trial in members]
+            continue
+        parts = max(-(-len(members) // MOST), min(workers, len(members) // FEWEST))
+        found += [tuple(members[part::parts]) for part in range(parts)]
+    return found
+
+
+@dataclass
+class _Member:
+    """One trial of an ensemble: what `train` has in local variables."""
+
+    trial: Trial
+    task: Task
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    kept: Tensor  # mask of the training rows
+    best: BestEpoch
+    best_network: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, list[Any]] = field(default_factory=new_history)
+    epoch: int = 0  # finished ones
+    peak: float = 0.0
+    failed: Failed | None = None
+
+    @property
+    def steps(self) -> int:
+        return steps_per_epoch(int(self.kept.sum()), self.trial.batch_size, self.trial.epoch_steps)
+
+
+def train_together(
+    trials: Sequence[Trial],
+    problem: Problem,
+    checkpoints: Path | None = None,
+    on_epoch: Callable[[Trial, int], None] = lambda trial, epoch: None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Iterator[tuple[Trial, Result | Failed | None]]:
+    """Train single-task trials that differ in the task only; None for those that must be trained one by one.
+
+    Those of one shape that make equally many steps per epoch are stacked (`Stack`). Start, rows, order of batches,
+    dropout, chosen epoch and checkpoints are those of `train`, so that results differ by rounding alone, and a
+    checkpoint of one is good for the other. A network that diverges fails alone.
+
+    ``seconds`` of a result are its share of the ensemble's, ``peak_memory`` is that of the whole ensemble.
+
+    Args:
+        trials: see `groups`.
+        problem: of all trials.
+        checkpoints: the folder for the checkpoints of trials, each named by its key.
+        on_epoch: called with a trial and the number of its finished epochs.
+        checkpoint_seconds: checkpoints are written no more often than once in so many seconds for every ten networks.
+    """
+    data = problem.data(trials[0].seed)
+    shapes: dict[object, list[_Member]] = {}
+    for trial in trials:
+        member, kind = _prepare(trial, problem, data, checkpoints)
+        if kind is None:
+            yield trial, None
+        else:
+            shapes.setdefault((kind, member.steps, member.epoch), []).append(member)
+    for members in shapes.values():
+        most = _most(members[0], data)
+        for start in range(0, len(members), most):
+            part = members[start : start + most]
+            stack = _stack(part, problem, data) if len(part) > 1 else None
+            if stack is None:
+                yield from ((member.trial, None) for member in part)
+            else:
+                yield from _train(stack, part, problem, data, checkpoints, on_epoch, checkpoint_seconds)
+
+
+def _prepare(trial: Trial, problem: Problem, data: Data, checkpoints: Path | None) -> tuple[_Member, object]:
+    (name,) = trial.tasks
+    task = problem.task(name)
+    network = build(problem, trial.tasks, trial.seed, trial.architecture)
+    network.train()
+    optimizer = problem.optimizer(network.parameters())
+    set_rate(optimizer, trial)
+    kept = kept_labels(task, data.train, dict(trial.fractions)[name], trial.seed)
+    best = BestEpoch([task], {name: int(task.labelled(data.validation.targets[name]).sum())}, problem.main)
+    member = _Member(trial, task, network, optimizer, kept, best)
+    kind = kind_of(network, task, optimizer)
+    if kind is not None and checkpoints is not None:
+        state = load_checkpoint(checkpoints / f"{trial.key}.pt", trial)
+        if state is not None:
+            network.load_state_dict(state["network"])
+            optimizer.load_state_dict(state["optimizer"])
+            best.score, best.epoch, best.smallest = state["best"]
+            member.best_network, member.history, member.peak = state["best network"], state["history"], state["peak"]
+            member.epoch = state["epoch"]
+    targets = data.train.targets[name]
+    return member, kind and (kind, targets.shape, targets.dtype)
+
+
+def _most(member: _Member, data: Data) -> int:
+    """How many networks have room."""
+    inputs = data.train.inputs if isinstance(data.train.inputs, tuple) else (data.train.inputs,)
+    row = sum(tensor[0].numel() for tensor in inputs)
+    weights = sum(parameter.numel() for parameter in member.network.parameters())
+    # Inputs as stored and as prepared; parameters, gradients, best ones, two moments and what a step needs.
+    return max(1, ROOM // (4 * (2 * member.trial.batch_size * row + 8 * weights)))
+
+
+def _stack(members: Sequence[_Member], problem: Problem, data: Data) -> Stack | None:
+    """The stack of the members' networks, if it computes what they compute."""
+    stack = Stack(
+        [member.network for member in members],
+        [member.task.name for member in members],
+        [member.optimizer for member in members],
+        members[0].task.loss,
+    )
+    rows = [member.kept.nonzero().squeeze(1) for member in members]
+    return stack if agrees(stack, problem, data.train.inputs, _targets(members, data), rows) else None
+
+
+def _targets(members: Sequence[_Member], data: Data) -> Tensor:
+    return torch.stack([data.train.targets[member.task.name] for member in members])
+
+
+def _train(
+    stack: Stack,
+    members: Sequence[_Member],
+    problem: Problem,
+    data: Data,
+    checkpoints: Path | None,
+    on_epoch: Callable[[Trial, int], None],
+    checkpoint_seconds: float,
+) -> Iterator[tuple[Trial, Result | Failed]]:
+    first, memory, targets = members[0].trial, PeakMemory(), _targets(members, data)
+    seed, size, least = first.seed, first.batch_size, first.epoch_steps
+    for member in members if members[0].epoch else ():
+        on_epoch(member.trial, member.epoch)
+    saved_at, interval = time.perf_counter(), checkpoint_seconds * max(1.0, len(members) / 10)
+
+    for epoch in range(members[0].epoch + 1, first.epochs + 1):
+        if all(member.failed for member in members):
+            break
+        seed_everything(derive_seed(seed, "epoch", epoch))
+        schedule_rate(stack.optimizer, problem.schedule((epoch - 1) / first.epochs))
+        step_losses = []
+        started = time.perf_counter()
+        for rows in zip(*(batches(member.kept, size, seed, epoch, least) for member in members), strict=True):
+            numbers, mask = padded(rows)
+            losses = stack.losses(*batch_of(problem, data.train.inputs, targets, numbers), mask)
+            stack.step(losses)
+            step_losses.append(losses.detach())
+        seconds = (time.perf_counter() - started) / len(members)
+        means = torch.stack(step_losses).double().mean(0).tolist()
+
+        shown = predict(stack, problem, data.validation, size)
+        for k, member in enumerate(members):
+            if member.failed is None:
+                with _failing(member):
+                    check_finite(member.trial, epoch, [means[k]])
+                    _take_note(member, epoch, means[k], shown[member.task.name])
+                    member.history["seconds"].append(seconds)
+                    member.history["steps"].append(len(step_losses))
+                    if member.best.epoch == epoch:
+                        member.best_network = stack.state_of(k)
+                    member.epoch = epoch
+
+        if checkpoints is not None and time.perf_counter() - saved_at >= interval:
+            stack.unstack()
+            for member in members:
+                if member.failed is None:
+                    _save(member, checkpoints, memory)
+            saved_at = time.perf_counter()
+        for member in members:
+            on_epoch(member.trial, epoch)
+
+    def test() -> tuple[dict[str, list[float]], dict[str, str]]:
+        seed_everything(derive_seed(seed, "test"))
+        shown = predict(stack, problem, data.test, size)
+        found: dict[str, list[float]] = {}
+        for member in members:
+            if member.failed is None:
+                with _failing(member):
+                    found[member.task.name] = measure(member.task.metrics, shown[member.task.name])
+        return found, keep(problem, shown)
+
+    last, _ = test()
+    for k, member in enumerate(members):
+        if member.failed is None:
+            stack.load(k, member.best_network)
+    chosen, kept = test()
+    for member in members:
+        if member.failed is not None:
+            yield member.trial, member.failed
+            continue
+        name, peak = member.task.name, max(member.peak, memory.growth())
+        test_of, last_of = {name: chosen[name]}, {name: last[name]}
+        outputs = {name: kept[name]} if kept else {}
+        yield member.trial, result_of(member.trial, test_of, last_of, member.best.epoch, member.history, peak, outputs)
+
+
+def _take_note(member: _Member, epoch: int, loss: float, shown: Shown) -> None:
+    """What `train` writes down after an epoch."""
+    (value,) = measure(member.task.metrics[:1], shown)
+    member.history["loss"].append([loss])
+    member.history["weight"].append([1.0])
+    member.history["spread"].append([0.0])
+    member.history["validation"].append([value])
+    member.best.better(epoch, {member.task.name: value})
+
+
+@contextmanager
+def _failing(member: _Member) -> Iterator[None]:
+    """An error that concerns one task only ends its trial, not the others'."""
+    try:
+        yield
+    except Exception as error:
+        member.failed = Failed.of(error)
+
+
+def _save(member: _Member, folder: Path, memory: PeakMemory) -> None:
+    """The checkpoint that `train` would write."""
+    best = member.best
+    state = {
+        "epoch": member.epoch,
+        "network": member.network.state_dict(),
+        "optimizer": member.optimizer.state_dict(),
+        "balancer": {},
+        "best": (best.score, best.epoch, best.smallest),
+        "best network": member.best_network,
+        "history": member.history,
+        "peak": max(member.peak, memory.growth()),
+    }
+    save_checkpoint(folder / f"{member.trial.key}.pt", member.trial, state)

@@ -1,0 +1,113 @@
+"""Metrics of a network on a split, and which epoch was best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from steelyard.errors import TrainingError
+from steelyard.problems.problem import Problem
+from steelyard.problems.task import Inputs, Metric, Split, Task
+
+
+def take(inputs: Inputs, rows: Tensor | slice) -> Inputs:
+    """These rows of a tensor or of each tensor of a tuple."""
+    if isinstance(inputs, tuple):
+        return tuple(_take(tensor, rows) for tensor in inputs)
+    return _take(inputs, rows)
+
+
+def _take(tensor: Tensor, rows: Tensor | slice) -> Tensor:
+    # index_select is 2 to 18 times as fast as indexing on the CPU.
+    return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
+
+
+class Shown(NamedTuple):
+    """What a network makes of the rows of a split that have a label of one task."""
+
+    outputs: Tensor  # or the task's statistics of them
+    targets: Tensor
+    loss: Tensor | None  # mean over these rows, where it was asked for
+
+
+def predict(
+    network: nn.Module, problem: Problem, split: Split, batch_size: int, losses: bool = False
+) -> dict[str, Shown]:
+    """The labelled rows of a split, for every task of the network, in evaluation mode."""
+    batch_size *= 2  # nothing is kept for a backward; beyond this, convolutions slow down again
+    network.eval()
+    parts: dict[str, list[Tensor]] = {}
+    sums: dict[str, list[Tensor]] = {}
+    masks: dict[str, Tensor] = {}
+    with torch.inference_mode():
+        for start in range(0, len(split), batch_size):
+            rows = slice(start, start + batch_size)
+            outputs, _ = network(problem.prepare(take(split.inputs, rows)))
+            for name, output in outputs.items():
+                task, targets = problem.task(name), split.targets[name]
+                if name not in masks:
+                    masks[name] = task.labelled(targets)
+                here, mask = targets[rows], masks[name][rows]
+                if not mask.all():
+                    output, here = output[mask], here[mask]
+                if losses and len(here):
+                    sums.setdefault(name, []).append(task.loss(output, here) * len(here))
+                parts.setdefault(name, []).append(task.statistics(output, here) if task.statistics else output)
+    network.train()
+    shown = {}
+    for name, pieces in parts.items():
+        targets, mask = split.targets[name], masks[name]
+        loss = torch.stack(sums[name]).sum() / mask.sum() if losses else None
+        shown[name] = Shown(torch.cat(pieces), targets if mask.all() else targets[mask], loss)
+    return shown
+
+
+def measure(metrics: Sequence[Metric], shown: Shown) -> list[float]:
+    with torch.inference_mode():
+        return [float(metric.function(shown.outputs, shown.targets)) for metric in metrics]
+
+
+class BestEpoch:
+    """The epoch with the smallest geometric mean over tasks of the validation error of the main metric.
+
+    error = |ideal − value|; without an ideal, the value itself where lower is better and its inverse where higher is. A
+    geometric mean does not care about units. An error of exactly zero would outweigh all other tasks; it counts as
+    half of one row's, or as half of the smallest error seen, if that is less. The earlier of equal epochs wins.
+
+    With a main task, it decides alone wherever it is among the tasks.
+    """
+
+    def __init__(self, tasks: Sequence[Task], rows: Mapping[str, int], main: str | None = None) -> None:
+        self.tasks = tasks
+        self.deciding = [task.name for task in tasks if task.name == main] or [task.name for task in tasks]
+        self.smallest = {name: 1 / count for name, count in rows.items()}
+        self.score = math.inf
+        self.epoch = 0
+
+    def better(self, epoch: int, values: Mapping[str, float]) -> bool:
+        """Take note of an epoch's main metrics; is it the best so far?"""
+        errors = {task.name: _error(task, values[task.name]) for task in self.tasks}
+        for name, error in errors.items():
+            self.smallest[name] = min(self.smallest[name], error or math.inf)
+        score = sum(math.log(errors[name] or self.smallest[name] / 2) for name in self.deciding)
+        if score < self.score:
+            self.score, self.epoch = score, epoch
+        return self.epoch == epoch
+
+
+def _error(task: Task, value: float) -> float:
+    metric = task.metrics[0]
+    if not math.isfinite(value):
+        raise TrainingError(f"{metric.name} of task {task.name!r} on validation data is {value}: training diverged")
+    if metric.ideal is not None:
+        return abs(metric.ideal - value)
+    if value <= 0:
+        raise TrainingError(
+            f"{metric.name} of task {task.name!r} is {value} on validation data, and has no ideal: give the "
+            "metric an ideal=, or make its values positive, so that the best epoch can be chosen"
+        )
+    return 1 / value if metric.higher_is_better else value

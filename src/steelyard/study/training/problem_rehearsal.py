@@ -1,0 +1,119 @@
+"""A few rows through network, losses and metrics, so that a mistake in a problem shows at once and by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from steelyard.errors import ProblemError, SteelyardError
+from steelyard.models import build
+from steelyard.problems.problem import Problem, adam
+from steelyard.problems.task import Data, Inputs, Metric, Split, Task
+from steelyard.problems.user_file import describe
+
+ROWS = 32
+Result = TypeVar("Result")
+
+
+def rehearse(problem: Problem, architecture: str = "hard-sharing") -> Data:
+    """Load and check the data, build the network, and take every loss and metric once, without training.
+
+    Raises:
+        ProblemError: what fails, for which task, with the shapes, and the line of the user's file.
+    """
+    data = attempt(problem, "loading the data", problem.data)
+    network = attempt(problem, "building the network", lambda: build(problem, problem.task_names, 0, architecture))
+    if problem.optimizer is not adam:
+        attempt(problem, "building the optimizer", lambda: problem.optimizer(network.parameters()))
+    rows = _rows(problem, data.train)
+    inputs = attempt(problem, "prepare()", lambda: problem.prepare(_take(data.train.inputs, rows)))
+    outputs, _ = attempt(problem, f"the network on inputs {_shape(inputs)}", lambda: network(inputs))
+    for task in problem.tasks:
+        _rehearse_task(problem, task, outputs[task.name], rows, data)
+    return data
+
+
+def attempt(problem: Problem, what: str, action: Callable[[], Result]) -> Result:
+    """Run a piece of the problem's own code; a failure says what was being done, and where in the file."""
+    try:
+        return action()
+    except SteelyardError:
+        raise
+    except Exception as error:
+        path = Path(problem.reference.rpartition(".py")[0] + ".py")
+        told = describe(error, path) if path.is_file() else f"{type(error).__name__}: {error}"
+        raise ProblemError(f"problem {problem.name!r}: {what} failed.\n{told}") from error
+
+
+def _rehearse_task(problem: Problem, task: Task, outputs: Tensor, rows: Tensor, data: Data) -> None:
+    targets = data.train.targets[task.name][rows]
+    labelled = task.labelled(targets)
+    outputs, targets = outputs[labelled], targets[labelled]
+    where = f"outputs {_shape(outputs)} and targets {_shape(targets)}"
+    loss = attempt(problem, f"the loss of task {task.name!r} on {where}", lambda: task.loss(outputs, targets))
+    if not isinstance(loss, Tensor) or loss.dim() != 0:
+        shape = f"shape {_shape(loss)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ProblemError(f"task {task.name!r}: the loss must be a scalar tensor, not {shape}; take the mean")
+    if not torch.isfinite(loss):
+        raise ProblemError(f"task {task.name!r}: the loss of an untrained network is {loss.item()}, on {where}")
+    if not loss.requires_grad:
+        raise ProblemError(f"task {task.name!r}: the loss has no gradient; it must be computed from the outputs")
+    if task.statistics is not None:
+        _rehearse_statistics(problem, task, outputs.detach(), targets, where)
+        return
+    for name, split in data.splits().items():
+        _rehearse_metrics(problem, task, outputs.detach(), name, split)
+
+
+def _rehearse_statistics(problem: Problem, task: Task, outputs: Tensor, targets: Tensor, where: str) -> None:
+    """The statistics of these rows, and the metrics on them: those of a whole split would be a pass over the data."""
+    what = f"the statistics of task {task.name!r} on {where}"
+    assert task.statistics is not None
+    statistics = attempt(problem, what, partial(task.statistics, outputs, targets))
+    if not isinstance(statistics, Tensor) or statistics.dim() == 0 or len(statistics) != len(outputs):
+        found = f"shape {_shape(statistics)}" if isinstance(statistics, Tensor) else type(statistics).__name__
+        raise ProblemError(f"{what} must be a tensor with one entry per row ({len(outputs)}), not {found}")
+    for metric in task.metrics:
+        _rehearse_metric(problem, task, metric, statistics, targets, f"statistics {_shape(statistics)}")
+
+
+def _rehearse_metrics(problem: Problem, task: Task, outputs: Tensor, name: str, split: Split) -> None:
+    targets = split.targets[task.name]
+    targets = targets[task.labelled(targets)]
+    # The few outputs over and over: a metric that these labels do not allow shows without a pass over the data.
+    repeated = outputs[torch.arange(len(targets)) % len(outputs)]
+    for metric in task.metrics if name != "train" else ():
+        _rehearse_metric(problem, task, metric, repeated, targets, f"the {name} data")
+
+
+def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tensor, targets: Tensor, on: str) -> None:
+    what = f"{metric.name} of task {task.name!r} on {on}"
+    value = attempt(problem, what, lambda: metric.function(outputs, targets))
+    if not isinstance(value, (int, float)):
+        raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
+
+
+def _rows(problem: Problem, split: Split) -> Tensor:
+    """Some rows, and for every task those with its smallest and largest label: wrong class numbers show there."""
+    rows: list[int] = list(range(min(ROWS, len(split))))
+    for task in problem.tasks:
+        targets = split.targets[task.name]
+        labelled = task.labelled(targets).nonzero()[:, 0]
+        size = targets[labelled].reshape(len(labelled), -1).sum(1, dtype=torch.float64)
+        rows += [int(labelled[size.argmin()]), int(labelled[size.argmax()])]
+    return torch.tensor(sorted(set(rows)))
+
+
+def _take(inputs: Inputs, rows: Tensor) -> Inputs:
+    return inputs[rows] if isinstance(inputs, Tensor) else tuple(part[rows] for part in inputs)
+
+
+def _shape(values: Inputs | Sequence[Tensor]) -> str:
+    if isinstance(values, Tensor):
+        return str(list(values.shape))
+    return ", ".join(str(list(part.shape)) for part in values)
