@@ -33,6 +33,7 @@ from steelyard.balancing.watch import (
 )
 from steelyard.balancing.weighing import Proposal, propose
 from steelyard.balancing.window import Attachment, innermost
+from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS
 from steelyard.base.observation import Seen, merge
 from steelyard.base.options import checked_priorities, checked_tasks
@@ -45,9 +46,6 @@ from steelyard.gradients.place import Place, Shared, place_of
 from steelyard.gradients.reading import Reading
 from steelyard.gradients.rows import Rows
 from steelyard.gradients.wrappers import unnoticed
-
-Losses = Mapping[str, Tensor | None]
-Recompute = Callable[..., Losses]
 
 _PATIENCE = 10_000
 """Steps without the end of an epoch after which an epoch-based method says so."""

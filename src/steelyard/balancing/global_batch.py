@@ -21,13 +21,14 @@ from torch import Tensor
 
 from steelyard.balancing.losses import negative_error, non_finite_error, not_finite
 from steelyard.balancing.observe import Batch, Look, label_counts, settle
+from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
 from steelyard.distributed.ranks import Ranks, summed_over
 from steelyard.distributed.replicas import warn_of_drift
 from steelyard.errors import LossError, MissingInputError, OptionError
 from steelyard.gradients.place import Place
-from steelyard.gradients.reading import Losses, Reading, read, rows_of_probes
+from steelyard.gradients.reading import Reading, read, rows_of_probes
 from steelyard.gradients.rows import Rows, gramian_of_rows
 
 _ROWS = 5

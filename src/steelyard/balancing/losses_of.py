@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-Losses = Mapping[str, Tensor | None]
+from steelyard.base.lookahead import Losses
 
 
 class Again:

@@ -14,12 +14,12 @@ from torch import Tensor
 from steelyard.balancing.losses import check_positive, non_finite_error, not_finite
 from steelyard.balancing.weighing import stage_slopes
 from steelyard.base.constants import constant, vector
-from steelyard.base.lookahead import LookAhead, Recompute
+from steelyard.base.lookahead import LookAhead, Losses, Recompute
 from steelyard.base.method import Method
 from steelyard.base.observation import Seen
 from steelyard.errors import LossError, UnknownNameError
 from steelyard.gradients.place import Place
-from steelyard.gradients.reading import Losses, Reading, read, read_cross
+from steelyard.gradients.reading import Reading, read, read_cross
 from steelyard.gradients.rows import Rows
 
 

@@ -8,19 +8,17 @@ and the state moves once. A step that did not happen (a gradient scaler found an
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from steelyard.balancing.closure import evaluates_often
+from steelyard.balancing.weighing import Proposal
+from steelyard.base.lookahead import Losses, Recompute
+from steelyard.base.observation import Seen
 from steelyard.errors import OptionError, StateError, SteelyardWarning, warn
-
-if TYPE_CHECKING:
-    from steelyard.balancing.balancer import Balancer, Recompute
-    from steelyard.balancing.weighing import Proposal
-    from steelyard.base.observation import Seen
 
 _KEY = "steelyard"
 _PATIENCE = 1000
@@ -42,10 +40,43 @@ def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return optimizer
 
 
+class Attached(Protocol):
+    """What an attachment asks of its balancer."""
+
+    tasks: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Registry name."""
+
+    @property
+    def needs_after(self) -> bool:
+        """Whether it must see the losses again after the step."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps since the start."""
+
+    def commit_window(self, window: Sequence[tuple[Seen, Proposal]]) -> None:
+        """Commit what the micro-batches of one step saw together."""
+
+    def release(self) -> None:
+        """Let the weights move again after a closure."""
+
+    def observe(self, *, after: Losses | None = None) -> None:
+        """Take the losses after the step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Restore it."""
+
+
 class Attachment:
     """Ties a balancer to the optimizer whose steps commit its state."""
 
-    def __init__(self, balancer: Balancer, optimizer: torch.optim.Optimizer, scaler: Any = None) -> None:
+    def __init__(self, balancer: Attached, optimizer: torch.optim.Optimizer, scaler: Any = None) -> None:
         self.balancer, self.optimizer, self.scaler = balancer, optimizer, scaler
         self.window: list[tuple[Seen, Proposal, Recompute | None]] = []
         self.skipping = self.empty = False

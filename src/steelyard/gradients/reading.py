@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.errors import MissingInputError
 from steelyard.gradients.carrier import Target
@@ -16,8 +17,6 @@ from steelyard.gradients.place import Place
 from steelyard.gradients.rows import Rows, task_rows
 from steelyard.gradients.trunk import trunk_gradients
 from steelyard.gradients.wrappers import behind_wrapper
-
-Losses = Mapping[str, Tensor | None]
 
 
 @dataclass(frozen=True)
