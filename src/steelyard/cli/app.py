@@ -48,9 +48,9 @@ def compare(
         typer.Option(
             "--methods",
             "-m",
-            help="Separated by commas, options in parentheses: 'ema(beta=0.9),dwa'; METHOD@ARCHITECTURE gives one an "
-            "architecture of its own; best-fixed: constant weights chosen on validation data. "
-            "single-task and equal are always added.",
+            help="Separated by commas, options in parentheses: 'ema(beta=0.9),dwa'; METHOD(shared=trunk) reads "
+            "gradients there; METHOD@ARCHITECTURE gives one an architecture of its own; best-fixed: constant weights "
+            "chosen on validation data. single-task and equal are always added.",
         ),
     ] = METHODS,
     tasks: Annotated[

@@ -1,24 +1,39 @@
-"""One arm of a study as its user writes it: a method, and after an ``@`` the architecture that it is tried with."""
+"""One arm of a study as its user writes it: a method, where it reads gradients, and its architecture."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 
 from steelyard.base.specs import Part, Spec, parse_spec, split_outside
 from steelyard.errors import OptionError
+from steelyard.problems.problem import check_place
+
+SHARED = "shared"
+"""The option of an arm, not of its method, that says where gradients are read: ``mgda(shared=trunk)``."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """``equal``, or ``equal@mmoe(experts=8)``; ``str(arm)`` is the canonical form."""
+    """``equal``, ``mgda(shared=trunk)`` or ``equal@mmoe(experts=8)``; ``str(arm)`` is the canonical form."""
 
     method: Spec
     architecture: Spec | None = None
+    shared: str | None = None
+
+    @property
+    def written(self) -> Spec:
+        """The method with the place among its options, as it is written."""
+        if self.shared is None:
+            return self.method
+        part = Part(self.method.name, {**self.method.options, SHARED: self.shared})
+        return dataclasses.replace(self.method, method=part)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """Loss stages, the method, and the architecture if there is one."""
-        parts = (*self.method.stages, self.method.method)
+        parts = (*self.method.stages, self.written.method)
         return parts if self.architecture is None else (*parts, self.architecture.method)
 
     @property
@@ -28,9 +43,24 @@ class Arm:
         return method if self.architecture is None else f"{method}@{self.architecture.name}"
 
     def __str__(self) -> str:
-        return str(self.method) if self.architecture is None else f"{self.method}@{self.architecture}"
+        return str(self.written) if self.architecture is None else f"{self.written}@{self.architecture}"
 
 
+def make_arm(method: Spec, architecture: Spec | None = None) -> Arm:
+    """An arm of a method whose options may say where it reads gradients.
+
+    Raises:
+        UnknownNameError: the place is neither features nor trunk.
+    """
+    if SHARED not in method.options:
+        return Arm(method, architecture)
+    options = dict(method.options)
+    shared = str(options.pop(SHARED))
+    check_place(shared)
+    return Arm(dataclasses.replace(method, method=Part(method.name, options)), architecture, shared)
+
+
+@lru_cache(maxsize=1024)
 def parse_arm(text: str) -> Arm:
     """Read ``METHOD`` or ``METHOD@ARCHITECTURE``."""
     method, *architectures = split_outside(text, "@")
@@ -38,7 +68,7 @@ def parse_arm(text: str) -> Arm:
         raise OptionError(
             f"{text!r} names {len(architectures)} architectures: an arm is METHOD@ARCHITECTURE, one of each"
         )
-    return Arm(parse_spec(method), parse_spec(architectures[0]) if architectures else None)
+    return make_arm(parse_spec(method), parse_spec(architectures[0]) if architectures else None)
 
 
 def parse_arms(text: str) -> list[Arm]:

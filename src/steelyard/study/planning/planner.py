@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from steelyard import __version__
+from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import Part, Spec, parse_spec
 from steelyard.errors import OptionError, PlanError
 from steelyard.models.building import architecture_spec
@@ -20,7 +21,7 @@ from steelyard.problems import load_problem
 from steelyard.problems.problem import Problem, check_place
 from steelyard.problems.task import Task
 from steelyard.registry import make, method_class, options_of
-from steelyard.study.planning.arms import Arm, parse_arm
+from steelyard.study.planning.arms import SHARED, Arm, make_arm, parse_arm
 from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
 from steelyard.study.planning.method_rehearsal import rehearse_methods
 from steelyard.study.planning.plans import (
@@ -62,8 +63,8 @@ def plan(
     Args:
         problem: a name, or a file ``my_problem.py`` (``my_problem.py:variable``).
         methods: ``single-task`` (the baseline) and methods as `steelyard.make` takes them; ``main=`` is the problem's
-            where it has one. Each may end in ``@architecture`` to have its own. ``best-fixed``: the best of a few
-            constant weightings on validation data.
+            where it has one. Each may end in ``@architecture`` to have its own, and say ``(shared=trunk)``, where it
+            reads gradients. ``best-fixed``: the best of a few constant weightings on validation data.
         tasks: names of those to learn; all by default.
         seeds: a number of seeds, counted from 0, or the seeds themselves.
         settings: fractions of the training labels: 0.1 for every task, ``{"left": 0.1}`` for some (others keep all).
@@ -168,13 +169,13 @@ def _methods(
     planned: dict[str, PlannedMethod] = {}
     notes = []
     for method in methods:
-        arm = parse_arm(method) if isinstance(method, str) else method if isinstance(method, Arm) else Arm(method)
+        arm = parse_arm(method) if isinstance(method, str) else method if isinstance(method, Arm) else make_arm(method)
         spec = arm.method
         own = None if arm.architecture is None else str(architecture_spec(str(arm.architecture)))
         if own == architecture:
             own = None  # the study's own, said once more
         if spec.name == SINGLE_TASK:
-            if spec.options or spec.stages or own:
+            if spec.options or spec.stages or own or arm.shared:
                 raise OptionError(
                     f"{arm}: {SINGLE_TASK} takes no options, stages or architecture, it is the plain loss of one task"
                 )
@@ -194,9 +195,27 @@ def _methods(
             except OptionError as error:
                 used, balancer = "paper", make(tried, tasks, scale="paper")
                 notes.append(f"{tried}: weights as in the paper, because they cannot be rescaled ({error})")
-        name = str(spec) if own is None else f"{spec}@{own}"
-        planned[name] = PlannedMethod(name, used, shared if balancer.needs_shared else None, own, options)
+        place = _place(arm, balancer, shared)
+        named = Arm(spec, None if own is None else parse_spec(own), None if place in (None, shared) else place)
+        planned[str(named)] = PlannedMethod(str(named), used, place, own, options)
     return tuple(planned.values()), notes
+
+
+def _place(arm: Arm, balancer: Balancer, shared: str) -> str | None:
+    """Where an arm reads gradients: where it says itself, or where the study does; None where it reads none."""
+    if not balancer.needs_shared:
+        if arm.shared is not None:
+            raise OptionError(f"{arm}: {arm.name} reads no gradients, so leave {SHARED}={arm.shared} away")
+        return None
+    place = arm.shared or shared
+    if place not in balancer.where:
+        there = " or ".join(sorted(balancer.where))
+        instead = Arm(arm.method, arm.architecture, min(balancer.where))
+        raise OptionError(
+            f"{arm} cannot read gradients at the {place}, it is defined at the {there}: write {instead} for this arm "
+            f"alone, or --shared {min(balancer.where)} (in Python shared={min(balancer.where)!r}) for the whole study"
+        )
+    return place
 
 
 def _with_main(spec: Spec, main: str | None) -> Spec:

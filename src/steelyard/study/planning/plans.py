@@ -11,6 +11,7 @@ from typing import Any
 from steelyard.base.specs import parse_spec
 from steelyard.models.building import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
+from steelyard.study.planning.arms import parse_arm
 from steelyard.study.trial import SINGLE_TASK, Trial
 
 JOINT = ""  # stands for all tasks together where others are named
@@ -62,7 +63,7 @@ class Choice:
 class PlannedMethod:
     """A method as it will be run: canonical text, ``scale=`` and where it reads gradients, if it does."""
 
-    name: str  # in tables; ends in ``@architecture`` where it has its own
+    name: str  # in tables; with ``shared=`` and ``@architecture`` where it has its own
     scale: str | None = None
     shared: str | None = None
     architecture: str | None = None  # its own; by default the study's
@@ -75,7 +76,7 @@ class PlannedMethod:
             return self.chosen[setting]
         if self.candidates:
             return Choice(self.candidates[0])
-        return Choice(self.name if self.architecture is None else self.name.rpartition("@")[0])
+        return Choice(str(parse_arm(self.name).method))
 
 
 @dataclass(frozen=True)

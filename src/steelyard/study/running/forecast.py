@@ -88,7 +88,7 @@ def estimate(plan: Plan, store: Path | str, workers: int = 2, coarse: bool = Fal
 def _kind(trial: Trial) -> Hashable:
     """Trials that take equally long a step; of the single-task networks of one problem, much alike, one is timed."""
     name = trial.method if trial.method == SINGLE_TASK else parse_spec(trial.method).name
-    return name if name == "fixed" else trial.method, trial.architecture, len(trial.tasks)
+    return name if name == "fixed" else trial.method, trial.shared, trial.architecture, len(trial.tasks)
 
 
 def _class(trial: Trial) -> Hashable:
