@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import steelyard
 from steelyard.errors import SharedError
@@ -83,6 +84,59 @@ def test_features_are_asked_for_once_per_pass() -> None:
     detector(torch.ones(2, 5))
     with pytest.raises(SharedError):
         features()
+
+
+class TestPassesThatCount:
+    """A pass counts while losses may come through it; two of them have no one tensor that all heads read."""
+
+    def setup_method(self) -> None:
+        torch.manual_seed(0)
+        self.trunk, self.head = nn.Sequential(nn.Linear(5, 4), nn.Tanh()), nn.Linear(4, 1)
+        self.features = steelyard.features_of(self.trunk)
+        self.x = torch.ones(2, 5)
+
+    def loss(self) -> Tensor:
+        return self.head(self.trunk(self.x)).sum()
+
+    @pytest.mark.parametrize("wrap", [lambda z: z, lambda z: (z, 1), lambda z: {"z": z}, lambda z: [[z]]])
+    def test_two_passes_for_one_set_of_losses_are_refused(self, wrap) -> None:
+        self.trunk.register_forward_hook(lambda module, inputs, output: wrap(output), prepend=True)
+        kept = [self.trunk(self.x), self.trunk(2 * self.x)]
+        with pytest.raises(SharedError, match=r"Sequential has run 2 times with gradients.*one batch.*shared=trunk"):
+            self.features()
+        del kept
+
+    def test_also_where_only_the_losses_are_kept(self) -> None:
+        first, second = self.loss(), self.loss()
+        with pytest.raises(SharedError, match="has run 2 times"):
+            self.features()
+        assert (first + second).requires_grad
+
+    def test_a_warm_up_and_passes_without_gradients_do_not_count(self) -> None:
+        self.loss()
+        with torch.no_grad():
+            kept = self.trunk(self.x)
+        output = self.trunk(self.x)
+        assert self.features() is output
+        assert not kept.requires_grad
+
+    def test_passes_of_steps_that_did_not_ask_do_not_count(self) -> None:
+        kept = [self.loss() for _ in range(1)]
+        kept[0].backward()
+        for _ in range(3):
+            loss = self.loss()
+            loss.backward()
+        output = self.trunk(self.x)
+        assert self.features() is output
+
+    def test_what_checkpointing_runs_again_does_not_count(self) -> None:
+        for _ in range(3):
+            hidden = checkpoint(self.trunk, self.x, use_reentrant=False)
+            loss = self.head(hidden).sum()
+            assert self.features().shape == (2, 4)
+            loss.backward()
+        with pytest.raises(SharedError, match="has not run with gradients"):
+            self.features()
 
 
 def test_an_output_that_is_no_tensor_is_refused_by_name() -> None:

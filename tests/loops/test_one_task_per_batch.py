@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 import steelyard
 from helpers import task_gradients, weighted_sum
+from steelyard.base.specs import parse_spec
 from steelyard.errors import AngleWarning, OptionError, SharedError, SteelyardWarning
+from steelyard.registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy, same_state, snapshot
 
 TASKS = ["a", "b", "c"]
@@ -145,6 +147,47 @@ def test_weights_that_say_nothing_are_warned_of(spec: str, where: str) -> None:
 @pytest.mark.parametrize("spec", ["equal", "fixed", "ema", "uw"])
 def test_weights_that_do_not_depend_on_other_tasks_are_not(spec: str) -> None:
     alternate(steelyard.make(spec, TASKS), Toy(TASKS), "none", 20)
+
+
+def test_learnt_weights_that_wait_for_the_optimizer_are_not() -> None:
+    """Within a window of many micro-batches every weight is the same, and each still learns from its own task."""
+    toy, balancer = Toy(TASKS), steelyard.make("uw", TASKS)
+    balancer.attach(torch.optim.SGD(toy.parameters(), lr=0.1))
+    alternate(balancer, toy, "none", 20)
+    toy, balancer = Toy(TASKS), steelyard.make("uw", TASKS, scale="sum")
+    with pytest.warns(SteelyardWarning, match="held one task alone: all had the weight 1"):
+        alternate(balancer, toy, "none", 10)
+
+
+RELATED_LATER = {
+    "stch": "stch(warm_up=0)",  # its warm-up weighs each task by itself
+    "igb": "igb(base_epoch=1,log_losses=False,period=1)",  # as do its first epochs
+}
+
+
+@pytest.mark.parametrize("name", [*method_names(), "ema(variant=normalised)", "ema(variant=proportional)"])
+def test_methods_say_whether_a_task_is_weighed_by_its_own_losses(name: str) -> None:
+    balancers = [steelyard.make(RELATED_LATER.get(name, name), TASKS, **main(name)) for _ in range(2)]
+    if balancers[0].reads != "losses" or balancers[0].looks_at_nothing or balancers[0].heads == "plain":
+        return  # nothing is weighed by losses
+    weights: list[list[float]] = []
+    for balancer, others in zip(balancers, (1.0, 3.0), strict=True):
+        weights.append([])
+        for step in range(6):
+            sizes = {"a": 1 + 0.1 * step, "b": others * (2 + step % 3), "c": others * 0.5 + step}
+            losses = {task: torch.tensor(size, requires_grad=True) * 1.0 for task, size in sizes.items()}
+            balancer(losses)
+            weights[-1].append(float(balancer.last_weights[0]))
+            if balancer.needs_after:
+                balancer.observe(after=losses)
+            if balancer.needs_validation:
+                balancer.observe(validation=losses)
+            balancer.end_epoch()
+    assert (weights[0] == weights[1]) == balancers[0].independent
+
+
+def main(name: str) -> dict[str, str]:
+    return {"main": "a"} if "main" in options_of(method_class(parse_spec(name).name)) else {}
 
 
 def test_one_batch_with_several_tasks_is_enough_to_go_on() -> None:

@@ -55,7 +55,7 @@ def test_a_copy_does_not_read_the_originals_trunk() -> None:
 
 @pytest.mark.parametrize("shared", [torch.ones(2, requires_grad=True), [], [torch.ones(2)], "trunk", 3])
 def test_features_change_with_every_batch(shared: object) -> None:
-    with pytest.raises(OptionError, match="the trunk, a module or its parameters"):
+    with pytest.raises(OptionError, match="the trunk, a module, several in a list, or its parameters"):
         steelyard.make("mgda", ["a", "b"], shared=shared)
 
 

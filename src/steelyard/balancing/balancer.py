@@ -21,7 +21,7 @@ from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.closure import Hold, refusal, step_under_way, warn_of_moving_closure
 from steelyard.balancing.global_batch import look_together, losses_together, recompute_together
 from steelyard.balancing.history import Record, WeightSummary
-from steelyard.balancing.losses import present_losses
+from steelyard.balancing.losses import check_not_freed, present_losses
 from steelyard.balancing.observe import Batch, Look, finite_losses, label_counts, look
 from steelyard.balancing.watch import (
     disjoint,
@@ -76,8 +76,8 @@ class Balancer(Persistent):
             all. ``"numbers"``, for methods that read losses or norms: by the loss and gradient norm last seen of them.
             ``"rows"``, for methods that read angles or rows, at the trunk: by their last gradient too, ``T x P``
             numbers in the state.
-        shared: the trunk, a module or its parameters, for calls that do not say where gradients are read. It does not
-            become a submodule, and neither checkpoints nor copies hold it.
+        shared: the trunk, a module (several in a list) or its parameters, for calls that do not say where gradients
+            are read. It does not become a submodule, and neither checkpoints nor copies hold it.
         learning_rate: of weights that are learnt; ``None`` follows the attached optimizer, else 1e-3.
         generator: a CPU generator for methods that draw random numbers.
         sync: how several ranks make one balance, where `torch.distributed` is initialised: ``"exact"``, the weights of
@@ -122,8 +122,8 @@ class Balancer(Persistent):
         Args:
             losses: scalar loss tensors by task name; a task may be absent or ``None``.
             shared: where task gradients are read: the tensor, or tuple of tensors, that the heads read (features: one
-                cheap pass through the heads), or the shared module or its parameters (the trunk: exact). Not needed by
-                methods that read losses only.
+                cheap pass through the heads), or the shared module, several in a list, or its parameters (the trunk:
+                exact). Not needed by methods that read losses only.
             again: ``f(params=None, batch=None) -> losses``, recomputes the losses, for methods that look ahead or
                 back; see `losses_of`.
             probes: ``[losses_1, losses_2]`` of two independent batches, for methods that read a cross Gramian.
@@ -134,9 +134,19 @@ class Balancer(Persistent):
         """
         if torch.compiler.is_compiling():
             # A compiled step is cut here, once: looks at gradients and decisions of the host are no part of a graph.
-            uncompiled: Callable[..., Tensor] = torch.compiler.disable(self._call)  # type: ignore[no-untyped-call]
-            return uncompiled(losses, shared, again, probes, counts)
+            return self._cut(losses, shared, again, probes, counts)
         return self._call(losses, shared, again, probes, counts)
+
+    def _cut(self, *given: Any) -> Tensor:
+        uncompiled: Callable[..., Tensor] = torch.compiler.disable(self._call)  # type: ignore[no-untyped-call]
+        return uncompiled(*given)
+
+    # What torch.compiler.disable would set, without the import of the compiler that it costs: fullgraph=True says why.
+    _cut._torchdynamo_disable = True  # type: ignore[attr-defined]
+    _cut._torchdynamo_disable_msg = (  # type: ignore[attr-defined]
+        "a balancer decides on the host by what the losses are, which is no part of a graph: compile the model, and "
+        "call the balancer outside; or leave out fullgraph=True, and the step is cut once, at the balancer"
+    )
 
     def _call(
         self,
@@ -152,6 +162,8 @@ class Balancer(Persistent):
         if not self.training:
             return self._plain_sum(names, found)
         self._check_after()
+        if self._now.steps == 0:
+            check_not_freed(names, found)
         if self._attachment is not None:
             self._attachment.before_forward()
         device = found[0].device if found else self._device_without_losses(ranks)
@@ -286,7 +298,8 @@ class Balancer(Persistent):
 
     def _check_alone(self, seen: Seen, weights: Tensor, at_trunk: bool) -> None:
         """One task per batch where tasks are weighed against each other: every weight says nothing, in silence."""
-        if len(seen.tasks) > 1 or self._now.alone is None or self.looks_at_nothing:
+        means_something = self.looks_at_nothing or (self.independent and self.scale == "paper")
+        if len(seen.tasks) > 1 or self._now.alone is None or means_something:
             self._now.alone = None
             return
         self._now.alone = alone = (*self._now.alone, (seen.tasks[0], float(weights)))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from steelyard.errors import LossError, NonFiniteLossError, UnknownNameError
+from steelyard.gradients.graph import is_freed
+from steelyard.gradients.reading import freed_error
 
 
 def present_losses(
@@ -58,20 +60,49 @@ def present_losses(
             raise LossError(
                 f"the loss of {tasks[position]!r} has dtype {loss.dtype}: losses are floating-point scalars"
             )
-        if needs_graph and not loss.requires_grad:
-            raise LossError(_no_graph(tasks[position]))
         if loss.device != device:
             raise LossError(
                 f"the losses lie on different devices: {tasks[positions[0]]!r} on {device}, {tasks[position]!r} on "
                 f"{loss.device}; move them to one, e.g. loss.to({str(device)!r})"
             )
+        if needs_graph:
+            _check_trainable(tasks[position], loss)
     return (None if len(found) == len(tasks) else positions), found
 
 
 def _no_tensor(task: str, loss: object) -> str:
+    if isinstance(loss, int | float) and loss == 0:
+        return (
+            f"the loss of {task!r} is the number {loss!r}: where a batch has no labels for a task, leave the task out, "
+            "or pass None"
+        )
     item = ", not its .item()" if isinstance(loss, int | float) else ""
     given = f"the loss of {task!r} is a {type(loss).__name__} ({loss!r}), not a tensor"
     return f"{given}: pass what the loss function returned{item}"
+
+
+def _check_trainable(task: str, loss: Tensor) -> None:
+    """A loss that a balancer in training weighs has a value, and a graph of its own to send gradients through."""
+    if torch._C._functorch.maybe_get_level(loss) > 0:
+        raise LossError(
+            f"the loss of {task!r} comes from inside a transform of torch.func (grad, vmap, jacrev, …), where it has "
+            "no value to weigh and no graph to send a balanced gradient through: call the balancer outside the "
+            "transform, and backward() on what it returns"
+        )
+    if loss.is_meta:
+        raise LossError(
+            f"the loss of {task!r} lies on the meta device and has no value: weights depend on values. Give model and "
+            "data a real device first (model.to_empty(device=...)), or call balancer.eval() for a dry run of shapes"
+        )
+    if not loss.requires_grad:
+        raise LossError(_no_graph(task))
+
+
+def check_not_freed(tasks: Sequence[str], losses: Sequence[Tensor]) -> None:
+    """Losses whose graph a backward pass has used up: else torch says so at a line that is not to blame."""
+    for task, loss in zip(tasks, losses, strict=True):
+        if is_freed(loss.grad_fn):
+            raise freed_error(task)
 
 
 def _no_graph(task: str) -> str:

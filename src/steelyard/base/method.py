@@ -35,20 +35,28 @@ if TYPE_CHECKING:
     from steelyard.base.lookahead import LookAhead
 
 
-Trunk = nn.Module | Iterable[nn.Parameter]
+Trunk = nn.Module | Iterable[nn.Parameter | nn.Module]
 
 
 def checked_trunk(shared: Trunk | None) -> tuple[Trunk] | None:
     """A trunk for every call, in a tuple: as a plain attribute it would become a submodule, saved and trained."""
     if shared is None or isinstance(shared, nn.Module):
         return None if shared is None else (shared,)
-    parameters = list(shared) if isinstance(shared, Iterable) and not isinstance(shared, str | Tensor) else []
-    if not parameters or not all(isinstance(parameter, nn.Parameter) for parameter in parameters):
+    parts = list(shared) if isinstance(shared, Iterable) and not isinstance(shared, str | Tensor) else []
+    if not parts or not all(isinstance(part, nn.Parameter | nn.Module) for part in parts):
         raise OptionError(
-            f"shared= at construction is the trunk, a module or its parameters, not a {type(shared).__name__}: "
-            "features change with every batch, so pass them in the call, balancer(losses, shared=features)"
+            "shared= at construction is the trunk, a module, several in a list, or its parameters, not a "
+            f"{type(shared).__name__}: features change with every batch, so pass them in the call, "
+            "balancer(losses, shared=features)"
         )
-    return (parameters,)
+    return (parts,)
+
+
+def tensors_of(shared: Any) -> tuple[Any, ...]:
+    """What ``shared=`` stands for, each once: tensors as they are, modules as their parameters."""
+    parts = shared if isinstance(shared, Iterable) and not isinstance(shared, nn.Module | Tensor | str) else [shared]
+    found = (each for part in parts for each in (part.parameters() if isinstance(part, nn.Module) else [part]))
+    return tuple({id(each): each for each in found}.values())
 
 
 class Method(Stateful):
@@ -80,6 +88,8 @@ class Method(Stateful):
     """Whether it waits for `end_epoch` or a period in steps."""
     looks_at_nothing: ClassVar[bool] = False
     """Whether its weights are chosen beforehand, whatever the losses are."""
+    independent: bool = False
+    """Whether a task's weight follows from that task's losses alone, so that it means something alone in a batch."""
     needs_validation: bool = False
     """Whether it must see validation losses, `Balancer.observe`, before each end of an epoch."""
     needs_after: bool = False
@@ -171,9 +181,7 @@ class Method(Stateful):
         trunk = self.trunk
         if trunk is None:
             return super().elements()
-        found = trunk.parameters() if isinstance(trunk, nn.Module) else trunk
-        # The same parameter twice is one place, as in the call.
-        trainable = list({id(parameter): parameter for parameter in found if parameter.requires_grad}.values())
+        trainable = [parameter for parameter in tensors_of(trunk) if parameter.requires_grad]
         dtype = functools.reduce(torch.promote_types, (parameter.dtype for parameter in trainable), torch.float32)
         return sum(parameter.numel() for parameter in trainable), dtype
 

@@ -131,6 +131,21 @@ def held_elsewhere(node: Node) -> Any:
     return None
 
 
+def is_freed(root: Node | None) -> bool:
+    """Whether a backward pass has freed what the graph below a node saved, as far as its first such node tells."""
+    for node in nodes_below([root]):
+        for name in _saved(type(node)):  # type: ignore[arg-type]
+            raw = getattr(node, name)
+            if name == "_raw_saved_tensors" or getattr(raw, "unpack_hook", raw) is not None:
+                continue  # unpacking would recompute a checkpointed block, or bring back what was offloaded
+            try:
+                getattr(node, name.removeprefix("_raw"))
+            except RuntimeError:  # "Trying to backward through the graph a second time"
+                return True
+            return False
+    return False
+
+
 @cache
 def _saved(kind: type[Any]) -> tuple[str, ...]:
     return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))

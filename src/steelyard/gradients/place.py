@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from steelyard.base.method import Method
+from steelyard.base.method import Method, tensors_of
 from steelyard.errors import SharedError
 from steelyard.gradients.graph import depends
 from steelyard.gradients.wrappers import behind_wrapper, is_sharded
 
-Shared = Tensor | Sequence[Tensor] | nn.Module | Iterable[nn.Parameter]
+Shared = Tensor | Sequence[Tensor] | nn.Module | Iterable[nn.Parameter | nn.Module]
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,14 @@ def place_of(method: Method, shared: Shared | None) -> Place | None:
             f"{method.name} {why} and needs to know where: write balancer(losses, shared=features), with the tensor "
             "(or tuple of tensors) that the task heads read, or shared=trunk with the shared module"
         )
-    if isinstance(shared, Tensor):
-        tensors: tuple[Tensor, ...] = (shared,)
-    else:
-        tensors = tuple(shared.parameters() if isinstance(shared, nn.Module) else shared)
-    tensors = tuple({id(tensor): tensor for tensor in tensors}.values())  # the same tensor twice is one place
+    tensors = tensors_of(shared)
     if not tensors:
         raise SharedError("shared= is empty: pass the tensors that the task heads read, or the shared module")
     for position, tensor in enumerate(tensors):
         if not isinstance(tensor, Tensor):
             raise SharedError(
                 f"shared[{position}] is a {type(tensor).__name__}, not a tensor: pass what the task heads read itself, "
-                "shared=features, or the shared module, shared=trunk"
+                "shared=features, or the shared module, shared=trunk (several in a list)"
             )
     parameters = sum(isinstance(tensor, nn.Parameter) for tensor in tensors)
     if parameters not in (0, len(tensors)):

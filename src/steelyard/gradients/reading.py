@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
-from steelyard.errors import MissingInputError
+from steelyard.errors import LossError, MissingInputError
 from steelyard.gradients.carrier import Target
 from steelyard.gradients.heads import Factors, factors
 from steelyard.gradients.place import Place
@@ -61,7 +62,7 @@ def read(
 ) -> Reading:
     """Differentiate the losses at a place, as far as the method needs it; ``whole`` asks for the trunk's rows."""
     reads = method.looks_for(place.is_trunk)
-    with torch.enable_grad():
+    with torch.enable_grad(), _graph_is_there():
         if place.is_trunk and reads != "rows":
             trunk = trunk_gradients(names, losses, place.tensors, at_boundary=method.heads == "plain", whole=whole)
             return Reading(trunk.gramian.diagonal(), trunk.gramian, trunk.rows, trunk.boundary, True, trunk.whole)
@@ -76,6 +77,25 @@ def read(
         return Reading(rows.squared_norms(), None, rows, targets, place.is_trunk)
     gramian = rows.gramian()
     return Reading(gramian.diagonal(), gramian, rows, targets, place.is_trunk)
+
+
+@contextmanager
+def _graph_is_there() -> Iterator[None]:
+    """Own words for losses that a backward pass has been through."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "graph a second time" in str(error):
+            raise freed_error() from error
+        raise
+
+
+def freed_error(task: str = "") -> LossError:
+    return LossError(
+        f"the graph of {f'the loss of {task!r}' if task else 'a loss'} is gone: backward() has been called through it "
+        "already. Call the balancer first and backward() once, on what it returns; where two backward passes are "
+        "meant, give the first retain_graph=True"
+    )
 
 
 def read_cross(method: Method, names: Sequence[str], probes: Sequence[Losses] | None, place: Place) -> Tensor:
@@ -101,7 +121,7 @@ def rows_of_probes(
             raise MissingInputError(f"probes[{number}] lacks the task {absent[0]!r}, which the batch at hand has")
         positions = [k for k, name in enumerate(names) if losses.get(name) is not None]
         there = [loss for name in names if (loss := losses.get(name)) is not None]
-        with torch.enable_grad():
+        with torch.enable_grad(), _graph_is_there():
             rows = task_rows([names[k] for k in positions], there, tensors).matrix
         found.append((positions, rows, [float(getattr(loss, "label_count", 1.0)) for loss in there]))
     return found

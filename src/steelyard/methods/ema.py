@@ -80,6 +80,7 @@ class EMA(Balancer):
             raise OptionError("period is the length of an epoch: give it together with per='epoch'")
         self.beta, self.variant, self.start = beta, variant, start
         self.periodic = per == "epoch"
+        self.independent = variant == "inverse"
         self.rescaling = {"inverse": "contribution", "proportional": "none"}.get(variant, "proportion")
         self.declare("average", reduce="mean")
         self.declare("mass", reduce="mean")

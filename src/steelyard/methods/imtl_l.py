@@ -32,6 +32,7 @@ class IMTLL(Balancer):
     name = "imtl-l"
     paper = "Liu et al. (ICLR 2021)"
     positive_losses = True
+    independent = True
 
     def __init__(self, tasks: Sequence[str], *, initial: float = 0.0, learn: str = "inside", **common: Any) -> None:
         super().__init__(tasks, **common)

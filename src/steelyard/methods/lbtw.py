@@ -36,6 +36,7 @@ class LBTW(Balancer):
     name = "lbtw"
     paper = "Liu, Liang, Gitter (AAAI 2019)"
     positive_losses = True
+    independent = True
     rescaling = "weights"
     periodic = True
 

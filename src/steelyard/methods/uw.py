@@ -39,6 +39,7 @@ class UW(Balancer):
     name = "uw"
     paper = "Kendall, Gal, Cipolla (2018), arXiv 1705.07115"
     positive_losses = True
+    independent = True
 
     def __init__(
         self, tasks: Sequence[str], *, initial: float = 0.0, form: Form = "half", learn: str = "inside", **common: Any

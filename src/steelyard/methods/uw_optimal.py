@@ -35,6 +35,7 @@ class UWOptimal(Balancer):
     name = "uw-o"
     paper = "Kirchdorfer et al. (2024), arXiv 2408.07985"
     positive_losses = True
+    independent = True
     rescaling = "contribution"
 
     def weigh(self, seen: Seen, state: State) -> Tensor:

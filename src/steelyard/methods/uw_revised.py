@@ -36,6 +36,7 @@ class UWRevised(Balancer):
     name = "uw-revised"
     paper = "Liebel & Körner (2018), arXiv 1805.06334"
     positive_losses = True
+    independent = True
 
     def __init__(self, tasks: Sequence[str], *, initial: float = 1.0, learn: str = "inside", **common: Any) -> None:
         super().__init__(tasks, **common)
