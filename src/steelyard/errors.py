@@ -108,6 +108,10 @@ class StoreError(SteelyardError, OSError):
     """A store cannot be read or written: not a store, of another version, damaged, or the disk is full."""
 
 
+class DamagedStoreError(StoreError):
+    """Something in a store is not as it was written."""
+
+
 class StoreLockedError(StoreError):
     """Another process is writing this store."""
 

@@ -109,7 +109,7 @@ def test_a_store_of_another_version_is_refused_and_left_alone(tmp_path):
         connection.execute("PRAGMA user_version=99")
     before = path.read_bytes()
     for write in (False, True):
-        with pytest.raises(StoreError, match="version 99, this Steelyard reads version 1"):
+        with pytest.raises(StoreError, match="version 99, this Steelyard reads versions 1 to 2"):
             Store(path, write=write)
     assert path.read_bytes() == before
 
@@ -147,8 +147,8 @@ def test_a_full_disk_is_named_and_nothing_stored_is_lost(tmp_path):
     with Store(path, write=True) as store:
         store.add_result(TRIAL, RESULT)
         # SQLite's own limit on pages gives the very error of a full disk.
-        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-        store._connection.execute(f"PRAGMA max_page_count={pages + 2}")
+        pages = store._database.connection.execute("PRAGMA page_count").fetchone()[0]
+        store._database.connection.execute(f"PRAGMA max_page_count={pages + 2}")
         with pytest.raises(StoreError, match="is full: free some space"):
             deque(store.add_result(dataclasses.replace(TRIAL, seed=s), RESULT) for s in range(100, 400))
         written = store.finished()

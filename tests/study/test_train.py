@@ -186,7 +186,7 @@ def test_a_broken_or_foreign_checkpoint_is_named_and_not_used(tmp_path):
     problem, path = made(), tmp_path / "t.pt"
     train(trial(), problem, path, checkpoint_seconds=0)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.warns(SteelyardWarning, match="cannot be read"):
+    with pytest.warns(SteelyardWarning, match="is damaged"):
         cut = train(trial(), problem, path, checkpoint_seconds=0)
     with pytest.warns(SteelyardWarning, match="of another trial"):
         other = train(trial(seed=2), problem, path, checkpoint_seconds=0)

@@ -282,6 +282,7 @@ def report(
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Print each method's mean weights as a method of fixed weights.")
     ] = False,
+    salvage: Annotated[bool, typer.Option("--salvage", help="Of a damaged store, show what is whole.")] = False,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")] = False,
 ) -> None:
     """Judge a store again: print the table, and write the page, JSON or CSV."""
@@ -300,7 +301,7 @@ def report(
 
     page = page or arguments.beside(store, ".html") if open_page or not (json or csv) else page
     check_store(store)
-    judgement = judge(store)
+    judgement = judge(store, salvage)
     check_outputs([(page, PAGE), (json, JSON), (csv, CSV)], store)
     aside = any(map(prints, (page, json, csv)))
     _show(judgement, page, open_page, aside)

@@ -66,6 +66,8 @@ def render(judgement: Judgement, console: Console) -> None:
         console.print()
         for index, sentence in enumerate(judgement.verdict):
             console.print(Text(clean(sentence), style="bold" if index == 0 else ""))
+    for note in judgement.notes:
+        console.print(Text(clean(f"Note: {note}.")))
     if not judgement.complete:
         console.print(Text(clean(
             f"Unfinished: {judgement.finished} of {judgement.planned} trials are done. "

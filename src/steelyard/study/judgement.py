@@ -133,3 +133,4 @@ class Judgement:
     planned: int
     finished: int
     tuning: str = ""  # what was tried to choose on validation data, in words
+    notes: list[str] = field(default_factory=list)  # where the results come from: reused, salvaged

@@ -93,7 +93,19 @@ class Result:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Result:
-        return cls(**{**values, "curves": Curves(**values["curves"])})
+        """The result that was written, also by an earlier version.
+
+        Raises:
+            TypeError: something is missing or has another form.
+        """
+        curves = Curves(**values["curves"])
+        tables = [values.get("test"), values.get("last"), *vars(curves).values()]
+        if not all(isinstance(table, dict) and all(map(_is_numbers, table.values())) for table in tables):
+            raise TypeError("metrics and curves must be lists of numbers by task")
+        figures = ("chosen_epoch", "steps", "seconds", "steps_per_second", "peak_memory")
+        if not _is_numbers([values.get(name) for name in figures]):
+            raise TypeError(f"{', '.join(figures)} must be numbers")
+        return cls(**{**values, "curves": curves})
 
 
 @dataclass(frozen=True)
@@ -107,3 +119,7 @@ class Failed:
     def of(cls, error: BaseException) -> Failed:
         """What an exception that is being handled says."""
         return cls(traceback.format_exception_only(type(error), error)[-1].strip(), traceback.format_exc())
+
+
+def _is_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, float | int) for value in values)

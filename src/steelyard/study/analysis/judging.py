@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -18,14 +19,30 @@ from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result
 
 
-def judge(store: Path | str) -> Judgement:
+def judge(store: Path | str, salvage: bool = False) -> Judgement:
     """Judge the latest plan in a store; works while a study is writing it.
 
+    Args:
+        store: the SQLite file.
+        salvage: of a damaged store, judge what is whole; a note says how much that is.
+
     Raises:
+        DamagedStoreError: something in it is not as it was written (and `salvage` is off).
         StoreError: the file is missing, no store, of another version or empty.
     """
-    with Store(store) as opened:
-        return judge_plan(Plan.from_dict(opened.latest_plan()), opened)
+    with Store(store, salvage=salvage) as opened:
+        judgement = judge_plan(Plan.from_dict(opened.latest_plan()), opened)
+    if not salvage:
+        return judgement
+    return dataclasses.replace(judgement, notes=[*judgement.notes, _salvaged(judgement)])
+
+
+def _salvaged(judgement: Judgement) -> str:
+    found = judgement.finished + len(judgement.failures)
+    return (
+        f"salvaged: {found} of {judgement.planned} trials are whole. The others were never finished or are damaged; "
+        "a new store trains them anew"
+    )
 
 
 def judge_plan(plan: Plan, store: Store) -> Judgement:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steelyard.base.specs import parse_spec
+from steelyard.errors import DamagedStoreError
 from steelyard.models.building import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.planning.arms import parse_arm
@@ -239,6 +240,18 @@ class Plan:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Plan:
+        """The plan that `to_dict` wrote, also by an earlier version.
+
+        Raises:
+            DamagedStoreError: something is missing or has another form.
+        """
+        try:
+            return cls._from_dict(values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedStoreError(f"the plan in the store cannot be read: {type(error).__name__} {error}") from error
+
+    @classmethod
+    def _from_dict(cls, values: dict[str, Any]) -> Plan:
         tasks = [
             PlannedTask(**{**task, "metrics": tuple(PlannedMetric(**metric) for metric in task["metrics"])})
             for task in values["tasks"]

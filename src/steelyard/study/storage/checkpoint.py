@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import io
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -12,10 +12,12 @@ import torch
 
 from steelyard import __version__
 from steelyard.errors import SteelyardWarning, StoreError
+from steelyard.study.storage.checksum import seal, unseal
 from steelyard.study.trial import Trial
 from steelyard.writing import replacing
 
-LAYOUT = 2  # raised whenever what a checkpoint holds changes
+LAYOUT = 3  # raised whenever what a checkpoint holds changes
+HEAD = b"Steelyard checkpoint\n"
 MADE_BY = {"steelyard": __version__, "torch": str(torch.__version__), "layout": LAYOUT}
 
 
@@ -25,11 +27,13 @@ def save_checkpoint(path: Path, trial: Trial, state: dict[str, Any]) -> None:
     Raises:
         StoreError: the disk is full or the folder cannot be written.
     """
+    content = io.BytesIO()
+    torch.save({"trial": trial.key, "made by": MADE_BY, **state}, content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            torch.save({"trial": trial.key, "made by": MADE_BY, **state}, file)
-    except (OSError, RuntimeError) as error:  # torch's own writer raises RuntimeError
+            file.write(seal(HEAD, content.getvalue()))
+    except OSError as error:
         raise StoreError(
             f"cannot write the checkpoint {path}: {error}. Free some space and run the same command again; finished "
             "trials are stored."
@@ -37,14 +41,16 @@ def save_checkpoint(path: Path, trial: Trial, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, trial: Trial) -> dict[str, Any] | None:
-    """The state of this trial, None where there is none that fits: then the trial starts anew."""
-    if not path.is_file():
-        return None
+    """The state of this trial, None where there is none that is whole and fits: then the trial starts anew."""
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        _discard(path, f"cannot be read ({str(error).splitlines()[0]})")
+        file = path.read_bytes()
+    except FileNotFoundError:
         return None
+    content = unseal(HEAD, file)
+    if content is None:
+        _discard(path, "is damaged or of an earlier version")
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
     if state.get("trial") != trial.key or state.get("made by") != MADE_BY:
         _discard(path, f"is of another trial or made by other versions ({state.get('made by')})")
         return None

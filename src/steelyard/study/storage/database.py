@@ -1,0 +1,171 @@
+"""The SQLite file under a store: its layout and versions, what opening it checks, and what its errors mean."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from steelyard.errors import DamagedStoreError, StoreError
+from steelyard.study.storage.checksum import checksum
+
+APPLICATION = 0x53545944  # "STYD": marks an SQLite file as a store
+VERSION = 2  # 1, written by Steelyard 0.1, has no checksums
+SCHEMA = """
+CREATE TABLE plan (id INTEGER PRIMARY KEY, content TEXT NOT NULL, checksum TEXT);
+CREATE TABLE trial (
+    key TEXT PRIMARY KEY,
+    status TEXT NOT NULL CHECK (status IN ('finished', 'failed')),
+    config TEXT NOT NULL,  -- the trial, canonical JSON
+    result TEXT,           -- JSON without the curves
+    curves TEXT,
+    error TEXT,            -- the last line of the traceback
+    traceback TEXT,
+    written REAL NOT NULL, -- seconds since 1970
+    checksum TEXT          -- of all of the above
+) WITHOUT ROWID;
+"""
+COLUMNS = {
+    "plan": ("id", "content"),
+    "trial": ("key", "status", "config", "result", "curves", "error", "traceback", "written"),
+}
+SALVAGE = "`steelyard report {path} --salvage` shows what is whole of it; restore a copy, or choose another store"
+
+
+class Database:
+    """A connection to a store's file.
+
+    Opening reads all of it and compares every row with its checksum, so that what is damaged is said at once and not
+    taken for a trial that is missing. With `salvage`, damage is not looked for: rows are checked one by one as they are
+    read.
+
+    Raises:
+        DamagedStoreError: a row is not as it was written, or SQLite cannot find its way through the file.
+        StoreError: no store, of another version, empty, or not to be read or written.
+    """
+
+    def __init__(self, path: Path, write: bool, salvage: bool = False) -> None:
+        self.path = path
+        mode = "rwc" if write else "ro"
+        with self.named_errors():
+            self.connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None
+            )
+        try:
+            with self.named_errors():
+                self.checked = self._prepare(write)
+                if not salvage:
+                    self._verify()
+                if write:
+                    self._get_ready()
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _prepare(self, write: bool) -> bool:
+        """Look what file this is, and fill it if it is a new one; whether its rows have checksums."""
+        application = self._number("PRAGMA application_id")
+        version = self._number("PRAGMA user_version")
+        if application == 0 and self._number("SELECT count(*) FROM sqlite_master") == 0:
+            if not write:
+                raise StoreError(f"{self.path} is empty: no study was started in it")
+            self.connection.execute("PRAGMA journal_mode=WAL")
+            self.connection.executescript(
+                f"BEGIN; {SCHEMA} PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION}; COMMIT"
+            )
+            return True
+        if application != APPLICATION:
+            raise StoreError(f"{self.path} is not a Steelyard store: choose another name")
+        if not 1 <= version <= VERSION:
+            raise StoreError(
+                f"{self.path} is a store of version {version}, this Steelyard reads versions 1 to {VERSION}: use "
+                "the Steelyard that wrote it, or choose another store. Nothing in this one was changed."
+            )
+        # The columns and not the version alone: one flipped bit must not switch the checks off.
+        for table in COLUMNS:
+            has = any(row[1] == "checksum" for row in self.connection.execute(f"PRAGMA table_info({table})"))
+            if has != (version > 1):
+                raise DamagedStoreError(f"its table {table} is not that of version {version}")
+        return version > 1
+
+    def _number(self, statement: str) -> int:
+        found: int = self.connection.execute(statement).fetchone()[0]
+        return found
+
+    def _verify(self) -> None:
+        said = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if said != "ok":
+            raise DamagedStoreError(said.splitlines()[-1])
+        for table, names in COLUMNS.items() if self.checked else ():
+            rows = self.connection.execute(f"SELECT {', '.join(names)}, checksum FROM {table}")
+            wrong = sum(checksum(row[:-1]) != row[-1] for row in rows)
+            if wrong:
+                raise DamagedStoreError(f"{wrong} of its rows in {table!r} are not as they were written")
+
+    def _get_ready(self) -> None:
+        """For writing: a file of version 1 gets checksums, of its rows as they are."""
+        self.connection.execute("PRAGMA journal_mode=WAL")  # so that a report can be read meanwhile
+        self.connection.execute("PRAGMA synchronous=FULL")  # what was told to be finished outlives a power cut
+        if self.checked:
+            return
+        self.connection.create_function("checksum", -1, lambda *values: checksum(values), deterministic=True)
+        self.connection.execute("BEGIN IMMEDIATE")
+        for table, names in COLUMNS.items():
+            self.connection.execute(f"ALTER TABLE {table} ADD COLUMN checksum TEXT")
+            self.connection.execute(f"UPDATE {table} SET checksum = checksum({', '.join(names)})")
+        self.connection.execute(f"PRAGMA user_version={VERSION}")
+        self.connection.execute("COMMIT")
+        self.checked = True
+
+    def insert(self, table: str, values: tuple[object, ...]) -> None:
+        """Write a row with its checksum, in the place of one with the same key."""
+        row = (*values, checksum(values))
+        with self.named_errors():
+            self.connection.execute(f"INSERT OR REPLACE INTO {table} VALUES (?{', ?' * (len(row) - 1)})", row)
+
+    def rows(self, table: str, condition: str = "", *values: object) -> Iterator[dict[str, object]]:
+        """Rows as they were written; a `DamagedStoreError` at one that is not."""
+        names = COLUMNS[table]
+        sum_of = "checksum" if self.checked else "NULL"
+        with self.named_errors():
+            for row in self.connection.execute(f"SELECT {', '.join(names)}, {sum_of} FROM {table} {condition}", values):
+                if self.checked and checksum(row[:-1]) != row[-1]:
+                    raise DamagedStoreError(f"a row in {table!r} is not as it was written")
+                yield dict(zip(names, row[:-1], strict=True))
+
+    @contextmanager
+    def named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except DamagedStoreError as error:
+            raise self.damaged(error) from error
+        except UnicodeDecodeError as error:  # of a value, or of SQLite's own message about a name
+            raise self.damaged("text that is no UTF-8") from error
+        except sqlite3.Error as error:
+            raise self._explain(error) from error
+
+    def damaged(self, reason: object) -> DamagedStoreError:
+        text = str(reason)
+        if text.startswith("the store "):  # said already, further in
+            return DamagedStoreError(text)
+        return DamagedStoreError(f"the store {self.path} is damaged ({text}): {SALVAGE.format(path=self.path)}")
+
+    def _explain(self, error: sqlite3.Error) -> StoreError:
+        reason = str(error)
+        if "full" in reason:
+            return StoreError(
+                f"the disk of {self.path} is full: free some space and run the same command again. Finished trials "
+                "are stored, running ones go on from their last checkpoint."
+            )
+        if "not a database" in reason:
+            return StoreError(f"{self.path} is not a Steelyard store: choose another name")
+        if isinstance(error, sqlite3.OperationalError) and not _tells_damage(reason):
+            return StoreError(f"cannot use the store {self.path}: {reason}")
+        return self.damaged(reason)
+
+
+def _tells_damage(reason: str) -> bool:
+    """Whether SQLite calls an operation impossible because of what it read."""
+    told = ("UTF-8", "no such column", "no such table", "malformed", "unsupported file format", "syntax error")
+    return any(word in reason for word in told)

@@ -1,0 +1,223 @@
+"""Flipped bytes, wherever they fall: a named error or the same numbers, never a traceback and never other numbers."""
+
+import dataclasses
+import random
+import shutil
+import sqlite3
+
+import pytest
+
+from steelyard.errors import DamagedStoreError, SteelyardWarning, StoreError
+from steelyard.study.analysis.judging import judge
+from steelyard.study.planning.plans import Plan
+from steelyard.study.storage.checkpoint import load_checkpoint, save_checkpoint
+from steelyard.study.storage.store import Store
+from steelyard.study.trial import SINGLE_TASK, Failed
+from study import made_up
+
+FLIPS = 300
+FAILED = dataclasses.replace(made_up.plan().trials[0], seed=99)
+
+
+def values(methods=(SINGLE_TASK, "equal"), seeds=3):
+    draw = random.Random(0)
+    return {m: [{"left": draw.random(), "right": draw.random()} for _ in range(seeds)] for m in methods}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A store of a few pages: two plans, nine finished trials and a failed one."""
+    path = tmp_path_factory.mktemp("whole") / "s.sqlite"
+    plan = made_up.plan()
+    with Store(path, write=True) as store:
+        store.add_plan(made_up.plan(seeds=2).to_dict())
+        store.add_plan(plan.to_dict())
+        made_up.fill(store, plan, values())
+        store.add_failure(FAILED, Failed("ValueError: no", "Traceback"))
+    return path
+
+
+def flipped(content, draw):
+    """A copy with one byte changed."""
+    changed, place = bytearray(content), draw.randrange(len(content))
+    changed[place] ^= 1 << draw.randrange(8) if draw.random() < 0.5 else draw.randrange(1, 256)
+    return bytes(changed)
+
+
+def contents(path, write=False):
+    """All that a study reads of a store, or what is said of it."""
+    try:
+        with Store(path, write=write) as store:
+            plan = Plan.from_dict(store.latest_plan())
+            trials = [*plan.trials, FAILED]
+            return repr((plan, store.results(trials), store.failures(trials), sorted(store.finished()))), ""
+    except StoreError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_flipped_byte_of_a_store_is_an_error_or_changes_nothing(whole, tmp_path, write):
+    draw, (right, _), path, told = random.Random(1), contents(whole), tmp_path / "s.sqlite", 0
+    content, flips = whole.read_bytes(), FLIPS // 12 if write else FLIPS
+    for _ in range(flips):
+        path.write_bytes(flipped(content, draw))
+        found, said = contents(path, write)
+        assert found == right or str(path) in said
+        told += bool(said)
+        for file in tmp_path.iterdir():
+            file.unlink()
+    assert told > flips / 3  # the rest fell on unused space
+
+
+def test_what_is_salvaged_is_as_it_was_written(whole, tmp_path):
+    """Whatever the damage, every value that is shown is one that was stored."""
+    draw, path, shown = random.Random(2), tmp_path / "s.sqlite", 0
+    plan = made_up.plan()
+    with Store(whole) as store:
+        right = {trial: repr(result) for trial, result in store.results(plan.trials).items()}
+    content = whole.read_bytes()
+    for _ in range(FLIPS // 2):
+        path.write_bytes(flipped(flipped(content, draw), draw))
+        try:
+            with Store(path, salvage=True) as store:
+                assert Plan.from_dict(store.latest_plan()) in (plan, made_up.plan(seeds=2))
+                found = store.results(plan.trials)
+        except StoreError:
+            continue
+        assert all(repr(result) == right[trial] for trial, result in found.items())
+        shown += len(found)
+    assert shown > 0.5 * FLIPS // 2 * len(right)
+
+
+def test_one_damaged_row_is_named_and_the_others_are_salvaged(whole, tmp_path):
+    path = tmp_path / "s.sqlite"
+    shutil.copy(whole, path)
+    trial = made_up.plan().trials[0]
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE trial SET result = replace(result, '0.', '9.') WHERE key = ?", (trial.key,))
+    connection.close()
+    for write in (False, True):
+        with pytest.raises(DamagedStoreError, match=r"1 of its rows in 'trial' .*report .*s\.sqlite --salvage"):
+            Store(path, write=write)
+    found = judge(path, salvage=True)
+    assert (found.finished, found.planned, found.complete) == (8, 9, False)
+    assert found.notes == [found.notes[0]]
+    assert "8 of 9 trials are whole" in found.notes[0]
+
+
+def test_of_damaged_plans_the_last_whole_one_is_salvaged(whole, tmp_path):
+    path = tmp_path / "s.sqlite"
+    shutil.copy(whole, path)
+    for plan, expected in ((2, 2), (1, None)):
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE plan SET content = content || ' ' WHERE id = ?", (plan,))
+        connection.close()
+        with pytest.raises(DamagedStoreError, match="'plan'"):
+            judge(path)
+        if expected:
+            assert len(judge(path, salvage=True).seeds) == expected
+        else:
+            with pytest.raises(StoreError, match=r"no plan in .* is whole"):
+                judge(path, salvage=True)
+
+
+def test_a_flipped_byte_of_a_log_that_a_killed_writer_left_gives_an_earlier_state_or_an_error(tmp_path):
+    """SQLite drops a damaged part of the log and all that follows: trials that are then missing are trained anew."""
+    plan, path = made_up.plan(), tmp_path / "live.sqlite"
+    copy = tmp_path / "copy" / "s.sqlite"
+    copy.parent.mkdir()
+    states = []
+    with Store(path, write=True) as store:
+        store.add_plan(plan.to_dict())
+        states.append(store.results(plan.trials))
+        for number, trial in enumerate(plan.trials):
+            store.add_result(trial, made_up.result(dict.fromkeys(trial.tasks, 0.5 + number / 100)))
+            states.append(store.results(plan.trials))
+        main, log = path.read_bytes(), path.with_name("live.sqlite-wal").read_bytes()
+    draw, complete = random.Random(3), 0
+    for _ in range(FLIPS // 2):
+        for file in copy.parent.iterdir():
+            file.unlink()
+        copy.write_bytes(main)
+        copy.with_name("s.sqlite-wal").write_bytes(flipped(log, draw))
+        try:
+            with Store(copy) as store:
+                store.latest_plan()
+                found = store.results(plan.trials)
+        except StoreError:
+            continue
+        assert found in states
+        complete += found == states[-1]
+    assert complete < FLIPS // 4
+
+
+def version_1(path):
+    """Turn a store into one of Steelyard 0.1."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE plan DROP COLUMN checksum")
+        connection.execute("ALTER TABLE trial DROP COLUMN checksum")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+
+def test_a_store_of_the_first_version_opens_and_gets_checksums_when_it_is_written(whole, tmp_path):
+    path = tmp_path / "s.sqlite"
+    shutil.copy(whole, path)
+    version_1(path)
+    before = path.read_bytes()
+    assert repr(judge(path)) == repr(judge(whole))
+    assert path.read_bytes() == before  # reading changes nothing
+    with Store(path, write=True) as store:
+        assert len(store.finished()) == 9
+    assert repr(judge(path)) == repr(judge(whole))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE trial SET written = written + 1")
+    connection.close()
+    with pytest.raises(DamagedStoreError):
+        judge(path)
+
+
+def test_neither_the_version_nor_a_missing_checksum_switches_the_checks_off(whole, tmp_path):
+    path = tmp_path / "s.sqlite"
+    for statement in ("PRAGMA user_version = 1", "UPDATE trial SET checksum = NULL", "UPDATE plan SET checksum = ''"):
+        shutil.copy(whole, path)
+        with sqlite3.connect(path) as connection:
+            connection.execute(statement)
+        connection.close()
+        with pytest.raises(DamagedStoreError):
+            judge(path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "7", '{"test": 3}', '{"test": {"left": "a"}, "last": {}}'])
+@pytest.mark.parametrize("column", ["result", "curves", "content"])
+def test_json_that_is_damaged_in_a_store_without_checksums_is_named(whole, tmp_path, column, text):
+    path = tmp_path / "s.sqlite"
+    shutil.copy(whole, path)
+    version_1(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE {'plan' if column == 'content' else 'trial'} SET {column} = ?", (text,))
+    connection.close()
+    with pytest.raises(DamagedStoreError, match=r"damaged|cannot be read"):
+        judge(path)
+
+
+def test_a_flipped_bit_of_a_checkpoint_is_said_and_not_loaded(tmp_path):
+    import torch
+
+    trial, path, draw = made_up.plan().trials[0], tmp_path / "t.pt", random.Random(4)
+    save_checkpoint(path, trial, {"network": {"weight": torch.arange(40.0)}, "epoch": 3})
+    content = path.read_bytes()
+    assert load_checkpoint(path, trial)["epoch"] == 3
+    for _ in range(FLIPS):
+        path.write_bytes(flipped(content, draw))
+        with pytest.warns(SteelyardWarning, match="its trial starts anew"):
+            assert load_checkpoint(path, trial) is None
+    for length in (0, 1, 30, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.warns(SteelyardWarning, match="its trial starts anew"):
+            assert load_checkpoint(path, trial) is None
+
+
+def test_a_plan_of_another_form_is_named():
+    with pytest.raises(DamagedStoreError, match="cannot be read: KeyError 'tasks'"):
+        Plan.from_dict({"seeds": [1]})
