@@ -44,7 +44,7 @@ def load_checkpoint(path: Path, trial: Trial) -> dict[str, Any] | None:
     """The state of this trial, None where there is none that is whole and fits: then the trial starts anew."""
     try:
         file = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     content = unseal(HEAD, file)
     if content is None:
