@@ -86,7 +86,7 @@ def test_the_lock_of_a_killed_writer_is_free_and_its_rows_are_there(tmp_path):
     code = """
         import sys, time
         from pathlib import Path
-        from steelyard.study.store import Store
+        from steelyard.study.storage.store import Store
         store = Store(Path(sys.argv[1]), write=True)
         store.add_plan({"epochs": 7})
         print("ready", flush=True)
