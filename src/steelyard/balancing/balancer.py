@@ -22,6 +22,7 @@ from steelyard.balancing.closure import Hold, refusal, step_under_way, warn_of_m
 from steelyard.balancing.global_batch import look_together, losses_together, recompute_together
 from steelyard.balancing.history import Record, WeightSummary
 from steelyard.balancing.losses import check_not_freed, present_losses
+from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.observe import Batch, Look, finite_losses, label_counts, look
 from steelyard.balancing.watch import (
     disjoint,
@@ -35,7 +36,7 @@ from steelyard.balancing.weighing import Proposal, propose
 from steelyard.balancing.window import Attachment, innermost
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS
-from steelyard.base.observation import Seen, merge
+from steelyard.base.observation import Seen
 from steelyard.base.options import checked_priorities, checked_tasks
 from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
 from steelyard.distributed.replicas import fingerprint
@@ -387,13 +388,13 @@ class Balancer(Persistent):
         if proposal.direction is not None or not torch.equal(before[1], proposal.weights):
             self._now.closure_said = warn_of_moving_closure(self)
 
-    def commit_window(self, window: Sequence[tuple[Seen, Proposal]]) -> None:
+    def commit_window(self, window: Window) -> None:
         """Commit what the micro-batches of one optimizer step saw together."""
-        if len(window) == 1:
-            self._commit(window[0][1])
+        if window.only is not None:
+            self._commit(window.only)
             return
         with torch.no_grad():
-            seen, index = merge([(seen, proposal.index) for seen, proposal in window], self.tasks)
+            seen, index = window.observation()
             self._commit(propose(self, seen, index, self._refreshing()))
 
     def _commit(self, proposal: Proposal) -> None:
@@ -482,7 +483,7 @@ class Balancer(Persistent):
         """
         names = checked_tasks(tasks)
         self.check_tasks(names)
-        waiting = self._attachment is not None and self._attachment.window
+        waiting = self._attachment is not None and self._attachment.window.calls
         if waiting or self._now.holding or self._now.held is not None:
             raise StateError(
                 "set_tasks() in the middle of a step: call it after optimizer.step(), or call balancer.discard() "

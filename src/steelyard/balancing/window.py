@@ -1,20 +1,21 @@
 """Propose and commit: forward calls propose, the optimizer's step commits.
 
 Between two steps of the optimizer lies a *window* of one or more micro-batches. Each is weighed by the committed
-state and its own observation; when the optimizer has stepped, the window's observations are averaged by label counts
+state and its own observation; when the optimizer has stepped, what the window saw, averaged by label counts, is weighed
 and the state moves once. A step that did not happen (a gradient scaler found an inf) leaves no trace.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from steelyard.balancing.closure import evaluates_often
+from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.observation import Seen
@@ -57,7 +58,7 @@ class Attached(Protocol):
     def steps(self) -> int:
         """Optimizer steps since the start."""
 
-    def commit_window(self, window: Sequence[tuple[Seen, Proposal]]) -> None:
+    def commit_window(self, window: Window) -> None:
         """Commit what the micro-batches of one step saw together."""
 
     def release(self) -> None:
@@ -78,7 +79,8 @@ class Attachment:
 
     def __init__(self, balancer: Attached, optimizer: torch.optim.Optimizer, scaler: Any = None) -> None:
         self.balancer, self.optimizer, self.scaler = balancer, optimizer, scaler
-        self.window: list[tuple[Seen, Proposal, Recompute | None]] = []
+        self.window = Window(balancer.tasks)
+        self._again: list[tuple[tuple[str, ...], Tensor, Recompute | None]] = []
         self.skipping = self.empty = False
         self.inside_step = self.evaluates_often = False
         self._scale_at_start: float | None = None
@@ -106,6 +108,7 @@ class Attachment:
         self._places.discard(self.place)
         self.place = self._free_place()
         self._places.add(self.place)
+        self.window = Window(self.balancer.tasks)
 
     def remove(self) -> None:
         """Take the hooks off the optimizer."""
@@ -128,15 +131,17 @@ class Attachment:
             self._scale_at_start = self.scaler.get_scale()
 
     def _open(self) -> bool:
-        return bool(self.window) or self.skipping or self.empty
+        return self.window.calls > 0 or self.skipping or self.empty
 
     def add(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
         """One micro-batch has been weighed."""
-        self.window.append((seen, proposal, again))
-        if len(self.window) == _PATIENCE:
+        self.window.add(seen, proposal)
+        if self.balancer.needs_after:
+            self._again.append((seen.tasks, seen.counts, again))
+        if self.window.calls == _PATIENCE:
             warn(
                 f"{self.balancer.name} is attached to an optimizer ({type(self.optimizer).__name__}) that has not "
-                f"stepped in {_PATIENCE:,} calls, so its state stands still and what it saw of each is kept: attach "
+                f"stepped in {_PATIENCE:,} calls, so its state stands still: attach "
                 "the optimizer that trains the model now, or call balancer.discard() for steps that are left out",
                 SteelyardWarning,
             )
@@ -148,7 +153,7 @@ class Attachment:
 
     def discard(self) -> None:
         """Forget the open window."""
-        self.window.clear()
+        self.window, self._again = Window(self.balancer.tasks), []
         self.skipping = self.empty = False
 
     # --- the optimizer's hooks --------------------------------------------------------------------------------------
@@ -167,7 +172,7 @@ class Attachment:
 
         The one place where a balancer touches ``.grad``: zero gradients would still move momentum and weight decay.
         """
-        self.skipping = self.skipping or (self.empty and not self.window)
+        self.skipping = self.skipping or (self.empty and not self.window.calls)
         if self.skipping:
             for group in self.optimizer.param_groups:
                 for parameter in group["params"]:
@@ -199,23 +204,23 @@ class Attachment:
         if self.skipping or (isinstance(found_inf, Tensor) and bool(found_inf.item())):
             self.discard()
             return
-        if not self.window:
+        if not self.window.calls:
             return
-        window = list(self.window)
+        window, again = self.window, self._again
         self.discard()
-        self.balancer.commit_window([(seen, proposal) for seen, proposal, _ in window])
-        if self.balancer.needs_after and all(again is not None for *_, again in window):
-            self._look_again(window)
+        self.balancer.commit_window(window)
+        if again and all(recompute is not None for *_, recompute in again):
+            self._look_again(again)
 
-    def _look_again(self, window: list[tuple[Seen, Proposal, Recompute | None]]) -> None:
+    def _look_again(self, window: list[tuple[tuple[str, ...], Tensor, Recompute | None]]) -> None:
         """Recompute the window's losses at the new parameters, averaged like the observations before the step."""
         total: dict[str, Tensor] = {}
         labels: dict[str, Tensor] = {}
         with torch.no_grad():
-            for seen, _, again in window:
+            for tasks, counts, again in window:
                 assert again is not None
                 losses: Mapping[str, Tensor | None] = again()
-                for name, count in zip(seen.tasks, seen.counts, strict=True):
+                for name, count in zip(tasks, counts, strict=True):
                     loss = losses.get(name)
                     if loss is not None:
                         total[name] = total.get(name, 0) + count * loss.detach()
