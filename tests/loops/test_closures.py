@@ -129,7 +129,7 @@ def test_what_is_no_function_is_refused_from_the_start(spec: str, place: str, wa
     balancer = weighted(spec)
     toy = toy_for(balancer, place)
     before = snapshot(balancer)
-    fix = "Use learn='inside'" if spec in OUTSIDE else "cannot be held while a closure.*(beta=0|another method)"
+    fix = "Use learn='inside'" if spec in OUTSIDE else "cannot be held while losses.*(beta=0|another method)"
     with pytest.raises(OptionError, match=rf"{balancer.name} .*{fix}"):
         evaluate(toy, balancer, way, lambda: call(toy, balancer))
     assert same_state(before, snapshot(balancer))

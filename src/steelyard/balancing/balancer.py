@@ -188,8 +188,10 @@ class Balancer(Persistent):
         if ranks is not None and not self._now.met:
             meet(ranks, self, place)  # before anything is decided by the state, which may come from another rank
             self._now.met = True
-        if self._now.held is not None:
-            self._now.held.check()
+        if self._now.held is not None and self._now.held.refusal:
+            held = self._now.held
+            self.discard()
+            held.check()
         if self._now.held is not None or not (self._refreshing() or self.heads == "plain"):
             place = None  # nothing is read in this step
         values = _stacked(found, device)
@@ -197,7 +199,7 @@ class Balancer(Persistent):
         labels = None
         if counts is not None or self._attachment is not None or is_initialised():
             labels = label_counts(names, found, counts, self.tasks)
-        optimizer = None if self._attachment is None else self._attachment.optimizer
+        optimizer = None if self._attachment is None else self._attachment.stepping
         batch = Batch(names, positions, found, values, labels, probes, again, optimizer)
         refresh = self._now.held is None and self._refreshing()
         guarded = place is not None and self._now.unnoticed and is_initialised()
@@ -372,13 +374,23 @@ class Balancer(Persistent):
     def _held_from_here(self, seen: Seen, proposal: Proposal) -> tuple[Tensor, Hold]:
         """The value of the first evaluation in a step, and what it leaves to the others."""
         function = (proposal.weights * seen.losses).sum()
-        weights = Record(seen, proposal.weights, proposal.index).all_weights(len(self.tasks))
         often = self._now.holding or (self._attachment is not None and self._attachment.evaluates_often)
         value = function if often else proposal.value
-        hold = Hold(frozenset(seen.tasks), weights, value - function, refusal(self, proposal))
+        hold = self._hold(seen.tasks, proposal, value - function)
         if often:
             hold.check()
         return value, hold
+
+    def _hold(self, tasks: Sequence[str], proposal: Proposal, offset: Tensor) -> Hold:
+        weights = proposal.weights
+        if proposal.index is not None:
+            weights = weights.new_zeros(len(self.tasks)).index_copy_(0, proposal.index, weights)
+        return Hold(frozenset(tasks), weights, offset, refusal(self, proposal))
+
+    def hold_window(self, window: Window) -> None:
+        """Hold the weights of what the micro-batches of a step saw together, for losses at other parameters."""
+        tasks, proposal = self._proposed(window)
+        self._now.held = self._hold(tasks, proposal, torch.zeros_like(proposal.value))
 
     def _check_closure(self, step: int, proposal: Proposal) -> None:
         """Say once that weights move between the evaluations within a step of an optimizer that is not attached."""
@@ -390,12 +402,17 @@ class Balancer(Persistent):
 
     def commit_window(self, window: Window) -> None:
         """Commit what the micro-batches of one optimizer step saw together."""
-        if window.only is not None:
-            self._commit(window.only)
-            return
+        self._commit(self._proposed(window)[1])
+
+    def _proposed(self, window: Window) -> tuple[tuple[str, ...], Proposal]:
+        """What follows from all that the micro-batches saw, and the tasks that they saw."""
         with torch.no_grad():
-            seen, index = window.observation()
-            self._commit(propose(self, seen, index, self._refreshing()))
+            if window.only is not None:
+                proposal = window.only
+            else:
+                proposal = propose(self, *window.observation(), self._refreshing())
+            index = proposal.index
+            return self.tasks if index is None else tuple(self.tasks[k] for k in index.tolist()), proposal
 
     def _commit(self, proposal: Proposal) -> None:
         for module, state, index in proposal.commits:
@@ -513,7 +530,8 @@ class Balancer(Persistent):
         The micro-batches between two optimizer steps are averaged into one observation, a step that a gradient
         scaler skips is discarded, learned weights follow the optimizer's learning rate, and the state also rides in
         ``optimizer.state_dict()``. Attach first, then load the optimizer's checkpoint:
-        torch drops what nobody waits for.
+        torch drops what nobody waits for. A sharpness-aware optimizer (``first_step``, ``second_step``) evaluates the
+        losses twice: the second time the weights of the first hold, which alone is committed.
 
         Args:
             optimizer: the one that steps the shared parameters, as it is or in a trainer's wrapper.

@@ -91,7 +91,7 @@ class Persistent(Method):
 
     def discard(self) -> None:
         """Forget what was observed since the last optimizer step (a step that was skipped by hand)."""
-        self._now.pending = None
+        self._now.pending = self._now.held = None
         if self._attachment is not None:
             self._attachment.discard()
 

@@ -51,7 +51,7 @@ class Hold:
         for task in seen.tasks:
             if task not in self.tasks:
                 raise LossError(
-                    f"{name} holds its weights while a closure is evaluated several times in one step, and {task!r} "
+                    f"{name} holds its weights while losses are evaluated several times in one step, and {task!r} "
                     "was absent from the first evaluation: evaluate the same batch each time"
                 )
         return self.weights if index is None else self.weights[index]
@@ -67,7 +67,7 @@ def evaluates_often(optimizer: torch.optim.Optimizer) -> bool:
 
 def refusal(method: Method, proposal: Proposal) -> str:
     """Why what a method sends is not the gradient of ``Σ w_k L_k`` with constant weights; empty where it is."""
-    several = "while a closure is evaluated several times in one step"
+    several = "while losses are evaluated several times in one step (a closure, a sharpness-aware optimizer)"
     if proposal.direction is not None:
         return (
             f"{method.name} sends the trunk a direction of its own here (averages of earlier gradients, or a choice "
@@ -75,7 +75,7 @@ def refusal(method: Method, proposal: Proposal) -> str:
             + (
                 "Use beta=0 with heads='weighted', or pass shared=features"
                 if getattr(method, "beta", 0) and method.where >= {"features", "trunk"}
-                else "Choose another method, or an optimizer that evaluates its closure once"
+                else "Choose another method, or an optimizer that evaluates the losses once"
             )
         )
     if method.heads == "plain":

@@ -41,6 +41,13 @@ def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return optimizer
 
 
+def base_of(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer | None:
+    """The optimizer inside a sharpness-aware one (``first_step`` up the hill, losses again, ``second_step``)."""
+    base = getattr(optimizer, "base_optimizer", None)
+    two_steps = callable(getattr(optimizer, "first_step", None)) and callable(getattr(optimizer, "second_step", None))
+    return base if two_steps and isinstance(base, torch.optim.Optimizer) else None
+
+
 class Attached(Protocol):
     """What an attachment asks of its balancer."""
 
@@ -61,8 +68,14 @@ class Attached(Protocol):
     def commit_window(self, window: Window) -> None:
         """Commit what the micro-batches of one step saw together."""
 
+    def hold_window(self, window: Window) -> None:
+        """Hold the weights of what they saw for losses at other parameters."""
+
     def release(self) -> None:
         """Let the weights move again after a closure."""
+
+    def discard(self) -> None:
+        """Forget the step under way."""
 
     def observe(self, *, after: Losses | None = None) -> None:
         """Take the losses after the step."""
@@ -88,12 +101,19 @@ class Attachment:
         self._places: set[str] = optimizer.__dict__.setdefault("_steelyard_places", set())
         self.place = self._free_place()
         self._places.add(self.place)
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
+        # A sharpness-aware optimizer's own step is a frame around two steps, and not even called where a loop takes
+        # these by hand: it is its base that steps.
+        base = base_of(optimizer)
+        self.stepping = optimizer if base is None else base
+        self._handles: list[Any] = [
+            self.stepping.register_step_pre_hook(self._before_step),
+            self.stepping.register_step_post_hook(self._after_step),
             optimizer.register_state_dict_post_hook(self._save),
             optimizer.register_load_state_dict_pre_hook(self._load),
         ]
+        if base is not None:
+            self._handles.append(optimizer.register_step_pre_hook(self._before_both_steps))
+            self._handles.append(_AroundCall(optimizer, "first_step", self._before_first_step, self._after_first_step))
 
     def _free_place(self) -> str:
         name = f"{self.balancer.name}: {', '.join(self.balancer.tasks)}"
@@ -160,42 +180,62 @@ class Attachment:
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         self._withhold_gradients()
         self.evaluates_often = evaluates_often(optimizer)
-        # The first argument is the optimizer itself.
-        if len(args) > 1 and callable(args[1]):
-            return (args[0], self._guarded(args[1]), *args[2:]), kwargs
-        if callable(kwargs.get("closure")):
-            return args, {**kwargs, "closure": self._guarded(kwargs["closure"])}
-        return None
+        return _with_closure(args, kwargs, self._guarded)
+
+    def _before_both_steps(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        return _with_closure(args, kwargs, self._discarding)
+
+    def _before_first_step(self) -> None:
+        """Let a window that is skipped climb nowhere: without any gradient the optimizer would fail."""
+        if self._is_skipped():
+            for parameter in self.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+
+    def _after_first_step(self) -> None:
+        """The parameters have climbed: the losses there have the weights of those before, and are not observed."""
+        if self.window.calls:
+            self.balancer.hold_window(self.window)
 
     def _withhold_gradients(self) -> None:
         """Leave a skipped window's step without gradients.
 
         The one place where a balancer touches ``.grad``: zero gradients would still move momentum and weight decay.
         """
-        self.skipping = self.skipping or (self.empty and not self.window.calls)
+        self.skipping = self._is_skipped()
         if self.skipping:
-            for group in self.optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None
+            for parameter in self.parameters():
+                parameter.grad = None
+
+    def _is_skipped(self) -> bool:
+        return self.skipping or (self.empty and not self.window.calls)
 
     def _guarded(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """A closure that raises ends the step: its weights must not hold on. One that skips leaves no gradients."""
+
+        closure = self._discarding(closure)
 
         @functools.wraps(closure)
         def guarded() -> Any:
             self.inside_step = True  # here alone: a step without a closure that fails must not seem to go on
             try:
                 value = closure()
-            except BaseException:
-                self.discard()
-                self.balancer.release()
-                raise
             finally:
                 self.inside_step = False
             self._withhold_gradients()
             return value
 
         return guarded
+
+    def _discarding(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        @functools.wraps(closure)
+        def discarding() -> Any:
+            try:
+                return closure()
+            except BaseException:
+                self.balancer.discard()
+                raise
+
+        return discarding
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self.balancer.release()
@@ -246,3 +286,43 @@ class Attachment:
                 "tool that drops foreign entries): load balancer.state_dict() too, or the balancer starts afresh",
                 SteelyardWarning,
             )
+
+
+class _AroundCall:
+    """Calls back around a method of one object, for optimizers without a hook there; removed as hooks are."""
+
+    def __init__(self, owner: Any, name: str, before: Callable[[], None], after: Callable[[], None]) -> None:
+        self._owner, self._name = owner, name
+        self._covered = vars(owner).get(name)  # another balancer's
+        method = getattr(owner, name)
+
+        @functools.wraps(method)
+        def calling(*args: Any, **kwargs: Any) -> Any:
+            if self._removed:
+                return method(*args, **kwargs)
+            before()
+            result = method(*args, **kwargs)
+            after()
+            return result
+
+        self._removed = False
+        self._calling = calling
+        setattr(owner, name, calling)
+
+    def remove(self) -> None:
+        """Take it off; where another one lies over it, it stays and does nothing."""
+        self._removed = True
+        if vars(self._owner).get(self._name) is self._calling:
+            delattr(self._owner, self._name)
+            if self._covered is not None:
+                setattr(self._owner, self._name, self._covered)
+
+
+def _with_closure(args: Any, kwargs: Any, wrap: Callable[[Callable[[], Any]], Callable[[], Any]]) -> Any:
+    """The arguments of an optimizer's step, its closure wrapped; ``None`` where it has none."""
+    # The first argument is the optimizer itself.
+    if len(args) > 1 and callable(args[1]):
+        return (args[0], wrap(args[1]), *args[2:]), kwargs
+    if callable(kwargs.get("closure")):
+        return args, {**kwargs, "closure": wrap(kwargs["closure"])}
+    return None
