@@ -13,7 +13,7 @@ from torch import Tensor
 
 from contract.test_contract import build
 from loops.test_closures import DIRECTIONS, HELD, OUTSIDE, TASKS, toy_for, weighted
-from steelyard.balancer import Balancer
+from steelyard.balancing.balancer import Balancer
 from steelyard.errors import OptionError
 from steelyard.registry import method_names
 from steelyard.testing.toy import Toy, same_state, snapshot
