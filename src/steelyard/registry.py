@@ -12,6 +12,7 @@ from typing import Any
 
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.method import Method
+from steelyard.base.option_types import shown
 from steelyard.base.specs import Part, Spec, parse_spec
 from steelyard.base.stages import Stage
 from steelyard.errors import OptionError, UnknownNameError
@@ -60,6 +61,8 @@ def make(spec: str | Spec, tasks: Sequence[str], **options: Any) -> Balancer:
         UnknownNameError: nobody registered this method, stage or option; names the nearest.
         OptionError: an option's value is refused.
     """
+    if not isinstance(spec, str | Spec):
+        raise OptionError(f"a method is named by text such as 'ema(beta=0.9)', got {shown(spec)}")
     spec = parse_spec(spec) if isinstance(spec, str) else spec
     cls = method_class(spec.name)
     twice = set(spec.options) & set(options)

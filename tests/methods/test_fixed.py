@@ -34,7 +34,7 @@ def test_weights_on_the_command_line_survive_being_written_out(spec: str) -> Non
         ({"left": float("nan")}, OptionError, "'left' must be a finite number, got nan"),
         ({"left": "1"}, OptionError, "'left' must be a finite number, got '1'"),
         ({"left": True}, OptionError, "'left' must be a finite number, got True"),
-        ([1.0, 2.0], OptionError, r"map task names to numbers, got \[1.0, 2.0\]: write weights=\{'left'"),
+        ([1.0, 2.0], OptionError, r"must be a mapping from task names to numbers.*got \[1.0, 2.0\]"),
         ("left: 1 until 10, then 2", OptionError, "'left' changes over time.*'schedule'"),
         ("left 1", UnknownNameError, "unknown task 'left 1'"),
     ],

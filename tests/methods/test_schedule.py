@@ -99,5 +99,7 @@ def test_unknown_tasks_and_values_are_named_before_training() -> None:
             steelyard.make("schedule", list(ONES), weights=weights)
     with pytest.raises(OptionError, match="'seg' must be a finite number, got inf"):
         steelyard.make("schedule", list(ONES), weights=lambda n: {"seg": float("inf")})
-    with pytest.raises(OptionError, match="weights must be text, a mapping or a function, got 3"):
+    with pytest.raises(
+        OptionError, match=r"weights of schedule must be text or a mapping .* or a function, or None, got 3"
+    ):
         steelyard.make("schedule", task_names(2), weights=3)

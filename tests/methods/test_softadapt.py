@@ -117,5 +117,5 @@ def test_only_the_loss_weighted_variant_minds_negative_losses() -> None:
 def test_options_that_cannot_be_meant() -> None:
     with pytest.raises(OptionError, match=r"period is the length of an epoch.*per='epoch'"):
         steelyard.make("softadapt(period=3)", task_names(2))
-    with pytest.raises(OptionError, match="order must be a whole number of at least 1, got 0"):
+    with pytest.raises(OptionError, match="order must be a whole number from 1 to 30, got 0"):
         steelyard.make("softadapt(order=0)", task_names(2))

@@ -23,21 +23,14 @@ def one_of(name: str, value: object, choices: object) -> None:
         raise UnknownNameError(f"value of {name}", str(value), [str(choice) for choice in get_args(choices)])
 
 
-def _number(name: str, value: object) -> None:
-    if not isinstance(value, int | float):
-        raise OptionError(f"{name} must be a number, got {value!r}")
-
-
 def at_least(name: str, value: float, low: float, *, strictly: bool = False) -> None:
     """Refuse an option value below ``low``."""
-    _number(name, value)
     if not (value > low if strictly else value >= low):
         raise OptionError(f"{name} must be {'greater than' if strictly else 'at least'} {low:g}, got {value!r}")
 
 
 def within(name: str, value: float, low: float, high: float) -> None:
     """Refuse an option value outside ``[low, high)``."""
-    _number(name, value)
     if not low <= value < high:
         raise OptionError(f"{name} must lie in [{low:g}, {high:g}), got {value!r}")
 
@@ -59,10 +52,6 @@ class Guards:
     def __post_init__(self) -> None:
         if self.max_change is not None:
             at_least("max_change", self.max_change, 0.0, strictly=True)
-        for name in ("floor", "cap"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int | float) or value != value):
-                raise OptionError(f"{name} must be a number, got {value!r}")
         if self.floor is not None and self.cap is not None and self.floor > self.cap:
             raise OptionError(f"floor {self.floor:g} exceeds cap {self.cap:g}")
 

@@ -14,6 +14,7 @@ is text, so ``variant=to-max`` needs no quotes.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -105,8 +106,10 @@ def split_outside(text: str, separator: str) -> list[str]:
 
 def _read(value: str) -> object:
     try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        literal = ast.literal_eval(value)
+        repr(literal)  # a number of more digits than Python writes cannot be named in any message
+        return literal
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: nested too deeply
         return value
 
 
@@ -120,6 +123,8 @@ def _write(value: object) -> str:
     if isinstance(value, list | tuple):
         inside = ",".join(_write_inside(item) for item in value)
         return f"[{inside}]" if isinstance(value, list) else f"({inside}{',' if len(value) == 1 else ''})"
+    if isinstance(value, float) and math.isinf(value):
+        return "1e999" if value > 0 else "-1e999"  # inf would read back as text
     return repr(value)
 
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from steelyard.base.option_types import check_types
+
 Reduction = Literal["same", "mean", "sum", "max", "first"]
 """How `steelyard.distributed.synchronise` makes one value of the ranks'; ``"same"`` says that they never differ."""
 
@@ -86,6 +88,11 @@ class State:
 
 class Stateful(nn.Module):
     """A module whose state is declared; buffers hold the committed values in float64, wherever the losses live."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        # Here, so that every method and stage, of other packages too, is spared values of the wrong type.
+        check_types(cls, arguments, options)
+        return super().__new__(cls)
 
     def __init__(self) -> None:
         super().__init__()

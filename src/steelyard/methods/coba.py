@@ -17,6 +17,8 @@ from steelyard.errors import MissingInputError, OptionError
 
 _PATIENCE = 10_000
 """Steps without any validation losses after which it is an error."""
+_LONGEST = 100_000
+"""Validations that are kept: the window is part of the state."""
 
 
 class CoBa(Balancer):
@@ -68,8 +70,8 @@ class CoBa(Balancer):
     ) -> None:
         super().__init__(tasks, **common)
         for name, value in (("window", window), ("warm_up", warm_up)):
-            if not isinstance(value, int) or value < 2:
-                raise OptionError(f"{name} must be a whole number of at least 2, got {value!r}")
+            if not 2 <= value <= _LONGEST:
+                raise OptionError(f"{name} must be a whole number from 2 to {_LONGEST:,}, got {value!r}")
         at_least("temperature", temperature, 0)
         self.window, self.warm_up, self.temperature = window, warm_up, temperature
         unknown = float("nan")

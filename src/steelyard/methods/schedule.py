@@ -51,7 +51,7 @@ class Schedule(Balancer):
         *,
         weights: str | Mapping[str, float | str] | Callable[[int], Mapping[str, float]] | None = None,
         per: Per = "step",
-        total: int | None = None,
+        total: float | None = None,
         **common: Any,
     ) -> None:
         super().__init__(tasks, **common)

@@ -12,6 +12,7 @@ Grammar::
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def value_at(plan: Plan, progress: float) -> float:
     raise AssertionError("a plan ends with a piece that holds for ever")
 
 
-def parse_plans(text: str, tasks: Sequence[str], per: str, total: int | None) -> dict[str, Plan]:
+def parse_plans(text: str, tasks: Sequence[str], per: str, total: float | None) -> dict[str, Plan]:
     """Read ``task: pieces`` entries; ``total`` steps or epochs (as ``per`` says) are what percentages refer to."""
     reader = _Reader(text, per, total)
     plans: dict[str, Plan] = {}
@@ -68,7 +69,7 @@ def parse_plans(text: str, tasks: Sequence[str], per: str, total: int | None) ->
             raise reader.error("expected ', then', the next task after a comma or semicolon, or the end")
 
 
-def parse_plan(text: str, per: str, total: int | None) -> Plan:
+def parse_plan(text: str, per: str, total: float | None) -> Plan:
     """Read one task's pieces."""
     reader = _Reader(text, per, total)
     plan = reader.plan()
@@ -80,7 +81,7 @@ def parse_plan(text: str, per: str, total: int | None) -> Plan:
 class _Reader:
     """A position in the text."""
 
-    def __init__(self, text: str, per: str, total: int | None) -> None:
+    def __init__(self, text: str, per: str, total: float | None) -> None:
         self.text, self.per, self.total, self.position = text, per, total, 0
 
     def error(self, message: str, position: int | None = None) -> OptionError:
@@ -116,6 +117,8 @@ class _Reader:
         found = self.match(_NUMBER)
         if found is None:
             raise self.error("expected a number")
+        if not math.isfinite(float(found)):
+            raise self.error("no weight and no point in training is as large as that", self.position - len(found))
         return float(found)
 
     def task(self, tasks: Sequence[str]) -> str:

@@ -19,6 +19,9 @@ from steelyard.errors import OptionError
 Variant = Literal["original", "normalised", "loss-weighted"]
 Per = Literal["step", "epoch"]
 
+_HIGHEST_ORDER = 30
+"""A difference of this order multiplies losses by up to 1e8: of a higher one, rounding is what is left."""
+
 
 class SoftAdapt(Balancer):
     """A softmax of the losses' slopes: what falls least, or rises, weighs most.
@@ -66,8 +69,8 @@ class SoftAdapt(Balancer):
         super().__init__(tasks, **common)
         one_of("variant", variant, Variant)
         one_of("per", per, Per)
-        if not isinstance(order, int) or order < 1:
-            raise OptionError(f"order must be a whole number of at least 1, got {order!r}")
+        if not 1 <= order <= _HIGHEST_ORDER:
+            raise OptionError(f"order must be a whole number from 1 to {_HIGHEST_ORDER}, got {order!r}")
         if period is not None and per == "step":
             raise OptionError("period is the length of an epoch: give it together with per='epoch'")
         self.variant, self.beta, self.order = variant, beta, order
