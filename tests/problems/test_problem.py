@@ -19,7 +19,8 @@ A = regression("a")
 
 def problem(data=None, tasks=(A,), **options):
     data = data or Data(some_split(), some_split(), some_split())
-    return Problem("p", tasks, lambda: data, lambda: nn.Identity(), lambda task: nn.Linear(2, 1), **options)
+    made = {"load": lambda: data, "trunk": lambda: nn.Identity(), "head": lambda task: nn.Linear(2, 1)}
+    return Problem("p", tasks, **{**made, **options})
 
 
 @pytest.mark.parametrize(
@@ -47,11 +48,20 @@ def test_missing_labels(targets, missing, expected):
         ({"batch_size": 0}, "batch_size=0"),
         ({"epochs": 2.5}, "epochs=2.5"),
         ({"folds": 0}, "folds=0"),
+        ({"epochs": True}, "epochs=True"),
+        ({"tasks": ("a",)}, r"tasks\[0\] is 'a', not a steelyard.problems.Task"),
+        ({"trunk": nn.Identity()}, "trunk is a Identity, not a function that makes one: write trunk=lambda"),
+        ({"head": nn.Linear(2, 1)}, "head is a Linear, not a function that makes one: write head=lambda task"),
     ],
 )
 def test_a_problem_that_does_not_fit_together_is_refused(options, message):
     with pytest.raises(ProblemError, match=message):
         problem(**options)
+
+
+def test_data_in_the_place_of_a_function_are_refused():
+    with pytest.raises(ProblemError, match="load is a Data, not a function that returns a Data: write load=lambda"):
+        problem(load=Data(some_split(), some_split(), some_split())).data()
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a=b", "a,b", "a;b", "f(x)"])
@@ -63,6 +73,40 @@ def test_task_names_that_the_command_line_could_not_write_are_refused(name):
 def test_a_task_without_metrics_is_refused():
     with pytest.raises(ProblemError, match="no metric"):
         Task("a", nn.functional.mse_loss, ())
+
+
+def mean_error(outputs, targets):
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"metrics": (mean_error,)},
+            r"'a': metrics\[0\] is the function mean_error, .*Metric\(\"mean_error\"",
+        ),
+        (
+            {"metrics": (accuracy, lambda o, t: 0.0)},
+            r"'a': metrics\[1\] is <function .*Metric\(\"my metric\"",
+        ),
+        ({"metrics": mean_error}, r"metrics\[0\] is the function mean_error"),
+        ({"metrics": "accuracy"}, r"metrics\[0\] is 'accuracy', not a Metric"),
+        ({"metrics": None}, r"metrics\[0\] is None, not a Metric"),
+        ({"loss": "mse"}, "'a': loss='mse' must be a function of"),
+        ({"name": 3}, "task name 3"),
+        ({"equivalence": "1%"}, "equivalence='1%' must be a number"),
+    ],
+)
+def test_a_task_that_does_not_fit_together_is_refused(options, message):
+    with pytest.raises(ProblemError, match=message):
+        Task(**{"name": "a", "loss": nn.functional.mse_loss, "metrics": (accuracy,), **options})
+
+
+def test_one_metric_and_one_task_need_no_brackets():
+    task = Task("a", nn.functional.mse_loss, accuracy)
+    assert task.metrics == (accuracy,)
+    assert problem(tasks=task).tasks == (task,)
 
 
 @pytest.mark.parametrize(

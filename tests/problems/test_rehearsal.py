@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from steelyard.problems import Metric, ProblemError, Task, accuracy, binary, classification, load_problem, split
+from steelyard.problems import (
+    Metric,
+    ProblemError,
+    Task,
+    accuracy,
+    binary,
+    classification,
+    load_problem,
+    regression,
+    split,
+)
 from steelyard.problems.problem import Problem
 from steelyard.study.training.problem_rehearsal import rehearse
 
@@ -54,6 +64,14 @@ FAULTS = {
         r"the network on inputs \[\d+, 3\] failed(?s:.*)cannot be multiplied",
     ),
     "a head that cannot be built": (problem(binary("a"), head=lambda task: task.width), "building the network failed"),
+    "labels that a ready metric cannot judge": (
+        problem(regression("size"), torch.ones(60)),
+        r"problem 'p': R² of task 'size' on the validation data: R² is undefined: all 12 targets are equal",
+    ),
+    "labels of one kind in the test data": (
+        problem(binary("ill"), torch.zeros(60)),
+        r"problem 'p': AUC of task 'ill' on the validation data: AUC needs labels 0 and 1",
+    ),
     "a metric that returns a tensor": (
         problem(binary("a", metrics=(Metric("m", lambda o, t: o.mean(), True),))),
         "m of task 'a' on the validation data is a Tensor",

@@ -1,5 +1,8 @@
 """split() divides plain arrays without losing or repeating a row, and scales by the training rows alone."""
 
+import importlib.util
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -80,9 +83,11 @@ def test_several_inputs_stay_a_tuple_and_bytes_stay_bytes():
     [
         (
             {"inputs": np.array([["young"], ["old"]]), "targets": {"a": [0, 1]}},
-            "inputs hold something that is no number",
+            "inputs, column 0 holds 'young', which is no number",
         ),
-        ({"inputs": np.zeros((9, 1)), "targets": {"a": ["x"] * 9}}, "targets of 'a' hold something"),
+        ({"inputs": np.zeros((9, 1)), "targets": {"a": ["x"] * 9}}, "targets of 'a' holds 'x', which is no number"),
+        ({"inputs": [[1.0], [2.0, 3.0]], "targets": {"a": [0, 1]}}, "inputs are no table of numbers"),
+        ({"inputs": [[2**70], [1]], "targets": {"a": [0, 1]}}, "column 0 holds a whole number that 64 bits do not"),
         ({"inputs": np.zeros((9, 1)), "targets": {"a": np.zeros(8)}}, "8 rows of 'a' for 9 rows"),
         ({"inputs": np.zeros((9, 1)), "targets": {}}, "needs targets"),
         ({"inputs": np.zeros((9, 1)), "targets": {"a": np.zeros(9)}, "test": 0.9}, "leave an empty part"),
@@ -97,3 +102,73 @@ def test_what_cannot_be_divided_is_named(arguments, message):
 def test_an_unknown_target_to_scale_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match="Did you mean 'weight'"):
         split(np.zeros((9, 1)), {"weight": np.arange(9.0)}, standardise_targets=["wieght"])
+
+
+class Frame:
+    """What split() asks of a data frame: pandas' columns, iloc and array."""
+
+    class NAType:
+        """What pandas puts for a missing value of a column of whole numbers."""
+
+    NA = NAType()
+
+    def __init__(self, **columns):
+        self.columns = list(columns)
+        self._values = [np.asarray(values) for values in columns.values()]
+        self.iloc = self
+
+    def __getitem__(self, place):
+        rows, column = place
+        assert rows == slice(None)
+        return self._values[column]
+
+    def __array__(self, dtype=None, copy=None):
+        kinds = {values.dtype for values in self._values}
+        array = np.empty((len(self._values[0]), len(self._values)), kinds.pop() if len(kinds) == 1 else object)
+        for place, values in enumerate(self._values):
+            array[:, place] = values
+        return array
+
+
+FRAMES = [Frame]
+if importlib.util.find_spec("pandas"):
+    import pandas
+
+    FRAMES.append(lambda **columns: pandas.DataFrame(columns))
+
+TRUE, WHOLE, FRACTION = np.arange(40) % 2 == 0, np.arange(40), np.arange(40) / 8
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("columns", list(itertools.product((TRUE, WHOLE, FRACTION), repeat=2)))
+def test_columns_of_several_types_stand_side_by_side(frame, columns):
+    inputs = frame(**{f"column{place}": values for place, values in enumerate(columns)})
+    data = split(inputs, {"a": WHOLE})
+    wanted = torch.float32 if any(values is FRACTION for values in columns) else torch.int64
+    for part in data.splits().values():
+        assert part.inputs.dtype == wanted
+        expected = torch.tensor(np.column_stack([values.astype(float) for values in columns]))[part.targets["a"]]
+        assert torch.equal(part.inputs.double(), expected)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_what_stands_for_a_missing_value_becomes_nan(frame):
+    gaps = np.array([None, Frame.NA, True, 7, np.float32(0.5)] * 8, object)
+    data = split(frame(gaps=gaps, whole=WHOLE), {"a": WHOLE, "b": gaps})
+    for part in data.splits().values():
+        expected = torch.tensor([torch.nan, torch.nan, 1, 7, 0.5] * 8)[part.targets["a"]]
+        torch.testing.assert_close(part.targets["b"], expected, equal_nan=True)
+        torch.testing.assert_close(part.inputs[:, 0], expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("value", ["Paris", object(), 3j, b"raw", np.datetime64("2026-01-01")])
+def test_the_column_that_is_no_numbers_is_named(frame, value):
+    odd = np.array([value] * 40, object)
+    with pytest.raises(ProblemError, match=r"inputs, column 'city' holds .* is no number: encode text"):
+        split(frame(age=WHOLE, city=odd), {"a": WHOLE})
+
+
+def test_a_foreign_byte_order_is_read():
+    data = split(WHOLE.astype(">f4")[:, None], {"a": WHOLE.astype(">i2")})
+    assert torch.equal(data.train.inputs[:, 0], data.train.targets["a"].float())

@@ -91,9 +91,13 @@ class Problem:
     _data: dict[int, Data] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.tasks = tuple(self.tasks)
+        self.tasks = (self.tasks,) if isinstance(self.tasks, Task) else tuple(self.tasks)
         if not self.tasks:
             raise ProblemError(f"problem {self.name!r} has no tasks")
+        for place, task in enumerate(self.tasks):
+            if not isinstance(task, Task):
+                raise ProblemError(f"problem {self.name!r}: tasks[{place}] is {task!r}, not a steelyard.problems.Task")
+        self._check_builders()
         names = self.task_names
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -102,8 +106,18 @@ class Problem:
             self.task(self.main)
         check_place(self.shared)
         for name, value in (("batch_size", self.batch_size), ("epochs", self.epochs), ("folds", self.folds)):
-            if not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ProblemError(f"problem {self.name!r}: {name}={value!r} must be a whole number >= 1")
+
+    def _check_builders(self) -> None:
+        """Networks are made by functions: one for every trial, from a seed of its own."""
+        for name, line in (("trunk", "lambda: nn.Sequential(…)"), ("head", "lambda task: nn.Linear(32, task.outputs)")):
+            value = getattr(self, name)
+            if isinstance(value, nn.Module) or not callable(value):
+                raise ProblemError(
+                    f"problem {self.name!r}: {name} is a {type(value).__name__}, not a function that makes one: "
+                    f"write {name}={line}"
+                )
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -118,6 +132,11 @@ class Problem:
 
     def data(self, seed: int = 0) -> Data:
         """Load the data (of the seed's fold), check that they fit the tasks, and keep them for the next call."""
+        if not callable(self.load):
+            raise ProblemError(
+                f"problem {self.name!r}: load is a {type(self.load).__name__}, not a function that returns a Data: "
+                "write load=lambda: split(inputs, targets)"
+            )
         fold = seed % self.folds
         if fold not in self._data:
             data = self.load(fold) if self.folds > 1 else self.load()

@@ -6,11 +6,15 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from steelyard.errors import ProblemError, UnknownNameError
 from steelyard.problems.task import Data, Split
+
+NUMBERS = "biufc"
+"""Kinds of NumPy types: truth values, whole numbers, fractions, complex numbers."""
 
 
 def split(
@@ -26,7 +30,8 @@ def split(
     """Divide rows at random into training, validation and test data.
 
     Args:
-        inputs: NumPy array, torch tensor or data frame of numbers, one row per example; or a tuple of them.
+        inputs: NumPy array, torch tensor or data frame of numbers (columns of truth values, whole numbers and
+            fractions may stand side by side), one row per example; or a tuple of them.
         targets: by task name, one array each. Missing labels are NaN, or -1 where the labels are integers.
         seed: of the random division; the same seed gives the same rows.
         validation, test: fractions of the rows.
@@ -114,14 +119,50 @@ def standardised(train: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 
 
 def _tensor(values: Any, what: str) -> Tensor:
-    try:
-        tensor = values.detach().clone() if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
-    except TypeError as error:  # torch's word for text and objects
-        raise ProblemError(
-            f"split(): {what} hold something that is no number ({error}): encode text, and give missing values as NaN"
-        ) from error
+    tensor = values.detach().clone() if isinstance(values, Tensor) else torch.tensor(_numbers(values, what))
     if tensor.dim() == 0:
         raise ProblemError(f"split(): {what} are a single number, not one per row")
     # Bytes stay bytes where they are images or bits; labels and category numbers become what torch indexes by.
     whole = not tensor.dtype.is_floating_point
     return tensor.long() if whole and (tensor.dim() == 1 or tensor.dtype != torch.uint8) else tensor
+
+
+def _numbers(values: Any, what: str) -> npt.NDArray[Any]:
+    """An array of numbers; a table whose columns are of several types becomes one that holds them all."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of several lengths
+        raise ProblemError(f"split(): {what} are no table of numbers: {error}") from error
+    if array.dtype.kind in NUMBERS:
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    names = list(getattr(values, "columns", ()))
+    if array.ndim != 2:
+        return _column(values, f"split(): {what}")
+    columns = []
+    for place in range(array.shape[1]):
+        # As the frame has it: a column of its own is of one type, where the whole is of none.
+        column = values.iloc[:, place] if hasattr(values, "iloc") else array[:, place]
+        name = repr(names[place]) if place < len(names) else str(place)
+        columns.append(_column(column, f"split(): {what}, column {name}"))
+    return np.column_stack(columns) if columns else np.empty(array.shape)
+
+
+def _column(values: Any, where: str) -> npt.NDArray[Any]:
+    """A column of numbers; None and what stands for it in nullable columns become NaN."""
+    array = np.asarray(values)
+    if array.dtype.kind in NUMBERS:
+        return array
+    missing = [value is None or type(value).__name__ == "NAType" for value in array.ravel()]
+    for value, gone in zip(array.ravel(), missing, strict=True):
+        if not gone and not isinstance(value, int | float | np.number | np.bool_):
+            shown = value.item() if isinstance(value, np.generic) else value
+            raise ProblemError(
+                f"{where} holds {shown!r}, which is no number: encode text as numbers (pandas.get_dummies), leave out "
+                "what is none, and give missing values as NaN"
+            )
+    numbers = [np.nan if gone else value for value, gone in zip(array.ravel(), missing, strict=True)]
+    # NumPy's own choice: whole numbers and truth values alone stay whole.
+    found = np.asarray(numbers).reshape(array.shape)
+    if found.dtype.kind not in NUMBERS:
+        raise ProblemError(f"{where} holds a whole number that 64 bits do not: give it as a fraction, or scale it")
+    return found

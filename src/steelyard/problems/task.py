@@ -81,13 +81,16 @@ class Task:
     label: str = ""
 
     def __post_init__(self) -> None:
-        if not self.name or any(character in self.name for character in "=,;() \t\n"):
+        if not isinstance(self.name, str) or not self.name or any(each in self.name for each in "=,;() \t\n"):
             raise ProblemError(f"task name {self.name!r}: use a word without spaces or any of =,;()")
-        object.__setattr__(self, "metrics", tuple(self.metrics))
-        if not self.metrics:
-            raise ProblemError(f"task {self.name!r} has no metric: give metrics=(accuracy,) or another one")
-        if not 0 <= self.equivalence < 1:
-            raise ProblemError(f"task {self.name!r}: equivalence={self.equivalence} must lie in [0, 1)")
+        if not callable(self.loss):
+            raise ProblemError(
+                f"task {self.name!r}: loss={self.loss!r} must be a function of (outputs, targets), "
+                "e.g. torch.nn.functional.mse_loss"
+            )
+        object.__setattr__(self, "metrics", _metrics(self.name, self.metrics))
+        if not isinstance(self.equivalence, int | float) or not 0 <= self.equivalence < 1:
+            raise ProblemError(f"task {self.name!r}: equivalence={self.equivalence!r} must be a number in [0, 1)")
         if not self.label:
             object.__setattr__(self, "label", self.name)
 
@@ -101,6 +104,25 @@ class Task:
             mark = -1 if self.missing is None else self.missing
         missing = torch.isnan(targets) if math.isnan(mark) else torch.eq(targets, mark)
         return ~missing.flatten(1).all(1) if targets.dim() > 1 else ~missing
+
+
+def _metrics(task: str, given: object) -> tuple[Metric, ...]:
+    """A task's metrics, of which there must be one."""
+    if not isinstance(given, tuple | list):
+        given = (given,)
+    if not given:
+        raise ProblemError(f"task {task!r} has no metric: give metrics=(accuracy,) or another one")
+    for place, metric in enumerate(given):
+        if isinstance(metric, Metric):
+            continue
+        name = getattr(metric, "__name__", "")
+        shown = f"the function {name}" if name.isidentifier() else repr(metric)
+        raise ProblemError(
+            f"task {task!r}: metrics[{place}] is {shown}, not a Metric. Take a ready one from steelyard.problems "
+            "(accuracy, rmse, r2, …), or say what the function is called and which way is better: "
+            f'Metric("{name if name.isidentifier() else "my metric"}", function, higher_is_better=True)'
+        )
+    return tuple(given)
 
 
 @dataclass

@@ -44,7 +44,7 @@ def attempt(problem: Problem, what: str, action: Callable[[], Result]) -> Result
         return action()
     except SteelyardError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         path = Path(problem.reference.rpartition(".py")[0] + ".py")
         told = describe(error, path) if path.is_file() else f"{type(error).__name__}: {error}"
         raise ProblemError(f"problem {problem.name!r}: {what} failed.\n{told}") from error
@@ -93,7 +93,10 @@ def _rehearse_metrics(problem: Problem, task: Task, outputs: Tensor, name: str, 
 
 def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tensor, targets: Tensor, on: str) -> None:
     what = f"{metric.name} of task {task.name!r} on {on}"
-    value = attempt(problem, what, lambda: metric.function(outputs, targets))
+    try:
+        value = attempt(problem, what, lambda: metric.function(outputs, targets))
+    except SteelyardError as error:  # a ready metric knows neither its task nor its rows
+        raise ProblemError(f"problem {problem.name!r}: {what}: {error}") from error
     if not isinstance(value, (int, float)):
         raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
 
