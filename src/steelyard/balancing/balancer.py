@@ -9,6 +9,7 @@ now or when the optimizer steps (`attachment.py`).
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
@@ -30,6 +31,7 @@ from steelyard.balancing.watch import (
     refused_lone_tasks,
     warn_of_disjoint_samples,
     warn_of_lone_tasks,
+    warn_of_training_in_eval,
     warn_of_unreached_tasks,
 )
 from steelyard.balancing.weighing import Proposal, propose
@@ -253,7 +255,17 @@ class Balancer(Persistent):
             loss if self.priorities[name] == 1.0 else loss * self.priorities[name]
             for name, loss in zip(names, found, strict=True)
         ]
-        return functools.reduce(torch.add, terms)
+        total = functools.reduce(torch.add, terms)
+        if total.requires_grad and torch.is_grad_enabled() and not self._now.eval_said:
+            total = total.clone() if total is found[0] else total  # the user's own tensor keeps no hook of ours
+            total.register_hook(functools.partial(_trained_in_eval, weakref.ref(self)))  # type: ignore[no-untyped-call]
+        return total
+
+    def trained_in_eval(self) -> None:
+        """The backward of an `eval()` call has run: say once that nothing is balanced."""
+        if not self._now.eval_said and self.name != "equal":
+            warn_of_training_in_eval(self)
+        self._now.eval_said = True
 
     def _check_after(self) -> None:
         if self._now.awaiting_after and self.needs_after:
@@ -389,7 +401,9 @@ class Balancer(Persistent):
 
     def hold_window(self, window: Window) -> None:
         """Hold the weights of what the micro-batches of a step saw together, for losses at other parameters."""
-        tasks, proposal = self._proposed(window)
+        proposal = self._proposed(window)
+        index = proposal.index
+        tasks = self.tasks if index is None else [self.tasks[k] for k in index.tolist()]
         self._now.held = self._hold(tasks, proposal, torch.zeros_like(proposal.value))
 
     def _check_closure(self, step: int, proposal: Proposal) -> None:
@@ -402,17 +416,14 @@ class Balancer(Persistent):
 
     def commit_window(self, window: Window) -> None:
         """Commit what the micro-batches of one optimizer step saw together."""
-        self._commit(self._proposed(window)[1])
+        self._commit(self._proposed(window))
 
-    def _proposed(self, window: Window) -> tuple[tuple[str, ...], Proposal]:
-        """What follows from all that the micro-batches saw, and the tasks that they saw."""
+    def _proposed(self, window: Window) -> Proposal:
+        """What follows from all that the micro-batches saw."""
+        if window.only is not None:
+            return window.only
         with torch.no_grad():
-            if window.only is not None:
-                proposal = window.only
-            else:
-                proposal = propose(self, *window.observation(), self._refreshing())
-            index = proposal.index
-            return self.tasks if index is None else tuple(self.tasks[k] for k in index.tolist()), proposal
+            return propose(self, *window.observation(), self._refreshing())
 
     def _commit(self, proposal: Proposal) -> None:
         for module, state, index in proposal.commits:
@@ -624,6 +635,11 @@ class Balancer(Persistent):
         if self._now.device != device:
             self.to(device)
             self._now.device = device
+
+
+def _trained_in_eval(this: weakref.ref[Balancer], gradient: Tensor) -> None:
+    if (balancer := this()) is not None:
+        balancer.trained_in_eval()
 
 
 def _full_precision(device: str) -> AbstractContextManager[Any]:

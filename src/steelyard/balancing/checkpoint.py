@@ -32,6 +32,7 @@ class Progress:
         closure: of the last evaluation within a step of an optimizer that is not attached, the step's number and the
             weights.
         closure_said: whether it has been said that these move.
+        eval_said: whether it has been said that a call in `eval()` mode balances nothing.
         pending: inside `Balancer.frozen`, what its end commits.
         angle_looks: steps in which the angles were checked.
         reach_looks: steps in which it was checked that every task has a gradient.
@@ -52,6 +53,7 @@ class Progress:
     held: Hold | None = None
     closure: tuple[int, Tensor] | None = None
     closure_said: bool = False
+    eval_said: bool = False
     pending: Proposal | None = None
     angle_looks: int = 0
     reach_looks: int = 0
