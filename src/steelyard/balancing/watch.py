@@ -68,6 +68,6 @@ def warn_of_training_in_eval(method: Method) -> None:
     """Most often ``model.eval()``, to keep batch statistics still, and a balancer inside the model."""
     warn(
         f"{method.name} was called in eval() mode, where it returns the plain sum and balances nothing, and the "
-        "backward of the result ran. If this is training, call balancer.train(); model.eval() reaches a balancer that is "
-        "a part of the model: keep the balancer out of the model, or call balancer.train() after model.eval()"
+        "backward of the result ran. If this is training, call balancer.train(); model.eval() reaches a balancer that "
+        "is a part of the model: keep the balancer out of the model, or call balancer.train() after model.eval()"
     )
