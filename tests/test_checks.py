@@ -229,8 +229,8 @@ def test_weights_before_the_first_call(balancer: steelyard.Balancer) -> None:
 def test_checkpoint_of_another_method_or_of_other_tasks(balancer: steelyard.Balancer) -> None:
     with pytest.raises(StateError, match="holds the state of 'equal', but this balancer is 'dwa'"):
         steelyard.make("dwa", ["seg", "depth"]).load_state_dict(balancer.state_dict())
-    with pytest.raises(StateError, match="balances seg, depth, but this balancer has depth, seg"):
-        steelyard.make("equal", ["depth", "seg"]).load_state_dict(balancer.state_dict())
+    with pytest.raises(StateError, match="balances seg, depth, but this balancer has depth, edges"):
+        steelyard.make("equal", ["depth", "edges"]).load_state_dict(balancer.state_dict())
 
 
 def test_scale_sum_takes_the_sizes_of_weights_that_cancel() -> None:

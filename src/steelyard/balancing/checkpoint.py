@@ -118,6 +118,7 @@ class Persistent(Method):
         if tuple(state["tasks"]) != self.tasks:
             raise StateError(
                 f"the checkpoint balances {', '.join(state['tasks'])}, but this balancer has {', '.join(self.tasks)}"
+                + self._about_order(state["tasks"])
             )
         self._now.steps, self._now.period_steps = state["steps"], state["period_steps"]
         self._now.awaiting_after = state["awaiting_after"]
@@ -127,10 +128,35 @@ class Persistent(Method):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # Whose state it is comes first: a wrong method or task list is named before any tensor is touched.
         if (extra := state_dict.get(f"{prefix}_extra_state")) is not None:
-            self.set_extra_state(extra)
+            self.set_extra_state(self._in_this_order(state_dict, prefix, extra))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.discard()
         self._now.record = None
+
+    def _about_order(self, tasks: list[str]) -> str:
+        if not self._parameters or sorted(tasks) != sorted(self.tasks):
+            return ": make it with the tasks of the checkpoint, and call set_tasks([...]) after loading"
+        return (
+            f": their order must be the checkpoint's where {', '.join(self._parameters)} is a Parameter that an "
+            "outside optimizer holds (learn='external'), which keeps numbers by place"
+        )
+
+    def _in_this_order(self, state_dict: dict[str, Any], prefix: str, extra: dict[str, Any]) -> dict[str, Any]:
+        """All state is by task: that of the same tasks in another order is taken in the order of this balancer.
+
+        Not where an outside optimizer holds a Parameter over the tasks: what it keeps of each would stay in the old
+        order. What a random method draws from here on goes to the tasks in the new order.
+        """
+        tasks = tuple(extra["tasks"])
+        fits = extra["method"] == self.name and sorted(tasks) == sorted(self.tasks)
+        if tasks == self.tasks or not fits or self._parameters:
+            return extra
+        order = [tasks.index(task) for task in self.tasks]
+        self.reordered(state_dict, prefix, order)
+        for number, stage in enumerate(self.loss_stages()):
+            stage.reordered(state_dict, f"{prefix}stages.{number}.", order)
+        state_dict[f"{prefix}_extra_state"] = extra = {**extra, "tasks": list(self.tasks)}
+        return extra
 
     # --- copies and pickles -------------------------------------------------------------------------------------------
     def __getstate__(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ and the state moves once. A step that did not happen (a gradient scaler found an
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -62,6 +62,10 @@ class Attached(Protocol):
         """Whether it must see the losses again after the step."""
 
     @property
+    def keeps_state(self) -> bool:
+        """Whether it weighs by what it has seen before."""
+
+    @property
     def steps(self) -> int:
         """Optimizer steps since the start."""
 
@@ -87,6 +91,21 @@ class Attached(Protocol):
         """Restore it."""
 
 
+def _place(method: str, tasks: Sequence[str], number: int) -> str:
+    """Of a balancer in the checkpoint of an optimizer that may have several alike."""
+    return f"{method}: {', '.join(tasks)}" + (f" ({number})" if number > 1 else "")
+
+
+def _was_resumed(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer goes on from a checkpoint: it counts more steps than its parameters were ever changed."""
+    for parameter, state in optimizer.state.items():
+        # Momentum is not counted: more than making and loading a parameter takes, and less than a warm-up.
+        steps = state.get("step", 0 if state.get("momentum_buffer") is None else 16)
+        if isinstance(parameter, Tensor) and float(steps) > parameter._version:
+            return True
+    return False
+
+
 class Attachment:
     """Ties a balancer to the optimizer whose steps commit its state."""
 
@@ -97,6 +116,7 @@ class Attachment:
         self.skipping = self.empty = False
         self.inside_step = self.evaluates_often = False
         self._scale_at_start: float | None = None
+        self._resumed = balancer.keeps_state and _was_resumed(base_of(optimizer) or optimizer)
         # Several balancers may share an optimizer; each has its own place in the optimizer's checkpoint.
         self._places: set[str] = optimizer.__dict__.setdefault("_steelyard_places", set())
         self.place = self._free_place()
@@ -116,11 +136,10 @@ class Attachment:
             self._handles.append(_AroundCall(optimizer, "first_step", self._before_first_step, self._after_first_step))
 
     def _free_place(self) -> str:
-        name = f"{self.balancer.name}: {', '.join(self.balancer.tasks)}"
-        place, number = name, 1
-        while place in self._places:
+        number = 1
+        while (place := _place(self.balancer.name, self.balancer.tasks, number)) in self._places:
             number += 1
-            place = f"{name} ({number})"
+        self._number = number
         return place
 
     def rename(self) -> None:
@@ -155,6 +174,8 @@ class Attachment:
 
     def add(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
         """One micro-batch has been weighed."""
+        if self._resumed:
+            self._warn_of_lost_state()
         self.window.add(seen, proposal)
         if self.balancer.needs_after:
             self._again.append((seen.tasks, seen.counts, again))
@@ -163,6 +184,17 @@ class Attachment:
                 f"{self.balancer.name} is attached to an optimizer ({type(self.optimizer).__name__}) that has not "
                 f"stepped in {_PATIENCE:,} calls, so its state stands still: attach "
                 "the optimizer that trains the model now, or call balancer.discard() for steps that are left out",
+                SteelyardWarning,
+            )
+
+    def _warn_of_lost_state(self) -> None:
+        self._resumed = False
+        if self.balancer.steps == 0:
+            warn(
+                f"{self.balancer.name} was attached to an optimizer that goes on from a checkpoint, and starts afresh: "
+                "torch drops the balancer's state in that checkpoint where nobody waits for it. Call attach(optimizer) "
+                "first and optimizer.load_state_dict(...) after it, or load balancer.state_dict() too. Where the "
+                "balancer is new, this is as it should be",
                 SteelyardWarning,
             )
 
@@ -271,10 +303,23 @@ class Attachment:
     def _save(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         state.setdefault(_KEY, {})[self.place] = self.balancer.state_dict()
 
+    def _held_place(self, held: Mapping[str, Any]) -> str | None:
+        """Where the balancer's state is in a checkpoint: under its tasks, or under the same in another order."""
+        if self.place in held:
+            return self.place
+        for place, state in held.items():
+            extra = state.get("_extra_state", {"method": "", "tasks": []})
+            same = extra["method"] == self.balancer.name and sorted(extra["tasks"]) == sorted(self.balancer.tasks)
+            if same and place == _place(extra["method"], extra["tasks"], self._number):
+                return place
+        return None
+
     def _load(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
         held = state.get(_KEY, {})
-        if self.place in held:
-            self.balancer.load_state_dict(held[self.place])
+        self._resumed = False
+        place = self._held_place(held)
+        if place is not None:
+            self.balancer.load_state_dict(held[place])
         elif held:
             raise StateError(
                 f"the optimizer's checkpoint holds the balancer state of {'; '.join(held)}, and this balancer is "

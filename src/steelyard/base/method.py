@@ -185,6 +185,12 @@ class Method(Stateful):
         dtype = functools.reduce(torch.promote_types, (parameter.dtype for parameter in trainable), torch.float32)
         return sum(parameter.numel() for parameter in trainable), dtype
 
+    @property
+    def keeps_state(self) -> bool:
+        """Whether it weighs by what it has seen before, or draws."""
+        declared = [each.name for part in (*self.loss_stages(), self) for each in part.declarations()]
+        return self.draws or any(name != SUMS for name in declared)
+
     def check_tasks(self, tasks: Sequence[str]) -> None:
         """Refuse a list of tasks, before `Balancer.set_tasks` changes to it, that the method's options do not fit."""
 

@@ -217,6 +217,16 @@ class Stateful(nn.Module):
         """What was declared, in order."""
         return tuple(self._declared.values())
 
+    def reordered(self, saved: dict[str, Any], prefix: str, order: Sequence[int]) -> None:
+        """Bring the saved values under ``prefix`` into another order of the tasks, from where each comes."""
+        for name, declaration in self._declared.items():
+            value = saved.get(prefix + name)
+            if isinstance(value, Tensor):
+                places = torch.tensor(order, dtype=torch.long, device=value.device)
+                for axis in declaration.task_axes:
+                    value = value.index_select(axis, places)
+                saved[prefix + name] = value
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # `.half()` and `.bfloat16()` on a whole model would round the state: follow the device, keep the dtype.
         before = {name: self._buffers[name] for name in self._declared if name in self._buffers}
