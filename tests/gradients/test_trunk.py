@@ -390,30 +390,6 @@ class TestRefusals:
             steelyard.make("mgda", ["a", "b"], heads="plain")(losses, shared=trunk)
         steelyard.make("mgda", ["a", "b"])(losses, shared=trunk)
 
-    def test_heads_at_several_depths(self) -> None:
-        trunk = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)]).double()
-        shallow = trunk[0](torch.randn(5, 4).double()).tanh()
-        deep = trunk[1](shallow)
-        heads = [nn.Linear(4, 1).double() for _ in range(2)]
-        losses = {"a": heads[0](shallow).square().mean(), "b": heads[1](deep).square().mean()}
-        with pytest.raises(SharedError, match="at several depths"):
-            steelyard.make("mgda", ["a", "b"], heads="plain")(losses, shared=trunk)
-        steelyard.make("mgda", ["a", "b"])(losses, shared=trunk)
-
-    def test_a_layer_behind_what_a_single_task_does_to_the_features(self) -> None:
-        shallow, deep = nn.Linear(4, 4).double(), nn.Linear(4, 4).double()
-        z = shallow(torch.randn(5, 4).double())
-        own = z.relu()
-        heads = [nn.Linear(4, 1).double() for _ in range(3)]
-        losses = {
-            "a": heads[0](own).square().mean() + heads[1](deep(own)).square().mean(),
-            "b": heads[2](z).square().mean(),
-        }
-        trunk = nn.ModuleList([shallow, deep])
-        with pytest.raises(SharedError, match="at several depths"):
-            steelyard.make("mgda", ["a", "b"], heads="plain")(losses, shared=trunk)
-        steelyard.make("mgda", ["a", "b"])(losses, shared=trunk)
-
     def test_methods_defined_on_features_only(self) -> None:
         trunk = nn.Linear(2, 2)
         losses = {"a": trunk(torch.ones(1, 2)).square().sum()}

@@ -44,7 +44,7 @@ from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
 from steelyard.distributed.replicas import fingerprint
 from steelyard.distributed.states import meet
 from steelyard.errors import MissingInputError, PeriodWarning, StateError, warn
-from steelyard.gradients.carrier import Redirection, carry, rounding_bound
+from steelyard.gradients.carrier import Redirection, arriving_at_depths, carry, rounding_bound
 from steelyard.gradients.place import Place, Shared, place_of
 from steelyard.gradients.reading import Reading
 from steelyard.gradients.rows import Rows
@@ -233,7 +233,7 @@ class Balancer(Persistent):
         if self._now.alone is not None and len(self.tasks) > 1 and self.memory != "rows":
             self._check_alone(seen, proposal.weights, at_trunk=place is not None and place.is_trunk)
         self._now.record = Record(seen, proposal.weights, index)
-        redirection = None if reading is None else self._redirection(shown, reading, proposal)
+        redirection = None if reading is None else self._redirection(shown, reading, proposal, found)
         if reading is not None and isinstance(reading.rows, Rows) and seen.rows is None:
             self._now.workspace = reading.rows.matrix
         result = carry(
@@ -338,7 +338,9 @@ class Balancer(Persistent):
         return carry(_as_result(values.new_zeros(()), found), found, [False] * len(found), values.new_zeros(0))
 
     # --- the scalar ---------------------------------------------------------------------------------------------------
-    def _redirection(self, shown: Look, reading: Reading, proposal: Proposal) -> Redirection | None:
+    def _redirection(
+        self, shown: Look, reading: Reading, proposal: Proposal, found: list[Tensor]
+    ) -> Redirection | None:
         """What must replace the gradient that arrives at the features, if anything must."""
         if self.heads == "weighted" and proposal.direction is None:
             return None
@@ -346,16 +348,19 @@ class Balancer(Persistent):
         assert rows is not None
         # At features the squared norms are those of these very rows; at the trunk the rows are where it ends.
         squared_norms = rows.squared_norms() if reading.angles_hold and len(rows) else reading.squared_norms
-        on_heads = shown.own(proposal.head_weights)
+        on_heads, weights = shown.own(proposal.head_weights), shown.own(proposal.weights)
         if proposal.direction is None:
-            direction, sent = rows.combine(torch.stack((shown.own(proposal.weights), on_heads)))
+            direction, sent = rows.combine(torch.stack((weights, on_heads)))
         else:
             direction, sent = proposal.direction * shown.spread, rows.combine(on_heads)
-        return Redirection(
-            rows.shaped(direction),
-            rows.shaped(sent),
-            rounding_bound(rows.coarsest, on_heads, squared_norms),
-        )
+        towards, away = rows.shaped(direction), rows.shaped(sent)
+        largest = on_heads
+        if reading.at_depths:
+            kept = [loss for loss, wanted in zip(found, shown.kept, strict=True) if wanted]
+            with unnoticed(kept) if is_initialised() else nullcontext():
+                away = arriving_at_depths(kept, on_heads, reading.edges, towards)
+            largest = torch.maximum(on_heads.abs(), weights.abs())
+        return Redirection(towards, away, rounding_bound(rows.coarsest, largest, squared_norms))
 
     def _reached(self, shown: Look, reading: Reading | None, proposal: Proposal) -> Iterator[tuple[Tensor, Tensor]]:
         """Zeros for the trunk: the ranks' common direction must arrive also where this one has no labels."""

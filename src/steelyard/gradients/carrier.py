@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Variable
+from torch.autograd.graph import GradientEdge
 
+from steelyard.gradients.differentiation import differentiate, watched
 from steelyard.gradients.graph import Edge
 
 Target = Tensor | Edge
@@ -29,11 +31,13 @@ class Redirection:
 
     Attributes:
         direction: ``Σ w_k d_k`` (or an element-wise direction), one tensor per feature tensor.
-        sent: ``Σ c_k d_k``, what the carrier's backward sends through the heads.
+        sent: ``Σ c_k d_k``, what the carrier's backward sends through the heads; ``None``: nothing but that arrives.
         rounding: the largest norm by which the gradient that arrives can miss ``sent`` through rounding.
     """
 
-    def __init__(self, direction: tuple[Tensor, ...], sent: tuple[Tensor, ...], rounding: Tensor) -> None:
+    def __init__(
+        self, direction: tuple[Tensor, ...], sent: tuple[Tensor, ...] | None, rounding: Tensor | None = None
+    ) -> None:
         self.direction, self.sent, self.rounding = direction, sent, rounding
         # Set by the carrier's backward and consumed once per feature, so that another backward through the same
         # features (a look, a second loss) passes unchanged.
@@ -63,8 +67,11 @@ class Redirection:
         incoming, self.incoming[position] = self.incoming[position], None
         if incoming is None or gradient is None:
             return gradient
-        direction, sent = self.direction[position], self.sent[position]
+        direction = self.direction[position]
         incoming = incoming.to(direction.dtype)
+        if self.sent is None or self.rounding is None:
+            return (incoming * direction).to(gradient.dtype)
+        sent = self.sent[position]
         # Whatever the user sends through the same features besides the balanced losses is kept; what is no larger than
         # the rounding of `sent` is not theirs.
         rest = gradient.to(direction.dtype) - incoming * sent
@@ -170,3 +177,31 @@ def carry(
     with torch.enable_grad():
         result: Tensor = _Carry.apply(value, plan, *losses, *(parameter for parameter, _ in parameters))  # type: ignore[no-untyped-call]
     return result
+
+
+def arriving_at_depths(
+    losses: Sequence[Tensor], multipliers: Tensor, edges: Sequence[Edge], direction: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """What the carrier's backward will bring to each edge where some of them lie behind others.
+
+    To an edge behind another comes what the heads send there, ``Σ c_k d_k``, and through the other what replaced it:
+    no combination of the task gradients at the edge. So the backward is rehearsed as far as the edges.
+
+    Args:
+        losses: those that receive a gradient; their graph is kept.
+        multipliers: one per loss, what the heads receive.
+        edges: where the gradient is replaced.
+        direction: by what.
+
+    Cost: one backward pass from the losses to the deepest edge.
+    """
+    rehearsal = Redirection(direction, None)
+    scalar = carry(losses[0].new_zeros(()), losses, [True] * len(losses), multipliers, redirection=rehearsal)
+    with watched(edges) as received:
+        rehearsal.install(edges)
+        # Seeded high: what vanishes in float16 here need not do so behind a gradient scaler.
+        found = differentiate(scalar, [GradientEdge(*edge) for edge in edges], float16=True, received=received)
+    return tuple(
+        torch.zeros_like(like) if gradient is None else gradient.to(like.dtype)
+        for gradient, like in zip(found, direction, strict=True)
+    )

@@ -13,6 +13,7 @@ from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.errors import LossError, MissingInputError
 from steelyard.gradients.carrier import Target
+from steelyard.gradients.graph import Edge
 from steelyard.gradients.heads import Factors, factors
 from steelyard.gradients.place import Place
 from steelyard.gradients.rows import Rows, task_rows
@@ -30,6 +31,7 @@ class Reading:
             the place that was read; ``None`` where nothing needs them.
         targets: where those rows were read, and where a direction may be sent.
         whole: task gradients at all of the trunk's parameters, where they were asked for.
+        at_depths: whether some of the targets lie behind others.
         angles_hold: whether inner products of tasks that share no samples are seen: at the trunk, not at features.
     """
 
@@ -39,6 +41,12 @@ class Reading:
     targets: Sequence[Target]
     angles_hold: bool = False
     whole: Rows | None = None
+    at_depths: bool = False
+
+    @property
+    def edges(self) -> list[Edge]:
+        """The targets, where none of them is a tensor."""
+        return [target for target in self.targets if not isinstance(target, Tensor)]
 
     def select(self, positions: list[int]) -> Reading:
         """The reading of the tasks at ``positions``."""
@@ -49,6 +57,7 @@ class Reading:
             self.targets,
             self.angles_hold,
             None if self.whole is None else self.whole.select(positions),
+            self.at_depths,
         )
 
 
@@ -65,7 +74,8 @@ def read(
     with torch.enable_grad(), _graph_is_there():
         if place.is_trunk and reads != "rows":
             trunk = trunk_gradients(names, losses, place.tensors, at_boundary=method.heads == "plain", whole=whole)
-            return Reading(trunk.gramian.diagonal(), trunk.gramian, trunk.rows, trunk.boundary, True, trunk.whole)
+            gramian = trunk.gramian
+            return Reading(gramian.diagonal(), gramian, trunk.rows, trunk.boundary, True, trunk.whole, trunk.at_depths)
         tensors = tuple(tensor for tensor in place.tensors if tensor.requires_grad)
         rows: Rows | Factors | None = None
         if not place.is_trunk and reads != "rows":

@@ -53,12 +53,14 @@ class TrunkGradients:
         boundary: edges where the trunk ends and heads begin.
         rows: task gradients at the boundary, where they were asked for.
         whole: task gradients at all parameters, where they were asked for.
+        at_depths: whether some of the boundary's edges lie behind others.
     """
 
     gramian: Tensor
     boundary: tuple[Edge, ...]
     rows: Rows | None
     whole: Rows | None = None
+    at_depths: bool = False
 
 
 def trunk_gradients(
@@ -125,7 +127,7 @@ def trunk_gradients(
             matrix = flat[0] if len(flat) == 1 else torch.cat([room[:, :0], *flat], 1)
             rows = Rows(matrix, tuple(end[0] for end in ends.values()), to_boundary.coarsest)
     all_rows = Rows(room, tuple(raw), precision.coarsest) if whole else None
-    return TrunkGradients(gramian, tuple(ends), rows, all_rows)
+    return TrunkGradients(gramian, tuple(ends), rows, all_rows, at_boundary and _at_depths(found, boundary))
 
 
 @dataclass(frozen=True)
@@ -270,13 +272,20 @@ def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
             "is itself a head), so its trunk and head gradients cannot be told apart: pass the module that the tasks "
             "share or the tensor that the heads read; for tied weights, use heads='weighted'"
         )
-    for node in (*ends, *found.private):
-        consumers = [each for each in found.consumers.get(node, ()) if each not in found.private]
-        if any(found.in_trunk(consumer) for consumer in consumers):
-            raise SharedError(
-                "the heads read the trunk at several depths, and what they send to the shallower ones cannot be "
-                "told apart from what comes through the deeper ones: use heads='weighted'"
-            )
+
+
+def _at_depths(found: Survey, boundary: tuple[Edge, ...]) -> bool:
+    """Whether something of the trunk leads on from one edge of the boundary to another.
+
+    It does where heads read the trunk at several depths, and where a loss without a head of its own (a contrastive
+    one, a penalty) reads what the heads of other tasks read.
+    """
+    return any(
+        found.in_trunk(consumer)
+        for node in (*(node for node, _ in boundary), *found.private)
+        for consumer in found.consumers.get(node, ())
+        if consumer not in found.private
+    )
 
 
 def _row_dtype(parameters: Iterable[Tensor]) -> torch.dtype:
