@@ -24,7 +24,8 @@ def nonnegative_minimum(cosines: Tensor, linear: Tensor, start: Tensor | None = 
     Block principal pivoting: guess which entries are free, solve for them, exchange all that have the wrong sign, and
     single ones (Murty's rule, which cannot cycle) once that stops helping. The guesses are settled on ``C`` with 1e-12
     added to its diagonal; proximal steps then take that out again. Where the minimum is unbounded, entries of the size
-    1e12 say so.
+    1e12 say so. Where many more gradients than dimensions let rounding send the pivots in circles, `_descend` goes on,
+    which lowers the objective with every step and so must end.
 
     Source: Kim & Park, "Fast nonnegative matrix factorization: an active-set-like method and comparisons" (2011).
     """
@@ -36,7 +37,7 @@ def nonnegative_minimum(cosines: Tensor, linear: Tensor, start: Tensor | None = 
     fewest = torch.full((len(q),), q.shape[1] + 1)
     patience = torch.full((len(q),), _PATIENCE)
     numbers = torch.arange(q.shape[1])
-    for _ in range(50 * q.shape[1] + 50):
+    for _ in range(2 * q.shape[1] + 50):
         if not len(left):
             return x * size
         chosen = free[left]
@@ -52,7 +53,51 @@ def nonnegative_minimum(cosines: Tensor, linear: Tensor, start: Tensor | None = 
         last = torch.where(wrong, numbers, -1).amax(1, keepdim=True) == numbers
         free[left] = chosen ^ torch.where((patience[left] >= 0)[:, None], wrong, last & wrong)
         left = left[~settled]
-    raise ArithmeticError(f"no solution after {50 * q.shape[1] + 50} pivots in {q.shape[1]} dimensions")
+    for row in left.tolist():
+        x[row] = _descend(cosines, q[row])
+    return x * size
+
+
+def _descend(C: Tensor, q: Tensor) -> Tensor:
+    """One problem by a primal active-set method: entries enter where the objective falls fastest.
+
+    Source: Lawson & Hanson, "Solving Least Squares Problems" (1974), chapter 23.
+    """
+    x, free = torch.zeros_like(q), torch.zeros_like(q, dtype=torch.bool)
+    barred = free.clone()  # entries that could not stay, at this x
+    lowest = 0.0
+    for _ in range(20 * len(q) + 20):
+        slack = x @ C + q
+        gain = torch.where(free | barred, 0.0, -slack)
+        entering = int(gain.argmax())
+        if float(gain[entering]) <= _TOLERANCE * (1 + float(x.sum())):
+            break
+        tried = free.clone()
+        tried[entering] = True
+        moved, tried = _within(C, q, x, tried)
+        value = float(0.5 * moved @ C @ moved + q @ moved)
+        if value < lowest:
+            x, free, lowest = moved, tried, value
+            barred = torch.zeros_like(free)
+        else:
+            barred[entering] = True
+    refined = _Guess.of(C, q[None], free[None]).refined(C, q[None])
+    return torch.where(_violation(C, q[None], refined) <= _violation(C, q[None], x[None]), refined, x[None])[0]
+
+
+def _within(C: Tensor, q: Tensor, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """From ``x`` towards the minimiser over the free entries, letting go of those that would turn negative."""
+    while True:
+        target = _Guess.of(C, q[None], free[None]).solution[0]
+        leaving = free & (target <= 0)
+        if not bool(leaving.any()):
+            return target, free
+        reach = torch.where(leaving, x / (x - target).clamp(min=torch.finfo(x.dtype).tiny), 2.0)
+        first = int(reach.argmin())
+        x = torch.where(free, x + float(reach[first]) * (target - x), 0.0).clamp(min=0)
+        free = free & ~(leaving & (x <= 0))
+        free[first] = False
+        x = torch.where(free, x, 0.0)
 
 
 @dataclass(frozen=True)
