@@ -195,3 +195,38 @@ def test_the_carrier_supports_create_graph() -> None:
     (second,) = torch.autograd.grad(gradient, x)
     assert gradient.item() == pytest.approx(12 + 4)
     assert second.item() == pytest.approx(12 + 2)
+
+
+def _many_heads(dtype: torch.dtype, tasks: int, spread: float, foreign: float) -> tuple[float, float]:
+    """How far what arrives at the features is from ``Σ w d`` and a foreign gradient, and that gradient's length."""
+    generator = torch.Generator().manual_seed(tasks)
+    common = torch.randn(16, generator=generator)
+    heads = (common + spread * torch.randn(tasks, 16, generator=generator)).to(dtype)
+    features = torch.randn(8, 16, generator=generator).to(dtype).requires_grad_() * 1
+    losses = {str(k): (features * head).sum(1).float().mean() + 1 for k, head in enumerate(heads)}
+    direct = torch.stack([torch.autograd.grad(loss, features, retain_graph=True)[0] for loss in losses.values()])
+    other = direct.sum(0).norm() * foreign * torch.ones_like(features) / features.numel() ** 0.5
+    arrived: list[torch.Tensor] = []
+    balancer = steelyard.make("upgrad", list(losses))
+    result = balancer(losses, shared=features)
+    features.register_hook(arrived.append)
+    (result + (features * other).sum()).backward()
+    expected = (balancer.last_weights[:, None, None] * direct.double()).sum(0) + other.double()
+    return float((arrived[0].double() - expected).norm() / expected.norm()), float(other.double().norm())
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.02, 1.0])
+@pytest.mark.parametrize("tasks", [9, 64, 200])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_what_rounds_off_when_many_shares_are_added_is_not_taken_for_a_foreign_gradient(
+    dtype: torch.dtype, tasks: int, spread: float
+) -> None:
+    error, _ = _many_heads(dtype, tasks, spread, foreign=0.0)
+    assert error < 2 * torch.finfo(dtype).eps * (1 if dtype != torch.float32 else tasks)
+
+
+def test_a_foreign_gradient_as_long_as_the_sum_of_many_unlike_ones_is_kept() -> None:
+    """Though it is shorter than all shares of bfloat16 end to end would round off at worst."""
+    error, length = _many_heads(torch.bfloat16, 64, 20.0, foreign=1.0)
+    assert length > 0
+    assert error < 0.3, "what is left of it is as exact as the sum"

@@ -59,3 +59,20 @@ def test_the_direction_stays_in_the_ball_and_beats_the_mean(
     assert float((found - mean).norm()) <= c * float(mean.norm()) * (1 + 1e-7)
     rounding = 1e-7 * float(rows.norm(dim=1).max()) * float(mean.norm())
     assert float((rows @ found).min()) >= float((rows @ mean).min()) - rounding
+
+
+@pytest.mark.parametrize(("tasks", "size"), [(5, 20), (40, 12), (40, 16), (64, 20), (100, 12), (100, 16), (100, 80)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_more_tasks_than_dimensions(tasks: int, size: int, dtype: torch.dtype) -> None:
+    """The paper's dual bounds what any direction in the ball reaches, and the multipliers' own value attains it."""
+    for seed in range(4):
+        rows = random_rows(tasks, size, seed, conflict=0.3).to(dtype).double()
+        unit = conflict_averse_point(UnitRows.of((rows.to(dtype) @ rows.to(dtype).T).double()), 0.5)
+        weights = unit / rows.norm(dim=1)
+        mean = rows.mean(0)
+        assert float((weights @ rows - mean).norm()) <= 0.5 * float(mean.norm()) * (1 + 1e-5)
+        dual = (weights - 1 / tasks).clamp(min=0)
+        combined = dual / dual.sum() @ rows
+        bound = float(combined @ mean + 0.5 * mean.norm() * combined.norm())
+        scale = float(rows.norm(dim=1).max() * mean.norm())
+        assert bound - float((rows @ (weights @ rows)).min()) <= (1e-9 if dtype == torch.float64 else 1e-5) * scale

@@ -360,7 +360,7 @@ class Balancer(Persistent):
             with unnoticed(kept) if is_initialised() else nullcontext():
                 away = arriving_at_depths(kept, on_heads, reading.edges, towards)
             largest = torch.maximum(on_heads.abs(), weights.abs())
-        return Redirection(towards, away, rounding_bound(rows.coarsest, largest, squared_norms))
+        return Redirection(towards, away, rounding_bound(rows.coarsest, largest, squared_norms, rows))
 
     def _reached(self, shown: Look, reading: Reading | None, proposal: Proposal) -> Iterator[tuple[Tensor, Tensor]]:
         """Zeros for the trunk: the ranks' common direction must arrive also where this one has no labels."""

@@ -21,6 +21,8 @@ from torch.autograd.graph import GradientEdge
 
 from steelyard.gradients.differentiation import differentiate, watched
 from steelyard.gradients.graph import Edge
+from steelyard.gradients.heads import Factors
+from steelyard.gradients.rows import Rows
 
 Target = Tensor | Edge
 """Where a gradient can be replaced: a tensor, or the edge of a graph node."""
@@ -93,15 +95,35 @@ def _replace_output(
     return (*gradients[:output], replace(gradients[output]), *gradients[output + 1 :])
 
 
-def rounding_bound(dtype: torch.dtype, multipliers: Tensor, squared_norms: Tensor) -> Tensor:
-    """How far ``Σ c_k d_k`` may be off when it arrives, computed in some precision: ``n·eps·Σ |c_k| ‖d_k‖``.
+def rounding_bound(dtype: torch.dtype, multipliers: Tensor, squared_norms: Tensor, rows: Rows | Factors) -> Tensor:
+    """How far ``Σ c_k d_k`` may be off when it arrives, computed in some precision.
 
-    ``n`` allows for the roundings of a head's backward: few where a half-precision tensor rounds float32 sums, more in
-    float32 where the sums themselves round.
+    ``n·eps·Σ |c_k| ‖d_k‖`` for the roundings of the heads' backward, few where a half-precision tensor rounds float32
+    sums, more in float32 where the sums themselves round; and ``½ eps Σ_k ‖s_k‖`` for those of adding the heads' shares
+    one by one, whose partial sums are ``s_k``. Of many nearly equal gradients in half precision that is most of it.
     """
-    steps = 4 if dtype in (torch.float16, torch.bfloat16) else 32
-    size = (multipliers.abs() * squared_norms.sqrt()).sum()
-    return steps * torch.finfo(dtype).eps * size
+    half = dtype in (torch.float16, torch.bfloat16)
+    sizes = multipliers.abs() * squared_norms.sqrt()
+    bound = (4 if half else 32) * sizes.sum()
+    if len(sizes) > 2:
+        # Partial sums are no longer than all shares end to end; that alone would take a whole foreign gradient for
+        # rounding where many shares in half precision point everywhere.
+        longest = sizes.cumsum(0)
+        if half and len(sizes) > _FEW:
+            longest = torch.minimum(longest, _partial_sums(multipliers, rows.gramian()))
+        bound = bound + 0.5 * longest[1:].sum()
+    return torch.finfo(dtype).eps * bound
+
+
+_FEW = 8
+"""Shares whose order and angles make no difference to the bound that matters."""
+
+
+def _partial_sums(multipliers: Tensor, gramian: Tensor) -> Tensor:
+    """``‖Σ_{j≤k} c_j d_j‖ [T]``, the larger of first to last and last to first, as heads run and as backward goes."""
+    products = gramian * multipliers[:, None] * multipliers
+    lengths = [each.cumsum(0).cumsum(1).diagonal().clamp(min=0).sqrt() for each in (products, products.flip(0, 1))]
+    return torch.maximum(*lengths)
 
 
 class _Carry(torch.autograd.Function):
