@@ -13,7 +13,7 @@ OLDEST_READY := $(OLDEST)/.ready
 # One thread per process: trials and test workers run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-integrations test-oldest check benchmark clean
+.PHONY: demo test test-integrations test-oldest check benchmark mutation clean
 
 demo: $(READY)
 	$(BIN)/steelyard compare digits --methods single-task,equal,dwa,uw,ema,db-mtl --seeds 5 --workers 2 \
@@ -37,12 +37,17 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Changes the code one token at a time: does a test notice? Minutes per file; FILES="numbers forest" SAMPLE=0 tries all of these.
+SAMPLE ?= 40
+mutation: $(READY)
+	$(BIN)/python tests/mutation.py --sample $(SAMPLE) $(FILES)
+
 benchmark: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/weighting.py
 
 clean:
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDEST) demo.sqlite* demo.html build dist
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDEST) demo.sqlite* demo.html build dist mutants
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -69,3 +70,64 @@ def test_csv_keeps_odd_names() -> None:
     judgement = judgements.hostile()
     rows = list(csv.DictReader(io.StringIO(to_csv(judgement))))
     assert {row["task"] for row in rows} == {task.name for task in judgement.tasks}
+
+
+def shown(value: object) -> object:
+    """A value as JSON has it: no tuples, no keys but text, no NaN and no infinity."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: shown(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): shown(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shown(item) for item in value]
+    odd = {math.inf: "Infinity", -math.inf: "-Infinity"}
+    return "NaN" if value != value else odd.get(value, value) if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("name", judgements.ALL)
+def test_json_says_every_field_under_its_own_name(name: str) -> None:
+    judgement = judgements.ALL[name]()
+    document = json.loads(to_json(judgement))
+    assert document.pop("format") == "steelyard-judgement/1"
+    assert document == shown(judgement)
+
+
+@pytest.mark.parametrize("name", judgements.ALL)
+def test_every_field_of_the_csv(name: str) -> None:
+    judgement = judgements.ALL[name]()
+    cells = {(cell.method, cell.setting, cell.task): cell for cell in judgement.cells}
+    wanted = []
+    for setting in judgement.settings:
+        for method in judgement.methods:
+            for task in judgement.tasks:
+                cell = cells.get((method, setting.index, task.name))
+                for seed in judgement.seeds:
+                    value = cell.values.get(seed) if cell else None
+                    failed = any(
+                        (failure.method, failure.setting, failure.seed) == (method, setting.index, seed)
+                        and failure.task in (None, task.name)
+                        for failure in judgement.failures
+                    )
+                    wanted.append({
+                        "problem": judgement.problem, "method": method, "setting": str(setting.index),
+                        "setting_label": setting.label, "task": task.name,
+                        "fraction": str(setting.fractions[task.name]), "seed": str(seed), "metric": task.metric,
+                        "higher_is_better": str(task.higher_is_better),
+                        "status": "finished" if value is not None else "failed" if failed else "missing",
+                        "value": "" if value is None else repr(value),
+                        "verdict": (cell.verdict if cell else None) or "",
+                    })  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO(to_csv(judgement))))
+    assert rows == wanted
+    assert list(rows[0]) == list(wanted[0])
+
+
+def test_json_of_another_kind_says_what_is_wrong() -> None:
+    text = to_json(judgements.one_seed())
+    for broken, said in (
+        ("{", "this is not JSON.*Give a file written by `steelyard report --json`"),
+        (text.replace("judgement/1", "judgement/2"), "the format is '.*/2', this version reads '.*/1'"),
+        (text.replace('"machine"', '"machines"'), "the judgement is damaged .*unknown fields .*machines"),
+    ):  # fmt: skip
+        with pytest.raises(StateError, match=said):
+            from_json(broken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import functools
 import math
 import os
 import re
@@ -59,6 +60,7 @@ def study_section(judgement: Judgement, prefix: str) -> Markup:
     return Markup(templates().get_template("study.html.jinja").render(study_context(judgement, prefix)))
 
 
+@functools.cache  # reading the templates takes longer than filling them in
 def templates() -> Environment:
     return Environment(
         loader=PackageLoader("steelyard.report"),
