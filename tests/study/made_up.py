@@ -1,5 +1,7 @@
 """Plans and results made up for the tests: a study without training."""
 
+import sqlite3
+
 from steelyard.study.planning.plans import Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Curves, Failed, Result
@@ -60,3 +62,12 @@ def judged(path, made, values, seconds=None):
         for setting, found in enumerate(values if isinstance(values, list) else [values]):
             fill(store, made, found, seconds, setting)
         return judge_plan(made, store)
+
+
+def version_1(path):
+    """Turn a store into one of Steelyard 0.1."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE plan DROP COLUMN checksum")
+        connection.execute("ALTER TABLE trial DROP COLUMN checksum")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()

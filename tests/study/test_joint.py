@@ -1,5 +1,7 @@
 """Metrics of all tasks together are those of the outputs put side by side, also of networks trained apart."""
 
+import contextlib
+import sqlite3
 import textwrap
 
 import pytest
@@ -12,6 +14,7 @@ from steelyard.study.planning.plans import Plan
 from steelyard.study.storage.store import Store
 from steelyard.study.training.kept import pack, unpack
 from steelyard.study.training.train import train
+from study import made_up
 
 PROBLEM = """
     import torch
@@ -75,7 +78,9 @@ def test_stores_from_before_and_problems_without_joint_metrics_have_none(tmp_pat
     with Store(store, write=True) as opened:
         opened.add_plan(plan.to_dict())
         opened.add_result(plan.trials[0], result)
-        opened._connection.execute("UPDATE trial SET result = json_remove(result, '$.outputs')")
+    made_up.version_1(store)
+    with contextlib.closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("UPDATE trial SET result = json_remove(result, '$.outputs')")
     with Store(store) as opened:
         assert opened.results(Plan.from_dict(opened.latest_plan()).trials)[plan.trials[0]].outputs == {}
     assert joint_values(store) == []

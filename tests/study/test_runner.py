@@ -181,7 +181,7 @@ def test_a_second_study_on_the_same_store_is_refused(file, tmp_path):
 def test_an_edit_while_running_is_noticed(file, tmp_path):
     plan = study.plan(str(file), ["equal"], seeds=1)
     file.write_text(file.read_text() + "\n# changed\n")
-    with Pool(plan.reference, plan.trials, tmp_path / "c", 1) as pool:
+    with Pool(plan.reference, plan.trials, tmp_path / "c", 1, plan.origin) as pool:
         ((_, message),) = list(pool)
     assert isinstance(message, Failed)
     assert "was changed while the study was running" in message.error
@@ -193,7 +193,7 @@ def test_an_edited_problem_is_trained_anew_and_says_so(file, tmp_path):
     with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out, width=100)) as bar:
         second = study.compare(str(file), ["equal"], seeds=1, store=tmp_path / "s.sqlite", progress=bar)
     assert table(first) != table(second)
-    assert "mine.py has changed: 1 finished trials of its earlier text" in (tmp_path / "out").read_text()
+    assert "Trained with other code or data: 1 trial." in (tmp_path / "out").read_text()
 
 
 def test_a_disk_that_takes_no_checkpoint_stops_the_study_and_keeps_what_is_finished(file, tmp_path):

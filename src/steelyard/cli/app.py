@@ -103,6 +103,10 @@ def compare(
     ] = None,
     page: Annotated[Path | None, typer.Option(help="The page to write.", show_default="beside the store")] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")] = False,
+    reuse_any: Annotated[
+        bool,
+        typer.Option("--reuse-any", help="Take stored results of other code, data or versions as well, and say so."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained, how long and how much disk; train nothing.")
     ] = False,
@@ -143,10 +147,10 @@ def compare(
         page = page or arguments.beside(store, ".html")
         comparison.announce(plan, added)
         if dry_run:
-            comparison.forecast(plan, store, workers)
+            comparison.forecast(plan, store, workers, reuse_any)
             return
         check_outputs([(page, PAGE)], store)
-        judgement = run(plan, store, workers=workers)
+        judgement = run(plan, store, workers=workers, reuse_any=reuse_any)
     except KeyboardInterrupt:
         typer.echo("\nStopped. What is finished is kept; go on with the same command:", err=True)
         typer.echo(f"  {command}", err=True)
@@ -180,6 +184,10 @@ def reproduce(
         Path | None, typer.Option(help="A Markdown file: its section on this reproduction is renewed, or added.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")] = False,
+    reuse_any: Annotated[
+        bool,
+        typer.Option("--reuse-any", help="Take stored results of other code, data or versions as well, and say so."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained and how long it takes, by timing a few steps.")
     ] = False,
@@ -227,10 +235,10 @@ def reproduce(
     try:
         running.introduce(found, size)
         prepared = running.prepare(found, size, workers, chosen, command)
-        running.announce(prepared, store, workers)
+        running.announce(prepared, store, workers, reuse_any)
         if dry_run:
             return
-        summary = running.carry_out(found, size, prepared, store, workers, command, write)
+        summary = running.carry_out(found, size, prepared, store, workers, command, write, reuse_any)
     except KeyboardInterrupt:
         typer.echo("\nStopped. What is finished is kept; go on with the same command:", err=True)
         typer.echo(f"  {command}", err=True)

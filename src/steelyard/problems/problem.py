@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -62,7 +63,9 @@ class Problem:
         source: where the data come from and on what terms.
         needs: folders of data files; empty for embedded data.
         reference: by which :func:`steelyard.problems.load_problem` finds it again; set by that function.
-        fingerprint: changes when the problem file changes; set by that function.
+        fingerprint: of a problem file, changes when it or a module of the user's that it imports does; set by that
+            function.
+        sources: the files that the problem is written in, by module; set by that function.
 
     Raises:
         ProblemError: no tasks, repeated task names, a batch size or number of epochs or folds below one.
@@ -88,6 +91,7 @@ class Problem:
     needs: tuple[str, ...] = ()
     reference: str = ""
     fingerprint: str = ""
+    sources: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
     _data: dict[int, Data] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
 from steelyard.base.specs import Part, parse_spec
 from steelyard.errors import OptionError, ProblemError, UnknownNameError
 from steelyard.problems.problem import Problem
+from steelyard.problems.sources import sources_of
 from steelyard.problems.user_file import read_problem_file
 
 # A Problem; or, for one with options, a function of keywords with defaults that returns one.
@@ -82,6 +84,7 @@ def _built(reference: str) -> Problem:
     if asked.options:
         found.name = reference
     found.reference = reference
+    found.sources = _sources(asked.name)
     return found
 
 
@@ -94,11 +97,22 @@ def _parsed(reference: str) -> Part:
     return spec.method
 
 
+def _sources(name: str) -> dict[str, Path]:
+    """The file in which a registered problem is written, and what it imports of its own package."""
+    module = PROBLEMS[name].partition(":")[0] if name in PROBLEMS else next(iter(_entries(name))).module
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return sources_of(Path(file).resolve(), module) if isinstance(file, str) else {}
+
+
+def _entries(name: str) -> EntryPoints:
+    return entry_points(group="steelyard.problems", name=name)
+
+
 def _registered(name: str) -> Any:
     if name in PROBLEMS:
         module, _, attribute = PROBLEMS[name].partition(":")
         return getattr(import_module(module), attribute)
-    entries = entry_points(group="steelyard.problems", name=name)
+    entries = _entries(name)
     if not entries:
         hint = "A file of your own ends in .py: `steelyard new my_problem.py` writes one."
         raise UnknownNameError("problem", name, problem_names(), hint)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import importlib
 import importlib.util
 import sys
 import traceback
@@ -11,28 +11,39 @@ from pathlib import Path
 
 from steelyard.errors import ProblemFileError, UnknownNameError
 from steelyard.problems.problem import Problem
+from steelyard.problems.sources import code_digest, is_own, sources_of
+
+_known: dict[tuple[Path, str], Problem] = {}
+_brought: dict[str, tuple[Path, str]] = {}
+"""Modules of the user's that problem files have imported, with the digest of their text at the time."""
+_brought_by: dict[Path, set[str]] = {}
 
 
 def read_problem_file(path: Path, variable: str = "") -> Problem:
-    """Execute the file and pick ``variable``, else ``problem``, else the only `Problem` in it."""
+    """Execute the file and pick ``variable``, else ``problem``, else the only `Problem` in it.
+
+    While neither the file nor a module of the user's that it imports has changed, it is the same problem, so that its
+    data are loaded once in a process.
+    """
     path = path.expanduser().resolve()
     try:
-        text = path.read_bytes()
+        path.read_bytes()
     except OSError as error:
         raise ProblemFileError(f"cannot read the problem file {path}: {error.strerror}") from error
-    return _read(path, variable, hashlib.sha256(text).hexdigest())
-
-
-@functools.cache
-def _read(path: Path, variable: str, fingerprint: str) -> Problem:
-    """The same text gives the same problem, so that its data are loaded once in a process."""
-    problem = _pick(_execute(path), path, variable)
+    known = _known.get((path, variable))
+    if known is not None and code_digest(known.sources) == known.fingerprint:
+        return known
+    names, imported = _execute(path)
+    problem = _pick(names, path, variable)
     problem.reference = f"{path}:{variable}" if variable else str(path)
-    problem.fingerprint = fingerprint
+    problem.sources = sources_of(path, loaded=imported)
+    problem.fingerprint = code_digest(problem.sources)
+    _known[path, variable] = problem
     return problem
 
 
-def _execute(path: Path) -> dict[str, object]:
+def _execute(path: Path) -> tuple[dict[str, object], dict[str, Path]]:
+    """The names in the file, and the modules of the user's that it imported by whatever means."""
     name = f"steelyard_problem_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -40,13 +51,37 @@ def _execute(path: Path) -> dict[str, object]:
     module = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))  # as for a script: the file may import its neighbours
+    _forget_edited()
+    before = set(sys.modules)
     sys.modules[name] = module  # dataclasses and pickle look a class's module up there
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
         raise ProblemFileError(describe(error, path)) from error
-    return vars(module)
+    finally:
+        for new in sorted(set(sys.modules) - before - {name}):
+            if (file := _own_file(new)) is not None:
+                _brought[new] = file, code_digest({new: file})
+                _brought_by.setdefault(path, set()).add(new)
+    return vars(module), {new: _brought[new][0] for new in _brought_by.get(path, ())}
+
+
+def _forget_edited() -> None:
+    """Where a module of the user's was edited since a problem file imported it, have all of them imported anew."""
+    if any(code_digest({name: file}) != digest for name, (file, digest) in _brought.items()):
+        for name in _brought:
+            sys.modules.pop(name, None)
+        _brought.clear()
+        _brought_by.clear()
+        importlib.invalidate_caches()
+
+
+def _own_file(name: str) -> Path | None:
+    """The file of a module of the user's that is loaded."""
+    file = getattr(sys.modules[name], "__file__", None)
+    path = Path(file).resolve() if isinstance(file, str) and file.endswith(".py") else None
+    return path if path is not None and is_own(name, path) else None
 
 
 def describe(error: BaseException, path: Path) -> str:

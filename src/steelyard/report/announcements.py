@@ -62,7 +62,7 @@ def show_joint(store: Path) -> None:
         console.print(table)
 
 
-def forecast(made: Plan, store: Path, workers: int) -> None:
+def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False) -> None:
     """Print the trials, and the time and disk that those not yet finished would take."""
     console = Console(highlight=False)
     table = Table("method", "labels", "trials", "steps each", box=None, pad_edge=False)
@@ -83,7 +83,7 @@ def forecast(made: Plan, store: Path, workers: int) -> None:
     console.print(table)
     if made.tuning is not None:
         console.print(f"and {len(tried(made))} trials before that: {made.tuning_text}.", markup=False)
-    found = estimate(made, store, workers)
+    found = estimate(made, store, workers, reuse_any=reuse_any)
     waiting = found.trials - found.finished
     state = f" ({found.finished} finished, {found.failed} failed)" if found.finished or found.failed else ""
     console.print(

@@ -81,7 +81,7 @@ def introduce(reproduction: Reproduction, size: Size) -> None:
     console.print("\nTrying every method once and timing a few steps of each kind …", markup=False)
 
 
-def announce(prepared: Sequence[Prepared], store: Path, workers: int) -> None:
+def announce(prepared: Sequence[Prepared], store: Path, workers: int, reuse_any: bool = False) -> None:
     """Print the studies, and the trials, epochs and time that are still to come."""
     console = Console(highlight=False)
     for note in dict.fromkeys(note for each in prepared for note in each.plan.notes):
@@ -90,7 +90,7 @@ def announce(prepared: Sequence[Prepared], store: Path, workers: int) -> None:
     table = Table(*heads, box=None, pad_edge=False)
     trials, waiting, epochs, seconds = 0, 0, 0, 0.0
     for each in _watched(prepared, "timing a few steps of each kind"):
-        found = estimate(each.plan, store, workers, coarse=True)
+        found = estimate(each.plan, store, workers, coarse=True, reuse_any=reuse_any)
         trials, waiting = trials + found.trials, waiting + found.trials - found.finished
         seconds += found.seconds
         epochs += sum(trial.epochs for trial in each.trials)
@@ -130,6 +130,7 @@ def carry_out(
     workers: int,
     command: str,
     write: Callable[[Summary], None],
+    reuse_any: bool = False,
 ) -> Summary:
     """Run what is not yet in the store, study by study; after each one print its table and write what there is."""
     console = Console(highlight=False)
@@ -140,11 +141,11 @@ def carry_out(
     for each in prepared:
         console.print()
         console.print(f"— {each.experiment.name}: {each.experiment.about}", style="bold", markup=False)
-        run(each.plan, store, workers=workers)
+        run(each.plan, store, workers=workers, reuse_any=reuse_any)
         with Store(store) as opened:
             plan = Plan.from_dict(opened.latest_plan())
             found = findings(plan, opened)
-            results |= {**opened.results(tried(plan)), **found.results}
+            results |= {**opened.results(tried(plan), plan.also), **found.results}
         outcomes.append(Outcome(each.experiment, found, judge_findings(found), tuple(joint_values(store))))
         render(outcomes[-1].judgement, console)
         training = sum(result.seconds for result in results.values())

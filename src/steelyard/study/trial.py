@@ -9,6 +9,8 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
+from steelyard.study.texts import LONGEST_ERROR, LONGEST_TRACEBACK, plain
+
 SINGLE_TASK = "single-task"
 KEY_VERSION = 1
 
@@ -118,7 +120,8 @@ class Failed:
     @classmethod
     def of(cls, error: BaseException) -> Failed:
         """What an exception that is being handled says."""
-        return cls(traceback.format_exception_only(type(error), error)[-1].strip(), traceback.format_exc())
+        what = traceback.format_exception_only(type(error), error)[-1].strip()
+        return cls(plain(what, LONGEST_ERROR), plain(traceback.format_exc(), LONGEST_TRACEBACK))
 
 
 def _is_numbers(values: object) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from steelyard.study.analysis.statistics import Array, relative_changes
 from steelyard.study.planning.plans import Plan, PlannedTask
+from steelyard.study.storage.store import Trained
 from steelyard.study.trial import Failed, Result, Trial
 
 Metrics = list[float]  # of one task, in the task's order
@@ -22,6 +23,7 @@ class Findings:
     plan: Plan
     results: dict[Trial, Result]
     failed: dict[Trial, Failed]
+    trained: dict[Trial, Trained] = field(default_factory=dict)  # when, and with what code and data
 
     def trials(self, method: str, setting: int) -> list[tuple[int, Trial]]:
         """(seed, trial) of one method in one setting."""

@@ -34,7 +34,7 @@ def joint_values(store: Path | str) -> list[JointValue]:
     """
     with Store(store) as opened:
         plan = Plan.from_dict(opened.latest_plan())
-        results = opened.results(plan.trials)
+        results = opened.results(plan.trials, plan.also)
     problem = load_problem(plan.reference)
     if not problem.joint or plan.task_names != problem.task_names:
         return []

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from steelyard.study.analysis.findings import Findings, better_by
+from steelyard.study.analysis.origins import origin_notes
 from steelyard.study.analysis.statistics import Array, claim, interval, relative_changes, verdicts
 from steelyard.study.analysis.wording import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, Row
@@ -53,7 +54,7 @@ def judge_plan(plan: Plan, store: Store) -> Judgement:
 def findings(plan: Plan, store: Store) -> Findings:
     """What the store holds of a plan."""
     trials = plan.trials
-    return Findings(plan, store.results(trials), store.failures(trials))
+    return Findings(plan, store.results(trials, plan.also), store.failures(trials), store.trained(trials, plan.also))
 
 
 def judge_findings(found: Findings) -> Judgement:
@@ -85,6 +86,7 @@ def judge_findings(found: Findings) -> Judgement:
         planned=planned,
         finished=finished,
         tuning=plan.tuning_text,
+        notes=origin_notes(found),
     )
 
 

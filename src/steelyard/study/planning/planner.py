@@ -24,6 +24,7 @@ from steelyard.registry import make, method_class, options_of
 from steelyard.study.planning.arms import SHARED, Arm, make_arm, parse_arm
 from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
 from steelyard.study.planning.method_rehearsal import rehearse_methods
+from steelyard.study.planning.origin import Origin
 from steelyard.study.planning.plans import (
     JOINT,
     Plan,
@@ -123,18 +124,17 @@ def plan(
         notes=tuple(notes),
         versions={"steelyard": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
         machine=_machine(),
-        created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        created=datetime.datetime.now().astimezone().isoformat(timespec="milliseconds"),
         main=main,
         tuning=tuning,
+        origin=Origin.of(found, [*chosen_seeds, *([] if tuning is None else [tuning.seed])]),
     )
     return dataclasses.replace(made, parameters=rehearse_methods(made, found))
 
 
 def identity(problem: Problem) -> str:
-    """What the keys of trials call a problem: its name, or for a file its name and a hash of its text."""
-    if not problem.fingerprint:
-        return problem.reference
-    return f"{Path(problem.reference).name}@{problem.fingerprint[:16]}"
+    """What the keys of trials call a problem before its origin: its name, or that of its file."""
+    return Path(problem.reference).name if problem.fingerprint else problem.reference
 
 
 def _task(task: Task) -> PlannedTask:

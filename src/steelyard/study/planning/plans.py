@@ -13,6 +13,7 @@ from steelyard.errors import DamagedStoreError
 from steelyard.models.building import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.planning.arms import parse_arm
+from steelyard.study.planning.origin import Origin
 from steelyard.study.trial import SINGLE_TASK, Trial
 
 JOINT = ""  # stands for all tasks together where others are named
@@ -118,7 +119,7 @@ class Plan:
 
     problem: str  # the name in tables
     reference: str  # by which the problem is loaded
-    identity: str  # by which trials know it; changes when a problem file does
+    identity: str  # by which trials know it, before what `origin` adds
     summary: str
     tasks: tuple[PlannedTask, ...]
     methods: tuple[PlannedMethod, ...]
@@ -137,6 +138,8 @@ class Plan:
     main: str | None = None  # the task that chooses the epoch alone
     tuning: Tuning | None = None
     epoch_steps: int = 0  # at least, in an epoch
+    origin: Origin | None = None  # the code and data; unknown to plans of Steelyard 0.1
+    also: tuple[str, ...] = ()  # other origins whose trials are taken all the same, as trials call their problem
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -177,7 +180,7 @@ class Plan:
         # The study's own rate is left unsaid where nobody asked for it, so that tuned and untuned studies share trials.
         untouched = learning_rate is None or (self.tuning is not None and learning_rate == self.tuning.rates[0])
         return Trial(
-            problem=self.identity,
+            problem=self.identity_of(seed),
             method=method,
             tasks=tasks,
             seed=seed,
@@ -191,6 +194,10 @@ class Plan:
             scale=planned.scale,
             epoch_steps=self.epoch_steps,
         )
+
+    def identity_of(self, seed: int) -> str:
+        """What a trial of this seed calls its problem: its name, and a mark of its code, data and versions."""
+        return self.identity if self.origin is None else f"{self.identity}@{self.origin.mark(seed)}"
 
     def steps(self, trial: Trial) -> int:
         """About how many steps a trial takes (the seed decides which labels it keeps)."""
@@ -256,6 +263,7 @@ class Plan:
             PlannedTask(**{**task, "metrics": tuple(PlannedMetric(**metric) for metric in task["metrics"])})
             for task in values["tasks"]
         ]
+        origin = values.get("origin")
         tuning = values.get("tuning")  # unknown to plans of older versions
         return cls(
             **{
@@ -265,6 +273,8 @@ class Plan:
                 "settings": tuple(PlannedSetting(**setting) for setting in values["settings"]),
                 "seeds": tuple(values["seeds"]),
                 "notes": tuple(values["notes"]),
+                "also": tuple(values.get("also", ())),
+                "origin": origin and Origin.from_dict(origin),
                 "tuning": tuning and Tuning(tuple(tuning["rates"]), tuning["seed"]),
             }
         )

@@ -39,7 +39,9 @@ class Estimate:
     disk: int  # bytes: the store's growth, and checkpoints while it runs
 
 
-def estimate(plan: Plan, store: Path | str, workers: int = 2, coarse: bool = False) -> Estimate:
+def estimate(
+    plan: Plan, store: Path | str, workers: int = 2, coarse: bool = False, reuse_any: bool = False
+) -> Estimate:
     """Time a few real steps of each method and an evaluation, and add up what the store does not hold yet.
 
     With `coarse`, methods that read the same at the same place are timed once for all: solvers are taken for free.
@@ -52,16 +54,16 @@ def estimate(plan: Plan, store: Path | str, workers: int = 2, coarse: bool = Fal
         StoreError: the store exists and cannot be read.
     """
     check_workers(workers)
-    finished: set[str] = set()
     failed = 0
     if Path(store).is_file():
         with Store(store) as opened:
-            plan = settle(plan, opened.results)
+            if reuse_any:
+                plan = dataclasses.replace(plan, also=tuple(opened.origins(plan.identity)))
+            plan = settle(plan, lambda trials: opened.results(trials, plan.also))
             trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
-            finished, failed = opened.finished(), len(opened.failures(trials))
+            waiting, failed = opened.unfinished(trials, plan.also), len(opened.failures(trials))
     else:
-        trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
-    waiting = [trial for trial in trials if trial.key not in finished]
+        waiting = trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
     problem = load_problem(plan.reference)
     started = time.perf_counter()
     dataclasses.replace(problem).data()  # a copy: it has not loaded them yet

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from steelyard.study.planning.origin import Origin
 from steelyard.study.running.worker import Alone, Message, Warned, work
 from steelyard.study.training.ensemble import groups
 from steelyard.study.trial import Failed, Trial
@@ -31,8 +32,10 @@ class Pool:
     Trials that may be trained together go to one worker, and come back to wait alone if they cannot be.
     """
 
-    def __init__(self, reference: str, trials: Sequence[Trial], checkpoints: Path, workers: int) -> None:
-        self.reference, self.checkpoints, self.workers = reference, checkpoints, workers
+    def __init__(
+        self, reference: str, trials: Sequence[Trial], checkpoints: Path, workers: int, origin: Origin | None = None
+    ) -> None:
+        self.reference, self.checkpoints, self.workers, self.origin = reference, checkpoints, workers, origin
         self.waiting = deque(groups(trials, workers))
         self.running: dict[Connection, tuple[dict[int, Trial], BaseProcess]] = {}  # what has not ended, by its place
         self.context = _context()
@@ -64,7 +67,7 @@ class Pool:
 
     def _start(self, trials: tuple[Trial, ...]) -> None:
         receiver, sender = self.context.Pipe(duplex=False)
-        arguments = (sender, self.reference, trials, self.checkpoints)
+        arguments = (sender, self.reference, trials, self.checkpoints, self.origin)
         process = self.context.Process(target=work, args=arguments, daemon=True)
         with _worker_environment():
             process.start()

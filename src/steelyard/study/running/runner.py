@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from steelyard.base.specs import Spec
 from steelyard.errors import StoreError
 from steelyard.study.analysis.judging import judge_plan
+from steelyard.study.analysis.origins import stale_note
 from steelyard.study.judgement import Judgement
 from steelyard.study.planning.arms import Arm
 from steelyard.study.planning.planner import check_workers
@@ -26,7 +28,9 @@ from steelyard.study.storage.store import Store
 from steelyard.study.trial import Failed, Trial
 
 
-def run(plan: Plan, store: Path | str, *, workers: int = 2, progress: bool | Progress = True) -> Judgement:
+def run(
+    plan: Plan, store: Path | str, *, workers: int = 2, progress: bool | Progress = True, reuse_any: bool = False
+) -> Judgement:
     """Train every trial of a plan that the store does not hold yet, and judge all of them.
 
     Where the plan leaves something to be chosen on validation data, the trials for that come first.
@@ -39,6 +43,7 @@ def run(plan: Plan, store: Path | str, *, workers: int = 2, progress: bool | Pro
         plan: from `steelyard.study.plan`.
         store: the SQLite file; its checkpoints lie beside it in a folder while trials run.
         workers: trials at a time, each a process with one thread.
+        reuse_any: take finished trials also where they were trained with other code, data or versions.
         progress: True shows a bar on stderr; a `rich.progress.Progress` gets a task of its own.
 
     Raises:
@@ -48,13 +53,15 @@ def run(plan: Plan, store: Path | str, *, workers: int = 2, progress: bool | Pro
     """
     check_workers(workers)
     with Store(store, write=True) as opened:
+        if reuse_any:
+            plan = dataclasses.replace(plan, also=tuple(opened.origins(plan.identity)))
         opened.add_plan(plan.to_dict())
         tidy(opened.checkpoints)
         for place in range(ROUNDS):
             tried = attempts(plan, place)
             trials = list(dict.fromkeys(each.trial for each in tried))
             _train(plan, opened, trials, workers, progress, "tuning, ")
-            plan = choose(plan, tried, opened.results(trials))
+            plan = choose(plan, tried, opened.results(trials, plan.also))
         if plan.tuning is not None:
             opened.add_plan(plan.to_dict())
         _train(plan, opened, plan.trials, workers, progress)
@@ -68,26 +75,26 @@ def compare(
     store: Path | str,
     workers: int = 2,
     progress: bool | Progress = True,
+    reuse_any: bool = False,
     **options: Any,
 ) -> Judgement:
     """Plan a study and run it: ``run(plan(problem, methods, **options), store)``."""
     check_workers(workers)
     start_server()  # imports while the plan is made
-    return run(make_plan(problem, methods, **options), store, workers=workers, progress=progress)
+    return run(make_plan(problem, methods, **options), store, workers=workers, progress=progress, reuse_any=reuse_any)
 
 
 def _train(
     plan: Plan, store: Store, trials: list[Trial], workers: int, progress: bool | Progress, phase: str = ""
 ) -> None:
     """Train those of these trials that the store does not hold, and show a bar if there are any."""
-    finished = store.finished()
-    waiting = [trial for trial in trials if trial.key not in finished]
+    waiting = store.unfinished(trials, plan.also)
     if not waiting:
         return
     start_server()
     try:
         with _progress(progress) as bar:
-            if note := _earlier_text(plan, store):
+            if note := stale_note(plan, store, waiting):
                 bar.console.print(note, markup=False, highlight=False)
             _work(plan, store, waiting, workers, _Meter(bar, plan, trials, waiting, phase))
     finally:
@@ -95,7 +102,7 @@ def _train(
 
 
 def _work(plan: Plan, store: Store, waiting: list[Trial], workers: int, meter: _Meter) -> None:
-    with Pool(plan.reference, waiting, store.checkpoints, workers) as pool:
+    with Pool(plan.reference, waiting, store.checkpoints, workers, plan.origin) as pool:
         for trial, message in pool:
             if isinstance(message, str):
                 raise StoreError(message)
@@ -114,16 +121,6 @@ def _work(plan: Plan, store: Store, waiting: list[Trial], workers: int, meter: _
             if not (isinstance(message, Failed) and not message.traceback):
                 remove_checkpoint(store.checkpoints / f"{trial.key}.pt")
             meter.ended(trial)
-
-
-def _earlier_text(plan: Plan, store: Store) -> str:
-    """What to say where a problem's file was edited since the store was filled."""
-    name = plan.identity.rpartition("@")[0]
-    found = store.finished_by_problem()
-    earlier = sum(found[p] for p in found if name and p.startswith(f"{name}@") and p != plan.identity)
-    if not earlier:
-        return ""
-    return f"{name} has changed: {earlier} finished trials of its earlier text stay in the store, and are not used."
 
 
 class _Meter:

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import torch
 
-from steelyard.errors import StoreError, TrainingError
-from steelyard.problems import load_problem
-from steelyard.study.planning.planner import identity
+from steelyard.errors import SteelyardWarning, StoreError, TrainingError
+from steelyard.problems import Problem, load_problem
+from steelyard.problems.sources import data_digest
+from steelyard.study.planning.origin import Origin
+from steelyard.study.running.kinship import die_with_parent
+from steelyard.study.texts import LONGEST_WARNING, plain
 from steelyard.study.training.ensemble import train_together
 from steelyard.study.training.train import train
 from steelyard.study.trial import Failed, Result, Trial
@@ -42,22 +45,25 @@ class Alone:
 Message = int | Warned | Result | Failed | str
 
 
-def work(connection: Connection, reference: str, trials: Sequence[Trial], checkpoints: Path) -> None:
+def work(
+    connection: Connection, reference: str, trials: Sequence[Trial], checkpoints: Path, origin: Origin | None = None
+) -> None:
     """Train and send what happened; never raises, never outlives the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    die_with_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     with warnings.catch_warnings(record=True) as caught:
-        for place, ending in _attempt(connection, reference, trials, checkpoints):
+        for place, ending in _attempt(connection, reference, trials, checkpoints, origin):
             for warning in caught:
-                connection.send((place, Warned(str(warning.message))))
+                connection.send((place, Warned(plain(str(warning.message), LONGEST_WARNING))))
             caught.clear()
             connection.send((place, ending))
     connection.close()
 
 
 def _attempt(
-    connection: Connection, reference: str, trials: Sequence[Trial], checkpoints: Path
+    connection: Connection, reference: str, trials: Sequence[Trial], checkpoints: Path, origin: Origin | None
 ) -> Iterator[tuple[int, Message | Alone]]:
     """The ending of every trial."""
     waiting = {trial: place for place, trial in enumerate(trials)}
@@ -70,8 +76,8 @@ def _attempt(
 
     try:
         problem = load_problem(reference)
-        if identity(problem) != trials[0].problem:
-            raise TrainingError(f"{reference} was changed while the study was running: start the study again")
+        if origin is not None:
+            _check_origin(origin, problem, trials[0].seed)
         if len(trials) == 1:
             (trial,) = trials
             checkpoint = checkpoints / f"{trial.key}.pt"
@@ -81,9 +87,25 @@ def _attempt(
             yield waiting.pop(trial), Alone() if ending is None else ending
     except StoreError as error:
         yield 0, str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         failed = Failed.of(error)
         yield from ((place, failed) for place in waiting.values())
+
+
+def _check_origin(origin: Origin, problem: Problem, seed: int) -> None:
+    """Is this what the study was planned with?
+
+    Data may differ from process to process by rounding (threads add up in another order): that is only told.
+    """
+    if not origin.code_is_unchanged():
+        raise TrainingError(f"{problem.reference} was changed while the study was running: start the study again")
+    if data_digest(problem.data(seed)) != origin.data_of(seed):
+        warnings.warn(
+            f"the data of {problem.name} are not those that the study was planned with: they were changed since, or "
+            "load() gives other numbers in every process. Give whatever it draws from a seed",
+            SteelyardWarning,
+            stacklevel=2,
+        )
 
 
 def _end_with_parent() -> None:

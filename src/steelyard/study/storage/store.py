@@ -6,9 +6,9 @@ import dataclasses
 import json
 import sqlite3
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +17,14 @@ from steelyard.errors import DamagedStoreError, StoreError
 from steelyard.study.storage.database import COLUMNS, Database
 from steelyard.study.storage.lock import WriterLock
 from steelyard.study.trial import Failed, Result, Trial
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Where a result comes from."""
+
+    written: float  # seconds since 1970
+    problem: str  # as its trial called it, with its origin
 
 
 class Store:
@@ -83,17 +91,30 @@ class Store:
             raise StoreError(f"no plan in {self.path} is whole: nothing can be shown of it")
         raise StoreError(f"{self.path} holds no plan: no study was started in it")
 
-    def results(self, trials: Iterable[Trial]) -> dict[Trial, Result]:
-        """The finished ones among these trials."""
-        by_key = {trial.key: trial for trial in trials}
-        found = {}
-        for row in self._whole("trial", by_key, "AND status = 'finished'"):
-            values = {**self._json(row["result"]), "curves": self._json(row["curves"])}
-            try:
-                found[by_key[str(row["key"])]] = Result.from_dict(values)
-            except (TypeError, ValueError) as error:
-                raise self._database.damaged(f"a result cannot be read: {error}") from error
-        return found
+    def results(self, trials: Iterable[Trial], also: Sequence[str] = ()) -> dict[Trial, Result]:
+        """The finished ones among these trials; where `also` names other origins, those trained with them as well."""
+        return {trial: self._result(row) for trial, row in self._finished(trials, also)}
+
+    def trained(self, trials: Iterable[Trial], also: Sequence[str] = ()) -> dict[Trial, Trained]:
+        """When the finished ones among these trials were trained, and with what."""
+        rows = self._finished(trials, also)
+        return {trial: Trained(float(str(row["written"])), self._json(row["config"])["problem"]) for trial, row in rows}
+
+    def _finished(self, trials: Iterable[Trial], also: Sequence[str]) -> Iterator[tuple[Trial, dict[str, object]]]:
+        missing = {trial: trial.problem for trial in trials}
+        for origin in ("", *also):
+            by_key = {dataclasses.replace(t, problem=origin or own).key: t for t, own in missing.items()}
+            for row in self._whole("trial", by_key, "AND status = 'finished'"):
+                trial = by_key[str(row["key"])]
+                del missing[trial]
+                yield trial, row
+
+    def _result(self, row: dict[str, object]) -> Result:
+        values = {**self._json(row["result"]), "curves": self._json(row["curves"])}
+        try:
+            return Result.from_dict(values)
+        except (TypeError, ValueError) as error:
+            raise self._database.damaged(f"a result cannot be read: {error}") from error
 
     def failures(self, trials: Iterable[Trial]) -> dict[Trial, Failed]:
         """The failed ones among these trials."""
@@ -105,10 +126,17 @@ class Store:
         """The keys of all finished trials, of whatever plan."""
         return {str(row["key"]) for row in self._database.rows("trial", "WHERE status = 'finished'")}
 
-    def finished_by_problem(self) -> dict[str, int]:
-        """How many trials of each problem (as their keys call it) are finished, of whatever plan."""
-        rows = self._database.rows("trial", "WHERE status = 'finished'")
-        return dict(Counter(self._json(row["config"])["problem"] for row in rows))
+    def unfinished(self, trials: Iterable[Trial], also: Sequence[str] = ()) -> list[Trial]:
+        """Those of these trials that are still to be trained, in order."""
+        keys = self.finished()
+        return [t for t in trials if not any(dataclasses.replace(t, problem=o).key in keys for o in (t.problem, *also))]
+
+    def origins(self, name: str) -> list[str]:
+        """What finished trials of a problem call it, with every code, data and version it was trained with; the
+        latest first."""
+        rows = self._database.rows("trial", "WHERE status = 'finished' ORDER BY written DESC")
+        problems = dict.fromkeys(self._json(row["config"])["problem"] for row in rows)
+        return [problem for problem in problems if problem == name or str(problem).startswith(f"{name}@")]
 
     def _plan_numbers(self) -> list[object]:
         with self._database.named_errors():

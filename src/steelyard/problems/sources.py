@@ -1,0 +1,137 @@
+"""What a problem is made of: the user's code behind it, found by its imports, and the numbers it loads.
+
+Results are stale once one of these changes, so that both are part of what trials are known by.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.machinery
+import importlib.util
+import site
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steelyard.problems.task import Data
+
+PACKAGE = "steelyard"  # its version stands for its code
+
+
+def sources_of(file: Path, module: str = "", loaded: Mapping[str, Path] | None = None) -> dict[str, Path]:
+    """The files of the user's side that a file imports, itself first, by module.
+
+    Imports are read from the text, wherever in it they stand, and followed through the user's own modules: what is
+    neither Python's nor installed (an editable installation counts as the user's), and what is of `module`'s own
+    package. A module that is imported by a computed name is found only if `loaded` has it.
+
+    Args:
+        file: where to start.
+        module: the name under which it is imported; a problem file has none.
+        loaded: further modules of the user's side.
+    """
+    found = {module: file, **(loaded or {})}
+    waiting = list(found)
+    while waiting:
+        importer = waiting.pop()
+        for name in _imports(found[importer], importer):
+            path = _file_of(name)
+            if path is not None and name not in found and is_own(name, path, module):
+                found[name] = path
+                waiting.append(name)
+    return found
+
+
+def is_own(name: str, path: Path, module: str = "") -> bool:
+    """Whether a module is of the user's side, or of the package of `module`."""
+    top = name.partition(".")[0]
+    if top == PACKAGE:
+        return False
+    return top == module.partition(".")[0] or not any(path.is_relative_to(folder) for folder in _installed())
+
+
+def code_digest(sources: Mapping[str, Path]) -> str:
+    """Changes with the text of any of these files, not with where they lie."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(sources):
+        try:
+            text = sources[name].read_bytes()
+        except OSError:
+            text = b"missing"
+        found.update(f"{name}:{len(text)}:".encode() + text)
+    return found.hexdigest()
+
+
+def data_digest(data: Data) -> str:
+    """Changes with any number of any split, with its type and with its place."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, split in data.splits().items():
+        inputs = split.inputs if isinstance(split.inputs, tuple) else (split.inputs,)
+        for place, tensor in [*enumerate(inputs), *sorted(split.targets.items())]:
+            found.update(f"{name}/{place}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())
+            found.update(_bytes(tensor))
+    return found.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy() if flat.numel() else b""
+
+
+def _imports(file: Path, module: str) -> Iterator[str]:
+    """The modules that a file may import, by full name; names that are no module are among them."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return  # it says so itself when it is imported
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from _with_parents(base)
+            yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*" and base)
+
+
+def _with_parents(name: str) -> Iterable[str]:
+    pieces = name.split(".")
+    return (".".join(pieces[: end + 1]) for end in range(len(pieces))) if name else ()
+
+
+def _file_of(name: str) -> Path | None:
+    """The source of a module, without importing it; None where it has none."""
+    spec = _spec(name)
+    if spec is None or not spec.has_location or spec.origin is None:
+        return None
+    path = Path(spec.origin)
+    return path.resolve() if path.suffix == ".py" else None
+
+
+def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
+    parent = name.rpartition(".")[0]
+    try:
+        if not parent:
+            return importlib.util.find_spec(name)
+        above = _spec(parent)
+        if above is None or above.submodule_search_locations is None:
+            return None
+        return importlib.machinery.PathFinder.find_spec(name, above.submodule_search_locations)
+    except (ImportError, ValueError):  # a module that was made by hand has no specification
+        return None
+
+
+@cache
+def _installed() -> tuple[Path, ...]:
+    """Where Python's own modules and installed packages lie."""
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    folders = [*(sysconfig.get_path(kind) for kind in kinds), *site.getsitepackages(), site.getusersitepackages()]
+    return tuple({Path(folder).resolve() for folder in folders})

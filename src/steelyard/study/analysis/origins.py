@@ -1,0 +1,50 @@
+"""Where results come from, in words: what was reused, since when, and what was trained with other code or data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from steelyard.study.analysis.findings import Findings
+from steelyard.study.planning.plans import Plan
+from steelyard.study.storage.store import Store, Trained
+from steelyard.study.trial import Trial
+
+
+def origin_notes(found: Findings) -> list[str]:
+    """What a report says of the trials that the command which planned them did not train itself."""
+    plan, trained = found.plan, found.trained
+    started = datetime.fromisoformat(plan.created).timestamp()
+    reused = [each for each in trained.values() if each.written < started]
+    notes = []
+    if reused:
+        notes.append(f"{len(reused)} of {len(plan.trials)} trials reused, {_trained_at(reused)}")
+    others = [each for trial, each in trained.items() if each.problem != trial.problem]
+    if others:
+        notes.append(f"trained with other code or data, and taken all the same: {len(others)} trials")
+    if plan.origin is None and trained:
+        notes.append("planned by Steelyard 0.1, which took no note of code and data: results may be of earlier ones")
+    return notes
+
+
+def stale_note(plan: Plan, store: Store, waiting: Iterable[Trial]) -> str:
+    """What to say where trials that are about to be trained are there already with another origin."""
+    waiting = list(waiting)
+    own = {trial.problem for trial in waiting}
+    others = [origin for origin in store.origins(plan.identity) if origin not in own]
+    stale = len(waiting) - len(store.unfinished(waiting, others))
+    if not stale:
+        return ""
+    return (
+        f"Trained with other code or data: {stale} trial{'' if stale == 1 else 's'}. What was found then stays in the "
+        "store; now they are trained anew (--reuse-any takes them as they are)."
+    )
+
+
+def _trained_at(reused: list[Trained]) -> str:
+    """``trained at 2026-03-14 15:09``, or from when to when."""
+    first, last = (
+        f"{datetime.fromtimestamp(when).astimezone():%Y-%m-%d %H:%M}"
+        for when in (min(each.written for each in reused), max(each.written for each in reused))
+    )
+    return f"trained at {first}" if first == last else f"trained from {first} to {last}"
