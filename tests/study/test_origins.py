@@ -13,7 +13,7 @@ from steelyard.errors import SteelyardWarning, TrainingError
 from steelyard.problems import load_problem
 from steelyard.report import render
 from steelyard.report.page import page
-from steelyard.study.planning import origin
+from steelyard.study.planning.planner import origin
 from steelyard.study.planning.plans import Plan
 from steelyard.study.running import runner
 from steelyard.study.running.worker import _check_origin
