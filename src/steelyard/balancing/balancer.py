@@ -43,8 +43,15 @@ from steelyard.base.options import checked_priorities, checked_tasks
 from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
 from steelyard.distributed.replicas import fingerprint
 from steelyard.distributed.states import meet
-from steelyard.errors import MissingInputError, PeriodWarning, StateError, warn
-from steelyard.gradients.carrier import Redirection, arriving_at_depths, carry, rounding_bound
+from steelyard.errors import MissingInputError, PeriodWarning, SharedError, StateError, warn
+from steelyard.gradients.carrier import (
+    InGraph,
+    Redirection,
+    arriving_at_depths,
+    carry,
+    combined_in_graph,
+    rounding_bound,
+)
 from steelyard.gradients.place import Place, Shared, place_of
 from steelyard.gradients.reading import Reading
 from steelyard.gradients.rows import Rows
@@ -355,12 +362,17 @@ class Balancer(Persistent):
             direction, sent = proposal.direction * shown.spread, rows.combine(on_heads)
         towards, away = rows.shaped(direction), rows.shaped(sent)
         largest = on_heads
+        kept = [loss for loss, wanted in zip(found, shown.kept, strict=True) if wanted]
         if reading.at_depths:
-            kept = [loss for loss, wanted in zip(found, shown.kept, strict=True) if wanted]
             with unnoticed(kept) if is_initialised() else nullcontext():
                 away = arriving_at_depths(kept, on_heads, reading.edges, towards)
             largest = torch.maximum(on_heads.abs(), weights.abs())
-        return Redirection(towards, away, rounding_bound(rows.coarsest, largest, squared_norms, rows))
+        if proposal.direction is not None or reading.at_depths:
+            in_graph: InGraph = functools.partial(_refuse_create_graph, self.name, reading.at_depths)
+        else:
+            in_graph = functools.partial(combined_in_graph, kept, reading.targets, weights, on_heads)
+        rounding = rounding_bound(rows.coarsest, largest, squared_norms, rows)
+        return Redirection(towards, away, rounding, in_graph)
 
     def _reached(self, shown: Look, reading: Reading | None, proposal: Proposal) -> Iterator[tuple[Tensor, Tensor]]:
         """Zeros for the trunk: the ranks' common direction must arrive also where this one has no labels."""
@@ -645,6 +657,18 @@ class Balancer(Persistent):
 def _trained_in_eval(this: weakref.ref[Balancer], gradient: Tensor) -> None:
     if (balancer := this()) is not None:
         balancer.trained_in_eval()
+
+
+def _refuse_create_graph(method: str, at_depths: bool, incoming: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """What replaces the gradient is a constant, and would be differentiated as one."""
+    if at_depths:
+        why, fix = "with plain heads, and losses that read the trunk at several depths,", "use heads='weighted'"
+    else:
+        why, fix = "sends a direction of its own to shared=, which", "choose a method that weighs the losses"
+    raise SharedError(
+        f"{method} {why} cannot be differentiated twice (create_graph=True): {fix}, or take the second derivative of "
+        "the losses themselves"
+    )
 
 
 def _full_precision(device: str) -> AbstractContextManager[Any]:

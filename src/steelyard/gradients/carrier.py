@@ -26,6 +26,8 @@ from steelyard.gradients.rows import Rows
 
 Target = Tensor | Edge
 """Where a gradient can be replaced: a tensor, or the edge of a graph node."""
+InGraph = Callable[[Tensor], list[tuple[Tensor, Tensor]]]
+"""From the incoming gradient to what is wanted and what is sent at each target."""
 
 
 class Redirection:
@@ -35,12 +37,19 @@ class Redirection:
         direction: ``Σ w_k d_k`` (or an element-wise direction), one tensor per feature tensor.
         sent: ``Σ c_k d_k``, what the carrier's backward sends through the heads; ``None``: nothing but that arrives.
         rounding: the largest norm by which the gradient that arrives can miss ``sent`` through rounding.
+        in_graph: what the incoming gradient makes of ``direction`` and ``sent``, as functions of the network, for a
+            backward pass that is differentiated in turn (``create_graph=True``); or it raises.
     """
 
     def __init__(
-        self, direction: tuple[Tensor, ...], sent: tuple[Tensor, ...] | None, rounding: Tensor | None = None
+        self,
+        direction: tuple[Tensor, ...],
+        sent: tuple[Tensor, ...] | None,
+        rounding: Tensor | None = None,
+        in_graph: InGraph | None = None,
     ) -> None:
-        self.direction, self.sent, self.rounding = direction, sent, rounding
+        self.direction, self.sent, self.rounding, self.in_graph = direction, sent, rounding, in_graph
+        self.scaled: list[tuple[Tensor, Tensor]] | None = None
         # Set by the carrier's backward and consumed once per feature, so that another backward through the same
         # features (a look, a second loss) passes unchanged.
         self.incoming: list[Tensor | None] = [None] * len(direction)
@@ -61,9 +70,17 @@ class Redirection:
                 handle = node.register_prehook(functools.partial(_replace_output, output, replace))
             weakref.finalize(self, handle.remove)
 
+    def begin(self, incoming: Tensor) -> None:
+        """The carrier's backward has started."""
+        if torch.is_grad_enabled() and self.in_graph is not None:
+            self.scaled = self.in_graph(incoming)  # passes the targets itself: before they wait for anything
+        self.incoming = [incoming] * len(self.incoming)
+        # A backward that never reaches the features must leave nothing for the next one.
+        Variable._execution_engine.queue_callback(self.forget)
+
     def forget(self) -> None:
         """The backward that carried the incoming gradient has ended."""
-        self.incoming = [None] * len(self.incoming)
+        self.incoming, self.scaled = [None] * len(self.incoming), None
 
     def replace(self, position: int, gradient: Tensor | None) -> Tensor | None:
         incoming, self.incoming[position] = self.incoming[position], None
@@ -73,14 +90,17 @@ class Redirection:
         incoming = incoming.to(direction.dtype)
         if self.sent is None or self.rounding is None:
             return (incoming * direction).to(gradient.dtype)
-        sent = self.sent[position]
+        if self.scaled is None:
+            wanted, expected = incoming * direction, incoming * self.sent[position]
+        else:
+            wanted, expected = (each.to(direction.dtype) for each in self.scaled[position])
         # Whatever the user sends through the same features besides the balanced losses is kept; what is no larger than
         # the rounding of `sent` is not theirs.
-        rest = gradient.to(direction.dtype) - incoming * sent
+        rest = gradient.to(direction.dtype) - expected
         foreign = torch.linalg.vector_norm(rest) > incoming.abs() * self.rounding
         # NaN and inf compare false with everything: pass them on, for a gradient scaler to see.
         foreign = foreign | ~torch.isfinite(rest).all()
-        arriving = incoming * direction + torch.where(foreign, rest, torch.zeros_like(rest))
+        arriving = wanted + torch.where(foreign, rest, torch.zeros_like(rest))
         return arriving.to(gradient.dtype)
 
 
@@ -163,9 +183,7 @@ class _Plan:
         for wanted, dtype in zip(self.sent_to, self.dtypes, strict=True):
             gradients.append(next(pieces).to(dtype) if wanted else None)
         if self.redirection is not None:
-            self.redirection.incoming = [incoming] * len(self.redirection.incoming)
-            # A backward that never reaches the features must leave nothing for the next one.
-            Variable._execution_engine.queue_callback(self.redirection.forget)
+            self.redirection.begin(incoming)
         gradients.extend(piece * incoming.to(piece) for piece in self.extra)
         return gradients
 
@@ -199,6 +217,32 @@ def carry(
     with torch.enable_grad():
         result: Tensor = _Carry.apply(value, plan, *losses, *(parameter for parameter, _ in parameters))  # type: ignore[no-untyped-call]
     return result
+
+
+def combined_in_graph(
+    losses: Sequence[Tensor], targets: Sequence[Target], weights: Tensor, multipliers: Tensor, incoming: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """``Σ w_k d_k`` and ``Σ c_k d_k`` at each target, times the incoming gradient, to be differentiated again.
+
+    The weights are constants, as they are where the gradient is not replaced: what is exact is the derivative of
+    ``Σ w_k ∇L_k`` at the trunk and of ``Σ c_k ∇L_k`` at the heads (gradient penalties, products with the Hessian).
+
+    Cost: two backward passes through the heads.
+    """
+    places: Any = [target if isinstance(target, Tensor) else GradientEdge(*target) for target in targets]
+
+    def combined(by: Tensor) -> tuple[Tensor | None, ...]:
+        seeds = [(each * incoming).to(loss.dtype) for each, loss in zip(by, losses, strict=True)]
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            losses, places, seeds, create_graph=True, allow_unused=True
+        )
+        return found
+
+    return [
+        (zero if wanted is None else wanted, zero if sent is None else sent)
+        for wanted, sent in zip(combined(weights), combined(multipliers), strict=True)
+        for zero in [incoming.new_zeros(())]
+    ]
 
 
 def arriving_at_depths(
