@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from distributed.launch import launch
+from distributed.test_ddp import uneven
 from distributed.training import Network, build, data, errors, shard, train
 from steelyard.errors import SharedError
 
@@ -51,6 +52,9 @@ def shards(rank: int, ranks: int) -> dict[Any, Any]:
             found[sharding, spec] = result
         for spec in AT_TRUNK if sharding == "whole" else ():
             found["trunk", spec] = train(spec, "trunk", rank, ranks, 6, lambda network: wrap(network, "whole"))
+        found[sharding, "uneven"] = train(
+            "uw", "features", rank, ranks, 6, lambda network, s=sharding: wrap(network, s), mask=uneven
+        )
         if sharding == "whole":
             continue
         network = Network()
@@ -78,6 +82,15 @@ def test_features_are_exact(two: list[dict], spec: str, sharding: str) -> None:
     for found in two:
         for what in ("weights", "values", "parameters"):
             assert torch.allclose(found[sharding, spec][what], alone[what], rtol=1e-8, atol=1e-10), what
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_a_rank_without_labels_for_a_task(two: list[dict], sharding: str) -> None:
+    """It goes through that head all the same, whose parameters the ranks exchange."""
+    alone = train("uw", "features", steps=6, mask=uneven)
+    for found in two:
+        result = found[sharding, "uneven"]["parameters"]
+        assert torch.allclose(result, alone["parameters"], rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("spec", AT_TRUNK)

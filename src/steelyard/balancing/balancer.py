@@ -52,6 +52,7 @@ from steelyard.gradients.carrier import (
     combined_in_graph,
     rounding_bound,
 )
+from steelyard.gradients.left_out import fully_sharded, only_reached_by
 from steelyard.gradients.place import Place, Shared, place_of
 from steelyard.gradients.reading import Reading
 from steelyard.gradients.rows import Rows
@@ -222,16 +223,18 @@ class Balancer(Persistent):
         if ranks is not None:
             again = again and recompute_together(ranks, self.tasks, again, counts, device)
         if shown is None:
-            return self._nothing(found, values)
+            return self._nothing(names, found, values, ranks)
         seen, index, reading = shown.seen, shown.index, shown.reading
         self._check_angles(seen, reading)
         self._check_reach(seen)
+        taking_part = [loss for loss, kept in zip(found, shown.kept, strict=True) if kept]
+        others = {} if all(shown.kept) else self._left_out(names, found, shown.kept, ranks, seen.tasks)
 
         if self._now.held is not None:
             weights = self._now.held.weights_of(self.name, seen, index)
             value = (weights * seen.losses).sum() + self._now.held.offset
             self._now.record = Record(seen, weights, index)
-            return carry(_as_result(value, found), found, shown.kept, shown.own(weights))
+            return carry(_as_result(value, found), taking_part, shown.own(weights), **others)
 
         proposal = propose(self, seen, index, self._refreshing())
         value, hold = proposal.value, None
@@ -240,16 +243,16 @@ class Balancer(Persistent):
         if self._now.alone is not None and len(self.tasks) > 1 and self.memory != "rows":
             self._check_alone(seen, proposal.weights, at_trunk=place is not None and place.is_trunk)
         self._now.record = Record(seen, proposal.weights, index)
-        redirection = None if reading is None else self._redirection(shown, reading, proposal, found)
+        redirection = None if reading is None else self._redirection(shown, reading, proposal, taking_part)
         if reading is not None and isinstance(reading.rows, Rows) and seen.rows is None:
             self._now.workspace = reading.rows.matrix
         result = carry(
             _as_result(value, found),
-            found,
-            shown.kept,
+            taking_part,
             shown.own(proposal.head_weights),
             [*self._outside_gradients(proposal), *self._reached(shown, reading, proposal)],
             redirection,
+            **others,
         )
         if redirection is not None and reading is not None:
             redirection.install(reading.targets)
@@ -337,16 +340,36 @@ class Balancer(Persistent):
             if max(weights_seen) - min(weights_seen) <= 1e-9 * max(weights_seen):
                 warn_of_lone_tasks(self, len(alone), alone[0][1])
 
-    def _nothing(self, found: list[Tensor], values: Tensor) -> Tensor:
+    def _nothing(self, names: tuple[str, ...], found: list[Tensor], values: Tensor, ranks: Ranks | None) -> Tensor:
         """A scalar with a graph whose backward moves nothing."""
         if self._attachment is not None:
             self._attachment.nothing_to_do(skip_step=self.on_nonfinite == "skip_step")
         self._now.record = None
-        return carry(_as_result(values.new_zeros(()), found), found, [False] * len(found), values.new_zeros(0))
+        others = self._left_out(names, found, [False] * len(found), ranks)
+        return carry(_as_result(values.new_zeros(()), found), [], values.new_zeros(0), **others)
+
+    def _left_out(
+        self,
+        names: tuple[str, ...],
+        found: list[Tensor],
+        kept: list[bool],
+        ranks: Ranks | None,
+        weighed: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        """What `carry` does for those who wait for the gradients of losses that take no part here."""
+        if not is_initialised():
+            return {}
+        chosen = [loss for loss, keep in zip(found, kept, strict=True) if keep]
+        rest = [k for k, keep in enumerate(kept) if not keep]
+        waiting: dict[str, Any] = {"zeros": only_reached_by([found[k] for k in rest], chosen)}
+        if fully_sharded():
+            # Other ranks exchange parameters as they go through these heads, and so must this one.
+            waiting["untouched"] = [found[k] for k in rest if ranks is None or names[k] in weighed]
+        return waiting
 
     # --- the scalar ---------------------------------------------------------------------------------------------------
     def _redirection(
-        self, shown: Look, reading: Reading, proposal: Proposal, found: list[Tensor]
+        self, shown: Look, reading: Reading, proposal: Proposal, losses: list[Tensor]
     ) -> Redirection | None:
         """What must replace the gradient that arrives at the features, if anything must."""
         if self.heads == "weighted" and proposal.direction is None:
@@ -362,15 +385,14 @@ class Balancer(Persistent):
             direction, sent = proposal.direction * shown.spread, rows.combine(on_heads)
         towards, away = rows.shaped(direction), rows.shaped(sent)
         largest = on_heads
-        kept = [loss for loss, wanted in zip(found, shown.kept, strict=True) if wanted]
-        if reading.at_depths:
-            with unnoticed(kept) if is_initialised() else nullcontext():
-                away = arriving_at_depths(kept, on_heads, reading.edges, towards)
+        if reading.at_depths and losses:
+            with unnoticed(losses) if is_initialised() else nullcontext():
+                away = arriving_at_depths(losses, on_heads, reading.edges, towards)
             largest = torch.maximum(on_heads.abs(), weights.abs())
         if proposal.direction is not None or reading.at_depths:
             in_graph: InGraph = functools.partial(_refuse_create_graph, self.name, reading.at_depths)
         else:
-            in_graph = functools.partial(combined_in_graph, kept, reading.targets, weights, on_heads)
+            in_graph = functools.partial(combined_in_graph, losses, reading.targets, weights, on_heads)
         rounding = rounding_bound(rows.coarsest, largest, squared_norms, rows)
         return Redirection(towards, away, rounding, in_graph)
 

@@ -163,59 +163,66 @@ class _Plan:
     def __init__(
         self,
         multipliers: Tensor,
-        sent_to: Sequence[bool],
         dtypes: Sequence[torch.dtype],
+        untouched: int,
         extra: Sequence[Tensor],
+        zeros: Sequence[Tensor],
         redirection: Redirection | None,
     ) -> None:
-        self.multipliers, self.sent_to, self.dtypes = multipliers, sent_to, dtypes
-        self.extra, self.redirection = extra, redirection
+        self.multipliers, self.dtypes, self.untouched = multipliers, dtypes, untouched
+        self.extra, self.zeros, self.redirection = extra, zeros, redirection
         self.uniform = dtypes[0] if len(set(dtypes)) == 1 else None
 
     def gradients(self, incoming: Tensor) -> list[Tensor | None]:
         scaled = self.multipliers * incoming
         if self.uniform is not None:
             scaled = scaled.to(self.uniform)
-        pieces = iter(scaled.unbind())
-        # A dropped loss is an input that receives nothing: its graph is walked without a number, so it can spread no
-        # NaN, and gradient hooks (those of data-parallel wrappers) still fire.
-        gradients: list[Tensor | None] = []
-        for wanted, dtype in zip(self.sent_to, self.dtypes, strict=True):
-            gradients.append(next(pieces).to(dtype) if wanted else None)
+        gradients: list[Tensor | None] = [
+            piece.to(dtype) for piece, dtype in zip(scaled.unbind(), self.dtypes, strict=True)
+        ]
+        gradients.extend([None] * self.untouched)
         if self.redirection is not None:
             self.redirection.begin(incoming)
         gradients.extend(piece * incoming.to(piece) for piece in self.extra)
+        gradients.extend(zero.clone() for zero in self.zeros)  # what is handed out may become somebody's `.grad`
         return gradients
 
 
 def carry(
     value: Tensor,
     losses: Sequence[Tensor],
-    kept: Sequence[bool],
     multipliers: Tensor,
     parameters: Sequence[tuple[Tensor, Tensor]] = (),
     redirection: Redirection | None = None,
+    *,
+    untouched: Sequence[Tensor] = (),
+    zeros: Sequence[tuple[Tensor, Tensor]] = (),
 ) -> Tensor:
-    """A scalar with value ``value`` whose backward sends ``incoming · multipliers[k]`` to each kept loss.
+    """A scalar with value ``value`` whose backward sends ``incoming · multipliers[k]`` to each loss.
 
     Args:
         value: scalar, detached, on the losses' device; decides the dtype of the result.
-        losses: all losses of the step.
-        kept: which of them receive a gradient; the others stay in the graph and receive none.
-        multipliers: one per *kept* loss.
+        losses: those that take part. A loss that does not is no input: see `left_out.py`.
+        multipliers: one per loss.
         parameters: pairs of a parameter (a weight learnt by an outside optimizer) and its gradient.
         redirection: replaces what arrives at the features.
+        untouched: losses whose graph is walked without a number.
+        zeros: pairs of a parameter and a zero gradient, which arrives as it is.
     """
-    device = losses[0].device
+    device = value.device
     plan = _Plan(
         multipliers.to(device, torch.float32 if device.type == "mps" else None),
-        kept,
         [loss.dtype for loss in losses],
+        len(untouched),
         [gradient.to(parameter) for parameter, gradient in parameters],
+        [zero for _, zero in zeros],
         redirection,
     )
+    inputs = [*losses, *untouched, *(parameter for parameter, _ in (*parameters, *zeros))]
+    if not inputs:  # nothing moves, and yet there is a graph for `backward`
+        inputs, plan.untouched = [torch.zeros_like(value, requires_grad=True)], 1
     with torch.enable_grad():
-        result: Tensor = _Carry.apply(value, plan, *losses, *(parameter for parameter, _ in parameters))  # type: ignore[no-untyped-call]
+        result: Tensor = _Carry.apply(value, plan, *inputs)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -262,7 +269,7 @@ def arriving_at_depths(
     Cost: one backward pass from the losses to the deepest edge.
     """
     rehearsal = Redirection(direction, None)
-    scalar = carry(losses[0].new_zeros(()), losses, [True] * len(losses), multipliers, redirection=rehearsal)
+    scalar = carry(losses[0].new_zeros(()), losses, multipliers, redirection=rehearsal)
     with watched(edges) as received:
         rehearsal.install(edges)
         # Seeded high: what vanishes in float16 here need not do so behind a gradient scaler.

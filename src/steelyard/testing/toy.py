@@ -77,8 +77,8 @@ class Toy:
 
         def losses_on(call: Callable[..., Any], rows: slice) -> tuple[dict[str, Tensor], Tensor]:
             outputs, features = call(self.inputs[rows])
-            errors = {task: outputs[task] - self.targets[task][rows] for task in chosen}
-            return {task: self.rescale(task, error.square().mean()) for task, error in errors.items()}, features
+            found = {task: self.loss_of(outputs[task], self.targets[task][rows]) for task in chosen}
+            return {task: self.rescale(task, loss) for task, loss in found.items()}, features
 
         losses, features = losses_on(self.network, rows)
         where: dict[str, Any] = {"shared": self.trunk if self.at_trunk else features}
@@ -89,6 +89,10 @@ class Toy:
             where["probes"] = [self.losses(part, tasks)[0] for part in (slice(0, 6), slice(6, 12))]
             self.probing = True
         return losses, where
+
+    def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of every task, before `rescale`."""
+        return (output - target).square().mean()
 
     def gradients(self, scalar: Tensor) -> dict[str, Tensor]:
         """Gradients by parameter name, zero where there is none."""
