@@ -21,6 +21,7 @@ from torch import Tensor
 from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.closure import Hold, refusal, step_under_way, warn_of_moving_closure
 from steelyard.balancing.global_batch import look_together, losses_together, recompute_together
+from steelyard.balancing.heads_inside import watch_sharing
 from steelyard.balancing.history import Record, WeightSummary
 from steelyard.balancing.losses import check_not_freed, present_losses
 from steelyard.balancing.micro_batches import Window
@@ -204,6 +205,9 @@ class Balancer(Persistent):
             held.check()
         if self._now.held is not None or not (self._refreshing() or self.heads == "plain"):
             place = None  # nothing is read in this step
+        if self._now.sharing is not None and place is not None and place.is_trunk and len(self.tasks) > 1:
+            given = self.trunk if shared is None else shared
+            self._now.sharing = watch_sharing(self, self._now.sharing, names, found, place.tensors, given)
         values = _stacked(found, device)
         # Without a window there is nothing to average.
         labels = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from steelyard.balancing.closure import Hold
+from steelyard.balancing.heads_inside import Sharing
 from steelyard.balancing.history import Record
 from steelyard.balancing.weighing import Proposal
 from steelyard.balancing.window import Attachment
@@ -37,6 +38,7 @@ class Progress:
         angle_looks: steps in which the angles were checked.
         reach_looks: steps in which it was checked that every task has a gradient.
         unreached: the tasks that had none in all of them.
+        sharing: in the first steps, which losses reach which parameters of the trunk; ``None`` once that is known.
         alone: the tasks of the first batches and their weights, as long as each held one alone; ``None`` once one
             held several.
         workspace: the last step's task gradients, for the next step to write over.
@@ -58,6 +60,7 @@ class Progress:
     angle_looks: int = 0
     reach_looks: int = 0
     unreached: frozenset[str] = frozenset()
+    sharing: Sharing | None = field(default_factory=Sharing)
     alone: tuple[tuple[str, float], ...] | None = ()
     workspace: Tensor | None = None
     met: bool = False
@@ -75,6 +78,7 @@ class Progress:
             workspace=None,
             met=False,
             unnoticed=True,
+            sharing=None if self.sharing is None else Sharing(),  # a copy has parameters of its own
         )
 
 

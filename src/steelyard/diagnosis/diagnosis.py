@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from steelyard.balancing.heads_inside import Sharing, warn_of_heads_inside
 from steelyard.balancing.losses import present_losses
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads
@@ -77,6 +78,8 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared) -> Diagnosi
     tasks = names if positions is None else tuple(names[position] for position in positions)
     place = place_of(method, shared)
     assert place is not None
+    if place.is_trunk:
+        warn_of_heads_inside(method, Sharing().and_of(tasks, found, place.tensors), shared)
     with torch.no_grad():
         gramian = read(method, tasks, found, place).gramian
         assert gramian is not None
