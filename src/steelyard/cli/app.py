@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from steelyard import __version__
 from steelyard.cli import arguments
-from steelyard.errors import SteelyardError
+from steelyard.cli.usage import usage_error
+from steelyard.errors import SteelyardError, SteelyardWarning
+from steelyard.printing import printable
 
 if TYPE_CHECKING:
     from steelyard.study import Judgement
@@ -25,7 +29,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"steelyard {__version__}")
+        say(f"steelyard {__version__}")
         raise typer.Exit()
 
 
@@ -152,12 +156,12 @@ def compare(
         check_outputs([(page, PAGE)], store)
         judgement = run(plan, store, workers=workers, reuse_any=reuse_any)
     except KeyboardInterrupt:
-        typer.echo("\nStopped. What is finished is kept; go on with the same command:", err=True)
-        typer.echo(f"  {command}", err=True)
+        say("\nStopped. What is finished is kept; go on with the same command:", err=True)
+        say(f"  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     _show(judgement, page, open_page)
     comparison.show_joint(store)
-    typer.echo(f"Store: {store}")
+    say(f"Store: {store}")
     if judgement.failures:
         raise typer.Exit(SOME_FAILED)
 
@@ -240,13 +244,13 @@ def reproduce(
             return
         summary = running.carry_out(found, size, prepared, store, workers, command, write, reuse_any)
     except KeyboardInterrupt:
-        typer.echo("\nStopped. What is finished is kept; go on with the same command:", err=True)
-        typer.echo(f"  {command}", err=True)
+        say("\nStopped. What is finished is kept; go on with the same command:", err=True)
+        say(f"  {command}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     running.show(summary)
-    typer.echo(f"\nPage: {page_file}\nStore: {store}")
+    say(f"\nPage: {page_file}\nStore: {store}")
     if markdown is not None:
-        typer.echo(f"Written: {markdown}")
+        say(f"Written: {markdown}")
     if open_page:
         typer.launch(page_file.resolve().as_uri())
     if not summary.complete:
@@ -277,7 +281,7 @@ def diagnose(
     try:
         looking.look(problem, epochs, architecture, shared, seed)
     except KeyboardInterrupt:
-        typer.echo("\nStopped; nothing was kept.", err=True)
+        say("\nStopped; nothing was kept.", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -316,7 +320,7 @@ def report(
     for path, kind, write in ((json, JSON, to_json), (csv, CSV, to_csv)):
         if path is not None:
             write_output(path, kind, write(judgement))
-            typer.echo(f"Written: {path}", err=aside)
+            say(f"Written: {path}", err=aside)
     if frozen:
         print_frozen(judgement)
 
@@ -359,32 +363,71 @@ def new(
     from steelyard.cli.new import write_template
 
     write_template(file)
-    typer.echo(f"Written: {file}. Edit it, and try it as it is: steelyard compare {file}")
+    say(f"Written: {file}. Edit it, and try it as it is: steelyard compare {file}")
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print a message: names and paths in it are shown, and not obeyed by the terminal."""
+    typer.echo(printable(text), err=err)
 
 
 def main() -> None:
-    """The entry point: errors raised on purpose become a message and exit code 2."""
+    """The entry point: errors raised on purpose, and those of the command line, become a message and exit code 2."""
+    python_says, warnings.formatwarning = warnings.formatwarning, format_warning
     try:
-        app(prog_name="steelyard")
+        code = app(prog_name="steelyard", standalone_mode=False)
     except SteelyardError as error:
-        typer.secho("Error: ", nl=False, err=True, fg="red", bold=True)
-        typer.echo(error, err=True)
-        sys.exit(WRONG_INPUT)
+        _fail(error)
+    except (KeyboardInterrupt, typer.Abort):
+        say("\nStopped.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        _close_output()
+        sys.exit(SOME_FAILED)
+    except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(WRONG_INPUT)
+        if not hasattr(error, "format_message"):
+            raise
+        _fail(usage_error(error))
+    finally:
+        warnings.formatwarning = python_says
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: object) -> NoReturn:
+    typer.secho("Error: ", nl=False, err=True, fg="red", bold=True)
+    say(error, err=True)
+    sys.exit(WRONG_INPUT)
+
+
+def _close_output() -> None:
+    """Nobody reads any more: Python shall not try once more on its way out."""
+    with open(os.devnull, "wb") as nowhere, contextlib.suppress(OSError, ValueError):
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _show(judgement: Judgement, page: Path | None, open_page: bool, aside: bool = False) -> None:
     """Print the table, on the error stream where an export is printed; and write the page."""
-    from rich.console import Console
-
+    from steelyard.console import make_console
     from steelyard.report import render, write_page
 
-    render(judgement, Console(highlight=False, stderr=aside))
+    render(judgement, make_console(stderr=aside))
     if page is None:
         return
     write_page(judgement, page)
-    typer.echo(f"\nPage: {page}", err=aside)
+    say(f"\nPage: {page}", err=aside)
     if open_page:
         typer.launch(page.resolve().as_uri())
+
+
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning in one line; of Steelyard's own, which say what they are about, without the line of its code."""
+    where = "" if issubclass(category, SteelyardWarning) else f"{filename}:{lineno}: {category.__name__}: "
+    return printable(f"Warning: {where}{message}") + "\n"
 
 
 def _cores() -> int:

@@ -7,6 +7,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from steelyard.console import make_console
 from steelyard.diagnosis.diagnosis import Diagnosis
 from steelyard.diagnosis.tables import cosine, number, percent, short
 from steelyard.problems import load_problem
@@ -18,7 +19,7 @@ COLUMNS = 3
 
 def look(problem: str, epochs: int | None, architecture: str, shared: str | None, seed: int) -> None:
     """Train, with progress on the error stream, and print what was seen."""
-    errors = Console(stderr=True)
+    errors = make_console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         bar = progress.add_task("training the plain sum", total=None)
 
@@ -26,7 +27,7 @@ def look(problem: str, epochs: int | None, architecture: str, shared: str | None
             progress.update(bar, completed=epoch, total=all_epochs)
 
         course = diagnose_training(load_problem(problem), epochs, architecture, shared, seed, on_epoch)
-    show(course, Console(highlight=False))
+    show(course, make_console())
 
 
 def show(course: Course, console: Console) -> None:

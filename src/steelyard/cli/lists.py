@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import textwrap
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from steelyard.cli.docstrings import rewrapped
+from steelyard.console import make_console
 from steelyard.methods import STAGES
 from steelyard.models.building import architecture_class, architecture_names, architecture_options
 from steelyard.problems import load_problem, problem_names
@@ -27,7 +27,7 @@ def methods() -> None:
     table.add_row("single-task", "-", "The baseline: one network per task, nothing shared")
     for row in method_rows():
         table.add_row(row.name, row.reads, Text(row.summary))
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     console.print(
         f"\nBefore any method, with a plus: {', '.join(STAGES)}; for example log+mgda.\n"
@@ -51,13 +51,13 @@ def _describe(name: str, kind: str, cls: type) -> None:
 
 
 def _print_description(name: str, kind: str, cls: type) -> None:
-    console = Console(highlight=False)
+    console = make_console()
     console.print(f"{name} ({kind})\n", style="bold", markup=False)
     console.print(rewrapped(inspect.getdoc(cls) or "", console.width), markup=False, soft_wrap=True)
 
 
 def _print_options(name: str, options: list[str]) -> None:
-    console = Console(highlight=False)
+    console = make_console()
     said = f"Options: {name}({','.join(options)})" if options else "No options."
     console.print(f"\n{said}\n", markup=False, soft_wrap=True)  # to be copied: no break that is not the terminal's own
 
@@ -69,7 +69,7 @@ def architectures() -> None:
     for name in architecture_names():
         summary = (inspect.getdoc(architecture_class(name)) or "").split("\n", 1)[0].rstrip(".")
         table.add_row(name, Text(summary.replace("``", "")))
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     console.print(
         '\nUsed as: steelyard compare PROBLEM --architecture "mmoe(experts=8)"\n'
@@ -92,7 +92,7 @@ def problems() -> None:
     for name in problem_names():
         found = load_problem(name)
         table.add_row(name, str(len(found.tasks)), _data(found), Text(found.summary))
-    console = Console(highlight=False)
+    console = make_console()
     console.print(table)
     console.print(
         f"\nData are looked for in the folders of {VARIABLE}, then in the cache, then downloaded where possible.\n"
@@ -105,7 +105,7 @@ def problems() -> None:
 def problem(name: str) -> None:
     """The tasks of a problem with their metrics, its training, and where the data come from."""
     found = load_problem(name)
-    console = Console(highlight=False)
+    console = make_console()
     console.print(found.name, style="bold", markup=False)
     for line in textwrap.wrap(found.summary, console.width):
         console.print(line, markup=False)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from steelyard.console import make_console
 from steelyard.report.numbers import duration
 from steelyard.study import Plan, estimate, plan
 from steelyard.study.analysis.joint import joint_values
@@ -40,7 +40,7 @@ def prepare(problem: str, methods: Sequence[Arm], workers: int, **options: Any) 
 
 def announce(made: Plan, added: Sequence[str]) -> None:
     """Say what was added to what was asked for, and how methods were adapted."""
-    console = Console(highlight=False)
+    console = make_console()
     if added:
         console.print(f"Added for a fair comparison: {' and '.join(added)}.", markup=False)
     for note in made.notes:
@@ -49,7 +49,7 @@ def announce(made: Plan, added: Sequence[str]) -> None:
 
 def show_joint(store: Path) -> None:
     """Print the metrics of all tasks together, mean ± deviation over seeds, if the problem has any."""
-    console = Console(highlight=False)
+    console = make_console()
     found = [value for value in joint_values(store) if value.values]
     table = Table("all tasks together", "metric", "mean ± sd", "seeds", box=None, pad_edge=False)
     for value in found:
@@ -64,7 +64,7 @@ def show_joint(store: Path) -> None:
 
 def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False) -> None:
     """Print the trials, and the time and disk that those not yet finished would take."""
-    console = Console(highlight=False)
+    console = make_console()
     table = Table("method", "labels", "trials", "steps each", box=None, pad_edge=False)
     settings = {tuple(sorted(setting.fractions.items())): setting.label for setting in made.settings}
     arms = {

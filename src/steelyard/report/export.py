@@ -11,8 +11,11 @@ import types
 import typing
 
 from steelyard.errors import StateError
+from steelyard.printing import printable
 from steelyard.study.judgement import Judgement
 
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""What a spreadsheet's formulas begin with, in both widths."""
 FORMAT = "steelyard-judgement/1"
 COLUMNS = (
     "problem", "method", "setting", "setting_label", "task", "fraction", "seed", "metric", "higher_is_better",
@@ -48,7 +51,8 @@ def to_csv(judgement: Judgement) -> str:
     """Write the test values as CSV.
 
     One row per method, setting, task and seed; `status` says whether the trial is finished, failed or
-    missing; only a finished one has a `value`. `verdict` belongs to method, setting and task over all seeds.
+    missing; only a finished one has a `value`. A name that a spreadsheet would take for a formula gets an apostrophe in
+    front. `verdict` belongs to method, setting and task over all seeds.
     """
     cells = {(cell.method, cell.setting, cell.task): cell for cell in judgement.cells}
     failed = {(failure.method, failure.setting, failure.task, failure.seed) for failure in judgement.failures}
@@ -64,12 +68,18 @@ def to_csv(judgement: Judgement) -> str:
                     # A joint trial fails for all its tasks at once, a single-task trial for its own.
                     broken = failed & {(method, setting.index, name, seed) for name in (None, task.name)}
                     writer.writerow([
-                        judgement.problem, method, setting.index, setting.label, task.name,
-                        setting.fractions.get(task.name, ""), seed, task.metric, task.higher_is_better,
+                        _cell(judgement.problem), _cell(method), setting.index, _cell(setting.label), _cell(task.name),
+                        setting.fractions.get(task.name, ""), seed, _cell(task.metric), task.higher_is_better,
                         "finished" if value is not None else "failed" if broken else "missing",
                         "" if value is None else repr(value), (cell and cell.verdict) or "",
                     ])  # fmt: skip
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A text that a spreadsheet takes for one, and not for a formula that it would work out."""
+    text = printable(text)
+    return f"'{text}" if text.lstrip().startswith(FORMULA) else text
 
 
 def _plain(value: object) -> object:

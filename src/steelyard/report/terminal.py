@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from steelyard.printing import printable
 from steelyard.report import numbers
 from steelyard.report.verdicts import LOOKS, look
 from steelyard.report.view import BASELINE, View
@@ -202,7 +203,7 @@ def _cleaner(console: Console) -> Callable[[str], str]:
     ascii_only = console.options.ascii_only
 
     def clean(text: str) -> str:
-        text = "".join(character if character.isprintable() or character in "\n\u202f" else " " for character in text)
+        text = printable(text)
         if not ascii_only:
             return text
         return text.translate(ASCII).encode("ascii", "backslashreplace").decode("ascii")

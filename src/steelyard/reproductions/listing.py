@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import textwrap
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from steelyard.console import make_console
 from steelyard.problems import load_problem
 from steelyard.problems.files import VARIABLE, present
 from steelyard.reproductions import load_reproduction, reproduction_names
@@ -17,7 +17,7 @@ from steelyard.reproductions.reproduction import Reproduction
 def reproductions() -> None:
     """A table, and a paragraph for each."""
     found = [load_reproduction(name) for name in reproduction_names()]
-    console = Console(highlight=False)
+    console = make_console()
     table = Table("name", "--quick", "as it is", "--full", "what it is", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     for each in found:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from steelyard.console import make_console
 from steelyard.report import announcements as comparison
 from steelyard.report import render
 from steelyard.report.numbers import duration
@@ -71,7 +71,7 @@ def prepare(
 
 def introduce(reproduction: Reproduction, size: Size) -> None:
     """Print the claim, and what this size covers of it."""
-    console = Console(highlight=False)
+    console = make_console()
     console.print(f"{reproduction.name}: {reproduction.title}", style="bold", markup=False)
     for text in (reproduction.paper, f"Claim: {reproduction.claim}", _reconstructed(reproduction)):
         if text:
@@ -83,7 +83,7 @@ def introduce(reproduction: Reproduction, size: Size) -> None:
 
 def announce(prepared: Sequence[Prepared], store: Path, workers: int, reuse_any: bool = False) -> None:
     """Print the studies, and the trials, epochs and time that are still to come."""
-    console = Console(highlight=False)
+    console = make_console()
     for note in dict.fromkeys(note for each in prepared for note in each.plan.notes):
         console.print(f"Note: {note}", markup=False)
     heads = ("study", "arms", "settings", "seeds", "epochs", "trials", "done", "time")
@@ -117,7 +117,7 @@ def announce(prepared: Sequence[Prepared], store: Path, workers: int, reuse_any:
 
 def _watched(studies: Sequence[Study], doing: str) -> Iterator[Study]:
     """One study after another, with a bar on the error stream where someone watches: each takes seconds."""
-    errors = Console(stderr=True)
+    errors = make_console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         yield from progress.track(studies, description=doing)
 
@@ -133,7 +133,7 @@ def carry_out(
     reuse_any: bool = False,
 ) -> Summary:
     """Run what is not yet in the store, study by study; after each one print its table and write what there is."""
-    console = Console(highlight=False)
+    console = make_console()
     planned = tuple(each.experiment for each in prepared)
     summary = summarise(reproduction, size, [], planned, 0.0, command)
     outcomes: list[Outcome] = []
@@ -178,7 +178,7 @@ def summarise(
 
 def show(summary: Summary) -> None:
     """Print the paper's figures beside ours, and whether the claim held."""
-    console = Console(highlight=False)
+    console = make_console()
     for figures in summary.figures:
         table = Table(*figures.heads, title=figures.title, title_justify="left", box=None)
         for cells in figures.cells:

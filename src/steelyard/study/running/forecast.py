@@ -115,7 +115,9 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
         take(data.train.inputs, rows), {task: y.index_select(0, rows) for task, y in data.train.targets.items()}
     )
     small = dataclasses.replace(problem, folds=1, load=lambda: Data(few, data.validation, data.validation))
-    short = dataclasses.replace(trial, epochs=1, fractions=tuple((task, 1.0) for task, _ in trial.fractions))
+    # Few steps whatever an epoch of the study takes: as many as are timed, where rows are few.
+    fractions = tuple((task, 1.0) for task, _ in trial.fractions)
+    short = dataclasses.replace(trial, epochs=1, fractions=fractions, epoch_steps=min(trial.epoch_steps, STEPS))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from steelyard.base.specs import Spec
+from steelyard.console import make_console
 from steelyard.errors import StoreError
 from steelyard.study.analysis.judging import judge_plan
 from steelyard.study.analysis.origins import stale_note
@@ -176,6 +176,6 @@ def _progress(progress: bool | Progress) -> Iterator[Progress]:
     )
     # A long memory: one slow method among fast ones should not make the time left jump.
     with Progress(
-        *columns, console=Console(stderr=True, quiet=not progress), disable=not progress, speed_estimate_period=300
+        *columns, console=make_console(stderr=True, quiet=not progress), disable=not progress, speed_estimate_period=300
     ) as bar:
         yield bar
