@@ -19,7 +19,8 @@ from steelyard import cli
 from steelyard.console import make_console
 from steelyard.printing import printable
 from steelyard.report.export import to_csv
-from steelyard.study.storage.store import Failed, Store
+from steelyard.study.storage.store import Store
+from steelyard.study.trial import Failed
 from study import made_up
 
 ORDERS = {
