@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 from itertools import zip_longest
 
@@ -20,8 +21,13 @@ SHOWN = [name for name in READ if name != "nothing"]
 WORDS = {"gain": "gain", "no difference": "same", "negative transfer": "hurt", "undecided": "open"}
 
 
-@functools.cache
 def opened(name: str) -> tuple[Judgement, Element]:
+    """A judgement and its page, made once; `make mutation` asks which test runs which code, so there by each test."""
+    return read.__wrapped__(name) if "MUTANT_UNDER_TEST" in os.environ else read(name)
+
+
+@functools.cache
+def read(name: str) -> tuple[Judgement, Element]:
     judgement = READ[name]()
     return judgement, parse(page(judgement))
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from steelyard.report import numbers
 from steelyard.report.names import short_methods
-from steelyard.study.judgement import Cell, Curve, Interval, Judgement, Row, Setting, TaskInfo
+from steelyard.study.judgement import Cell, Curve, Judgement, Row, Setting, TaskInfo
 
 BASELINE = "single-task"
 
@@ -87,9 +87,3 @@ class View:
         """Decimals of Δm in per cent: one, unless the intervals are finer than that."""
         halves = [numbers.half(row.delta_m) * 100 for row in self.judgement.rows]
         return max(1, min(2, numbers.decimals_for(halves, math.nan)))
-
-    def better(self, task: TaskInfo, interval: Interval) -> Interval:
-        """The interval with "better" as the positive side."""
-        if task.higher_is_better:
-            return interval
-        return Interval(-interval.mean, -interval.high, -interval.low)
