@@ -10,10 +10,13 @@ FRAMEWORKS_READY := $(FRAMEWORKS)/.ready
 OLDEST_PYTHON ?= python3.10
 OLDEST := .venv-oldest
 OLDEST_READY := $(OLDEST)/.ready
+# What builds the site: an environment of its own as well.
+DOCS := .venv-docs
+DOCS_READY := $(DOCS)/.ready
 # One thread per process: trials and test workers run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-integrations test-oldest check benchmark mutation clean
+.PHONY: demo test test-integrations test-oldest check docs docs-links benchmark mutation clean
 
 demo: $(READY)
 	$(BIN)/steelyard compare digits --methods single-task,equal,dwa,uw,ema,db-mtl --seeds 5 --workers 2 \
@@ -42,12 +45,20 @@ SAMPLE ?= 40
 mutation: $(READY)
 	$(BIN)/python tests/mutation.py --sample $(SAMPLE) $(FILES)
 
+# The site, into site/; warnings are errors. The gallery runs when it is built.
+docs: $(DOCS_READY)
+	$(DOCS)/bin/python -m sphinx -W --keep-going -q -b html docs site
+
+# Links to elsewhere too: needs a network.
+docs-links: $(DOCS_READY)
+	$(DOCS)/bin/python -m sphinx -q -b linkcheck docs site/links
+
 benchmark: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/weighting.py
 
 clean:
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDEST) demo.sqlite* demo.html build dist mutants
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDEST) $(DOCS) site demo.sqlite* demo.html build dist mutants
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -58,6 +69,11 @@ $(FRAMEWORKS_READY): pyproject.toml constraints-integrations.txt
 	$(PYTHON) -m venv $(FRAMEWORKS)
 	$(FRAMEWORKS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-integrations.txt \
 		-e ".[integrations]"
+	touch $@
+
+$(DOCS_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[study,docs]"
 	touch $@
 
 $(OLDEST_READY): pyproject.toml constraints-oldest.txt

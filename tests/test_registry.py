@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -73,3 +74,10 @@ def test_another_packages_method_registers_by_entry_point(tmp_path: Path) -> Non
     weight, listed = output.stdout.split()
     assert float(weight) == pytest.approx(0.25)
     assert listed == "True"
+
+
+def test_every_class_shows_its_own_signature() -> None:
+    for row in steelyard.methods():
+        shown = inspect.signature(row.cls)
+        assert list(shown.parameters) == list(inspect.signature(row.cls.__init__).parameters)[1:], row.name
+    assert "losses" in str(inspect.signature(steelyard.Equal(["a"]).forward))

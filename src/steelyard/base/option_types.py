@@ -132,3 +132,13 @@ def _positional(cls: type) -> tuple[str, ...]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
     return tuple(parameter.name for parameter in parameters if parameter.kind in kinds)[1:]
+
+
+class ConstructorSignature:
+    """The signature of a class whose ``__new__`` takes anything: its constructor's, for help, editors and docs."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")  # calling an instance is another matter
+        signature = inspect.signature(owner.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])

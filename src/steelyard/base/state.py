@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from steelyard.base.option_types import check_types
+from steelyard.base.option_types import ConstructorSignature, check_types
 
 Reduction = Literal["same", "mean", "sum", "max", "first"]
 """How `steelyard.distributed.synchronise` makes one value of the ranks'; ``"same"`` says that they never differ."""
@@ -88,6 +88,8 @@ class State:
 
 class Stateful(nn.Module):
     """A module whose state is declared; buffers hold the committed values in float64, wherever the losses live."""
+
+    __signature__ = ConstructorSignature()
 
     def __new__(cls, *arguments: Any, **options: Any) -> Any:
         # Here, so that every method and stage, of other packages too, is spared values of the wrong type.

@@ -40,14 +40,14 @@ class AsymmetricTransfer(nn.Module):
 
     ``ℓ_t`` and ``price_t`` by ``uncertainty``, with ``s_t = log σ_t²`` learnt:
 
-    ============  ============================  ======================  =============================================
-    uncertainty   ``ℓ_t``                       ``price_t``
-    ============  ============================  ======================  =============================================
-    ``none``      ``L_t``                       ``L_t``                 the loss itself, as in AMTFL
-    ``data``      ``e^{-s} L_t + s``            ``e^{-s} L_t``          once ``s`` has settled, the same for all tasks
-    ``log1p``     ``e^{-s} L_t + log(1 + e^s)`` the same as ``ℓ_t``     grows with the loss, like its root where small
-    ``detached``  ``e^{-s} L_t + s``            ``e^s``, detached       the noise; does not hold ``s`` down
-    ============  ============================  ======================  =============================================
+    ============  ===============================  ======================  =============================================
+    uncertainty   ``ℓ_t``                          ``price_t``
+    ============  ===============================  ======================  =============================================
+    ``none``      ``L_t``                          ``L_t``                 the loss itself, as in AMTFL
+    ``data``      ``e^{-s} L_t + s``               ``e^{-s} L_t``          with ``s`` settled the same for all tasks
+    ``log1p``     ``e^{-s} L_t + log(1 + e^s)``    the same as ``ℓ_t``     grows with the loss, as its root where small
+    ``detached``  ``e^{-s} L_t + s``               ``e^s``, detached       the noise; does not hold ``s`` down
+    ============  ===============================  ======================  =============================================
 
     The default is the form that did best in our study (``steelyard reproduce amtfl``): on MNIST-Imbalanced over five
     seeds ``data`` is the one form shown to be better than ``none``, by 4.1 points of Δm (2.8 to 5.4), and has the
