@@ -53,6 +53,7 @@ from steelyard.gradients.carrier import (
     combined_in_graph,
     rounding_bound,
 )
+from steelyard.gradients.graph import sparsely_used
 from steelyard.gradients.left_out import fully_sharded, only_reached_by
 from steelyard.gradients.place import Place, Shared, place_of
 from steelyard.gradients.reading import Reading
@@ -254,7 +255,7 @@ class Balancer(Persistent):
             _as_result(value, found),
             taking_part,
             shown.own(proposal.head_weights),
-            [*self._outside_gradients(proposal), *self._reached(shown, reading, proposal)],
+            [*self._outside_gradients(proposal), *self._reached(shown, reading, proposal, found)],
             redirection,
             **others,
         )
@@ -400,12 +401,16 @@ class Balancer(Persistent):
         rounding = rounding_bound(rows.coarsest, largest, squared_norms, rows)
         return Redirection(towards, away, rounding, in_graph)
 
-    def _reached(self, shown: Look, reading: Reading | None, proposal: Proposal) -> Iterator[tuple[Tensor, Tensor]]:
+    def _reached(
+        self, shown: Look, reading: Reading | None, proposal: Proposal, found: list[Tensor]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Zeros for the trunk: the ranks' common direction must arrive also where this one has no labels."""
         if shown.mine is not None and reading is not None and reading.angles_hold and proposal.direction is not None:
+            sparse = sparsely_used(loss.grad_fn for loss in found)  # a dense zero would make a sparse gradient dense
             for parameter in reading.targets:
                 if isinstance(parameter, Tensor):
-                    yield parameter, parameter.new_zeros(()).expand_as(parameter)
+                    zero = parameter.new_zeros(()).expand_as(parameter)
+                    yield parameter, zero.to_sparse(1) if parameter in sparse else zero
 
     def _outside_gradients(self, proposal: Proposal) -> Iterator[tuple[Tensor, Tensor]]:
         """Gradients of Parameters over all tasks, zero for the absent."""

@@ -86,6 +86,13 @@ class Redirection:
         incoming, self.incoming[position] = self.incoming[position], None
         if incoming is None or gradient is None:
             return gradient
+        if gradient.is_sparse:
+            # A table whose optimizer takes sparse gradients: any of its rows may be in the direction.
+            arriving = self._arriving(position, incoming, gradient.to_dense())
+            return arriving.to_sparse(gradient.sparse_dim())
+        return self._arriving(position, incoming, gradient)
+
+    def _arriving(self, position: int, incoming: Tensor, gradient: Tensor) -> Tensor:
         direction = self.direction[position]
         incoming = incoming.to(direction.dtype)
         if self.sent is None or self.rounding is None:

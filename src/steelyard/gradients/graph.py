@@ -171,6 +171,17 @@ def nodes_below(roots: Iterable[Node | None], stop: Iterable[Node | None] = ()) 
         stack.extend(following for following, _ in node.next_functions)
 
 
+def sparsely_used(roots: Iterable[Node | None]) -> set[Tensor]:
+    """The leaves to which an operation below the roots sends a sparse gradient (``nn.Embedding(…, sparse=True)``)."""
+    return {
+        variable
+        for node in nodes_below(roots)
+        if getattr(node, "_saved_sparse", False) or getattr(node, "_saved_sparse_grad", False)
+        for following, _ in node.next_functions
+        if (variable := getattr(following, "variable", None)) is not None
+    }
+
+
 @dataclass(frozen=True)
 class Precision:
     """In which precision gradients travel through a part of the graph; under autocast its two ends do not tell.
