@@ -34,31 +34,35 @@ class Network(nn.Module):
         return {task: head(z) for task, head in self.heads.items()}
 
 
-def trained(rank: int, ranks: int, sparse: bool) -> dict[str, list[Tensor]]:
-    """Two steps with each method, each rank on its half of four samples; task b has labels on rank 0 alone."""
-    found = {}
-    for spec in SPECS:
-        for heads in ("plain", "weighted"):
-            net = Network(sparse)
-            model = DistributedDataParallel(net)
-            balancer = steelyard.make(spec, ["a", "b"], heads=heads)
-            optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-            for step in range(2):
-                out = model(torch.tensor([[rank, 2 + step], [5, 6 + rank]]))
-                losses = {"a": out["a"].square().mean(), "b": out["b"].abs().mean()}
-                optimizer.zero_grad()
-                counts = {"a": 2, "b": 2 if rank == 0 else 0}
-                balancer(losses, shared=net.trunk, counts=counts).backward()
-                optimizer.step()
-            assert net.trunk[0].weight.grad.is_sparse == sparse
-            found[f"{spec} {heads}"] = [parameter.detach() for parameter in net.parameters()]
-    return found
+def trained(rank: int, spec: str, heads: str, sparse: bool) -> list[Tensor]:
+    """Two steps, each rank on its half of four samples; task b has labels on rank 0 alone."""
+    net = Network(sparse)
+    model = DistributedDataParallel(net)
+    balancer = steelyard.make(spec, ["a", "b"], heads=heads)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    for step in range(2):
+        out = model(torch.tensor([[rank, 2 + step], [5, 6 + rank]]))
+        losses = {"a": out["a"].square().mean(), "b": out["b"].abs().mean()}
+        optimizer.zero_grad()
+        balancer(losses, shared=net.trunk, counts={"a": 2, "b": 2 if rank == 0 else 0}).backward()
+        optimizer.step()
+    assert net.trunk[0].weight.grad.is_sparse == sparse
+    return [parameter.detach() for parameter in net.parameters()]
+
+
+def everything(rank: int, ranks: int) -> dict[tuple[str, str, bool], list[Tensor]]:
+    return {
+        (spec, heads, sparse): trained(rank, spec, heads, sparse)
+        for spec in SPECS
+        for heads in ("plain", "weighted")
+        for sparse in (True, False)
+    }
 
 
 def test_sparse_gradients_stay_sparse_and_exact() -> None:
-    sparse, dense = launch(trained, 2, True), launch(trained, 2, False)
-    for spec in sparse[0]:
-        for one, other in zip(sparse[0][spec], sparse[1][spec], strict=True):
+    first, second = launch(everything, 2)
+    for (spec, heads, sparse), parameters in first.items():
+        for one, other in zip(parameters, second[spec, heads, sparse], strict=True):
             assert torch.equal(one, other), spec
-        for one, other in zip(sparse[0][spec], dense[0][spec], strict=True):
+        for one, other in zip(parameters, first[spec, heads, False], strict=True):
             assert torch.allclose(one, other, rtol=1e-9, atol=1e-12), spec
