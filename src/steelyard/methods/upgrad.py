@@ -7,9 +7,12 @@ from torch import Tensor
 
 from steelyard.base.observation import Seen
 from steelyard.base.state import State
+from steelyard.errors import LossError
 from steelyard.methods.bases import GramianBalancer
 from steelyard.methods.solvers.dual_cone import dual_cone_projection
 from steelyard.methods.solvers.unit_rows import UnitRows
+
+MOST = 400  # T projections in T dimensions: O(T⁴)
 
 
 class UPGrad(GramianBalancer):
@@ -25,7 +28,10 @@ class UPGrad(GramianBalancer):
 
     A zero gradient conflicts with nothing and has weight ``u_k``.
 
-    Cost: one backward pass through each task's head; the solver is exact (5 ms at T = 40, some 50 ms at T = 100).
+    Cost: one backward pass through each task's head; the solver is exact (5 ms at T = 40, some 50 ms at T = 100,
+    seconds at T = 400).
+
+    Errors: more than 400 tasks in a batch raise `LossError`: `DualProj` projects their mean once.
 
     Source: Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization" (2024), arXiv 2406.16232. Deviation:
     projections are solved on the cosines, with relative tolerances, where the authors' code regularises and thresholds
@@ -37,6 +43,11 @@ class UPGrad(GramianBalancer):
     native_priorities = True
 
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
+        if len(rows.norms) > MOST:
+            raise LossError(
+                f"upgrad projects each task's gradient on its own, and for the {len(rows.norms):,} tasks of this batch "
+                f"that takes minutes a step (at {MOST}, seconds): take dualproj, which projects their mean in one go"
+            )
         preferences = self.preferences(seen) / len(rows.norms)
         projected = dual_cone_projection(rows.definite(), torch.eye(len(rows.norms), dtype=torch.float64))
         return rows.multipliers((preferences * rows.norms) @ projected, of_zero=preferences)

@@ -11,6 +11,8 @@ from steelyard.methods.solvers.unit_rows import REGULARISATION
 
 _TOLERANCE = 1e-13
 _PATIENCE = 3
+_ROUNDS = 60
+"""Pivots after which `_descend` takes over."""
 
 
 def nonnegative_minimum(cosines: Tensor, linear: Tensor, start: Tensor | None = None) -> Tensor:
@@ -37,11 +39,13 @@ def nonnegative_minimum(cosines: Tensor, linear: Tensor, start: Tensor | None = 
     fewest = torch.full((len(q),), q.shape[1] + 1)
     patience = torch.full((len(q),), _PATIENCE)
     numbers = torch.arange(q.shape[1])
-    for _ in range(2 * q.shape[1] + 50):
+    near = x.clone()
+    for _ in range(_ROUNDS):
         if not len(left):
             return x * size
         chosen = free[left]
         guess = _Guess.of(cosines, q[left], chosen)
+        near[left] = guess.solution
         slack = guess.solution @ cosines + q[left]
         wrong = torch.where(chosen, guess.solution, slack) < -_TOLERANCE * guess.scale
         count = wrong.sum(1)
@@ -54,18 +58,18 @@ def nonnegative_minimum(cosines: Tensor, linear: Tensor, start: Tensor | None = 
         free[left] = chosen ^ torch.where((patience[left] >= 0)[:, None], wrong, last & wrong)
         left = left[~settled]
     for row in left.tolist():
-        x[row] = _descend(cosines, q[row])
+        x[row] = _descend(cosines, q[row], near[row].clamp(min=0))
     return x * size
 
 
-def _descend(C: Tensor, q: Tensor) -> Tensor:
-    """One problem by a primal active-set method: entries enter where the objective falls fastest.
+def _descend(C: Tensor, q: Tensor, near: Tensor) -> Tensor:
+    """One problem by a primal active-set method from ``near [T] ≥ 0``: entries enter where the objective falls fastest.
 
     Source: Lawson & Hanson, "Solving Least Squares Problems" (1974), chapter 23.
     """
-    x, free = torch.zeros_like(q), torch.zeros_like(q, dtype=torch.bool)
-    barred = free.clone()  # entries that could not stay, at this x
-    lowest = 0.0
+    x, free = _within(C, q, near, near > 0)
+    barred = torch.zeros_like(free)  # entries that could not stay, at this x
+    lowest = float(0.5 * x @ C @ x + q @ x)
     for _ in range(20 * len(q) + 20):
         slack = x @ C + q
         gain = torch.where(free | barred, 0.0, -slack)
