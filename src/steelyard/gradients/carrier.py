@@ -246,6 +246,8 @@ def combined_in_graph(
     places: Any = [target if isinstance(target, Tensor) else GradientEdge(*target) for target in targets]
 
     def combined(by: Tensor) -> tuple[Tensor | None, ...]:
+        if not losses:  # those of this rank are left out
+            return (None,) * len(places)
         seeds = [(each * incoming).to(loss.dtype) for each, loss in zip(by, losses, strict=True)]
         found: tuple[Tensor | None, ...] = torch.autograd.grad(
             losses, places, seeds, create_graph=True, allow_unused=True
