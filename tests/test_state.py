@@ -273,3 +273,58 @@ def test_state_made_by_hand_starts_without_anything_set() -> None:
     assert state.rebound() == []
     assert state.parameter_gradients == {}
     assert not math.isnan(state.a.item())
+
+
+def test_a_checkpoint_of_the_same_tasks_in_another_order_is_put_into_this_one() -> None:
+    kept = numbered()
+    saved = {f"method.{name}": value for name, value in kept.state_dict().items()}
+    saved["method.other"] = vector(1, 2, 3)
+    before = saved["method.pairs"]
+    kept.reordered(saved, "method.", [2, 0, 1])
+    assert saved["method.mean"].tolist() == [3, 1, 2]
+    assert saved["method.steps"].item() == 7
+    assert saved["method.history"].tolist() == [[3, 1, 2], [6, 4, 5]]
+    assert saved["method.pairs"].tolist() == [[8, 6, 7], [2, 0, 1], [5, 3, 4]]
+    assert before.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]], "what is in the caller's hands stays"
+    assert saved["method.other"].tolist() == [1, 2, 3]
+    lacking = {"method.mean": vector(1, 2, 3)}
+    kept.reordered(lacking, "method.", [1, 0, 2])
+    assert {name: value.tolist() for name, value in lacking.items()} == {"method.mean": [2, 1, 3]}
+
+
+def test_other_tasks_altogether_start_at_their_defaults() -> None:
+    kept = numbered(learns=False)
+    kept.rebind([None, None])
+    assert kept.committed("mean").tolist() == [2, 2]
+    assert kept.committed("pairs").tolist() == [[1, 1], [1, 1]]
+    assert kept.committed("rows").tolist() == [[0, 0], [0, 0]]
+
+
+def test_the_state_follows_the_module_to_another_device() -> None:
+    """`meta` stands for an accelerator: it holds no numbers, but says where it is."""
+    kept = numbered(learns=False)
+    kept.to("meta", torch.bfloat16)
+
+    def places() -> set[tuple[str, torch.dtype]]:
+        return {
+            (kept.committed(each.name).device.type, kept.committed(each.name).dtype) for each in kept.declarations()
+        }
+
+    assert places() == {("meta", F64), ("meta", torch.float32)}
+    kept.reset()
+    assert places() == {("meta", F64), ("meta", torch.float32)}
+    kept.rebind([2, None, 0])
+    assert places() == {("meta", F64), ("meta", torch.float32)}
+    saved = Kept(learns=False).state_dict()
+    saved["rows"] = torch.ones(3, 5)
+    kept.load_state_dict(saved)
+    assert places() == {("meta", F64), ("meta", torch.float32)}
+    assert kept.committed("rows").shape == (3, 5)
+
+
+def test_a_module_may_be_moved_without_those_inside_it() -> None:
+    kept = numbered()
+    kept.inside = Kept()
+    kept._apply(lambda value: value.to("meta"), recurse=False)
+    assert kept.committed("mean").device.type == "meta"
+    assert kept.inside.committed("mean").device.type == "cpu"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import steelyard
-from steelyard.balancing.weighing import LARGEST, propose, stage_slopes, within_reach
+from steelyard.balancing.weighing import LARGEST, _priorities, propose, stage_slopes, within_reach
 from steelyard.base.observation import Balance, Seen
 from steelyard.base.stages import Stage
 from steelyard.base.state import State
@@ -341,6 +341,26 @@ def test_norms_are_remembered_where_norms_are_read() -> None:
     assert "last_squared_norms" not in {name for _, state, _ in between.commits for name, _ in state.rebound()}
 
 
+def test_a_method_that_reads_losses_remembers_no_norms() -> None:
+    """They are known where heads are plain, but nobody asks for them."""
+    method = given(lambda seen: seen.losses, memory="numbers")
+    first = propose(method, seen(2, 4, 8, squared_norms=vector(1, 2, 3)), None, True)
+    for module, state, index in first.commits:
+        module.commit(state, index)
+    propose(method, seen(9, tasks=("b",), squared_norms=vector(7)), torch.tensor([1]), True)
+    assert method.asked[-1].losses.tolist() == [2, 9, 8]
+    assert method.asked[-1].squared_norms is None
+
+
+def test_a_task_whose_norm_was_never_read_is_not_there_for_a_method_that_reads_norms() -> None:
+    method = ByNorms(TASKS, lambda seen: seen.squared_norms, memory="numbers", every=2)
+    for module, state, index in propose(method, seen(2, tasks=("a",)), torch.tensor([0]), False).commits:
+        module.commit(state, index)
+    assert method.last_losses[0] == 2
+    propose(method, seen(9, tasks=("b",), squared_norms=vector(7)), torch.tensor([1]), True)
+    assert method.asked[-1].tasks == ("b",)
+
+
 class ByRows(Given):
     name = "by-rows"
     reads = "rows"
@@ -365,6 +385,16 @@ def test_rows_are_remembered_and_their_gramian_follows() -> None:
     assert method.last_rows.tolist() == [[0, 5], [0, 2], [3, 0]]
     new.zero_()
     assert method.last_rows[0].tolist() == [0, 5], "kept as it was, whatever becomes of the gradient's memory"
+
+
+def test_at_features_of_the_batch_there_are_no_rows_to_remember() -> None:
+    method = ByRows(TASKS, lambda seen: torch.ones_like(seen.losses), memory="rows")
+    found = propose(method, seen(1, 2, 3), None, True)
+    assert "last_rows" not in {name for _, state, _ in found.commits for name, _ in state.rebound()}
+
+
+def test_priorities_stand_where_the_weights_stand() -> None:
+    assert _priorities(given(vector(1, 1, 1), priorities={"a": 2.0}), None, torch.empty(3, device="meta")).is_meta
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,444 @@
+"""Every sentence of a verdict is one of a few kinds, and every number in it is held to the results that it speaks of.
+
+The studies are made up at random (seeded), with effects from none to large; sentences are taken apart again by their
+grammar, and their numbers compared with what plain numpy and scipy make of the results.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from report.reading import number, says
+from steelyard.study.judgement import Cell, Interval, Judgement
+from steelyard.study.trial import SINGLE_TASK
+from study.made_up import ACCURACY, RMSE, SCORE, judged, plan
+
+NAMED = 4
+NAMES = {"equal": "The plain sum"}
+SECONDS = {SINGLE_TASK: 10.0, "equal": 13.0, "ema": 15.0, "dwa": 14.0, "uw": 19.5, "mgda": 26.0, "stch": 13.0}
+
+
+@dataclass
+class Study:
+    """A judgement and the results that it speaks of: ``values[setting][method][seed][task]``."""
+
+    judgement: Judgement
+    values: list[dict[str, list[dict[str, float]]]]
+    metrics: dict[str, object]
+
+    def sample(self, setting: int, method: str, task: str) -> np.ndarray:
+        return np.array([row[task] for row in self.values[setting][method]])
+
+    def label(self, task: str) -> str:
+        return next(info.label for info in self.judgement.tasks if info.name == task)
+
+    def named(self, label: str) -> str:
+        return next(info.name for info in self.judgement.tasks if info.label == label)
+
+    def cells(self, setting: int, method: str) -> list[Cell]:
+        return [cell for cell in self.judgement.cells if (cell.setting, cell.method) == (setting, method)]
+
+
+KINDS = {
+    "two": ([("left", (ACCURACY,)), ("right", (ACCURACY,))], ["equal", "ema", "dwa"], 1, 4),
+    "three": ([("a", (ACCURACY,)), ("b", (RMSE,)), ("c", (SCORE,))], ["equal", "ema", "dwa", "uw"], 2, 5),
+    "many": ([(f"t{i}", (RMSE,)) for i in range(7)], ["equal", "ema", "dwa", "uw", "mgda", "stch"], 1, 4),
+    "without": ([("left", (ACCURACY,)), ("right", (RMSE,))], ["ema", "dwa"], 1, 3),
+    "strategies": ([("left", (ACCURACY,)), ("right", (RMSE,))], ["equal", "ema", "dwa", "uw", "mgda", "stch"], 1, 4),
+    "pair": ([("left", (ACCURACY,))], ["equal", "ema"], 1, 2),
+    "one": ([("left", (ACCURACY,)), ("right", (SCORE,))], ["equal", "ema"], 1, 1),
+}
+
+
+def study(kind: str, number: int) -> Study:
+    """Made once; `make mutation` asks which test runs which code, so there by each test."""
+    return made.__wrapped__(kind, number) if "MUTANT_UNDER_TEST" in os.environ else made(kind, number)
+
+
+@functools.cache
+def made(kind: str, number: int) -> Study:
+    metrics, methods, settings, seeds = KINDS[kind]
+    random = np.random.default_rng([number, len(metrics), seeds])
+    worse = [-0.2, -0.03, 0.0, 0.012, 0.06]
+    values = []
+    for _ in range(settings):
+        here: dict[str, list[dict[str, float]]] = {}
+        shared = {name: random.normal(0, 0.004, seeds) for name, _ in metrics}
+        for method in (SINGLE_TASK, *methods):
+            rows: list[dict[str, float]] = [{} for _ in range(seeds)]
+            for name, (metric, *_) in metrics:
+                effect = 0.0 if method == SINGLE_TASK else float(random.choice(worse[2:] if number == 1 else worse))
+                effect = effect if method != "equal" or number == 3 else -abs(effect) - 0.02
+                noise = random.normal(
+                    0, float(random.choice([0.0005, 0.001] if kind == "strategies" else [0.0005, 0.004, 0.02])), seeds
+                )
+                share = 1 + shared[name] + (effect + noise) * (1 if metric.higher_is_better else -1)
+                for row, times in zip(rows, share, strict=True):
+                    row[name] = float(times) * {"accuracy": 0.8, "RMSE": 2.5, "score": 41.0}[metric.name]
+            here[method] = rows
+        values.append(here)
+    planned = plan(methods=[SINGLE_TASK, *methods], seeds=seeds, settings=settings, metrics=metrics)
+    with tempfile.TemporaryDirectory() as folder:
+        found = judged(Path(folder) / "s", planned, values, SECONDS)
+    return Study(found, values, {name: metric[0] for name, metric in metrics})
+
+
+def t_interval(sample: np.ndarray) -> Interval:
+    mean = float(sample.mean())
+    if len(sample) < 2:
+        return Interval(mean, -math.inf, math.inf)
+    half = float(stats.t.ppf(0.975, len(sample) - 1) * stats.sem(sample))
+    return Interval(mean, mean - half, mean + half)
+
+
+def signed(text: str, value: float) -> bool:
+    """Zero has a plus too: +0.0."""
+    return says(text, value) and text[0] in "+−"
+
+
+def check_bounded(text: str, interval: Interval, times: float, unit: str) -> None:
+    """ "−3.51 points (−4.45 to −2.57)"."""
+    mean, _, bounds = text.partition(" (")
+    assert mean.endswith(unit)
+    assert signed(mean.removesuffix(unit), interval.mean * times), (text, interval)
+    if math.isinf(interval.high):
+        assert bounds == ""
+        return
+    low, high = bounds.removesuffix(")").split(" to ")
+    assert signed(low, interval.low * times)
+    assert signed(high, interval.high * times)
+    decimals = {len(part.partition(".")[2]) for part in (mean.removesuffix(unit), low, high)}
+    assert len(decimals) == 1, "all to the same decimals"
+
+
+def check_difference(found: Study, setting: int, method: str, task: str, text: str) -> None:
+    """ "accuracy 91.10 % against 94.61 % alone, −3.51 points (−4.45 to −2.57)"."""
+    metric = found.metrics[task]
+    times, unit, points = (100.0, " %", " points") if metric.percent else (1.0, "", "")
+    said = re.fullmatch(r"(\w+) (\S+)( %)? against (\S+)( %)? alone, (.*)", text)
+    assert said, text
+    name, ours, first, alone, second, change = said.groups()
+    assert (name, first or "", second or "") == (metric.name, unit, unit)
+    mine, theirs = found.sample(setting, method, task), found.sample(setting, SINGLE_TASK, task)
+    assert says(ours, mine.mean() * times)
+    assert says(alone, theirs.mean() * times)
+    check_bounded(change, t_interval(mine - theirs), times, points)
+
+
+def check_sharing(found: Study, setting: int, method: str, who: str, said: str, cells: Sequence[Cell]) -> None:
+    """Who, and by how much: all of them, or the four of the largest relative changes."""
+    total = len(found.judgement.tasks)
+    names = [cell.task for cell in cells]
+    if len(cells) == 1:
+        assert who == found.label(names[0])
+        check_difference(found, setting, method, names[0], said)
+        return
+    every = "both tasks" if total == 2 else f"all {total} tasks"
+    assert who == (every if len(cells) == total else f"{len(cells)} of {total} tasks")
+    assert said.startswith("above all ") == (len(cells) > NAMED)
+    parts = said.removeprefix("above all ").split("; ")
+    if len(cells) > NAMED:
+        largest = sorted(cells, key=lambda cell: abs(cell.relative.mean) if cell.relative else 0, reverse=True)
+        names = [cell.task for cell in largest[:NAMED]]
+    assert len(parts) == len(names)
+    for name, part in zip(names, parts, strict=True):
+        assert part.startswith(found.label(name) + " ")
+        check_difference(found, setting, method, name, part.removeprefix(found.label(name) + " "))
+
+
+def leaning(found: Study, setting: int, cell: Cell) -> str:
+    """Where the plain interval lies wholly on one side of zero."""
+    low, high = cell.difference.low, cell.difference.high
+    if low <= 0 <= high:
+        return ""
+    return "better" if (cell.difference.mean > 0) == found.metrics[cell.task].higher_is_better else "worse"
+
+
+def undecided(found: Study, setting: int, method: str, lean: str) -> list[Cell]:
+    open_ = [cell for cell in found.cells(setting, method) if cell.verdict == "undecided"]
+    return [cell for cell in open_ if leaning(found, setting, cell) == lean]
+
+
+def with_verdict(found: Study, setting: int, method: str, verdict: str) -> list[Cell]:
+    return [cell for cell in found.cells(setting, method) if cell.verdict == verdict]
+
+
+def plain_p_value(found: Study, setting: int, cell: Cell) -> float:
+    """Twice the smallest of the one-sided t tests against the region's edges."""
+    mine, theirs = (found.sample(setting, method, cell.task) for method in (cell.method, SINGLE_TASK))
+    better = (mine - theirs) * (1 if found.metrics[cell.task].higher_is_better else -1)
+    region = 0.01 * abs(theirs.mean())
+
+    def above(edge: float, sign: int) -> float:
+        return float(stats.ttest_1samp(sign * better, sign * edge, alternative="greater").pvalue)
+
+    return 2 * min(above(region, 1), above(-region, -1), max(above(-region, 1), above(region, -1)))
+
+
+def check_what_would_decide(found: Study, setting: int, cells: Sequence[Cell], more: str) -> None:
+    total, one = len(found.judgement.tasks), len(cells) == 1
+    seeds = len(found.judgement.seeds)
+    alone = [cell for cell in cells if seeds > 1 and plain_p_value(found, setting, cell) <= 0.05]
+    which = "it" if one else f"{len(alone)} of them"
+    said = f" Judged alone {which} would be decided, but not with {total} tasks judged together." if alone else ""
+    assert more.startswith(said)
+    rest = more.removeprefix(said)
+    about = re.fullmatch(r" About (\d+) seeds would settle (it|them) if mean and spread stay as they are\.", rest)
+    needed = [seeds_needed(found, setting, cell, total) for cell in cells]
+    if seeds < 3 or None in needed:
+        assert rest == ""
+    else:
+        assert about
+        assert about.groups() == (str(max(needed)), "it" if one else "them")
+
+
+def seeds_needed(found: Study, setting: int, cell: Cell, family: int) -> int | None:
+    mine, theirs = (found.sample(setting, method, cell.task) for method in (cell.method, SINGLE_TASK))
+    difference, region = mine - theirs, 0.01 * abs(theirs.mean())
+    room = abs(abs(difference.mean()) - region)
+    if len(mine) < 3:
+        return None
+    for count in range(len(mine) + 1, 101):
+        half = stats.t.ppf(1 - 0.05 / (2 * family), count - 1) * difference.std(ddof=1) / math.sqrt(count)
+        if half < room:
+            return count
+    return None
+
+
+def change_from(found: Study, setting: int, method: str, baseline: str) -> np.ndarray:
+    """Δm by seed: mean over tasks of the relative change, linearised around the ratio of means."""
+    every = []
+    for task, metric in found.metrics.items():
+        ours, theirs = found.sample(setting, method, task), found.sample(setting, baseline, task)
+        if metric.ideal is not None:
+            ours, theirs = abs(metric.ideal - ours), abs(metric.ideal - theirs)
+        ratio = ours.mean() / theirs.mean()
+        change = ratio - 1 + (ours - ratio * theirs) / theirs.mean()
+        every.append(change if metric.ideal is None and metric.higher_is_better else -change)
+    return np.mean(every, axis=0)
+
+
+def check_changes(found: Study, setting: int, said: str, known: dict[str, Interval]) -> list[str]:
+    """ "ema +4.2 % (+1.1 to +7.3), dwa …", the best first; the methods that are named."""
+    counted = re.match(r"(\d+) of (\d+) strategies, above all ", said)
+    parts = re.split(r", (?=\w+ [+−])", said[counted.end() :] if counted else said)
+    named = []
+    for part in parts:
+        method, _, text = part.partition(" ")
+        check_bounded(text, known[method], 100.0, " %")
+        named.append(method)
+    means = [known[method].mean for method in named]
+    assert means == sorted(means, reverse=True)
+    assert bool(counted) == (len(named) == NAMED and counted is not None)
+    return named
+
+
+def check_cost(text: str, methods: Sequence[str]) -> None:
+    said = re.fullmatch(
+        r"One joint network \((.*)\) trains in (\S+) × the time of the (\d+) single-task networks?\.", text
+    )
+    reference = "equal" if "equal" in methods else methods[1]
+    assert said[1] == {"equal": "the plain sum"}.get(reference, reference)
+    assert says(said[2], SECONDS[reference] / (int(said[3]) * SECONDS[SINGLE_TASK]))
+
+
+def check_repairs(found: Study, setting: int, sentences: list[str]) -> None:
+    """Every task that the plain sum hurts is told: repaired, eased or neither."""
+    methods = [method for method in found.judgement.methods if method not in (SINGLE_TASK, "equal")]
+    hurt = with_verdict(found, setting, "equal", "negative transfer") if "equal" in found.judgement.methods else []
+    verdict = {(cell.method, cell.task): cell.verdict for cell in found.judgement.cells if cell.setting == setting}
+    fine = ("gain", "no difference")
+    mended = {cell.task: [m for m in methods if verdict[m, cell.task] in fine] for cell in hurt}
+    if len(hurt) > NAMED:
+        counts = ", ".join(f"{m} {sum(verdict[m, cell.task] in fine for cell in hurt)}" for m in methods)
+        assert sentences == [f"Of the {len(hurt)} tasks that the plain sum hurts, so many are repaired: {counts}."]
+        return
+    told = {}
+    for text in sentences:
+        if said := re.fullmatch(r"No strategy here is shown to repair (.*)\.", text):
+            told |= {found.named(label): [] for label in re.split(", | or ", said[1])}
+        elif said := re.fullmatch(r"Not repaired, but better than under the plain sum, is (.*?) with (.*)\.", text):
+            check_eased(found, setting, found.named(said[1]), said[2], mended)
+            told.setdefault(found.named(said[1]), [])
+        else:
+            said = re.fullmatch(
+                r"(?:(\d+) of (\d+) strategies repair (.*), above all )?(.*?)(?: repairs? (.*))?\.", text
+            )
+            count, among, first, names, second = said.groups()
+            task = found.named(first or second)
+            pairs = re.findall(r"(\w+) \(at (\S+) × the plain sum's training time\)", names)
+            for method, ratio in pairs:
+                assert says(ratio, SECONDS[method] / SECONDS["equal"])
+            best = sorted(mended[task], key=lambda m: improvement(found, setting, m, task).mean(), reverse=True)
+            assert [method for method, _ in pairs] == best[:NAMED]
+            assert (count is not None) == (len(best) > NAMED)
+            assert count is None or (int(count), int(among)) == (len(best), len(methods))
+            assert count is not None or (" repairs " in text) == (len(best) == 1)
+            told[task] = best
+    assert {task: sorted(who) for task, who in told.items()} == {task: sorted(who) for task, who in mended.items()}
+
+
+def improvement(found: Study, setting: int, method: str, task: str, baseline: str = SINGLE_TASK) -> np.ndarray:
+    sign = 1 if found.metrics[task].higher_is_better else -1
+    return sign * (found.sample(setting, method, task) - found.sample(setting, baseline, task))
+
+
+def check_eased(found: Study, setting: int, task: str, said: str, mended: dict[str, list[str]]) -> None:
+    metric = found.metrics[task]
+    counted = re.match(r"\d+ of \d+ strategies, above all ", said)
+    means = []
+    for part in (said[counted.end() :] if counted else said).split("; "):
+        method, text = re.fullmatch(r"(\w+) by (.*)", part).groups()
+        assert method not in mended[task]
+        eased = improvement(found, setting, method, task, "equal")
+        assert stats.ttest_1samp(eased, 0).pvalue <= 0.05
+        check_bounded(text, t_interval(eased), 100 if metric.percent else 1, " points" if metric.percent else "")
+        means.append(eased.mean())
+    assert means == sorted(means, reverse=True)
+
+
+def holm_told(samples: dict[str, np.ndarray]) -> set[str]:
+    """Those told from zero by t tests, Holm-adjusted."""
+    p = {name: float(stats.ttest_1samp(sample, 0).pvalue) for name, sample in samples.items()}
+    told: set[str] = set()
+    for rank, name in enumerate(sorted(p, key=lambda key: p[key])):
+        if p[name] * (len(p) - rank) > 0.05:
+            break
+        told.add(name)
+    return told
+
+
+def check_against_the_sum(found: Study, setting: int, sentences: list[str]) -> None:
+    methods = [method for method in found.judgement.methods if method not in (SINGLE_TASK, "equal")]
+    if "equal" not in found.judgement.methods or len(found.judgement.seeds) < 2:
+        assert sentences == []
+        return
+    samples = {method: change_from(found, setting, method, "equal") for method in methods}
+    known = {method: t_interval(sample) for method, sample in samples.items()}
+    told = holm_told(samples)
+    slight = {m for m in told if max(abs(known[m].low), abs(known[m].high)) < 0.01}
+    sides = {
+        "better": {m for m in told - slight if known[m].mean > 0},
+        "worse": {m for m in told - slight if known[m].mean < 0},
+    }
+    over = r"Over all tasks \(mean change relative to the plain sum\), "
+    expected = []
+    for text in sentences:
+        if said := re.fullmatch(over + r"(better|worse) than it: (.*)\.", text):
+            named, all_ = check_changes(found, setting, said[2], known), sides[said[1]]
+            expected.append(said[1])
+        elif said := re.fullmatch(over + r"told from it, but by less than 1 %: (.*)\.", text):
+            named, all_ = check_changes(found, setting, said[1], known), slight
+            expected.append("slight")
+        else:
+            said = re.fullmatch(
+                over + r"nothing is shown to be better than it(?:: (.*?))?(?: is the highest of (\d+))?\.", text
+            )
+            best = max(known, key=lambda method: known[method].mean)
+            assert (said[1] is None) == (best in told)
+            assert said[1] is None or check_changes(found, setting, said[1], known) == [best]
+            assert (said[2] is not None) == (said[1] is not None and len(known) > 1)
+            assert said[2] in (None, str(len(known)))
+            expected.append("better")
+            assert not sides["better"]
+            continue
+        assert set(named) <= all_
+        assert len(named) == min(len(all_), NAMED)
+        if len(all_) > NAMED:
+            assert f"{len(all_)} of {len(methods)} strategies, above all" in text
+            assert min(abs(known[m].mean) for m in named) >= max(abs(known[m].mean) for m in all_ - set(named))
+    assert expected == ["better", *["worse"] * bool(sides["worse"]), *["slight"] * bool(slight)]
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_sentence_and_every_number(kind: str, number: int) -> None:
+    found = study(kind, number)
+    judgement = found.judgement
+    several = len(judgement.settings) > 1
+    sentences = list(judgement.verdict)
+    missing = judgement.planned - judgement.finished
+    if missing:
+        assert sentences.pop(0) == f"Preliminary: {missing} of {judgement.planned} trials are not finished."
+    for setting in judgement.settings:
+        head = f"With {setting.label} of the labels: "
+        here = [text.removeprefix(head) for text in sentences if not several or text.startswith(head)]
+        here = [text for text in here if not text.startswith(("One seed", "Two seeds"))]
+        here = [
+            text[:1].upper() + text[1:] if several and text.split()[0] not in judgement.methods else text
+            for text in here
+        ]
+        check_setting(found, setting.index, here)
+    rest = [text for text in sentences if not text.startswith("With ")] if several else []
+    assert rest == []
+    tail = {1: "One seed cannot tell a difference from chance: run at least 3 seeds, better 5.",
+            2: "Two seeds show only what is very large: run at least 3 seeds, better 5."}  # fmt: skip
+    assert sentences[-1] == tail.get(len(judgement.seeds), sentences[-1])
+    assert sum(text in tail.values() for text in sentences) == (len(judgement.seeds) < 3)
+
+
+def check_setting(found: Study, setting: int, sentences: list[str]) -> None:
+    methods = found.judgement.methods
+    repairs, against, cost, shared = [], [], [], []
+    for text in sentences:
+        if text.startswith("Over all tasks"):
+            against.append(text)
+        elif text.startswith("One joint network"):
+            cost.append(text)
+        elif re.match(r"No strategy|Not repaired|Of the \d", text) or re.search(r" repairs? ", text):
+            repairs.append(text)
+        else:
+            shared.append(text)
+    order = [text for group in (shared, repairs, against, cost) for text in group]
+    assert order == sentences, "sharing, what repairs it, what is better, what it costs"
+    for text in cost:
+        check_cost(text, methods)
+    assert len(cost) == 1
+    check_repairs(found, setting, repairs)
+    check_against_the_sum(found, setting, against)
+    expected = []
+    for method in [m for m in methods if m == "equal"] or methods[1:]:
+        name = NAMES.get(method, method)
+        for verdict, words in (("negative transfer", "hurts"), ("gain", "helps"),
+                               ("no difference", "makes no difference that matters for")):  # fmt: skip
+            if cells := with_verdict(found, setting, method, verdict):
+                expected.append((f"{name} {words} ", cells, method, ""))
+        for lean in ("worse", "better", ""):
+            if cells := undecided(found, setting, method, lean):
+                start = f"{name} seems to make " if lean else f"Whether {name[:1].lower() + name[1:]} hurts or helps "
+                expected.append((start, cells, method, f" {lean}, but whether by enough to matter" if lean else "\0"))
+    assert len(shared) == len(expected)
+    for text, (start, cells, method, open_) in zip(shared, expected, strict=True):
+        assert text.startswith(start)
+        who, _, said = text.removeprefix(start).partition(": ")
+        if open_:
+            who = who.removesuffix(open_.rstrip("\0") + " is undecided")
+            said, _, more = re.fullmatch(r"(.*?)\.(?= |$)()(.*)", said).groups()
+            check_what_would_decide(found, setting, cells, more)
+        else:
+            said = said.removesuffix(".")
+        check_sharing(found, setting, method, who, said, cells)
+
+
+def test_the_studies_say_every_kind_of_sentence() -> None:
+    """Or the checks above check nothing."""
+    said = "\n".join(
+        sentence for kind in KINDS for place in range(4) for sentence in study(kind, place).judgement.verdict
+    )
+    for words in ("hurts", "helps", "makes no difference that matters", "seems to make", "is undecided: ", "repairs ",
+                  "strategies repair", "Not repaired, but better", "No strategy here", "so many are repaired",
+                  "better than it:", "worse than it:", "nothing is shown", "Judged alone", "seeds would settle",
+                  "above all", "is the highest of"):  # fmt: skip
+        assert words in said, words
+    assert number("−1.5") == -1.5
