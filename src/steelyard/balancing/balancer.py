@@ -245,7 +245,7 @@ class Balancer(Persistent):
         value, hold = proposal.value, None
         if self._now.holding or (self._attachment is not None and self._attachment.inside_step):
             value, hold = self._held_from_here(seen, proposal)
-        if self._now.alone is not None and len(self.tasks) > 1 and self.memory != "rows":
+        if self._now.alone is not None and len(self.tasks) > 1 and self.memory == "none":
             self._check_alone(seen, proposal.weights, at_trunk=place is not None and place.is_trunk)
         self._now.record = Record(seen, proposal.weights, index)
         redirection = None if reading is None else self._redirection(shown, reading, proposal, taking_part)
