@@ -20,7 +20,7 @@ from torch import Tensor
 
 from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.closure import Hold, refusal, step_under_way, warn_of_moving_closure
-from steelyard.balancing.global_batch import look_together, losses_together, recompute_together
+from steelyard.balancing.global_batch import announce_change, look_together, losses_together, recompute_together
 from steelyard.balancing.heads_inside import watch_sharing
 from steelyard.balancing.history import Record, WeightSummary
 from steelyard.balancing.losses import check_not_freed, present_losses
@@ -41,6 +41,7 @@ from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS
 from steelyard.base.observation import Seen
 from steelyard.base.options import checked_priorities, checked_tasks
+from steelyard.distributed.pace import Counts, expect_all, leave_alone
 from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
 from steelyard.distributed.replicas import fingerprint
 from steelyard.distributed.states import meet
@@ -174,6 +175,9 @@ class Balancer(Persistent):
         names = self.tasks if positions is None else tuple(self.tasks[position] for position in positions)
         if not self.training:
             return self._plain_sum(names, found)
+        if self.sync == "off" and not self._now.met and is_initialised():
+            leave_alone(self)
+            self._now.met = True
         self._check_after()
         if self._now.steps == 0:
             check_not_freed(names, found)
@@ -198,8 +202,7 @@ class Balancer(Persistent):
         self._follow(device)
         place = place_of(self, self.trunk if shared is None else shared)
         if ranks is not None and not self._now.met:
-            meet(ranks, self, place)  # before anything is decided by the state, which may come from another rank
-            self._now.met = True
+            self._meet(ranks, place, device)
         if self._now.held is not None and self._now.held.refusal:
             held = self._now.held
             self.discard()
@@ -301,7 +304,23 @@ class Balancer(Persistent):
                 mark = fingerprint(self._attachment.parameters())
             elif place is not None and place.is_trunk:
                 mark = fingerprint(place.tensors)
-        return look_together(ranks, self, batch, place, self._now.workspace, refresh, self.tasks, mark)
+        workspace = self._now.workspace
+        return look_together(ranks, self, batch, place, workspace, refresh, self.tasks, mark, self._counts())
+
+    def _meet(self, ranks: Ranks, place: Place | None, device: torch.device) -> None:
+        """Before anything is decided by the state, which may come from another rank."""
+        now = self._now
+        if now.agreed == 0:
+            expect_all(ranks, self)
+        else:  # the others may be on their way to an ordinary step
+            reading = self._refreshing() or self.heads == "plain"
+            where = place if reading else None
+            announce_change(ranks, self, where, self._refreshing(), now.agreed, self._counts(), device)
+        meet(ranks, self, place)
+        now.met, now.agreed, now.ends = True, len(self.tasks), 0
+
+    def _counts(self) -> Counts:
+        return self._now.steps, self._now.period_steps, self._now.ends
 
     def _check_angles(self, seen: Seen, reading: Reading | None) -> None:
         """Warn, in the first steps, of a Gramian that cannot show conflict."""
@@ -502,6 +521,7 @@ class Balancer(Persistent):
                 state = part.working_state()
                 part.period_ended(state)
                 part.commit(state)
+            self._now.ends += bool(self._periodic_parts())
         self._now.period_steps = 0
 
     def observe(

@@ -43,6 +43,8 @@ class Progress:
             held several.
         workspace: the last step's task gradients, for the next step to write over.
         unnoticed: whether a data-parallel wrapper may take a look for its first backward.
+        agreed: with how many tasks the ranks have met; 0 before.
+        ends: ends of epochs since then.
         met: whether the ranks of a distributed run have compared what they balance.
     """
 
@@ -64,6 +66,8 @@ class Progress:
     alone: tuple[tuple[str, float], ...] | None = ()
     workspace: Tensor | None = None
     met: bool = False
+    agreed: int = 0
+    ends: int = 0
     unnoticed: bool = True
 
     def lasting(self) -> Progress:
@@ -91,7 +95,9 @@ class Persistent(Method):
     def reset(self) -> None:
         """Return to the state of a fresh instance (the generator keeps its own)."""
         super().reset()
-        self._now = Progress()  # one plain object, since attributes of a module are slow to set
+        before: Progress | None = self.__dict__.get("_now")
+        # One plain object, since attributes of a module are slow to set. The other ranks need not have been reset.
+        self._now = Progress(agreed=0 if before is None else before.agreed)
         if self._attachment is not None:
             self._attachment.discard()  # what an old state proposed must not be committed to the new one
 
@@ -167,7 +173,7 @@ class Persistent(Method):
         # A copy or a pickle must not drag optimizer and trunk along: a copy is not attached.
         state = dict(self.__dict__)
         state["_attachment"] = state["_trunk"] = None
-        state["_now"] = self._now.lasting()
+        state["_now"] = replace(self._now.lasting(), agreed=0)
         state["generator"] = None if self.generator is None else self.generator.get_state()
         return state
 

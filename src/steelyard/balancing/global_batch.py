@@ -24,6 +24,8 @@ from steelyard.balancing.observe import Batch, Look, label_counts, settle
 from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
+from steelyard.distributed.pace import FLAGS as PACE
+from steelyard.distributed.pace import Counts, check_pace, flags_of
 from steelyard.distributed.ranks import Ranks, summed_over
 from steelyard.distributed.replicas import warn_of_drift
 from steelyard.errors import LossError, MissingInputError, OptionError
@@ -33,8 +35,8 @@ from steelyard.gradients.rows import Rows, gramian_of_rows
 
 _ROWS = 5
 """Of the table that travels: labels, their squares, labels times loss, non-finite losses, negative losses."""
-_FLAGS = 3
-"""Behind it: ranks without any loss, the fingerprint of the parameters, and its square."""
+_FLAGS = 3 + PACE
+"""Behind it: ranks without any loss, the fingerprint of the parameters, its square, and whether all keep pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +114,21 @@ def look_together(
     refresh: bool,
     tasks: Sequence[str],
     fingerprint: int,
+    counts: Counts,
 ) -> Look | None:
     """Look at the global batch; ``None`` where nothing of it is left to balance.
 
     Args:
         ranks: who shares it.
         fingerprint: of this rank's parameters, 0 where they are not compared in this step.
+        counts: what this rank has counted.
         method, batch, place, workspace, refresh, tasks: as `look`'s.
 
     Raises:
         NonFiniteLossError, LossError: on all ranks, whichever had the fault.
+        StateError: on all ranks, where they have not gone the same way.
 
-    Cost: one all-reduce of ``5T + 3`` numbers, with ``T`` or ``T²`` more for norms or a Gramian; at the trunk a second
+    Cost: one all-reduce of ``5T + 6`` numbers, with ``T`` or ``T²`` more for norms or a Gramian; at the trunk a second
     one of ``T x P`` where the sum over ranks is to be exact.
     """
     if method.reads == "lookahead":
@@ -142,9 +147,9 @@ def look_together(
     part = _Part.of(method, batch)
 
     # --- what travels
-    flags = batch.values.new_tensor([float(not batch.losses), fingerprint, fingerprint**2])
+    flags = batch.values.new_tensor([float(not batch.losses), fingerprint, fingerprint**2, *flags_of(counts)])
     products, square = flags[:0], at_trunk or reads != "norms"
-    if place is not None and reads != "losses" and not by_rows:
+    if _number_of_products(method, place, refresh, size):
         products = _products(reading, part, size, square)
     sizes = [_ROWS * size, _FLAGS, len(products)]
     packed = ranks.sum(torch.cat([part.table(batch.values, size).flatten(), flags, products]))
@@ -152,7 +157,9 @@ def look_together(
     table = table.view(_ROWS, size)
 
     # --- what is decided
-    _check_ranks(ranks, flags, batch)
+    summed = flags.tolist()
+    check_pace(ranks, summed[-PACE:], counts, tuple(tasks))
+    _check_ranks(ranks, summed, batch)
     live = _decide(ranks, method, batch, table, part)
     if not live:
         return None
@@ -284,6 +291,30 @@ def _wanted(method: Method, place: Place | None, refresh: bool) -> Reads:
     return reads
 
 
+def _number_of_products(method: Method, place: Place | None, refresh: bool, size: int) -> int:
+    """How many products of gradients travel beside the losses; what is known without them."""
+    reads = _wanted(method, place, refresh)
+    at_trunk = place is not None and place.is_trunk
+    if reads == "losses" or (at_trunk and (reads == "rows" or method.sync == "exact")):
+        return 0
+    return size**2 if at_trunk or reads != "norms" else size
+
+
+def announce_change(
+    ranks: Ranks, method: Method, place: Place | None, refresh: bool, size: int, counts: Counts, device: torch.device
+) -> None:
+    """The tasks have changed since the ranks met with ``size`` of them: say so in the form that they expect.
+
+    Raises:
+        StateError: the others' have not.
+    """
+    table, products = _ROWS * size, _number_of_products(method, place, refresh, size)
+    sent = torch.zeros(table + _FLAGS + products, dtype=torch.float64, device=device)
+    at = slice(table + _FLAGS - PACE, table + _FLAGS)
+    sent[at] = sent.new_tensor(flags_of(counts, changed=True))
+    check_pace(ranks, ranks.sum(sent)[at].tolist(), counts, method.tasks)
+
+
 def _products(reading: Reading | None, part: _Part, size: int, square: bool) -> Tensor:
     """``n_i n_j G_ij`` of this rank, spread over all tasks, flat; zero where it has no labels."""
     whole = part.counts.new_zeros((size, size) if square else (size,))
@@ -361,9 +392,9 @@ def _decide(
     return live
 
 
-def _check_ranks(ranks: Ranks, flags: Tensor, batch: Batch) -> None:
+def _check_ranks(ranks: Ranks, flags: Sequence[float], batch: Batch) -> None:
     """Warn where the ranks' parameters differ; raise on all of them where one has no loss to call backward on."""
-    empty, prints, squares = flags.tolist()
+    empty, prints, squares, *_ = flags
     if ranks.size * squares != prints**2:
         warn_of_drift()
     if not empty:

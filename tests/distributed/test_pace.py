@@ -1,0 +1,125 @@
+"""What one rank does alone is noticed on all, by name, and not waited out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import steelyard.distributed.pace
+from distributed.launch import launch
+from distributed.test_decisions import COLUMNS, Loop, message
+from distributed.training import TASKS, shard
+
+PERIODIC = [("dwa", "losses"), ("initial-scale+mgda", "features"), ("initial-scale+inverse-norm", "trunk")]
+ALL = [*COLUMNS, ("inverse-norm", "features"), ("pcgrad", "trunk"), ("moco", "trunk"), ("graddrop", "features")]
+
+
+def unwrapped(rank: int, spec: str, at: str, **options: Any) -> Loop:
+    """What a wrapper's own collectives would do after an error is not the question."""
+    loop = Loop(0, 1, spec, at, **options)
+    loop.rows = shard(rank, 2)
+    return loop
+
+
+def called(loop: Loop, step: int) -> None:
+    """The balancer's call alone."""
+    losses, features = loop.losses(step)
+    known = {task: loss for task, loss in losses.items() if task in loop.balancer.tasks}
+    loop.balancer(known, shared=loop.shared(features))
+
+
+def everything(rank: int, ranks: int) -> dict[str, Any]:
+    steelyard.distributed.pace.GRACE = 0.1
+    found: dict[str, Any] = {}
+
+    def alone(name: str, columns: list[tuple[str, str]], act: Any, **options: Any) -> None:
+        for spec, at in columns:
+            loop = unwrapped(rank, spec, at, **options)
+            called(loop, 0)
+            called(loop, 1)
+            if rank == 1:
+                act(loop)
+            found[name, spec, at] = [message(lambda loop=loop: called(loop, 2)), loop.balancer.steps]
+
+    alone("set_tasks", ALL, lambda loop: loop.balancer.set_tasks([*TASKS[:2]]))
+    alone("more tasks", ALL, lambda loop: loop.balancer.set_tasks([*TASKS, "new"]))
+    alone("reset", ALL, lambda loop: loop.balancer.reset())
+    alone("end_epoch", PERIODIC, lambda loop: loop.balancer.end_epoch())
+
+    for spec, at in ALL:
+        loop = unwrapped(rank, spec, at, attached=True)
+        called(loop, 0)
+        loop.optimizer.step()
+        called(loop, 1)
+        if rank == 1:  # an optimizer step between two micro-batches
+            loop.optimizer.step()
+        found["step", spec, at] = [message(lambda loop=loop: called(loop, 2)), loop.balancer.steps]
+
+    # What all do together goes on.
+    for spec, at in ALL:
+        loop = unwrapped(rank, spec, at)
+        called(loop, 0)
+        loop.balancer.set_tasks([*TASKS[:2]])
+        called(loop, 1)
+        loop.balancer.end_epoch()
+        called(loop, 2)
+        loop.balancer.reset()
+        called(loop, 3)
+        found["together", spec, at] = [message(lambda loop=loop: called(loop, 4)), loop.balancer.last_weights]
+
+    for spec, at in COLUMNS:
+        loop = unwrapped(rank, spec, at, sync="off" if rank == 1 else "exact")
+        found["off", spec, at] = [message(lambda loop=loop: called(loop, 0)), loop.balancer.steps]
+    # A rank with a balancer of its own beside the common one is in nobody's way.
+    if rank == 1:
+        called(unwrapped(rank, "log", "losses", sync="off"), 0)
+    loop = unwrapped(rank, "log", "losses")
+    found["beside"] = message(lambda: called(loop, 0))
+    return found
+
+
+@pytest.fixture(scope="module")
+def found() -> list[dict[str, Any]]:
+    return launch(everything, 2)
+
+
+@pytest.mark.parametrize("what", ["set_tasks", "more tasks", "reset"])
+def test_tasks_that_change_on_one_rank(found: list[dict[str, Any]], what: str) -> None:
+    for column in ALL:
+        texts = {each[(what, *column)][0] for each in found}
+        assert len(texts) == 1
+        (text,) = texts
+        assert text.startswith("StateError: set_tasks() or reset() was called on 1 of 2 ranks (rank 0 balances left"), (
+            text
+        )
+        assert "rank 1 balances left" in text
+
+
+@pytest.mark.parametrize("what", ["end_epoch", "step"])
+def test_steps_and_epochs_that_one_rank_counts_alone(found: list[dict[str, Any]], what: str) -> None:
+    for column in PERIODIC if what == "end_epoch" else ALL:
+        texts = {each[(what, *column)][0] for each in found}
+        assert len(texts) == 1
+        (text,) = texts
+        assert "the ranks have not gone the same way" in text
+        assert ("rank 1 has taken 2 steps" in text) == (what == "step" or "0 of them since" in text)
+
+
+def test_what_all_ranks_do_goes_on(found: list[dict[str, Any]]) -> None:
+    for column in ALL:
+        (first, weights), (second, others) = (each[("together", *column)] for each in found)
+        assert first == second == ""
+        assert weights.equal(others)
+        assert len(weights) == 2
+
+
+def test_a_rank_that_was_told_to_balance_alone(found: list[dict[str, Any]]) -> None:
+    for column in COLUMNS:
+        (text, steps), (own, own_steps) = (each[("off", *column)] for each in found)
+        assert "sync= is 'exact' on rank 0 and 'off' on rank 1" in text
+        assert (steps, own, own_steps) == (0, "", 1)
+
+
+def test_a_balancer_beside_the_common_one(found: list[dict[str, Any]]) -> None:
+    assert [each["beside"] for each in found] == ["", ""]
