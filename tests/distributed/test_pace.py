@@ -68,14 +68,14 @@ def everything(rank: int, ranks: int) -> dict[str, Any]:
         called(loop, 3)
         found["together", spec, at] = [message(lambda loop=loop: called(loop, 4)), loop.balancer.last_weights]
 
-    for spec, at in COLUMNS:
-        loop = unwrapped(rank, spec, at, sync="off" if rank == 1 else "exact")
-        found["off", spec, at] = [message(lambda loop=loop: called(loop, 0)), loop.balancer.steps]
     # A rank with a balancer of its own beside the common one is in nobody's way.
     if rank == 1:
         called(unwrapped(rank, "log", "losses", sync="off"), 0)
     loop = unwrapped(rank, "log", "losses")
     found["beside"] = message(lambda: called(loop, 0))
+    for spec, at in COLUMNS:
+        loop = unwrapped(rank, spec, at, sync="off" if rank == 1 else "exact")
+        found["off", spec, at] = [message(lambda loop=loop: called(loop, 0)), loop.balancer.steps]
     return found
 
 

@@ -176,7 +176,7 @@ class Balancer(Persistent):
         if not self.training:
             return self._plain_sum(names, found)
         if self.sync == "off" and not self._now.met and is_initialised():
-            leave_alone(self)
+            leave_alone()
             self._now.met = True
         self._check_after()
         if self._now.steps == 0:
@@ -311,7 +311,7 @@ class Balancer(Persistent):
         """Before anything is decided by the state, which may come from another rank."""
         now = self._now
         if now.agreed == 0:
-            expect_all(ranks, self)
+            expect_all(ranks, self.sync)
         else:  # the others may be on their way to an ordinary step
             reading = self._refreshing() or self.heads == "plain"
             where = place if reading else None

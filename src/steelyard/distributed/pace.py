@@ -15,13 +15,12 @@ from typing import Any
 
 import torch.distributed as dist
 
-from steelyard.base.method import Method
 from steelyard.distributed.ranks import Ranks
 from steelyard.errors import StateError
 
 FLAGS = 3
 """The mark of what was counted, its square, and whether the tasks have changed."""
-GRACE = 5.0
+GRACE = 20.0
 """Seconds for which a rank that balanced alone may still turn up to balance with the others."""
 _PATIENCE = 60.0
 """Seconds after which a rank that has not turned up is waited for in the collective itself."""
@@ -64,52 +63,42 @@ def check_pace(ranks: Ranks, flags: list[float], counts: Counts, tasks: tuple[st
 
 # --- ranks that balance alone -------------------------------------------------------------------------------------
 _COUNTED: dict[int, tuple[Any, Counter[str]]] = {}
-"""First calls of balancers, by the store of the process group, which is kept so that its number stays its own."""
+"""Balancers' first calls, by the store of the process group, which is kept so that its number stays its own."""
 
 
-def _store() -> Any:
-    return dist.distributed_c10d._get_default_store()
-
-
-def _first_call(method: Method, together: bool) -> tuple[Any, str, int, int]:
-    """Leave a note; returns the store, the balancer's key, and the first calls so far: those together, and all."""
-    store = _store()
+def _note(what: str) -> tuple[Any, int]:
+    """Leave a note of a balancer's first call; returns the store, and the number of such notes of this rank."""
+    store: Any = dist.distributed_c10d._get_default_store()
     _, counter = _COUNTED.setdefault(id(store), (store, Counter()))
-    key = f"steelyard/{method.name}/{','.join(method.tasks)}"
-    counter[f"{key}/all"] += 1
-    counter[f"{key}/together"] += together
-    everything, joint = counter[f"{key}/all"], counter[f"{key}/together"]
-    rank = dist.get_rank()
-    if together:
-        store.set(f"{key}/together/{joint}/{rank}", "1")
-    store.set(f"{key}/all/{everything}/{rank}", "1")
-    return store, key, joint, everything
+    counter[what] += 1
+    store.set(f"steelyard/{what}/{counter[what]}/{dist.get_rank()}", "1")
+    return store, counter[what]
 
 
-def leave_alone(method: Method) -> None:
+def leave_alone() -> None:
     """This rank balances for itself (``sync="off"``): a note, and nothing is waited for."""
-    _first_call(method, together=False)
+    _note("all")
 
 
-def expect_all(ranks: Ranks, method: Method) -> None:
+def expect_all(ranks: Ranks, sync: str) -> None:
     """Wait until all ranks come to balance together, before a collective that could only be waited out.
 
     Raises:
         StateError: a rank has made its balancer with ``sync="off"``.
     """
-    store, key, joint, everything = _first_call(method, together=True)
+    members = dist.get_process_group_ranks(ranks.group)
+    group = "together/" + ",".join(map(str, members))
+    store, joint = _note(group)
+    _, every = _note("all")
     start = time.monotonic()
-    for rank in dist.get_process_group_ranks(ranks.group):
-        since = None
-        while not store.check([f"{key}/together/{joint}/{rank}"]):
-            now = time.monotonic()
-            if now - start > _PATIENCE:
-                return
-            if since is None and store.check([f"{key}/all/{everything}/{rank}"]):
-                since = now
-            if since is not None and now - since > GRACE:
+    for rank in members:
+        while not store.check([f"steelyard/{group}/{joint}/{rank}"]):
+            waited = time.monotonic() - start
+            if waited > GRACE and store.check([f"steelyard/all/{every}/{rank}"]):
                 raise StateError(
-                    f"the ranks balance differently: sync= is '{method.sync}' on rank {dist.get_rank()} and 'off' on "
-                    f"rank {rank}. Make the balancer with the same arguments on all ranks"
+                    f"the ranks balance differently: sync= is {sync!r} on rank {dist.get_rank()} and 'off' on rank "
+                    f"{rank}. Make the balancer with the same arguments on all ranks"
                 )
+            if waited > _PATIENCE:
+                return
             time.sleep(0.005)
