@@ -15,11 +15,10 @@ from steelyard.study.training.batch import (
     balanced_losses,
     recompute,
     shared_of,
-    targets_of,
     task_losses,
     tell_labels,
 )
-from steelyard.study.training.evaluate import take
+from steelyard.study.training.material import Material
 from steelyard.study.training.sampling import batches
 from steelyard.study.training.train import make_balancer
 from steelyard.study.trial import SINGLE_TASK
@@ -32,19 +31,16 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
         SteelyardError: a method cannot balance these losses.
     """
     tasks, seed = [problem.task(name) for name in plan.task_names], plan.seeds[0]
-    train = problem.data(seed).train
-    labels = {task.name: task.labelled(train.targets[task.name]) for task in tasks}
-    used = torch.stack(list(labels.values())).any(0)
-    rows = next(batches(used, plan.batch_size, seed, epoch=1))
+    material = Material.of(problem, tasks, seed)
+    rows = next(batches(material.used, plan.batch_size, seed, epoch=1))
     networks: dict[str, nn.Module] = {}
     with torch.random.fork_rng(devices=[]):
-        inputs = problem.prepare(take(train.inputs, rows))
-        targets = {name: targets_of(train.targets[name], labels[name], rows) for name in plan.task_names}
+        inputs, targets = material.batch(rows)
         for method in plan.methods:
             architecture = method.architecture or plan.architecture
             if architecture not in networks:
                 networks[architecture] = build(problem, plan.task_names, seed, architecture)
-                tell_labels(networks[architecture], train.targets, labels)
+                tell_labels(networks[architecture], material.split.targets, material.labels)
             if method.name == SINGLE_TASK:
                 continue
             network = networks[architecture]

@@ -14,10 +14,10 @@ from steelyard.diagnosis.diagnosis import Diagnosis, diagnose
 from steelyard.errors import PlanError, TrainingError
 from steelyard.models import build
 from steelyard.problems.problem import Problem, check_place
-from steelyard.study.training.batch import balanced_losses, penalty_of, shared_of, targets_of, task_losses, tell_labels
-from steelyard.study.training.evaluate import take
+from steelyard.study.training.batch import balanced_losses, penalty_of, shared_of, task_losses, tell_labels
+from steelyard.study.training.material import Material
 from steelyard.study.training.problem_rehearsal import rehearse
-from steelyard.study.training.sampling import batches, used_rows
+from steelyard.study.training.sampling import batches
 from steelyard.study.training.train import seed_everything
 from steelyard.study.trial import derive_seed
 
@@ -67,13 +67,10 @@ def diagnose_training(
         raise PlanError(f"seed={seed} must be at least 0")
     epochs = min(EPOCHS, problem.epochs) if epochs is None else epochs
     rehearse(problem, architecture)
-    train = problem.data(seed).train
     tasks = list(problem.tasks)
-    labels = {task.name: task.labelled(train.targets[task.name]) for task in tasks}
-    used = used_rows(labels)
-    gaps = {name: mask for name, mask in labels.items() if not torch.equal(mask, used)}
+    material = Material.of(problem, tasks, seed)
     network = build(problem, problem.task_names, seed, architecture)
-    tell_labels(network, train.targets, labels)
+    tell_labels(network, material.split.targets, material.labels)
     network.train()
     optimizer = problem.optimizer(network.parameters())
 
@@ -81,12 +78,11 @@ def diagnose_training(
     on_epoch(0, epochs)
     for epoch in range(1, epochs + 1):
         seed_everything(derive_seed(seed, "epoch", epoch))
-        order = list(batches(used, problem.batch_size, seed, epoch))
+        order = list(batches(material.used, problem.batch_size, seed, epoch))
         look_at = {len(order) * number // LOOKS for number in range(LOOKS)}
         looks = []
         for step, rows in enumerate(order):
-            inputs = problem.prepare(take(train.inputs, rows))
-            targets = {task.name: targets_of(train.targets[task.name], gaps.get(task.name), rows) for task in tasks}
+            inputs, targets = material.batch(rows)
             outputs, features = network(inputs)
             losses = task_losses(tasks, outputs, targets)
             _check_finite(losses, epoch)

@@ -6,9 +6,8 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +15,15 @@ from torch import Tensor, nn
 from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Data, Task
-from steelyard.study.storage.checkpoint import load_checkpoint, save_checkpoint
-from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
+from steelyard.study.training.evaluate import BestEpoch, measure, predict
 from steelyard.study.training.kept import keep
 from steelyard.study.training.memory import PeakMemory
+from steelyard.study.training.progress import Progress
 from steelyard.study.training.sampling import batches, kept_labels, steps_per_epoch
 from steelyard.study.training.stacking import Stack, agrees, batch_of, kind_of, padded
 from steelyard.study.training.train import (
     CHECKPOINT_SECONDS,
     check_finite,
-    new_history,
-    result_of,
     schedule_rate,
     seed_everything,
     set_rate,
@@ -68,11 +65,7 @@ class _Member:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     kept: Tensor  # mask of the training rows
-    best: BestEpoch
-    best_network: dict[str, Any] = field(default_factory=dict)
-    history: dict[str, list[Any]] = field(default_factory=new_history)
-    epoch: int = 0  # finished ones
-    peak: float = 0.0
+    progress: Progress
     failed: Failed | None = None
 
     @property
@@ -109,7 +102,7 @@ def train_together(
         if kind is None:
             yield trial, None
         else:
-            shapes.setdefault((kind, member.steps, member.epoch), []).append(member)
+            shapes.setdefault((kind, member.steps, member.progress.epoch), []).append(member)
     for members in shapes.values():
         most = _most(members[0], data)
         for start in range(0, len(members), most):
@@ -130,16 +123,10 @@ def _prepare(trial: Trial, problem: Problem, data: Data, checkpoints: Path | Non
     set_rate(optimizer, trial)
     kept = kept_labels(task, data.train, dict(trial.fractions)[name], trial.seed)
     best = BestEpoch([task], {name: int(task.labelled(data.validation.targets[name]).sum())}, problem.main)
-    member = _Member(trial, task, network, optimizer, kept, best)
+    member = _Member(trial, task, network, optimizer, kept, Progress(best))
     kind = kind_of(network, task, optimizer)
     if kind is not None and checkpoints is not None:
-        state = load_checkpoint(checkpoints / f"{trial.key}.pt", trial)
-        if state is not None:
-            network.load_state_dict(state["network"])
-            optimizer.load_state_dict(state["optimizer"])
-            best.score, best.epoch, best.smallest = state["best"]
-            member.best_network, member.history, member.peak = state["best network"], state["history"], state["peak"]
-            member.epoch = state["epoch"]
+        member.progress.restore(checkpoints / f"{trial.key}.pt", trial, network, optimizer)
     targets = data.train.targets[name]
     return member, kind and (kind, targets.shape, targets.dtype)
 
@@ -180,11 +167,12 @@ def _train(
 ) -> Iterator[tuple[Trial, Result | Failed]]:
     first, memory, targets = members[0].trial, PeakMemory(), _targets(members, data)
     seed, size, least = first.seed, first.batch_size, first.epoch_steps
-    for member in members if members[0].epoch else ():
-        on_epoch(member.trial, member.epoch)
+    done = members[0].progress.epoch
+    for member in members if done else ():
+        on_epoch(member.trial, done)
     saved_at, interval = time.perf_counter(), checkpoint_seconds * max(1.0, len(members) / 10)
 
-    for epoch in range(members[0].epoch + 1, first.epochs + 1):
+    for epoch in range(done + 1, first.epochs + 1):
         if all(member.failed for member in members):
             break
         seed_everything(derive_seed(seed, "epoch", epoch))
@@ -204,18 +192,19 @@ def _train(
             if member.failed is None:
                 with _failing(member):
                     check_finite(member.trial, epoch, [means[k]])
-                    _take_note(member, epoch, means[k], shown[member.task.name])
-                    member.history["seconds"].append(seconds)
-                    member.history["steps"].append(len(step_losses))
-                    if member.best.epoch == epoch:
-                        member.best_network = stack.state_of(k)
-                    member.epoch = epoch
+                    (value,) = measure(member.task.metrics[:1], shown[member.task.name])
+                    note = {"loss": [means[k]], "weight": [1.0], "spread": [0.0], "validation": [value]}
+                    member.progress.note(**note, seconds=seconds, steps=len(step_losses))
+                    if member.progress.best.better(epoch, {member.task.name: value}):
+                        member.progress.best_network = stack.state_of(k)
+                    member.progress.epoch = epoch
 
         if checkpoints is not None and time.perf_counter() - saved_at >= interval:
             stack.unstack()
             for member in members:
                 if member.failed is None:
-                    _save(member, checkpoints, memory)
+                    path = checkpoints / f"{member.trial.key}.pt"
+                    member.progress.save(path, member.trial, member.network, member.optimizer, None, memory.growth())
             saved_at = time.perf_counter()
         for member in members:
             on_epoch(member.trial, epoch)
@@ -233,26 +222,16 @@ def _train(
     last, _ = test()
     for k, member in enumerate(members):
         if member.failed is None:
-            stack.load(k, member.best_network)
+            stack.load(k, member.progress.best_network)
     chosen, kept = test()
     for member in members:
         if member.failed is not None:
             yield member.trial, member.failed
             continue
-        name, peak = member.task.name, max(member.peak, memory.growth())
+        name = member.task.name
         test_of, last_of = {name: chosen[name]}, {name: last[name]}
         outputs = {name: kept[name]} if kept else {}
-        yield member.trial, result_of(member.trial, test_of, last_of, member.best.epoch, member.history, peak, outputs)
-
-
-def _take_note(member: _Member, epoch: int, loss: float, shown: Shown) -> None:
-    """What `train` writes down after an epoch."""
-    (value,) = measure(member.task.metrics[:1], shown)
-    member.history["loss"].append([loss])
-    member.history["weight"].append([1.0])
-    member.history["spread"].append([0.0])
-    member.history["validation"].append([value])
-    member.best.better(epoch, {member.task.name: value})
+        yield member.trial, member.progress.result(member.trial, test_of, last_of, outputs, memory.growth())
 
 
 @contextmanager
@@ -262,19 +241,3 @@ def _failing(member: _Member) -> Iterator[None]:
         yield
     except Exception as error:
         member.failed = Failed.of(error)
-
-
-def _save(member: _Member, folder: Path, memory: PeakMemory) -> None:
-    """The checkpoint that `train` would write."""
-    best = member.best
-    state = {
-        "epoch": member.epoch,
-        "network": member.network.state_dict(),
-        "optimizer": member.optimizer.state_dict(),
-        "balancer": {},
-        "best": (best.score, best.epoch, best.smallest),
-        "best network": member.best_network,
-        "history": member.history,
-        "peak": max(member.peak, memory.growth()),
-    }
-    save_checkpoint(folder / f"{member.trial.key}.pt", member.trial, state)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import random
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,26 +18,24 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.errors import TrainingError
 from steelyard.models import build
 from steelyard.problems.problem import Problem
-from steelyard.problems.task import Inputs
 from steelyard.registry import make
-from steelyard.study.storage.checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.training.batch import (
     LossesOf,
-    Targets,
     balanced_losses,
     in_order,
     penalty_of,
     recompute,
     shared_of,
-    targets_of,
     task_losses,
     tell_labels,
 )
-from steelyard.study.training.evaluate import BestEpoch, measure, predict, take
+from steelyard.study.training.evaluate import BestEpoch, measure, predict
 from steelyard.study.training.kept import keep
+from steelyard.study.training.material import Material
 from steelyard.study.training.memory import PeakMemory
-from steelyard.study.training.sampling import batches, kept_labels, probe_rows, used_rows
-from steelyard.study.trial import SINGLE_TASK, Curves, Result, Trial, derive_seed
+from steelyard.study.training.progress import Progress
+from steelyard.study.training.sampling import batches, probe_rows
+from steelyard.study.trial import SINGLE_TASK, Result, Trial, derive_seed
 
 CHECKPOINT_SECONDS = 1.0
 
@@ -65,127 +62,136 @@ def train(
     Raises:
         TrainingError: the loss or a metric is not finite, or no epoch can be chosen.
     """
-    tasks = [problem.task(name) for name in trial.tasks]
-    data = problem.data(trial.seed)
-    memory = PeakMemory()
-
-    # --- what is learnt from: fractions hide labels, rows without any label are left out
-    labels = {t.name: kept_labels(t, data.train, dict(trial.fractions)[t.name], trial.seed) for t in tasks}
-    used = used_rows(labels)
-    gaps = {name: mask for name, mask in labels.items() if not torch.equal(mask, used)}
-
-    def batch(rows: Tensor) -> tuple[Inputs, Targets]:
-        targets = {t.name: targets_of(data.train.targets[t.name], gaps.get(t.name), rows) for t in tasks}
-        return problem.prepare(take(data.train.inputs, rows)), targets
-
-    # --- what learns: trunk and heads start from (seed, name), the same for every method
-    network = build(problem, trial.tasks, trial.seed, trial.architecture)
-    tell_labels(network, data.train.targets, labels)
-    network.train()
-    optimizer = problem.optimizer(network.parameters())
-    set_rate(optimizer, trial)
-    balancer = make_balancer(trial)
-    if balancer is not None:
-        balancer.attach(optimizer)
-    counts = {t.name: int(t.labelled(data.validation.targets[t.name]).sum()) for t in tasks}
-    best = BestEpoch(tasks, counts, problem.main)
-    best_network: dict[str, Any] = {}
-    history = new_history()
-    first_epoch, earlier_peak = 1, 0.0
-
-    if checkpoint is not None and (state := load_checkpoint(checkpoint, trial)) is not None:
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        if balancer is not None:
-            balancer.load_state_dict(state["balancer"])
-        best.score, best.epoch, best.smallest = state["best"]
-        best_network, history, earlier_peak = state["best network"], state["history"], state["peak"]
-        first_epoch = state["epoch"] + 1
-        on_epoch(state["epoch"])
+    training = _Training(trial, problem)
+    if checkpoint is not None and training.restore(checkpoint):
+        on_epoch(training.progress.epoch)
     saved_at = time.perf_counter()
+    for epoch in range(training.progress.epoch + 1, trial.epochs + 1):
+        training.learn(epoch)
+        training.validate(epoch)
+        if checkpoint is not None and time.perf_counter() - saved_at >= checkpoint_seconds:
+            training.save(checkpoint)
+            saved_at = time.perf_counter()
+        on_epoch(epoch)
+    return training.result()
 
-    for epoch in range(first_epoch, trial.epochs + 1):
+
+class _Training:
+    """A network, what it learns from, and how far it has come."""
+
+    def __init__(self, trial: Trial, problem: Problem) -> None:
+        self.trial, self.problem = trial, problem
+        self.tasks = [problem.task(name) for name in trial.tasks]
+        self.data = problem.data(trial.seed)
+        self.memory = PeakMemory()
+        # What is learnt from: fractions hide labels, rows without any label are left out.
+        self.material = Material.of(problem, self.tasks, trial.seed, dict(trial.fractions))
+        # What learns: trunk and heads start from (seed, name), the same for every method.
+        self.network = build(problem, trial.tasks, trial.seed, trial.architecture)
+        tell_labels(self.network, self.data.train.targets, self.material.labels)
+        self.network.train()
+        self.optimizer = problem.optimizer(self.network.parameters())
+        set_rate(self.optimizer, trial)
+        self.balancer = make_balancer(trial)
+        if self.balancer is not None:
+            self.balancer.attach(self.optimizer)
+        validation = self.data.validation
+        counts = {t.name: int(t.labelled(validation.targets[t.name]).sum()) for t in self.tasks}
+        self.progress = Progress(BestEpoch(self.tasks, counts, problem.main))
+
+    # --- one epoch ----------------------------------------------------------------------------------------------------
+    def learn(self, epoch: int) -> None:
+        """One pass over the training rows."""
+        trial, optimizer = self.trial, self.optimizer
         seed_everything(derive_seed(trial.seed, "epoch", epoch))
-        schedule_rate(optimizer, problem.schedule((epoch - 1) / trial.epochs))
-        step_losses, step_weights = [], []
+        schedule_rate(optimizer, self.problem.schedule((epoch - 1) / trial.epochs))
+        losses, weights = [], []
         started = time.perf_counter()
-        for step, rows in enumerate(batches(used, trial.batch_size, trial.seed, epoch, trial.epoch_steps)):
-            inputs, targets = batch(rows)
-            recomputes = balancer is not None and (balancer.needs_after or balancer.reads == "lookahead")
-            before = torch.get_rng_state() if recomputes else None
-            outputs, features = network(inputs)
-            losses = task_losses(tasks, outputs, targets)
-            if balancer is None:
-                loss = losses[trial.tasks[0]]
-            else:
-                further = []
-                if balancer.reads == "cross_gramian" or balancer.needs_held_out:
-                    further = [batch(each) for each in probe_rows(used, trial.batch_size, trial.seed, epoch, step)]
-                probes = None
-                if balancer.reads == "cross_gramian":
-                    probes = [LossesOf(network, tasks)(there, wanted) for there, wanted in further]
-                again = recompute(network, tasks, inputs, targets, before, further[0] if further else None)
-                shared = shared_of(trial.shared, network, features)
-                seen = balanced_losses(network, losses, outputs, features)
-                loss = balancer(seen, shared=shared, again=again, probes=probes)
-                step_weights.append(balancer.last_weights)
-            if (penalty := penalty_of(network, outputs, features)) is not None:
-                loss = loss + penalty
+        rows_of = batches(self.material.used, trial.batch_size, trial.seed, epoch, trial.epoch_steps)
+        for step, rows in enumerate(rows_of):
+            loss, task_loss = self._loss(epoch, step, rows)
+            if self.balancer is not None:
+                weights.append(self.balancer.last_weights)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            step_losses.append(in_order(tasks, losses))
-        seconds = time.perf_counter() - started
-        if balancer is not None:
-            balancer.end_epoch()
-        history["seconds"].append(seconds)
-        history["steps"].append(len(step_losses))
-        means = torch.stack(step_losses).double()
-        history["loss"].append(means.nanmean(0).tolist())
-        weights = torch.stack(step_weights) if step_weights else torch.ones_like(means)
-        weights = weights.where(~means.isnan(), torch.nan)
-        history["weight"].append(weights.nanmean(0).tolist())
-        history["spread"].append((weights - weights.nanmean(0)).square().nanmean(0).sqrt().tolist())
-        if balancer is None:  # a balancer has its own policy
-            check_finite(trial, epoch, means.mean(0).tolist())
+            losses.append(in_order(self.tasks, task_loss))
+        self.progress.note(seconds=time.perf_counter() - started, steps=len(losses))
+        if self.balancer is not None:
+            self.balancer.end_epoch()
+        self._write_down(epoch, torch.stack(losses).double(), weights)
 
-        # --- validation: chooses the epoch
+    def _loss(self, epoch: int, step: int, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scalar whose backward is the step, and the losses of the tasks in it."""
+        trial, network, balancer = self.trial, self.network, self.balancer
+        inputs, targets = self.material.batch(rows)
+        recomputes = balancer is not None and (balancer.needs_after or balancer.reads == "lookahead")
+        before = torch.get_rng_state() if recomputes else None
+        outputs, features = network(inputs)
+        losses = task_losses(self.tasks, outputs, targets)
+        if balancer is None:
+            loss = losses[trial.tasks[0]]
+        else:
+            further = []
+            if balancer.reads == "cross_gramian" or balancer.needs_held_out:
+                drawn = probe_rows(self.material.used, trial.batch_size, trial.seed, epoch, step)
+                further = [self.material.batch(each) for each in drawn]
+            probes = None
+            if balancer.reads == "cross_gramian":
+                probes = [LossesOf(network, self.tasks)(there, wanted) for there, wanted in further]
+            again = recompute(network, self.tasks, inputs, targets, before, further[0] if further else None)
+            seen = balanced_losses(network, losses, outputs, features)
+            loss = balancer(seen, shared=shared_of(trial.shared, network, features), again=again, probes=probes)
+        if (penalty := penalty_of(network, outputs, features)) is not None:
+            loss = loss + penalty
+        return loss, losses
+
+    def _write_down(self, epoch: int, losses: Tensor, weights: list[Tensor]) -> None:
+        """Means over the steps [S, T] in which a task was there, and how far its weights moved around theirs."""
+        of_steps = torch.stack(weights) if weights else torch.ones_like(losses)
+        of_steps = of_steps.where(~losses.isnan(), torch.nan)
+        mean = of_steps.nanmean(0)
+        spread = (of_steps - mean).square().nanmean(0).sqrt()
+        self.progress.note(loss=losses.nanmean(0).tolist(), weight=mean.tolist(), spread=spread.tolist())
+        if self.balancer is None:  # a balancer has its own policy
+            check_finite(self.trial, epoch, losses.mean(0).tolist())
+
+    def validate(self, epoch: int) -> None:
+        """Validation chooses the epoch."""
+        balancer = self.balancer
         observes = balancer is not None and type(balancer).validated is not Balancer.validated
-        shown = predict(network, problem, data.validation, trial.batch_size, losses=observes)
-        values = {t.name: measure(t.metrics[:1], shown[t.name])[0] for t in tasks}
-        history["validation"].append([values[t.name] for t in tasks])
-        if best.better(epoch, values):
-            best_network = copy.deepcopy(network.state_dict())
+        shown = predict(self.network, self.problem, self.data.validation, self.trial.batch_size, losses=observes)
+        values = {t.name: measure(t.metrics[:1], shown[t.name])[0] for t in self.tasks}
+        self.progress.note(validation=[values[t.name] for t in self.tasks])
+        if self.progress.best.better(epoch, values):
+            self.progress.best_network = copy.deepcopy(self.network.state_dict())
         if balancer is not None and observes:
-            balancer.observe(validation={t.name: shown[t.name].loss for t in tasks})
+            balancer.observe(validation={t.name: shown[t.name].loss for t in self.tasks})
+        self.progress.epoch = epoch
 
-        if checkpoint is not None and time.perf_counter() - saved_at >= checkpoint_seconds:
-            state = {
-                "epoch": epoch,
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "balancer": balancer.state_dict() if balancer is not None else {},
-                "best": (best.score, best.epoch, best.smallest),
-                "best network": best_network,
-                "history": history,
-                "peak": max(earlier_peak, memory.growth()),
-            }
-            save_checkpoint(checkpoint, trial, state)
-            saved_at = time.perf_counter()
-        on_epoch(epoch)
+    # --- what outlives it ---------------------------------------------------------------------------------------------
+    def restore(self, checkpoint: Path) -> bool:
+        """Go on where an earlier process was, if it left a checkpoint."""
+        return self.progress.restore(checkpoint, self.trial, self.network, self.optimizer, self.balancer)
 
-    # --- test: read at the last epoch and at the chosen one, and never to choose
-    def test() -> tuple[dict[str, list[float]], dict[str, str]]:
-        seed_everything(derive_seed(trial.seed, "test"))
-        shown = predict(network, problem, data.test, trial.batch_size)
-        return {t.name: measure(t.metrics, shown[t.name]) for t in tasks}, keep(problem, shown)
+    def save(self, checkpoint: Path) -> None:
+        """Keep what is needed to go on."""
+        growth = self.memory.growth()
+        self.progress.save(checkpoint, self.trial, self.network, self.optimizer, self.balancer, growth)
 
-    last, kept = test()
-    chosen = last
-    if best.epoch < trial.epochs:  # otherwise they are one network
-        network.load_state_dict(best_network)
-        chosen, kept = test()
-    return result_of(trial, chosen, last, best.epoch, history, max(earlier_peak, memory.growth()), kept)
+    def result(self) -> Result:
+        """Test is read at the last epoch and at the chosen one, and never to choose."""
+        last, kept = self._test()
+        chosen = last
+        if self.progress.best.epoch < self.trial.epochs:  # otherwise they are one network
+            self.network.load_state_dict(self.progress.best_network)
+            chosen, kept = self._test()
+        return self.progress.result(self.trial, chosen, last, kept, self.memory.growth())
+
+    def _test(self) -> tuple[dict[str, list[float]], dict[str, str]]:
+        seed_everything(derive_seed(self.trial.seed, "test"))
+        shown = predict(self.network, self.problem, self.data.test, self.trial.batch_size)
+        return {t.name: measure(t.metrics, shown[t.name]) for t in self.tasks}, keep(self.problem, shown)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, trial: Trial) -> None:
@@ -195,40 +201,11 @@ def set_rate(optimizer: torch.optim.Optimizer, trial: Trial) -> None:
             group["lr"] = trial.learning_rate
 
 
-def new_history() -> dict[str, list[Any]]:
-    """What is written down epoch by epoch, nothing yet."""
-    return {kind: [] for kind in ("loss", "weight", "spread", "validation", "seconds", "steps")}
-
-
 def schedule_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Multiply an optimizer's first learning rates by what the problem's schedule says of an epoch."""
     for group in optimizer.param_groups:
         # The name is that of torch's own schedulers; it is saved with the optimizer.
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
-
-
-def result_of(
-    trial: Trial,
-    test: dict[str, list[float]],
-    last: dict[str, list[float]],
-    chosen_epoch: int,
-    history: dict[str, list[Any]],
-    peak_memory: float,
-    outputs: dict[str, str],
-) -> Result:
-    """What a finished trial found, from what was written down epoch by epoch."""
-    rates = [steps / s for steps, s in zip(history["steps"], history["seconds"], strict=True)]
-    return Result(
-        test=test,
-        last=last,
-        chosen_epoch=chosen_epoch,
-        steps=sum(history["steps"]),
-        seconds=sum(history["seconds"]),
-        steps_per_second=statistics.median(rates),
-        peak_memory=peak_memory,
-        curves=Curves(*(_by_task(trial.tasks, history[kind]) for kind in ("loss", "weight", "validation", "spread"))),
-        outputs=outputs,
-    )
 
 
 def make_balancer(trial: Trial) -> Balancer | None:
@@ -252,7 +229,3 @@ def check_finite(trial: Trial, epoch: int, losses: list[float]) -> None:
     for task, loss in zip(trial.tasks, losses, strict=True):
         if not math.isfinite(loss):
             raise TrainingError(f"the training loss of {task!r} is {loss} in epoch {epoch}: lower the learning rate")
-
-
-def _by_task(tasks: tuple[str, ...], history: list[list[float]]) -> dict[str, list[float]]:
-    return {task: [values[position] for values in history] for position, task in enumerate(tasks)}

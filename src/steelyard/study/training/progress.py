@@ -1,0 +1,114 @@
+"""What outlives an epoch of a trial: its history, the best network so far, and the checkpoint that holds both."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from steelyard.balancing.balancer import Balancer
+from steelyard.study.storage.checkpoint import load_checkpoint, save_checkpoint
+from steelyard.study.training.evaluate import BestEpoch
+from steelyard.study.trial import Curves, Result, Trial
+
+KINDS = ("loss", "weight", "spread", "validation", "seconds", "steps")
+"""What is written down epoch by epoch."""
+CURVES = ("loss", "weight", "validation", "spread")
+"""What of it a result shows by task, in the order of `Curves`."""
+
+
+@dataclass
+class Progress:
+    """A trial on its way.
+
+    Attributes:
+        epoch: finished ones.
+        peak: of the memory, in earlier processes.
+    """
+
+    best: BestEpoch
+    best_network: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, list[Any]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    epoch: int = 0
+    peak: float = 0.0
+
+    def note(self, **values: Any) -> None:
+        """Write down one epoch's value of each kind named."""
+        for kind, value in values.items():
+            self.history[kind].append(value)
+
+    def restore(
+        self,
+        path: Path,
+        trial: Trial,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        balancer: Balancer | None = None,
+    ) -> bool:
+        """Go on from a checkpoint, if there is a whole one of this trial."""
+        state = load_checkpoint(path, trial)
+        if state is None:
+            return False
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        if balancer is not None:
+            balancer.load_state_dict(state["balancer"])
+        self.best.score, self.best.epoch, self.best.smallest = state["best"]
+        self.best_network, self.history, self.peak = state["best network"], state["history"], state["peak"]
+        self.epoch = state["epoch"]
+        return True
+
+    def save(
+        self,
+        path: Path,
+        trial: Trial,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        balancer: Balancer | None,
+        peak: float,
+    ) -> None:
+        """Write the checkpoint."""
+        state = {
+            "epoch": self.epoch,
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "balancer": balancer.state_dict() if balancer is not None else {},
+            "best": (self.best.score, self.best.epoch, self.best.smallest),
+            "best network": self.best_network,
+            "history": self.history,
+            "peak": max(self.peak, peak),
+        }
+        save_checkpoint(path, trial, state)
+
+    def result(
+        self,
+        trial: Trial,
+        test: dict[str, list[float]],
+        last: dict[str, list[float]],
+        outputs: dict[str, str],
+        peak: float,
+    ) -> Result:
+        """What the finished trial found."""
+        history = self.history
+        rates = [steps / s for steps, s in zip(history["steps"], history["seconds"], strict=True)]
+        return Result(
+            test=test,
+            last=last,
+            chosen_epoch=self.best.epoch,
+            steps=sum(history["steps"]),
+            seconds=sum(history["seconds"]),
+            steps_per_second=statistics.median(rates),
+            peak_memory=max(self.peak, peak),
+            curves=Curves(
+                *(_by_task(trial.tasks, history[kind]) for kind in ("loss", "weight", "validation", "spread"))
+            ),
+            outputs=outputs,
+        )
+
+
+def _by_task(tasks: tuple[str, ...], history: list[Any]) -> dict[str, list[float]]:
+    return {task: [values[position] for values in history] for position, task in enumerate(tasks)}
