@@ -159,6 +159,7 @@ def test_an_edited_problem_file_is_a_new_problem(file):
         ({"settings": [0.0]}, PlanError, "fraction 0.0 of 'kind': it must be above 0"),
         ({"settings": [1.5]}, PlanError, "at most 1"),
         ({"settings": []}, PlanError, "no fractions"),
+        ({"seeds": 99999999999}, PlanError, "seeds=99999999999: give how many, at most 10000"),
         ({"seeds": 0}, PlanError, "seeds=0"),
         ({"seeds": [-1]}, PlanError, "seeds"),
         ({"epochs": 0}, PlanError, "epochs=0 must be a whole number"),

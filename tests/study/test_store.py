@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from steelyard.errors import StoreError, StoreLockedError
+from steelyard.study.storage import lock
+from steelyard.study.storage.lock import WriterLock
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Curves, Failed, Result, Trial, derive_seed
 
@@ -36,6 +39,11 @@ RESULT = Result(
     peak_memory=1.5,
     curves=Curves({"left": [1.0, 0.5]}, {"left": [1.0, 1.0]}, {"left": [0.1, 0.2]}),
 )
+
+
+@pytest.fixture(autouse=True)
+def short_wait(monkeypatch):
+    monkeypatch.setattr(lock, "WAIT", 0.2)
 
 
 def test_results_come_back_bit_for_bit(tmp_path):
@@ -100,6 +108,70 @@ def test_the_lock_of_a_killed_writer_is_free_and_its_rows_are_there(tmp_path):
         writer.send_signal(signal.SIGKILL)
     with Store(path, write=True) as store:
         assert store.latest_plan() == {"epochs": 7}
+
+
+def test_a_writer_waits_for_one_that_is_ending(tmp_path, monkeypatch):
+    path, waited = tmp_path / "s.sqlite", []
+    ending = Store(path, write=True)
+
+    def end(seconds):
+        waited.append(seconds)
+        if len(waited) == 1:
+            ending.close()
+
+    monkeypatch.setattr(lock.time, "sleep", end)
+    with Store(path, write=True):
+        assert waited
+        monkeypatch.setattr(lock, "WAIT", 0)
+        with pytest.raises(StoreLockedError):
+            Store(path, write=True)
+
+
+def test_a_lock_file_that_is_removed_while_it_is_opened_locks_nobody_out(tmp_path, monkeypatch):
+    """The one before ends between our opening its file and our locking it: that lock has no name any more."""
+    path, connect, opened = tmp_path / "s.sqlite", sqlite3.connect, []
+
+    def connect_late(name, *args, **kwargs):
+        connection = connect(name, *args, **kwargs)
+        if not opened:
+            opened.append(name)
+            connection.execute("CREATE TABLE holder (pid INTEGER)")
+            Path(name).unlink()
+        return connection
+
+    monkeypatch.setattr(lock.sqlite3, "connect", connect_late)
+    first = WriterLock(path)
+    monkeypatch.setattr(lock, "WAIT", 0)
+    assert [file.name for file in tmp_path.iterdir() if not file.name.endswith("-journal")] == ["s.sqlite.lock"]
+    with pytest.raises(StoreLockedError):
+        WriterLock(path)
+    first.release()
+    WriterLock(path).release()
+    assert not list(tmp_path.iterdir())
+
+
+def fill(path, stored):
+    """Write many results, and note which were."""
+    with Store(path, write=True) as store:
+        for seed in range(1000):
+            trial = dataclasses.replace(TRIAL, seed=seed)
+            store.add_result(trial, RESULT)
+            stored.append(trial)
+
+
+@pytest.mark.parametrize("size", [1_000, 5_000, 20_000, 33_000, 60_000, 100_000])
+def test_on_disks_of_any_size_what_was_stored_is_whole(tmp_path, size):
+    resource = pytest.importorskip("resource")
+    path, sizes, stored = tmp_path / "s.sqlite", resource.getrlimit(resource.RLIMIT_FSIZE), []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, sizes[1]))  # no file grows beyond, as on a full disk
+    try:
+        with pytest.raises(StoreError, match=re.escape(str(path))):
+            fill(path, stored)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, sizes)
+    with Store(path, write=True) as store:
+        assert list(store.results(stored)) == stored
+        store.add_result(TRIAL, RESULT)
 
 
 def test_a_store_of_another_version_is_refused_and_left_alone(tmp_path):

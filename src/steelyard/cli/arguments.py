@@ -61,7 +61,7 @@ def _fraction(text: str, group: str) -> float:
 def parse_seeds(text: str) -> int | list[int]:
     """``5`` is five seeds, 0 to 4; ``3,7,11`` are these three."""
     pieces = [piece.strip() for piece in text.split(",")]
-    if not all(re.fullmatch(r"\d+", piece) for piece in pieces):
+    if not all(re.fullmatch(r"\d{1,18}", piece) for piece in pieces):
         raise ArgumentError(f"--seeds {text!r}: give a number of seeds, as in 5, or the seeds, as in 3,7,11")
     numbers = [int(piece) for piece in pieces]
     if numbers == [0]:

@@ -11,12 +11,14 @@ from steelyard.console import make_console
 from steelyard.diagnosis.diagnosis import Diagnosis
 from steelyard.diagnosis.tables import cosine, number, percent, short
 from steelyard.problems import load_problem
+from steelyard.problems.guard import guarded
 from steelyard.study.training.diagnosing import Course, diagnose_training
 
 COLUMNS = 3
 """Tasks up to which each has columns of its own."""
 
 
+@guarded
 def look(problem: str, epochs: int | None, architecture: str, shared: str | None, seed: int) -> None:
     """Train, with progress on the error stream, and print what was seen."""
     errors = make_console(stderr=True)

@@ -9,7 +9,7 @@ LONGEST_WARNING = 2_000
 LONGEST_TRACEBACK = 20_000
 
 # Whole sequences first, so that of a colour no "[31m" is left; then whatever else a terminal would obey.
-_SEQUENCES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]{0,1000}(\x07|\x1b\\)|[@-Z\\-_])")
+_SEQUENCES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]{0,1000}(\x07|\x1b\\)|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from steelyard.problems import load_problem
+from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
 from steelyard.study.planning.plans import Plan
 from steelyard.study.storage.store import Store
@@ -25,6 +26,7 @@ class JointValue:
     values: dict[int, float]
 
 
+@guarded
 def joint_values(store: Path | str) -> list[JointValue]:
     """The joint metrics of the latest plan in a store, in the order of its methods; none where the problem has none.
 

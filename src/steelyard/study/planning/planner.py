@@ -18,6 +18,7 @@ from steelyard.base.specs import Part, Spec, parse_spec
 from steelyard.errors import OptionError, PlanError
 from steelyard.models.building import architecture_spec
 from steelyard.problems import load_problem
+from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem, check_place
 from steelyard.problems.task import Task
 from steelyard.registry import make, method_class, options_of
@@ -39,9 +40,11 @@ from steelyard.study.training.problem_rehearsal import rehearse
 from steelyard.study.training.sampling import kept_labels, steps_per_epoch, used_rows
 from steelyard.study.trial import SINGLE_TASK
 
+MOST_SEEDS = 10_000
 Fractions = float | Mapping[str, float]
 
 
+@guarded
 def plan(
     problem: str,
     methods: Sequence[Arm | Spec | str],
@@ -269,6 +272,10 @@ def _steps(
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    if isinstance(seeds, int) and seeds > MOST_SEEDS:
+        raise PlanError(
+            f"seeds={seeds}: at most {MOST_SEEDS} seeds. One seed of that number is written as a list, [{seeds}]"
+        )
     chosen = tuple(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
     if not chosen or min(chosen) < 0:
         raise PlanError(f"seeds={seeds!r}: give how many, at least 1, or which ones, none below 0")

@@ -12,6 +12,7 @@ import torch
 
 from steelyard.base.specs import parse_spec
 from steelyard.problems import load_problem
+from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Data, Split
 from steelyard.registry import make
@@ -39,6 +40,7 @@ class Estimate:
     disk: int  # bytes: the store's growth, and checkpoints while it runs
 
 
+@guarded
 def estimate(
     plan: Plan, store: Path | str, workers: int = 2, coarse: bool = False, reuse_any: bool = False
 ) -> Estimate:

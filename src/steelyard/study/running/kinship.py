@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-import ctypes
+import multiprocessing
 import os
+import select
 import signal
 import sys
+import threading
 
-PR_SET_PDEATHSIG = 1
 
+def end_with_parent() -> None:
+    """Have this process end when the one that started it does.
 
-def die_with_parent() -> None:
-    """On Linux, have the kernel kill this process when the one that forked it ends.
-
-    That one is multiprocessing's server of forks, which ends with the study. The kernel needs no help of the
-    interpreter, whose lock a computation in C may hold for ever. On other systems there is only the thread that waits
-    for the parent's end, and such a worker ends when its computation lets go of the lock.
+    On Linux the kernel kills it: it needs no help of the interpreter, whose lock a computation in C may hold for ever.
+    Elsewhere a thread waits for the parent's end, and such a worker ends when its computation lets go of the lock.
     """
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended just before
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if sys.platform == "linux":
+        _have_the_kernel_kill_it(parent.sentinel)
+    threading.Thread(target=_wait_for, args=(parent,), daemon=True).start()
+
+
+def _have_the_kernel_kill_it(sentinel: int) -> None:
+    """The parent holds the other end of this pipe: what happens to the pipe when it ends is signalled with SIGKILL.
+
+    (``PR_SET_PDEATHSIG`` would not do: workers are children of multiprocessing's server of forks, which outlives the
+    study as long as one of them runs.)
+    """
+    import fcntl
+
+    fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(sentinel, getattr(fcntl, "F_SETSIG", 10), signal.SIGKILL)
+    fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([sentinel], [], [], 0)[0]:  # it ended just before
         os._exit(1)
+
+
+def _wait_for(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)

@@ -22,6 +22,7 @@ from steelyard.study.planning.planner import plan as make_plan
 from steelyard.study.planning.plans import Plan
 from steelyard.study.planning.tuning import ROUNDS, attempts, choose
 from steelyard.study.running.pool import Pool, start_server
+from steelyard.study.running.stops import ending_in_order
 from steelyard.study.running.worker import Warned
 from steelyard.study.storage.checkpoint import remove_checkpoint, tidy
 from steelyard.study.storage.store import Store
@@ -49,10 +50,11 @@ def run(
     Raises:
         StoreLockedError: another process writes this store.
         StoreError: the store cannot be used, or the disk is full.
-        KeyboardInterrupt: after Ctrl-C, once the workers are stopped.
+        KeyboardInterrupt: after Ctrl-C, once the workers are stopped. SIGTERM and SIGHUP end the process as they do,
+            but not before.
     """
     check_workers(workers)
-    with Store(store, write=True) as opened:
+    with ending_in_order(), Store(store, write=True) as opened:
         if reuse_any:
             plan = dataclasses.replace(plan, also=tuple(opened.origins(plan.identity)))
         opened.add_plan(plan.to_dict())

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +16,7 @@ from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.problems import Problem, load_problem
 from steelyard.problems.sources import data_digest
 from steelyard.study.planning.origin import Origin
-from steelyard.study.running.kinship import die_with_parent
+from steelyard.study.running.kinship import end_with_parent
 from steelyard.study.texts import LONGEST_WARNING, plain
 from steelyard.study.training.ensemble import train_together
 from steelyard.study.training.train import train
@@ -50,8 +47,7 @@ def work(
 ) -> None:
     """Train and send what happened; never raises, never outlives the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    die_with_parent()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)
     with warnings.catch_warnings(record=True) as caught:
         for place, ending in _attempt(connection, reference, trials, checkpoints, origin):
@@ -106,10 +102,3 @@ def _check_origin(origin: Origin, problem: Problem, seed: int) -> None:
             SteelyardWarning,
             stacklevel=2,
         )
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

@@ -61,7 +61,7 @@ class Store:
     @property
     def checkpoints(self) -> Path:
         """The folder in which running trials keep their checkpoints."""
-        return self.path.with_name(self.path.name + ".checkpoints")
+        return self.path.absolute().with_name(self.path.name + ".checkpoints")
 
     # --- writing ---
 

@@ -1,0 +1,120 @@
+"""A problem's code neither ends the program in silence nor moves it to another folder."""
+
+import os
+import sys
+import textwrap
+
+import pytest
+
+from steelyard import cli, study
+from steelyard.errors import ProblemError
+from steelyard.problems.guard import guarded
+from steelyard.study.running import runner
+from steelyard.study.running.worker import _attempt
+from study import made_up
+
+PROBLEM = """
+    import os, sys
+    import torch
+    from torch import nn
+    from steelyard.problems import Data, Problem, Split, classification
+    {head}
+    def load():
+        {load}
+        def split(rows):
+            x = torch.linspace(-1, 1, rows)[:, None].expand(rows, 4)
+            kind, sign = torch.arange(rows) % 2, (torch.arange(rows) % 3 > 0).long()
+            return Split(x.clone(), {{"kind": kind, "sign": sign}})
+        return Data(split(40), split(30), split(30))
+    def trunk():
+        {trunk}
+        return nn.Linear(4, 8)
+    def prepare(inputs):
+        {prepare}
+        return inputs
+    problem = Problem("mine", (classification("kind", 2), classification("sign", 2)), load, trunk,
+                      lambda task: nn.Linear(8, task.outputs), prepare=prepare, batch_size=16, epochs=1)
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def file(**code):
+        path = tmp_path / "mine.py"
+        parts = {"head": "", **dict.fromkeys(("load", "trunk", "prepare"), "pass"), **code}
+        path.write_text(textwrap.dedent(PROBLEM).format(**parts))
+        return path
+
+    return file
+
+
+@pytest.mark.parametrize("where", ["head", "load", "trunk", "prepare"])
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit()", "raise SystemExit('done')"])
+def test_an_exit_is_an_error_that_names_the_line(write, where, ending):
+    path = write(**{where: ending})
+    line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if ending in text)
+    with pytest.raises(ProblemError, match=rf"mine\.py, line {line}: .*[eE]xit"):
+        study.plan(str(path), ["equal"], seeds=1)
+
+
+def test_the_command_ends_with_code_2(write, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["steelyard", "compare", str(write(load="sys.exit(0)"))])
+    monkeypatch.setattr("steelyard.report.announcements.start_server", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "sys.exit(0)" in capsys.readouterr().err
+
+
+def test_an_exit_in_a_worker_fails_its_trial(write, tmp_path):
+    path = write(prepare="if (open(__file__ + '.exit').read() == 'yes'): sys.exit(0)")
+    flag = tmp_path / "mine.py.exit"
+    flag.write_text("no")
+    plan = study.plan(str(path), ["equal"], seeds=1)
+    flag.write_text("yes")
+    ((place, failed),) = _attempt(None, plan.reference, plan.trials, tmp_path / "c", plan.origin)
+    assert place == 0
+    assert failed.error == "SystemExit: 0"
+
+
+@pytest.mark.parametrize("where", ["head", "load", "trunk", "prepare"])
+def test_a_change_of_folder_moves_neither_store_nor_page(write, tmp_path, monkeypatch, where):
+    class InPlace:
+        def __init__(self, reference, trials, checkpoints, *others):
+            self.trials = trials
+            assert checkpoints == tmp_path / "steelyard-mine.sqlite.checkpoints"
+
+        def __enter__(self):
+            return [(t, made_up.result({task: [0.5, 0.5] for task in t.tasks})) for t in self.trials]
+
+        def __exit__(self, *error):
+            pass
+
+    (tmp_path / "elsewhere").mkdir()
+    path = write(**{where: f"os.chdir({str(tmp_path / 'elsewhere')!r})"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "Pool", InPlace)
+    monkeypatch.setattr(runner, "start_server", lambda: None)
+    monkeypatch.setattr("steelyard.report.announcements.start_server", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["steelyard", "compare", path.name, "--methods", "equal", "--seeds", "1"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert {file.name for file in tmp_path.iterdir() if file.is_file()} == {
+        *("mine.py", "steelyard-mine.sqlite", "steelyard-mine.html")
+    }
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_guarded_function_is_otherwise_itself():
+    @guarded
+    def f(a, b=2):
+        return a, b
+
+    assert f(1) == (1, 2)
+    assert f.__name__ == "f"
+    folder = os.getcwd()
+    with pytest.raises(ZeroDivisionError):
+        guarded(lambda: os.chdir("/") or 1 / 0)()
+    assert os.getcwd() == folder
