@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from report import judgements
-from steelyard import cli, writing
+from steelyard import cli
 from steelyard.cli.new import write_template
 from steelyard.errors import ProblemFileError
+from steelyard.io import writing
 from steelyard.report import write_page
 from steelyard.report.outputs import CSV, JSON, PAGE, OutputError, check_outputs, write_output
 from steelyard.reproductions.markdown import check_section
@@ -374,4 +375,4 @@ def test_nothing_else_in_the_sources_writes_files_of_its_own():
         if name in wrapped:
             assert "with replacing(" in text
             found.remove("torch.save(")
-        assert not found, f"{name} writes by {found}: use steelyard.writing.replacing"
+        assert not found, f"{name} writes by {found}: use steelyard.io.writing.replacing"

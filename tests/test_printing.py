@@ -16,8 +16,8 @@ from rich.text import Text
 import steelyard
 from report import judgements
 from steelyard import cli
-from steelyard.console import make_console
-from steelyard.printing import printable
+from steelyard.io.console import make_console
+from steelyard.io.printing import printable
 from steelyard.report.export import to_csv
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Failed
@@ -159,7 +159,7 @@ def test_nothing_is_printed_in_another_way():
         }
         assert found <= allowed.get(name, set()), name
         if re.search(r"(?<![\w.])print\(", re.sub(r'"""(?s:.*?)"""', "", text)):
-            assert name in allowed, f"{name} prints by itself: print by steelyard.console"
+            assert name in allowed, f"{name} prints by itself: print by steelyard.io.console"
     assert (sources / "cli/app.py").read_text().count("typer.echo(") == 1
 
 

@@ -16,7 +16,7 @@ from steelyard import __version__
 from steelyard.cli import arguments
 from steelyard.cli.usage import usage_error
 from steelyard.errors import SteelyardError, SteelyardWarning
-from steelyard.printing import printable
+from steelyard.io.printing import printable
 
 if TYPE_CHECKING:
     from steelyard.study import Judgement
@@ -410,7 +410,7 @@ def _close_output() -> None:
 
 def _show(judgement: Judgement, page: Path | None, open_page: bool, aside: bool = False) -> None:
     """Print the table, on the error stream where an export is printed; and write the page."""
-    from steelyard.console import make_console
+    from steelyard.io.console import make_console
     from steelyard.report import render, write_page
 
     render(judgement, make_console(stderr=aside))

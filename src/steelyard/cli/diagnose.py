@@ -7,9 +7,9 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from steelyard.console import make_console
 from steelyard.diagnosis.diagnosis import Diagnosis
 from steelyard.diagnosis.tables import cosine, number, percent, short
+from steelyard.io.console import make_console
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
 from steelyard.study.training.diagnosing import Course, diagnose_training

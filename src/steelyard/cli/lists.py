@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.cli.docstrings import rewrapped
-from steelyard.console import make_console
+from steelyard.io.console import make_console
 from steelyard.methods import STAGES
 from steelyard.models.building import architecture_class, architecture_names, architecture_options
 from steelyard.problems import load_problem, problem_names

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from steelyard.errors import ProblemFileError
-from steelyard.writing import replacing
+from steelyard.io.writing import replacing
 
 NAME = "my-problem"  # in the template
 

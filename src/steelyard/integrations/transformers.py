@@ -12,7 +12,7 @@ from torch import Tensor
 from steelyard.balancing.balancer import Balancer
 from steelyard.balancing.features_of import RememberedFeatures, features_of
 from steelyard.errors import LossError, OptionError
-from steelyard.writing import replacing
+from steelyard.io.writing import replacing
 
 try:
     from transformers import Trainer, TrainerCallback

@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from steelyard.console import make_console
+from steelyard.io.console import make_console
 from steelyard.report.numbers import duration
 from steelyard.study import Plan, estimate, plan
 from steelyard.study.analysis.joint import joint_values

@@ -11,7 +11,7 @@ import types
 import typing
 
 from steelyard.errors import StateError
-from steelyard.printing import printable
+from steelyard.io.printing import printable
 from steelyard.study.judgement import Judgement
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")

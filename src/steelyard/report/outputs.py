@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steelyard.errors import SteelyardError
-from steelyard.writing import check_replaceable, is_file, replacing, standard_stream, what_it_is
+from steelyard.io.writing import check_replaceable, is_file, replacing, standard_stream, what_it_is
 
 HEAD = 4096
 """Bytes within which a file says what it is."""

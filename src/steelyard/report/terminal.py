@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from steelyard.printing import printable
+from steelyard.io.printing import printable
 from steelyard.report import numbers
 from steelyard.report.verdicts import LOOKS, look
 from steelyard.report.view import BASELINE, View

@@ -7,7 +7,7 @@ import textwrap
 from rich.table import Table
 from rich.text import Text
 
-from steelyard.console import make_console
+from steelyard.io.console import make_console
 from steelyard.problems import load_problem
 from steelyard.problems.files import VARIABLE, present
 from steelyard.reproductions import load_reproduction, reproduction_names

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steelyard.errors import StateError
+from steelyard.io.writing import is_file
 from steelyard.report import numbers
 from steelyard.report.figures.drawing import metric
 from steelyard.report.outputs import OutputError, write_text, writing
@@ -13,7 +14,6 @@ from steelyard.report.view import View
 from steelyard.reproductions.reproduction import Finding
 from steelyard.reproductions.summary import Summary, facts
 from steelyard.study.judgement import Judgement, Setting
-from steelyard.writing import is_file
 
 TEXTS = ("", ".md", ".markdown", ".mdx", ".qmd", ".rmd", ".txt")
 """Ends of the names of files to which a section is added."""

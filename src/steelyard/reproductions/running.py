@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from steelyard.console import make_console
+from steelyard.io.console import make_console
 from steelyard.report import announcements as comparison
 from steelyard.report import render
 from steelyard.report.numbers import duration

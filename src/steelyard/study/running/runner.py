@@ -11,8 +11,8 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from steelyard.base.specs import Spec
-from steelyard.console import make_console
 from steelyard.errors import StoreError
+from steelyard.io.console import make_console
 from steelyard.study.analysis.judging import judge_plan
 from steelyard.study.analysis.origins import stale_note
 from steelyard.study.judgement import Judgement

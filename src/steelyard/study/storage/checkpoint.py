@@ -12,9 +12,9 @@ import torch
 
 from steelyard import __version__
 from steelyard.errors import SteelyardWarning, StoreError
+from steelyard.io.writing import replacing
 from steelyard.study.storage.checksum import seal, unseal
 from steelyard.study.trial import Trial
-from steelyard.writing import replacing
 
 LAYOUT = 3  # raised whenever what a checkpoint holds changes
 HEAD = b"Steelyard checkpoint\n"
