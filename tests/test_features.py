@@ -131,8 +131,8 @@ class TestPassesThatCount:
 
     def test_what_checkpointing_runs_again_does_not_count(self) -> None:
         for _ in range(3):
-            hidden = checkpoint(self.trunk, self.x, use_reentrant=False)
-            loss = self.head(hidden).sum()
+            # The head is inside the block: run again, it goes on behind the trunk, and does not stop within it.
+            loss = checkpoint(lambda x: self.head(self.trunk(x)).square(), self.x, use_reentrant=False).sum()
             assert self.features().shape == (2, 4)
             loss.backward()
         with pytest.raises(SharedError, match="has not run with gradients"):
