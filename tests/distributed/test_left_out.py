@@ -17,7 +17,7 @@ from loops.loss_kinds import fused, plain
 COLUMNS = [("uw", "losses"), ("mgda", "features"), ("mgda", "trunk"), ("upgrad", "features"), ("moco", "trunk")]
 KINDS = ["plain", "fused", "hidden"]  # hidden: the heads lie in reentrant checkpoints, which nobody looks through
 CASES = [(kind, *column) for kind in KINDS for column in COLUMNS if kind != "hidden" or column[1] == "losses"]
-WAYS = ["nan", "no labels", "skipped"]
+WAYS = ["nan", "no labels", "zero", "skipped"]
 
 
 def gradients(rank: int, ranks: int, kind: str, spec: str, at: str, way: str) -> list[Tensor]:
@@ -39,8 +39,10 @@ def gradients(rank: int, ranks: int, kind: str, spec: str, at: str, way: str) ->
         loss = plain if kind == "plain" else fused
         losses = {task: loss(outputs[task], targets[task][rows]) for task in TASKS}
         counts = None
-        if way == "no labels":
-            counts = {"middle": 6 * (rank == 0)}
+        if way in ("no labels", "zero"):
+            counts = {"middle": 6 * (rank == 0)} if way == "no labels" else None
+            if way == "zero" and rank == 1:
+                losses["middle"] = 0 * outputs["middle"].sum()
             if ranks == 1:  # the whole batch has the first rank's labels
                 losses["middle"] = loss(outputs["middle"][shard(0, 2)], targets["middle"][shard(0, 2)])
         shared = {"losses": None, "features": features, "trunk": network.trunk}[at]
@@ -62,6 +64,7 @@ def two() -> list[dict[Any, list[Tensor]]]:
     return launch(all_of_it, 2)
 
 
+@pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("kind", "spec", "at"), CASES)
 def test_what_arrives_is_that_of_one_process(two: list[dict], kind: str, spec: str, at: str, way: str) -> None:

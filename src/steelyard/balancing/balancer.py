@@ -23,6 +23,7 @@ from steelyard.balancing.closure import Hold, refusal, step_under_way, warn_of_m
 from steelyard.balancing.global_batch import announce_change, look_together, losses_together, recompute_together
 from steelyard.balancing.heads_inside import watch_sharing
 from steelyard.balancing.history import Record, WeightSummary
+from steelyard.balancing.idle import has_count, idle_losses
 from steelyard.balancing.losses import check_not_freed, present_losses
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.observe import Batch, Look, finite_losses, label_counts, look
@@ -134,7 +135,8 @@ class Balancer(Persistent):
         """One scalar whose backward is the balanced update.
 
         Args:
-            losses: scalar loss tensors by task name; a task may be absent or ``None``.
+            losses: scalar loss tensors by task name; a task may be absent or ``None``. A loss of exactly 0 whose
+                gradient is exactly 0 counts as absent too (not looked for under ``on_nonfinite="ignore"``).
             shared: where task gradients are read: the tensor, or tuple of tensors, that the heads read (features: one
                 cheap pass through the heads), or the shared module, several in a list, or its parameters (the trunk:
                 exact). Not needed by methods that read losses only.
@@ -218,7 +220,9 @@ class Balancer(Persistent):
         if counts is not None or self._attachment is not None or is_initialised():
             labels = label_counts(names, found, counts, self.tasks)
         optimizer = None if self._attachment is None else self._attachment.stepping
-        batch = Batch(names, positions, found, values, labels, probes, again, optimizer)
+        numbers = None if self.on_nonfinite == "ignore" else values.tolist()
+        idle = self._idle(names, found, numbers, labels, counts, ranks)
+        batch = Batch(names, positions, found, values, labels, probes, again, optimizer, numbers, idle)
         refresh = self._now.held is None and self._refreshing()
         guarded = place is not None and self._now.unnoticed and is_initialised()
         with unnoticed(found) if guarded else nullcontext(False) as waiting:
@@ -229,7 +233,7 @@ class Balancer(Persistent):
         if guarded:
             self._now.unnoticed = waiting  # once it has averaged, it stays out of the way
         if ranks is not None:
-            again = again and recompute_together(ranks, self.tasks, again, counts, device)
+            again = again and recompute_together(ranks, self.tasks, again, counts, device, self._now.idle)
         if shown is None:
             return self._nothing(names, found, values, ranks)
         seen, index, reading = shown.seen, shown.index, shown.reading
@@ -371,6 +375,32 @@ class Balancer(Persistent):
         self._now.record = None
         others = self._left_out(names, found, [False] * len(found), ranks)
         return carry(_as_result(values.new_zeros(()), found), [], values.new_zeros(0), **others)
+
+    def _idle(
+        self,
+        names: tuple[str, ...],
+        found: list[Tensor],
+        numbers: list[float] | None,
+        labels: list[float] | None,
+        counts: Mapping[str, float] | None,
+        ranks: Ranks | None,
+    ) -> frozenset[int]:
+        """Which losses are exactly zero and move nothing; those that nobody counts have no labels here."""
+        now = self._now
+        if now.held is not None:  # one function within a step: what was idle in its first evaluation stays out
+            return frozenset(k for k, name in enumerate(names) if name in now.idle)
+        if numbers is None or 0.0 not in numbers:
+            now.idle = frozenset()
+            return frozenset()
+        idle = idle_losses(names, found, numbers, labels, now.idle_said)
+        now.idle_said |= {names[k] for k, number in enumerate(numbers) if number == 0.0}
+        uncounted = idle
+        if ranks is not None and labels is not None:
+            uncounted = [k for k in idle if not has_count(names[k], found[k], counts)]
+            for k in uncounted:
+                labels[k] = 0.0
+        now.idle = frozenset(names[k] for k in uncounted)
+        return frozenset(idle)
 
     def _left_out(
         self,
@@ -539,6 +569,11 @@ class Balancer(Persistent):
             counts: labels behind each, by which several ranks average what they show.
         """
         ranks = ranks_of(self.sync, self.process_group)
+        if after is not None:
+            # What had no labels before the step has none behind it; its 0 would pass for a perfect one.
+            after = {name: loss for name, loss in after.items() if name not in self._now.idle}
+            after = after if after or ranks is not None else None
+            self._now.awaiting_after = False
         for losses, method in ((after, self.after_step), (validation, self.validated)):
             if losses is not None and ranks is not None:
                 present_losses(self.tasks, self._known, losses, needs_graph=False, may_be_empty=True)
@@ -546,8 +581,6 @@ class Balancer(Persistent):
                 losses = losses_together(ranks, self.tasks, losses, counts, device)
             if losses is not None:
                 self._observe(losses, method)
-        if after is not None:
-            self._now.awaiting_after = False
 
     def _observe(self, losses: Losses, method: Callable[[Tensor, Any], None]) -> None:
         positions, found = present_losses(self.tasks, self._known, losses, needs_graph=False)
@@ -557,7 +590,8 @@ class Balancer(Persistent):
         self._follow(device)
         with torch.no_grad():
             values = _stacked(found, device)
-            live = finite_losses(self, names, values, list(range(len(names))))
+            numbers = None if self.on_nonfinite == "ignore" else values.tolist()
+            live = finite_losses(self, names, numbers, list(range(len(names))))
             if not live:
                 return
             index = torch.tensor([positions[k] for k in live], device=device)

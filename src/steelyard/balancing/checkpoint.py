@@ -41,6 +41,8 @@ class Progress:
         sharing: in the first steps, which losses reach which parameters of the trunk; ``None`` once that is known.
         alone: the tasks of the first batches and their weights, as long as each held one alone; ``None`` once one
             held several.
+        idle: the tasks whose loss was zero in the last call and moved nothing.
+        idle_said: those that were warned of.
         workspace: the last step's task gradients, for the next step to write over.
         unnoticed: whether a data-parallel wrapper may take a look for its first backward.
         agreed: with how many tasks the ranks have met; 0 before.
@@ -64,6 +66,8 @@ class Progress:
     unreached: frozenset[str] = frozenset()
     sharing: Sharing | None = field(default_factory=Sharing)
     alone: tuple[tuple[str, float], ...] | None = ()
+    idle: frozenset[str] = frozenset()
+    idle_said: frozenset[str] = frozenset()
     workspace: Tensor | None = None
     met: bool = False
     agreed: int = 0

@@ -13,8 +13,9 @@ made on its result, so that all ranks make the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,10 +34,12 @@ from steelyard.gradients.place import Place
 from steelyard.gradients.reading import Reading, read, rows_of_probes
 from steelyard.gradients.rows import Rows, gramian_of_rows
 
-_ROWS = 5
-"""Of the table that travels: labels, their squares, labels times loss, non-finite losses, negative losses."""
-_FLAGS = 3 + PACE
-"""Behind it: ranks without any loss, the fingerprint of the parameters, its square, and whether all keep pace."""
+_ROWS = 6
+"""Of the table that travels: labels, their squares, labels times loss, non-finite losses, negative losses, ranks on
+which the loss is more than an idle zero."""
+_FLAGS = 4 + PACE
+"""Behind it: ranks without any loss, idle losses, the fingerprint of the parameters, its square, and whether all keep
+pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class _Part:
     Attributes:
         tasks: positions of their tasks among the balancer's.
         counts: labels behind each.
-        holds: which have any.
+        holds: which have any, and are no idle zeros.
         clean: which have any, and a loss that may be used.
     """
 
@@ -61,6 +64,8 @@ class _Part:
         tasks = torch.tensor([batch.position(k) for k in range(len(batch.losses))], dtype=torch.long, device=device)
         counts = torch.ones_like(batch.values) if batch.counts is None else batch.values.new_tensor(batch.counts)
         holds = counts > 0
+        if batch.idle:
+            holds[list(batch.idle)] = False
         clean = holds if method.on_nonfinite == "ignore" else holds & batch.values.isfinite()
         return cls(tasks, counts, holds, clean)
 
@@ -69,7 +74,7 @@ class _Part:
         table = values.new_zeros(_ROWS, size)
         sums = torch.where(self.clean, self.counts * values, 0.0)
         bad, negative = self.holds & ~self.clean, self.clean & (values < 0)
-        rows = [self.counts, self.counts**2, sums, bad.double(), negative.double()]
+        rows = [self.counts, self.counts**2, sums, bad.double(), negative.double(), self.holds.double()]
         table[:, self.tasks] = torch.stack(rows)
         return table
 
@@ -128,7 +133,7 @@ def look_together(
         NonFiniteLossError, LossError: on all ranks, whichever had the fault.
         StateError: on all ranks, where they have not gone the same way.
 
-    Cost: one all-reduce of ``5T + 6`` numbers, with ``T`` or ``T²`` more for norms or a Gramian; at the trunk a second
+    Cost: one all-reduce of ``6T + 7`` numbers, with ``T`` or ``T²`` more for norms or a Gramian; at the trunk a second
     one of ``T x P`` where the sum over ranks is to be exact.
     """
     if method.reads == "lookahead":
@@ -147,7 +152,9 @@ def look_together(
     part = _Part.of(method, batch)
 
     # --- what travels
-    flags = batch.values.new_tensor([float(not batch.losses), fingerprint, fingerprint**2, *flags_of(counts)])
+    flags = batch.values.new_tensor(
+        [float(not batch.losses), len(batch.idle), fingerprint, fingerprint**2, *flags_of(counts)]
+    )
     products, square = flags[:0], at_trunk or reads != "norms"
     if _number_of_products(method, place, refresh, size):
         products = _products(reading, part, size, square)
@@ -160,7 +167,7 @@ def look_together(
     summed = flags.tolist()
     check_pace(ranks, summed[-PACE:], counts, tuple(tasks))
     _check_ranks(ranks, summed, batch)
-    live = _decide(ranks, method, batch, table, part)
+    live = _decide(ranks, method, batch, table, part, bool(summed[1]))
     if not live:
         return None
     labels, square_labels, totals = table[:3, live]
@@ -270,9 +277,15 @@ def recompute_together(
     again: Callable[..., Losses],
     counts: Mapping[str, float] | None,
     device: torch.device,
+    idle: Container[str],
 ) -> Callable[..., Losses]:
-    """``again``, of the global batch."""
-    return lambda *args, **kwargs: losses_together(ranks, tasks, again(*args, **kwargs), counts, device)
+    """``again``, of the global batch, without the tasks that had no labels on this rank."""
+
+    def recompute(*args: Any, **kwargs: Any) -> Losses:
+        losses = {name: loss for name, loss in again(*args, **kwargs).items() if name not in idle}
+        return losses_together(ranks, tasks, losses, counts, device)
+
+    return recompute
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
@@ -359,11 +372,12 @@ def _decide(
     batch: Batch,
     table: Tensor,
     part: _Part,
+    idle: bool,
 ) -> list[int]:
     """Which tasks are balanced: those that any rank has labels for, less what the policy leaves out."""
-    counts, _, _, bad, negative = table.tolist()
-    present = [k for k, count in enumerate(counts) if count > 0]
-    if not present:
+    counts, _, _, bad, negative, more = table.tolist()
+    present = [k for k, count in enumerate(counts) if count > 0 and more[k]]
+    if not present and not idle:
         raise LossError(
             "every task is absent from this batch, on all ranks: skip the batch on all of them, there is nothing to "
             "balance"
@@ -394,7 +408,7 @@ def _decide(
 
 def _check_ranks(ranks: Ranks, flags: Sequence[float], batch: Batch) -> None:
     """Warn where the ranks' parameters differ; raise on all of them where one has no loss to call backward on."""
-    empty, prints, squares, *_ = flags
+    empty, _, prints, squares, *_ = flags
     if ranks.size * squares != prints**2:
         warn_of_drift()
     if not empty:

@@ -36,6 +36,8 @@ class Batch:
         probes: losses of two further batches, for methods that read a cross Gramian.
         again: recomputes the losses, for methods that look ahead.
         optimizer: the attached one.
+        numbers: the values on the host, where the policy looks at them.
+        idle: which losses are exactly zero and move nothing.
     """
 
     names: tuple[str, ...]
@@ -46,6 +48,8 @@ class Batch:
     probes: Sequence[Losses] | None
     again: Recompute | None = None
     optimizer: torch.optim.Optimizer | None = None
+    numbers: list[float] | None = None
+    idle: frozenset[int] = frozenset()
 
     def position(self, k: int) -> int:
         """Of the ``k``-th loss's task among the balancer's."""
@@ -97,9 +101,9 @@ def look(
         live = [k for k in live if batch.counts[k] > 0]
         if not live:
             raise LossError("every task is absent from this batch: skip the batch, there is nothing to balance")
-    live = finite_losses(method, batch.names, batch.values, live)
+    live = finite_losses(method, batch.names, batch.numbers, [k for k in live if k not in batch.idle])
     outlook = None
-    if refresh:
+    if refresh and live:
         live, outlook = _look_ahead(method, batch, live, tasks)
     reading = None
     if place is not None and live:
@@ -179,11 +183,10 @@ def settle(method: Method, names: Sequence[str], live: list[int], numbers: Seque
     return [k for place, k in enumerate(live) if place not in bad]
 
 
-def finite_losses(method: Method, names: Sequence[str], values: Tensor, live: list[int]) -> list[int]:
+def finite_losses(method: Method, names: Sequence[str], numbers: Sequence[float] | None, live: list[int]) -> list[int]:
     """Positions, of those in ``live``, of the losses that the method is defined for and the policy lets through."""
-    if method.on_nonfinite == "ignore":
+    if numbers is None:
         return live
-    numbers = values.tolist()
     live = settle(method, names, live, [numbers[k] for k in live], "the loss")
     reader = method.positive_reader()
     if reader is not None:

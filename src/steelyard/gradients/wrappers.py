@@ -16,14 +16,14 @@ from torch import Tensor
 from steelyard.errors import SharedError
 from steelyard.gradients.graph import Edge, Node, nodes_below
 
-_SINK = "_DDPSinkBackward"
+SINK = "_DDPSinkBackward"
 _BEGUN = "_static_graph_delay_allreduce_enqueued"
 
 
 def behind_wrapper(tensor: Tensor) -> Edge | None:
     """The edge behind such a node: what heads inside the wrapper read; ``None`` for any other tensor."""
     node: Node = tensor.grad_fn
-    if node is None or node.name() != _SINK:
+    if node is None or node.name() != SINK:
         return None
     # Outputs are its inputs after a first one; edges are kept for tensors alone, without a node where none is needed.
     needed: tuple[bool, ...] = node.needs_input_grad
@@ -64,7 +64,7 @@ def _wrapper(sink: Node) -> Any:
 
 
 def _sinks(losses: Sequence[Tensor]) -> list[Node]:
-    return [node for node in nodes_below([loss.grad_fn for loss in losses]) if node.name() == _SINK]
+    return [node for node in nodes_below([loss.grad_fn for loss in losses]) if node.name() == SINK]
 
 
 def is_sharded(parameter: Tensor) -> bool:

@@ -1,0 +1,56 @@
+"""Losses that are there and say nothing: exactly zero, with a gradient that is exactly zero.
+
+A task without labels is often passed as ``0 * outputs.sum()``, since data-parallel wrappers want a gradient from every
+head. To a method it would be the task that is solved, or the one whose gradient is shortest, and take all the weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+
+from torch import Tensor
+
+from steelyard.errors import warn
+from steelyard.gradients.nearby import moves_nothing
+
+
+def idle_losses(
+    names: Sequence[str],
+    losses: Sequence[Tensor],
+    numbers: Sequence[float],
+    labels: Sequence[float] | None,
+    said: Container[str],
+) -> list[int]:
+    """Positions of the losses that are zero and move nothing; each task's first is warned of.
+
+    Cost: nothing but for a loss that is exactly 0.0: then a backward pass from that loss to the nearest layers.
+    """
+    found = []
+    for k, number in enumerate(numbers):
+        if number != 0.0 or (labels is not None and not labels[k] > 0):
+            continue
+        idle = moves_nothing(losses[k])
+        if idle:
+            found.append(k)
+        if idle is not False and names[k] not in said:
+            _warn(names[k], seen=idle is True)
+    return found
+
+
+def has_count(name: str, loss: Tensor, counts: Mapping[str, float] | None) -> bool:
+    """Whether somebody says how many labels are behind a loss."""
+    return name in (counts or ()) or hasattr(loss, "label_count")
+
+
+def _warn(name: str, seen: bool) -> None:
+    instead = "leave it out, or pass None (in a distributed run: counts=, with 0 labels)"
+    if seen:
+        warn(
+            f"the loss of {name!r} is exactly 0, and so is its gradient: the task counts as absent from this batch, "
+            f"and from others like it. If that is how it says that it has no labels, {instead}"
+        )
+    else:
+        warn(
+            f"the loss of {name!r} is exactly 0, and whether its gradient is too does not show (it was compiled or "
+            f"checkpointed as a whole, or parameters are sharded), so it is weighed. If it has no labels, {instead}"
+        )
