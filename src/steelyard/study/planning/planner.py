@@ -273,9 +273,7 @@ def _steps(
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     if isinstance(seeds, int) and seeds > MOST_SEEDS:
-        raise PlanError(
-            f"seeds={seeds}: at most {MOST_SEEDS} seeds. One seed of that number is written as a list, [{seeds}]"
-        )
+        raise PlanError(f"seeds={seeds}: give how many, at most {MOST_SEEDS}, or which ones")
     chosen = tuple(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
     if not chosen or min(chosen) < 0:
         raise PlanError(f"seeds={seeds!r}: give how many, at least 1, or which ones, none below 0")
