@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
+import steelyard.study.planning.origin as origin
 from steelyard import study
 from steelyard.errors import SteelyardWarning, TrainingError
 from steelyard.problems import load_problem
 from steelyard.report import render
 from steelyard.report.page import page
-from steelyard.study.planning.planner import origin
 from steelyard.study.planning.plans import Plan
 from steelyard.study.running import runner
 from steelyard.study.running.worker import _check_origin
