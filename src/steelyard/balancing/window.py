@@ -14,11 +14,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from steelyard.balancing.clipping import ClipWatch
 from steelyard.balancing.closure import evaluates_often
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.observation import Seen
+from steelyard.base.options import Scale
 from steelyard.errors import OptionError, StateError, SteelyardWarning, warn
 
 _KEY = "steelyard"
@@ -52,6 +54,7 @@ class Attached(Protocol):
     """What an attachment asks of its balancer."""
 
     tasks: tuple[str, ...]
+    scale: Scale
 
     @property
     def name(self) -> str:
@@ -115,6 +118,8 @@ class Attachment:
         self._again: list[tuple[tuple[str, ...], Tensor, Recompute | None]] = []
         self.skipping = self.empty = False
         self.inside_step = self.evaluates_often = False
+        self._clip = ClipWatch(balancer.name, len(balancer.tasks))
+        self._clip.done = balancer.scale != "paper"
         self._scale_at_start: float | None = None
         self._resumed = balancer.keeps_state and _was_resumed(base_of(optimizer) or optimizer)
         # Several balancers may share an optimizer; each has its own place in the optimizer's checkpoint.
@@ -177,6 +182,8 @@ class Attachment:
         if self._resumed:
             self._warn_of_lost_state()
         self.window.add(seen, proposal)
+        if not self._clip.done:
+            self._clip.weighed(proposal.weights)
         if self.balancer.needs_after:
             self._again.append((seen.tasks, seen.counts, again))
         if self.window.calls == _PATIENCE:
@@ -211,6 +218,8 @@ class Attachment:
     # --- the optimizer's hooks --------------------------------------------------------------------------------------
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         self._withhold_gradients()
+        if not self._clip.done:
+            self._clip.stepping(self.parameters())
         self.evaluates_often = evaluates_often(optimizer)
         return _with_closure(args, kwargs, self._guarded)
 

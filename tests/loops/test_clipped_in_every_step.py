@@ -1,0 +1,50 @@
+"""A clip that cuts every step because weights are large: said once, where it is so, and nowhere else."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+from contract.test_contract import VARIANTS, build
+from loops.test_closures import PLACED, toy_for
+
+TASKS = ["left", "right"]
+LARGE = {"log", "db-mtl", "log+equal"}
+"""Some of those whose weights are far above 1 for losses of 1e-3, by their formula."""
+
+
+def heard(spec: str, place: str, clip: float | None, scale: str = "paper") -> tuple[list[str], list[float]]:
+    """What is said in ten steps on losses of about 1e-3, and the sums of the weights."""
+    balancer = build(spec, TASKS, scale=scale)
+    toy = toy_for(balancer, place, TASKS)
+    toy.rescale = lambda task, loss: 1e-3 * loss
+    optimizer = torch.optim.SGD(toy.parameters(), lr=0.1 if clip else 1e-3)
+    balancer.attach(optimizer)
+    sums = []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(10):
+            losses, where = toy.losses()
+            optimizer.zero_grad()
+            balancer(losses, **where).backward()
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(toy.parameters(), clip)
+            optimizer.step()
+            if balancer.needs_after:
+                balancer.observe(after=toy.losses()[0])
+            sums.append(float(balancer.last_weights.sum()) / len(TASKS))
+    return [str(each.message) for each in said if "clip_grad_norm_" in str(each.message)], sums
+
+
+@pytest.mark.parametrize(("spec", "place"), [each for each in PLACED if each[0] in VARIANTS])
+def test_a_clip_that_cuts_every_step_is_said_where_weights_are_large(spec: str, place: str) -> None:
+    texts, sums = heard(spec, place, clip=1e-2)
+    large = min(sums) >= 20 and (max(sums) - min(sums)) / max(sums) >= 1e-3
+    assert len(texts) == large, sums
+    assert large or spec not in LARGE, sums
+    assert all("scale='sum'" in text for text in texts)
+    if large:
+        assert not heard(spec, place, clip=1e-2, scale="sum")[0]
+        assert not heard(spec, place, clip=None)[0]
