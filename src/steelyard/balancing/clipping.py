@@ -18,8 +18,8 @@ from steelyard.errors import warn
 _STEPS = 10
 _RATIO = 20.0
 _MOVING, _STILL = 1e-3, 1e-2
-"""The least by which weights move over these steps, as a part of them, and the most by which a clipped length does, as a
-part of that."""
+"""The least by which weights move over these steps, as a part of them, and the most by which a clipped length does, as
+a part of that."""
 
 
 class ClipWatch:
