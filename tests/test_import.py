@@ -53,3 +53,7 @@ print("\\n".join(sorted(name for name in set(sys.modules) - before if not name.s
     brought = run(code).split()
     assert len(brought) <= 5, f"importing steelyard also imports {brought}"
     assert not any(name.split(".")[0] in STUDY_ONLY for name in brought)
+
+
+def test_a_report_does_not_wait_for_scipys_statistics() -> None:
+    assert run("import sys, steelyard.report; print('scipy.stats' in sys.modules)").strip() == "False"

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from scipy import stats
 
 from steelyard.report import numbers, palette
 from steelyard.report.charts.place import text_width
 from steelyard.report.view import BASELINE, View
+from steelyard.study.analysis.statistics import around
 from steelyard.study.judgement import Cell, Interval, TaskInfo
 
 
@@ -47,11 +47,7 @@ def scaled(interval: Interval | None, factor: float) -> Interval | None:
 
 def of_mean(cell: Cell) -> Interval:
     """Student-t interval of a method's own mean over seeds; unbounded with one seed."""
-    count = len(cell.values)
-    if count < 2 or not math.isfinite(cell.sd):
-        return Interval(cell.mean, -math.inf, math.inf)
-    half = float(stats.t.ppf(0.975, count - 1)) * cell.sd / math.sqrt(count)
-    return Interval(cell.mean, cell.mean - half, cell.mean + half)
+    return around(cell.mean, cell.sd, len(cell.values))
 
 
 def bounds(interval: Interval | None, decimals: int) -> str:

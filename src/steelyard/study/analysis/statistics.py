@@ -33,10 +33,14 @@ def interval(sample: Sequence[float] | Array, level: float = LEVEL) -> Interval 
     values = np.asarray(sample, dtype=np.float64)
     if len(values) == 0:
         return None
-    mean = float(values.mean())
-    if len(values) == 1:
+    return around(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan, len(values), level)
+
+
+def around(mean: float, deviation: float, count: int, level: float = LEVEL) -> Interval:
+    """The same from a mean and a standard deviation; −∞ to ∞ where one value, or no finite deviation, is known."""
+    if count < 2 or not math.isfinite(deviation):
         return Interval(mean, -math.inf, math.inf)
-    half = _quantile((1 + level) / 2, len(values) - 1) * _standard_error(values)
+    half = _quantile((1 + level) / 2, count - 1) * deviation / math.sqrt(count)
     return Interval(mean, mean - half, mean + half)
 
 
