@@ -328,3 +328,11 @@ def test_a_module_may_be_moved_without_those_inside_it() -> None:
     kept._apply(lambda value: value.to("meta"), recurse=False)
     assert kept.committed("mean").device.type == "meta"
     assert kept.inside.committed("mean").device.type == "cpu"
+
+
+def test_what_is_declared_before_the_tasks_are_known_waits_for_them() -> None:
+    made = Stateful()
+    made.declare("early", (2, TASKS), default=1.0)
+    assert made.state_dict() == {}
+    made.bind(3)
+    assert made.committed("early").tolist() == [[1, 1, 1], [1, 1, 1]]

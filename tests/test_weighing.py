@@ -387,6 +387,16 @@ def test_rows_are_remembered_and_their_gramian_follows() -> None:
     assert method.last_rows[0].tolist() == [0, 5], "kept as it was, whatever becomes of the gradient's memory"
 
 
+def test_absent_tasks_whose_rows_were_never_seen_stand_in_with_zeros() -> None:
+    method = ByRows(TASKS, lambda seen: Balance(torch.ones_like(seen.losses), rows=seen.rows), memory="rows")
+    for module, state, index in propose(method, seen(1, 2, 3), None, True).commits:
+        module.commit(state, index)
+    propose(method, seen(1, tasks=("b",), rows=torch.tensor([[3.0, 4.0]])), torch.tensor([1]), True)
+    asked = method.asked[-1]
+    assert asked.rows.tolist() == [[0, 0], [3, 4], [0, 0]]
+    assert asked.squared_norms.tolist() == [0, 25, 0]
+
+
 def test_at_features_of_the_batch_there_are_no_rows_to_remember() -> None:
     method = ByRows(TASKS, lambda seen: torch.ones_like(seen.losses), memory="rows")
     found = propose(method, seen(1, 2, 3), None, True)
