@@ -318,6 +318,7 @@ class Cost:
 
 
 def cost(chart: Element) -> Cost:
+    check_frame(chart)
     below = [text for text in _ticks(chart) if text.get("dx") is None]
     stops = chart.all("line", class_="stop")
     assert [line["x1"] for line in stops] == [text["x"] for text in below] == [line["x2"] for line in stops]
@@ -395,7 +396,10 @@ def amounts(chart: Element) -> Amounts:
                 inks[int(group["data-m"])] = (next(name for name in dot.classes if name != "dot"), None)
             tracks[int(group["data-m"])] = marks
         elif group.tag == "g":
+            check_end(group, 190)
             ends[int(group["data-m"])] = group.one("text", class_="end").text
+            there = _points(group.one("path", class_="leader")["d"])[0][1]
+            assert abs(there - tracks[int(group["data-m"])][-1][1]) < 0.06, "tied to the end of its line"
     for path in chart.all("path", class_="line"):
         method = int(path["data-m"])
         lines[method] = [(x / 10, y) for x, y in _points(path["d"])]
@@ -438,6 +442,9 @@ def curves(chart: Element, key: str) -> Curves:
     assert below[0].text.startswith("epoch ")
     epochs = [int(epoch) for epoch in chart["data-epochs"].split()]
     lines = {}
+    for group in chart.elements:
+        if group.tag == "g":
+            check_end(group, 150)
     for path in chart.all("path", class_="line"):
         pieces = [_points("M" + piece) for piece in path["d"].split("M")[1:]]
         ink = (next(name for name in path.classes if name != "line"), path.get("stroke-dasharray"))
@@ -469,8 +476,41 @@ class Panel:
 
 def panels(section: Element) -> list[Panel]:
     """The charts of a section, with what stands above them."""
-    return [
-        Panel(figure.one("figcaption").one("b").text, figure.one("figcaption").one("span").text, plot)
-        for figure in section.all("figure", class_="panel")
-        for plot in figure.all("svg", class_="plot")
-    ]
+    found = []
+    for figure in section.all("figure", class_="panel"):
+        head = figure.one("figcaption")
+        chart = figure.one("svg", class_="plot")
+        check_frame(chart)
+        assert chart["aria-label"].startswith(head.one("b").text)
+        assert re.fullmatch(r"--left:\d+px;--right:\d+px", figure["style"])
+        found.append(Panel(head.one("b").text, head.one("span").text, chart))
+    return found
+
+
+def check_frame(chart: Element) -> None:
+    """As wide as its place, as high as what is in it, told to those who listen; and inner drawings that are stretched
+    are stretched from a thousandth of the width to what their points say."""
+    assert (chart["width"], chart["role"]) == ("100%", "img")
+    height = float(chart["height"])
+    for part in chart.elements:
+        heights = [float(part[name]) for name in ("y", "y1", "y2") if part.get(name) is not None]
+        assert all(-1 <= y <= height for y in heights), f"{part} lies outside"
+        if part.tag == "line":
+            assert {"x1", "x2", "y1", "y2"} <= set(part.attributes)
+        if part.tag == "svg":
+            assert part["width"] == "100%"
+            assert part["viewbox"] == f"0 0 1000 {part['height']}"
+            assert part["preserveaspectratio"] == "none"
+            assert all(path["vector-effect"] == "non-scaling-stroke" for path in part.all("path", class_="line"))
+
+
+def check_end(group: Element, height: float) -> None:
+    """A label at the right edge, tied to the end of its line."""
+    leader, text = group.one("path", class_="leader"), group.one("text", class_="end")
+    around = group.one("svg")
+    assert (around["x"], around["overflow"]) == ("100%", "visible")
+    assert (text["x"], text["dx"]) == ("100%", "12")
+    (left, there), (right, here) = _points(leader["d"])
+    assert (left, right) == (0, 9)
+    assert 0 <= there <= height
+    assert abs(here + 4 - float(text["y"])) < 0.06

@@ -87,7 +87,11 @@ def shown(value: object) -> object:
 @pytest.mark.parametrize("name", judgements.ALL)
 def test_json_says_every_field_under_its_own_name(name: str) -> None:
     judgement = judgements.ALL[name]()
-    document = json.loads(to_json(judgement))
+    text = to_json(judgement)
+    assert text.startswith('{\n "format"'), "a line per field, so that two can be compared"
+    assert text.endswith("}\n")
+    assert "\\u" not in text.replace("\\u001b", ""), "letters of all languages as they are"
+    document = json.loads(text)
     assert document.pop("format") == "steelyard-judgement/1"
     assert document == shown(judgement)
 

@@ -29,3 +29,16 @@ def test_methods_that_stand_still_and_unfinished_ones_are_left_out(capsys: pytes
     assert not methods & {"single-task", "equal"}
     print_frozen(judgements.nothing())
     assert "no method whose weights move has a finished trial" in capsys.readouterr().out
+
+
+def test_each_line_names_the_method_and_where_there_are_several_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    for judgement in (judgements.digits(), judgements.one_task()):
+        print_frozen(judgement)
+        title, *lines = capsys.readouterr().out.strip().splitlines()
+        assert title.endswith('(steelyard compare --methods "..."):')
+        labels = {setting.index: setting.label for setting in judgement.settings}
+        assert lines == [
+            f"  {method}{f' ({labels[setting]})' if len(labels) > 1 else ''}: {spec}"
+            for method, setting, spec in frozen_specs(judgement)
+        ]
+    assert lines

@@ -12,7 +12,7 @@ import pytest
 from report import judgements
 from steelyard.report.names import short_methods, split_method
 from steelyard.report.numbers import fixed
-from steelyard.report.page import page, write_page
+from steelyard.report.page import page, study_section, write_page
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 
@@ -164,3 +164,12 @@ def test_the_setting_with_the_most_labels_is_shown_first() -> None:
     pressed = re.compile(r'data-value="(\d)" aria-pressed="true">([^<]*)<')
     for settings in (found.settings, found.settings[::-1]):
         assert pressed.findall(page(replace(found, settings=settings))) == [("1", "100 %")]
+
+
+def test_a_study_on_a_page_with_others_has_ids_of_its_own() -> None:
+    judgement = judgements.digits()
+    alone, section = page(judgement), str(study_section(judgement, "first-"))
+    ids = re.findall(r' id="([^"]*)"', section)
+    assert ids
+    assert all(found.startswith("first-") for found in ids)
+    assert re.sub(r' id="first-', ' id="', section).strip() in alone, "nothing else is different"

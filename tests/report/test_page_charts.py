@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
+from report import judgements
 from report.reading import (  # fmt: skip
     Amounts,
     Axis,
@@ -19,10 +21,12 @@ from report.reading import (  # fmt: skip
     forest,
     number,
     panels,
+    parse,
     says,
     says_interval,
 )
 from report.test_page_tables import READ, WORDS, factor, opened, own_half, started
+from steelyard.report.page import page
 from steelyard.study.judgement import Cell, Curve, Interval, Judgement, Setting, TaskInfo
 
 NEAR = 0.06  # of positions in px or per cent: they are written with two digits, ticks as well
@@ -488,3 +492,15 @@ def test_the_curve_of_a_method_is_called_by_its_name_to_those_who_listen() -> No
             assert [method.startswith(name.strip()) for method, (name, _) in zip(judgement.methods, said, strict=True)]
             for method, (_, text) in zip(judgement.methods, said, strict=True):
                 assert number(text) == pytest.approx(100 * known[method].validation[task.name][-1], rel=0.005)
+
+
+def test_amounts_that_differ_by_task_and_are_long_to_say_are_called_by_letters() -> None:
+    base = judgements.unequal()
+    labels = [f"{setting.label}, and a long label that no axis has room for" for setting in base.settings]
+    settings = [replace(setting, label=label) for setting, label in zip(base.settings, labels, strict=True)]
+    section = parse(page(replace(base, settings=settings))).one("section", id="fractions")
+    key = section.one("p", class_="key")
+    assert [entry.text for entry in key.all("span")] == [f"A {labels[0]}", f"B {labels[1]}"]
+    for panel in panels(section):
+        plot = amounts(panel.chart)
+        assert [plot.labels[place] for place in sorted(plot.labels)] == ["A", "B"]

@@ -147,6 +147,7 @@ def check_figure(head: str, text: str, row: Row) -> None:
         assert text == "–" or re.fullmatch(r"\d+\.\d\d", text)
     elif head == "memory":
         assert says(text, row.peak_memory)
+        assert "." not in text
     else:
         assert says(text, row.steps_per_second)
         assert text == "–" or number(text) == pytest.approx(row.steps_per_second, rel=0.005)

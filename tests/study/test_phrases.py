@@ -2,7 +2,7 @@
 
 import pytest
 
-from steelyard.study.analysis.phrases import difference_of, relative_of
+from steelyard.study.analysis.phrases import counted, difference_of, listed, lowered, method_name, relative_of
 from steelyard.study.judgement import Interval
 from steelyard.study.planning.plans import PlannedMetric, PlannedTask
 
@@ -26,3 +26,12 @@ def test_values_and_their_difference_have_the_same_decimals():
     task = PlannedTask("a", "a", 0.01, (PlannedMetric("accuracy", True, 1.0, True),))
     text = difference_of(task, 0.911, 0.946, Interval(-0.0351, -0.0701, -0.00004))
     assert text == "accuracy 91.100 % against 94.600 % alone, −3.510 points (−7.010 to −0.004)"
+
+
+def test_names_and_lists():
+    assert lowered("The plain sum hurts") == "the plain sum hurts"
+    assert lowered("UW hurts") == "UW hurts", "a method's name keeps its case"
+    assert [listed(["a", "b", "c"][:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+    assert listed(["a", "b"], "or") == "a or b"
+    assert [counted(n, "seed") for n in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+    assert (method_name("equal"), method_name("ema")) == ("The plain sum", "ema")

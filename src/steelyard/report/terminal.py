@@ -194,7 +194,7 @@ def _failures(judgement: Judgement, console: Console, clean: Callable[[str], str
     for failure in judgement.failures:
         where = [failure.method, *([failure.task] if failure.task else []), f"seed {failure.seed}"]
         if len(judgement.settings) > 1:
-            where.append(labels.get(failure.setting, str(failure.setting)))
+            where.append(labels[failure.setting])
         console.print(Padding(Text(clean(f"{', '.join(where)}: {failure.error}")), (0, 0, 0, 2), expand=False))
 
 
