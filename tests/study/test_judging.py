@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 
@@ -246,6 +247,12 @@ def test_an_undecided_task_says_how_many_seeds_would_settle_it(tmp_path):
     text = "\n".join(judged(tmp_path / "s", plan(), {SINGLE_TASK: ALONE, "equal": wide}).verdict)
     assert "Whether the plain sum hurts or helps left digit is undecided" in text
     assert "seeds would settle it if mean and spread stay as they are" in text
+
+
+def test_of_several_undecided_tasks_the_one_that_needs_most_seeds_counts(tmp_path):
+    wide = [{"left": 0.88, "right": 0.79}, {"left": 0.86, "right": 0.785}, {"left": 0.87, "right": 0.79}]
+    text = "\n".join(judged(tmp_path / "s", plan(), {SINGLE_TASK: ALONE, "equal": wide}).verdict)
+    assert re.search(r"About \d+ seeds would settle them if mean and spread stay as they are", text), text
 
 
 def test_nothing_better_than_the_sum_is_said_with_the_best_figure(tmp_path):

@@ -185,3 +185,15 @@ def test_seeds_to_settle():
     assert 4 <= few <= 12
     assert seeds_to_settle([3.0, 1.5, 2.2], 1.0, family=10) > few
     assert seeds_to_settle([1.0, 1.2, 0.8], 1.0) is None  # on the edge itself: never
+
+
+def test_seeds_to_settle_are_more_than_there_are():
+    """What is open for other reasons (many tasks judged together) is never said to need fewer seeds."""
+    assert seeds_to_settle([5.0, 5.1, 4.9], 1.0) == 4
+    assert seeds_to_settle([5.0, 5.1, 4.9, 5.0], 1.0) == 5
+
+
+def test_single_precision_is_judged_in_double():
+    sample = np.array([1.1, 1.7, 2.3, 1.3], dtype=np.float32)
+    assert claim(sample, 1.0) == claim(sample.astype(np.float64), 1.0)
+    assert interval(sample) == interval(sample.astype(np.float64))

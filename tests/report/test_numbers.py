@@ -1,0 +1,165 @@
+"""Numbers as people read them: digits, signs and units at the edges where they change."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from report import judgements  # fmt: skip
+from steelyard.report import numbers, verdicts
+from steelyard.report.charts.scale import Scale, fit, labels, spans
+from steelyard.report.names import elide
+from steelyard.report.view import View
+from steelyard.study.judgement import Interval, TaskInfo
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize(
+    ("halves", "typical", "decimals"),
+    [
+        ([0.5], NAN, 2),  # two digits of the half-width: ±0.50
+        ([0.99], NAN, 2),
+        ([1.0], NAN, 1),
+        ([12.0], NAN, 0),
+        ([120.0], NAN, 0),
+        ([0.004], NAN, 4),
+        ([1e-9], NAN, 6),
+        ([0.5, 0.5, 900.0], NAN, 2),  # the median: one that diverged decides nothing
+        ([NAN, INF, 0.0, 0.5], 77.0, 2),  # what is no width says nothing
+        ([], 0.5, 4),  # four digits of the value
+        ([], -5.0, 3),
+        ([], 41.0, 2),
+        ([], 4100.0, 0),
+        ([], 0.0, 2),
+        ([], NAN, 2),
+        ([], INF, 2),
+    ],
+)
+def test_decimals(halves: list[float], typical: float, decimals: int) -> None:
+    assert numbers.decimals_for(halves, typical) == decimals
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "signed", "text"),
+    [
+        (1.25, 1, False, "1.2"), (1.25, 2, True, "+1.25"), (-1.25, 2, True, "−1.25"), (-1.25, 2, False, "−1.25"),
+        (0.0, 1, True, "0.0"), (-0.001, 1, True, "0.0"), (-0.001, 1, False, "0.0"), (0.001, 1, True, "0.0"),
+        (NAN, 1, True, "–"), (INF, 1, True, "∞"), (-INF, 1, True, "−∞"),
+        (9_999_999.0, 0, False, "9999999"), (1e7, 0, False, "1.00e+07"), (-2.5e8, 3, False, "−2.50e+08"),
+        (2.5e8, 3, True, "+2.50e+08"),
+    ],
+)  # fmt: skip
+def test_fixed(value: float, decimals: int, signed: bool, text: str) -> None:
+    assert numbers.fixed(value, decimals, signed) == text
+
+
+def test_intervals() -> None:
+    found = Interval(0.013, 0.009, 0.017)
+    assert numbers.half(found) == pytest.approx(0.004)
+    assert math.isnan(numbers.half(None))
+    assert numbers.plus_minus(found, 1, 100) == "+1.3 ±0.4"
+    assert numbers.plus_minus(found, 3) == "+0.013 ±0.004"
+    assert numbers.plus_minus(Interval(-2.0, -INF, INF), 1) == "−2.0"
+    assert numbers.plus_minus(None, 1) == "–"
+    assert numbers.brackets(found, 1, 100) == "0.9 to 1.7"
+    assert numbers.brackets(found, 3) == "0.009 to 0.017"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (1.0, "1.00"), (9.994, "9.99"), (12.34, "12.3"), (123.4, "123"), (1234.5, "1\u202f234"),
+        (-1.5, "−1.50"), (0.0123, "0.0123"), (1e-4, "0.000100"), (9.9e-5, "9.90e−05"), (1e7, "1.00e+07"),
+        (9_999_998.0, "9\u202f999\u202f998"), (NAN, "–"), (INF, "∞"),
+    ],
+)  # fmt: skip
+def test_compact(value: float, text: str) -> None:
+    assert numbers.compact(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"), (9.94, "9.9 s"), (10.0, "10 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (60.0, "1 min 0 s"),
+        (200.0, "3 min 20 s"), (3599.4, "59 min 59 s"), (3600.0, "1 h 0 min"), (7500.0, "2 h 5 min"), (NAN, "–"),
+        (INF, "–"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert numbers.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0.4, "0 MiB"), (212.0, "212 MiB"), (1023.0, "1023 MiB"), (1024.0, "1.0 GiB"), (1536.0, "1.5 GiB"), (NAN, "–")],
+)
+def test_memory(amount: float, text: str) -> None:
+    assert numbers.memory(amount) == text
+
+
+def test_units() -> None:
+    share, plain = (TaskInfo("a", "a", "accuracy", True, 1.0, percent, 0.01) for percent in (True, False))
+    assert (numbers.factor(share), numbers.unit(share)) == (100.0, " %")
+    assert (numbers.factor(plain), numbers.unit(plain)) == (1.0, "")
+
+
+def test_verdicts_have_words_signs_and_colours_of_their_own() -> None:
+    looks = verdicts.LOOKS
+    assert {verdict: (found.word, found.short, found.css) for verdict, found in looks.items()} == {
+        "gain": ("gain", "gain", "gain"),
+        "no difference": ("no difference", "same", "same"),
+        "negative transfer": ("negative transfer", "hurt", "hurt"),
+        "undecided": ("undecided", "open", "open"),
+    }
+    assert all(verdicts.look(verdict) is found for verdict, found in looks.items())
+    assert verdicts.look(None) == verdicts.Look("", "", "", "none", "default")
+    assert len({found.sign for found in looks.values()}) == 4
+
+
+def test_long_names_lose_their_middle() -> None:
+    assert elide("twelve chars", 12) == "twelve chars"
+    assert elide("thirteen chars", 12) == "thirteen…ars"
+    assert elide("  a \n b  ", 3) == "a b"
+    assert len(elide("x" * 50, 18)) == 18
+
+
+def test_scales() -> None:
+    linear, log = Scale(10.0, 30.0), Scale(1.0, 100.0, log=True)
+    assert (linear(10), linear(15), linear(30)) == (0, 0.25, 1)
+    assert (log(1), log(10), log(100)) == pytest.approx((0, 0.5, 1))
+    assert Scale(10.0, 30.0, reverse=True)(15) == 0.75
+    assert (linear.clip(5), linear.clip(20), linear.clip(50)) == (10, 20, 30)
+    assert linear.ticks(4) == [10, 15, 20, 25, 30]
+    assert linear.ticks(2) == [10, 20, 30]
+    assert log.ticks(5) == [1, 3, 10, 30, 100]
+    assert Scale(1.0, 1e9, log=True).ticks(4) == [1, 1e3, 1e6, 1e9]
+    assert Scale(10.0, 40.0, log=True).ticks(3) == [10, 20, 30, 40], "less than a power of ten has round steps"
+    assert (fit([2.0, 4.0], pad=0.5).low, fit([2.0, 4.0], pad=0.5).high) == (1, 5)
+    assert (fit([4.0, NAN, INF]).low, fit([4.0]).high) == pytest.approx((3.6, 4.4))
+    assert (fit([0.0]).low, fit([0.0]).high) == (-1, 1)
+    assert (fit([]).low, fit([]).high) == pytest.approx((-0.06, 1.06))
+    assert (fit([2.0, 4.0], zero=True, pad=0.5).low, fit([-2.0, -4.0], zero=True, pad=0.5).high) == (0, 0)
+    assert (fit([1.0, 100.0, -3.0], log=True, pad=0.5).low, fit([1.0, 100.0], log=True, pad=0.5).high) == (0.1, 1000)
+    assert fit([1.0, 1.1], log=True).low == pytest.approx(1 / 1.05)
+    assert (spans([1.0, 4.0, NAN]), spans([-1.0, 4.0]), spans([0.0, 4.0]), spans([])) == (4, 1, 1, 1)
+    assert labels([1e-5, 0.5, 2e5]) == ["1e−5", "0.5", "2e5"]
+    assert labels([-1.0, 1.0], signed=True) == ["−1", "+1"]
+
+
+def test_one_number_of_decimals_for_all_tasks_of_a_metric() -> None:
+    judgement = judgements.diverged()
+    view = View(judgement)
+    halves = {
+        task.name: sorted(
+            numbers.half(cell.difference) * numbers.factor(task)
+            for cell in judgement.cells
+            if cell.task == task.name and cell.difference and numbers.half(cell.difference) > 0
+        )
+        for task in judgement.tasks
+    }
+    for task in judgement.tasks:
+        typical = halves[task.name][len(halves[task.name]) // 2]
+        assert view.decimals(task) == pytest.approx(1 - math.floor(math.log10(typical)), abs=0.1)
+    assert view.delta_decimals == 1
