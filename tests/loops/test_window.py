@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import steelyard
 from loops.resuming import TASKS, Run
+from steelyard.balancing.commit import commit
 from steelyard.balancing.weighing import propose
 from steelyard.base.observation import Seen
 from steelyard.registry import method_class, method_names
@@ -121,7 +122,7 @@ def test_the_state_is_that_of_the_sums(spec: str, where: str, whole: bool) -> No
     twin = copy.deepcopy(run.balancer)
     twin._attachment = run.balancer._attachment  # learned weights follow its learning rate
     with torch.no_grad():
-        twin._commit(propose(twin, *summed(seen, run.balancer.tasks), twin._refreshing()))
+        commit(twin, propose(twin, *summed(seen, run.balancer.tasks), twin.refreshing()))
     run.toy.optimizer.step()
     assert run.balancer.steps == 3
     assert close(snapshot(run.balancer), snapshot(twin))

@@ -10,19 +10,18 @@ evaluation stays the method's own, and a second one differs from ``Σ w_k L_k`` 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from steelyard.balancing.weighing import Proposal
+from steelyard.base.method import Method
+from steelyard.base.observation import Seen
 from steelyard.errors import LossError, OptionError, warn
-
-if TYPE_CHECKING:
-    from steelyard.balancing.weighing import Proposal
-    from steelyard.base.method import Method
-    from steelyard.base.observation import Seen
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,45 @@ class Hold:
                     "was absent from the first evaluation: evaluate the same batch each time"
                 )
         return self.weights if index is None else self.weights[index]
+
+
+@dataclass
+class Closure:
+    """Where a balancer stands within a step that evaluates its losses several times.
+
+    Attributes:
+        frozen: inside `Balancer.frozen`.
+        held: the function that goes on after the first evaluation, if there was one.
+        pending: inside `Balancer.frozen`, what its end commits.
+        last: of the last evaluation within a step of an optimizer that is not attached, the step's number and the
+            weights.
+        said: whether it has been said that these move.
+    """
+
+    frozen: bool = False
+    held: Hold | None = None
+    pending: Proposal | None = None
+    last: tuple[int, Tensor] | None = None
+    said: bool = False
+
+    def unattached(self, method: Method, proposal: Proposal) -> None:
+        """Say once that weights move between the evaluations within a step of an optimizer that is not attached."""
+        step = 0 if self.held is not None else step_under_way()
+        if not step:
+            return
+        before, self.last = self.last, (step, proposal.weights)
+        if self.said or before is None or before[0] != step:
+            return
+        if proposal.direction is not None or not torch.equal(before[1], proposal.weights):
+            self.said = warn_of_moving_closure(method)
+
+
+def hold_of(method: Method, tasks: Sequence[str], proposal: Proposal, offset: Tensor) -> Hold:
+    """What an evaluation of these tasks leaves to those that follow in the same step."""
+    weights = proposal.weights
+    if proposal.index is not None:
+        weights = weights.new_zeros(len(method.tasks)).index_copy_(0, proposal.index, weights)
+    return Hold(frozenset(tasks), weights, offset, refusal(method, proposal))
 
 
 def evaluates_often(optimizer: torch.optim.Optimizer) -> bool:

@@ -6,12 +6,58 @@ head. To a method it would be the task that is solved, or the one whose gradient
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from steelyard.errors import warn
 from steelyard.gradients.nearby import moves_nothing
+
+
+@dataclass
+class Idle:
+    """The tasks whose loss was exactly zero and moved nothing.
+
+    Attributes:
+        tasks: in the last call, those that have no labels then.
+        said: those that were warned of.
+    """
+
+    tasks: frozenset[str] = frozenset()
+    said: frozenset[str] = frozenset()
+
+    def among(
+        self,
+        names: Sequence[str],
+        losses: Sequence[Tensor],
+        numbers: Sequence[float] | None,
+        labels: list[float] | None,
+        has_count: Callable[[str, Tensor], bool] | None,
+        held: bool,
+    ) -> frozenset[int]:
+        """Positions of the idle losses of a call; those that nobody counts get 0 labels.
+
+        Args:
+            numbers: values of the losses; ``None`` where nobody looks.
+            labels: behind each; where `has_count` is given, changed in place.
+            has_count: over several ranks, whether somebody says how many labels are behind a loss.
+            held: a further evaluation within a step, which is one function: what was idle in the first stays out.
+        """
+        if held:
+            return frozenset(k for k, name in enumerate(names) if name in self.tasks)
+        if numbers is None or 0.0 not in numbers:
+            self.tasks = frozenset()
+            return frozenset()
+        idle = idle_losses(names, losses, numbers, labels, self.said)
+        self.said |= {names[k] for k, number in enumerate(numbers) if number == 0.0}
+        uncounted = idle
+        if has_count is not None and labels is not None:
+            uncounted = [k for k in idle if not has_count(names[k], losses[k])]
+            for k in uncounted:
+                labels[k] = 0.0
+        self.tasks = frozenset(names[k] for k in uncounted)
+        return frozenset(idle)
 
 
 def idle_losses(

@@ -3,11 +3,109 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
+from steelyard.balancing.heads_inside import Sharing, watch_sharing
+from steelyard.balancing.observe import Look
 from steelyard.base.method import Method
+from steelyard.base.observation import Seen
 from steelyard.errors import AngleWarning, SharedError, warn
+from steelyard.gradients.place import Place
+
+ANGLE_LOOKS = 10
+"""First steps in which a method that uses angles checks whether tasks share samples."""
+REACH_LOOKS = 10
+"""First steps that a task may go without a gradient at `shared=`, as behind a last layer that starts at zero."""
+ALONE_LOOKS = 10
+"""First batches that hold one task each, until that is called a loop of one task per batch."""
+
+
+@dataclass
+class FirstSteps:
+    """What the first steps have shown, and what was said of it.
+
+    Attributes:
+        angle_looks: steps in which the angles were checked.
+        reach_looks: steps in which it was checked that every task has a gradient.
+        unreached: the tasks that had none in all of them.
+        sharing: which losses reach which parameters of the trunk; ``None`` once that is known.
+        alone: the tasks of the first batches and their weights, as long as each held one alone; ``None`` once one
+            held several.
+        eval_said: whether it has been said that a call in `eval()` mode balances nothing.
+    """
+
+    angle_looks: int = 0
+    reach_looks: int = 0
+    unreached: frozenset[str] = frozenset()
+    sharing: Sharing | None = field(default_factory=Sharing)
+    alone: tuple[tuple[str, float], ...] | None = ()
+    eval_said: bool = False
+
+    def lasting(self) -> FirstSteps:
+        """For a copy, which has parameters of its own."""
+        return replace(self, sharing=None if self.sharing is None else Sharing())
+
+    def trunk(
+        self, method: Method, tasks: Sequence[str], losses: Sequence[Tensor], place: Place | None, given: Any
+    ) -> None:
+        """Warn of heads inside of what is given as the trunk."""
+        if self.sharing is not None and place is not None and place.is_trunk and len(method.tasks) > 1:
+            self.sharing = watch_sharing(method, self.sharing, tasks, losses, place.tensors, given)
+
+    def look(self, method: Method, shown: Look) -> None:
+        """Warn of gradients in which nothing can be seen."""
+        self._angles(method, shown)
+        self._reach(method, shown.seen)
+
+    def _angles(self, method: Method, shown: Look) -> None:
+        """Of a Gramian that cannot show conflict."""
+        gramian = shown.seen.gramian
+        if shown.reading is None or gramian is None or not method.uses_angles or self.angle_looks >= ANGLE_LOOKS:
+            return
+        if len(shown.seen.tasks) > 1:
+            self.angle_looks += 1
+            if not shown.reading.angles_hold and disjoint(gramian):
+                self.angle_looks = ANGLE_LOOKS
+                warn_of_disjoint_samples(method)
+
+    def _reach(self, method: Method, seen: Seen) -> None:
+        """Of a task that `shared=` does not reach, where it reaches others."""
+        if seen.squared_norms is None or len(seen.tasks) < 2 or self.reach_looks >= REACH_LOOKS:
+            return
+        still = {task for task, squared in zip(seen.tasks, seen.squared_norms.tolist(), strict=True) if squared == 0}
+        self.unreached = frozenset(still) if self.reach_looks == 0 else self.unreached & still
+        self.reach_looks = self.reach_looks + 1 if self.unreached else REACH_LOOKS
+        if self.unreached and self.reach_looks == REACH_LOOKS and len(self.unreached) < len(seen.tasks):
+            warn_of_unreached_tasks(method, sorted(self.unreached), REACH_LOOKS)
+
+    def weigh(self, method: Method, seen: Seen, weights: Tensor, at_trunk: bool) -> None:
+        """Of one task per batch where tasks are weighed against each other: every weight says nothing, in silence."""
+        if self.alone is None or len(method.tasks) < 2 or method.memory != "none":
+            return
+        if len(seen.tasks) > 1 or method.looks_at_nothing or (method.independent and method.scale == "paper"):
+            self.alone = None
+            return
+        self.alone = alone = (*self.alone, (seen.tasks[0], float(weights)))
+        if len(alone) < ALONE_LOOKS:
+            return
+        if len({task for task, _ in alone}) == 1:
+            self.alone = alone[1:]
+        elif lone(method, at_trunk):
+            raise refused_lone_tasks(method, len(alone))
+        else:
+            self.alone = None
+            weights_seen = [weight for _, weight in alone]
+            if max(weights_seen) - min(weights_seen) <= 1e-9 * max(weights_seen):
+                warn_of_lone_tasks(method, len(alone), alone[0][1])
+
+    def trained_in_eval(self, method: Method) -> None:
+        """The backward of an `eval()` call has run: say once that nothing is balanced."""
+        if not self.eval_said and method.name != "equal":
+            warn_of_training_in_eval(method)
+        self.eval_said = True
 
 
 def lone(method: Method, is_trunk: bool) -> bool:

@@ -1,0 +1,54 @@
+"""Where the small mathematics of a call runs, in which precision, and in which its result comes back."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from steelyard.balancing.checkpoint import Persistent
+from steelyard.distributed.ranks import Ranks
+
+
+def full_precision(device: str) -> AbstractContextManager[Any]:
+    """The look and its products keep their precision when the call stands inside an autocast region."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def compute_device(device: torch.device) -> torch.device:
+    """Where the small mathematics runs: with the losses, except on devices without float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def without_losses(balancer: Persistent, ranks: Ranks | None) -> torch.device:
+    """Where the losses were so far; before the first, where the ranks that have some must have them."""
+    return balancer._now.caches.device or (torch.device("cpu") if ranks is None else ranks.device)
+
+
+def follow(balancer: Persistent, device: torch.device) -> None:
+    """Keep the state where the losses are."""
+    caches = balancer._now.caches
+    if caches.device != device:
+        balancer.to(device)
+        caches.device = device
+
+
+def stacked(losses: list[Tensor], device: torch.device) -> Tensor:
+    """``[T]`` float64."""
+    if not losses:
+        return torch.zeros(0, dtype=torch.float64, device=device)
+    dtypes = {loss.dtype for loss in losses}
+    if len(dtypes) > 1:
+        common = functools.reduce(torch.promote_types, dtypes)
+        losses = [loss.to(common) for loss in losses]
+    return torch.stack(losses).to(device=device, dtype=torch.float64)
+
+
+def as_result(value: Tensor, losses: list[Tensor]) -> Tensor:
+    """The value in the losses' precision, float32 at least."""
+    dtypes = {loss.dtype for loss in losses}
+    dtype = torch.float32 if dtypes == {torch.float32} else functools.reduce(torch.promote_types, dtypes, torch.float32)
+    return value.to(device=losses[0].device, dtype=dtype)

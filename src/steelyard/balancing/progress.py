@@ -1,0 +1,81 @@
+"""What changes from call to call besides the declared state, kept apart by what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from steelyard.balancing.closure import Closure
+from steelyard.balancing.history import Record
+from steelyard.balancing.idle import Idle
+from steelyard.balancing.watch import FirstSteps
+
+
+@dataclass
+class Counters:
+    """What a checkpoint holds beside the declared values.
+
+    Attributes:
+        steps: optimizer steps (calls, where no optimizer is attached) since the start.
+        period_steps: those since the last end of an epoch.
+        awaiting_after: whether the last step's losses after the step are still to be shown.
+    """
+
+    steps: int = 0
+    period_steps: int = 0
+    awaiting_after: bool = False
+
+
+@dataclass
+class Company:
+    """How this rank stands with the others of a distributed run.
+
+    Attributes:
+        met: whether they have compared what they balance.
+        agreed: with how many tasks they have met; 0 before.
+        ends: ends of epochs since then.
+    """
+
+    met: bool = False
+    agreed: int = 0
+    ends: int = 0
+
+
+@dataclass
+class Caches:
+    """What is found out again where it is lost.
+
+    Attributes:
+        device: where the state is.
+        workspace: the last step's task gradients, for the next step to write over.
+        unnoticed: whether a data-parallel wrapper may take a look for its first backward.
+    """
+
+    device: torch.device | None = None
+    workspace: Tensor | None = None
+    unnoticed: bool = True
+
+
+@dataclass
+class Progress:
+    """A balancer on its way; ``record`` is its last call."""
+
+    counters: Counters = field(default_factory=Counters)
+    company: Company = field(default_factory=Company)
+    caches: Caches = field(default_factory=Caches)
+    closure: Closure = field(default_factory=Closure)
+    watch: FirstSteps = field(default_factory=FirstSteps)
+    idle: Idle = field(default_factory=Idle)
+    record: Record | None = None
+
+    def lasting(self, agreed: int) -> Progress:
+        """Without what belongs to the step under way, and as one who has yet to meet the other ranks.
+
+        Args:
+            agreed: with how many tasks these have met before.
+        """
+        company, caches = Company(agreed=agreed, ends=self.company.ends), Caches(device=self.caches.device)
+        closure, watch = Closure(said=self.closure.said), self.watch.lasting()
+        return Progress(replace(self.counters), company, caches, closure, watch, replace(self.idle))

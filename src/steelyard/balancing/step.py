@@ -1,0 +1,256 @@
+"""One call from top to bottom: take the losses that are there, look at them, weigh, carry the weights, keep.
+
+Each part has files of its own: `losses.py` and `idle.py` take, `observe.py` looks (`global_batch.py` over several
+ranks), `weighing.py` weighs, `carrying.py` builds the scalar, `commit.py` and `window.py` keep.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steelyard.balancing import carrying
+from steelyard.balancing.checkpoint import Persistent
+from steelyard.balancing.closure import Hold, hold_of
+from steelyard.balancing.commit import commit
+from steelyard.balancing.devices import as_result, compute_device, follow, full_precision, stacked, without_losses
+from steelyard.balancing.global_batch import announce_change, look_together, recompute_together
+from steelyard.balancing.history import Record
+from steelyard.balancing.idle import has_count
+from steelyard.balancing.losses import check_not_freed, present_losses
+from steelyard.balancing.observe import Batch, Look, label_counts, look
+from steelyard.balancing.weighing import Proposal, propose
+from steelyard.base.lookahead import Losses, Recompute
+from steelyard.distributed.pace import Counts, expect_all, leave_alone
+from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
+from steelyard.distributed.replicas import fingerprint
+from steelyard.distributed.states import meet
+from steelyard.errors import MissingInputError
+from steelyard.gradients.place import Place, Shared, place_of
+from steelyard.gradients.rows import Rows
+from steelyard.gradients.wrappers import unnoticed
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the caller gave; see `Balancer.forward`."""
+
+    losses: Losses
+    shared: Shared | None
+    again: Recompute | None
+    probes: Sequence[Losses] | None
+    counts: Mapping[str, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What of it takes part.
+
+    Attributes:
+        batch: the losses at hand.
+        place: where gradients are read; ``None``: nowhere in this step.
+        refresh: whether the method weighs anew.
+        ranks: who shares the batch.
+        again: recomputes the losses, of all ranks.
+    """
+
+    batch: Batch
+    place: Place | None
+    refresh: bool
+    ranks: Ranks | None
+    again: Recompute | None
+
+
+def balance(balancer: Persistent, given: Given) -> Tensor:
+    """The call in training."""
+    ranks = ranks_of(balancer.sync, balancer.process_group)
+    positions, losses = present_losses(balancer.tasks, balancer.known, given.losses, True, ranks is not None)
+    names = balancer.tasks if positions is None else tuple(balancer.tasks[position] for position in positions)
+    _begin(balancer, names, losses)
+    device = losses[0].device if losses else without_losses(balancer, ranks)
+    with torch.no_grad(), full_precision(device.type):
+        taken = _take(balancer, given, names, positions, losses, ranks)
+        shown = _look(balancer, taken)
+        if shown is None:
+            return carrying.nothing(balancer, taken.batch, ranks)
+        now = balancer._now
+        now.watch.look(balancer, shown)
+        if now.closure.held is not None:
+            return _go_on(balancer, taken, shown, now.closure.held)
+        proposal = propose(balancer, shown.seen, shown.index, balancer.refreshing())
+        value, hold = _value(balancer, shown, proposal)
+        at_trunk = taken.place is not None and taken.place.is_trunk
+        now.watch.weigh(balancer, shown.seen, proposal.weights, at_trunk)
+        now.record = Record(shown.seen, proposal.weights, shown.index)
+        if shown.reading is not None and isinstance(shown.reading.rows, Rows) and shown.seen.rows is None:
+            now.caches.workspace = shown.reading.rows.matrix
+        result = carrying.carried(balancer, taken.batch, ranks, shown, proposal, value)
+        now.closure.held = hold
+        _keep(balancer, taken, shown, proposal)
+        return result
+
+
+def plain_sum(balancer: Persistent, losses: Losses) -> Tensor:
+    """The call in ``eval()`` mode: weighted by the priorities alone."""
+    positions, found = present_losses(balancer.tasks, balancer.known, losses, False)
+    names = balancer.tasks if positions is None else [balancer.tasks[position] for position in positions]
+    terms = [
+        loss if balancer.priorities[name] == 1.0 else loss * balancer.priorities[name]
+        for name, loss in zip(names, found, strict=True)
+    ]
+    total = functools.reduce(torch.add, terms)
+    if total.requires_grad and torch.is_grad_enabled() and not balancer._now.watch.eval_said:
+        total = total.clone() if total is found[0] else total  # the user's own tensor keeps no hook of ours
+        carrying.on_backward(total, balancer)
+    return total
+
+
+# --- take -------------------------------------------------------------------------------------------------------------
+def _begin(balancer: Persistent, names: tuple[str, ...], losses: list[Tensor]) -> None:
+    """What must be so before anything is looked at."""
+    now = balancer._now
+    if balancer.sync == "off" and not now.company.met and is_initialised():
+        leave_alone()
+        now.company.met = True
+    if now.counters.awaiting_after and balancer.needs_after:
+        raise MissingInputError(
+            f"{balancer.name} compares the losses before and after each step, and never saw the last step's: call "
+            "balancer.observe(after=losses) after optimizer.step(), or attach the optimizer and pass "
+            "again=lambda params=None, batch=None: losses"
+        )
+    if now.counters.steps == 0:
+        check_not_freed(names, losses)
+    if balancer._attachment is not None:
+        balancer._attachment.before_forward()
+
+
+def _take(
+    balancer: Persistent,
+    given: Given,
+    names: tuple[str, ...],
+    positions: list[int] | None,
+    losses: list[Tensor],
+    ranks: Ranks | None,
+) -> Taken:
+    """The losses with their labels, and where their gradients are read in this step."""
+    now = balancer._now
+    device = compute_device(losses[0].device) if losses else without_losses(balancer, ranks)
+    follow(balancer, device)
+    shared = balancer.trunk if given.shared is None else given.shared
+    place = place_of(balancer, shared)
+    if ranks is not None and not now.company.met:
+        _meet(balancer, ranks, place, device)
+    held = now.closure.held
+    if held is not None and held.refusal:
+        balancer.discard()
+        held.check()
+    if held is not None or not (balancer.refreshing() or balancer.heads == "plain"):
+        place = None  # nothing is read in this step
+    now.watch.trunk(balancer, names, losses, place, shared)
+    values = stacked(losses, device)
+    labels = None
+    if given.counts is not None or balancer._attachment is not None or is_initialised():
+        labels = label_counts(names, losses, given.counts, balancer.tasks)  # else there is nothing to average
+    numbers = None if balancer.on_nonfinite == "ignore" else values.tolist()
+    counted = None if ranks is None else functools.partial(has_count, counts=given.counts)
+    idle = now.idle.among(names, losses, numbers, labels, counted, held is not None)
+    optimizer = None if balancer._attachment is None else balancer._attachment.stepping
+    batch = Batch(names, positions, losses, values, labels, given.probes, given.again, optimizer, numbers, idle)
+    again = given.again
+    if ranks is not None and again is not None:
+        again = recompute_together(ranks, balancer.tasks, again, given.counts, device, now.idle.tasks)
+    return Taken(batch, place, held is None and balancer.refreshing(), ranks, again)
+
+
+def _meet(balancer: Persistent, ranks: Ranks, place: Place | None, device: torch.device) -> None:
+    """Before anything is decided by the state, which may come from another rank."""
+    company = balancer._now.company
+    if company.agreed == 0:
+        expect_all(ranks, balancer.sync)
+    else:  # the others may be on their way to an ordinary step
+        refreshing = balancer.refreshing()
+        where = place if refreshing or balancer.heads == "plain" else None
+        announce_change(ranks, balancer, where, refreshing, company.agreed, _counts(balancer), device)
+    meet(ranks, balancer, place)
+    company.met, company.agreed, company.ends = True, len(balancer.tasks), 0
+
+
+def _counts(balancer: Persistent) -> Counts:
+    counters = balancer._now.counters
+    return counters.steps, counters.period_steps, balancer._now.company.ends
+
+
+# --- look -------------------------------------------------------------------------------------------------------------
+def _look(balancer: Persistent, taken: Taken) -> Look | None:
+    """What is known of the losses before anything is weighed; ``None`` where nothing is left to balance."""
+    caches, batch, place = balancer._now.caches, taken.batch, taken.place
+    guarded = place is not None and caches.unnoticed and is_initialised()
+    with unnoticed(batch.losses) if guarded else nullcontext(False) as waiting:
+        if taken.ranks is None:
+            shown = look(balancer, batch, place, caches.workspace, taken.refresh, len(balancer.tasks))
+        else:
+            shown = look_together(
+                taken.ranks,
+                balancer,
+                batch,
+                place,
+                caches.workspace,
+                taken.refresh,
+                balancer.tasks,
+                _mark(balancer, place),
+                _counts(balancer),
+            )
+    if guarded:
+        caches.unnoticed = waiting  # once it has averaged, it stays out of the way
+    return shown
+
+
+def _mark(balancer: Persistent, place: Place | None) -> int:
+    """A fingerprint of the parameters in ever fewer steps: what drifts has drifted after one."""
+    steps = balancer._now.counters.steps
+    if steps == 0 or steps & (steps - 1):
+        return 0
+    if balancer._attachment is not None:
+        return fingerprint(balancer._attachment.parameters())
+    return fingerprint(place.tensors) if place is not None and place.is_trunk else 0
+
+
+# --- weigh, and the evaluations of a closure --------------------------------------------------------------------------
+def _value(balancer: Persistent, shown: Look, proposal: Proposal) -> tuple[Tensor, Hold | None]:
+    """The value to report, and where a step may evaluate its losses again, what is held until it ends."""
+    closure, attachment = balancer._now.closure, balancer._attachment
+    if not (closure.frozen or (attachment is not None and attachment.inside_step)):
+        return proposal.value, None
+    function = (proposal.weights * shown.seen.losses).sum()
+    often = closure.frozen or (attachment is not None and attachment.evaluates_often)
+    value = function if often else proposal.value
+    hold = hold_of(balancer, shown.seen.tasks, proposal, value - function)
+    if often:
+        hold.check()
+    return value, hold
+
+
+def _go_on(balancer: Persistent, taken: Taken, shown: Look, held: Hold) -> Tensor:
+    """A further evaluation within a step: the function of the first one, ``Σ w_k L_k`` with its weights."""
+    weights = held.weights_of(balancer.name, shown.seen, shown.index)
+    value = (weights * shown.seen.losses).sum() + held.offset
+    balancer._now.record = Record(shown.seen, weights, shown.index)
+    return carrying.weighted(taken.batch, taken.ranks, shown, weights, as_result(value, taken.batch.losses))
+
+
+# --- keep -------------------------------------------------------------------------------------------------------------
+def _keep(balancer: Persistent, taken: Taken, shown: Look, proposal: Proposal) -> None:
+    """Commit now, or when the optimizer steps, or when `Balancer.frozen` ends."""
+    closure = balancer._now.closure
+    closure.unattached(balancer, proposal)
+    if balancer._attachment is not None:
+        balancer._attachment.add(shown.seen, proposal, taken.again)
+    elif closure.frozen:
+        closure.pending = proposal
+    else:
+        commit(balancer, proposal)
