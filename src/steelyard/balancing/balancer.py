@@ -210,17 +210,7 @@ class Balancer(Persistent):
         """
         names = checked_tasks(tasks)
         self.check_tasks(names)
-        waiting = self._attachment is not None and self._attachment.window.calls
-        if waiting or self._now.closure.frozen or self._now.closure.held is not None:
-            raise StateError(
-                "set_tasks() in the middle of a step: call it after optimizer.step(), or call balancer.discard() "
-                "first, and outside of balancer.frozen()"
-            )
-        if self._parameters:
-            raise StateError(
-                f"the weights {', '.join(self._parameters)} are Parameters that an outside optimizer holds "
-                "(learn='external'), one per task: make a new balancer and give its Parameters to the optimizer"
-            )
+        self._check_between_steps()
         old = self.tasks
         given = checked_priorities(priorities, names)
         self.priorities = {
@@ -233,6 +223,19 @@ class Balancer(Persistent):
         self._now = self._now.lasting(self._now.company.agreed)
         if self._attachment is not None:
             self._attachment.rename()
+
+    def _check_between_steps(self) -> None:
+        waiting = self._attachment is not None and self._attachment.window.calls
+        if waiting or self._now.closure.frozen or self._now.closure.held is not None:
+            raise StateError(
+                "set_tasks() in the middle of a step: call it after optimizer.step(), or call balancer.discard() "
+                "first, and outside of balancer.frozen()"
+            )
+        if self._parameters:
+            raise StateError(
+                f"the weights {', '.join(self._parameters)} are Parameters that an outside optimizer holds "
+                "(learn='external'), one per task: make a new balancer and give its Parameters to the optimizer"
+            )
 
     def attach(self, optimizer: torch.optim.Optimizer, scaler: Any = None) -> Balancer:
         """Let the optimizer's steps commit what forward calls propose; returns the balancer.

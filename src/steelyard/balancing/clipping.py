@@ -46,12 +46,11 @@ class ClipWatch:
         if any(gradient.is_sparse or hasattr(gradient, "device_mesh") for gradient in gradients):
             self.done = True  # of which a rank holds a piece, or nothing that has a length at hand
             return
-        lengths = [
-            torch.linalg.vector_norm(each, dtype=torch.promote_types(each.dtype, torch.float32)) for each in gradients
-        ]
-        self._lengths.append(math.hypot(*(float(length) for length in lengths)))
-        if len(self._lengths) < _STEPS:
-            return
+        self._lengths.append(_length(gradients))
+        if len(self._lengths) == _STEPS:
+            self._conclude()
+
+    def _conclude(self) -> None:
         self.done = True
         moved = _spread(self._sums)
         if moved >= _MOVING and _spread(self._lengths) <= _STILL * min(moved, 1e-2):
@@ -61,6 +60,12 @@ class ClipWatch:
                 f"first {_STEPS} steps: clip_grad_norm_ cuts every step. Make the balancer with scale='sum', whose "
                 "weights sum to the number of tasks, or raise the limit"
             )
+
+
+def _length(gradients: Iterable[Tensor]) -> float:
+    """Of all gradients together, in float32 or better."""
+    wide = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in gradients)
+    return math.hypot(*(float(torch.linalg.vector_norm(each)) for each in wide))
 
 
 def _spread(numbers: list[float]) -> float:

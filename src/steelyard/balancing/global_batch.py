@@ -29,7 +29,7 @@ from steelyard.distributed.pace import FLAGS as PACE
 from steelyard.distributed.pace import Counts, check_pace, flags_of
 from steelyard.distributed.ranks import Ranks, summed_over
 from steelyard.distributed.replicas import warn_of_drift
-from steelyard.errors import LossError, MissingInputError, OptionError
+from steelyard.errors import LossError, MissingInputError, NonFiniteLossError, OptionError
 from steelyard.gradients.place import Place
 from steelyard.gradients.reading import Reading, read, rows_of_probes
 from steelyard.gradients.rows import Rows, gramian_of_rows
@@ -98,6 +98,12 @@ class _Whole:
     squared_norms: Tensor | None = None
     rows: Tensor | None = None
 
+    @classmethod
+    def of(cls, live: list[int], table: Tensor) -> _Whole:
+        """From what the ranks have summed."""
+        labels, _, totals = table[:3, live]
+        return cls(live, labels, totals / labels)
+
     def only(self, chosen: list[int]) -> _Whole:
         """Some of them, by their place among these."""
         return _Whole(
@@ -141,13 +147,11 @@ def look_together(
             f"{method.name} steps ahead along the gradients of the batch at hand, of which each rank has but a "
             "part: choose another method, or sync='off' where ranks are meant to train apart"
         )
-    size, reads = len(tasks), _wanted(method, place, refresh)
-    at_trunk = place is not None and place.is_trunk
-    by_rows = at_trunk and (reads == "rows" or method.sync == "exact")
+    asked = _Asked.of(method, place, refresh)
     reading = None
     if place is not None and batch.losses:
         # Every loss is looked at, also what will not take part: heads that are sharded over ranks gather in the look.
-        whole = by_rows and reads not in ("losses", "rows")
+        whole = asked.by_rows and asked.reads not in ("losses", "rows")
         reading = read(method, batch.names, batch.losses, place, workspace, whole)
     part = _Part.of(method, batch)
 
@@ -155,13 +159,13 @@ def look_together(
     flags = batch.values.new_tensor(
         [float(not batch.losses), len(batch.idle), fingerprint, fingerprint**2, *flags_of(counts)]
     )
-    products, square = flags[:0], at_trunk or reads != "norms"
-    if _number_of_products(method, place, refresh, size):
-        products = _products(reading, part, size, square)
-    sizes = [_ROWS * size, _FLAGS, len(products)]
-    packed = ranks.sum(torch.cat([part.table(batch.values, size).flatten(), flags, products]))
+    products = flags[:0]
+    if asked.products(len(tasks)):
+        products = _products(reading, part, len(tasks), asked.square)
+    sizes = [_ROWS * len(tasks), _FLAGS, len(products)]
+    packed = ranks.sum(torch.cat([part.table(batch.values, len(tasks)).flatten(), flags, products]))
     table, flags, products = torch.split(packed, sizes)
-    table = table.view(_ROWS, size)
+    table = table.view(_ROWS, len(tasks))
 
     # --- what is decided
     summed = flags.tolist()
@@ -170,27 +174,76 @@ def look_together(
     live = _decide(ranks, method, batch, table, part, bool(summed[1]))
     if not live:
         return None
-    labels, square_labels, totals = table[:3, live]
-    found = _Whole(live, labels, totals / labels)
+    found = _gradients(ranks, asked, batch, part, reading, _Whole.of(live, table), table, products)
+    found = _finite(method, found, tasks)
+    if not found.live:
+        return None
+    return _seen_here(ranks, method, batch, place, tasks, asked.reads, reading, part, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a step wants of the gradients, known before any is read.
+
+    Attributes:
+        reads: what the method is shown; weights that are held need nothing.
+        at_trunk: whether they are read at the trunk's parameters.
+        by_rows: whether the ranks' gradients themselves are summed there, ``T x P`` numbers.
+    """
+
+    reads: Reads
+    at_trunk: bool
+    by_rows: bool
+
+    @classmethod
+    def of(cls, method: Method, place: Place | None, refresh: bool) -> _Asked:
+        reads = _wanted(method, place, refresh)
+        at_trunk = place is not None and place.is_trunk
+        return cls(reads, at_trunk, at_trunk and (reads == "rows" or method.sync == "exact"))
+
+    @property
+    def square(self) -> bool:
+        """Whether products of different tasks are needed."""
+        return self.at_trunk or self.reads != "norms"
+
+    def products(self, size: int) -> int:
+        """How many products of gradients travel beside the losses of ``size`` tasks."""
+        if self.reads == "losses" or self.by_rows:
+            return 0
+        return size**2 if self.square else size
+
+
+def _gradients(
+    ranks: Ranks,
+    asked: _Asked,
+    batch: Batch,
+    part: _Part,
+    reading: Reading | None,
+    found: _Whole,
+    table: Tensor,
+    products: Tensor,
+) -> _Whole:
+    """The global batch with what is known of its gradients."""
     if len(products):
         # At the trunk the sum is the mean of the ranks' own Gramians, weighted by their labels.
-        found = _with_products(found, products, square, square_labels.rsqrt() if at_trunk else 1 / labels)
-    elif by_rows and reads != "losses":
+        scale = table[1, found.live].rsqrt() if asked.at_trunk else 1 / found.labels
+        return _with_products(found, products, asked.square, scale)
+    if asked.by_rows and asked.reads != "losses":
         assert reading is not None
-        found = _with_rows(found, ranks, reading, batch, part)
-    rest = list(range(len(live)))
-    if found.squared_norms is not None and method.on_nonfinite != "ignore":
-        # The numbers are the same on all ranks, and so is what follows from them.
-        present, norms = [tasks[position] for position in live], found.squared_norms.tolist()
-        rest = settle(method, present, rest, norms, "the squared gradient norm over all ranks")
-    if not rest:
-        return None
-    if len(rest) < len(live):
-        found = found.only(rest)
-    return _look(ranks, method, batch, place, tasks, reads, reading, part, found)
+        return _with_rows(found, ranks, reading, batch, part)
+    return found
 
 
-def _look(
+def _finite(method: Method, found: _Whole, tasks: Sequence[str]) -> _Whole:
+    """Without the tasks whose gradient the policy leaves out: the same on all ranks, as the numbers are."""
+    if found.squared_norms is None or method.on_nonfinite == "ignore":
+        return found
+    present, norms = [tasks[position] for position in found.live], found.squared_norms.tolist()
+    rest = settle(method, present, list(range(len(norms))), norms, "the squared gradient norm over all ranks")
+    return found if len(rest) == len(norms) else found.only(rest)
+
+
+def _seen_here(
     ranks: Ranks,
     method: Method,
     batch: Batch,
@@ -202,24 +255,13 @@ def _look(
     found: _Whole,
 ) -> Look:
     """What is seen of the global batch, and what this rank has of it."""
-    where = {position: k for k, position in enumerate(found.live)}
-    kept = [ok and batch.position(k) in where for k, ok in enumerate(part.clean.tolist())]
-    chosen = [k for k, keep in enumerate(kept) if keep]
-    mine = torch.tensor([where[batch.position(k)] for k in chosen], dtype=torch.long, device=batch.values.device)
+    kept, chosen, mine = _kept_here(batch, part, found)
     share = part.counts[chosen] / found.labels[mine]
     if reading is not None and not all(kept):
         reading = reading.select(chosen)
-    at_features = place is not None and not place.is_trunk
-    rows, features, cross = None, None, None
-    if reads == "rows":
-        rows = found.rows
-        if at_features and reading is not None and place is not None:
-            assert isinstance(reading.rows, Rows)
-            features = tuple(tensor.detach() for tensor in place.tensors)
-            matrix = reading.rows.matrix
-            rows = matrix.new_zeros(len(found.live), matrix.shape[1])
-            rows[mine] = matrix * share[:, None].to(matrix)
     names = tuple(tasks[position] for position in found.live)
+    rows, features = _rows_here(place, reads, reading, found, mine, share)
+    cross = None
     if place is not None and reads == "cross_gramian":
         cross = _cross_gramian(ranks, method, names, [batch.names[k] for k in chosen], batch, place)
     seen = Seen(
@@ -233,17 +275,40 @@ def _look(
         features,
         over_ranks=summed_over(ranks) if features is not None else None,
     )
-    everything = len(found.live) == len(tasks)
     return Look(
         seen,
-        None if everything else torch.tensor(found.live, device=batch.values.device),
+        None if len(found.live) == len(tasks) else torch.tensor(found.live, device=batch.values.device),
         kept,
         reading,
         mine,
         share * ranks.size,
         # At features a direction belongs to this rank's samples; at the trunk it is the same on all ranks.
-        float(ranks.size) if at_features else 1.0,
+        float(ranks.size) if place is not None and not place.is_trunk else 1.0,
     )
+
+
+def _kept_here(batch: Batch, part: _Part, found: _Whole) -> tuple[list[bool], list[int], Tensor]:
+    """Which of this rank's losses take part, their positions, and of which of the seen tasks they are."""
+    where = {position: k for k, position in enumerate(found.live)}
+    kept = [ok and batch.position(k) in where for k, ok in enumerate(part.clean.tolist())]
+    chosen = [k for k, keep in enumerate(kept) if keep]
+    of = torch.tensor([where[batch.position(k)] for k in chosen], dtype=torch.long, device=batch.values.device)
+    return kept, chosen, of
+
+
+def _rows_here(
+    place: Place | None, reads: Reads, reading: Reading | None, found: _Whole, mine: Tensor, share: Tensor
+) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
+    """For methods that read them: the rows, those of this rank's samples at features, and these features."""
+    if reads != "rows" or place is None:
+        return None, None
+    if place.is_trunk or reading is None:
+        return found.rows, None
+    assert isinstance(reading.rows, Rows)
+    matrix = reading.rows.matrix
+    rows = matrix.new_zeros(len(found.live), matrix.shape[1])
+    rows[mine] = matrix * share[:, None].to(matrix)
+    return rows, tuple(tensor.detach() for tensor in place.tensors)
 
 
 def losses_together(
@@ -304,15 +369,6 @@ def _wanted(method: Method, place: Place | None, refresh: bool) -> Reads:
     return reads
 
 
-def _number_of_products(method: Method, place: Place | None, refresh: bool, size: int) -> int:
-    """How many products of gradients travel beside the losses; what is known without them."""
-    reads = _wanted(method, place, refresh)
-    at_trunk = place is not None and place.is_trunk
-    if reads == "losses" or (at_trunk and (reads == "rows" or method.sync == "exact")):
-        return 0
-    return size**2 if at_trunk or reads != "norms" else size
-
-
 def announce_change(
     ranks: Ranks, method: Method, place: Place | None, refresh: bool, size: int, counts: Counts, device: torch.device
 ) -> None:
@@ -321,7 +377,7 @@ def announce_change(
     Raises:
         StateError: the others' have not.
     """
-    table, products = _ROWS * size, _number_of_products(method, place, refresh, size)
+    table, products = _ROWS * size, _Asked.of(method, place, refresh).products(size)
     sent = torch.zeros(table + _FLAGS + products, dtype=torch.float64, device=device)
     at = slice(table + _FLAGS - PACE, table + _FLAGS)
     sent[at] = sent.new_tensor(flags_of(counts, changed=True))
@@ -378,32 +434,42 @@ def _decide(
     counts, _, _, bad, negative, more = table.tolist()
     present = [k for k, count in enumerate(counts) if count > 0 and more[k]]
     if not present and not idle:
-        raise LossError(
-            "every task is absent from this batch, on all ranks: skip the batch on all of them, there is nothing to "
-            "balance"
-        )
-    spoiled = [k for k in present if bad[k]]
-    values = batch.values.tolist()
-    if spoiled and method.on_nonfinite == "raise":
-        holds = part.holds.tolist()
-        found = ranks.gather([(batch.names[k], values[k]) for k in not_finite(values) if holds[k]])
-        listing = [(name, value, rank) for rank, pairs in found for name, value in pairs]
-        raise non_finite_error(
-            [name for name, *_ in listing],
-            [value for _, value, _ in listing],
-            "the loss",
-            [rank for *_, rank in listing],
-        )
-    if spoiled and method.on_nonfinite == "skip_step":
-        return []
+        raise _nobody_has_any()
     live = [k for k in present if not bad[k]]
-    reader = method.positive_reader()
-    if method.on_nonfinite != "ignore" and reader is not None and any(negative[k] for k in live):
-        usable = zip(batch.names, values, part.clean.tolist(), strict=True)
-        found = ranks.gather([(name, value) for name, value, ok in usable if ok and value < 0])
-        rank, (name, value) = next((rank, pairs[0]) for rank, pairs in found if pairs)
-        raise negative_error(name, value, reader, f" on rank {rank}")
+    if len(live) < len(present):
+        if method.on_nonfinite == "raise":
+            raise _non_finite_anywhere(ranks, batch, part)
+        if method.on_nonfinite == "skip_step":
+            return []
+    if method.on_nonfinite != "ignore" and any(negative[k] for k in live):
+        _check_negative(ranks, method, batch, part)
     return live
+
+
+def _nobody_has_any() -> LossError:
+    return LossError(
+        "every task is absent from this batch, on all ranks: skip the batch on all of them, there is nothing to balance"
+    )
+
+
+def _non_finite_anywhere(ranks: Ranks, batch: Batch, part: _Part) -> NonFiniteLossError:
+    """All ranks name the losses of all."""
+    values, holds = batch.values.tolist(), part.holds.tolist()
+    found = ranks.gather([(batch.names[k], values[k]) for k in not_finite(values) if holds[k]])
+    listing = [(name, value, rank) for rank, pairs in found for name, value in pairs]
+    names, numbers, where = zip(*listing, strict=True)
+    return non_finite_error(names, numbers, "the loss", where)
+
+
+def _check_negative(ranks: Ranks, method: Method, batch: Batch, part: _Part) -> None:
+    """Losses below 0 for a method that takes none: all ranks name the first one's."""
+    reader = method.positive_reader()
+    if reader is None:
+        return
+    usable = zip(batch.names, batch.values.tolist(), part.clean.tolist(), strict=True)
+    found = ranks.gather([(name, value) for name, value, ok in usable if ok and value < 0])
+    rank, (name, value) = next((rank, pairs[0]) for rank, pairs in found if pairs)
+    raise negative_error(name, value, reader, f" on rank {rank}")
 
 
 def _check_ranks(ranks: Ranks, flags: Sequence[float], batch: Batch) -> None:

@@ -51,13 +51,25 @@ class Idle:
             return frozenset()
         idle = idle_losses(names, losses, numbers, labels, self.said)
         self.said |= {names[k] for k, number in enumerate(numbers) if number == 0.0}
-        uncounted = idle
-        if has_count is not None and labels is not None:
-            uncounted = [k for k in idle if not has_count(names[k], losses[k])]
-            for k in uncounted:
-                labels[k] = 0.0
-        self.tasks = frozenset(names[k] for k in uncounted)
+        if has_count is None or labels is None:
+            self.tasks = frozenset(names[k] for k in idle)
+        else:
+            self.tasks = _without_labels(names, losses, idle, labels, has_count)
         return frozenset(idle)
+
+
+def _without_labels(
+    names: Sequence[str],
+    losses: Sequence[Tensor],
+    idle: Sequence[int],
+    labels: list[float],
+    has_count: Callable[[str, Tensor], bool],
+) -> frozenset[str]:
+    """Over several ranks, an idle loss has no labels on this one, unless somebody says how many."""
+    uncounted = [k for k in idle if not has_count(names[k], losses[k])]
+    for k in uncounted:
+        labels[k] = 0.0
+    return frozenset(names[k] for k in uncounted)
 
 
 def idle_losses(

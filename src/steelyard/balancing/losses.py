@@ -21,6 +21,29 @@ def present_losses(
     may_be_empty: bool = False,
 ) -> tuple[list[int] | None, list[Tensor]]:
     """The losses that are there, in the balancer's order, and their positions (``None``: all of them)."""
+    _check_names(tasks, known, losses)
+    positions, found = [], []
+    for position, name in enumerate(tasks):
+        loss = losses.get(name)
+        if loss is not None:
+            positions.append(position)
+            found.append(loss)
+    if not found and not may_be_empty:
+        raise LossError("every task is absent from this batch: skip the batch, there is nothing to balance")
+    for position, loss in zip(positions, found, strict=True):
+        _check_scalar(tasks[position], loss)
+        if loss.device != found[0].device:
+            raise LossError(
+                f"the losses lie on different devices: {tasks[positions[0]]!r} on {found[0].device}, "
+                f"{tasks[position]!r} on {loss.device}; move them to one, e.g. loss.to({str(found[0].device)!r})"
+            )
+        if needs_graph:
+            _check_trainable(tasks[position], loss)
+    return (None if len(found) == len(tasks) else positions), found
+
+
+def _check_names(tasks: tuple[str, ...], known: frozenset[str], losses: object) -> None:
+    """Losses come by task name, and of tasks that are known."""
     if not isinstance(losses, Mapping):
         raise LossError(
             f"losses must map task names to scalar tensors, got {type(losses).__name__}: "
@@ -39,35 +62,19 @@ def present_losses(
                 tasks,
                 "Tasks are named when the balancer is made; balancer.set_tasks([...]) changes them.",
             )
-    positions, found = [], []
-    for position, name in enumerate(tasks):
-        loss = losses.get(name)
-        if loss is not None:
-            positions.append(position)
-            found.append(loss)
-    if not found and not may_be_empty:
-        raise LossError("every task is absent from this batch: skip the batch, there is nothing to balance")
-    device = found[0].device if found and isinstance(found[0], Tensor) else None
-    for position, loss in zip(positions, found, strict=True):
-        if not isinstance(loss, Tensor):
-            raise LossError(_no_tensor(tasks[position], loss))
-        if loss.dim() != 0:
-            raise LossError(
-                f"the loss of {tasks[position]!r} has shape {tuple(loss.shape)}: reduce it to a scalar, e.g. by "
-                ".mean() (steelyard.masked_mean where labels are missing)"
-            )
-        if not loss.is_floating_point():
-            raise LossError(
-                f"the loss of {tasks[position]!r} has dtype {loss.dtype}: losses are floating-point scalars"
-            )
-        if loss.device != device:
-            raise LossError(
-                f"the losses lie on different devices: {tasks[positions[0]]!r} on {device}, {tasks[position]!r} on "
-                f"{loss.device}; move them to one, e.g. loss.to({str(device)!r})"
-            )
-        if needs_graph:
-            _check_trainable(tasks[position], loss)
-    return (None if len(found) == len(tasks) else positions), found
+
+
+def _check_scalar(task: str, loss: object) -> None:
+    """A loss is a floating-point tensor of one number."""
+    if not isinstance(loss, Tensor):
+        raise LossError(_no_tensor(task, loss))
+    if loss.dim() != 0:
+        raise LossError(
+            f"the loss of {task!r} has shape {tuple(loss.shape)}: reduce it to a scalar, e.g. by "
+            ".mean() (steelyard.masked_mean where labels are missing)"
+        )
+    if not loss.is_floating_point():
+        raise LossError(f"the loss of {task!r} has dtype {loss.dtype}: losses are floating-point scalars")
 
 
 def _no_tensor(task: str, loss: object) -> str:

@@ -96,42 +96,70 @@ def look(
         refresh: whether the method weighs anew in this step.
         tasks: how many the balancer has.
     """
-    live = list(range(len(batch.losses)))
-    if batch.counts is not None:
-        live = [k for k in live if batch.counts[k] > 0]
-        if not live:
-            raise LossError("every task is absent from this batch: skip the batch, there is nothing to balance")
-    live = finite_losses(method, batch.names, batch.numbers, [k for k in live if k not in batch.idle])
-    outlook = None
+    live, outlook = _taking_part(method, batch), None
     if refresh and live:
         live, outlook = _look_ahead(method, batch, live, tasks)
     reading = None
     if place is not None and live:
-        reading = read(method, [batch.names[k] for k in live], [batch.losses[k] for k in live], place, workspace)
-        live, reading = _finite_gradients(method, batch.names, live, reading)
-    if not live:
-        return None
+        live, reading = _read(method, batch, live, place, workspace)
+    return _shown(method, batch, live, place, refresh, tasks, reading, outlook) if live else None
 
-    everything = len(live) == len(batch.losses)
-    names = batch.names if everything else tuple(batch.names[k] for k in live)
-    device = batch.values.device
+
+def _read(
+    method: Method, batch: Batch, live: list[int], place: Place, workspace: Tensor | None
+) -> tuple[list[int], Reading]:
+    """Positions of the tasks whose gradients the policy lets through, and these gradients."""
+    reading = read(method, [batch.names[k] for k in live], [batch.losses[k] for k in live], place, workspace)
+    return _finite_gradients(method, batch.names, live, reading)
+
+
+def _shown(
+    method: Method,
+    batch: Batch,
+    live: list[int],
+    place: Place | None,
+    refresh: bool,
+    tasks: int,
+    reading: Reading | None,
+    outlook: Tensor | None,
+) -> Look:
+    """What is left of the batch, as the method is told."""
+    whole = len(live) == len(batch.losses)
+    names = batch.names if whole else tuple(batch.names[k] for k in live)
     cross = None
     if place is not None and refresh and method.reads == "cross_gramian":
         cross = read_cross(method, names, batch.probes, place)
-    rows, features = element_wise(method, place, reading)
-    seen = Seen(
-        names,
-        batch.values if everything else batch.values[live],
-        _label_vector(batch.counts, live, device),
-        None if reading is None else reading.squared_norms,
-        None if reading is None else reading.gramian,
-        cross,
-        rows,
-        features,
-        None if outlook is None else outlook[live],
-    )
-    kept = [True] * len(live) if everything else [k in live for k in range(len(batch.losses))]
+    values = batch.values if whole else batch.values[live]
+    labels = _label_vector(batch.counts, live, batch.values.device)
+    seen = _seen(method, names, values, labels, place, reading, cross, None if outlook is None else outlook[live])
+    kept = [True] * len(live) if whole else [k in live for k in range(len(batch.losses))]
     return Look(seen, _index(batch, live, tasks), kept, reading)
+
+
+def _seen(
+    method: Method,
+    names: tuple[str, ...],
+    values: Tensor,
+    labels: Tensor,
+    place: Place | None,
+    reading: Reading | None,
+    cross: Tensor | None,
+    outlook: Tensor | None,
+) -> Seen:
+    """What the method is told."""
+    if reading is None:
+        return Seen(names, values, labels, cross_gramian=cross, outlook=outlook)
+    rows, features = element_wise(method, place, reading)
+    return Seen(names, values, labels, reading.squared_norms, reading.gramian, cross, rows, features, outlook)
+
+
+def _taking_part(method: Method, batch: Batch) -> list[int]:
+    """Positions of the losses that have labels, say something, and are let through by the policy."""
+    there = range(len(batch.losses))
+    labelled = there if batch.counts is None else [k for k in there if batch.counts[k] > 0]
+    if not labelled:
+        raise LossError("every task is absent from this batch: skip the batch, there is nothing to balance")
+    return finite_losses(method, batch.names, batch.numbers, [k for k in labelled if k not in batch.idle])
 
 
 def label_counts(

@@ -138,9 +138,27 @@ def _take(
     ranks: Ranks | None,
 ) -> Taken:
     """The losses with their labels, and where their gradients are read in this step."""
-    now = balancer._now
     device = compute_device(losses[0].device) if losses else without_losses(balancer, ranks)
     follow(balancer, device)
+    place = _place(balancer, given, names, losses, ranks, device)
+    batch = _batch(balancer, given, names, positions, losses, ranks, device)
+    again = given.again
+    if ranks is not None and again is not None:
+        again = recompute_together(ranks, balancer.tasks, again, given.counts, device, balancer._now.idle.tasks)
+    refresh = balancer._now.closure.held is None and balancer.refreshing()
+    return Taken(batch, place, refresh, ranks, again)
+
+
+def _place(
+    balancer: Persistent,
+    given: Given,
+    names: tuple[str, ...],
+    losses: list[Tensor],
+    ranks: Ranks | None,
+    device: torch.device,
+) -> Place | None:
+    """Where gradients are read; ``None`` where nothing is in this step."""
+    now = balancer._now
     shared = balancer.trunk if given.shared is None else given.shared
     place = place_of(balancer, shared)
     if ranks is not None and not now.company.met:
@@ -150,21 +168,31 @@ def _take(
         balancer.discard()
         held.check()
     if held is not None or not (balancer.refreshing() or balancer.heads == "plain"):
-        place = None  # nothing is read in this step
+        return None
     now.watch.trunk(balancer, names, losses, place, shared)
+    return place
+
+
+def _batch(
+    balancer: Persistent,
+    given: Given,
+    names: tuple[str, ...],
+    positions: list[int] | None,
+    losses: list[Tensor],
+    ranks: Ranks | None,
+    device: torch.device,
+) -> Batch:
+    """The losses, their values and labels, and which of them are idle."""
+    now, attachment = balancer._now, balancer._attachment
     values = stacked(losses, device)
     labels = None
-    if given.counts is not None or balancer._attachment is not None or is_initialised():
+    if given.counts is not None or attachment is not None or is_initialised():
         labels = label_counts(names, losses, given.counts, balancer.tasks)  # else there is nothing to average
     numbers = None if balancer.on_nonfinite == "ignore" else values.tolist()
     counted = None if ranks is None else functools.partial(has_count, counts=given.counts)
-    idle = now.idle.among(names, losses, numbers, labels, counted, held is not None)
-    optimizer = None if balancer._attachment is None else balancer._attachment.stepping
-    batch = Batch(names, positions, losses, values, labels, given.probes, given.again, optimizer, numbers, idle)
-    again = given.again
-    if ranks is not None and again is not None:
-        again = recompute_together(ranks, balancer.tasks, again, given.counts, device, now.idle.tasks)
-    return Taken(batch, place, held is None and balancer.refreshing(), ranks, again)
+    idle = now.idle.among(names, losses, numbers, labels, counted, now.closure.held is not None)
+    optimizer = None if attachment is None else attachment.stepping
+    return Batch(names, positions, losses, values, labels, given.probes, given.again, optimizer, numbers, idle)
 
 
 def _meet(balancer: Persistent, ranks: Ranks, place: Place | None, device: torch.device) -> None:

@@ -85,7 +85,7 @@ class FirstSteps:
         """Of one task per batch where tasks are weighed against each other: every weight says nothing, in silence."""
         if self.alone is None or len(method.tasks) < 2 or method.memory != "none":
             return
-        if len(seen.tasks) > 1 or method.looks_at_nothing or (method.independent and method.scale == "paper"):
+        if len(seen.tasks) > 1 or _alone_means_something(method):
             self.alone = None
             return
         self.alone = alone = (*self.alone, (seen.tasks[0], float(weights)))
@@ -106,6 +106,11 @@ class FirstSteps:
         if not self.eval_said and method.name != "equal":
             warn_of_training_in_eval(method)
         self.eval_said = True
+
+
+def _alone_means_something(method: Method) -> bool:
+    """Whether a task's weight does not depend on the others."""
+    return method.looks_at_nothing or (method.independent and method.scale == "paper")
 
 
 def lone(method: Method, is_trunk: bool) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steelyard.balancing.history import added
 from steelyard.balancing.losses import check_positive
-from steelyard.balancing.memory import recall, remember
+from steelyard.balancing.memory import Whole, recall, remember
 from steelyard.base.constants import constant
 from steelyard.base.method import Method
 from steelyard.base.observation import Balance, Seen
@@ -58,8 +58,51 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         index: their positions; ``None`` where all are present.
         refresh: whether the method weighs anew, or the weights that it holds are used (``every``).
     """
+    losses, factor, commits = _through_stages(method, seen, index)
+    whole = recall(method, seen.transformed(losses, factor), index, factor, refresh)
+    state = method.working_state(whole.index)
+
+    balance, generator_state = _weigh(method, whole.seen, state, refresh)
+    priorities = _priorities(method, whole.index, balance.weights)
+    final = _final(method, balance, whole, state, priorities)
+    state.weight_sums = added(state.weight_sums, final.weights)
+    remember(method, whole.seen, whole.factor, state, refresh)
+    if whole.present is not None:  # what is remembered has had its say: the batch holds these
+        if method.every > 1:
+            commits.append((method, state.only("held_weights"), whole.index))
+        state = method.narrowed(state, whole.present, leave="held_weights")
+        final = final.of(whole.present)
+    commits.append((method, state, index))
+
+    direction = None
+    if final.rows is not None:
+        applied = final.weights if factor is None else final.weights / factor  # the rows have been through the stages
+        direction = applied.to(final.rows) @ final.rows
+    if method.heads == "plain" or direction is not None:
+        value = (seen.losses if final.priorities is None else seen.losses * final.priorities).sum()
+    elif final.value is not None:
+        value = final.value
+    else:
+        value = ((final.weights if factor is None else final.weights / factor) * losses).sum()
+    return Proposal(
+        index,
+        final.weights,
+        final.on_heads,
+        value,
+        direction,
+        tuple(commits),
+        state.parameter_gradients,
+        generator_state,
+    )
+
+
+Commits = list[tuple[Stateful, State, Tensor | None]]
+
+
+def _through_stages(method: Method, seen: Seen, index: Tensor | None) -> tuple[Tensor, Tensor | None, Commits]:
+    """The losses ``[T]`` behind the stages, what these multiply gradients by, and what they commit."""
     losses, factor = seen.losses, None
-    commits: list[tuple[Stateful, State, Tensor | None]] = []
+    commits: Commits = []
     for stage in method.loss_stages():
         if stage.positive_losses:
             _check_transformed(method, type(stage).__name__, seen, losses)
@@ -69,49 +112,45 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         commits.append((stage, stage_state, index))
     if method.positive_losses:
         _check_transformed(method, method.name, seen, losses)
-    whole = recall(method, seen.transformed(losses, factor), index, factor, refresh)
-    state = method.working_state(whole.index)
+    return losses, factor, commits
 
-    balance, generator_state = _weigh(method, whole.seen, state, refresh)
-    weights = balance.weights if whole.factor is None else balance.weights * whole.factor
-    as_published = whole.present is None
+
+@dataclass(frozen=True)
+class _Final:
+    """A method's answer, scaled, limited and multiplied by the priorities.
+
+    Attributes:
+        value: of the method's own objective; ``None`` where the weights are no longer those it has.
+    """
+
+    weights: Tensor
+    on_heads: Tensor
+    priorities: Tensor | None
+    rows: Tensor | None
+    value: Tensor | None
+
+    def of(self, present: Tensor) -> _Final:
+        """Of the tasks at these positions alone; the objective was that of all."""
+        priorities = None if self.priorities is None else self.priorities[present]
+        rows = None if self.rows is None else self.rows[present]
+        return _Final(self.weights[present], self.on_heads[present], priorities, rows, None)
+
+
+def _final(method: Method, balance: Balance, whole: Whole, state: State, priorities: Tensor | None) -> _Final:
+    """Scale, guards and priorities, in this order."""
+    weights, value = balance.weights if whole.factor is None else balance.weights * whole.factor, balance.value
     if method.scale == "sum":
-        weights, as_published = _to_sum(weights), False
+        weights, value = _to_sum(weights), None
     if method.guards:
         previous = state.guarded_weights if method.guards.max_change is not None else None
-        weights, as_published = method.guards.apply(weights, previous), False
+        weights, value = method.guards.apply(weights, previous), None
         if previous is not None:
             state.guarded_weights = weights
-    priorities = _priorities(method, whole.index, weights)
     if priorities is not None and not method.native_priorities:
-        weights, as_published = weights * priorities, False
+        weights, value = weights * priorities, None
     weights = within_reach(weights)
     on_heads = weights if method.heads == "weighted" else _plain(method, whole.factor, priorities, weights)
-    state.weight_sums = added(state.weight_sums, weights)
-    remember(method, whole.seen, whole.factor, state, refresh)
-    rows = balance.rows
-    if whole.present is not None:  # what is remembered has had its say: the batch holds these
-        if method.every > 1:
-            commits.append((method, state.only("held_weights"), whole.index))
-        state = method.narrowed(state, whole.present, leave="held_weights")
-        weights, on_heads = weights[whole.present], on_heads[whole.present]
-        priorities = None if priorities is None else priorities[whole.present]
-        rows = None if rows is None else rows[whole.present]
-    commits.append((method, state, index))
-
-    direction = None
-    if rows is not None:
-        applied = weights if factor is None else weights / factor  # the rows have been through the stages
-        direction = applied.to(rows) @ rows
-    if method.heads == "plain" or direction is not None:
-        value = (seen.losses if priorities is None else seen.losses * priorities).sum()
-    elif balance.value is not None and as_published:
-        value = balance.value
-    else:
-        value = ((weights if factor is None else weights / factor) * losses).sum()
-    return Proposal(
-        index, weights, on_heads, value, direction, tuple(commits), state.parameter_gradients, generator_state
-    )
+    return _Final(weights, on_heads, priorities, balance.rows, value)
 
 
 def stage_slopes(method: Method, losses: Tensor, index: Tensor | None) -> Tensor | None:
