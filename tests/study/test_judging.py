@@ -342,3 +342,50 @@ def test_networks_that_were_still_improving_are_told(tmp_path):
             text = "\n".join(judge_plan(made, store).verdict)
         assert ("Validation chose the last epoch in 9 of 9 trainings: they were still improving." in text) is told
         assert ("--epochs 4" in text) is told
+
+
+def test_the_chosen_epoch_and_the_last_one_are_told_apart(tmp_path):
+    """Values, differences and Δm are those of the epoch that validation chose; the last one's are beside them."""
+    made = plan(seeds=3)
+    later = [{task: value - 0.3 for task, value in row.items()} for row in ALONE]
+    chosen = {SINGLE_TASK: ALONE, "equal": shifted(-0.05, 0.0)}
+    last = {SINGLE_TASK: later, "equal": [{task: value + 0.1 for task, value in row.items()} for row in later]}
+    with Store(tmp_path / "s", write=True) as store:
+        for method, by_seed in chosen.items():
+            for seed, values in enumerate(by_seed):
+                for trial in made.trials_of(method, 0, seed):
+                    at_last = {task: [last[method][seed][task]] for task in trial.tasks}
+                    store.add_result(trial, result({task: values[task] for task in trial.tasks}, last=at_last))
+        found = judge_plan(made, store)
+    left = cell(found, "equal", "left")
+    assert (left.mean, left.last_mean) == pytest.approx((0.85, 0.7))
+    assert (left.sd, left.last_sd) == pytest.approx((0.009539392, 0.01))
+    assert left.difference.mean == pytest.approx(-0.05)
+    assert left.values == pytest.approx({0: 0.851, 1: 0.859, 2: 0.84})
+    assert row(found, "equal").delta_m.mean == pytest.approx(-0.25)
+    assert row(found, "equal").delta_m_last.mean == pytest.approx((0.1 / 0.4 + 0.1 / 0.5) / 2)
+
+
+def test_two_seeds_have_a_deviation(tmp_path):
+    found = judged(tmp_path / "s", plan(seeds=2), {SINGLE_TASK: ALONE[:2], "equal": ALONE[:2]})
+    assert cell(found, "equal", "left").sd == pytest.approx(0.01 / math.sqrt(2))
+
+
+def test_a_judgement_repeats_the_plan(tmp_path):
+    made = plan(settings=2)
+    found = judged(tmp_path / "s", made, [{SINGLE_TASK: ALONE, "equal": ALONE}] * 2)
+    for name in ("problem", "summary", "command", "machine", "created", "epochs", "batch_size"):
+        assert getattr(found, name) == getattr(made, name), name
+    assert found.versions == dict(made.versions)
+    assert found.seeds == [0, 1, 2]
+    assert found.methods == [SINGLE_TASK, "equal"]
+    assert [(task.name, task.label, task.metric, task.equivalence) for task in found.tasks] == [
+        ("left", "left digit", "accuracy", 0.01),
+        ("right", "right digit", "accuracy", 0.01),
+    ]
+    assert [(setting.index, setting.label) for setting in found.settings] == [(0, "50 %"), (1, "100 %")]
+    assert [(c.setting, c.method, c.task) for c in found.cells] == [
+        (setting, method, task) for setting in (0, 1) for method in (SINGLE_TASK, "equal") for task in ("left", "right")
+    ]
+    assert [(r.setting, r.method) for r in found.rows] == [(c.setting, c.method) for c in found.cells[::2]]
+    assert [(curve.setting, curve.method) for curve in found.curves] == [(r.setting, r.method) for r in found.rows]

@@ -15,6 +15,8 @@ from steelyard.study.planning.plans import PlannedMetric, PlannedTask
         (Interval(-0.02, -0.04, 0.0004), "−2.00 % (−4.00 to +0.04)"),
         (Interval(-0.02, -0.04, -0.00004), "−2.000 % (−4.000 to −0.004)"),
         (Interval(-0.02, -0.04, 1e-9), "−2.0 % (−4.0 to +0.0)"),  # as good as zero
+        (Interval(-0.02, -0.04, 0.000004), "−2.0 % (−4.0 to +0.0)"),  # three decimals more are too many
+        (Interval(0.01, 0.0099999, 0.0100001), "+1.000 % (+1.000 to +1.000)"),  # four digits are enough
         (Interval(0.0, 0.0, 0.0), "+0.00 % (+0.00 to +0.00)"),
     ],
 )

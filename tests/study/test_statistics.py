@@ -197,3 +197,9 @@ def test_single_precision_is_judged_in_double():
     sample = np.array([1.1, 1.7, 2.3, 1.3], dtype=np.float32)
     assert claim(sample, 1.0) == claim(sample.astype(np.float64), 1.0)
     assert interval(sample) == interval(sample.astype(np.float64))
+    ours, theirs = sample, sample[::-1].copy()
+    twice = [array.astype(np.float64) for array in (ours, theirs)]
+    for pair in ((ours, twice[1]), (twice[0], theirs)):
+        found = relative_changes(*pair, higher_is_better=True, ideal=None)
+        assert found.tolist() == relative_changes(*twice, higher_is_better=True, ideal=None).tolist()
+        assert found.dtype == np.float64
