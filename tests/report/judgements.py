@@ -240,7 +240,7 @@ def twelve() -> Judgement:
 def one_seed() -> Judgement:
     """One seed: values, but no interval and nothing decided."""
     many = digits()
-    plan = Plan(many.tasks, lambda t, m, fraction: 0.95 - 0.01 * t + 0.002 * m, 0.004, seeds=1, epochs=8)
+    plan = Plan(many.tasks, lambda t, m, fraction: 0.95 - 0.01 * t + 0.002 * m, 0.004, seeds=1, epochs=2)
     found = simulate(plan, "digits", many.summary)
     return replace(found, verdict=["Nothing is decided: one seed gives no interval. Run at least three seeds."])
 
@@ -345,7 +345,9 @@ def one_task() -> Judgement:
     def quality(t: int, m: int, fraction: float) -> float:
         return 12.0 - 0.4 * m
 
-    plan = Plan([TaskInfo("age", "age in years", "MAE", False, 0.0, False, 0.02)], quality, 0.2, METHODS[:3], seeds=4)
+    plan = Plan(
+        [TaskInfo("age", "age in years", "MAE", False, 0.0, False, 0.02)], quality, 0.2, METHODS[:3], seeds=4, epochs=1
+    )
     found = simulate(plan, "census", "How old?")
     rows = [replace(row, chosen=f"rate 0.{place + 1}") for place, row in enumerate(found.rows)]
     return replace(found, rows=rows, tuning="three rates were tried", verdict=["Nothing is hurt."])

@@ -261,10 +261,11 @@ def forest(chart: Element) -> Forest:
     lines = [line for line in chart.elements if line.tag == "line"]
     assert [line["x1"] for line in lines] == [text["x"] for text in labels] == [line["x2"] for line in lines]
     assert ["zero" in line.classes for line in lines] == [number(text.text) == 0 for text in labels]
-    sides = {text.text: text["x"] for text in chart.all("text", class_="side")}
-    assert sides == {"← worse": "0", "better →": "100%"}
+    sides = {text.text: (text["x"], text.get("text-anchor")) for text in chart.all("text", class_="side")}
+    assert sides == {"← worse": ("0", None), "better →": ("100%", "end")}
     shaded = [part for part in chart.elements if part.tag == "rect" and "region" in part.classes]
     region = [(share(part["x"]), share(part["x"]) + share(part["width"])) for part in shaded]
+    assert {(part["y"], part["height"]) for part in shaded} <= {(line["y1"], line["y2"]) for line in lines}
     rows, heights = [], []
     for row in chart.all("g", class_="row"):
         hit = row.one("rect", class_="hit")
@@ -350,6 +351,9 @@ def cost(chart: Element) -> Cost:
     names = chart.all("text", class_="name")
     single = chart.one("rect", class_="single")
     assert single["x"] == upright["x1"]
+    assert (single["width"], single["height"], single["transform"]) == ("8", "8", "translate(-4 0)"), "centred"
+    (named,) = [text for text in _ticks(chart) if text.text == "single-task"]
+    assert named["x"] == single["x"]
     return Cost(
         axis([(share(text["x"]), number(text.text)) for text in below]),
         _upright_signed(chart),
@@ -440,6 +444,7 @@ def curves(chart: Element, key: str) -> Curves:
     below = [text for text in _ticks(chart) if text.get("dx") is None]
     ticks = [(share(text["x"]), number(text.text.removeprefix("epoch "))) for text in below]
     assert below[0].text.startswith("epoch ")
+    assert all(text["text-anchor"] == "middle" for text in below)
     epochs = [int(epoch) for epoch in chart["data-epochs"].split()]
     lines = {}
     for group in chart.elements:
@@ -492,6 +497,7 @@ def check_frame(chart: Element) -> None:
     are stretched from a thousandth of the width to what their points say."""
     assert (chart["width"], chart["role"]) == ("100%", "img")
     height = float(chart["height"])
+    assert all(part.own == "" for part in [chart, *chart.walk()] if part.tag not in ("text", "title"))
     for part in chart.elements:
         heights = [float(part[name]) for name in ("y", "y1", "y2") if part.get(name) is not None]
         assert all(-1 <= y <= height for y in heights), f"{part} lies outside"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from report import judgements  # fmt: skip
-from steelyard.report import numbers, verdicts
+from steelyard.report import numbers, palette, verdicts
+from steelyard.report.charts.place import text_width
 from steelyard.report.charts.scale import Scale, fit, labels, spans
+from steelyard.report.export import _cell
+from steelyard.report.figures.drawing import Drawing, of_mean
+from steelyard.report.figures.histories import _point_limit
 from steelyard.report.names import elide
+from steelyard.report.page import _sentence_case, _unbroken
 from steelyard.report.view import View
 from steelyard.study.judgement import Interval, TaskInfo
 
@@ -133,6 +139,7 @@ def test_scales() -> None:
     assert (linear.clip(5), linear.clip(20), linear.clip(50)) == (10, 20, 30)
     assert linear.ticks(4) == [10, 15, 20, 25, 30]
     assert linear.ticks(2) == [10, 20, 30]
+    assert Scale(1.0, 5.0, log=True).ticks(4) == [1, 2, 3, 4, 5]
     assert log.ticks(5) == [1, 3, 10, 30, 100]
     assert Scale(1.0, 1e9, log=True).ticks(4) == [1, 1e3, 1e6, 1e9]
     assert Scale(10.0, 40.0, log=True).ticks(3) == [10, 20, 30, 40], "less than a power of ten has round steps"
@@ -163,3 +170,43 @@ def test_one_number_of_decimals_for_all_tasks_of_a_metric() -> None:
         typical = halves[task.name][len(halves[task.name]) // 2]
         assert view.decimals(task) == pytest.approx(1 - math.floor(math.log10(typical)), abs=0.1)
     assert view.delta_decimals == 1
+
+
+def test_inks() -> None:
+    found = palette.inks(["a", "single-task", "b", "c", "d", "e", "f", "g", "h"], "single-task")
+    assert found["single-task"] == palette.Ink("ref", "5 3")
+    assert [found[name] for name in "abcdefg"] == [palette.Ink(f"c{place}", None) for place in range(7)]
+    assert found["h"] == palette.Ink("c0", "6 3"), "the colours come around, dashed"
+
+
+def test_room_for_a_text() -> None:
+    widths = {"i": 4.0, "m": 10.4, "w": 10.4, "W": 10.4, "%": 10.4, "X": 8.4, "A": 8.4, "a": 6.8, "數": 12.0, " ": 4.0}
+    assert {letter: text_width(letter) for letter in widths} == widths
+    assert text_width("Aim") == pytest.approx(8.4 + 4.0 + 10.4)
+
+
+def test_the_interval_of_a_mean_over_one_seed_has_no_ends() -> None:
+    cell = judgements.one_seed().cells[0]
+    assert of_mean(cell) == Interval(cell.mean, -INF, INF)
+
+
+def test_long_runs_are_thinned_the_more_lines_there_are() -> None:
+    few = judgements.digits()
+    many = replace(few, curves=few.curves * 20)
+    crowd = replace(few, curves=few.curves * 1000)
+    assert [_point_limit(Drawing(View(found))) for found in (few, many, crowd)] == [
+        200,
+        60_000 // (3 * 2 * 12 * 20),
+        12,
+    ]
+
+
+def test_sentences_open_with_a_capital_but_for_methods() -> None:
+    assert _sentence_case("the plain sum hurts", ["uw"]) == "The plain sum hurts"
+    assert _sentence_case("uw, dwa help", ["uw", "dwa"]) == "uw, dwa help"
+    assert _sentence_case("ema helps", ["ema(beta=0.9)"]) == "ema helps"
+    assert _unbroken("1 × 2, 91.6 % (−1 to 2) of all") == "1\u00a0×\u00a02, 91.6\u00a0% (−1\u00a0to\u00a02) of all"
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_text() -> None:
+    assert (_cell(" =1+1"), _cell("-a"), _cell("a=b"), _cell("a -")) == ("' =1+1", "'-a", "a=b", "a -")
