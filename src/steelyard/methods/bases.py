@@ -1,4 +1,4 @@
-"""`AuxiliaryBalancer`: base of the methods that serve one main task, with the others as help."""
+"""Bases for methods: `GramianBalancer`, small mathematics on lengths and angles; `AuxiliaryBalancer`, one main task."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def cosines_with(main: int, seen: Seen) -> Tensor:
 
 
 class GramianBalancer(Balancer):
-    """A method implements `combine`, in float64 on the CPU, whatever the device of the losses.
+    """Base of the methods whose weights are small mathematics on lengths and angles of the task gradients.
 
-    Where the Gramian holds NaN or inf, which only ``on_nonfinite="ignore"`` lets through, every weight is NaN and no
-    state moves.
+    A method implements `combine`, in float64 on the CPU, whatever the device of the losses. Where the Gramian holds NaN
+    or inf, which only ``on_nonfinite="ignore"`` lets through, every weight is NaN and no state moves.
     """
 
     reads: Reads = "gramian"
@@ -82,8 +82,17 @@ class GramianBalancer(Balancer):
         return self.combine(UnitRows.of(gramian), seen, state).to(seen.losses.device)
 
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
-        """The weights ``[T]`` of the present tasks; rebinds what changes of ``state``."""
-        raise NotImplementedError
+        """The weights ``[T]`` of the present tasks; rebinds what changes of ``state``.
+
+        Args:
+            rows: the gradients as lengths ``rows.norms [T]`` and cosines ``rows.cosines [T, T]``;
+                ``rows.multipliers(weights, of_zero=…)`` turns weights of unit gradients into weights of gradients.
+            seen: losses, counts, and the Gramian itself.
+            state: what was declared.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no combine(self, rows, seen, state): it is what it weighs by"
+        )
 
     def preferences(self, seen: Seen) -> Tensor:
         """The priorities ``[T]`` of the present tasks, for methods that use them themselves."""

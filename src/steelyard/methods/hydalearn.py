@@ -109,7 +109,9 @@ class HydaLearn(AuxiliaryBalancer):
         alone = self.is_main(seen).to(gains)
         ratios = (gains / gains[main]).clamp(0, self.max_ratio)
         weights = torch.where((gains[main] <= 0) | alone.bool(), alone, ratios)
-        return torch.where(gains.isnan().any(), torch.full_like(weights, float("nan")), weights)
+        # A step that would end in inf is a harmful one; a gradient that is inf is no gradient.
+        spoiled = gains.isnan().any() if self.reads == "lookahead" else ~gains.isfinite().all()
+        return torch.where(spoiled, torch.full_like(weights, float("nan")), weights)
 
     def _check_main(self, tasks: Sequence[str]) -> None:
         if self.main not in tasks:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
+from steelyard.base.observation import Balance, Seen
 from steelyard.errors import NonFiniteLossError, OptionError
 from steelyard.testing.toy import Toy, same_state, snapshot
 
@@ -334,6 +335,28 @@ def copies_stand_alone(make: Make) -> None:
     assert same_state(before, snapshot(copy.deepcopy(twin)))
 
 
+def a_spoiled_gramian_gives_nan(make: Make) -> None:
+    """A method that reads the Gramian answers NaN or inf in it with NaN, never with a fall-back, and moves no state.
+
+    Only ``on_nonfinite="ignore"`` lets it through, and whoever chose that wants to see it.
+    """
+    for bad in (float("nan"), float("inf")):
+        balancer = make(list(TASKS))
+        if balancer.reads != "gramian":
+            return
+        gramian = torch.eye(len(TASKS), dtype=torch.float64)
+        gramian[1] = gramian[:, 1] = bad
+        seen = Seen(
+            TASKS, torch.ones(len(TASKS), dtype=torch.float64), torch.ones(len(TASKS)), gramian.diagonal(), gramian
+        )
+        state = balancer.working_state()
+        with torch.no_grad():
+            answer = balancer.weigh(seen, state)
+        weights = answer.weights if isinstance(answer, Balance) else answer
+        assert bool(weights.isnan().all()), f"a Gramian with {bad} in it gives the weights {weights.tolist()}"
+        assert not state.rebound(), f"a Gramian with {bad} in it moves {', '.join(name for name, _ in state.rebound())}"
+
+
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
@@ -351,6 +374,7 @@ CHECKS: dict[str, Check] = {
         priorities_multiply_the_result,
         options_hold,
         copies_stand_alone,
+        a_spoiled_gramian_gives_nan,
     )
 }
 
