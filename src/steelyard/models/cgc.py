@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from steelyard.models.architecture import Architecture, build_heads, whole
-from steelyard.models.features import Features, join, run, sample_inputs, stack, trace
-from steelyard.models.mixture import Mixture, gate_place, gate_width
+from steelyard.models.features import Features, join, run, stack
+from steelyard.models.mixture import build_mixtures
 
 if TYPE_CHECKING:
     from steelyard.models.building import Part
@@ -71,12 +71,7 @@ class CGC(Architecture):
         whole("cgc", "shared_experts", shared_experts)
         whole("cgc", "task_experts", task_experts)
         common, own = build_trunks(problem, tasks, part, shared_experts, task_experts)
-        inputs = sample_inputs(problem)
-        reads = gate_place("cgc", gate, inputs)
-        (outputs,) = trace([part("trunk", problem.trunk)], inputs)
-        width = gate_width(reads, inputs, outputs)
-        count = shared_experts + task_experts
-        mixtures = [part(f"gate/{task}", lambda: Mixture(width, count, reads)) for task in tasks]
+        mixtures = build_mixtures("cgc", problem, tasks, part, gate, shared_experts + task_experts)
         return cls(common, own, mixtures, build_heads(problem, tasks, part))
 
     def forward(self, inputs: Features) -> tuple[dict[str, Tensor], Features]:

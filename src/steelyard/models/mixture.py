@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from steelyard.errors import ArchitectureError, UnknownNameError
-from steelyard.models.features import Features, each, flat, mix, parts
+from steelyard.models.features import Features, each, flat, mix, parts, sample_inputs, trace
+
+if TYPE_CHECKING:
+    from steelyard.models.building import Part
+    from steelyard.problems.problem import Problem
 
 READS = ("input", "features")
 
@@ -57,3 +64,14 @@ def gate_place(architecture: str, reads: str | None, inputs: Features) -> str:
 def gate_width(reads: str, inputs: Features, outputs: Features) -> int:
     """How many numbers a gate reads per row, from a sample of what goes into the experts and what comes out."""
     return flat(inputs if reads == "input" else outputs).shape[1]
+
+
+def build_mixtures(
+    architecture: str, problem: Problem, tasks: Sequence[str], part: Part, gate: str | None, experts: int
+) -> list[nn.Module]:
+    """A gate for each task over so many experts that are copies of the problem's trunk, each from its own seed."""
+    inputs = sample_inputs(problem)
+    reads = gate_place(architecture, gate, inputs)
+    (outputs,) = trace([part("trunk", problem.trunk)], inputs)
+    width = gate_width(reads, inputs, outputs)
+    return [part(f"gate/{task}", lambda: Mixture(width, experts, reads)) for task in tasks]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from steelyard.models.architecture import Architecture, build_heads, whole
-from steelyard.models.features import Features, run, sample_inputs, stack, trace
-from steelyard.models.mixture import Mixture, gate_place, gate_width
+from steelyard.models.features import Features, run, stack
+from steelyard.models.mixture import build_mixtures
 
 if TYPE_CHECKING:
     from steelyard.models.building import Part
@@ -55,13 +55,8 @@ class MMoE(Architecture):
         cls, problem: Problem, tasks: Sequence[str], part: Part, *, experts: int = 4, gate: str | None = None
     ) -> MMoE:
         whole("mmoe", "experts", experts)
-        inputs = sample_inputs(problem)
-        reads = gate_place("mmoe", gate, inputs)
-        trunks = build_experts(problem, part, experts)
-        (outputs,) = trace([part("trunk", problem.trunk)], inputs)
-        width = gate_width(reads, inputs, outputs)
-        mixtures = [part(f"gate/{task}", lambda: Mixture(width, experts, reads)) for task in tasks]
-        return cls(trunks, mixtures, build_heads(problem, tasks, part))
+        mixtures = build_mixtures("mmoe", problem, tasks, part, gate, experts)
+        return cls(build_experts(problem, part, experts), mixtures, build_heads(problem, tasks, part))
 
     def forward(self, inputs: Features) -> tuple[dict[str, Tensor], Features]:
         shared = stack([run(expert, inputs) for expert in self.trunk])
