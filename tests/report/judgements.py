@@ -371,6 +371,8 @@ def diverged() -> Judgement:
         ("uw", 1): lambda cell: replace(cell, mean=math.nan, sd=math.nan, last_sd=math.nan, difference=nothing,
                                         relative=None, verdict="undecided", p_value=None),
         ("mgda", 1): lambda cell: replace(cell, difference=Interval(*(side(cell, m) for m in (40.0, 1.0, 79.0)))),
+        ("cagrad", 0): lambda cell: replace(cell, difference=None, relative=None, verdict=None, p_value=None)
+                                    if cell.task == "depth" else cell,
         ("pcgrad", 0): lambda cell: replace(cell, difference=Interval(*(side(cell, m) for m in (-40.0, -79.0, -1.0)))),
         ("stch", 1): lambda cell: replace(cell, difference=Interval(0.001, -90.0, 90.002), verdict="undecided"),
     }  # fmt: skip
@@ -382,7 +384,8 @@ def diverged() -> Judgement:
         if curve.method != "famo":
             return curve
         return replace(curve, losses={"depth": [math.nan, *[9e4] * 11], "normal": [math.nan] * 12,
-                                      "segment": [1e-3, math.nan, *curve.losses["segment"][2:]]})  # fmt: skip
+                                      "segment": [1e-3, math.nan, *curve.losses["segment"][2:]]},
+                       weights={**curve.weights, "depth": [math.nan] * 12}, weight_spreads={})  # fmt: skip
 
     same = lambda cell: cell  # noqa: E731
     failures = [Failure("single-task", 1, 2, "normal", "RuntimeError: no", TRACEBACK),

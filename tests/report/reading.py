@@ -501,6 +501,8 @@ def check_frame(chart: Element) -> None:
     for part in chart.elements:
         heights = [float(part[name]) for name in ("y", "y1", "y2") if part.get(name) is not None]
         assert all(-1 <= y <= height for y in heights), f"{part} lies outside"
+        if part.tag == "text":
+            assert {"x", "y"} <= set(part.attributes)
         if part.tag == "line":
             assert {"x1", "x2", "y1", "y2"} <= set(part.attributes)
         if part.tag == "svg":

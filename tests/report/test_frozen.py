@@ -28,7 +28,10 @@ def test_methods_that_stand_still_and_unfinished_ones_are_left_out(capsys: pytes
     assert methods
     assert not methods & {"single-task", "equal"}
     print_frozen(judgements.nothing())
-    assert "no method whose weights move has a finished trial" in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-1] == "  none: no method whose weights move has a finished trial"
+    methods = {method for method, *_ in frozen_specs(judgements.diverged())}
+    assert "famo" not in methods, "a task that was never present has no mean weight"
+    assert "uw" in methods
 
 
 def test_each_line_names_the_method_and_where_there_are_several_the_setting(capsys: pytest.CaptureFixture[str]) -> None:

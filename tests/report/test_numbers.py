@@ -9,11 +9,12 @@ import pytest
 
 from report import judgements  # fmt: skip
 from steelyard.report import numbers, palette, verdicts
+from steelyard.report.charts.curves import Series
 from steelyard.report.charts.place import text_width
 from steelyard.report.charts.scale import Scale, fit, labels, spans
 from steelyard.report.export import _cell
 from steelyard.report.figures.drawing import Drawing, of_mean
-from steelyard.report.figures.histories import _point_limit
+from steelyard.report.figures.histories import _moves, _point_limit, _weight_scale
 from steelyard.report.names import elide
 from steelyard.report.page import _sentence_case, _unbroken
 from steelyard.report.view import View
@@ -141,6 +142,7 @@ def test_scales() -> None:
     assert linear.ticks(2) == [10, 20, 30]
     assert Scale(1.0, 5.0, log=True).ticks(4) == [1, 2, 3, 4, 5]
     assert log.ticks(5) == [1, 3, 10, 30, 100]
+    assert Scale(1.0, 10.0, log=True).ticks(4) == [1, 2, 5, 10]
     assert Scale(1.0, 1e9, log=True).ticks(4) == [1, 1e3, 1e6, 1e9]
     assert Scale(10.0, 40.0, log=True).ticks(3) == [10, 20, 30, 40], "less than a power of ten has round steps"
     assert (fit([2.0, 4.0], pad=0.5).low, fit([2.0, 4.0], pad=0.5).high) == (1, 5)
@@ -210,3 +212,24 @@ def test_sentences_open_with_a_capital_but_for_methods() -> None:
 
 def test_a_name_that_a_spreadsheet_would_compute_is_text() -> None:
     assert (_cell(" =1+1"), _cell("-a"), _cell("a=b"), _cell("a -")) == ("' =1+1", "'-a", "a=b", "a -")
+
+
+def test_weights_that_leave_the_common_scale_get_their_own() -> None:
+    together = Scale(0.1, 10.0, log=True)
+    ink = palette.Ink("c0", None)
+    for values, own in (([0.2, 9.0], False), ([0.05, 1.0], True), ([0.2, 11.0], True), ([-1.0, 1.0], True)):
+        assert (_weight_scale([Series("a", ink, values)], together) is not together) == own, values
+    assert _weight_scale([Series("a", ink, [1.0, 9.0], spread=[0.0, 2.0])], together) is not together
+
+
+def test_weights_that_hardly_move_are_still() -> None:
+    assert [_moves(values) for values in ([1e3, 1e3 + 0.5], [1e-3, 1.1e-3], [NAN, 2.0], [NAN], [-2.0, -1.0])] == [
+        False, True, False, False, True,
+    ]  # fmt: skip
+
+
+def test_without_single_task_nothing_is_known_of_it() -> None:
+    found = judgements.nothing()
+    view = View(found)
+    assert math.isnan(view.baseline(found.settings[0], found.tasks[0]))
+    assert math.isnan(view.region(found.settings[0], found.tasks[0]))
