@@ -40,7 +40,7 @@ class Sharing:
     def and_of(self, tasks: Sequence[str], losses: Sequence[Tensor], trunk: Sequence[Tensor]) -> Sharing:
         """One more step: a walk of its graph, about a microsecond a node."""
         with_graph = [(task, loss) for task, loss in zip(tasks, losses, strict=True) if loss.grad_fn is not None]
-        found = survey([loss.grad_fn for _, loss in with_graph], trunk)
+        found = survey([loss for _, loss in with_graph], trunk)
         reached = dict(self.reached)
         for parameter, leaf in found.leaves.items():
             bits = found.reached_by[leaf]

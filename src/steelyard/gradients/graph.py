@@ -53,15 +53,16 @@ class Survey:
         return self.leads_to[node] == TRUNK
 
 
-def survey(roots: Iterable[Node], trunk: Iterable[Tensor]) -> Survey:
+def survey(losses: Iterable[Tensor], trunk: Iterable[Tensor]) -> Survey:
     """Walk from the losses' nodes to the leaves.
 
     Args:
-        roots: ``loss.grad_fn`` of every loss.
+        losses: scalars; those without a graph are passed over. Several may be outputs of one node (``unbind``).
         trunk: the trunk's parameters.
     """
     parameters = {id(parameter): parameter for parameter in trunk}
-    roots = list(roots)
+    ends = [(loss.grad_fn, loss.output_nr) for loss in losses if loss.grad_fn is not None]
+    roots = [node for node, _ in ends]
     found = Survey(roots)
     leads_to, consumers, finished_order = found.leads_to, found.consumers, []
     stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
@@ -97,9 +98,9 @@ def survey(roots: Iterable[Node], trunk: Iterable[Tensor]) -> Survey:
             for following, output in node.next_functions:
                 if following is not None and leads_to[following] == TRUNK:
                     edges[_past_private(found, (following, output))] = None
-    for root in roots:  # a loss without a head of its own: the trunk reaches up to it
-        if leads_to[root] == TRUNK:
-            edges[root, 0] = None
+    for end in ends:  # a loss without a head of its own: the trunk reaches up to it
+        if leads_to[end[0]] == TRUNK:
+            edges[end] = None
     found.boundary = list(edges)
     return found
 

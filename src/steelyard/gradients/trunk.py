@@ -82,7 +82,7 @@ def trunk_gradients(
     Cost: per task one backward pass, without the weight gradients of layers with a formula. In memory ``T x`` the
     outputs of those layers and ``T x`` the parameters of the others; of the largest segment, where the trunk is cut.
     """
-    found = survey([loss.grad_fn for loss in losses if loss.grad_fn is not None], parameters)
+    found = survey(losses, parameters)
     if any(node.name() == REENTRANT for node in found.leads_to):
         raise refused_reentrant()
     if not found.leaves:

@@ -41,6 +41,14 @@ class AlignedMTL(GramianBalancer):
     Source: Senushkin, Patakin, Kuznetsov, Konushin, "Independent Component Alignment for Multi-Task Learning" (2023),
     arXiv 2305.19000. Deviation: eigenvalues come from the singular values of a factor of ``G`` and rank from the
     cosines, so that a short gradient beside one 1e6 times as long keeps its component.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 4.0]]) @ w  # gradients (1, 0) and (0, 4)
+        >>> balancer = steelyard.AlignedMTL(["a", "b"], shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> w.grad  # both components as long as the shorter
+        tensor([1., 1.])
     """
 
     name = "aligned-mtl"

@@ -44,6 +44,17 @@ class AutoLambda(Balancer):
     Source: Liu, James, Davison, Johns, "Auto-Lambda: Disentangling Dynamic Task Relationships" (2022), arXiv
     2202.03091, with its authors' code. Deviations: absent tasks keep their weights and Adam moments; the plain step is
     the default; one main task or all, no other subset.
+
+    Example:
+        >>> model, x = torch.nn.Linear(1, 2), torch.ones(1, 1)
+        >>> def losses_on(call, x):
+        ...     return dict(zip("ab", (call(x)[0] - 3) ** 2))
+        >>> balancer = steelyard.AutoLambda(["a", "b"], main="a", weight_rate=0.01)
+        >>> for _ in range(2):
+        ...     again = steelyard.losses_of(model, losses_on, x, held_out=x)
+        ...     _ = balancer(losses_on(model, x), again=again)
+        >>> balancer.last_weights  # b, whose parameters are its own, is no help to a
+        tensor([0.1100, 0.1000], dtype=torch.float64)
     """
 
     name = "auto-lambda"

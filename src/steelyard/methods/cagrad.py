@@ -38,6 +38,14 @@ class CAGrad(GramianBalancer):
     Source: Liu, Liu, Jin, Stone, Liu, "Conflict-Averse Gradient Descent for Multi-task Learning" (2021), arXiv
     2110.14048. Deviation: an exact solver where the authors call SLSQP or 20 gradient steps, whose absolute tolerances
     let the step collapse to the mean gradient at small norms.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[6.0, 0.0], [0.0, 8.0]]) @ w  # gradients (6, 0) and (0, 8)
+        >>> balancer = steelyard.CAGrad(["a", "b"], c=0.1, rescale=False, shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> w.grad  # the mean (3, 4), and all that c ‖g_0‖ = 0.5 can do for the first
+        tensor([3.5000, 4.0000])
     """
 
     name = "cagrad"

@@ -51,6 +51,14 @@ class CoBa(Balancer):
     Deviations from the formulas: ``DF`` looks back over the window, not over all of training. The code, for its part,
     takes ``a`` from the slope of the largest ratio, leaves out the ``min``, and applies one more softmax and a least
     weight of ``1/(10 T)``.
+
+    Example:
+        >>> balancer = steelyard.CoBa(["a", "b"])
+        >>> for a, b in torch.tensor([[1.0, 1.0], [0.5, 1.0], [0.5, 1.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        ...     balancer.observe(validation={"a": a, "b": b})
+        >>> balancer.last_weights  # slopes are -1/2 and 0: softmax(-2, 0)
+        tensor([0.1192, 0.8808], dtype=torch.float64)
     """
 
     name = "coba"

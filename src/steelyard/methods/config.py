@@ -30,6 +30,14 @@ class ConFIG(GramianBalancer):
 
     Source: Liu, Chu, Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks" (2024),
     arXiv 2408.11104.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w  # gradients (1, 0) and (0, 3)
+        >>> balancer = steelyard.ConFIG(["a", "b"], shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> w.grad  # u is (1, 1) / √2, and the projections on it are 1 / √2 and 3 / √2
+        tensor([2., 2.])
     """
 
     name = "config"

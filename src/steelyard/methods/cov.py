@@ -32,6 +32,13 @@ class CoV(Balancer):
 
     Source: Groenendijk, Karaoglu, Gevers, Mensink, "Multi-Loss Weighting with Coefficient of Variations" (2021),
     arXiv 2009.01717, and the authors' code, in which decaying means leave ``S/n`` an average over all steps; so here.
+
+    Example:
+        >>> balancer = steelyard.CoV(["a", "b"])
+        >>> for a, b in torch.tensor([[1.0, 1.0], [2.0, 4.0], [2.0, 4.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # l is 1, 2 and 1, 4: σ/μ is 1/3 and 3/5
+        tensor([0.3571, 0.6429], dtype=torch.float64)
     """
 
     name = "cov"

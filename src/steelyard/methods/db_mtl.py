@@ -40,6 +40,14 @@ class MaxNorm(Balancer):
     2308.12029. Deviations: at features the moving average is over squared norms, since rows of different batches do
     not correspond there; it is bias-corrected, so that a task which joins late is not scaled by its missing past. The
     paper's ε = 1e-8 beside the norms is left out, since it would mute gradients of that size.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w  # gradients (1, 0) and (0, 3)
+        >>> balancer = steelyard.MaxNorm(["a", "b"], beta=0, shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> balancer.last_weights, w.grad
+        (tensor([3., 1.], dtype=torch.float64), tensor([3., 3.]))
     """
 
     name = "max-norm"
@@ -116,6 +124,14 @@ class DBMTL(MaxNorm):
 
     Source: Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok, "Dual-Balancing for Multi-Task Learning" (2023), arXiv
     2308.12029. Deviations: those of `MaxNorm`, which is its gradient half alone.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.tensor([2.0, 1.0]))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w  # gradients of log L: (0.5, 0) and (0, 1)
+        >>> balancer = steelyard.DBMTL(["a", "b"], beta=0, shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> w.grad  # both as long as the longer
+        tensor([1., 1.])
     """
 
     name = "db-mtl"

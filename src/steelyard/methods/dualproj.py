@@ -28,6 +28,14 @@ class DualProj(GramianBalancer):
     Source: Lopez-Paz & Ranzato, "Gradient Episodic Memory for Continual Learning" (2017), arXiv 1706.08840; in this
     form Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization" (2024), arXiv 2406.16232. Deviation: as in
     `UPGrad`.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [-3.0, 1.0]]) @ w  # gradients (1, 0) and (-3, 1)
+        >>> balancer = steelyard.DualProj(["a", "b"], shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> w.grad  # their mean (-1, 0.5) would hurt a
+        tensor([0.0000, 0.5000])
     """
 
     name = "dualproj"

@@ -32,6 +32,13 @@ class DWA(Balancer):
     Errors: a negative loss raises `LossError`.
 
     Source: Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention" (2019), arXiv 1803.10704.
+
+    Example:
+        >>> balancer = steelyard.DWA(["a", "b"], period=1)  # an "epoch" of one step
+        >>> for a, b in torch.tensor([[4.0, 4.0], [2.0, 4.0], [1.0, 4.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # 2 softmax(r / 2): a fell to half, b stood still
+        tensor([0.8756, 1.1244], dtype=torch.float64)
     """
 
     name = "dwa"

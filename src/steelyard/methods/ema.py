@@ -54,6 +54,13 @@ class EMA(Balancer):
     Exponential Moving Average Loss Weighting Strategies" (2023), arXiv 2211.12999. Reconstructed from the abstract,
     which says "multiple techniques" of scaling by the exponential moving average of observed magnitudes: the variants
     are ours.
+
+    Example:
+        >>> balancer = steelyard.EMA(["a", "b"], beta=0.5)
+        >>> for a, b in torch.tensor([[5.0, 1.0], [2.0, 1.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # 1 / E: of a, (0.25 · 5 + 0.5 · 2) / 0.75 = 3
+        tensor([0.3333, 1.0000], dtype=torch.float64)
     """
 
     name = "ema"

@@ -18,6 +18,12 @@ class Equal(Balancer):
     Args:
         tasks: task names.
         common: the options of `Balancer`.
+
+    Example:
+        >>> a, b = torch.tensor([1.0, 4.0], requires_grad=True)
+        >>> balancer = steelyard.Equal(["a", "b"])
+        >>> balancer({"a": a, "b": b}).item()
+        5.0
     """
 
     name = "equal"

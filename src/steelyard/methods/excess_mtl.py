@@ -31,6 +31,15 @@ class ExcessMTL(Balancer):
     Cost: trunk only, one backward per task; ``T x P`` numbers for the rows and as many for ``H``.
 
     Source: He, Zhou, Zhang, Zhao, "Robust Multi-Task Learning with Excess Risks" (ICML 2024), arXiv 2402.02009.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> balancer = steelyard.ExcessMTL(["a", "b"], eta=1, shared=[w])
+        >>> for left in (1.0, 0.0):  # the gradient of a vanishes: it is at its optimum
+        ...     a, b = torch.tensor([[left, 0.0], [0.0, 1.0]]) @ w
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # 2 softmax(1 + 0, 1 + 1/√2)
+        tensor([0.6605, 1.3395], dtype=torch.float64)
     """
 
     name = "excess-mtl"

@@ -35,6 +35,14 @@ class FairGrad(GramianBalancer):
 
     Source: Ban & Ji, "Fair Resource Allocation in Multi-Task Learning" (2024), arXiv 2402.15638. Deviation: damped
     Newton steps to rounding error, where the authors call a general least-squares solver with its absolute tolerances.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 8.0]]) @ w  # gradients (1, 0) and (0, 8)
+        >>> balancer = steelyard.FairGrad(["a", "b"], alpha=2.0, shared=[w])
+        >>> _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # 64 w = 1 / √w
+        tensor([1.0000, 0.0625], dtype=torch.float64)
     """
 
     name = "fairgrad"

@@ -41,6 +41,15 @@ class FAMO(Balancer):
     losses were never shown raises `MissingInputError`.
 
     Source: Liu, Feng, Stone, Liu, "FAMO: Fast Adaptive Multitask Optimization" (2023), arXiv 2306.03792.
+
+    Example:
+        >>> balancer = steelyard.FAMO(["a", "b"])
+        >>> for a, b in torch.tensor([[2.0, 2.0], [1.0, 2.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        ...     balancer.observe(after={"a": a / 2, "b": b})  # the step has halved a, and left b
+        ...     print(balancer.last_weights)
+        tensor([0.5000, 0.5000], dtype=torch.float64)
+        tensor([0.6555, 0.3445], dtype=torch.float64)
     """
 
     name = "famo"

@@ -30,6 +30,12 @@ class Fixed(Balancer):
         common: the options of `Balancer`. (Priorities do the same in front of any other method.)
 
     Errors: unknown task names, and weights that are no finite numbers, raise `SteelyardError`.
+
+    Example:
+        >>> a, b = torch.tensor([1.0, 4.0], requires_grad=True)
+        >>> balancer = steelyard.Fixed(["a", "b"], weights={"b": 0.5})
+        >>> balancer({"a": a, "b": b}).item()
+        3.0
     """
 
     name = "fixed"

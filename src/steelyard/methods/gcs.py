@@ -36,6 +36,14 @@ class GCS(AuxiliaryBalancer):
 
     Source: Du, Czarnecki, Jayakumar, Farajtabar, Pascanu, Lakshminarayanan, "Adapting Auxiliary Losses Using Gradient
     Similarity" (2018), arXiv 1812.02224. Certainty: from third-party descriptions and code, not from the paper.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b, c = torch.tensor([[1.0, 0.0], [1.0, 2.0], [-1.0, 2.0]]) @ w
+        >>> balancer = steelyard.GCS(["a", "b", "c"], main="a", shared=[w])
+        >>> _ = balancer({"a": a, "b": b, "c": c})
+        >>> balancer.last_weights  # the gradient of c points against that of a
+        tensor([1., 1., 0.], dtype=torch.float64)
     """
 
     name = "gcs"

@@ -25,6 +25,14 @@ class GLS(Balancer):
 
     Source: Chennupati, Sistu, Yogamani, Rawashdeh, "MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss
     Strategy for Multi-Task Learning" (2019), arXiv 1904.08492.
+
+    Example:
+        >>> a, b = torch.tensor([2.0, 8.0], requires_grad=True)
+        >>> balancer = steelyard.GLS(["a", "b"])
+        >>> round(balancer({"a": a, "b": b}).item(), 4)  # √(2 · 8)
+        4.0
+        >>> balancer.last_weights * torch.tensor([2.0, 8.0])  # both contribute alike
+        tensor([2., 2.], dtype=torch.float64)
     """
 
     name = "gls"

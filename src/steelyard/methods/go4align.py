@@ -34,6 +34,13 @@ class GO4Align(Balancer):
     Source: Shen, Wang, Xiao, van Noord, Worring, "GO4Align: Group Optimization for Multi-Task Alignment" (2024),
     arXiv 2404.06486. The formulas are those of the authors' code (paper not read). Deviation: k-means on the line is
     solved exactly, where that code iterates from a random start.
+
+    Example:
+        >>> a, b, c = torch.tensor([1.0, 1.2, 4.0], requires_grad=True)
+        >>> balancer = steelyard.GO4Align(["a", "b", "c"], step_size=0)
+        >>> _ = balancer({"a": a, "b": b, "c": c})
+        >>> balancer.last_weights  # γ is 2.07 and 1.72, one group; and 0.52
+        tensor([1.8944, 1.8944, 0.5167], dtype=torch.float64)
     """
 
     name = "go4align"

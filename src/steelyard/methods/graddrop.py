@@ -31,6 +31,14 @@ class GradDrop(Balancer):
     Source: Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov, "Just Pick a Sign: Optimizing Deep Multitask
     Models with Gradient Sign Dropout" (2020), arXiv 2010.06808. Features are not normalised before, which the authors
     leave open.
+
+    Example:
+        >>> z = torch.ones(1, 2, requires_grad=True)  # the features of one sample
+        >>> a, b = torch.tensor([[1.0, 2.0], [-1.0, 3.0]]) @ z[0]  # disagree on the first
+        >>> balancer = steelyard.GradDrop(["a", "b"])
+        >>> balancer({"a": a, "b": b}, shared=z).backward()
+        >>> z.grad.abs()  # of 1 and -1, one is dropped
+        tensor([[1., 5.]])
     """
 
     name = "graddrop"

@@ -36,6 +36,15 @@ class GradNorm(Balancer):
     Multitask Networks" (2018), arXiv 1711.02257. Deviations: ``ξ`` keeps weights positive and their sum at T, where the
     paper learns ``w`` and renormalises it; the objective is divided by ``n̄``, so that Adam sees the same numbers at
     norms of 1e-12; norms are read where ``shared=`` points, the paper's last shared layer being one choice.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> balancer = steelyard.GradNorm(["a", "b"], shared=[w])
+        >>> for _ in range(2):
+        ...     a, b = torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w  # gradients (1, 0) and (0, 3)
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # 2 softmax(0.025, -0.025): Adam's first step
+        tensor([1.0250, 0.9750], dtype=torch.float64)
     """
 
     name = "gradnorm"

@@ -43,6 +43,15 @@ class GradVac(GramianBalancer):
     Source: Wang, Tsvetkov, Firat, Cao, "Gradient Vaccine: Investigating and Improving Multi-task Optimization in
     Massively Multilingual Models" (2021), arXiv 2010.05874. Certainty: the projection is as in public code; ``β =
     0.01`` and the update at every pair are the paper's as we remember it, not checked against its text.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> balancer = steelyard.GradVac(["a", "b"], beta=0.5, shared=[w])
+        >>> for right in (1.0, 0.0):  # gradients (1, 0) and (right, 1)
+        ...     a, b = torch.tensor([[1.0, 0.0], [right, 1.0]]) @ w
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # ρ = 0.5 cos 45° = 0.354: 1 + ρ / √(1 - ρ²)
+        tensor([1.3780, 1.3780], dtype=torch.float64)
     """
 
     name = "gradvac"

@@ -64,6 +64,14 @@ class HydaLearn(AuxiliaryBalancer):
     Learning with Auxiliary Tasks" (2020), arXiv 2008.11643. Certainty: the ratio rule from the abstract; the steps that
     are not taken, the batch they are judged on and ``w_main = 1`` are reconstructed. A gain in a metric in place of the
     loss is not offered.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b, c = torch.tensor([[2.0, 0.0], [1.0, 5.0], [-1.0, 0.0]]) @ w
+        >>> balancer = steelyard.HydaLearn(["a", "b", "c"], main="a", mode="first-order", shared=[w])
+        >>> _ = balancer({"a": a, "b": b, "c": c})
+        >>> balancer.last_weights  # ⟨g_a, g⟩ / ‖g_a‖² is 1, 1/2 and below zero
+        tensor([1.0000, 0.5000, 0.0000], dtype=torch.float64)
     """
 
     name = "hydalearn"

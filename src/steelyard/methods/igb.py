@@ -32,6 +32,13 @@ class IGB(Balancer):
 
     Source: Dai, Fei, Lu, "Improvable Gap Balancing for Multi-Task Learning" (2023), arXiv 2307.15429, and the
     authors' code. This is IGBv1; IGBv2 learns the weights by reinforcement.
+
+    Example:
+        >>> balancer = steelyard.IGB(["a", "b"], base_epoch=1, period=1)  # the first step gives the base
+        >>> for a, b in torch.tensor([[2.0, 2.0], [1.0, 2.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights * torch.tensor([1.0, 2.0])  # v = 2 softmax(1/2, 1)
+        tensor([0.7551, 1.2449], dtype=torch.float64)
     """
 
     name = "igb"

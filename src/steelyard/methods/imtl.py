@@ -47,6 +47,14 @@ class IMTL(IMTLG):
 
     Source, cost and degenerate gradients: as in `IMTLG`. Deviation: ``s`` is updated in closed form after use, by Adam
     without weight decay.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w  # gradients (1, 0) and (0, 3)
+        >>> balancer = steelyard.IMTL(["a", "b"], shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> w.grad  # the projection on either is the same
+        tensor([0.7500, 0.7500])
     """
 
     name = "imtl"

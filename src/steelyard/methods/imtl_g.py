@@ -31,6 +31,14 @@ class IMTLG(GramianBalancer):
     Cost: one backward pass through each task's head; one eigendecomposition of ``C``.
 
     Source: Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning" (ICLR 2021).
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w  # gradients (1, 0) and (0, 3)
+        >>> balancer = steelyard.IMTLG(["a", "b"], shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> balancer.last_weights, w.grad  # the projection on either is 0.75
+        (tensor([0.7500, 0.2500], dtype=torch.float64), tensor([0.7500, 0.7500]))
     """
 
     name = "imtl-g"

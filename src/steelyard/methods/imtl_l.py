@@ -27,6 +27,14 @@ class IMTLL(Balancer):
 
     Source: Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang, "Towards Impartial Multi-task Learning" (ICLR 2021).
     Deviation: ``s`` is updated in closed form after use, by Adam without weight decay.
+
+    Example:
+        >>> balancer = steelyard.IMTLL(["a", "b"], learning_rate=0.1)
+        >>> for a, b in torch.tensor([[4.0, 0.25], [4.0, 0.25]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        ...     print(balancer.last_weights)
+        tensor([1., 1.], dtype=torch.float64)
+        tensor([0.9048, 1.1052], dtype=torch.float64)
     """
 
     name = "imtl-l"

@@ -19,6 +19,13 @@ class InitialScaled(Equal):
         tasks: task names.
         steps: number of steps behind the mean; ``None`` waits for the end of the first epoch (`Balancer.end_epoch`).
         common: the options of `Balancer`.
+
+    Example:
+        >>> balancer = steelyard.InitialScaled(["a", "b"], steps=1)
+        >>> for a, b in torch.tensor([[2.0, 8.0], [1.0, 8.0]], requires_grad=True):
+        ...     print(balancer({"a": a, "b": b}).item())
+        2.0
+        1.5
     """
 
     name = "initial-scale"

@@ -26,6 +26,14 @@ class InverseNorm(Balancer):
         common: the options of `Balancer`.
 
     Cost: one backward pass through each task's head to the features.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w  # gradients (1, 0) and (0, 3)
+        >>> balancer = steelyard.InverseNorm(["a", "b"], shared=[w])
+        >>> _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights
+        tensor([1.5000, 0.5000], dtype=torch.float64)
     """
 
     name = "inverse-norm"

@@ -31,6 +31,13 @@ class LBTW(Balancer):
 
     Source: Liu, Liang, Gitter, "Loss-Balanced Task Weighting to Reduce Negative Transfer in Multi-Task Learning"
     (AAAI 2019 student abstract), and the authors' code.
+
+    Example:
+        >>> balancer = steelyard.LBTW(["a", "b"])
+        >>> for a, b in torch.tensor([[4.0, 4.0], [1.0, 4.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # a fell to a quarter: √(1/4)
+        tensor([0.5000, 1.0000], dtype=torch.float64)
     """
 
     name = "lbtw"

@@ -20,6 +20,13 @@ class Log(Equal):
         common: the options of `Balancer`.
 
     Errors: a negative loss raises `LossError`.
+
+    Example:
+        >>> a, b = torch.tensor([2.0, 8.0], requires_grad=True)
+        >>> balancer = steelyard.Log(["a", "b"])
+        >>> _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # 1 / L
+        tensor([0.5000, 0.1250], dtype=torch.float64)
     """
 
     name = "log"

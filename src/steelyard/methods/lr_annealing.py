@@ -32,6 +32,14 @@ class LRAnnealing(AuxiliaryBalancer):
     Source: Wang, Teng, Perdikaris, "Understanding and Mitigating Gradient Flow Pathologies in Physics-Informed
     Neural Networks" (2021), arXiv 2001.04536. Written from memory of the paper, whose ``λ`` also multiplies the loss
     that it was measured on only after the step.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[4.0, 1.0], [0.1, 0.3]]) @ w  # max|g_a| = 4, mean|g_b| = 0.2
+        >>> balancer = steelyard.LRAnnealing(["a", "b"], main="a", shared=[w])
+        >>> _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights
+        tensor([ 1., 20.], dtype=torch.float64)
     """
 
     name = "lr-annealing"

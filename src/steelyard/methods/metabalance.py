@@ -40,6 +40,14 @@ class MetaBalance(AuxiliaryBalancer):
     Magnitudes of Auxiliary Tasks" (2022), arXiv 2203.06801. Certainty: ``both`` is as in the authors' code, the
     strategies are from memory of the paper. Deviation: one norm over all that ``shared=`` names, where the authors'
     code scales parameter by parameter.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 4.0]]) @ w  # gradients (1, 0) and (0, 4)
+        >>> balancer = steelyard.MetaBalance(["a", "b"], main="a", relax=1, shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> w.grad  # b's as long as that of the main task
+        tensor([1., 1.])
     """
 
     name = "metabalance"

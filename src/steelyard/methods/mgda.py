@@ -34,6 +34,14 @@ class MGDA(Balancer):
     Source: Désidéri (2012); Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization" (2018), arXiv
     1810.04650. Deviation: an exact active-set solver where the authors iterate Frank-Wolfe, which stays 0.4-2 % above
     the smallest norm.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w  # gradients (1, 0) and (0, 3)
+        >>> balancer = steelyard.MGDA(["a", "b"], shared=[w])
+        >>> _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights
+        tensor([0.9000, 0.1000], dtype=torch.float64)
     """
 
     name = "mgda"

@@ -34,6 +34,14 @@ class MoCo(Balancer):
     Source: Fernando, Shen, Liu, Chaudhury, Murugesan, Chen, "Mitigating Gradient Bias in Multi-objective Learning: A
     Provably Convergent Approach" (ICLR 2023). The defaults and the softmax are those of public code; the paper
     projects on the simplex.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[2.0, 0.0], [0.0, 4.0]]) @ w  # losses 2 and 4, gradients as long
+        >>> balancer = steelyard.MoCo(["a", "b"], beta=1, shared=[w])
+        >>> _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # softmax(1/2 - 0.1 · 4/2, 1/2 - 0.1 · 16/2)
+        tensor([0.6457, 0.3543], dtype=torch.float64)
     """
 
     name = "moco"

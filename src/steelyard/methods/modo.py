@@ -31,6 +31,15 @@ class MoDo(Balancer):
     Source: Chen, Fernando, Ying, Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
     Generalization and Conflict-Avoidance" (2023), arXiv 2305.20057. Deviation: heads see the batch at hand; the
     authors' code gives them the mean of the three.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> def losses():  # gradients (1, 0) and (0, 3), in every batch
+        ...     return dict(zip("ab", torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w))
+        >>> balancer = steelyard.MoDo(["a", "b"], gamma=0.1, rho=0, shared=[w])
+        >>> _ = balancer(losses(), probes=[losses(), losses()])
+        >>> balancer.last_weights  # (0.5 - 0.05, 0.5 - 0.45), projected on the simplex
+        tensor([0.7000, 0.3000], dtype=torch.float64)
     """
 
     name = "modo"

@@ -35,6 +35,14 @@ class MultiBalance(GramianBalancer):
     Recommendation System" (2024), arXiv 2411.11871. Certainty: reconstructed from its abstract and a third party's
     description (gradients with respect to the shared features, moving averages of their magnitudes, MGDA's problem);
     where the magnitudes enter, and ``β``, are our choice.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 4.0]]) @ w  # gradients (1, 0) and (0, 4)
+        >>> balancer = steelyard.MultiBalance(["a", "b"], shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> w.grad  # α = 1/2 each, on unit gradients; the mean norm is 2.5
+        tensor([1.2500, 1.2500])
     """
 
     name = "multibalance"

@@ -39,6 +39,14 @@ class NashMTL(GramianBalancer):
     Source: Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya, "Multi-Task Learning as a Bargaining Game"
     (2022), arXiv 2202.01017. Deviation: damped Newton steps to rounding error, where the authors solve a sequence of
     20 convex approximations and fall back to the last weights.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 4.0]]) @ w  # gradients (1, 0) and (0, 4)
+        >>> balancer = steelyard.NashMTL(["a", "b"], shared=[w])
+        >>> _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # G w = 1 / w
+        tensor([1.0000, 0.2500], dtype=torch.float64)
     """
 
     name = "nash-mtl"

@@ -40,6 +40,15 @@ class OLAux(AuxiliaryBalancer):
     Source: Lin, Baweja, Kantor, Held, "Adaptive Auxiliary Task Weighting for Reinforcement Learning" (NeurIPS 2019).
     Certainty: from memory and third-party code, not from the paper. Two of those codes balance log losses, which makes
     the products free of the losses' units: write ``log+ol-aux`` for that.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> balancer = steelyard.OLAux(["a", "b"], main="a", steps=1, learning_rate=0.1, shared=[w])
+        >>> for _ in range(2):
+        ...     a, b = torch.tensor([[1.0, 0.0], [-3.0, 1.0]]) @ w  # ⟨g_a, g_b⟩ = -3
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # 1 - 0.1 · 3
+        tensor([1.0000, 0.7000], dtype=torch.float64)
     """
 
     name = "ol-aux"

@@ -35,6 +35,14 @@ class PCGrad(GramianBalancer):
     Source: Yu, Kumar, Gupta, Levine, Hausman, Finn, "Gradient Surgery for Multi-Task Learning" (2020), arXiv
     2001.06782. Deviation: every ``i`` has a random order of its own, as in the paper; the authors' code discards its
     shuffle, so that the order is fixed there, and projects ``g_i'`` on ``g_i`` too.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [-1.0, 1.0]]) @ w  # gradients (1, 0) and (-1, 1)
+        >>> balancer = steelyard.PCGrad(["a", "b"], shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> w.grad  # projected, they are (0.5, 0.5) and (0, 1)
+        tensor([0.5000, 1.5000])
     """
 
     name = "pcgrad"

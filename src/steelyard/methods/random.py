@@ -28,6 +28,15 @@ class Random(Balancer):
 
     Source: Lin, Ye, Zhang, Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task
     Learning" (2021), arXiv 2111.10603.
+
+    Example:
+        >>> balancer = steelyard.Random(["a", "b"])
+        >>> for a, b in torch.ones(3, 2, requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        ...     print(f"{balancer.last_weights.sum():.6f}")
+        1.000000
+        1.000000
+        1.000000
     """
 
     name = "random"

@@ -35,6 +35,13 @@ class ReLoBRaLo(Balancer):
     Source: Bischof & Kraus, "Multi-Objective Loss Balancing for Physics-Informed Deep Learning" (2021), arXiv
     2110.09813. The update is that of the authors' published code; its first two steps (α = 1, then 0) too, less its
     1e-12 beside ``τ L'``. The paper's defaults differ by problem; those here are ours.
+
+    Example:
+        >>> balancer = steelyard.ReLoBRaLo(["a", "b"])
+        >>> for a, b in torch.tensor([[4.0, 4.0], [2.0, 4.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # 2 softmax(1/2, 1)
+        tensor([0.7551, 1.2449], dtype=torch.float64)
     """
 
     name = "relobralo"

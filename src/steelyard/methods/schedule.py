@@ -38,6 +38,14 @@ class Schedule(Balancer):
         common: the options of `Balancer`.
 
     Errors: text that cannot be read raises `OptionError` with the text and the position.
+
+    Example:
+        >>> balancer = steelyard.Schedule(["a", "b"], weights="b: 1 until 2, then 0.1")
+        >>> for a, b in torch.ones(3, 2, requires_grad=True):
+        ...     print(balancer({"a": a, "b": b}).item())
+        2.0
+        2.0
+        1.1
     """
 
     name = "schedule"

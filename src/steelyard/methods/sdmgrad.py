@@ -35,6 +35,15 @@ class SDMGrad(Balancer):
     Source: Xiao, Ban, Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms"
     (2023), arXiv 2305.18409.
     Deviation: where ``s`` is zero (no probe agrees with itself) ``w`` stays 1/T; the authors would divide by zero.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> def losses():  # gradients (1, 0) and (0, 3), in every batch
+        ...     return dict(zip("ab", torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w))
+        >>> balancer = steelyard.SDMGrad(["a", "b"], lam=0, eta=0.1, steps=100, shared=[w])
+        >>> _ = balancer(losses(), probes=[losses(), losses()])
+        >>> balancer.last_weights  # without noise and λ, those of MGDA
+        tensor([0.9000, 0.1000], dtype=torch.float64)
     """
 
     name = "sdmgrad"

@@ -31,6 +31,13 @@ class SLAW(Balancer):
     arXiv 2109.08218. The formula is from memory, the start from plain means from the first author's published code
     (where the method is called CLAW). Deviations: the variance is computed by a recurrence that cannot turn negative,
     and that code's threshold of 1e-5 under ``s`` is left out, since it would mute losses of that size.
+
+    Example:
+        >>> balancer = steelyard.SLAW(["a", "b"])
+        >>> for a, b in torch.tensor([[1.0, 1.0], [2.0, 4.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # s is 0.5 and 1.5
+        tensor([1.5000, 0.5000], dtype=torch.float64)
     """
 
     name = "slaw"

@@ -50,6 +50,13 @@ class SoftAdapt(Balancer):
     Source: Heydari, Thompson, Mehmood, "SoftAdapt: Techniques for Adaptive Loss Weighting of Neural Networks with
     Multi-Part Loss Functions" (2019), arXiv 1912.12355, and the first author's published code. Deviation: that code
     divides by ``Σ_j s_j`` in ``normalised``, which may vanish; an earlier version of it by ``Σ_j |s_j|``, as here.
+
+    Example:
+        >>> balancer = steelyard.SoftAdapt(["a", "b"], beta=1.0)
+        >>> for a, b in torch.tensor([[2.0, 2.0], [1.0, 2.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # softmax of the slopes -1 and 0
+        tensor([0.2689, 0.7311], dtype=torch.float64)
     """
 
     name = "softadapt"

@@ -36,6 +36,13 @@ class STCH(Balancer):
     Source: Lin, Zhang, Yang, Liu, Wang, Zhang, "Smooth Tchebycheff Scalarization for Multi-Objective Optimization"
     (2024), arXiv 2402.19078, and the authors' code. Deviation: that code adds 1e-20 inside the logarithms and reports
     the value less its largest term; here nothing is added, and the value is that of the formula.
+
+    Example:
+        >>> balancer = steelyard.STCH(["a", "b"], warm_up=0, period=1)  # the first step gives the nadir
+        >>> for a, b in torch.tensor([[2.0, 8.0], [1.0, 8.0]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # L/n is 1/2 and 1, p is 1/3 and 2/3
+        tensor([0.6667, 0.1667], dtype=torch.float64)
     """
 
     name = "stch"

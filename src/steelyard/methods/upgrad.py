@@ -36,6 +36,14 @@ class UPGrad(GramianBalancer):
     Source: Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization" (2024), arXiv 2406.16232. Deviation:
     projections are solved on the cosines, with relative tolerances, where the authors' code regularises and thresholds
     in absolute terms.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.ones(2))
+        >>> a, b = torch.tensor([[1.0, 0.0], [-1.0, 1.0]]) @ w  # gradients (1, 0) and (-1, 1)
+        >>> balancer = steelyard.UPGrad(["a", "b"], shared=[w])
+        >>> balancer({"a": a, "b": b}).backward()
+        >>> w.grad  # the mean of (0.5, 0.5) and (0, 1)
+        tensor([0.2500, 0.7500])
     """
 
     name = "upgrad"

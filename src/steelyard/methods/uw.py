@@ -34,6 +34,14 @@ class UW(Balancer):
     Source: Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
     Semantics" (2018), arXiv 1705.07115. Deviation: ``s`` is updated in closed form after use, by Adam without weight
     decay.
+
+    Example:
+        >>> balancer = steelyard.UW(["a", "b"], learning_rate=0.1)
+        >>> for a, b in torch.tensor([[4.0, 0.25], [4.0, 0.25]], requires_grad=True):
+        ...     _ = balancer({"a": a, "b": b})
+        ...     print(balancer.last_weights)
+        tensor([0.5000, 0.5000], dtype=torch.float64)
+        tensor([0.4524, 0.5526], dtype=torch.float64)
     """
 
     name = "uw"

@@ -30,6 +30,13 @@ class UWOptimal(Balancer):
     Source: Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott, Köhler, "Analytical Uncertainty-Based Loss Weighting
     in Multi-Task Learning" (2024), arXiv 2408.07985. From summaries and a third party's code, not from the paper
     itself.
+
+    Example:
+        >>> a, b = torch.tensor([2.0, 8.0], requires_grad=True)
+        >>> balancer = steelyard.UWOptimal(["a", "b"])
+        >>> _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights
+        tensor([0.5000, 0.1250], dtype=torch.float64)
     """
 
     name = "uw-o"
@@ -57,6 +64,13 @@ class UWSoftOptimal(Balancer):
 
     Source: as in `UWOptimal`, equally from summaries and a third party's code. Deviation: that code adds 1e-8 to the
     losses; here nothing is added.
+
+    Example:
+        >>> a, b = torch.tensor([1.0, 0.5], requires_grad=True)
+        >>> balancer = steelyard.UWSoftOptimal(["a", "b"])
+        >>> _ = balancer({"a": a, "b": b})
+        >>> balancer.last_weights  # softmax of 1 and 2
+        tensor([0.2689, 0.7311], dtype=torch.float64)
     """
 
     name = "uw-so"

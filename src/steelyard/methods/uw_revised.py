@@ -31,6 +31,12 @@ class UWRevised(Balancer):
     Source: Liebel & Körner, "Auxiliary Tasks in Multi-task Learning" (2018), arXiv 1805.06334. Deviations:
     ``s = log σ²`` is learnt where the paper learns ``σ`` itself, which steps over zero once losses are small; it is
     updated in closed form after use, by Adam without weight decay.
+
+    Example:
+        >>> a, b = torch.tensor([1e-6, 1e-6], requires_grad=True)
+        >>> balancer = steelyard.UWRevised(["a", "b"], initial=0.1)
+        >>> round(balancer({"a": a, "b": b}).item(), 4)  # 2 log(1 + 0.01); that of `UW` is below zero here
+        0.02
     """
 
     name = "uw-revised"
