@@ -60,6 +60,11 @@ def make(spec: str | Spec, tasks: Sequence[str], **options: Any) -> Balancer:
     Raises:
         UnknownNameError: nobody registered this method, stage or option; names the nearest.
         OptionError: an option's value is refused.
+
+    Example:
+        >>> balancer = steelyard.make("log+cagrad(c=0.4)", ["seg", "depth"])
+        >>> balancer.name, balancer.c
+        ('cagrad', 0.4)
     """
     if not isinstance(spec, str | Spec):
         raise OptionError(f"a method is named by text such as 'ema(beta=0.9)', got {shown(spec)}")
@@ -94,7 +99,13 @@ def method_names() -> tuple[str, ...]:
 
 
 def methods() -> MethodTable:
-    """The table of methods: what each reads and where, who weighs the heads, cost beside a plain step, paper."""
+    """The table of methods: what each reads and where, who weighs the heads, cost beside a plain step, paper.
+
+    Example:
+        >>> table = {row.name: row for row in steelyard.methods()}
+        >>> table["uw"].reads, table["graddrop"].where
+        ('losses', 'features')
+    """
     return MethodTable(_row(name) for name in method_names())
 
 
@@ -171,6 +182,11 @@ def Chain(*parts: Stage | Balancer) -> Balancer:  # noqa: N802  (reads as the la
 
     Stages apply from left to right. What comes back is the method itself, its stages set, so that everything else
     about it (options, state dict, `attach`) stays as it was.
+
+    Example:
+        >>> balancer = steelyard.Chain(steelyard.LogLosses(), steelyard.MGDA(["a", "b"]))
+        >>> [type(stage).__name__ for stage in balancer.loss_stages()], balancer.name
+        (['LogLosses'], 'mgda')
     """
     *stages, method = parts
     if not isinstance(method, Balancer):

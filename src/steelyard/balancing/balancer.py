@@ -69,6 +69,14 @@ class Balancer(Persistent):
 
     Weights stay within ±2^108 (3e32), what the backward pass of a float32 loss can multiply: a method that gives all
     gradients one length would otherwise ask for more at a gradient of 1e-38, and spoil every parameter.
+
+    Example:
+        >>> w = nn.Parameter(torch.ones(2))  # what the tasks share
+        >>> losses = {"a": 1 * w[0], "b": 3 * w[1]}  # gradients (1, 0) and (0, 3)
+        >>> balancer = steelyard.MGDA(["a", "b"])
+        >>> balancer(losses, shared=[w]).backward()
+        >>> w.grad  # of 0.9 a + 0.1 b
+        tensor([0.9000, 0.3000])
     """
 
     def __init__(self, tasks: Sequence[str], **options: Any) -> None:

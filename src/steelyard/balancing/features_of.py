@@ -40,6 +40,15 @@ def features_of(module: nn.Module, pick: Pick | None = None) -> RememberedFeatur
         features = steelyard.features_of(detector.backbone)
         losses = detector(images, targets)
         loss = balancer(losses, shared=features())
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+        >>> features = steelyard.features_of(model[0])
+        >>> out = model(torch.ones(5, 3))
+        >>> balancer = steelyard.MGDA(["a", "b"])
+        >>> _ = balancer({"a": out[:, 0].mean(), "b": out[:, 1].mean()}, shared=features())
+        >>> round(float(balancer.last_weights.sum()), 6)
+        1.0
     """
     return RememberedFeatures(module, pick)
 

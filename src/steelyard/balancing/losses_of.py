@@ -64,5 +64,12 @@ def losses_of(
             return {"seg": cross_entropy(seg, batch["seg"]), "depth": l1_loss(depth, batch["depth"])}
 
         loss = balancer(losses, again=losses_of(model, losses_on, batch))
+
+    Example:
+        >>> model, x = nn.Linear(1, 1, bias=False), torch.ones(1, 1)
+        >>> again = steelyard.losses_of(model, lambda call, x: {"a": call(x).sum()}, x)
+        >>> zero = {"weight": torch.zeros(1, 1)}
+        >>> again(zero)["a"].item()  # at other parameters; the model stays as it is
+        0.0
     """
     return Again(model, fn, batch, held_out)

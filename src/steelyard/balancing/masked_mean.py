@@ -26,6 +26,14 @@ def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
     Returns:
         A scalar that also carries ``label_count``, the number of labels behind it, for `Balancer` to weigh
         micro-batches and ranks by. Arithmetic on it (``0.5 * mean``) loses the count: scale ``unreduced`` instead.
+
+    Example:
+        >>> errors = torch.tensor([1.0, 5.0, 3.0], requires_grad=True)
+        >>> loss = steelyard.masked_mean(errors, torch.tensor([True, False, True]))
+        >>> loss.item(), loss.label_count
+        (2.0, 2)
+        >>> steelyard.masked_mean(errors, torch.tensor([False, False, False])) is None  # an absent task
+        True
     """
     mask = mask.to(torch.bool).expand_as(unreduced)
     chosen = unreduced[mask]

@@ -28,6 +28,13 @@ class Seen:
         features: the tensors that the heads read, detached, for methods that read ``rows`` at features.
         outlook: ``[T]``, what `Method.look_ahead` found, for methods that read the ``lookahead``.
         over_ranks: the sum of a tensor over the ranks that share the batch; ``None``: there is but one.
+
+    Example:
+        >>> gramian = torch.tensor([[1.0, 0.0], [0.0, 9.0]], dtype=torch.float64)
+        >>> losses = torch.tensor([1.0, 3.0], dtype=torch.float64)
+        >>> seen = steelyard.Seen(("a", "b"), losses, torch.ones(2), gramian.diagonal(), gramian)
+        >>> steelyard.MGDA(["a", "b"]).weigh(seen, steelyard.MGDA(["a", "b"]).working_state())
+        tensor([0.9000, 0.1000], dtype=torch.float64)
     """
 
     tasks: tuple[str, ...]
@@ -78,6 +85,10 @@ class Balance:
         value: the objective's value, where it is not ``Σ weights · losses``.
         rows: ``[T, P]``, for element-wise methods: what the weights multiply at ``shared`` instead of the task
             gradients.
+
+    Example:
+        >>> steelyard.Balance(torch.tensor([0.5, 0.5]), value=torch.tensor(3.0)).value
+        tensor(3.)
     """
 
     weights: Tensor

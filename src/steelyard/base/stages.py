@@ -14,7 +14,16 @@ from steelyard.errors import OptionError
 
 
 class Stage(Stateful):
-    """A map ``L_k → f(L_k)`` in front of a method, with declared state of its own."""
+    """A map ``L_k → f(L_k)`` in front of a method, with declared state of its own.
+
+    Example:
+        >>> class Halves(steelyard.Stage):
+        ...     def transform(self, losses, state):
+        ...         return losses / 2, torch.full_like(losses, 0.5)
+        >>> balancer = steelyard.Chain(Halves(), steelyard.Equal(["a"]))
+        >>> balancer({"a": torch.tensor(4.0, requires_grad=True)}).item()
+        2.0
+    """
 
     positive_losses: ClassVar[bool] = False
     """Whether the stage is defined for losses of at least zero only."""
@@ -34,6 +43,12 @@ class LogLosses(Stage):
 
     Args:
         epsilon: ``ε ≥ 0``, in the unit of the losses.
+
+    Example:
+        >>> balancer = steelyard.Chain(steelyard.LogLosses(), steelyard.Equal(["a", "b"]))
+        >>> _ = balancer({"a": torch.tensor(2.0, requires_grad=True), "b": torch.tensor(4.0, requires_grad=True)})
+        >>> balancer.last_weights.round(decimals=4)  # 1 / L
+        tensor([0.5000, 0.2500], dtype=torch.float64)
     """
 
     positive_losses: ClassVar[bool] = True
@@ -56,6 +71,12 @@ class EMAScale(Stage):
 
     Args:
         beta: ``0 ≤ β < 1``, per step.
+
+    Example:
+        >>> balancer = steelyard.Chain(steelyard.EMAScale(0.9), steelyard.Equal(["a", "b"]))
+        >>> _ = balancer({"a": torch.tensor(2.0, requires_grad=True), "b": torch.tensor(4.0, requires_grad=True)})
+        >>> balancer.last_weights.round(decimals=4)  # in the first step the average is the loss
+        tensor([0.5000, 0.2500], dtype=torch.float64)
     """
 
     def __init__(self, beta: float = 0.99) -> None:
@@ -81,6 +102,13 @@ class InitialScale(Stage):
 
     Args:
         steps: number of steps behind the mean; ``None`` waits for `Balancer.end_epoch`.
+
+    Example:
+        >>> balancer = steelyard.Chain(steelyard.InitialScale(steps=1), steelyard.Equal(["a"]))
+        >>> for value in (4.0, 1.0):
+        ...     print(balancer({"a": torch.tensor(value, requires_grad=True)}).item())
+        1.0
+        0.25
     """
 
     def __init__(self, steps: int | None = None) -> None:

@@ -51,7 +51,16 @@ class Declaration:
 
 
 class State:
-    """Working copy of declared values; only declared names can be set, so a typing error cannot lose state."""
+    """Working copy of declared values; only declared names can be set, so a typing error cannot lose state.
+
+    Example:
+        >>> balancer = steelyard.EMA(["a", "b"])
+        >>> state = balancer.working_state()  # a copy: what is set in it moves nothing until it is committed
+        >>> state.average = torch.tensor([1.0, 2.0], dtype=torch.float64)
+        >>> balancer.commit(state)
+        >>> balancer.committed("average")
+        tensor([1., 2.], dtype=torch.float64)
+    """
 
     _values: dict[str, Tensor]
     _rebound: set[str]

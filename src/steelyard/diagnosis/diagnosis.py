@@ -24,7 +24,14 @@ _CANCELLED = 1e-3
 
 
 class Diagnosis(Measurements):
-    """How the tasks' gradients get along; prints as a table and words."""
+    """How the tasks' gradients get along; prints as a table and words.
+
+    Example:
+        >>> z = torch.tensor([1.0, 1.0], requires_grad=True)
+        >>> found = steelyard.diagnose({"a": z[0] - z[1], "b": z[1]}, shared=z)
+        >>> found.conflicts
+        [('a', 'b', -0.7071067811865475)]
+    """
 
     @property
     def advice(self) -> tuple[str, ...]:
@@ -64,6 +71,13 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared) -> Diagnosi
         LossError, SharedError: the losses or ``shared`` cannot be read.
 
     Cost: one backward pass per task, to where gradients are read.
+
+    Example:
+        >>> z = torch.tensor([1.0, 1.0], requires_grad=True)  # features
+        >>> losses = {"a": 1 * z[0], "b": 3 * z[1]}  # gradients (1, 0) and (0, 3)
+        >>> found = steelyard.diagnose(losses, shared=z)
+        >>> found.norms, found.ratio
+        (tensor([1., 3.], dtype=torch.float64), 3.0)
     """
     if not isinstance(losses, Mapping) or not losses:
         raise LossError("losses must map task names to scalar tensors: write diagnose({'name': loss, …}, shared=…)")

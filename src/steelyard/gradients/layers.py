@@ -64,6 +64,16 @@ def gramian_of(node_name: str, formula: Formula) -> Callable[[Find], Find]:
     """Register a layer: the decorated function recognises its node, ``formula`` makes the Gramian.
 
     Of several with the same node the one registered last is asked first.
+
+    Example:
+        >>> from steelyard.gradients.layers import Formula, Match, gramian_of
+        >>> def products(uses, gradients):  # of y = x * weight: the weight's gradient is the sum of x D over the rows
+        ...     rows = sum((use.inputs[0] * D).flatten(1, -2).sum(1) for use, D in zip(uses, gradients))
+        ...     return (rows @ rows.T).double()
+        >>> @gramian_of("ScaleByWeightBackward", Formula(products, worth=lambda uses, tasks: True))
+        ... def scale(node):
+        ...     _, (weight, _) = node.next_functions
+        ...     return Match(leaves=(weight,), through=(), inputs=(node.saved_tensors[0],))
     """
 
     def register(find: Find) -> Find:

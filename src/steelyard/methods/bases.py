@@ -24,6 +24,17 @@ class AuxiliaryBalancer(Balancer):
         tasks: task names.
         main: the main task.
         common: the options of `Balancer`.
+
+    Example:
+        >>> from steelyard.methods.bases import AuxiliaryBalancer
+        >>> class Halves(AuxiliaryBalancer):
+        ...     name = "halves"
+        ...     def weigh(self, seen, state):
+        ...         return torch.where(self.is_main(seen), 1.0, 0.5).double()
+        >>> w = nn.Parameter(torch.ones(2))
+        >>> Halves(["a", "b"], main="a", heads="weighted")({"a": w[0], "b": w[1]}).backward()
+        >>> w.grad
+        tensor([1.0000, 0.5000])
     """
 
     default_heads: ClassVar[Heads] = "plain"
@@ -68,6 +79,17 @@ class GramianBalancer(Balancer):
 
     A method implements `combine`, in float64 on the CPU, whatever the device of the losses. Where the Gramian holds NaN
     or inf, which only ``on_nonfinite="ignore"`` lets through, every weight is NaN and no state moves.
+
+    Example:
+        >>> from steelyard.methods.bases import GramianBalancer
+        >>> class OneLength(GramianBalancer):
+        ...     name = "one-length"
+        ...     def combine(self, rows, seen, state):
+        ...         return rows.multipliers(torch.ones_like(rows.norms))  # 1 / ‖g_k‖
+        >>> w = nn.Parameter(torch.ones(2))
+        >>> OneLength(["a", "b"], heads="weighted")({"a": 2 * w[0], "b": 4 * w[1]}, shared=[w]).backward()
+        >>> w.grad
+        tensor([1., 1.])
     """
 
     reads: Reads = "gramian"

@@ -35,7 +35,7 @@ class ExcessMTL(Balancer):
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))
         >>> balancer = steelyard.ExcessMTL(["a", "b"], eta=1, shared=[w])
-        >>> for left in (1.0, 0.0):  # the gradient of a vanishes: it is at its optimum
+        >>> for left in (1.0, 1e-9):  # the gradient of a vanishes: it is at its optimum
         ...     a, b = torch.tensor([[left, 0.0], [0.0, 1.0]]) @ w
         ...     _ = balancer({"a": a, "b": b})
         >>> balancer.last_weights  # 2 softmax(1 + 0, 1 + 1/√2)

@@ -31,8 +31,8 @@ class GLS(Balancer):
         >>> balancer = steelyard.GLS(["a", "b"])
         >>> round(balancer({"a": a, "b": b}).item(), 4)  # √(2 · 8)
         4.0
-        >>> balancer.last_weights * torch.tensor([2.0, 8.0])  # both contribute alike
-        tensor([2., 2.], dtype=torch.float64)
+        >>> [round(float(w) * loss, 4) for w, loss in zip(balancer.last_weights, (2, 8))]  # both contribute alike
+        [2.0, 2.0]
     """
 
     name = "gls"

@@ -59,6 +59,14 @@ class AMTFL(Architecture):
     Silva, Suphavilai, Nagarajan, "MTL with task uncertainty loss", AAAI 2021 (student abstract), arXiv:2012.09575, and
     "TUGDA: task uncertainty guided domain adaptation for robust generalization of cancer drug response prediction from
     in vitro to in vivo settings", Bioinformatics 37, 2021.
+
+    Example:
+        >>> from steelyard.models import build
+        >>> from steelyard.problems import load_problem
+        >>> network = build(load_problem("digits"), ["left", "right"], seed=0, architecture="amtfl")
+        >>> outputs, shared = network(torch.zeros(4, 121))
+        >>> type(network).__name__, outputs["left"].shape
+        ('AMTFL', torch.Size([4, 10]))
     """
 
     trunk: nn.Module

@@ -28,6 +28,12 @@ class Architecture(nn.Module):
         heads: one per task.
         for_positive_losses: where `reweigh` may turn losses negative, what to write for a method that needs them
             positive; empty where it never does.
+
+    Example:
+        >>> from steelyard.models import Architecture, build
+        >>> from steelyard.problems import load_problem
+        >>> isinstance(build(load_problem("digits"), ["left", "right"], seed=0, architecture="mmoe"), Architecture)
+        True
     """
 
     trunk: nn.Module

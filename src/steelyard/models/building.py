@@ -54,6 +54,14 @@ def build(problem: Problem, tasks: Sequence[str], seed: int, architecture: str =
         UnknownNameError: nobody registered this architecture or option; names the nearest.
         OptionError: an option's value is refused.
         ArchitectureError: the architecture cannot be built over this trunk.
+
+    Example:
+        >>> from steelyard.models import build
+        >>> from steelyard.problems import load_problem
+        >>> network = build(load_problem("digits"), ["left", "right"], seed=0, architecture="mmoe(experts=2)")
+        >>> outputs, shared = network(torch.zeros(4, 121))
+        >>> outputs["left"].shape
+        torch.Size([4, 10])
     """
     spec = architecture_spec(architecture)
     kind = architecture_class(spec.name if len(tasks) > 1 else HARD_SHARING)
@@ -63,7 +71,13 @@ def build(problem: Problem, tasks: Sequence[str], seed: int, architecture: str =
 
 
 def architecture_names() -> list[str]:
-    """The built-in architectures and those that other packages register as ``steelyard.architectures``."""
+    """The built-in architectures and those that other packages register as ``steelyard.architectures``.
+
+    Example:
+        >>> from steelyard.models import architecture_names
+        >>> "cross-stitch" in architecture_names()
+        True
+    """
     return sorted({*ARCHITECTURES, *(entry.name for entry in entry_points(group="steelyard.architectures"))})
 
 

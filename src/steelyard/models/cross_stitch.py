@@ -60,6 +60,14 @@ class CrossStitch(Architecture):
 
     Source: Misra, Shrivastava, Gupta, Hebert, "Cross-stitch Networks for Multi-task Learning", CVPR 2016,
     arXiv:1604.03539.
+
+    Example:
+        >>> from steelyard.models import build
+        >>> from steelyard.problems import load_problem
+        >>> network = build(load_problem("digits"), ["left", "right"], seed=0, architecture="cross-stitch")
+        >>> outputs, shared = network(torch.zeros(4, 121))
+        >>> type(network).__name__, outputs["left"].shape
+        ('CrossStitch', torch.Size([4, 10]))
     """
 
     def __init__(

@@ -85,6 +85,14 @@ class DSelectK(Architecture):
 
     Source: Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong, Chi, "DSelect-k: Differentiable Selection in
     the Mixture of Experts with Applications to Multi-Task Learning", NeurIPS 2021, arXiv:2106.03760.
+
+    Example:
+        >>> from steelyard.models import build
+        >>> from steelyard.problems import load_problem
+        >>> network = build(load_problem("digits"), ["left", "right"], seed=0, architecture="dselect-k(experts=4)")
+        >>> outputs, shared = network(torch.zeros(4, 121))
+        >>> type(network).__name__, outputs["left"].shape
+        ('DSelectK', torch.Size([4, 10]))
     """
 
     trunk: nn.ModuleList

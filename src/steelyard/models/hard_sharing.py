@@ -22,6 +22,14 @@ class HardSharing(Architecture):
     architecture.
 
     Source: Caruana, "Multitask Learning", Machine Learning 28, 1997.
+
+    Example:
+        >>> from steelyard.models import build
+        >>> from steelyard.problems import load_problem
+        >>> network = build(load_problem("digits"), ["left", "right"], seed=0)
+        >>> outputs, features = network(torch.zeros(4, 121))
+        >>> sorted(outputs), len(features)
+        (['left', 'right'], 4)
     """
 
     def __init__(self, trunk: nn.Module, heads: Mapping[str, nn.Module]) -> None:

@@ -39,6 +39,14 @@ class MMoE(Architecture):
 
     Source: Ma, Zhao, Yi, Chen, Hong, Chi, "Modeling Task Relationships in Multi-task Learning with Multi-gate
     Mixture-of-Experts", KDD 2018.
+
+    Example:
+        >>> from steelyard.models import build
+        >>> from steelyard.problems import load_problem
+        >>> network = build(load_problem("digits"), ["left", "right"], seed=0, architecture="mmoe(experts=3)")
+        >>> outputs, shared = network(torch.zeros(4, 121))
+        >>> type(network).__name__, outputs["left"].shape
+        ('MMoE', torch.Size([4, 10]))
     """
 
     trunk: nn.ModuleList

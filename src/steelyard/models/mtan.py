@@ -68,6 +68,14 @@ class MTAN(Architecture):
     encoders only, a decoder is part of the head and unmasked.
 
     Source: Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019, arXiv:1803.10704.
+
+    Example:
+        >>> from steelyard.models import build
+        >>> from steelyard.problems import load_problem
+        >>> network = build(load_problem("digits"), ["left", "right"], seed=0, architecture="mtan")
+        >>> outputs, shared = network(torch.zeros(4, 121))
+        >>> type(network).__name__, outputs["left"].shape
+        ('MTAN', torch.Size([4, 10]))
     """
 
     trunk: nn.ModuleList

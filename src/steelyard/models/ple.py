@@ -53,6 +53,14 @@ class PLE(Architecture):
 
     Source: Tang, Liu, Zhao, Gong, "Progressive Layered Extraction (PLE): A Novel Multi-Task Learning (MTL) Model for
     Personalized Recommendations", RecSys 2020.
+
+    Example:
+        >>> from steelyard.models import build
+        >>> from steelyard.problems import load_problem
+        >>> network = build(load_problem("digits"), ["left", "right"], seed=0, architecture="ple(levels=2)")
+        >>> outputs, shared = network(torch.zeros(4, 121))
+        >>> type(network).__name__, outputs["left"].shape
+        ('PLE', torch.Size([4, 10]))
     """
 
     trunk: nn.ModuleDict

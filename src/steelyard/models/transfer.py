@@ -76,6 +76,13 @@ class AsymmetricTransfer(nn.Module):
     ``U_t`` as in their TUGDA (2021). Deviations: the forms with ``s`` are reconstructed from an abstract, whose own
     price may be negative. Heads may be any networks and put out several numbers, which then transfer each by a row of
     its own. The authors start heads like ``A``, from N(0, 0.01²); here they start as they are.
+
+    Example:
+        >>> heads = nn.ModuleDict({"a": nn.Linear(4, 1), "b": nn.Linear(4, 1)})
+        >>> transfer = steelyard.AsymmetricTransfer({"a": 1, "b": 1}, 4)
+        >>> z = torch.ones(3, 4)
+        >>> sorted(name for name, _ in transfer.named_parameters())
+        ['log_variance', 'offset', 'rows']
     """
 
     def __init__(

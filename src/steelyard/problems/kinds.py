@@ -29,7 +29,14 @@ def classification(
     label: str = "",
     equivalence: float = 0.01,
 ) -> Task:
-    """Labels 0 … classes - 1, one logit per class, cross-entropy; judged by accuracy."""
+    """Labels 0 … classes - 1, one logit per class, cross-entropy; judged by accuracy.
+
+    Example:
+        >>> from steelyard.problems import classification
+        >>> task = classification("digit", classes=10)
+        >>> task.outputs, task.metrics[0].name
+        (10, 'accuracy')
+    """
     return Task(name, _cross_entropy, metrics, outputs=classes, label=label, equivalence=equivalence)
 
 
@@ -39,12 +46,25 @@ def binary(
     label: str = "",
     equivalence: float = 0.01,
 ) -> Task:
-    """Labels 0 and 1, a single logit, binary cross-entropy; judged by the area under the ROC curve."""
+    """Labels 0 and 1, a single logit, binary cross-entropy; judged by the area under the ROC curve.
+
+    Example:
+        >>> from steelyard.problems import binary
+        >>> task = binary("default")
+        >>> round(task.loss(torch.zeros(3, 1), torch.tensor([0.0, 1.0, 1.0])).item(), 4)  # log 2
+        0.6931
+    """
     return Task(name, _binary_cross_entropy, metrics, label=label, equivalence=equivalence)
 
 
 def regression(
     name: str, metrics: tuple[Metric, ...] = (r2, rmse, mae), label: str = "", equivalence: float = 0.01
 ) -> Task:
-    """A real number, a single output, mean squared error; judged by R²."""
+    """A real number, a single output, mean squared error; judged by R².
+
+    Example:
+        >>> from steelyard.problems import regression
+        >>> regression("torque").loss(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0])).item()
+        2.0
+    """
     return Task(name, _squared_error, metrics, label=label, equivalence=equivalence)

@@ -70,6 +70,19 @@ class Problem:
     Raises:
         ProblemError: no tasks, repeated task names, a batch size or number of epochs or folds below one.
         UnknownNameError: ``main`` is no task, ``shared`` no place.
+
+    Example:
+        >>> from steelyard.problems import Problem, regression, split
+        >>> x = torch.arange(40.0).reshape(20, 2)
+        >>> problem = Problem(
+        ...     "lines",
+        ...     tasks=[regression("sum"), regression("difference")],
+        ...     load=lambda: split(x, {"sum": x.sum(1), "difference": x[:, 0] - 2 * x[:, 1]}),
+        ...     trunk=lambda: nn.Linear(2, 4),
+        ...     head=lambda task: nn.Linear(4, task.outputs),
+        ... )
+        >>> problem.task_names, len(problem.data().train)
+        (('sum', 'difference'), 12)
     """
 
     name: str

@@ -37,7 +37,13 @@ PROBLEMS = {
 
 
 def problem_names() -> list[str]:
-    """The built-in problems and those that other packages register as ``steelyard.problems``."""
+    """The built-in problems and those that other packages register as ``steelyard.problems``.
+
+    Example:
+        >>> from steelyard.problems import problem_names
+        >>> "digits" in problem_names()
+        True
+    """
     return sorted({*PROBLEMS, *(entry.name for entry in entry_points(group="steelyard.problems"))})
 
 
@@ -48,6 +54,11 @@ def load_problem(reference: str) -> Problem:
         UnknownNameError: no problem or option of that name.
         OptionError: an option's value is refused.
         ProblemFileError: the file is missing, fails, or holds no single problem.
+
+    Example:
+        >>> from steelyard.problems import load_problem
+        >>> load_problem("digits").task_names
+        ('left', 'right')
     """
     file, separator, variable = reference.rpartition(".py")
     if separator and (not variable or variable.startswith(":")):

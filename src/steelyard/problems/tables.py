@@ -41,6 +41,12 @@ def split(
 
     Raises:
         ProblemError: text among the numbers, lengths that differ, fractions that leave no rows.
+
+    Example:
+        >>> from steelyard.problems import split
+        >>> data = split(torch.arange(20.0).reshape(10, 2), {"a": torch.arange(10.0)}, validation=0.2, test=0.3)
+        >>> [len(rows) for rows in data.splits().values()]
+        [5, 2, 3]
     """
     if not targets:
         raise ProblemError("split() needs targets: a mapping from task name to one label per row")

@@ -26,6 +26,14 @@ class Metric:
         ideal: the perfect value where there is one (1 for accuracy, R², AUC; 0 for errors), else ``None``.
             Relative changes are taken on the error, ``|ideal - value|``.
         percent: show as a percentage.
+
+    Example:
+        >>> from steelyard.problems import Metric
+        >>> def largest(outputs, targets):
+        ...     return float((outputs - targets).abs().max())
+        >>> worst = Metric("worst error", largest, higher_is_better=False, ideal=0.0)
+        >>> worst.function(torch.tensor([1.0, 2.0]), torch.tensor([1.5, 2.0]))
+        0.5
     """
 
     name: str
@@ -44,6 +52,14 @@ class JointMetric:
         function: ``function(outputs by task [N, ...], targets by task [N, ...]) -> float``, each of the test rows that
             have a label of the task.
         higher_is_better, ideal, percent: as a `Metric` has them.
+
+    Example:
+        >>> from steelyard.problems import JointMetric
+        >>> def mean_error(outputs, targets):
+        ...     return sum(float((outputs[task] - targets[task]).abs().mean()) for task in outputs) / len(outputs)
+        >>> both = JointMetric("mean error", mean_error, higher_is_better=False, ideal=0.0)
+        >>> both.function({"a": torch.zeros(2), "b": torch.zeros(2)}, {"a": torch.ones(2), "b": torch.zeros(2)})
+        0.5
     """
 
     name: str
@@ -69,6 +85,12 @@ class Task:
             batch, and given to the metrics in the outputs' place. Called with labelled rows only.
         equivalence: changes below this fraction of the single-task value (or error) count as no difference.
         label: a nice name for tables; the name by default.
+
+    Example:
+        >>> from steelyard.problems import Task, mae
+        >>> task = Task("age", nn.functional.l1_loss, metrics=(mae,))
+        >>> task.labelled(torch.tensor([30.0, float("nan")]))
+        tensor([ True, False])
     """
 
     name: str
@@ -127,7 +149,13 @@ def _metrics(task: str, given: object) -> tuple[Metric, ...]:
 
 @dataclass
 class Split:
-    """Rows of data: inputs (a tensor, or a tuple of tensors for a trunk of several arguments) and targets."""
+    """Rows of data: inputs (a tensor, or a tuple of tensors for a trunk of several arguments) and targets.
+
+    Example:
+        >>> from steelyard.problems import Split
+        >>> len(Split(torch.zeros(5, 3), {"a": torch.zeros(5)}))
+        5
+    """
 
     inputs: Inputs
     targets: dict[str, Tensor]
@@ -138,7 +166,14 @@ class Split:
 
 @dataclass
 class Data:
-    """Training rows, validation rows (they choose the epoch) and test rows (read once)."""
+    """Training rows, validation rows (they choose the epoch) and test rows (read once).
+
+    Example:
+        >>> from steelyard.problems import Data, Split
+        >>> rows = Split(torch.zeros(5, 3), {"a": torch.zeros(5)})
+        >>> list(Data(train=rows, validation=rows, test=rows).splits())
+        ['train', 'validation', 'test']
+    """
 
     train: Split
     validation: Split

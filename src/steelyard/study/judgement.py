@@ -110,7 +110,15 @@ class Failure:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Everything that a study says, ready to be shown."""
+    """Everything that a study says, ready to be shown.
+
+    Example:
+        >>> from steelyard.report import from_json, to_json
+        >>> from steelyard.study import Judgement, judge
+        >>> judgement: Judgement = judge(folder / "digits.sqlite")
+        >>> from_json(to_json(judgement)) == judgement  # plain data: nothing is lost on the way
+        True
+    """
 
     problem: str
     summary: str

@@ -388,6 +388,10 @@ def check_method(make: Make) -> None:
 
     Raises:
         AssertionError: names the check and the promise that was broken.
+
+    Example:
+        >>> from steelyard.testing import check_method
+        >>> check_method(steelyard.Equal)  # says nothing where the whole contract holds
     """
     for name, check in CHECKS.items():
         try:

@@ -30,6 +30,11 @@ def judge(store: Path | str, salvage: bool = False) -> Judgement:
     Raises:
         DamagedStoreError: something in it is not as it was written (and `salvage` is off).
         StoreError: the file is missing, no store, of another version or empty.
+
+    Example:
+        >>> from steelyard.study import judge
+        >>> judge(folder / "digits.sqlite").methods  # a store that `compare` or `steelyard compare` filled
+        ['single-task', 'equal']
     """
     with Store(store, salvage=salvage) as opened:
         judgement = judge_plan(Plan.from_dict(opened.latest_plan()), opened)

@@ -84,6 +84,12 @@ def plan(
 
     Raises:
         SteelyardError: anything unknown, ill-defined or broken, by name.
+
+    Example:
+        >>> from steelyard.study import plan
+        >>> made = plan("digits", ["single-task", "equal", "uw"], seeds=[0], epochs=1)
+        >>> [method.name for method in made.methods]
+        ['single-task', 'equal', 'uw']
     """
     found = load_problem(problem)
     chosen_epochs = _whole("epochs", found.epochs if epochs is None else epochs)

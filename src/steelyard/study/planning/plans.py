@@ -115,7 +115,14 @@ def _percent(fraction: float) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole study, as it is kept in the store: enough to run it and, without the problem, to judge it."""
+    """A whole study, as it is kept in the store: enough to run it and, without the problem, to judge it.
+
+    Example:
+        >>> from steelyard.study import plan
+        >>> made = plan("digits", ["single-task", "equal"], seeds=2, epochs=1)
+        >>> len(made.trials)  # two single tasks and one joint network, twice
+        6
+    """
 
     problem: str  # the name in tables
     reference: str  # by which the problem is loaded

@@ -31,7 +31,13 @@ BYTES_PER_NUMBER = 22  # a float as JSON
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is planned and what it would still take."""
+    """What is planned and what it would still take.
+
+    Example:
+        >>> from steelyard.study import Estimate
+        >>> Estimate(trials=10, finished=4, failed=0, seconds=60.0, disk=2**20).seconds
+        60.0
+    """
 
     trials: int
     finished: int
@@ -54,6 +60,13 @@ def estimate(
 
     Raises:
         StoreError: the store exists and cannot be read.
+
+    Example:
+        >>> from steelyard.study import estimate, plan
+        >>> made = plan("digits", ["single-task", "equal"], seeds=1, epochs=1)
+        >>> found = estimate(made, "digits.sqlite")  # writes nothing
+        >>> found.trials, found.finished
+        (3, 0)
     """
     check_workers(workers)
     failed = 0

@@ -89,7 +89,12 @@ class Pool:
 
 
 def start_server() -> None:
-    """Start the server that forks the workers, so that it imports torch while the caller goes on."""
+    """Start the server that forks the workers, so that it imports torch while the caller goes on.
+
+    Example:
+        >>> from steelyard.study import start_server
+        >>> start_server()  # returns at once: the server imports what workers need while a plan is made
+    """
     if _has_forkserver():
         with _worker_environment():
             _context()

@@ -52,6 +52,12 @@ def run(
         StoreError: the store cannot be used, or the disk is full.
         KeyboardInterrupt: after Ctrl-C, once the workers are stopped. SIGTERM and SIGHUP end the process as they do,
             but not before.
+
+    Example:
+        >>> from steelyard.study import plan, run
+        >>> made = plan("digits", ["single-task", "equal"], seeds=1, epochs=1)
+        >>> run(made, folder / "digits.sqlite", progress=False).problem
+        'digits'
     """
     check_workers(workers)
     with ending_in_order(), Store(store, write=True) as opened:
@@ -80,7 +86,15 @@ def compare(
     reuse_any: bool = False,
     **options: Any,
 ) -> Judgement:
-    """Plan a study and run it: ``run(plan(problem, methods, **options), store)``."""
+    """Plan a study and run it: ``run(plan(problem, methods, **options), store)``.
+
+    Example:
+        >>> from steelyard.study import compare
+        >>> methods = ["single-task", "equal"]
+        >>> judgement = compare("digits", methods, store=folder / "digits.sqlite", seeds=1, epochs=1, progress=False)
+        >>> judgement.methods
+        ['single-task', 'equal']
+    """
     check_workers(workers)
     start_server()  # imports while the plan is made
     return run(make_plan(problem, methods, **options), store, workers=workers, progress=progress, reuse_any=reuse_any)
