@@ -315,6 +315,7 @@ class Cost:
     dots: list[Dot]
     single: tuple[float, float]
     labels: dict[int, tuple[str, float, float]]
+    boxes: dict[int, tuple[float, float, str, str]]  # of each label: how far aside and down, how it hangs, its text
     height: float
 
 
@@ -360,6 +361,10 @@ def cost(chart: Element) -> Cost:
         dots,
         (share(single["x"]), float(single["y"]) + 4),
         {int(text["data-m"]): (text.text, share(text["x"]), float(text["y"])) for text in names},
+        {
+            int(text["data-m"]): (float(text["dx"]), float(text["dy"]) - 4, text["text-anchor"], text.text)
+            for text in names
+        },
         height,
     )
 

@@ -73,6 +73,24 @@ def test_a_diverged_method_does_not_squeeze_the_others() -> None:
     assert svg.count("#mark-open") == 5
 
 
+def test_the_scale_of_intervals_shows_all_that_are_not_far_off() -> None:
+    """With a twentieth of room on both sides; beyond six times the usual reach, or twice the region, it is cut."""
+
+    def scale(*intervals: Interval, region: float = 0.5) -> Scale:
+        return common_scale([Line(0, "m", interval, "open", "", "") for interval in intervals], region, reverse=False)
+
+    near = scale(Interval(-1.0, -2.0, 0.0))
+    assert (near.low, near.high) == pytest.approx((-2 - 0.125, 0.5 + 0.125))
+    usual = [Interval(0.0, -1.0, 1.0)] * 3
+    assert scale(*usual, Interval(5.0, 4.2, 5.8)).high == pytest.approx(5.8 + 0.05 * 6.8)
+    assert scale(*usual, Interval(6.0, 5.0, 7.0)).high == pytest.approx(6 + 0.05 * 7)
+    assert scale(*usual, Interval(-90.0, -91.0, -89.0), region=4.0).low == pytest.approx(-8 - 0.05 * 12)
+    alone = scale(Interval(3.0, -math.inf, math.inf))
+    assert (alone.low, alone.high) == pytest.approx((-0.5 - 0.175, 3.175))
+    empty = scale(region=math.nan)
+    assert (empty.low, empty.high) == (-1, 1)
+
+
 def test_a_diverged_curve_runs_off_the_edge_and_says_so() -> None:
     usual = [Series(f"m{i}", Ink("c0", None), [0.5, 0.8, 0.9 + 0.01 * i]) for i in range(4)]
     diverged = Series("uw", Ink("c1", None), [0.1, -40.0, -9000.0])

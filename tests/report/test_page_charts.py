@@ -12,6 +12,7 @@ from report import judgements
 from report.reading import (  # fmt: skip
     Amounts,
     Axis,
+    Cost,
     Element,
     Panel,
     amounts,
@@ -26,6 +27,7 @@ from report.reading import (  # fmt: skip
     says_interval,
 )
 from report.test_page_tables import READ, WORDS, factor, opened, own_half, started
+from steelyard.report.charts.place import text_width
 from steelyard.report.page import page
 from steelyard.study.judgement import Cell, Curve, Interval, Judgement, Setting, TaskInfo
 
@@ -246,6 +248,34 @@ def check_scatter(chart: Element, rows: list, judgement: Judgement, root: Elemen
             assert row.method.startswith(re.split(r"[(…#]", label)[0].strip())
             assert (x, height) == (dot.x, pytest.approx(min(max(y, 0), plot.height), abs=NEAR))
     assert plot.labels, "not one label"
+    for width in (290, 700):  # a phone's and a desk's plot
+        check_labels(plot, width)
+
+
+def check_labels(plot: Cost, width: float) -> None:
+    """No label leaves the plot or covers another one, a dot, a bar or what stands beside single-task."""
+    x, y = plot.single[0] / 100 * width, plot.single[1]
+    taken = [(x - 6, y - 6, x + 6, y + 6), (x + 8, y - 20, x + 8 + text_width("single-task"), y - 5)]
+    for dot in plot.dots:
+        x = dot.x / 100 * width
+        if dot.y is not None:
+            taken.append((x - 6, dot.y - 6, x + 6, dot.y + 6))
+        if dot.whisker:
+            taken.append((x - 1, dot.whisker[1], x + 1, dot.whisker[0]))
+    for method, (dx, dy, anchor, text) in plot.boxes.items():
+        _, share_, height = plot.labels[method]
+        wide, x, y = text_width(text), share_ / 100 * width + dx, height + dy
+        left = x - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
+        box = (left, y - 7, left + wide, y + 7)
+        assert box[0] >= -8.1
+        assert box[2] <= width + 12.1
+        assert box[1] >= -0.1
+        assert box[3] <= plot.height + 0.1
+        for other in taken:
+            across = min(box[2], other[2]) - max(box[0], other[0])
+            down = min(box[3], other[3]) - max(box[1], other[1])
+            assert across < 0.2 or down < 0.2, f"{text} covers something"
+        taken.append(box)
 
 
 # --- learning curves ---
