@@ -96,3 +96,9 @@ def test_ours_fit_a_terminal_with_formulas_whole_and_lists_as_long(name):
         assert sum(bool(re.match(start, line)) for line in lines) == sum(
             bool(re.match(start, line)) for line in docstring.splitlines()
         )
+
+
+def test_an_example_stays_as_it_is() -> None:
+    code = ">>> a = 1  # a comment that is longer than the terminal is wide, by far"
+    text = f"Words.\n\nExample:\n    {code}\n    >>> a\n    1"
+    assert rewrapped(text, 40) == text

@@ -43,7 +43,7 @@ def rewrapped(docstring: str, width: int) -> str:
     width = min(width, WIDEST)
     out: list[str] = []
     item: _Item | None = None
-    verbatim: int | None = None  # the indent of the line that ended in "::", whose example is not to be touched
+    verbatim: int | None = None  # the indent of the line whose example, below it, is not to be touched
     table = False
 
     def close() -> None:
@@ -68,7 +68,7 @@ def rewrapped(docstring: str, width: int) -> str:
             close()
             item = _Item(indent, indent + (2 if bullet else HANG if indent else 0))
         item.pieces.append(text)
-        if text.endswith("::"):
+        if text.endswith("::") or text == "Example:":
             close()
             verbatim = indent
     close()

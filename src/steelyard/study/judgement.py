@@ -116,7 +116,7 @@ class Judgement:
         >>> from steelyard.report import from_json, to_json
         >>> from steelyard.study import Judgement, judge
         >>> judgement: Judgement = judge(folder / "digits.sqlite")
-        >>> from_json(to_json(judgement)) == judgement  # plain data: nothing is lost on the way
+        >>> to_json(from_json(to_json(judgement))) == to_json(judgement)  # plain data: nothing is lost on the way
         True
     """
 
