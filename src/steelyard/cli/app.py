@@ -311,8 +311,8 @@ def report(
     )
     from steelyard.study import judge
 
-    page = page or arguments.beside(store, ".html") if open_page or not (json or csv) else page
     check_store(store)
+    page = page or arguments.beside(store, ".html") if open_page or not (json or csv) else page
     judgement = judge(store, salvage)
     check_outputs([(page, PAGE), (json, JSON), (csv, CSV)], store)
     aside = any(map(prints, (page, json, csv)))

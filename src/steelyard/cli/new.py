@@ -15,7 +15,7 @@ NAME = "my-problem"  # in the template
 def write_template(path: Path) -> None:
     """Copy the template, named after the file; a file that is there already is never overwritten."""
     if path.suffix != ".py":
-        named = path.with_suffix(".py") if path.stem.strip(".") and not path.is_dir() else path / "my_problem.py"
+        named = path.with_suffix(".py") if path.stem.strip(".") else path / "my_problem.py"
         raise ProblemFileError(f"{str(path)!r}: a problem file ends in .py, e.g. {named}")
     text = resources.files("steelyard.problems").joinpath("template.py").read_text(encoding="utf-8")
     name = re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-") or NAME

@@ -108,6 +108,9 @@ class Problem:
     _data: dict[int, Data] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        for text in ("name", "summary", "source"):
+            if not isinstance(getattr(self, text), str) or (text == "name" and not self.name.strip()):
+                raise ProblemError(f"a problem's {text} is {getattr(self, text)!r}: give it as text")
         self.tasks = (self.tasks,) if isinstance(self.tasks, Task) else tuple(self.tasks)
         if not self.tasks:
             raise ProblemError(f"problem {self.name!r} has no tasks")

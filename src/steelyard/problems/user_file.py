@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 from steelyard.errors import ProblemFileError, UnknownNameError
+from steelyard.io.writing import what_it_is
 from steelyard.problems.problem import Problem
 from steelyard.problems.sources import code_digest, is_own, sources_of
 
@@ -25,9 +26,14 @@ def read_problem_file(path: Path, variable: str = "") -> Problem:
     While neither the file nor a module of the user's that it imports has changed, it is the same problem, so that its
     data are loaded once in a process.
     """
-    path = path.expanduser().resolve()
     try:
+        there = what_it_is(path.expanduser().stat())
+        if there != "a file":
+            raise ProblemFileError(f"cannot read the problem file {path}: it is {there}")
+        path = path.expanduser().resolve()
         path.read_bytes()
+    except RuntimeError as error:  # no such user's home
+        raise ProblemFileError(f"cannot read the problem file {path}: {error}") from error
     except OSError as error:
         raise ProblemFileError(f"cannot read the problem file {path}: {error.strerror}") from error
     known = _known.get((path, variable))

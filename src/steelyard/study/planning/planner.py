@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from torch import nn
 from steelyard import __version__
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import Part, Spec, parse_spec
-from steelyard.errors import OptionError, PlanError
+from steelyard.errors import OptionError, PlanError, ProblemError
 from steelyard.models.building import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
@@ -36,12 +37,13 @@ from steelyard.study.planning.plans import (
     Tuning,
 )
 from steelyard.study.planning.tuning import make_tuning
-from steelyard.study.training.problem_rehearsal import rehearse
+from steelyard.study.training.problem_rehearsal import attempt, rehearse
 from steelyard.study.training.sampling import kept_labels, steps_per_epoch, used_rows
 from steelyard.study.trial import SINGLE_TASK
 
 MOST_SEEDS = 10_000
 Fractions = float | Mapping[str, float]
+LARGEST_SEED = 2**63 - 1
 
 
 @guarded
@@ -96,8 +98,8 @@ def plan(
     chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
     if epoch_steps:
         _whole("epoch_steps", epoch_steps, " (0 leaves epochs as long as their rows make them)")
-    if learning_rate is not None and not learning_rate > 0:
-        raise PlanError(f"learning_rate={learning_rate} must be positive")
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise PlanError(f"learning_rate={learning_rate} must be positive and finite")
     learnt = _tasks(found, tasks)
     main = found.main if found.main in {task.name for task in learnt} else None
     architecture = str(architecture_spec(architecture))
@@ -161,7 +163,13 @@ def _tasks(problem: Problem, names: Sequence[str] | None) -> list[Task]:
 
 def _own_rate(problem: Problem) -> float:
     """The learning rate of the problem's optimizer."""
-    return float(problem.optimizer([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"])
+    made = attempt(problem, "building the optimizer", lambda: problem.optimizer([nn.Parameter(torch.zeros(1))]))
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ProblemError(
+            f"problem {problem.name!r}: optimizer() returned {type(made).__name__}, not a torch optimizer: write "
+            "optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
+        )
+    return float(made.param_groups[0]["lr"])
 
 
 def _methods(
@@ -283,6 +291,8 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     chosen = tuple(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
     if not chosen or min(chosen) < 0:
         raise PlanError(f"seeds={seeds!r}: give how many, at least 1, or which ones, none below 0")
+    if max(chosen) > LARGEST_SEED:
+        raise PlanError(f"seed {max(chosen)}: the largest is {LARGEST_SEED}")
     return chosen
 
 

@@ -19,13 +19,14 @@ from steelyard.study.trial import Result, Trial
 
 SEED = 10_007
 STEP = math.sqrt(10)  # between neighbouring learning rates
+MOST_RATES = 25  # twelve powers of ten
 ROUNDS = 2  # of choices, each building on the one before
 
 
 def learning_rates(own: float, count: int) -> tuple[float, ...]:
     """So many rates, each √10 times the next: the nearest to `own` first, the lower of two first."""
-    if count == 1 or count < 0:
-        raise PlanError(f"tune={count}: at least 2 learning rates, or 0 to leave them as they are")
+    if not (count == 0 or 2 <= count <= MOST_RATES):
+        raise PlanError(f"tune={count}: from 2 to {MOST_RATES} learning rates, or 0 to leave them as they are")
     powers = sorted(range(-(count // 2), (count + 1) // 2), key=lambda power: (abs(power), power))
     return tuple(own if power == 0 else float(f"{own * STEP**power:.3g}") for power in powers)
 
