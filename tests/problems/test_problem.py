@@ -49,6 +49,7 @@ def test_missing_labels(targets, missing, expected):
         ({"epochs": 2.5}, "epochs=2.5"),
         ({"folds": 0}, "folds=0"),
         ({"epochs": True}, "epochs=True"),
+        ({"summary": 3}, "a problem's summary is 3: give it as text"),
         ({"tasks": ("a",)}, r"tasks\[0\] is 'a', not a steelyard.problems.Task"),
         ({"trunk": nn.Identity()}, "trunk is a Identity, not a function that makes one: write trunk=lambda"),
         ({"head": nn.Linear(2, 1)}, "head is a Linear, not a function that makes one: write head=lambda task"),

@@ -64,6 +64,10 @@ FAULTS = {
         r"the network on inputs \[\d+, 3\] failed(?s:.*)cannot be multiplied",
     ),
     "a head that cannot be built": (problem(binary("a"), head=lambda task: task.width), "building the network failed"),
+    "an optimizer that is none": (
+        problem(binary("a"), optimizer=lambda parameters: None),
+        r"optimizer\(\) returned NoneType, not a torch optimizer: write optimizer=lambda parameters",
+    ),
     "labels that a ready metric cannot judge": (
         problem(regression("size"), torch.ones(60)),
         r"problem 'p': R² of task 'size' on the validation data: R² is undefined: all 12 targets are equal",

@@ -1,5 +1,7 @@
 """A user's file: which problem is picked, and where an error is said to be."""
 
+import os
+
 import pytest
 
 from steelyard.errors import UnknownNameError
@@ -100,3 +102,12 @@ def test_every_registered_problem_can_be_named(name):
     assert problem.name == problem.reference == name
     assert problem.summary
     assert problem.source
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link to itself"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, kind):
+    path = tmp_path / "my_problem.py"
+    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "link to itself": lambda: path.symlink_to(path)}[kind]()
+    said = {"folder": "it is a folder", "pipe": "it is a pipe", "link to itself": "symbolic links"}[kind]
+    with pytest.raises(ProblemFileError, match=f"cannot read the problem file .*{said}"):
+        load_problem(str(path))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
 from steelyard.errors import UnknownNameError
+
+COMMAND = re.compile(r"No such command (?P<quote>['\"])(?P<name>.*?)(?P=quote)\.(\s|$)", re.DOTALL)
+"""What the library says of a command; some versions add a guess of their own."""
 
 
 def usage_error(error: Any) -> str:
@@ -22,9 +26,9 @@ def _message(error: Any, context: Any) -> str:
     if context is not None and hasattr(error, "option_name") and said.startswith("No such option"):
         known = [option for parameter in context.command.params for option in (*parameter.opts, "--help")]
         return str(UnknownNameError("option", str(error.option_name), known))
-    if context is not None and said.startswith("No such command"):
-        name = said.partition("'")[2].rpartition("'")[0]
-        return str(UnknownNameError("command", name, context.command.commands))
+    unknown = COMMAND.match(said)
+    if context is not None and unknown is not None:
+        return str(UnknownNameError("command", unknown["name"], context.command.commands))
     given = _given(getattr(error, "param", None))
     return said if given is None or repr(given) in said else f"{said.rstrip('.')}; given: {given!r}."
 

@@ -16,7 +16,7 @@ from torch import nn
 from steelyard import __version__
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import Part, Spec, parse_spec
-from steelyard.errors import OptionError, PlanError, ProblemError
+from steelyard.errors import OptionError, PlanError
 from steelyard.models.building import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
@@ -37,7 +37,7 @@ from steelyard.study.planning.plans import (
     Tuning,
 )
 from steelyard.study.planning.tuning import make_tuning
-from steelyard.study.training.problem_rehearsal import attempt, rehearse
+from steelyard.study.training.problem_rehearsal import rehearse, try_optimizer
 from steelyard.study.training.sampling import kept_labels, steps_per_epoch, used_rows
 from steelyard.study.trial import SINGLE_TASK
 
@@ -163,13 +163,7 @@ def _tasks(problem: Problem, names: Sequence[str] | None) -> list[Task]:
 
 def _own_rate(problem: Problem) -> float:
     """The learning rate of the problem's optimizer."""
-    made = attempt(problem, "building the optimizer", lambda: problem.optimizer([nn.Parameter(torch.zeros(1))]))
-    if not isinstance(made, torch.optim.Optimizer):
-        raise ProblemError(
-            f"problem {problem.name!r}: optimizer() returned {type(made).__name__}, not a torch optimizer: write "
-            "optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
-        )
-    return float(made.param_groups[0]["lr"])
+    return float(try_optimizer(problem, [nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"])
 
 
 def _methods(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from steelyard.errors import ProblemError, SteelyardError
 from steelyard.models import build
@@ -29,7 +29,7 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing") -> Data:
     data = attempt(problem, "loading the data", problem.data)
     network = attempt(problem, "building the network", lambda: build(problem, problem.task_names, 0, architecture))
     if problem.optimizer is not adam:
-        attempt(problem, "building the optimizer", lambda: problem.optimizer(network.parameters()))
+        try_optimizer(problem, network.parameters())
     rows = _rows(problem, data.train)
     inputs = attempt(problem, "prepare()", lambda: problem.prepare(_take(data.train.inputs, rows)))
     outputs, _ = attempt(problem, f"the network on inputs {_shape(inputs)}", lambda: network(inputs))
@@ -48,6 +48,17 @@ def attempt(problem: Problem, what: str, action: Callable[[], Result]) -> Result
         path = Path(problem.reference.rpartition(".py")[0] + ".py")
         told = describe(error, path) if path.is_file() else f"{type(error).__name__}: {error}"
         raise ProblemError(f"problem {problem.name!r}: {what} failed.\n{told}") from error
+
+
+def try_optimizer(problem: Problem, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The problem's optimizer, if it is one."""
+    made = attempt(problem, "building the optimizer", lambda: problem.optimizer(parameters))
+    if not isinstance(made, torch.optim.Optimizer):
+        raise ProblemError(
+            f"problem {problem.name!r}: optimizer() returned {type(made).__name__}, not a torch optimizer: write "
+            "optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"
+        )
+    return made
 
 
 def _rehearse_task(problem: Problem, task: Task, outputs: Tensor, rows: Tensor, data: Data) -> None:
