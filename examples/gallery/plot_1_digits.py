@@ -44,8 +44,8 @@ judgement = compare(
 render(judgement, Console(width=76))
 
 # %%
-# The differences from single-task, with their 95 % intervals over seeds. The grey band is
-# the region of practical equivalence: too little to matter.
+# The differences from single-task, with their 95 % intervals over seeds. The grey band
+# is the region of practical equivalence: too little to matter.
 figure, axis = plt.subplots(figsize=(8, 2.6))
 cells = [cell for cell in judgement.cells if cell.difference]
 for place, cell in enumerate(reversed(cells)):

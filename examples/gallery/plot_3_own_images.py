@@ -2,12 +2,13 @@
 Your own images
 ===============
 
-A convolutional trunk, one task that names a class and one that measures: which shape is
-on the image, and how large is it? The images are drawn here; yours are read in ``load``.
+A convolutional trunk, one task that names a class and one that measures: which shape
+is on the image, and how large is it? The images are drawn here; yours are read in
+``load``.
 """
 
 # %%
-# Images stay bytes in memory; ``prepare`` turns a batch of them into what the trunk takes.
+# Images stay bytes in memory; ``prepare`` turns a batch into what the trunk takes.
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +25,9 @@ def load() -> Data:
     y, x = torch.arange(SIDE).view(1, -1, 1), torch.arange(SIDE).view(1, 1, -1)
     dy, dx = (y - centre[0]).abs(), (x - centre[1]).abs()
     square = torch.maximum(dx, dy) < size
-    drawn = torch.stack([dx**2 + dy**2 < size**2, square, square & ((dx < 1) | (dy < 1))])
+    drawn = torch.stack(
+        [dx**2 + dy**2 < size**2, square, square & ((dx < 1) | (dy < 1))]
+    )
     images = drawn[kind, torch.arange(900)] * 160
     images = images + torch.randint(80, images.shape, generator=generator)
     return split(
@@ -55,6 +58,7 @@ problem = Problem(
 # %%
 # Six of the images, and how the validation values rise with training: alone and together.
 if __name__ == "__main__":
+    import sys
     import tempfile
     from pathlib import Path
 
@@ -64,12 +68,14 @@ if __name__ == "__main__":
 
     train = problem.data().train
     figure, axes = plt.subplots(1, 6, figsize=(8, 1.7), layout="constrained")
-    for image, kind, axis in zip(train.inputs, train.targets["kind"], axes, strict=False):
+    for image, kind, axis in zip(
+        train.inputs, train.targets["kind"], axes, strict=False
+    ):
         axis.imshow(image[0], cmap="gray")
         axis.set(title=SHAPES[int(kind)], xticks=[], yticks=[])
 
     judgement = compare(
-        str(Path(__file__).resolve()),
+        sys.argv[0],  # this file
         ["single-task", "equal", "uw"],
         store=Path(tempfile.mkdtemp()) / "shapes.sqlite",
         seeds=[0, 1, 2],

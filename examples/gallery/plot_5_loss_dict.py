@@ -2,14 +2,15 @@
 A model that returns its losses
 ===============================
 
-Detectors return a dict of losses in training and keep their features to themselves. Change
-the line that sums the dict, and let `features_of` remember what the backbone returned.
+Detectors return a dict of losses in training and keep their features to themselves.
+Change the line that sums the dict, and let `features_of` remember what the backbone
+returned.
 """
 
 # %%
-# ``Detector`` stands for torchvision's, detectron2's or mmdetection's: one rectangle per
-# image, of one of three brightnesses; where is it, and of which class? The box is in
-# pixels, so its loss is the larger by far.
+# ``Detector`` stands for torchvision's, detectron2's or mmdetection's: one rectangle
+# per image, of one of three brightnesses; where is it, and of which class? The box is
+# in pixels, so its loss is the larger by far.
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,9 @@ class Detector(nn.Module):
         self.backbone = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten())
         self.box, self.classes = nn.Linear(72, 4), nn.Linear(72, 3)
 
-    def forward(self, images: Tensor, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, images: Tensor, boxes: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
         features = self.backbone(images)
         box = nn.functional.mse_loss(self.box(features), boxes)
         kind = nn.functional.cross_entropy(self.classes(features), labels)
@@ -37,7 +40,9 @@ def scenes(number: int) -> tuple[Tensor, Tensor, Tensor]:
     corner, size = torch.randint(0, 8, (number, 2)), torch.randint(3, 8, (number, 2))
     boxes, labels = torch.cat([corner, corner + size], 1), torch.randint(3, (number,))
     images = torch.rand(number, 1, 16, 16) / 4
-    for image, (top, left, bottom, right), label in zip(images, boxes, labels, strict=True):
+    for image, (top, left, bottom, right), label in zip(
+        images, boxes, labels, strict=True
+    ):
         image[:, top:bottom, left:right] += (label + 1) / 4
     return images, boxes.float(), labels
 

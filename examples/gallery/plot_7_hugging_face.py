@@ -2,20 +2,20 @@
 In the Hugging Face Trainer
 ===========================
 
-`BalancedTrainer <steelyard.integrations.transformers.BalancedTrainer>` is the ``Trainer``
-with two more arguments: the balancer, and the submodule whose output the task heads read.
+``BalancedTrainer`` is the ``Trainer`` with two more arguments: the balancer, and the
+submodule whose output the task heads read.
 """
 
 # %%
-# A small transformer reads random walks; one head says which way a walk ended, the other
-# how far it got around. Nothing is downloaded.
+# A small transformer reads random walks; one head says on which side a walk ended, the
+# other how far it got around. Nothing is downloaded.
 import tempfile
 
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, PreTrainedModel, PrinterCallback
-from transformers import TrainingArguments
+from transformers import BertConfig, BertModel, PreTrainedModel, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
 import steelyard
 from steelyard.integrations.transformers import BalancedTrainer
@@ -35,7 +35,9 @@ class Model(PreTrainedModel):
         features = self.encoder(input_ids).last_hidden_state.mean(1)
         ranges = self.range(features).squeeze(1)
         losses = {
-            "direction": nn.functional.cross_entropy(self.direction(features), direction),
+            "direction": nn.functional.cross_entropy(
+                self.direction(features), direction
+            ),
             "range": nn.functional.mse_loss(ranges, range),
         }
         return {"losses": losses, "ranges": ranges}
@@ -43,13 +45,10 @@ class Model(PreTrainedModel):
 
 walks = torch.randint(-1, 2, (512, 16), generator=torch.Generator().manual_seed(0))
 walks = walks.cumsum(1)
+directions, ranges = (walks[:, -1] > 0).long(), (walks.amax(1) - walks.amin(1)).float()
 data = [
-    {
-        "input_ids": walk + 16,
-        "direction": (walk[-1] > 0).long(),
-        "range": (walk.max() - walk.min()).float(),
-    }
-    for walk in walks
+    {"input_ids": walk + 16, "direction": direction, "range": span}
+    for walk, direction, span in zip(walks, directions, ranges, strict=True)
 ]
 
 # %%
