@@ -46,9 +46,8 @@ tasks = [regression("progression"), regression("bmi"), binary("pressure")]
 problem = Problem("patients", tasks, load, trunk, head, batch_size=32, epochs=20)
 
 # %%
-# A study from Python. The guard is there because a study reads this file for the problem.
-# The verdict is about these rows: with 133 of them to test on, intervals over seeds are
-# wide, and most is left open. That is an answer too.
+# A study from Python. The guard is there because a study reads this file for the
+# problem. A verdict is about this division of the rows, of which 133 are tested on.
 if __name__ == "__main__":
     import sys
     import tempfile

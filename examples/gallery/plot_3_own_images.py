@@ -56,7 +56,7 @@ problem = Problem(
 )
 
 # %%
-# Six of the images, and how the validation values rise with training: alone and together.
+# Six of the images, and how validation values rise with training: alone and together.
 if __name__ == "__main__":
     import sys
     import tempfile

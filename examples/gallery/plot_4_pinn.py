@@ -6,13 +6,14 @@ An equation and two boundary values are three losses of one network:
 
 .. math:: u'' = -(4\\pi)^2 \\sin 4\\pi x, \\qquad u(0) = 0, \\quad u(1) = 1
 
-whose solution is :math:`\\sin 4\\pi x + x`. The equation's loss starts near 10,000, those
-of the boundary near 1. Their plain sum solves the equation and neglects the boundary.
+whose solution is :math:`\\sin 4\\pi x + x`. The equation's loss starts near 10,000,
+those of the boundary near 1. Their plain sum solves the equation and neglects the
+boundary.
 """
 
 # %%
-# There are no heads: all three losses reach every parameter, so ``shared=`` is the whole
-# network. `UPGrad` takes the step that harms none of the three losses.
+# There are no heads: all three losses reach every parameter, so ``shared=`` is the
+# whole network. ``upgrad`` takes a step that harms none of the three losses.
 import math
 
 import matplotlib.pyplot as plt

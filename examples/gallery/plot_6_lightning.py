@@ -55,7 +55,7 @@ def train(method: str) -> Model:
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_epochs=12,
-        accumulate_grad_batches=2,  # micro-batches propose, the optimizer's step commits
+        accumulate_grad_batches=2,  # micro-batches propose, steps commit
         log_every_n_steps=8,
         logger=DummyLogger(),
         callbacks=[BalancerCallback()],
