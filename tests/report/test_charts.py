@@ -15,7 +15,7 @@ from steelyard.report.charts.curves import Series, curves, late_scale, scale_for
 from steelyard.report.charts.forest import Line, common_scale, forest
 from steelyard.report.charts.place import dodge
 from steelyard.report.charts.scale import Scale, fit, labels
-from steelyard.report.charts.svg import tag
+from steelyard.report.charts.svg import percent, tag
 from steelyard.report.palette import Ink, inks
 from steelyard.study.judgement import Interval
 
@@ -189,3 +189,10 @@ def test_svg_escapes() -> None:
     assert tag("text", '<b>&"', x=1.0, aria_label='"><script>') == (
         '<text x="1" aria-label="&#34;&gt;&lt;script&gt;">&lt;b&gt;&amp;&#34;</text>'
     )
+
+
+def test_svg_numbers_are_as_short_as_two_decimals_allow() -> None:
+    written = {value: str(tag("a", x=value))[6:-3] for value in (1.0, 1.5, 1.256, 100.0, 10, 0.0, -0.001, -0.0, "100%")}
+    assert list(written.values()) == ["1", "1.5", "1.26", "100", "10", "0", "0", "100%"]
+    assert percent(0.12345) == "12.34%"
+    assert tag("a", x=None) == "<a/>"

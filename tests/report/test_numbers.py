@@ -16,7 +16,7 @@ from steelyard.report.export import _cell
 from steelyard.report.figures.drawing import Drawing, of_mean
 from steelyard.report.figures.histories import _moves, _point_limit, _weight_scale
 from steelyard.report.names import elide
-from steelyard.report.page import _sentence_case, _unbroken
+from steelyard.report.page import _sentence_case, _unbroken, date
 from steelyard.report.view import View
 from steelyard.study.judgement import Interval, TaskInfo
 
@@ -143,6 +143,7 @@ def test_scales() -> None:
     assert Scale(1.0, 5.0, log=True).ticks(4) == [1, 2, 3, 4, 5]
     assert log.ticks(5) == [1, 3, 10, 30, 100]
     assert Scale(1.0, 10.0, log=True).ticks(4) == [1, 2, 5, 10]
+    assert Scale(1.0, 5.5, log=True).ticks(4) == [1, 2, 5]
     assert Scale(1.0, 1e9, log=True).ticks(4) == [1, 1e3, 1e6, 1e9]
     assert Scale(10.0, 40.0, log=True).ticks(3) == [10, 20, 30, 40], "less than a power of ten has round steps"
     assert (fit([2.0, 4.0], pad=0.5).low, fit([2.0, 4.0], pad=0.5).high) == (1, 5)
@@ -233,3 +234,9 @@ def test_without_single_task_nothing_is_known_of_it() -> None:
     view = View(found)
     assert math.isnan(view.baseline(found.settings[0], found.tasks[0]))
     assert math.isnan(view.region(found.settings[0], found.tasks[0]))
+
+
+def test_dates() -> None:
+    assert date("2026-03-14T15:09:26+00:00") == "14 March 2026, 15:09 UTC"
+    assert date("2026-03-04T05:09:26") == "4 March 2026, 05:09"
+    assert date("yesterday") == "yesterday"

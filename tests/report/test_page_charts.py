@@ -47,7 +47,11 @@ def inks(root: Element, kind: str) -> dict[int, tuple[str, str | None]]:
     """Colour and dash of each method or task in the legend of the page."""
     chips = root.all("button", class_="chip", data_light=kind)
     paths = {int(chip["data-value"]): chip.one("path") for chip in chips}
-    return {index: (path.classes[1], path.get("stroke-dasharray")) for index, path in paths.items()}
+    found = {index: (path.classes[1], path.get("stroke-dasharray")) for index, path in paths.items()}
+    for chip in chips:
+        dashed = found[int(chip["data-value"])] == ("ref", "5 3")
+        assert dashed == (chip["title"] == "single-task"), "the dashed line is single-task"
+    return found
 
 
 def cells_of(judgement: Judgement, setting: int) -> dict[tuple[str, str], Cell]:
