@@ -194,5 +194,5 @@ def test_svg_escapes() -> None:
 def test_svg_numbers_are_as_short_as_two_decimals_allow() -> None:
     written = {value: str(tag("a", x=value))[6:-3] for value in (1.0, 1.5, 1.256, 100.0, 10, 0.0, -0.001, -0.0, "100%")}
     assert list(written.values()) == ["1", "1.5", "1.26", "100", "10", "0", "0", "100%"]
-    assert percent(0.12345) == "12.34%"
+    assert percent(0.1234) == "12.34%"
     assert tag("a", x=None) == "<a/>"
