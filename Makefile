@@ -16,7 +16,7 @@ DOCS_READY := $(DOCS)/.ready
 # One thread per process: trials and test workers run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-integrations test-oldest check docs docs-links benchmark mutation clean
+.PHONY: demo test quick slowest test-integrations test-oldest check docs docs-links benchmark mutation clean
 
 demo: $(READY)
 	$(BIN)/steelyard compare digits --methods single-task,equal,dwa,uw,ema,db-mtl --seeds 5 --workers 2 \
@@ -24,6 +24,14 @@ demo: $(READY)
 
 test: check
 	$(BIN)/python -m pytest -n 2
+
+# The core, and what the change at hand touches, in at most 45 s each.
+quick: $(READY)
+	$(BIN)/python tests/quick.py
+
+# The twenty tests that take longest.
+slowest: $(READY)
+	$(BIN)/python -m pytest -n 2 --durations=20 --durations-min=0.5 | sed -n '/slowest/,$$p'
 
 test-integrations: $(FRAMEWORKS_READY)
 	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings tests/integrations

@@ -147,7 +147,7 @@ def test_a_warning_is_a_line_of_its_own(run, monkeypatch):
 def test_nothing_is_printed_in_another_way():
     sources = Path(steelyard.__file__).parent
     allowed = {
-        "console.py": {"Console("},
+        "io/console.py": {"Console("},
         "cli/app.py": {"typer.echo(", "typer.secho("},  # in `say`, and one word of our own
         "report/frozen.py": {"print("},
         "diagnosis/tables.py": set(),

@@ -2,6 +2,7 @@
 
 import sqlite3
 
+from steelyard.study.planning.arms import parse_arm
 from steelyard.study.planning.plans import Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Curves, Failed, Result
@@ -20,7 +21,10 @@ def plan(methods=(SINGLE_TASK, "equal"), seeds=3, settings=1, metrics=(("left", 
         identity="made-up",
         summary="a study without training",
         tasks=tasks,
-        methods=tuple(PlannedMethod(method, scale=None if method == SINGLE_TASK else "sum") for method in methods),
+        methods=tuple(
+            PlannedMethod(method, scale=None if method == SINGLE_TASK else "sum", architecture=_architecture(method))
+            for method in methods
+        ),
         settings=tuple(PlannedSetting(given, {"": 10, **{name: 10 for name, _ in metrics}}) for given in fractions),
         seeds=tuple(range(seeds)),
         epochs=2,
@@ -34,6 +38,11 @@ def plan(methods=(SINGLE_TASK, "equal"), seeds=3, settings=1, metrics=(("left", 
         machine="none",
         created="2026-01-01T00:00:00+00:00",
     )
+
+
+def _architecture(method):
+    own = parse_arm(method).architecture
+    return None if own is None else str(own)
 
 
 def result(values, seconds=10.0, peak=5.0, last=None, curve=None):

@@ -11,6 +11,7 @@ from steelyard.report.names import short_methods, split_method
 from steelyard.study.planning.arms import parse_arm, parse_arms
 from steelyard.study.planning.planner import plan
 from steelyard.study.planning.plans import Plan
+from steelyard.study.running import forecast
 from steelyard.study.running.forecast import estimate
 
 
@@ -77,7 +78,7 @@ def test_a_dry_run_times_each_place(tmp_path, monkeypatch):
     timed = []
     monkeypatch.setattr(
         "steelyard.study.running.forecast._time",
-        lambda problem, trial: timed.append(trial.shared) or estimate.__globals__["_Cost"](1.0, 1.0),
+        lambda problem, trial: timed.append(trial.shared) or forecast._Cost(1.0, 1.0),
     )
     estimate(plan("digits", ["mgda", "mgda(shared=trunk)"], seeds=2), tmp_path / "none.sqlite")
     assert timed == ["features", "trunk"]

@@ -52,7 +52,9 @@ class FirstSteps:
         self, method: Method, tasks: Sequence[str], losses: Sequence[Tensor], place: Place | None, given: Any
     ) -> None:
         """Warn of heads inside of what is given as the trunk."""
-        if self.sharing is not None and place is not None and place.is_trunk and len(method.tasks) > 1:
+        if method.whole_network or self.sharing is None or len(method.tasks) < 2:
+            return
+        if place is not None and place.is_trunk:
             self.sharing = watch_sharing(method, self.sharing, tasks, losses, place.tensors, given)
 
     def look(self, method: Method, shown: Look) -> None:

@@ -94,6 +94,8 @@ class Method(Stateful):
     """Whether it must see validation losses, `Balancer.observe`, before each end of an epoch."""
     needs_after: bool = False
     """Whether it must see the losses again after the optimizer's step."""
+    whole_network: ClassVar[bool] = False
+    """Whether its paper reads gradients with respect to all parameters, the heads' included."""
     needs_held_out: bool = False
     """Whether its look ahead is judged on a second batch."""
     look_cost: ClassVar[str] = ""

@@ -75,6 +75,7 @@ class HydaLearn(AuxiliaryBalancer):
     """
 
     name = "hydalearn"
+    whole_network = True
     paper = "Verboven et al. (2020), arXiv 2008.11643"
     reads: Reads = "lookahead"  # in the exact mode
     default_heads: ClassVar[Heads] = "weighted"
