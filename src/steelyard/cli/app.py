@@ -322,7 +322,7 @@ def report(
             write_output(path, kind, write(judgement))
             say(f"Written: {path}", err=aside)
     if frozen:
-        print_frozen(judgement)
+        print_frozen(judgement, aside)
 
 
 @app.command("methods")

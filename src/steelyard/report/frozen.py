@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from steelyard.base.specs import Part
+from steelyard.io.console import make_console
 from steelyard.report.view import BASELINE
 from steelyard.study.judgement import Curve, Judgement
 from steelyard.study.planning.arms import parse_arm
@@ -28,16 +29,21 @@ def frozen_specs(judgement: Judgement) -> list[tuple[str, int, str]]:
     return found
 
 
-def print_frozen(judgement: Judgement) -> None:
-    """Print them, to be compared in another study."""
+def print_frozen(judgement: Judgement, aside: bool = False) -> None:
+    """Print them, to be compared in another study; on the error stream where an export is printed."""
+    console = make_console(stderr=aside)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)  # to be copied: no break that is not the terminal's own
+
     labels = {setting.index: setting.label for setting in judgement.settings}
     found = frozen_specs(judgement)
-    print('\nMean weights as methods, to test whether the dynamics matter (steelyard compare --methods "..."):')
+    say('\nMean weights as methods, to test whether the dynamics matter (steelyard compare --methods "..."):')
     for method, setting, spec in found:
         where = f" ({labels[setting]})" if len(labels) > 1 else ""
-        print(f"  {method}{where}: {spec}")
+        say(f"  {method}{where}: {spec}")
     if not found:
-        print("  none: no method whose weights move has a finished trial")
+        say("  none: no method whose weights move has a finished trial")
 
 
 def _means(curve: Curve) -> dict[str, float]:
