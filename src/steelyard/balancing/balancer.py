@@ -30,6 +30,7 @@ from steelyard.base.method import SUMS
 from steelyard.base.options import checked_priorities, checked_tasks
 from steelyard.distributed.ranks import ranks_of
 from steelyard.errors import StateError
+from steelyard.gradients.finite import gradients_finite
 from steelyard.gradients.place import Shared
 
 
@@ -42,9 +43,11 @@ class Balancer(Persistent):
             multiplying losses first would do nothing for scale-invariant methods; methods with a native preference
             use that.
         every: refresh the weights each ``every``-th step and hold them in between.
-        on_nonfinite: what an inf or NaN loss (or task gradient) does: ``"raise"``; ``"drop_task"`` leaves the task
-            out of the step; ``"skip_step"`` returns a scalar that moves nothing; ``"ignore"`` does not look, which
-            spares a CUDA sync.
+        on_nonfinite: what an inf or NaN loss does, and where a method reads gradients an inf or NaN task gradient:
+            ``"raise"``; ``"drop_task"`` leaves the task out of the step; ``"skip_step"`` returns a scalar that moves
+            nothing; ``"ignore"`` does not look, which spares a CUDA sync. Methods that read losses only do not see the
+            gradients of a finite loss (``sqrt`` at 0): with ``"drop_task"`` or ``"skip_step"`` and `attach`, a step
+            whose gradients are not finite is left out (one look at each, and a CUDA sync a step).
         heads: ``"weighted"`` scales the gradients of the task heads like those of the trunk, ``"plain"`` leaves
             them; the default is the method's own. ``"plain"`` needs ``shared=``.
         scale: ``"paper"`` keeps the method's formula, ``"sum"`` rescales them to sum to the number of tasks weighed;
@@ -149,6 +152,15 @@ class Balancer(Persistent):
         index = proposal.index
         tasks = self.tasks if index is None else [self.tasks[k] for k in index.tolist()]
         self._now.closure.held = hold_of(self, tasks, proposal, torch.zeros_like(proposal.value))
+
+    def spoils(self, parameters: Iterator[Tensor]) -> bool:
+        """Whether the policy leaves out a step with these parameters' gradients, which is said once."""
+        if self.on_nonfinite not in ("drop_task", "skip_step"):
+            return False
+        if gradients_finite(parameters, ranks_of(self.sync, self.process_group)):
+            return False
+        self._now.watch.spoiled(self)
+        return True
 
     def release(self) -> None:
         """Let the weights move again after a closure."""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from steelyard.distributed.ranks import is_initialised
+from steelyard.errors import LossError, warn
+from steelyard.gradients.nearby import arrives_nearby
 
 
 def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
@@ -16,8 +18,8 @@ def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
     rank's backward are served.
 
     ``Σ mask · ℓ / Σ mask``, over the selected elements alone: a NaN under the mask reaches neither the value nor any
-    gradient that passes through ``unreduced`` elementwise. (A NaN *target* still spoils the gradient of its own
-    row's loss if the loss multiplies by it: select the rows before the loss, or replace missing targets by any number.)
+    gradient that passes through ``unreduced`` elementwise. A NaN *target* still spoils the gradient of its own loss,
+    where the zero that arrives is multiplied by it: that is an error, which says what to write.
 
     Args:
         unreduced: losses per element, e.g. from ``reduction="none"``.
@@ -26,6 +28,12 @@ def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
     Returns:
         A scalar that also carries ``label_count``, the number of labels behind it, for `Balancer` to weigh
         micro-batches and ranks by. Arithmetic on it (``0.5 * mean``) loses the count: scale ``unreduced`` instead.
+
+    Raises:
+        LossError: inf or NaN under the mask would make NaN of the gradient.
+
+    Cost: one look at whether elements are finite; where some under the mask are not, a backward pass from ``unreduced``
+        to the nearest layers.
 
     Example:
         >>> errors = torch.tensor([1.0, 5.0, 3.0], requires_grad=True)
@@ -37,9 +45,41 @@ def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
     """
     mask = mask.to(torch.bool).expand_as(unreduced)
     chosen = unreduced[mask]
+    if unreduced.requires_grad and chosen.numel() < unreduced.numel() and not torch.compiler.is_compiling():
+        _check_hidden(unreduced, mask)
     if chosen.numel() == 0 and not (is_initialised() and chosen.requires_grad):
         return None
     # Other ranks may have labels, and average gradients with this one's: its graph must not break off here.
     mean = chosen.mean() if chosen.numel() else chosen.sum()
     mean.label_count = chosen.numel()  # type: ignore[attr-defined]
     return mean
+
+
+def _check_hidden(unreduced: Tensor, mask: Tensor) -> None:
+    """Elements under the mask receive zeros, and what multiplies those must be finite.
+
+    What is inf or NaN there may be harmless (made by ``torch.where``), so the zeros are sent and looked at.
+    """
+    values = unreduced.detach()
+    if bool((values.isfinite() | mask).all()):
+        return
+    hidden = int((~(values.isfinite() | mask)).sum())
+    with torch.no_grad():
+        arrived = arrives_nearby(unreduced, torch.zeros_like(values))
+    fix = (
+        "replace missing targets before the loss, target = torch.where(mask, target, 0), or select first: "
+        "loss(output[mask], target[mask]).mean()"
+    )
+    what = f"masked_mean: of the elements under the mask, {hidden} inf or NaN"
+    if arrived is None:
+        warn(
+            f"{what}, and whether the gradient is too does not show (the losses were compiled or checkpointed as a "
+            f"whole, or parameters are sharded). Where a backward pass multiplies the zero that arrives by NaN, every "
+            f"parameter is NaN: {fix}"
+        )
+    elif not all(bool(gradient.isfinite().all()) for gradient in map(_dense, arrived)):
+        raise LossError(f"{what}, and 0 times that is NaN in the gradient of every parameter: {fix}")
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.coalesce().values() if gradient.is_sparse else gradient

@@ -34,6 +34,7 @@ class FirstSteps:
         sharing: which losses reach which parameters of the trunk; ``None`` once that is known.
         alone: the tasks of the first batches and their weights, as long as each held one alone; ``None`` once one
             held several.
+        spoiled_said: whether it has been said that finite losses had gradients that are not.
         eval_said: whether it has been said that a call in `eval()` mode balances nothing.
     """
 
@@ -43,6 +44,7 @@ class FirstSteps:
     sharing: Sharing | None = field(default_factory=Sharing)
     alone: tuple[tuple[str, float], ...] | None = ()
     eval_said: bool = False
+    spoiled_said: bool = False
 
     def lasting(self) -> FirstSteps:
         """For a copy, which has parameters of its own."""
@@ -102,6 +104,12 @@ class FirstSteps:
             weights_seen = [weight for _, weight in alone]
             if max(weights_seen) - min(weights_seen) <= 1e-9 * max(weights_seen):
                 warn_of_lone_tasks(method, len(alone), alone[0][1])
+
+    def spoiled(self, method: Method) -> None:
+        """A step was left out for its gradients: say so once."""
+        if not self.spoiled_said:
+            warn_of_spoiled_gradients(method)
+        self.spoiled_said = True
 
     def trained_in_eval(self, method: Method) -> None:
         """The backward of an `eval()` call has run: say once that nothing is balanced."""
@@ -175,4 +183,13 @@ def warn_of_training_in_eval(method: Method) -> None:
         f"{method.name} was called in eval() mode, where it returns the plain sum and balances nothing, and the "
         "backward of the result ran. If this is training, call balancer.train(); model.eval() reaches a balancer that "
         "is a part of the model: keep the balancer out of the model, or call balancer.train() after model.eval()"
+    )
+
+
+def warn_of_spoiled_gradients(method: Method) -> None:
+    """Losses were finite and the gradients that arrived were not."""
+    warn(
+        f"{method.name}: the losses were finite and their gradients were not (sqrt or a logarithm at 0, an overflow in "
+        "half precision), so the step was left out, as later ones like it will be. Find the cause: "
+        "torch.autograd.set_detect_anomaly(True) names the operation"
     )

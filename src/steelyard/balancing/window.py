@@ -78,6 +78,9 @@ class Attached(Protocol):
     def hold_window(self, window: Window) -> None:
         """Hold the weights of what they saw for losses at other parameters."""
 
+    def spoils(self, parameters: Iterator[Tensor]) -> bool:
+        """Whether gradients are to be left out because they are not finite."""
+
     def release(self) -> None:
         """Let the weights move again after a closure."""
 
@@ -228,7 +231,8 @@ class Attachment:
 
     def _before_first_step(self) -> None:
         """Let a window that is skipped climb nowhere: without any gradient the optimizer would fail."""
-        if self._is_skipped():
+        self.skipping = self._is_skipped() or self._spoiled()
+        if self.skipping:
             for parameter in self.parameters():
                 parameter.grad = torch.zeros_like(parameter)
 
@@ -242,10 +246,15 @@ class Attachment:
 
         The one place where a balancer touches ``.grad``: zero gradients would still move momentum and weight decay.
         """
-        self.skipping = self._is_skipped()
+        self.skipping = self._is_skipped() or self._spoiled()
         if self.skipping:
             for parameter in self.parameters():
                 parameter.grad = None
+
+    def _spoiled(self) -> bool:
+        """Whether losses that were finite had gradients that are not; a gradient scaler looks for itself."""
+        scaled = self.scaler is not None and self.scaler.is_enabled()
+        return bool(self.window.calls) and not scaled and self.balancer.spoils(self.parameters())
 
     def _is_skipped(self) -> bool:
         return self.skipping or (self.empty and not self.window.calls)
