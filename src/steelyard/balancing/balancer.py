@@ -28,9 +28,9 @@ from steelyard.balancing.window import Attachment, innermost
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS
 from steelyard.base.options import checked_priorities, checked_tasks
+from steelyard.distributed.finite import gradients_finite
 from steelyard.distributed.ranks import ranks_of
 from steelyard.errors import StateError
-from steelyard.gradients.finite import gradients_finite
 from steelyard.gradients.place import Shared
 
 
