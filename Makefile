@@ -13,14 +13,16 @@ OLDEST_READY := $(OLDEST)/.ready
 # What builds the site: an environment of its own as well.
 DOCS := .venv-docs
 DOCS_READY := $(DOCS)/.ready
+# Where `make dist` installs what it has built: nothing but what the wheel asks for.
+INSTALLED := .venv-dist
 # One thread per process: trials and test workers run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test quick slowest test-integrations test-oldest check docs docs-links benchmark mutation clean
+.PHONY: demo test quick slowest test-integrations test-oldest check dist docs docs-links benchmark mutation clean
 
 demo: $(READY)
-	$(BIN)/steelyard compare digits --methods single-task,equal,dwa,uw,ema,db-mtl --seeds 5 --workers 2 \
-		--store demo.sqlite --page demo.html
+	$(BIN)/steelyard compare digits --methods single-task,equal,dwa,uw,ema,db-mtl,equal@cross-stitch --seeds 10 \
+		--workers 2 --store demo.sqlite --page demo.html
 
 test: check
 	$(BIN)/python -m pytest -n 2
@@ -46,7 +48,25 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(TYPED)
 	$(BIN)/lint-imports
+
+# A caller's program under strict types, without this repository's settings: py.typed and the annotations hold there.
+TYPED = $(BIN)/mypy --strict --config-file=/dev/null --cache-dir=.mypy_cache/typed tests/typed_use.py
+
+# The wheel and the sdist, and the wheel in an environment that has nothing else: alone, then with the command.
+dist: $(READY)
+	rm -rf dist $(INSTALLED)
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(PYTHON) -m venv $(INSTALLED)
+	$(INSTALLED)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	$(INSTALLED)/bin/python -I tests/installed.py dist
+	$(TYPED) --python-executable $(INSTALLED)/bin/python
+	$(INSTALLED)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		"steelyard[study] @ file://$$(ls $(CURDIR)/dist/*.whl)"
+	$(INSTALLED)/bin/steelyard --version
+	$(INSTALLED)/bin/steelyard compare digits --methods single-task,equal --dry-run
 
 # Changes the code one token at a time: does a test notice? Minutes per file; FILES="numbers forest" SAMPLE=0 tries all of these.
 SAMPLE ?= 40
@@ -66,7 +86,7 @@ benchmark: $(READY)
 	$(BIN)/python benchmarks/weighting.py
 
 clean:
-	rm -rf $(VENV) $(FRAMEWORKS) $(OLDEST) $(DOCS) site demo.sqlite* demo.html build dist mutants
+	rm -rf $(VENV) $(FRAMEWORKS) $(OLDEST) $(DOCS) $(INSTALLED) site demo.sqlite* demo.html build dist mutants
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
