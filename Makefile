@@ -52,7 +52,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 # A caller's program under strict types, without this repository's settings: py.typed and the annotations hold there.
-TYPED = $(BIN)/mypy --strict --config-file=/dev/null --cache-dir=.mypy_cache/typed tests/typed_use.py
+TYPED = $(BIN)/mypy --strict --config-file= --cache-dir=.mypy_cache/typed tests/typed_use.py
 
 # The wheel and the sdist, and the wheel in an environment that has nothing else: alone, then with the command.
 dist: $(READY)

@@ -25,8 +25,7 @@ losses: dict[str, Tensor | None] = {
     "a": head(features)[:, 0].square().mean(),
     "b": steelyard.masked_mean(head(features)[:, 1].square(), torch.ones(16, dtype=torch.bool)),
 }
-loss = balancer(losses, shared=features)
-assert_type(loss, Tensor)
-loss.backward()
+loss: Tensor = balancer(losses, shared=features)  # a call of an `nn.Module` has no type of its own
+assert_type(balancer.forward(losses, shared=features), Tensor)
 assert_type(balancer.metrics(), dict[str, float])
 assert_type(steelyard.__version__, str)
