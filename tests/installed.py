@@ -1,4 +1,4 @@
-"""What `make dist` asks of a built distribution, run by the Python that it is installed in: `python tests/installed.py dist`.
+"""What `make dist` asks of a built distribution: `python tests/installed.py dist`, by the Python that has it.
 
 Nothing but torch and the wheel is there: no pytest, no study extra, and not this repository (`-I`).
 """
