@@ -28,8 +28,8 @@ class SLAW(Balancer):
         common: the options of `Balancer`.
 
     Source: Crawshaw & Košecká, "SLAW: Scaled Loss Approximate Weighting for Efficient Multi-Task Learning" (2021),
-    arXiv 2109.08218. The formula is from memory, the start from plain means from the first author's published code
-    (where the method is called CLAW). Deviations: the variance is computed by a recurrence that cannot turn negative,
+    arXiv 2109.08218. The formula and its start from plain means are those of the first author's published code (where
+    the method is called CLAW). Deviations: the variance is computed by a recurrence that cannot turn negative,
     and that code's threshold of 1e-5 under ``s`` is left out, since it would mute losses of that size.
 
     Example:
