@@ -15,7 +15,7 @@ from steelyard.report.charts.scale import Scale, fit, labels, spans
 from steelyard.report.export import _cell
 from steelyard.report.figures.drawing import Drawing, of_mean
 from steelyard.report.figures.histories import _moves, _point_limit, _weight_scale
-from steelyard.report.names import elide
+from steelyard.report.names import elide, short_methods
 from steelyard.report.page import _sentence_case, _unbroken, date
 from steelyard.report.view import View
 from steelyard.study.judgement import Interval, TaskInfo
@@ -240,3 +240,23 @@ def test_dates() -> None:
     assert date("2026-03-14T15:09:26+00:00") == "14 March 2026, 15:09 UTC"
     assert date("2026-03-04T05:09:26") == "4 March 2026, 05:09"
     assert date("yesterday") == "yesterday"
+
+
+def test_two_methods_of_one_name_are_told_apart() -> None:
+    assert short_methods(["ema(beta=0.9)", "ema(beta=0.99)"]) == {
+        "ema(beta=0.9)": "ema(beta=0.9)",
+        "ema(beta=0.99)": "ema(beta=0.99)",
+    }
+    long = ["some-quite-long-method-name(option=1)", "uw", "some-quite-long-method-name(option=12)"]
+    assert list(short_methods(long, 14).values()) == ["some-quit…n=1)", "uw", "some-quit…=12)"]
+    alike = ["some-quite-long-method-name(option=1)", "uw", "some-quite-other-method-name(option=1)"]
+    assert list(short_methods(alike, 14).values()) == ["some-q…ame #1", "uw", "some-q…ame #3"]
+
+
+def test_seeds_so_far_are_told_from_the_first_to_the_last_but_one() -> None:
+    found = judgements.digits()
+    said = []
+    for seeds in range(6):
+        rows = [replace(row, seeds=seeds) for row in found.rows]
+        said.append(View(replace(found, rows=rows)).so_far("equal", found.settings[0]))
+    assert said == ["", "1 of 5 seeds", "2 of 5 seeds", "3 of 5 seeds", "4 of 5 seeds", ""]
