@@ -48,6 +48,9 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "plot_gallery": True,
+    "capture_repr": (),  # what is printed, and no objects
+    "write_computation_times": False,  # a page that fetches scripts from elsewhere
+    "min_reported_time": 1e9,  # seconds on the machine that built the site tell a reader nothing
 }
 
 html_math_renderer = "mathml"

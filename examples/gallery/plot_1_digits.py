@@ -3,8 +3,8 @@ Two digits, one network
 =======================
 
 Two handwritten digits lie over each other; one task names the left one, the other the
-right one. Trained together they hurt each other. No weighting of their losses repairs
-that; sharing less does.
+right one. Trained together they hurt each other. None of the weightings that
+``make demo`` tries repairs that; sharing less does.
 """
 
 # %%
