@@ -39,7 +39,7 @@ def balances() -> None:
     torch.manual_seed(0)
     encoder, heads = torch.nn.Linear(4, 8), {"a": torch.nn.Linear(8, 1), "b": torch.nn.Linear(8, 1)}
     optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
-    balancer = steelyard.make("mgda", list(heads)).attach(optimizer)
+    balancer = steelyard.make("inverse-norm", list(heads)).attach(optimizer)
     features = encoder(torch.randn(16, 4))
     losses = {"a": heads["a"](features).square().mean(), "b": 1000 * heads["b"](features).square().mean()}
     before = encoder.weight.clone()
