@@ -32,6 +32,13 @@ def test_every_method_has_an_equation_and_every_equation_a_method() -> None:
     assert sorted(equations) == sorted(row.name for row in steelyard.methods())
 
 
+def test_every_built_in_problem_is_named() -> None:
+    from steelyard.problems import problem_names
+
+    page = (DOCS / "know" / "index.md").read_text(encoding="utf-8")
+    assert not [name for name in problem_names() if f"`{name}`" not in page]
+
+
 def test_every_option_of_all_methods_is_described() -> None:
     page = (DOCS / "balance" / "options.md").read_text(encoding="utf-8")
     from steelyard.base.method import Method
