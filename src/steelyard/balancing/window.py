@@ -33,14 +33,39 @@ def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
     The wrappers imitate the class of what they wrap without its hooks, or do not call them.
     """
-    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+    while (inner := _wrapped(optimizer)) is not None:
         optimizer = inner
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise OptionError(
             f"attach() takes the optimizer that steps the shared parameters, got a {type(optimizer).__name__}: pass a "
             "torch.optim.Optimizer, as it is or in a trainer's wrapper"
         )
+    if not _fires_hooks(optimizer):
+        raise OptionError(
+            f"attach() got a {type(optimizer).__name__} whose steps nobody is told of: its __init__ does not call "
+            "super().__init__(params, defaults), where torch.optim.Optimizer prepares the hooks of a step. Attach the "
+            "optimizer that it wraps, or let its __init__ call that of torch.optim.Optimizer"
+        )
     return optimizer
+
+
+def _fires_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether its steps call hooks: what torch.optim.Optimizer.__init__ sees to, which wrappers often do not call."""
+    hooks = optimizer.__dict__.get("_optimizer_step_post_hooks")
+    return hooks is not None and getattr(type(optimizer).step, "hooked", False) is True
+
+
+def _wrapped(optimizer: object) -> torch.optim.Optimizer | None:
+    """The optimizer inside a wrapper whose own steps fire no hooks, or that forwards them under ``optimizer``."""
+    inner = getattr(optimizer, "optimizer", None)
+    if isinstance(inner, torch.optim.Optimizer):
+        return inner
+    if not callable(getattr(optimizer, "step", None)):
+        return None
+    if isinstance(optimizer, torch.optim.Optimizer) and _fires_hooks(optimizer):
+        return None
+    held = [each for each in vars(optimizer).values() if isinstance(each, torch.optim.Optimizer)]
+    return held[0] if len(held) == 1 else None
 
 
 def base_of(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer | None:

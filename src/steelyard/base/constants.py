@@ -17,4 +17,4 @@ def constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype
 
 def vector(values: Sequence[float], device: torch.device) -> Tensor:
     """Numbers that differ from step to step as float64 on a device, without waiting for it."""
-    return torch.tensor(values, dtype=torch.float64).to(device, non_blocking=True)
+    return torch.tensor(values, dtype=torch.float64, device="cpu").to(device, non_blocking=True)

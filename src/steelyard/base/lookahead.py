@@ -132,7 +132,7 @@ class LookAhead:
     def _gradients(self, positions: Sequence[int], weights: Tensor | None = None) -> dict[str, Tensor]:
         """``Σ_k w_k ∇L_k`` of the tasks at some positions, seen through the stages, where there is a gradient."""
         losses = [self._losses[position] for position in positions]
-        scales = torch.ones(len(losses), dtype=torch.float64) if weights is None else weights
+        scales = torch.ones(len(losses), dtype=torch.float64, device="cpu") if weights is None else weights
         if self._slopes is not None:
             scales = self._slopes[list(positions)] * scales.to(self._slopes)
         seeds = [scale.to(loss) for scale, loss in zip(scales, losses, strict=True)]

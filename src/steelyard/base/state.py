@@ -47,7 +47,7 @@ class Declaration:
     def initial(self, tasks: int, elements: int, dtype: torch.dtype) -> Tensor:
         """The default, for so many tasks and elements of a task gradient, which is read in ``dtype``."""
         shape = [tasks if size == TASKS else elements if size == ELEMENTS else int(size) for size in self.shape]
-        return torch.full(shape, float(self.default), dtype=dtype if self.by_element else torch.float64)
+        return torch.full(shape, float(self.default), dtype=dtype if self.by_element else torch.float64, device="cpu")
 
 
 class State:
@@ -131,7 +131,7 @@ class Stateful(nn.Module):
     def declare_parameter(self, name: str, default: float = 0.0) -> None:
         """Declare one value per task as a Parameter: an outside optimizer trains it, commits leave it alone."""
         self._declared[name] = Declaration(name, (TASKS,), default, "same")
-        self.register_parameter(name, nn.Parameter(torch.full((self._task_count,), float(default))))
+        self.register_parameter(name, nn.Parameter(torch.full((self._task_count,), float(default), device="cpu")))
 
     def bind(self, tasks: int) -> None:
         """Give every declared value its shape, now that the number of tasks is known."""
@@ -156,7 +156,8 @@ class Stateful(nn.Module):
             if len(axes) == 1:
                 grid[axes[0]] = new
             else:
-                grid = list(torch.meshgrid(*[torch.tensor(new, dtype=torch.long) for _ in axes], indexing="ij"))
+                there = torch.tensor(new, dtype=torch.long, device="cpu")
+                grid = list(torch.meshgrid(*[there for _ in axes], indexing="ij"))
             initial[tuple(grid)] = value
             self._buffers[name] = initial
 
@@ -239,14 +240,26 @@ class Stateful(nn.Module):
                 saved[prefix + name] = value
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # `.half()` and `.bfloat16()` on a whole model would round the state: follow the device, keep the dtype.
+        # `.half()` and `.bfloat16()` on a whole model would round the state, and `.to_empty()`, which brings a model
+        # from the meta device, would leave what the memory held: follow the device, keep the numbers.
         before = {name: self._buffers[name] for name in self._declared if name in self._buffers}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, value in before.items():
-            moved = self._buffers[name]
-            if value is not None and moved is not None and moved.dtype != value.dtype:
-                self._buffers[name] = value.to(moved.device)
+            self._buffers[name] = None if value is None else value.new_empty(0)
+        try:
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        finally:
+            for name, value in before.items():
+                moved = self._buffers[name]
+                if value is not None and moved is not None:
+                    value = self._on(moved.device, name, value)
+                self._buffers[name] = value
         return self
+
+    def _on(self, device: torch.device, name: str, value: Tensor) -> Tensor:
+        """A value on a device; on the meta device it had none but its default."""
+        if value.is_meta and device.type != "meta":
+            return self._declared[name].initial(self._task_count, *self.elements()).to(device)
+        return value.to(device)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # Loading writes in place: give each value storage of its own first, so that nothing aliases.

@@ -118,4 +118,4 @@ class GramianBalancer(Balancer):
 
     def preferences(self, seen: Seen) -> Tensor:
         """The priorities ``[T]`` of the present tasks, for methods that use them themselves."""
-        return torch.tensor([self.priorities[task] for task in seen.tasks], dtype=torch.float64)
+        return torch.tensor([self.priorities[task] for task in seen.tasks], dtype=torch.float64, device="cpu")

@@ -58,7 +58,7 @@ class GradDrop(Balancer):
     def weigh(self, seen: Seen, state: State) -> Balance:
         if seen.rows is None or seen.features is None:
             # A window of micro-batches is being committed, which has no features of its own: only the draws move on.
-            torch.rand((), generator=self.generator)
+            torch.rand((), generator=self.generator, device="cpu")
             return Balance(torch.ones_like(seen.losses))
         masked = []
         sizes = [feature.numel() for feature in seen.features]
@@ -68,7 +68,7 @@ class GradDrop(Balancer):
             votes = seen.batch_sum(votes) if feature.dim() > 1 else votes
             total = votes.abs().sum(0)
             purity = 0.5 * (1 + torch.where(total > 0, votes.sum(0) / total, torch.zeros_like(total)))
-            drawn = torch.rand(purity.shape, generator=self.generator).to(purity)
+            drawn = torch.rand(purity.shape, generator=self.generator, device="cpu").to(purity)
             passes = torch.where(purity > drawn, votes > 0, votes < 0).to(gradients)
             mask = self.leak + (1 - self.leak) * passes
             mask = mask.unsqueeze(1) if feature.dim() > 1 else mask

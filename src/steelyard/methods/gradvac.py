@@ -68,16 +68,17 @@ class GradVac(GramianBalancer):
 
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
         size = len(rows.norms)
-        everyone = torch.arange(size)
+        everyone = torch.arange(size, device="cpu")
         orders = random_orders(size, self.generator)
         target = state.target.cpu().clone()
         rho = target[everyone, orders]  # a pair meets once in a step, so its target holds still
         paired = rows.moving & rows.moving[orders]
         slopes = rho / (1 - rho**2).sqrt()
-        coefficients = torch.eye(size, dtype=torch.float64)  # of the unit rows in g_i' / ‖g_i‖, row by row
+        # Of the unit rows in g_i' / ‖g_i‖, row by row.
+        coefficients = torch.eye(size, dtype=torch.float64, device="cpu")
         products = rows.cosines.clone()  # of g_i' / ‖g_i‖ and every u_j
         square = torch.ones_like(rows.norms)  # ‖g_i'‖² / ‖g_i‖²
-        met = torch.zeros(2, *orders.shape, dtype=torch.float64)
+        met = torch.zeros(2, *orders.shape, dtype=torch.float64, device="cpu")
         for number, others in enumerate(orders):
             product = products[everyone, others]
             met[0, number], met[1, number] = product, square

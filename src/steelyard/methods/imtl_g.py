@@ -49,7 +49,7 @@ class IMTLG(GramianBalancer):
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
         moving = rows.moving
         size, movers = len(moving), moving.nonzero().squeeze(1)
-        weights = torch.full((size,), 1 / size, dtype=torch.float64)
+        weights = torch.full((size,), 1 / size, dtype=torch.float64, device="cpu")
         if len(movers):
             part = UnitRows(rows.norms[movers], rows.cosines[movers][:, movers])
             inside, outside = equiangular(part.definite())

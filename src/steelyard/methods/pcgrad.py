@@ -56,8 +56,9 @@ class PCGrad(GramianBalancer):
 
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
         size = len(rows.norms)
-        everyone = torch.arange(size)
-        coefficients = torch.eye(size, dtype=torch.float64)  # of the unit rows in g_i' / ‖g_i‖, row by row
+        everyone = torch.arange(size, device="cpu")
+        # Of the unit rows in g_i' / ‖g_i‖, row by row.
+        coefficients = torch.eye(size, dtype=torch.float64, device="cpu")
         products = rows.cosines.clone()  # of g_i' / ‖g_i‖ and every u_j
         for others in random_orders(size, self.generator):
             conflict = products[everyone, others].clamp(max=0)
@@ -69,5 +70,5 @@ class PCGrad(GramianBalancer):
 
 def random_orders(size: int, generator: torch.Generator | None) -> Tensor:
     """``[T - 1, T]``: column ``i`` holds all ``j ≠ i`` in a random order."""
-    draws = torch.rand(size, size, generator=generator, dtype=torch.float64)
+    draws = torch.rand(size, size, generator=generator, dtype=torch.float64, device="cpu")
     return draws.fill_diagonal_(2.0).argsort(dim=1)[:, : size - 1].T

@@ -53,9 +53,9 @@ class Random(Balancer):
     def weigh(self, seen: Seen, state: State) -> Tensor:
         size = len(seen.losses)
         if self.distribution == "normal":
-            draw = torch.randn(size, dtype=torch.float64, generator=self.generator).softmax(0)
+            draw = torch.randn(size, dtype=torch.float64, generator=self.generator, device="cpu").softmax(0)
         else:
             # Normalised unit exponentials are Dirichlet(1) distributed.
-            draw = torch.empty(size, dtype=torch.float64).exponential_(generator=self.generator)
+            draw = torch.empty(size, dtype=torch.float64, device="cpu").exponential_(generator=self.generator)
             draw = draw / draw.sum()
         return draw.to(seen.losses.device)

@@ -72,7 +72,7 @@ class ReLoBRaLo(Balancer):
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
         state.first = torch.where(state.count == 0, seen.losses, state.first)
-        looks_back = bool(torch.rand((), generator=self.generator, dtype=torch.float64) >= self.keep)
+        looks_back = bool(torch.rand((), generator=self.generator, dtype=torch.float64, device="cpu") >= self.keep)
         fresh = self._balanced(seen.losses, state.last)
         memory = self._balanced(seen.losses, state.first) if looks_back else state.weights
         mixed = self.alpha * memory + (1 - self.alpha) * fresh

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
@@ -60,4 +59,4 @@ class SLAW(Balancer):
         deviation = state.variance.sqrt()
         # Relative to the largest, so that the inverses of extreme deviations stay finite.
         inverse = reciprocal(deviation / deviation.max())
-        return shares(inverse, torch.as_tensor(deviation > 0))
+        return shares(inverse, deviation.gt(0))

@@ -118,4 +118,4 @@ class SoftAdapt(Balancer):
 def forward_difference(order: int) -> Tensor:
     """Coefficients ``[order + 1]``, oldest first, of the first derivative at the oldest of equally spaced points."""
     later = [(-1) ** (j + 1) * comb(order, j) / j for j in range(1, order + 1)]
-    return torch.tensor([-sum(1 / j for j in range(1, order + 1)), *later], dtype=torch.float64)
+    return torch.tensor([-sum(1 / j for j in range(1, order + 1)), *later], dtype=torch.float64, device="cpu")

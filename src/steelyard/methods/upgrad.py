@@ -57,5 +57,5 @@ class UPGrad(GramianBalancer):
                 f"that takes minutes a step (at {MOST}, seconds): take dualproj, which projects their mean in one go"
             )
         preferences = self.preferences(seen) / len(rows.norms)
-        projected = dual_cone_projection(rows.definite(), torch.eye(len(rows.norms), dtype=torch.float64))
+        projected = dual_cone_projection(rows.definite(), torch.eye(len(rows.norms), dtype=torch.float64, device="cpu"))
         return rows.multipliers((preferences * rows.norms) @ projected, of_zero=preferences)

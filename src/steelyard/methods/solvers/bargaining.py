@@ -31,7 +31,7 @@ def bargaining_point(rows: UnitRows, power: Tensor, alpha: float = 1.0) -> Tenso
     exponent = 1 / alpha
     relative = rows.norms ** ((1 - alpha) / (1 + alpha))
     relative = relative / relative.max()
-    floor = _FLOOR * torch.eye(len(power), dtype=torch.float64)
+    floor = _FLOOR * torch.eye(len(power), dtype=torch.float64, device="cpu")
     M = (rows.definite() + floor) * relative[:, None] * relative
     p = power * relative**2
 

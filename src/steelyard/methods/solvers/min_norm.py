@@ -32,7 +32,7 @@ def min_norm_point(gramian: Tensor) -> Tensor:
     if not bool(G.isfinite().all()):
         return torch.full((size,), float("nan"), dtype=torch.float64, device=home)
     first = int(squares.argmin())
-    alpha = torch.zeros(size, dtype=torch.float64)
+    alpha = torch.zeros(size, dtype=torch.float64, device="cpu")
     alpha[first] = 1.0
     if size == 1 or float(squares[first]) <= 0:
         return alpha.to(home)
@@ -90,10 +90,10 @@ def _affine_minimiser(cosines: Tensor, norms: Tensor) -> Tensor:
     """``argmin_{Σα = 1} αᵀGα``, where ``μ = α ∘ ‖g‖`` solves ``C μ + λ a = 0``, ``aᵀμ = 1`` with ``a ∝ 1/‖g‖``."""
     size = len(norms)
     a = norms.min() / norms
-    system = torch.zeros(size + 1, size + 1, dtype=torch.float64)
+    system = torch.zeros(size + 1, size + 1, dtype=torch.float64, device="cpu")
     system[:size, :size] = cosines
     system[:size, size] = system[size, :size] = a
-    right = torch.zeros(size + 1, dtype=torch.float64)
+    right = torch.zeros(size + 1, dtype=torch.float64, device="cpu")
     right[size] = 1.0
     solution, failed = torch.linalg.solve_ex(system, right)
     if int(failed) or not bool(solution.isfinite().all()):  # linearly dependent gradients

@@ -36,9 +36,9 @@ def nonnegative_minimum(cosines: Tensor, linear: Tensor, start: Tensor | None = 
     x = torch.zeros_like(q)
     free = q < 0 if start is None else start.clone()
     left = (q < 0).any(1).nonzero().squeeze(1)
-    fewest = torch.full((len(q),), q.shape[1] + 1)
-    patience = torch.full((len(q),), _PATIENCE)
-    numbers = torch.arange(q.shape[1])
+    fewest = torch.full((len(q),), q.shape[1] + 1, device="cpu")
+    patience = torch.full((len(q),), _PATIENCE, device="cpu")
+    numbers = torch.arange(q.shape[1], device="cpu")
     near = x.clone()
     for _ in range(_ROUNDS):
         if not len(left):
@@ -122,7 +122,7 @@ class _Guess:
         count = chosen.sum(1)
         width = max(1, int(count.max()))
         place = chosen.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :width]
-        used = torch.arange(width) < count[:, None]
+        used = torch.arange(width, device="cpu") < count[:, None]
         system = C[place[:, :, None], place[:, None, :]] * (used[:, :, None] & used[:, None, :])
         system.diagonal(dim1=1, dim2=2).add_(torch.where(used, REGULARISATION, 1.0))
         factor, _ = torch.linalg.cholesky_ex(system)

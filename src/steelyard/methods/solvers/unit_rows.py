@@ -52,14 +52,15 @@ class UnitRows:
         """``w = ω / ‖g‖ [T]`` for coefficients ``ω`` of the unit rows, and ``of_zero`` for zero gradients."""
         moving = self.moving
         divisor = torch.where(moving, self.norms, torch.ones_like(self.norms))
-        return torch.where(moving, unit / divisor, torch.as_tensor(of_zero, dtype=unit.dtype).expand_as(unit))
+        otherwise = torch.as_tensor(of_zero, dtype=unit.dtype, device=unit.device).expand_as(unit)
+        return torch.where(moving, unit / divisor, otherwise)
 
     def definite(self) -> Tensor:
         """The cosines ``[T, T]``, their diagonal raised where rounding has made them indefinite.
 
         A Gramian summed in float32 may have eigenvalues of -1e-7; raising by as much is within its precision.
         """
-        eye = torch.eye(len(self.norms), dtype=torch.float64)
+        eye = torch.eye(len(self.norms), dtype=torch.float64, device="cpu")
         _, failed = torch.linalg.cholesky_ex(self.cosines + REGULARISATION * eye)
         if not int(failed):
             return self.cosines
