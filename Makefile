@@ -39,10 +39,8 @@ test-integrations: $(FRAMEWORKS_READY)
 	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings tests/integrations
 
 test-oldest: $(OLDEST_READY)
-	$(OLDEST)/bin/python -m pytest -n 2 -rs --disable-warnings tests/contract tests/distributed tests/gradients tests/loops \
-		tests/methods tests/solvers tests/test_arguments.py tests/test_attachment.py tests/test_balancer.py \
-		tests/test_checks.py tests/test_reviewed.py tests/test_registry.py tests/test_summary.py \
-		--ignore=tests/methods/test_against_torchjd.py
+	$(OLDEST)/bin/python -m pytest -n 2 -rs --disable-warnings tests/balancing tests/base tests/distributed tests/gradients \
+		tests/loops tests/methods tests/testing tests/test_registry.py --ignore=tests/methods/test_against_torchjd.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -7,8 +7,8 @@ import warnings
 import pytest
 import torch
 
-from contract.test_contract import VARIANTS, build
 from loops.test_closures import PLACED, toy_for
+from testing.test_contract import VARIANTS, build
 
 TASKS = ["left", "right"]
 LARGE = {"log", "db-mtl", "log+equal"}

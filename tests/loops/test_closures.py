@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from contract.test_contract import VARIANTS, build
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import parse_spec
 from steelyard.errors import LossError, OptionError, SteelyardWarning
 from steelyard.registry import method_class
 from steelyard.testing.toy import Toy, same_state, snapshot
+from testing.test_contract import VARIANTS, build
 
 TASKS = ["left", "right", "depth"]
 DIRECTIONS = {

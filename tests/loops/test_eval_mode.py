@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import steelyard
-from contract.test_contract import build
 from loops.test_closures import toy_for
 from steelyard.errors import SteelyardWarning
 from steelyard.registry import method_class, method_names
+from testing.test_contract import build
 
 TASKS = ["left", "right"]
 NAMES = [name for name in method_names() if name != "equal"]  # whose weights are those of eval() mode

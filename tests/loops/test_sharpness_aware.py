@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from contract.test_contract import build
 from loops.test_closures import DIRECTIONS, HELD, OUTSIDE, TASKS, toy_for, weighted
 from steelyard.balancing.balancer import Balancer
 from steelyard.errors import OptionError
 from steelyard.registry import method_names
 from steelyard.testing.toy import Toy, same_state, snapshot
+from testing.test_contract import build
 
 
 class SAM(torch.optim.Optimizer):
