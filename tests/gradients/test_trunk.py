@@ -14,9 +14,9 @@ import steelyard
 from helpers import task_gradients, weighted_sum
 from steelyard.errors import SharedError, SteelyardWarning
 from steelyard.gradients import layers
-from steelyard.gradients.graph import METADATA, Survey
+from steelyard.gradients.graph import METADATA, Survey, survey
 from steelyard.gradients.segments import Segment, pieces
-from steelyard.gradients.trunk import trunk_gradients
+from steelyard.gradients.trunk import _layers, trunk_gradients
 
 SCALES = (1e-3, 1.0, 1e3)
 
@@ -197,6 +197,62 @@ def test_gramian_is_the_jacobians(name: str, dtype: torch.dtype) -> None:
     norms = expected.diagonal().sqrt()
     error = ((gramian - expected).abs() / (norms[:, None] * norms)).max()
     assert float(error) < (1e-5 if dtype == torch.float32 else 1e-10)
+
+
+def parts_of(trunk: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Every module's own parameters, every parameter alone, and every other one."""
+    found = {name: own for name, module in trunk.named_modules() if (own := list(module.parameters(recurse=False)))}
+    found.update({name: [parameter] for name, parameter in trunk.named_parameters()})
+    found["every other"] = list(trunk.parameters())[::2]
+    return found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_part_of_a_trunk_is_the_jacobians(name: str) -> None:
+    trunk, _, _, losses = setting(name, torch.float64)
+    found, tasks = losses(), [str(k) for k in range(len(SCALES))]
+    for part, parameters in parts_of(trunk).items():
+        rows = task_gradients(dict(zip(tasks, found, strict=True)), parameters)
+        J = torch.stack([torch.cat([piece.to_dense().flatten() for piece in row]) for row in rows.values()])
+        gramian = trunk_gradients(tasks, found, parameters, at_boundary=False).gramian
+        norms = (J * J).sum(1).sqrt()
+        error = ((gramian - J @ J.T).abs() / (norms[:, None] * norms)).max()
+        # A bias before a batch norm has a gradient of rounding alone.
+        assert float(error) < 1e-10 or float(norms.max()) < 1e-12, part
+
+
+@pytest.mark.parametrize("part", ["module", "weight", "with another"])
+def test_a_layer_in_the_middle_forms_no_weight_gradient(part: str) -> None:
+    """Its node leads on to parameters that nobody asked for."""
+    torch.manual_seed(0)
+    trunk = nn.Sequential(*(each for _ in range(4) for each in (nn.Linear(64, 64), nn.Tanh())))
+    heads = [nn.Linear(64, 2) for _ in range(3)]
+    z = trunk(torch.randn(4, 64))
+    losses = [head(z).square().mean() for head in heads]
+    asked = {"module": [trunk[4]], "weight": [], "with another": [trunk[2], trunk[6]]}[part]
+    parameters = [parameter for module in asked for parameter in module.parameters()] or [trunk[4].weight]
+    layers, raw = _layers(survey(losses, parameters), 3)
+    assert len(layers) == max(1, len(asked))
+    assert not raw
+    assert all(len(layer.uses[0][1].leaves) == (1 if part == "weight" else 2) for layer in layers)
+
+
+def test_the_upper_half_of_a_trunk_is_cut_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where parameters below were not asked for, and so no stretch is the trunk's alone."""
+    trunk, _, _, losses = setting("transformer", torch.float64)
+    parameters, tasks = list(trunk.layers[1].parameters()), [str(k) for k in range(len(SCALES))]
+    found = losses()
+    whole = trunk_gradients(tasks, found, parameters, at_boundary=False).gramian
+    cuts: list[list[Segment]] = []
+
+    def everywhere(found: Survey, held: object) -> list[Segment]:
+        cuts.append(pieces(found))
+        return cuts[-1]
+
+    monkeypatch.setattr("steelyard.gradients.trunk.segments", everywhere)
+    cut = trunk_gradients(tasks, found, parameters, at_boundary=False).gramian
+    assert torch.allclose(cut, whole, rtol=1e-10)
+    assert len(cuts[0]) > 3 or not METADATA
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "few positions" in name or "conv2d" in name])

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +51,19 @@ class Formula:
     Attributes:
         gramian: ``gramian(uses, output gradients [T, …] of each use) -> [T, T]`` float64.
         worth: ``worth(uses, T)``, whether that is cheaper than autograd's own gradients of these parameters.
+        bias: whether the leaves after the first are biases, which the formula leaves out where they are not there.
     """
 
     gramian: Callable[[Uses, Sequence[Tensor]], Tensor]
     worth: Callable[[Uses, int], bool]
+    bias: bool = False
+
+    def asked(self, found: Match, accumulating: Container[Node]) -> Match:
+        """The use without a bias that nobody asked for."""
+        first, *others = found.leaves
+        if not self.bias or not others or all(leaf in accumulating for leaf in others):
+            return found
+        return replace(found, leaves=(first, *(leaf for leaf in others if leaf in accumulating)))
 
 
 _FORMULAS: dict[str, tuple[tuple[Find, Formula], ...]] = {}
@@ -93,6 +102,8 @@ def match(node: Node) -> tuple[Match, Formula] | None:
 
 _MOST_CANCELLATION = 50.0
 """float32 keeps ``G_ij`` to ``eps`` times this, relative to ``√(G_ii G_jj)``."""
+_AT_A_TIME = 8
+"""Tasks whose products are held at once."""
 
 
 def _products(A: Tensor, D: Tensor, bias: bool) -> Tensor:
@@ -102,19 +113,41 @@ def _products(A: Tensor, D: Tensor, bias: bool) -> Tensor:
     once and this its square: what float32 cannot hold is done in float64.
     """
     precise = torch.promote_types(torch.promote_types(A.dtype, D.dtype), torch.float32)
-    total, sizes = _product(A.to(precise), D.to(precise), bias)
-    if precise == torch.float32 and bool((sizes > _MOST_CANCELLATION * total.diagonal()).any()):
-        total, _ = _product(A.double(), D.double(), bias)
+    A, D = A.to(precise), D.to(precise)
+    K = _kernel_of(A, bias)
+    total = _product(K, D)
+    if precise == torch.float32 and _cancels(K, D, total):
+        total = _product(_kernel_of(A.double(), bias), D.double())
     return total
 
 
-def _product(A: Tensor, D: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
-    """The Gramian, and per task the sum of its samples' squared gradients, its diagonal if no two of them met."""
+def _kernel_of(A: Tensor, bias: bool) -> Tensor:
     K = A @ A.T
-    if bias:
-        K += 1
-    total = (torch.matmul(K, D).flatten(1) @ D.flatten(1).T).double()
-    return total, (torch.linalg.vector_norm(D, dim=2).double().square() @ K.diagonal().double())
+    return K.add_(1) if bias else K
+
+
+def _product(K: Tensor, D: Tensor) -> Tensor:
+    """``⟨D_i, K D_j⟩``; some tasks at a time, so that ``K D`` is never held and each pair is multiplied once."""
+    tasks, flat = len(D), D.flatten(1)
+    total = flat.new_zeros(tasks, tasks, dtype=torch.float64)
+    for start in range(0, tasks, _AT_A_TIME):
+        part = torch.matmul(K, D[start : start + _AT_A_TIME]).flatten(1)
+        total[start : start + len(part), start:] = part @ flat[start:].T
+    return total.triu() + total.triu(1).T
+
+
+def _cancels(K: Tensor, D: Tensor, total: Tensor) -> bool:
+    """Whether squares lose what float32 should hold: each task's against the sum of its samples' own.
+
+    That sum is the diagonal if no two samples met; it is no more than the longest input with all of the gradient, which
+    is cheaper to know and mostly enough.
+    """
+    kept, lengths = _MOST_CANCELLATION * total.diagonal(), K.diagonal().double()
+    most = lengths.max() * torch.linalg.vector_norm(D.flatten(1), dim=1).double().square()
+    if not bool((most > kept).any()):
+        return False
+    samples = torch.linalg.vector_norm(D, dim=2).double().square()
+    return bool((samples @ lengths > kept).any())
 
 
 def _products_are_worth(rows: int, inputs: int, outputs: int, tasks: int) -> bool:
@@ -136,7 +169,7 @@ def _linear_worth(uses: Uses, tasks: int) -> bool:
     return _products_are_worth(rows, width, _shape(uses[0].leaves[0])[0], tasks)
 
 
-LINEAR = Formula(_linear_gramian, _linear_worth)
+LINEAR = Formula(_linear_gramian, _linear_worth, bias=True)
 
 
 def _shape(leaf: Node) -> tuple[int, ...]:
@@ -231,12 +264,12 @@ def _transposed_worth(uses: Uses, tasks: int) -> bool:
     return _products_are_worth(rows, inner, outer * math.prod(kernel), tasks)
 
 
-@gramian_of("ConvolutionBackward0", Formula(_convolution_gramian, _convolution_worth))
+@gramian_of("ConvolutionBackward0", Formula(_convolution_gramian, _convolution_worth, bias=True))
 def _convolution(node: Node) -> Match | None:
     return None if node._saved_transposed else _kernel(node)
 
 
-@gramian_of("ConvolutionBackward0", Formula(_transposed_gramian, _transposed_worth))
+@gramian_of("ConvolutionBackward0", Formula(_transposed_gramian, _transposed_worth, bias=True))
 def _transposed_convolution(node: Node) -> Match | None:
     return _kernel(node) if node._saved_transposed else None
 

@@ -76,7 +76,7 @@ def pieces(found: Survey) -> list[Segment]:
     open_uses: dict[Node, int] = {}
     blocks = [_checkpointed(node) for node in nodes]
     last = {block: place for place, block in enumerate(blocks) if block is not None}
-    inside = -1
+    inside, everyone = -1, (1 << len(found.roots)) - 1
     for place, node in enumerate(nodes):
         if not taken.issuperset(each for each in found.consumers.get(node, ()) if each in created):
             return [in_one_piece(found)]  # made by several threads: the order says nothing
@@ -86,7 +86,7 @@ def pieces(found: Survey) -> list[Segment]:
             and not waiting
             and not open_uses
             and len(open_edges) == len(outputs) == 1
-            and found.in_trunk(node)
+            and found.reached_by[node] == everyone
         ):
             parts[-1].end = node, next(iter(outputs))
             parts.append(Segment())

@@ -25,7 +25,7 @@ from steelyard.gradients.differentiation import (
     refused_reentrant,
     watched,
 )
-from steelyard.gradients.graph import COMPILED, REENTRANT, Edge, Node, Survey, precision_of, survey
+from steelyard.gradients.graph import COMPILED, REENTRANT, TRUNK, Edge, Node, Survey, precision_of, survey
 from steelyard.gradients.layers import Formula, Match, match
 from steelyard.gradients.rows import Rows, is_safe, numbers_in, real_dtype, real_numbers
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
@@ -163,8 +163,7 @@ def _look(losses: Sequence[Tensor], plan: _Plan) -> tuple[Tensor, dict[Edge, Ten
             for task, start in enumerate(starts):
                 found = _walk(start, gradients[task], edges, parameters, segment.end, plan.float16, received)
                 for edge, gradient in zip(edges, found, strict=False):
-                    if gradient is not None:
-                        _room(arrived, edge, gradient, tasks)[task] = gradient
+                    _put(arrived, edge, gradient, task, tasks)
                 for piece, gradient in zip(torch.split(rows[task], sizes), found[len(edges) :], strict=False):
                     piece.zero_() if gradient is None else piece.copy_(real_numbers(gradient))
                 gradients[task] = None if segment.end is None else found[-1]
@@ -192,12 +191,18 @@ def _walk(
     return differentiate(start, inputs, float16, arrived, received)
 
 
-def _room(arrived: dict[Edge, Tensor], edge: Edge, gradient: Tensor, tasks: int) -> Tensor:
-    """``[T, …]``, zero where a loss does not reach."""
-    if edge not in arrived:
+def _put(arrived: dict[Edge, Tensor], edge: Edge, gradient: Tensor | None, task: int, tasks: int) -> None:
+    """Into ``[T, …]``, task by task; zero where a loss does not reach."""
+    if edge in arrived:
+        if gradient is None:
+            arrived[edge][task].zero_()
+        else:
+            arrived[edge][task] = gradient
+    elif gradient is not None:
         precise = torch.promote_types(gradient.dtype, torch.float32)
-        arrived[edge] = gradient.new_zeros(tasks, *gradient.shape, dtype=precise)
-    return arrived[edge]
+        arrived[edge] = room = gradient.new_empty(tasks, *gradient.shape, dtype=precise)
+        room[:task].zero_()
+        room[task] = gradient
 
 
 def _gramian(layers: Sequence[Layer], arrived: dict[Edge, Tensor], rows: Tensor) -> Tensor:
@@ -220,16 +225,20 @@ def _gramian(layers: Sequence[Layer], arrived: dict[Edge, Tensor], rows: Tensor)
 def _layers(found: Survey, tasks: int) -> tuple[list[Layer], dict[Tensor, None]]:
     """Layers whose every use is known and whose formula is worth it, and the parameters of all others.
 
+    A layer in the middle of a network leads on to parameters that were not asked for: what arrives at its output, and
+    what it saved of its input, is all that a formula needs.
+
     A table that is also the weight of a linear layer has uses of two formulas, and neither counts what the other's
     uses add: it is left to autograd.
     """
     uses: dict[tuple[tuple[Node, ...], Formula], list[tuple[Node, Match]]] = {}
-    for node in found.leads_to:
-        if found.in_trunk(node) and (known := match(node)) is not None:
-            uses.setdefault((known[0].leaves, known[1]), []).append((node, known[0]))
+    accumulating = set(found.leaves.values())
+    for node, kind in found.leads_to.items():
+        if kind & TRUNK and (known := match(node)) is not None:
+            asked = known[1].asked(known[0], accumulating)
+            uses.setdefault((asked.leaves, known[1]), []).append((node, asked))
     layers: list[Layer] = []
     covered: set[Node] = set()
-    accumulating = set(found.leaves.values())
     for (leaves, formula), nodes in uses.items():
         plain = accumulating.issuperset(leaves) and not any(_is_special(leaf.variable) for leaf in leaves)
         worth = plain and formula.worth([found for _, found in nodes], tasks)
