@@ -237,6 +237,33 @@ def test_a_layer_in_the_middle_forms_no_weight_gradient(part: str) -> None:
     assert all(len(layer.uses[0][1].leaves) == (1 if part == "weight" else 2) for layer in layers)
 
 
+@pytest.mark.parametrize("kind", ["linear", "without bias", "called twice", "convolution"])
+def test_layers_under_autocast_keep_their_formulas(kind: str) -> None:
+    """Their parameters enter through a cast, once for all uses."""
+    torch.manual_seed(0)
+    build = {"convolution": lambda: nn.Conv2d(40, 40, 3), "without bias": lambda: nn.Linear(64, 64, bias=False)}
+    trunk = nn.Sequential(*(build.get(kind, lambda: nn.Linear(64, 64))() for _ in range(3)))
+    heads = [nn.LazyLinear(2) for _ in range(3)]
+    x = torch.randn(2, 40, 8, 8) if kind == "convolution" else torch.randn(4, 64)
+
+    def losses(autocast: bool) -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            z = trunk[0](x).tanh()
+            z = trunk[2](trunk[1](trunk[1](z).tanh() if kind == "called twice" else z).tanh()).flatten(1)
+            return [head(z).float().square().mean() for head in heads]
+
+    parameters = list(trunk[1].parameters())
+    exact = trunk_gradients(["0", "1", "2"], losses(False), parameters, at_boundary=False).gramian
+    found = losses(True)
+    layers, raw = _layers(survey(found, parameters), 3)
+    assert len(layers) == 1
+    assert len(layers[0].uses) == (2 if kind == "called twice" else 1)
+    assert not raw
+    gramian = trunk_gradients(["0", "1", "2"], found, parameters, at_boundary=False).gramian
+    norms = exact.diagonal().sqrt()
+    assert float(((gramian - exact).abs() / (norms[:, None] * norms)).max()) < 0.03
+
+
 def test_the_upper_half_of_a_trunk_is_cut_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where parameters below were not asked for, and so no stretch is the trunk's alone."""
     trunk, _, _, losses = setting("transformer", torch.float64)

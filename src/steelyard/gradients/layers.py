@@ -29,7 +29,8 @@ class Match:
 
     Attributes:
         leaves: the accumulating nodes of the parameters that the formula covers, in the formula's order.
-        through: nodes between the layer's node and those leaves (the transposition of a weight), which belong to it.
+        through: nodes between the layer's node and those leaves (the transposition of a weight, autocast's cast of it),
+            which belong to it.
         inputs: what the formula needs of the forward pass.
         node: the layer's node, for formulas that need its settings.
     """
@@ -182,28 +183,45 @@ def _joined(tensors: Sequence[Tensor], dim: int) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors), dim)
 
 
+def _source(node: Node, *through: Node) -> tuple[Node, tuple[Node, ...]]:
+    """The leaf behind a node, or what else it is made of, and the nodes between: autocast casts a parameter first."""
+    if node.name() == "ToCopyBackward0":
+        (behind, _), *_ = node.next_functions
+        return behind, (*through, node)
+    return node, through
+
+
+def _transposed(node: Node | None) -> tuple[Node, tuple[Node, ...]] | None:
+    """The leaf behind the transposition that a linear layer makes of its weight, and the nodes between."""
+    if node is None or node.name() != "TBackward0":
+        return None
+    return _source(node.next_functions[0][0], node)
+
+
 @gramian_of("AddmmBackward0", LINEAR)
 def _linear_with_bias(node: Node) -> Match | None:
     if node._saved_alpha != 1 or node._saved_beta != 1:
         return None
     (bias, _), _, (weight, _) = node.next_functions
-    saved = node._saved_mat1
-    if weight is None or weight.name() != "TBackward0" or saved is None:
+    behind, saved = _transposed(weight), node._saved_mat1
+    if behind is None or saved is None:
         return None
-    leaf = weight.next_functions[0][0]
-    if bias is not None and _shape(bias) != _shape(leaf)[:1]:  # a bias that is spread over the rows otherwise
+    leaf, through = behind
+    if bias is None:
+        return Match((leaf,), through, (saved.detach(),))
+    bias, casts = _source(bias)
+    if _shape(bias) != _shape(leaf)[:1]:  # a bias that is spread over the rows otherwise
         return None
-    leaves = (leaf,) if bias is None else (leaf, bias)
-    return Match(leaves, (weight,), (saved.detach(),))
+    return Match((leaf, bias), (*through, *casts), (saved.detach(),))
 
 
 @gramian_of("MmBackward0", LINEAR)
 def _linear_without_bias(node: Node) -> Match | None:
     _, (weight, _) = node.next_functions
-    saved = node._saved_self
-    if weight is None or weight.name() != "TBackward0" or saved is None:
+    behind, saved = _transposed(weight), node._saved_self
+    if behind is None or saved is None:
         return None
-    return Match((weight.next_functions[0][0],), (weight,), (saved.detach(),))
+    return Match((behind[0],), behind[1], (saved.detach(),))
 
 
 def _embedding_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
@@ -276,10 +294,15 @@ def _transposed_convolution(node: Node) -> Match | None:
 
 def _kernel(node: Node) -> Match | None:
     _, (weight, _), (bias, _) = node.next_functions
-    if node._saved_groups != 1 or weight is None or not _shape(weight):
+    if node._saved_groups != 1 or weight is None:
         return None
-    leaves = (weight,) if bias is None else (weight, bias)
-    return Match(leaves, (), (node._saved_input.detach(),), node)
+    leaf, through = _source(weight)
+    if not _shape(leaf):
+        return None
+    if bias is None:
+        return Match((leaf,), through, (node._saved_input.detach(),), node)
+    bias, casts = _source(bias)
+    return Match((leaf, bias), (*through, *casts), (node._saved_input.detach(),), node)
 
 
 def _positions(images: Tensor, node: Node, kernel: Sequence[int]) -> list[int]:

@@ -254,19 +254,21 @@ def _is_special(parameter: Tensor) -> bool:
 
 
 def _complete(found: Survey, leaf: Node, uses: Sequence[tuple[Node, Match]]) -> bool:
-    """Whether each edge into a parameter belongs to a matched use; else their formula would miss a part of it.
+    """Whether each edge into a parameter belongs to a matched use, once; else their formula would miss a part of it.
 
-    A weight enters through its transposition alone, a bias or a table directly. One that is also the layer's input
+    A weight enters through its transposition, or a cast to lower precision. One that is also the layer's input
     (``W Wᵀ``) has an edge too many.
     """
-    matched = {node for node, _ in uses}
-    between = [through for _, each in uses for through in each.through]
-    transposed = bool(between) and leaf is uses[0][1].leaves[0]
-    direct = [consumer for consumer in found.consumers[leaf] if consumer not in between]
-    if len(direct) != (0 if transposed else len(uses)) or not matched.issuperset(direct):
-        return False
-    behind = [consumer for consumer in found.consumers[leaf] if consumer in between]
-    return all(len(found.consumers[each]) == between.count(each) for each in behind)
+    between = {node for _, each in uses for node in each.through}
+    entered: list[Node] = []
+    stack = list(found.consumers[leaf])
+    while stack:
+        consumer = stack.pop()
+        if consumer in between:
+            stack.extend(found.consumers[consumer])
+        else:
+            entered.append(consumer)
+    return len(entered) == len(uses) and {node for node, _ in uses}.issuperset(entered)
 
 
 def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
