@@ -18,22 +18,26 @@ INSTALLED := .venv-dist
 # One thread per process: trials and test workers run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test quick slowest test-integrations test-oldest check dist docs docs-links benchmark mutation clean
+.PHONY: demo test slow quick slowest test-integrations test-oldest check dist docs docs-links benchmark mutation clean
 
 demo: $(READY)
 	$(BIN)/steelyard compare digits --methods single-task,equal,dwa,uw,ema,db-mtl,equal@cross-stitch --seeds 10 \
 		--workers 2 --store demo.sqlite --page demo.html
 
 test: check
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# Proofs by simulation, fuzzing and killing again and again.
+slow: $(READY)
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # The core, and what the change at hand touches, in at most 45 s each.
 quick: $(READY)
 	$(BIN)/python tests/quick.py
 
-# The twenty tests that take longest.
+# The twenty tests that take longest, each with its reason.
 slowest: $(READY)
-	$(BIN)/python -m pytest -n 2 --durations=20 --durations-min=0.5 | sed -n '/slowest/,$$p'
+	$(BIN)/python -m pytest -n 2 --slowest 20 | sed -n '/slowest/,$$p'
 
 test-integrations: $(FRAMEWORKS_READY)
 	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings tests/integrations

@@ -40,6 +40,7 @@ class TestBurgers:
             pinn.residual(lambda p: p[:, :1] + 0 * p[:, :1] ** 2 + 0 * p[:, 1:], points), points[:, :1]
         )
 
+    @pytest.mark.slow("a physics-informed network is trained twice")
     def test_both_ways_are_compared_with_the_reference(self, capsys: pytest.CaptureFixture[str]) -> None:
         from steelyard.errors import MissingDataError
 

@@ -33,6 +33,7 @@ def test_python_blocks_run(document: str) -> None:
         exec(compile(block, document, "exec"), namespace)
 
 
+@pytest.mark.slow("every command of the README, one process after the other")
 def test_commands_run_in_the_order_shown(tmp_path: Path) -> None:
     """Studies are planned, not trained (``--dry-run``): the demo and the command line's own tests train them.
 

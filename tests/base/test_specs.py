@@ -117,6 +117,7 @@ def outcome(text: str) -> Balancer | str:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.takes("twenty thousand specs in four parts")
 def test_twenty_thousand_specs_make_a_balancer_or_are_refused(seed: int) -> None:
     draw = random.Random(seed)
     made = 0

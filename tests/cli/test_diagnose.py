@@ -15,6 +15,7 @@ from steelyard.problems.template import __file__ as template
 from steelyard.study.training.diagnosing import Course, averaged
 
 
+@pytest.mark.takes("the command in a process of its own trains two epochs")
 def test_it_trains_and_tells(tmp_path):
     """In a process of its own, on a problem file of three tasks with missing labels."""
     steelyard = str(Path(sys.executable).with_name("steelyard"))

@@ -367,6 +367,7 @@ def contents(folder):
     }
 
 
+@pytest.mark.slow("two thousand command lines")
 def test_no_command_line_ends_in_a_traceback_or_takes_a_file_of_the_users(folder, monkeypatch, capsys):
     draw = random.Random(SEED)
     before, codes, wrong = contents(folder), [], []

@@ -74,6 +74,7 @@ def test_a_study_of_a_file_of_ones_own_with_missing_labels(run, tmp_path):
     assert Path("steelyard-mine.html").is_file()
 
 
+@pytest.mark.slow("a real study is stopped, and goes on")
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path):
     words = ["compare", "digits", "--methods", "equal", "--seeds", "1", "--epochs", "60", "--workers", "1"]
     store = tmp_path / "steelyard-digits.sqlite"

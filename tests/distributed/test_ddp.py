@@ -12,6 +12,10 @@ from distributed.launch import launch
 from distributed.training import BATCH, build, train
 from steelyard.registry import method_class, method_names
 
+pytestmark = pytest.mark.takes(
+    "ranks are processes, which import torch; the first test of a file waits for all that they train"
+)
+
 MODES: list[tuple[str, str]] = []
 for _name in method_names():
     _method = build(_name)

@@ -19,6 +19,10 @@ from distributed.training import TASKS, Network, build, data, errors, shard
 from steelyard.distributed.ranks import Ranks
 from steelyard.errors import SteelyardError
 
+pytestmark = pytest.mark.takes(
+    "ranks are processes, which import torch; the first test of a file waits for all that they train"
+)
+
 COLUMNS = [("uw", "losses"), ("mgda", "features"), ("mgda", "trunk"), ("db-mtl", "trunk")]
 """Those of docs/works-with.md; the trunk by its Gramian, and by averaged rows with plain heads."""
 READING = COLUMNS[1:]

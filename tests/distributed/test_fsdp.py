@@ -14,7 +14,12 @@ from distributed.training import Network, build, data, errors, shard, train
 from steelyard.errors import SharedError
 
 fully_shard = pytest.importorskip("torch.distributed.fsdp").__dict__.get("fully_shard")
-pytestmark = pytest.mark.skipif(fully_shard is None, reason="fully_shard came with torch 2.6")
+pytestmark = [
+    pytest.mark.skipif(fully_shard is None, reason="fully_shard came with torch 2.6"),
+    pytest.mark.takes(
+        "ranks are processes, which import torch; the first test of a file waits for all that they train"
+    ),
+]
 
 METHODS = [
     "uw",

@@ -14,6 +14,10 @@ from distributed.launch import launch
 from distributed.training import TASKS, Network, build, data, shard
 from loops.loss_kinds import fused, plain
 
+pytestmark = pytest.mark.takes(
+    "ranks are processes, which import torch; the first test of a file waits for all that they train"
+)
+
 COLUMNS = [("uw", "losses"), ("mgda", "features"), ("mgda", "trunk"), ("upgrad", "features"), ("moco", "trunk")]
 KINDS = ["plain", "fused", "hidden"]  # hidden: the heads lie in reentrant checkpoints, which nobody looks through
 CASES = [(kind, *column) for kind in KINDS for column in COLUMNS if kind != "hidden" or column[1] == "losses"]

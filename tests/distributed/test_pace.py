@@ -11,6 +11,10 @@ from distributed.launch import launch
 from distributed.test_decisions import COLUMNS, Loop, message
 from distributed.training import TASKS, shard
 
+pytestmark = pytest.mark.takes(
+    "ranks are processes, which import torch; the first test of a file waits for all that they train"
+)
+
 PERIODIC = [("dwa", "losses"), ("initial-scale+mgda", "features"), ("initial-scale+inverse-norm", "trunk")]
 ALL = [*COLUMNS, ("inverse-norm", "features"), ("pcgrad", "trunk"), ("moco", "trunk"), ("graddrop", "features")]
 

@@ -12,6 +12,10 @@ from distributed.launch import launch
 from steelyard.distributed import synchronise
 from steelyard.errors import StateError
 
+pytestmark = pytest.mark.takes(
+    "ranks are processes, which import torch; the first test of a file waits for all that they train"
+)
+
 
 class Declared(steelyard.Balancer):
     name = "declared"

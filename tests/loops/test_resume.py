@@ -38,6 +38,7 @@ def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.takes("the first of them trains every method in a process of its own")
 def test_a_new_process_goes_on_bit_for_bit(outcomes: tuple[Outcomes, Outcomes], spec: str) -> None:
     straight, resumed = (each[spec] for each in outcomes)
     assert torch.equal(straight["weights"], resumed["weights"])

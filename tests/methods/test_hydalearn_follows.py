@@ -56,6 +56,7 @@ def trained(drift: float, spread: float, mode: str, batch: int = 64, epochs: int
 
 
 @pytest.mark.parametrize("mode", ["exact", "first-order"])
+@pytest.mark.slow("whole training runs, one per dial and mode")
 def test_late_weights_fall_with_the_drift_and_early_ones_do_not(mode: str) -> None:
     """Rank correlation of the last epoch's mean weight with the dial: -1."""
     dial = [0.0, 0.25, 0.5, 1.0]
@@ -70,6 +71,7 @@ def test_late_weights_fall_with_the_drift_and_early_ones_do_not(mode: str) -> No
 
 
 @pytest.mark.parametrize("mode", ["exact", "first-order"])
+@pytest.mark.slow("whole training runs, one per dial and mode")
 def test_weights_follow_each_batchs_relevance_and_vary_with_the_spread(mode: str) -> None:
     """Rank correlation with the batch's relevance above 0.5; of the weights' deviation with the dial: 1."""
     weights, relevances = (part[1:].flatten() for part in trained(0.5, 2.0, mode, 32, 4))

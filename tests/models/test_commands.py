@@ -25,6 +25,7 @@ def run(tmp_path, monkeypatch, capsys):
     return command
 
 
+@pytest.mark.slow("three studies by the command")
 def test_a_study_of_mixtures_and_its_single_tasks_serve_other_architectures(run, tmp_path):
     words = ["compare", "digits", "--methods", "equal", "--seeds", "2", "--epochs", "2", "--workers", "2"]
     steelyard = [sys.executable, "-m", "steelyard", *words, "--architecture", "mmoe"]

@@ -52,6 +52,7 @@ def test_what_cannot_be_run_is_refused_by_name(run, words, message):
     assert message in err
 
 
+@pytest.mark.slow("a small reproduction is trained, and trained on")
 def test_a_reproduction_from_end_to_end_and_its_growth(run):
     code, out, _ = run("reproduce", "tiny", "--quick", "--dry-run")
     assert code == 0

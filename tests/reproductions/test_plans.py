@@ -51,6 +51,7 @@ def test_judges_say_something_before_anything_was_run(name):
 
 @pytest.mark.skipif(not os.environ.get("STEELYARD_DATA"), reason="STEELYARD_DATA names no folder with data")
 @pytest.mark.parametrize("name", reproduction_names())
+@pytest.mark.slow("every reproduction's real data are read and its methods tried")
 def test_the_quick_plan_is_made_without_training(name):
     found = load_reproduction(name)
     folders = {folder for problem in found.problems("quick") for folder in load_problem(problem).needs}

@@ -64,7 +64,10 @@ def build(method: str, tasks: list[str], **options: Any) -> Balancer:
     return steelyard.make(method, tasks, **options)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=str)
+LONG = {"one_task_and_many": pytest.mark.takes("a thousand tasks, for three steps")}
+
+
+@pytest.mark.parametrize("check", [pytest.param(name, marks=LONG.get(name, ())) for name in CHECKS])
 @pytest.mark.parametrize("method", VARIANTS)
 def test_contract(method: str, check: str) -> None:
     CHECKS[check](functools.partial(build, method))

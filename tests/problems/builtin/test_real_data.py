@@ -35,6 +35,7 @@ def single_thread():
         ("mnist-imbalanced", [1100, 2000, 10_000]),
     ],
 )
+@pytest.mark.slow("reads every real data set, some of 150 MB")
 def test_it_loads_and_every_part_works(name, sizes):
     data = rehearse(load_problem(name))
     assert [len(split) for split in data.splits().values()] == sizes
@@ -78,6 +79,7 @@ def test_tox21_has_17_percent_missing_labels():
     assert 1 - float(torch.cat(labelled).mean()) == pytest.approx(0.171, abs=1e-3)
 
 
+@pytest.mark.slow("decodes 1,449 images")
 def test_nyuv2_has_sane_pixels():
     problem = load_problem("nyuv2")
     splits = list(problem.data().splits().values())

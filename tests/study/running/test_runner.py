@@ -290,6 +290,7 @@ linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads proces
 
 
 @linux
+@pytest.mark.slow("studies in processes of their own, killed again and again")
 def test_killed_again_and_again_gives_the_same_table(slow_digits, tmp_path):
     """kill -9 of the parent alone, then of the whole group; orphans end, and the same command goes on."""
     epochs, store = 12, tmp_path / "killed.sqlite"
@@ -318,6 +319,7 @@ def test_killed_again_and_again_gives_the_same_table(slow_digits, tmp_path):
 
 
 @linux
+@pytest.mark.takes("workers start, train and are told to stop")
 def test_ctrl_c_stops_the_workers_and_keeps_checkpoints(slow_digits, tmp_path):
     store = tmp_path / "s.sqlite"
     checkpoints = tmp_path / "s.sqlite.checkpoints"

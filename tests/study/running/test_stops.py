@@ -101,6 +101,7 @@ def running(session):
     return found
 
 
+@pytest.mark.takes("a study in a session of its own starts, and is told to end by each signal")
 def test_told_to_end_it_ends_in_order(start, tmp_path):
     process, read = start()
     os.killpg(process.pid, signal.SIGSTOP)  # Ctrl-Z, and on again: nothing is lost by it
@@ -118,6 +119,7 @@ def test_told_to_end_it_ends_in_order(start, tmp_path):
     assert not (tmp_path / "s.sqlite-wal").exists()
 
 
+@pytest.mark.takes("workers start, and one hangs")
 def test_a_worker_that_holds_the_interpreter_dies_with_its_study(start, tmp_path):
     (tmp_path / "hold").touch()
     process, _ = start()

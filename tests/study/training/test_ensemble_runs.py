@@ -137,6 +137,7 @@ SCRIPT = """
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="kills by process group")
+@pytest.mark.slow("studies in processes of their own, killed again and again")
 def test_killed_again_and_again_gives_the_same_table_and_repeats_nothing(file, tmp_path):
     run(file, tmp_path / "whole", epochs=16)
     (tmp_path / "slow").touch()
