@@ -10,8 +10,10 @@ from steelyard import cli, study
 from steelyard.errors import ProblemError
 from steelyard.problems.guard import guarded
 from steelyard.study.running import runner
-from steelyard.study.running.worker import _attempt
-from study import made_up
+from steelyard.study.running.events import Started
+from steelyard.study.running.work import Work, perform
+from steelyard.study.trial import Failed
+from study.in_process import MadeUp
 
 PROBLEM = """
     import os, sys
@@ -73,29 +75,26 @@ def test_an_exit_in_a_worker_fails_its_trial(write, tmp_path):
     flag.write_text("no")
     plan = study.plan(str(path), ["equal"], seeds=1)
     flag.write_text("yes")
-    ((place, failed),) = _attempt(None, plan.reference, plan.trials, tmp_path / "c", plan.origin)
+    told = []
+    perform(Work(plan.reference, tuple(plan.trials), None, plan.origin), lambda *event: told.append(event))
+    (_, started), (place, failed) = told
     assert place == 0
+    assert isinstance(started, Started)
+    assert isinstance(failed, Failed)
     assert failed.error == "SystemExit: 0"
 
 
 @pytest.mark.parametrize("where", ["head", "load", "trunk", "prepare"])
 def test_a_change_of_folder_moves_neither_store_nor_page(write, tmp_path, monkeypatch, where):
-    class InPlace:
-        def __init__(self, reference, trials, checkpoints, *others):
-            self.trials = trials
-            assert checkpoints == tmp_path / "steelyard-mine.sqlite.checkpoints"
-
-        def __enter__(self):
-            return [(t, made_up.result({task: [0.5, 0.5] for task in t.tasks})) for t in self.trials]
-
-        def __exit__(self, *error):
-            pass
+    class Watched(MadeUp):
+        def open(self, job):
+            assert job.checkpoints == tmp_path / "steelyard-mine.sqlite.checkpoints"
+            return super().open(job)
 
     (tmp_path / "elsewhere").mkdir()
     path = write(**{where: f"os.chdir({str(tmp_path / 'elsewhere')!r})"})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "Pool", InPlace)
-    monkeypatch.setattr(runner, "start_server", lambda: None)
+    monkeypatch.setattr(runner, "Local", Watched)
     monkeypatch.setattr("steelyard.report.announcements.start_server", lambda: None)
     monkeypatch.setattr(sys, "argv", ["steelyard", "compare", path.name, "--methods", "equal", "--seeds", "1"])
     with pytest.raises(SystemExit) as ended:

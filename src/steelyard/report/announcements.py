@@ -18,7 +18,7 @@ from steelyard.study.analysis.joint import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
 from steelyard.study.planning.planner import check_workers
 from steelyard.study.planning.tuning import tried
-from steelyard.study.running.pool import start_server
+from steelyard.study.running.local import start_server
 
 BASELINES = ("single-task", "equal")
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from steelyard.study.planning.planner import plan
     from steelyard.study.planning.plans import Plan
     from steelyard.study.running.forecast import Estimate, estimate
-    from steelyard.study.running.pool import start_server
+    from steelyard.study.running.local import start_server
     from steelyard.study.running.runner import compare, run
 
 __all__ = [
@@ -37,7 +37,7 @@ _HOMES = {
     "steelyard.study.planning.planner": ("plan",),
     "steelyard.study.planning.plans": ("Plan",),
     "steelyard.study.running.forecast": ("Estimate", "estimate"),
-    "steelyard.study.running.pool": ("start_server",),
+    "steelyard.study.running.local": ("start_server",),
     "steelyard.study.running.runner": ("compare", "run"),
 }
 

@@ -15,10 +15,10 @@ from steelyard.problems import load_problem
 from steelyard.report import render
 from steelyard.report.page import page
 from steelyard.study.planning.plans import Plan
-from steelyard.study.running import runner
-from steelyard.study.running.worker import _check_origin
+from steelyard.study.running.work import check_origin
 from steelyard.study.storage.store import Store
 from study import made_up
+from study.in_process import MadeUp
 
 PROBLEM = """
     import torch
@@ -52,30 +52,17 @@ def file(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(file, tmp_path, monkeypatch):
+def run(file, tmp_path):
     """Run a study with made-up trials in the workers' place: how many were trained, the notes, and what was said."""
 
-    class InPlace:
-        def __init__(self, reference, trials, *others):
-            self.trials = trials
-
-        def __enter__(self):
-            trained.extend(self.trials)
-            return [(trial, made_up.result({task: [0.5, 0.5] for task in trial.tasks})) for trial in self.trials]
-
-        def __exit__(self, *error):
-            pass
-
-    trained = []
-    monkeypatch.setattr(runner, "Pool", InPlace)
-    monkeypatch.setattr(runner, "start_server", lambda: None)
+    engine = MadeUp()
 
     def command(seeds=2, **options):
-        trained.clear()
+        engine.trained.clear()
         plan = study.plan(str(file), ["equal"], seeds=seeds)
         with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out, width=200)) as bar:
-            judgement = study.run(plan, tmp_path / "s.sqlite", progress=bar, **options)
-        return len(trained), judgement.notes, (tmp_path / "out").read_text()
+            judgement = study.run(plan, tmp_path / "s.sqlite", progress=bar, engine=engine, **options)
+        return len(engine.trained), judgement.notes, (tmp_path / "out").read_text()
 
     return command
 
@@ -118,10 +105,10 @@ def test_after_an_edit_trials_are_trained_anew_and_undone_the_old_ones_are_serve
     assert "Trained with other code or data: 2 trials." in said
     assert "--reuse-any" in said
     monkeypatch.undo()
-    monkeypatch.setattr(runner, "Pool", None)  # no more trials
     undo(tmp_path)
     load_problem(str(tmp_path / "mine.py"))._data.clear()
     trained, notes, said = run()
+    assert trained == 0
     assert "2 of 2 trials reused" in notes[0]
 
 
@@ -188,9 +175,9 @@ def test_each_fold_has_its_own_data():
 def test_a_worker_notices_an_edit_and_tells_of_other_data(file, tmp_path):
     problem = load_problem(str(file))
     made = origin.Origin.of(problem, [0])
-    _check_origin(made, problem, 0)
+    check_origin(made, problem, 0)
     with pytest.warns(SteelyardWarning, match="not those that the study was planned with"):
-        _check_origin(dataclasses.replace(made, data=("other",)), problem, 0)
+        check_origin(dataclasses.replace(made, data=("other",)), problem, 0)
     edit_helper(tmp_path)
     with pytest.raises(TrainingError, match="was changed while the study was running"):
-        _check_origin(made, problem, 0)
+        check_origin(made, problem, 0)

@@ -16,9 +16,7 @@ from rich.progress import Progress
 
 from steelyard import study
 from steelyard.errors import PlanError, StoreError
-from steelyard.study.running.pool import Pool
 from steelyard.study.storage.store import Store
-from steelyard.study.trial import Failed
 
 # Slow enough to be caught in the act, and able to fail or die on demand.
 PROBLEM = """
@@ -47,6 +45,9 @@ PROBLEM = """
         if (HERE / "fail").exists():
             raise ValueError("told to fail")
         if (HERE / "die").exists() and os.getppid() != int((HERE / "die").read_text()):
+            os.kill(os.getpid(), 9)
+        if (HERE / "die once").exists() and os.getppid() != int((HERE / "die once").read_text()):
+            (HERE / "die once").unlink()
             os.kill(os.getpid(), 9)
         return inputs
 
@@ -126,12 +127,21 @@ def test_failed_trials_are_recorded_and_tried_again(file, tmp_path):
     assert found.complete
 
 
-def test_a_worker_that_is_killed_fails_its_trial_only(file, tmp_path):
+def test_a_worker_that_is_killed_every_time_fails_its_trial_only(file, tmp_path):
     plan = study.plan(str(file), ["equal"], seeds=1)
     (tmp_path / "die").write_text(str(os.getppid()))
     found = study.run(plan, tmp_path / "s.sqlite", progress=False)
     (failure,) = found.failures
+    assert failure.error.startswith("lost 3 times: ")
     assert "was killed by signal 9 (signal 9 often means that the memory was used up" in failure.error
+
+
+def test_a_worker_that_is_killed_once_changes_nothing(file, tmp_path):
+    whole = quiet(file, tmp_path / "whole", methods=["equal"], seeds=2)
+    (tmp_path / "die once").write_text(str(os.getppid()))
+    again = quiet(file, tmp_path / "s.sqlite", methods=["equal"], seeds=2)
+    assert not (tmp_path / "die once").exists()
+    assert table(again) == table(whole)
 
 
 def test_progress_tells_trials_failures_and_time_left(file, tmp_path):
@@ -181,10 +191,8 @@ def test_a_second_study_on_the_same_store_is_refused(file, tmp_path):
 def test_an_edit_while_running_is_noticed(file, tmp_path):
     plan = study.plan(str(file), ["equal"], seeds=1)
     file.write_text(file.read_text() + "\n# changed\n")
-    with Pool(plan.reference, plan.trials, tmp_path / "c", 1, plan.origin) as pool:
-        ((_, message),) = list(pool)
-    assert isinstance(message, Failed)
-    assert "was changed while the study was running" in message.error
+    found = study.run(plan, tmp_path / "s.sqlite", progress=False)
+    assert "was changed while the study was running" in found.failures[0].error
 
 
 def test_an_edited_problem_is_trained_anew_and_says_so(file, tmp_path):

@@ -80,7 +80,9 @@ def found(file, store, epochs=3):
 
 
 def alone(monkeypatch):
-    monkeypatch.setattr("steelyard.study.running.pool.groups", lambda trials, workers: [(trial,) for trial in trials])
+    monkeypatch.setattr(
+        "steelyard.study.running.dispatch.groups", lambda trials, workers: [(trial,) for trial in trials]
+    )
 
 
 def assert_same(first, second, tolerance):

@@ -1,4 +1,4 @@
-"""Fresh processes, one per trial or group of trials, a few at a time."""
+"""The engine that is there without any setting up: a few processes of this machine."""
 
 from __future__ import annotations
 
@@ -8,67 +8,76 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from steelyard.study.planning.origin import Origin
-from steelyard.study.running.worker import Alone, Message, Warned, work
-from steelyard.study.training.ensemble import groups
-from steelyard.study.trial import Failed, Trial
+import torch
+
+from steelyard.study.running.engine import Job
+from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
+from steelyard.study.running.kinship import end_with_parent
+from steelyard.study.running.work import Work, perform
+from steelyard.study.trial import Trial
 
 # One thread per worker: small networks gain nothing from more, and results stay the same on every machine's core count.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
+class Local:
+    """Processes of this machine, a fresh one for each piece of work."""
+
+    def get_ready(self) -> None:
+        start_server()
+
+    def open(self, job: Job) -> Pool:
+        return Pool(job)
+
+
 class Pool:
-    """Runs trials in at most `workers` processes; iterate over it for (trial, message).
+    """At most `workers` processes, each with one piece of work."""
 
-    Trials that may be trained together go to one worker, and come back to wait alone if they cannot be.
-    """
-
-    def __init__(
-        self, reference: str, trials: Sequence[Trial], checkpoints: Path, workers: int, origin: Origin | None = None
-    ) -> None:
-        self.reference, self.checkpoints, self.workers, self.origin = reference, checkpoints, workers, origin
-        self.waiting = deque(groups(trials, workers))
+    def __init__(self, job: Job) -> None:
+        self.job, self.places = job, job.workers
+        self.waiting: deque[tuple[Trial, ...]] = deque()
         self.running: dict[Connection, tuple[dict[int, Trial], BaseProcess]] = {}  # what has not ended, by its place
         self.context = _context()
 
-    def __iter__(self) -> Iterator[tuple[Trial, Message]]:
+    def submit(self, trials: tuple[Trial, ...]) -> None:
+        self.waiting.append(trials)
+
+    def events(self) -> Iterator[tuple[Trial, Event]]:
         while self.waiting or self.running:
-            while self.waiting and len(self.running) < self.workers:
+            while self.waiting and len(self.running) < self.places:
                 self._start(self.waiting.popleft())
             for connection in wait(list(self.running)):
                 assert isinstance(connection, Connection)
-                trials, process = self.running[connection]
-                received: list[tuple[int, Message | Alone]]
-                try:
-                    received = [connection.recv()]
-                except (EOFError, ConnectionResetError):
-                    process.join()
-                    received = [(place, _died(process.exitcode)) for place in trials]
-                for place, message in received:
-                    if isinstance(message, Alone):
-                        self.waiting.append((trials[place],))
-                    else:
-                        yield trials[place], message
-                    if not isinstance(message, int | Warned):
-                        del trials[place]
-                if not trials:
-                    del self.running[connection]
-                    connection.close()
-                    process.join()
+                yield from self._received(connection)
+
+    def _received(self, connection: Connection) -> Iterator[tuple[Trial, Event]]:
+        """What one worker has to say, or that it is no more."""
+        trials, process = self.running[connection]
+        received: list[tuple[int, Event]]
+        try:
+            received = [connection.recv()]
+        except (EOFError, ConnectionResetError):
+            process.join()
+            received = [(place, Lost(_died(process.exitcode))) for place in trials]
+        for place, event in received:
+            yield trials[place] if isinstance(event, Started | Epoch | Warned) else trials.pop(place), event
+        if not trials:
+            del self.running[connection]
+            connection.close()
+            process.join()
 
     def _start(self, trials: tuple[Trial, ...]) -> None:
         receiver, sender = self.context.Pipe(duplex=False)
-        arguments = (sender, self.reference, trials, self.checkpoints, self.origin)
-        process = self.context.Process(target=work, args=arguments, daemon=True)
+        work = Work(self.job.reference, trials, self.job.checkpoints, self.job.origin)
+        process = self.context.Process(target=_serve, args=(sender, work), daemon=True)
         with _worker_environment():
             process.start()
         sender.close()  # so that the worker's end is the only one, and its death is seen
@@ -86,6 +95,15 @@ class Pool:
             process.join()
             connection.close()
         self.running.clear()
+
+
+def _serve(connection: Connection, work: Work) -> None:
+    """The worker process: it never outlives its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    end_with_parent()
+    torch.set_num_threads(1)
+    perform(work, lambda place, event: connection.send((place, event)))
+    connection.close()
 
 
 def start_server() -> None:
@@ -162,9 +180,9 @@ def _no_interrupts() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _died(exitcode: int | None) -> Failed:
+def _died(exitcode: int | None) -> str:
     how = (
         f"was killed by signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"ended with code {exitcode}"
     )
     hint = " (signal 9 often means that the memory was used up: try fewer workers)" if exitcode == -9 else ""
-    return Failed(f"the worker process {how}{hint}", "")
+    return f"the worker process {how}{hint}"

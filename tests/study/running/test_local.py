@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from steelyard.study.running.pool import _no_interrupts
+from steelyard.study.running.local import _no_interrupts
 
 
 @pytest.mark.parametrize("threads", [0, 1])

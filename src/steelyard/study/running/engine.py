@@ -1,0 +1,58 @@
+"""What runs trials somewhere: the face that every engine shows to a study.
+
+A study plans, writes its store and judges; an engine trains, and only tells. Processes, machines, signals and what
+becomes of them are the engine's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from steelyard.study.planning.origin import Origin
+from steelyard.study.running.events import Event
+from steelyard.study.trial import Trial
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the trials of a study have in common.
+
+    Attributes:
+        reference: by which the problem is loaded.
+        origin: the code and data that the study was planned with.
+        checkpoints: the folder for what is needed to go on.
+        workers: at most so many at a time.
+    """
+
+    reference: str
+    origin: Origin | None
+    checkpoints: Path
+    workers: int
+
+
+class Session(Protocol):
+    """Trials under way."""
+
+    @property
+    def places(self) -> int:
+        """How many pieces of work there is room for at a time."""
+
+    def submit(self, trials: tuple[Trial, ...]) -> None:
+        """Have these trained by one worker, at once if they can be; also while `events` are being read."""
+
+    def events(self) -> Iterator[tuple[Trial, Event]]:
+        """What happens, as it happens, until every trial that was submitted has ended."""
+
+
+class Engine(Protocol):
+    """Runs trials somewhere."""
+
+    def get_ready(self) -> None:
+        """Start what takes a while to start, and return at once: a plan is being made meanwhile."""
+
+    def open(self, job: Job) -> AbstractContextManager[Session]:
+        """A session in which trials run; what still runs when the block is left is stopped."""

@@ -1,0 +1,98 @@
+"""What a worker does, wherever it is: train one trial, or several at once. It reads its problem, and only tells."""
+
+from __future__ import annotations
+
+import platform
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from steelyard.errors import SteelyardWarning, StoreError, TrainingError
+from steelyard.problems import Problem, load_problem
+from steelyard.problems.sources import data_digest
+from steelyard.study.planning.origin import Origin
+from steelyard.study.running.events import Alone, Epoch, Event, Finished, Started, Unwritable, Warned
+from steelyard.study.texts import LONGEST_WARNING, plain
+from steelyard.study.training.ensemble import train_together
+from steelyard.study.training.train import train
+from steelyard.study.trial import Failed, Result, Trial
+
+PROGRESS_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one worker gets.
+
+    Attributes:
+        trials: one, or a group as `groups` makes them.
+        checkpoints: their folder, if there is one where the worker is.
+        origin: of the problem when the study was planned.
+    """
+
+    reference: str
+    trials: tuple[Trial, ...]
+    checkpoints: Path | None
+    origin: Origin | None = None
+
+
+Tell = Callable[[int, Event], None]
+"""Is told what happens to a trial, by its place in the work."""
+
+
+def perform(work: Work, tell: Tell) -> None:
+    """Train, and tell what happens; an error of the problem's ends its trial, and is not raised."""
+    for place in range(len(work.trials)):
+        tell(place, Started(platform.node()))
+    with warnings.catch_warnings(record=True) as caught:
+        for place, ending in _attempt(work, tell):
+            for warning in caught:
+                tell(place, Warned(plain(str(warning.message), LONGEST_WARNING)))
+            caught.clear()
+            tell(place, ending)
+
+
+def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
+    """The ending of every trial."""
+    waiting = {trial: place for place, trial in enumerate(work.trials)}
+    told_at = dict.fromkeys(work.trials, 0.0)
+
+    def on_epoch(trial: Trial, epoch: int) -> None:
+        if time.monotonic() - told_at[trial] >= PROGRESS_SECONDS * len(told_at):
+            tell(waiting[trial], Epoch(epoch))
+            told_at[trial] = time.monotonic()
+
+    try:
+        problem = load_problem(work.reference)
+        if work.origin is not None:
+            check_origin(work.origin, problem, work.trials[0].seed)
+        if len(work.trials) == 1:
+            (trial,) = work.trials
+            checkpoint = None if work.checkpoints is None else work.checkpoints / f"{trial.key}.pt"
+            yield 0, Finished(train(trial, problem, checkpoint, lambda epoch: on_epoch(trial, epoch)))
+            return
+        for trial, ending in train_together(work.trials, problem, work.checkpoints, on_epoch):
+            yield waiting.pop(trial), Finished(ending) if isinstance(ending, Result) else ending or Alone()
+    except StoreError as error:
+        yield 0, Unwritable(str(error))
+    except (Exception, SystemExit) as error:
+        failed = Failed.of(error)
+        yield from ((place, failed) for place in waiting.values())
+
+
+def check_origin(origin: Origin, problem: Problem, seed: int) -> None:
+    """Is this what the study was planned with?
+
+    Data may differ from process to process by rounding (threads add up in another order): that is only told.
+    """
+    if not origin.code_is_unchanged():
+        raise TrainingError(f"{problem.reference} was changed while the study was running: start the study again")
+    if data_digest(problem.data(seed)) != origin.data_of(seed):
+        warnings.warn(
+            f"the data of {problem.name} are not those that the study was planned with: they were changed since, or "
+            "load() gives other numbers in every process. Give whatever it draws from a seed",
+            SteelyardWarning,
+            stacklevel=2,
+        )
