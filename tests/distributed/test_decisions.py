@@ -161,6 +161,35 @@ def test_a_dropped_task_is_dropped_everywhere(found: list[dict[str, Any]]) -> No
 
 
 @case
+def cut_from_one(rank: int, ranks: int) -> Any:
+    """The second rank's losses are elements of one tensor, and "middle" is NaN in it."""
+
+    def cut(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        factor = torch.tensor([1.0, float("nan"), 1.0], dtype=torch.float64)
+        return dict(zip(losses, torch.stack(list(losses.values())) * factor, strict=True)) if rank else losses
+
+    results = {}
+    for spec, at in COLUMNS:
+        loop = Loop(rank, ranks, spec, at, on_nonfinite="drop_task")
+        before = loop.parameters()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            loop.step(0, cut)
+        moved = not torch.equal(before, loop.parameters())
+        results[spec, at] = moved, [str(each.message) for each in caught]
+    return results
+
+
+def test_losses_of_one_tensor_on_one_rank(found: list[dict[str, Any]]) -> None:
+    for key in COLUMNS:
+        (moved, quiet), (second, said) = (each["cut_from_one"][key] for each in found)
+        assert not moved
+        assert not second
+        assert not quiet
+        assert any("'left', 'right' are finite with gradients that are not" in text for text in said)
+
+
+@case
 def steep_on_one_rank(rank: int, ranks: int) -> list[str]:
     loops = [Loop(rank, ranks, spec, at) for spec, at in READING]
     return [message(lambda loop=loop: loop.step(0, steep(rank))) for loop in loops]

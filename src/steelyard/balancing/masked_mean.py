@@ -7,7 +7,7 @@ from torch import Tensor
 
 from steelyard.distributed.ranks import is_initialised
 from steelyard.errors import LossError, warn
-from steelyard.gradients.nearby import arrives_nearby
+from steelyard.gradients.nearby import arrives_nearby, dense_values
 
 
 def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
@@ -77,9 +77,5 @@ def _check_hidden(unreduced: Tensor, mask: Tensor) -> None:
             f"whole, or parameters are sharded). Where a backward pass multiplies the zero that arrives by NaN, every "
             f"parameter is NaN: {fix}"
         )
-    elif not all(bool(gradient.isfinite().all()) for gradient in map(_dense, arrived)):
+    elif not all(bool(gradient.isfinite().all()) for gradient in map(dense_values, arrived)):
         raise LossError(f"{what}, and 0 times that is NaN in the gradient of every parameter: {fix}")
-
-
-def _dense(gradient: Tensor) -> Tensor:
-    return gradient.coalesce().values() if gradient.is_sparse else gradient

@@ -55,6 +55,10 @@ class Batch:
         """Of the ``k``-th loss's task among the balancer's."""
         return k if self.positions is None else self.positions[k]
 
+    def labelled(self) -> list[int]:
+        """Which losses have labels behind them."""
+        return [k for k in range(len(self.losses)) if self.counts is None or self.counts[k] > 0]
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -155,8 +159,7 @@ def _seen(
 
 def _taking_part(method: Method, batch: Batch) -> list[int]:
     """Positions of the losses that have labels, say something, and are let through by the policy."""
-    there = range(len(batch.losses))
-    labelled = there if batch.counts is None else [k for k in there if batch.counts[k] > 0]
+    labelled = batch.labelled()
     if not labelled:
         raise LossError("every task is absent from this batch: skip the batch, there is nothing to balance")
     return finite_losses(method, batch.names, batch.numbers, [k for k in labelled if k not in batch.idle])

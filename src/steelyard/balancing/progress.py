@@ -10,6 +10,7 @@ from torch import Tensor
 from steelyard.balancing.closure import Closure
 from steelyard.balancing.history import Record
 from steelyard.balancing.idle import Idle
+from steelyard.balancing.left_out import LeftOut
 from steelyard.balancing.watch import FirstSteps
 
 
@@ -68,6 +69,7 @@ class Progress:
     closure: Closure = field(default_factory=Closure)
     watch: FirstSteps = field(default_factory=FirstSteps)
     idle: Idle = field(default_factory=Idle)
+    left_out: LeftOut = field(default_factory=LeftOut)
     record: Record | None = None
 
     def lasting(self, agreed: int) -> Progress:
@@ -78,4 +80,5 @@ class Progress:
         """
         company, caches = Company(agreed=agreed, ends=self.company.ends), Caches(device=self.caches.device)
         closure, watch = Closure(said=self.closure.said), self.watch.lasting()
-        return Progress(replace(self.counters), company, caches, closure, watch, replace(self.idle))
+        idle, left_out = replace(self.idle), replace(self.left_out)
+        return Progress(replace(self.counters), company, caches, closure, watch, idle, left_out)

@@ -76,6 +76,7 @@ def balance(balancer: Persistent, given: Given) -> Tensor:
     with torch.no_grad(), full_precision(device.type):
         taken = _take(balancer, given, names, positions, losses, ranks)
         shown = _look(balancer, taken)
+        _note_left_out(balancer, taken.batch, shown)
         if shown is None:
             return carrying.nothing(balancer, taken.batch, ranks)
         now = balancer._now
@@ -191,6 +192,10 @@ def _batch(
     numbers = None if balancer.on_nonfinite == "ignore" else values.tolist()
     counted = None if ranks is None else functools.partial(has_count, counts=given.counts)
     idle = now.idle.among(names, losses, numbers, labels, counted, now.closure.held is not None)
+    if numbers is not None and balancer.on_nonfinite == "drop_task":
+        live = [k for k in range(len(losses)) if k not in idle and (labels is None or labels[k] > 0)]
+        for k in now.left_out.spoiled(balancer, names, losses, numbers, live):
+            values[k] = numbers[k] = float("nan")  # what has such a gradient is treated as such a loss, on all ranks
     optimizer = None if attachment is None else attachment.stepping
     return Batch(names, positions, losses, values, labels, given.probes, given.again, optimizer, numbers, idle)
 
@@ -236,6 +241,16 @@ def _look(balancer: Persistent, taken: Taken) -> Look | None:
     if guarded:
         caches.unnoticed = waiting  # once it has averaged, it stays out of the way
     return shown
+
+
+def _note_left_out(balancer: Persistent, batch: Batch, shown: Look | None) -> None:
+    """Tasks that the policy leaves out time after time are told."""
+    now = balancer._now
+    if balancer.on_nonfinite not in ("drop_task", "skip_step") or now.closure.held is not None:
+        return
+    there = [k for k in batch.labelled() if k not in batch.idle]
+    numbers = None if batch.numbers is None else [batch.numbers[k] for k in there]
+    now.left_out.batch(balancer, [batch.names[k] for k in there], numbers, () if shown is None else shown.seen.tasks)
 
 
 def _mark(balancer: Persistent, place: Place | None) -> int:

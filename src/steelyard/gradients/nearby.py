@@ -18,6 +18,7 @@ from steelyard.gradients.left_out import fully_sharded
 from steelyard.gradients.wrappers import SINK
 
 _CLOSED = (COMPILED, REENTRANT, SINK)
+_CHOOSING = ("Select", "Unbind", "Slice", "Split", "Index", "View", "Squeeze", "Alias", "Clone", "ToCopy", "Mul", "Div")
 _LAYERS = ("AddmmBackward", "MmBackward", "BmmBackward", "BaddbmmBackward", "ConvolutionBackward", "LinearBackward")
 
 
@@ -61,7 +62,23 @@ def moves_nothing(loss: Tensor) -> bool | None:
     found = arrives_nearby(loss)
     if found is None:
         return True if _constant(loss) else None
-    return not any(bool(gradient.to_dense().any() if gradient.is_sparse else gradient.any()) for gradient in found)
+    return not any(bool(dense_values(gradient).any()) for gradient in found)
+
+
+def dense_values(gradient: Tensor) -> Tensor:
+    """The numbers of a gradient, of a sparse one those that it holds."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def cut_from_closed(loss: Tensor) -> Node | None:
+    """The compiled or checkpointed function that a loss comes out of, by itself or as an element of a tensor."""
+    node: Node = get_gradient_edge(loss).node
+    while node.name() not in (COMPILED, REENTRANT):
+        following = [each for each, _ in node.next_functions if each is not None]
+        if len(following) != 1 or not node.name().startswith(_CHOOSING):
+            return None
+        node = following[0]
+    return node
 
 
 def _constant(loss: Tensor) -> bool:

@@ -77,7 +77,7 @@ class Toy:
 
         def losses_on(call: Callable[..., Any], rows: slice) -> tuple[dict[str, Tensor], Tensor]:
             outputs, features = call(self.inputs[rows])
-            found = {task: self.loss_of(outputs[task], self.targets[task][rows]) for task in chosen}
+            found = self.losses_of(outputs, {task: self.targets[task][rows] for task in chosen})
             return {task: self.rescale(task, loss) for task, loss in found.items()}, features
 
         losses, features = losses_on(self.network, rows)
@@ -89,6 +89,10 @@ class Toy:
             where["probes"] = [self.losses(part, tasks)[0] for part in (slice(0, 6), slice(6, 12))]
             self.probing = True
         return losses, where
+
+    def losses_of(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The losses of these targets' tasks, before `rescale`."""
+        return {task: self.loss_of(outputs[task], target) for task, target in targets.items()}
 
     def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss of every task, before `rescale`."""
