@@ -118,6 +118,29 @@ def test_from_the_optimizers_checkpoint_too(spec: str, alike: int) -> None:
         assert same_state(snapshot(mine), snapshot(fresh))
 
 
+@pytest.mark.parametrize("tasks", [TASKS, OTHER_ORDER], ids=["order", "other order"])
+@pytest.mark.parametrize("spec", [spec for spec in ALL if "memory=rows" not in spec])
+def test_one_that_took_the_place_of_another_on_the_same_optimizer(spec: str, tasks: list[str]) -> None:
+    """A cell that makes and attaches the balancer is run twice: the first one's state is nobody's any more."""
+    toy = toy_for(spec, TASKS)
+    toy.train(build(spec, TASKS, toy).attach(toy.optimizer), 3)
+    second = build(spec, TASKS, toy).attach(toy.optimizer)
+    toy.train(second, 2)
+    held = toy.optimizer.state_dict()
+    optimizer = torch.optim.SGD(toy.parameters(), lr=0.01)
+    fresh = build(spec, tasks, toy).attach(optimizer)
+    with pytest.raises(StateError, match="the states of 2 balancers") as refused:
+        optimizer.load_state_dict(held)
+    assert fresh.steps == 0
+    written = str(refused.value).rpartition(", checkpoint[")[2]
+    exec(f"checkpoint[{written}", {"checkpoint": held})  # as the message says
+    optimizer.load_state_dict(held)
+    expected = build(spec, tasks, toy)
+    expected.load_state_dict(second.state_dict())
+    assert same_state(snapshot(fresh), snapshot(expected))
+    assert fresh.steps == 2
+
+
 def test_a_parameter_of_an_outside_optimizer_keeps_its_order() -> None:
     balancers = [steelyard.make("uw", tasks, learn="external") for tasks in (TASKS, OTHER_ORDER)]
     before = snapshot(balancers[1])

@@ -127,6 +127,16 @@ def _place(method: str, tasks: Sequence[str], number: int) -> str:
     return f"{method}: {', '.join(tasks)}" + (f" ({number})" if number > 1 else "")
 
 
+Kind = tuple[str, tuple[str, ...]]
+"""A method and its tasks, in any order: what balancers have in common whose states could be taken for each other's."""
+
+
+def _kind_of(state: Mapping[str, Any]) -> Kind:
+    """Of the balancer that a checkpoint's state is of."""
+    extra = state.get("_extra_state", {"method": "", "tasks": []})
+    return extra["method"], tuple(sorted(extra["tasks"]))
+
+
 def _was_resumed(optimizer: torch.optim.Optimizer) -> bool:
     """Whether an optimizer goes on from a checkpoint: it counts more steps than its parameters were ever changed."""
     for parameter, state in optimizer.state.items():
@@ -151,9 +161,8 @@ class Attachment:
         self._scale_at_start: float | None = None
         self._resumed = balancer.keeps_state and _was_resumed(base_of(optimizer) or optimizer)
         # Several balancers may share an optimizer; each has its own place in the optimizer's checkpoint.
-        self._places: set[str] = optimizer.__dict__.setdefault("_steelyard_places", set())
-        self.place = self._free_place()
-        self._places.add(self.place)
+        self._places: dict[str, Kind] = optimizer.__dict__.setdefault("_steelyard_places", {})
+        self._take_place()
         # A sharpness-aware optimizer's own step is a frame around two steps, and not even called where a loop takes
         # these by hand: it is its base that steps.
         base = base_of(optimizer)
@@ -168,25 +177,28 @@ class Attachment:
             self._handles.append(optimizer.register_step_pre_hook(self._before_both_steps))
             self._handles.append(_AroundCall(optimizer, "first_step", self._before_first_step, self._after_first_step))
 
-    def _free_place(self) -> str:
+    def _take_place(self) -> None:
         number = 1
         while (place := _place(self.balancer.name, self.balancer.tasks, number)) in self._places:
             number += 1
-        self._number = number
-        return place
+        self.place, self._number = place, number
+        self._places[place] = self._kind
 
     def rename(self) -> None:
         """The balancer's tasks have changed, and with them its place in the optimizer's checkpoint."""
-        self._places.discard(self.place)
-        self.place = self._free_place()
-        self._places.add(self.place)
+        self._places.pop(self.place, None)
+        self._take_place()
         self.window = Window(self.balancer.tasks)
+
+    @property
+    def _kind(self) -> Kind:
+        return self.balancer.name, tuple(sorted(self.balancer.tasks))
 
     def remove(self) -> None:
         """Take the hooks off the optimizer."""
         for handle in self._handles:
             handle.remove()
-        self._places.discard(self.place)
+        self._places.pop(self.place, None)
 
     def parameters(self) -> Iterator[Tensor]:
         """What the optimizer moves."""
@@ -347,13 +359,26 @@ class Attachment:
         state.setdefault(_KEY, {})[self.place] = self.balancer.state_dict()
 
     def _held_place(self, held: Mapping[str, Any]) -> str | None:
-        """Where the balancer's state is in a checkpoint: under its tasks, or under the same in another order."""
+        """Where the balancer's state is in a checkpoint: under its tasks, or under the same in another order.
+
+        Raises:
+            StateError: the checkpoint has more balancers of this method and these tasks than are attached.
+        """
+        alike = [place for place, state in held.items() if _kind_of(state) == self._kind]
+        attached = list(self._places.values()).count(self._kind)
+        if len(alike) > attached:
+            last = alike[-1]
+            raise StateError(
+                f"the optimizer's checkpoint holds the states of {len(alike)} balancers of {self.balancer.name} with "
+                f"these tasks ({'; '.join(f'{place!r}' for place in alike)}), and {attached} attached here: attach "
+                "as many, in the same order; or, where one of them took the place of another, keep the state that is "
+                f"meant, checkpoint[{_KEY!r}] = {{{self.place!r}: checkpoint[{_KEY!r}][{last!r}]}}"
+            )
         if self.place in held:
             return self.place
-        for place, state in held.items():
-            extra = state.get("_extra_state", {"method": "", "tasks": []})
-            same = extra["method"] == self.balancer.name and sorted(extra["tasks"]) == sorted(self.balancer.tasks)
-            if same and place == _place(extra["method"], extra["tasks"], self._number):
+        for place in alike:
+            extra = held[place]["_extra_state"]
+            if place == _place(extra["method"], extra["tasks"], self._number):
                 return place
         return None
 
