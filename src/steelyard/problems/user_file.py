@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 
 from steelyard.errors import ProblemFileError, UnknownNameError
+from steelyard.io.printing import LONGEST_MESSAGE, printable
 from steelyard.io.writing import what_it_is
 from steelyard.problems.problem import Problem
 from steelyard.problems.sources import code_digest, is_own, sources_of
@@ -90,20 +91,23 @@ def _own_file(name: str) -> Path | None:
     return path if path is not None and is_own(name, path) else None
 
 
-def describe(error: BaseException, path: Path) -> str:
+def describe(error: BaseException, path: Path | None = None) -> str:
     """``my_problem.py, line 12: NameError: name 'x' is not defined``, with the line itself below."""
-    what = traceback.format_exception_only(type(error), error)[-1].strip()
+    what = printable(traceback.format_exception_only(type(error), error)[-1].strip(), LONGEST_MESSAGE)
+    if path is None:
+        return what
+    line: int | None = None
+    code: str | None = ""
     if isinstance(error, SyntaxError) and error.filename == str(path):
-        line: int | None = error.lineno
-        what = f"{type(error).__name__}: {error.msg}"
+        what, line, code = f"{type(error).__name__}: {error.msg}", error.lineno, error.text
     else:
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-        line = lines[-1] if lines else None
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename == str(path):
+                line, code = frame.lineno, frame.line
     if line is None:
         return f"{path}: {what}"
-    source = path.read_text(errors="replace").splitlines()
-    code = source[line - 1].strip() if line <= len(source) else ""
-    return f"{path}, line {line}: {what}" + (f"\n    {code}" if code else "")
+    shown = printable((code or "").strip(), LONGEST_MESSAGE)
+    return f"{path}, line {line}: {what}" + (f"\n    {shown}" if shown else "")
 
 
 def _pick(names: dict[str, object], path: Path, variable: str) -> Problem:

@@ -9,10 +9,11 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
-from steelyard.study.texts import LONGEST_ERROR, LONGEST_TRACEBACK, plain
+from steelyard.io.printing import LONGEST_MESSAGE, printable
 
 SINGLE_TASK = "single-task"
 KEY_VERSION = 1
+LONGEST_TRACEBACK = 20_000  # characters
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Failed:
     def of(cls, error: BaseException) -> Failed:
         """What an exception that is being handled says."""
         what = traceback.format_exception_only(type(error), error)[-1].strip()
-        return cls(plain(what, LONGEST_ERROR), plain(traceback.format_exc(), LONGEST_TRACEBACK))
+        return cls(printable(what, LONGEST_MESSAGE), printable(traceback.format_exc(), LONGEST_TRACEBACK))
 
 
 def _is_numbers(values: object) -> bool:

@@ -90,6 +90,49 @@ def test_a_second_writer_is_told_the_first_ones_process(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["s.sqlite"]  # one plain file is left
 
 
+@pytest.mark.parametrize("first", ["itself", "link", "link of a link", "through a folder"])
+def test_writers_by_different_names_exclude_each_other(tmp_path, first):
+    """Lock, log and checkpoints lie beside the file, whatever links lead to it; also where there is no file yet."""
+    folder = tmp_path / "there"
+    (tmp_path / "here").mkdir()
+    (tmp_path / "also").symlink_to(folder)
+    names = {
+        "itself": folder / "s.sqlite",
+        "link": tmp_path / "here" / "link",
+        "link of a link": tmp_path / "again.sqlite",
+        "through a folder": tmp_path / "also" / "s.sqlite",
+    }
+    names["link"].symlink_to("../there/s.sqlite")
+    names["link of a link"].symlink_to(names["link"])
+    with Store(names[first], write=True) as store:
+        store.add_result(TRIAL, RESULT)
+        for name in names.values():
+            with pytest.raises(StoreLockedError, match=rf"{name} is being written .*process {os.getpid()}\b"):
+                Store(name, write=True)
+            with Store(name) as reader:
+                assert reader.finished() == {TRIAL.key}
+        assert store.checkpoints == folder / "s.sqlite.checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["s.sqlite"]
+    assert not list((tmp_path / "here").glob("link?*"))
+
+
+def test_a_file_of_two_names_is_not_written(tmp_path):
+    """SQLite's log and our lock go by name: two writers of one file by two names would destroy it."""
+    path, other = tmp_path / "s.sqlite", tmp_path / "other.sqlite"
+    with Store(path, write=True) as store:
+        store.add_result(TRIAL, RESULT)
+    os.link(path, other)
+    before = path.read_bytes()
+    for name in (path, other):
+        with pytest.raises(StoreError, match=rf"{name.name} has 2 names \(hard links\).*make a copy"):
+            Store(name, write=True)
+        with Store(name) as store:
+            assert store.finished() == {TRIAL.key}
+    assert path.read_bytes() == before
+    other.unlink()
+    Store(path, write=True).close()
+
+
 def test_the_lock_of_a_killed_writer_is_free_and_its_rows_are_there(tmp_path):
     code = """
         import sys, time

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steelyard.errors import SteelyardWarning, StoreError, TrainingError
+from steelyard.io.printing import LONGEST_MESSAGE, printable
 from steelyard.problems import Problem, load_problem
 from steelyard.problems.sources import data_digest
 from steelyard.study.planning.origin import Origin
 from steelyard.study.running.events import Alone, Epoch, Event, Finished, Started, Unwritable, Warned
-from steelyard.study.texts import LONGEST_WARNING, plain
 from steelyard.study.training.ensemble import train_together
 from steelyard.study.training.train import train
 from steelyard.study.trial import Failed, Result, Trial
@@ -49,7 +49,7 @@ def perform(work: Work, tell: Tell) -> None:
     with warnings.catch_warnings(record=True) as caught:
         for place, ending in _attempt(work, tell):
             for warning in caught:
-                tell(place, Warned(plain(str(warning.message), LONGEST_WARNING)))
+                tell(place, Warned(printable(warning.message, LONGEST_MESSAGE)))
             caught.clear()
             tell(place, ending)
 

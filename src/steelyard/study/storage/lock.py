@@ -25,7 +25,8 @@ class WriterLock:
     """
 
     def __init__(self, store: Path) -> None:
-        self.path = store.absolute().with_name(store.name + ".lock")
+        file = Path(os.path.realpath(store))  # beside the file itself, by whatever links its user gets there
+        self.path = file.with_name(file.name + ".lock")
         until = time.monotonic() + WAIT
         while True:
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,10 +47,13 @@ class Store:
 
     def __init__(self, path: Path | str, write: bool = False, salvage: bool = False) -> None:
         self.path, self.salvage = Path(path), salvage
+        # Checkpoints lie beside the file that a link leads to, as the lock and SQLite's own log do.
+        self._file = Path(os.path.realpath(self.path))
         if not write and not self.path.is_file():
             raise StoreError(f"there is no store {self.path}: `steelyard compare … --store {self.path}` makes one")
         if write:
-            _make_folder(self.path.parent)
+            _make_folder(self._file.parent)
+            _refuse_further_names(self.path)
         self._lock = WriterLock(self.path) if write else None
         try:
             self._database = Database(self.path, write, salvage)
@@ -61,7 +65,7 @@ class Store:
     @property
     def checkpoints(self) -> Path:
         """The folder in which running trials keep their checkpoints."""
-        return self.path.absolute().with_name(self.path.name + ".checkpoints")
+        return self._file.with_name(self._file.name + ".checkpoints")
 
     # --- writing ---
 
@@ -185,3 +189,13 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make the folder {folder} for the store: {error.strerror}") from error
+
+
+def _refuse_further_names(path: Path) -> None:
+    """SQLite keeps its log by name: two writers of one file by two names would destroy it, and see no lock."""
+    with suppress(FileNotFoundError):
+        if (names := path.stat().st_nlink) > 1:
+            raise StoreError(
+                f"{path} has {names} names (hard links), and SQLite can only write a file of one: make a copy of it "
+                "and give that as the store"
+            )

@@ -45,8 +45,8 @@ def attempt(problem: Problem, what: str, action: Callable[[], Result]) -> Result
     except SteelyardError:
         raise
     except (Exception, SystemExit) as error:
-        path = Path(problem.reference.rpartition(".py")[0] + ".py")
-        told = describe(error, path) if path.is_file() else f"{type(error).__name__}: {error}"
+        file, separator, _ = problem.reference.rpartition(".py")
+        told = describe(error, Path(file + separator) if separator else None)
         raise ProblemError(f"problem {problem.name!r}: {what} failed.\n{told}") from error
 
 
