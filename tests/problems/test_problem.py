@@ -128,6 +128,24 @@ def test_data_that_do_not_fit_the_tasks_are_refused(split, message):
         problem(Data(some_split(), some_split(), split)).data()
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([-3, -1, 0, 2], "run from -3 to 2. Where -1 is a value, give them as fractions, with NaN"),
+        ([-1, 1, -1, 1], "run from -1 to 1. Give labels -1 and 1 as 0 and 1"),
+    ],
+)
+def test_a_value_that_would_count_as_a_missing_label_is_named(values, message):
+    with pytest.raises(
+        ProblemError, match=r"problem 'p': targets of 'a' are whole numbers, among which -1 .*" + message
+    ):
+        problem(Data(*[some_split(a=torch.tensor(values))] * 3)).data()
+    for sound in (torch.tensor(values) + 3, torch.tensor(values).float(), torch.tensor([-1, 0, 1, 5])):
+        problem(Data(*[some_split(a=sound)] * 3)).data()
+    marked = Task("a", nn.functional.mse_loss, (accuracy,), missing=-9)
+    problem(Data(*[some_split(a=torch.tensor(values))] * 3), tasks=marked).data()
+
+
 def test_a_main_task_that_is_none_of_the_tasks_is_refused():
     with pytest.raises(UnknownNameError, match="unknown task of problem 'p': 'b'"):
         problem(main="b")

@@ -72,6 +72,20 @@ def test_missing_targets_stay_missing_when_scaled():
     assert missing == 10
 
 
+def test_whole_numbers_are_scaled_where_that_is_asked_for():
+    """A table of whole numbers alone, and targets of whole numbers, -1 for what is missing."""
+    ages = np.arange(60) * 7
+    labels = ages.copy()
+    labels[::5] = -1
+    found, expected = (
+        split(values[0][:, None], {"a": values[1]}, standardise=True, standardise_targets=["a"])
+        for values in ((ages, labels), (ages.astype(float), np.where(labels == -1, np.nan, labels)))
+    )
+    for part, other in zip(found.splits().values(), expected.splits().values(), strict=True):
+        torch.testing.assert_close(part.inputs, other.inputs, rtol=0, atol=0)
+        torch.testing.assert_close(part.targets["a"], other.targets["a"], rtol=0, atol=0, equal_nan=True)
+
+
 def test_several_inputs_stay_a_tuple_and_bytes_stay_bytes():
     images, table = np.zeros((20, 3, 3), np.uint8), np.random.default_rng(0).normal(size=(20, 2))
     data = split((images, table), {"a": np.arange(20)}, standardise=True)
@@ -90,6 +104,10 @@ def test_several_inputs_stay_a_tuple_and_bytes_stay_bytes():
         ({"inputs": [[2**70], [1]], "targets": {"a": [0, 1]}}, "column 0 holds a whole number that 64 bits do not"),
         ({"inputs": np.zeros((9, 1)), "targets": {"a": np.zeros(8)}}, "8 rows of 'a' for 9 rows"),
         ({"inputs": np.zeros((9, 1)), "targets": {}}, "needs targets"),
+        (
+            {"inputs": np.zeros((9, 2), np.uint8), "targets": {"a": np.zeros(9)}, "standardise": True},
+            r"the inputs are bytes \(uint8\), which stay bytes: give them as fractions",
+        ),
         ({"inputs": np.zeros((9, 1)), "targets": {"a": np.zeros(9)}, "test": 0.9}, "leave an empty part"),
         ({"inputs": np.zeros((9, 1)), "targets": {"a": np.zeros(9)}, "validation": 0.0}, "leave an empty part"),
     ],

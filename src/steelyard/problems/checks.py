@@ -20,6 +20,8 @@ def check_data(name: str, tasks: Sequence[Task], data: Data) -> None:
         _check_inputs(where, split)
         for task in tasks:
             _check_targets(where, task, split)
+    for task in tasks:
+        _check_marks(f"problem {name!r}", task, data)
 
 
 def _check_inputs(where: str, split: Split) -> None:
@@ -51,3 +53,23 @@ def _check_targets(where: str, task: Task, split: Split) -> None:
         raise ProblemError(f"{where}: every label of {task.name!r} is missing")
     if torch.isinf(targets).any():
         raise ProblemError(f"{where}: targets of {task.name!r} hold inf")
+
+
+def _check_marks(where: str, task: Task, data: Data) -> None:
+    """Among whole numbers -1 marks a missing label, which must not be one of the values."""
+    targets = [split.targets[task.name] for split in data.splits().values()]
+    if task.missing is not None or any(each.dtype.is_floating_point or each.dim() > 1 for each in targets):
+        return
+    values = sorted({value for each in targets for value in each.unique().tolist()})  # type: ignore[no-untyped-call]
+    if -1 not in values:
+        return
+    if values[0] < -1 or values == [-1, 1]:
+        raise ProblemError(
+            f"{where}: targets of {task.name!r} are whole numbers, among which -1 marks a missing label, and these "
+            f"run from {values[0]} to {values[-1]}. "
+            + (
+                "Give labels -1 and 1 as 0 and 1"
+                if values == [-1, 1]
+                else "Where -1 is a value, give them as fractions, with NaN for what is missing"
+            )
+        )

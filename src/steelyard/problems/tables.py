@@ -35,12 +35,13 @@ def split(
         targets: by task name, one array each. Missing labels are NaN, or -1 where the labels are integers.
         seed: of the random division; the same seed gives the same rows.
         validation, test: fractions of the rows.
-        standardise: bring every floating-point column of the inputs to mean 0 and deviation 1, by the mean
-            and deviation of the training rows.
+        standardise: bring every column of the inputs to mean 0 and deviation 1, by the mean and deviation of the
+            training rows. In a tuple, parts of whole numbers (for an ``nn.Embedding``) and of bytes stay as they are.
         standardise_targets: names of regression tasks whose targets are brought to the same scale likewise.
 
     Raises:
-        ProblemError: text among the numbers, lengths that differ, fractions that leave no rows.
+        ProblemError: text among the numbers, lengths that differ, fractions that leave no rows, bytes to be
+            standardised.
 
     Example:
         >>> from steelyard.problems import split
@@ -60,6 +61,10 @@ def split(
     for name in standardise_targets:
         if name not in labels:
             raise UnknownNameError("task in standardise_targets:", name, labels)
+    if standardise and not several:
+        parts = [_as_fractions(parts[0])]
+    for name in standardise_targets:
+        labels[name] = _without_marks(labels[name])
     rows = divide(count, seed, validation, test)
 
     def divided(tensor: Tensor, scale: bool) -> tuple[Tensor, ...]:
@@ -122,6 +127,22 @@ def standardised(train: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     # A constant column has a deviation of rounding noise, which must not be blown up.
     deviation = torch.where(deviation > 1e-12 * mean.abs(), deviation, torch.inf)
     return tuple(((part.double() - mean) / deviation).to(train.dtype) for part in (train, *others))
+
+
+def _as_fractions(inputs: Tensor) -> Tensor:
+    if inputs.dtype == torch.uint8:
+        raise ProblemError(
+            "split(): standardise=True, but the inputs are bytes (uint8), which stay bytes: give them as fractions, "
+            "e.g. inputs / 255, or scale them batch by batch with Problem(prepare=…)"
+        )
+    return inputs if inputs.dtype.is_floating_point else inputs.double()
+
+
+def _without_marks(labels: Tensor) -> Tensor:
+    """Labels as fractions, in which NaN and not -1 marks a missing one."""
+    if labels.dtype.is_floating_point:
+        return labels
+    return labels.double().masked_fill(labels == -1, torch.nan)
 
 
 def _tensor(values: Any, what: str) -> Tensor:

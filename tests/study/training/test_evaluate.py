@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from steelyard.errors import TrainingError
-from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, rmse
-from steelyard.study.training.evaluate import BestEpoch, measure, predict, take
+from steelyard.errors import ProblemError, TrainingError
+from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, mae, r2, rmse
+from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict, take
 
 
 def task(name, metric):
@@ -106,7 +106,22 @@ def test_statistics_are_taken_batch_by_batch_of_labelled_rows_and_stand_in_for_o
     assert batches == [3, 3]  # of 4 and 3 rows, one of them without a label
     labelled = rows[[0, 1, 3, 4, 5, 6]]
     assert torch.equal(shown.targets, labelled)
-    assert measure(tasks[0].metrics, shown) == [pytest.approx(float(labelled.mean()))]
+    assert measure(tasks[0], shown, "test") == [pytest.approx(float(labelled.mean()))]
+
+
+@pytest.mark.parametrize(
+    "metric", [r2, Metric("broken", lambda o, t: {}["key"], True), Metric("no number", lambda o, t: None, True)]
+)
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_metric_that_fails_names_itself_its_task_and_the_part(metric, place, part):
+    metrics = [mae, mae]
+    metrics[place] = metric
+    shown = Shown(torch.zeros(4, 1), torch.ones(4), None)
+    with pytest.raises(ProblemError, match=rf"^{metric.name} of task 'a' on the {part} data: "):
+        measure(Task("a", nn.functional.mse_loss, tuple(metrics)), shown, part)
+    found = measure(Task("a", nn.functional.mse_loss, tuple(metrics)), shown, part, only_main=True) if place else [1.0]
+    assert found == [1.0]
 
 
 def test_the_loss_of_a_split_is_the_mean_over_its_labelled_rows():

@@ -88,6 +88,11 @@ FAULTS = {
         problem(Task("a", entropy, (Metric("m", lambda s, t: s.sum(), True),), outputs=2, statistics=lambda o, t: o)),
         r"m of task 'a' on statistics \[\d+, 2\] is a Tensor",
     ),
+    "a table of whole numbers": (
+        problem(binary("a"), load=lambda: split(torch.arange(180).reshape(60, 3), {"a": torch.arange(60) % 2})),
+        r"problem 'p': the network on inputs \[\d+, 3\] of whole numbers \(int64; nn.Embedding takes these, nn.Linear "
+        r"and nn.Conv2d take fractions: .*write prepare=lambda inputs: inputs.float\(\)\) failed",
+    ),
     "labels of one class alone": (problem(binary("a"), torch.ones(60)), "AUC needs labels 0 and 1"),
 }
 
@@ -97,6 +102,25 @@ def test_a_fault_is_named(fault):
     faulty, message = FAULTS[fault]
     with pytest.raises(ProblemError, match=message):
         rehearse(faulty)
+
+
+@pytest.mark.parametrize("fold", range(3))
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_metric_that_one_fold_does_not_allow_is_named_with_the_fold(fold, part):
+    """Before anything is trained, if a seed of the study is tested on that fold; not otherwise."""
+
+    def load(given):
+        data = split(torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), {"a": torch.randn(60)})
+        if given == fold:
+            getattr(data, part).targets["a"] = torch.ones(12)
+        return data
+
+    faulty = problem(regression("a"), load=load, folds=3)
+    named = rf"R² of task 'a' on the {part} data{f' of fold {fold}' if fold else ''}: R² is undefined"
+    with pytest.raises(ProblemError, match=named):
+        rehearse(faulty, seeds=[3, 4, 5])
+    if fold:
+        rehearse(faulty, seeds=[6, 3 + 3 - fold])
 
 
 def test_a_fault_in_a_user_file_is_given_its_line(tmp_path):

@@ -111,10 +111,8 @@ def plan(
     rate = _own_rate(found) if learning_rate is None else learning_rate
     tuning = make_tuning(rate, tune, planned, chosen_seeds)
     for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
-        rehearse(found, each)  # after what is quick to check: the data may take a while to load
+        rehearse(found, each, chosen_seeds)  # after what is quick to check: the data may take a while to load
     if found.folds > 1:
-        for seed in chosen_seeds:
-            found.data(seed)
         notes += _fold_notes(found.folds, chosen_seeds, tuning)
     made = Plan(
         problem=found.name,

@@ -192,7 +192,7 @@ def _train(
             if member.failed is None:
                 with _failing(member):
                     check_finite(member.trial, epoch, [means[k]])
-                    (value,) = measure(member.task.metrics[:1], shown[member.task.name])
+                    (value,) = measure(member.task, shown[member.task.name], "validation", only_main=True)
                     note = {"loss": [means[k]], "weight": [1.0], "spread": [0.0], "validation": [value]}
                     member.progress.note(**note, seconds=seconds, steps=len(step_losses))
                     if member.progress.best.better(epoch, {member.task.name: value}):
@@ -216,7 +216,7 @@ def _train(
         for member in members:
             if member.failed is None:
                 with _failing(member):
-                    found[member.task.name] = measure(member.task.metrics, shown[member.task.name])
+                    found[member.task.name] = measure(member.task, shown[member.task.name], "test")
         return found, keep(problem, shown)
 
     last, _ = test()

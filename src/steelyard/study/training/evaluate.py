@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from steelyard.errors import TrainingError
+from steelyard.errors import ProblemError, SteelyardError, TrainingError
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Inputs, Metric, Split, Task
 
@@ -66,9 +66,23 @@ def predict(
     return shown
 
 
-def measure(metrics: Sequence[Metric], shown: Shown) -> list[float]:
+def measure(task: Task, shown: Shown, part: str, only_main: bool = False) -> list[float]:
+    """The task's metrics, or the first of them, of its labelled rows of a part of the data (``"test"``).
+
+    Raises:
+        ProblemError: a metric fails; names it, the task and the part.
+    """
+    metrics = task.metrics[:1] if only_main else task.metrics
     with torch.inference_mode():
-        return [float(metric.function(shown.outputs, shown.targets)) for metric in metrics]
+        return [_measured(task, metric, shown, part) for metric in metrics]
+
+
+def _measured(task: Task, metric: Metric, shown: Shown, part: str) -> float:
+    try:
+        return float(metric.function(shown.outputs, shown.targets))
+    except Exception as error:  # a metric knows neither its task nor its rows
+        what = str(error) if isinstance(error, SteelyardError) else f"{type(error).__name__}: {error}"
+        raise ProblemError(f"{metric.name} of task {task.name!r} on the {part} data: {what}") from error
 
 
 class BestEpoch:

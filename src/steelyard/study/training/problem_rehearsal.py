@@ -20,8 +20,10 @@ ROWS = 32
 Result = TypeVar("Result")
 
 
-def rehearse(problem: Problem, architecture: str = "hard-sharing") -> Data:
+def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterable[int] = (0,)) -> Data:
     """Load and check the data, build the network, and take every loss and metric once, without training.
+
+    Of a cross-validation the metrics are taken on every fold that one of these seeds is tested on.
 
     Raises:
         ProblemError: what fails, for which task, with the shapes, and the line of the user's file.
@@ -32,9 +34,14 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing") -> Data:
         try_optimizer(problem, network.parameters())
     rows = _rows(problem, data.train)
     inputs = attempt(problem, "prepare()", lambda: problem.prepare(_take(data.train.inputs, rows)))
-    outputs, _ = attempt(problem, f"the network on inputs {_shape(inputs)}", lambda: network(inputs))
+    what = f"the network on inputs {_shape(inputs)}{_told_of_type(inputs)}"
+    outputs, _ = attempt(problem, what, lambda: network(inputs))
     for task in problem.tasks:
         _rehearse_task(problem, task, outputs[task.name], rows, data)
+    for fold in sorted({seed % problem.folds for seed in seeds} - {0}):
+        further = attempt(problem, f"loading the data of fold {fold}", partial(problem.data, fold))
+        for task in problem.tasks:
+            _rehearse_metrics(problem, task, outputs[task.name].detach(), further, f" of fold {fold}")
     return data
 
 
@@ -76,9 +83,8 @@ def _rehearse_task(problem: Problem, task: Task, outputs: Tensor, rows: Tensor, 
         raise ProblemError(f"task {task.name!r}: the loss has no gradient; it must be computed from the outputs")
     if task.statistics is not None:
         _rehearse_statistics(problem, task, outputs.detach(), targets, where)
-        return
-    for name, split in data.splits().items():
-        _rehearse_metrics(problem, task, outputs.detach(), name, split)
+    else:
+        _rehearse_metrics(problem, task, outputs.detach(), data)
 
 
 def _rehearse_statistics(problem: Problem, task: Task, outputs: Tensor, targets: Tensor, where: str) -> None:
@@ -93,13 +99,16 @@ def _rehearse_statistics(problem: Problem, task: Task, outputs: Tensor, targets:
         _rehearse_metric(problem, task, metric, statistics, targets, f"statistics {_shape(statistics)}")
 
 
-def _rehearse_metrics(problem: Problem, task: Task, outputs: Tensor, name: str, split: Split) -> None:
-    targets = split.targets[task.name]
-    targets = targets[task.labelled(targets)]
-    # The few outputs over and over: a metric that these labels do not allow shows without a pass over the data.
-    repeated = outputs[torch.arange(len(targets)) % len(outputs)]
-    for metric in task.metrics if name != "train" else ():
-        _rehearse_metric(problem, task, metric, repeated, targets, f"the {name} data")
+def _rehearse_metrics(problem: Problem, task: Task, outputs: Tensor, data: Data, of: str = "") -> None:
+    """The few outputs over and over: a metric that these labels do not allow shows without a pass over the data."""
+    if task.statistics is not None:
+        return
+    for name, split in (("validation", data.validation), ("test", data.test)):
+        targets = split.targets[task.name]
+        targets = targets[task.labelled(targets)]
+        repeated = outputs[torch.arange(len(targets)) % len(outputs)]
+        for metric in task.metrics:
+            _rehearse_metric(problem, task, metric, repeated, targets, f"the {name} data{of}")
 
 
 def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tensor, targets: Tensor, on: str) -> None:
@@ -110,6 +119,18 @@ def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tens
         raise ProblemError(f"problem {problem.name!r}: {what}: {error}") from error
     if not isinstance(value, (int, float)):
         raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
+
+
+def _told_of_type(inputs: Inputs) -> str:
+    """What is to be said where a layer wants fractions and gets whole numbers, as a table of such gives."""
+    parts = (inputs,) if isinstance(inputs, Tensor) else inputs
+    whole = sorted({str(part.dtype).removeprefix("torch.") for part in parts if not part.dtype.is_floating_point})
+    if not whole:
+        return ""
+    return (
+        f" of whole numbers ({', '.join(whole)}; nn.Embedding takes these, nn.Linear and nn.Conv2d take fractions: "
+        "give the inputs as such in load(), or write prepare=lambda inputs: inputs.float())"
+    )
 
 
 def _rows(problem: Problem, split: Split) -> Tensor:

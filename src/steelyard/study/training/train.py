@@ -161,7 +161,7 @@ class _Training:
         balancer = self.balancer
         observes = balancer is not None and type(balancer).validated is not Balancer.validated
         shown = predict(self.network, self.problem, self.data.validation, self.trial.batch_size, losses=observes)
-        values = {t.name: measure(t.metrics[:1], shown[t.name])[0] for t in self.tasks}
+        values = {t.name: measure(t, shown[t.name], "validation", only_main=True)[0] for t in self.tasks}
         self.progress.note(validation=[values[t.name] for t in self.tasks])
         if self.progress.best.better(epoch, values):
             self.progress.best_network = copy.deepcopy(self.network.state_dict())
@@ -191,7 +191,7 @@ class _Training:
     def _test(self) -> tuple[dict[str, list[float]], dict[str, str]]:
         seed_everything(derive_seed(self.trial.seed, "test"))
         shown = predict(self.network, self.problem, self.data.test, self.trial.batch_size)
-        return {t.name: measure(t.metrics, shown[t.name]) for t in self.tasks}, keep(self.problem, shown)
+        return {t.name: measure(t, shown[t.name], "test") for t in self.tasks}, keep(self.problem, shown)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, trial: Trial) -> None:
