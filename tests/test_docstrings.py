@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import steelyard
+import steelyard.grouping
 import steelyard.models
 import steelyard.problems
 import steelyard.study
@@ -30,7 +31,14 @@ WITHOUT = {
 
 def _public() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for module in (steelyard, steelyard.problems, steelyard.models, steelyard.study, steelyard.testing):
+    for module in (
+        steelyard,
+        steelyard.problems,
+        steelyard.models,
+        steelyard.study,
+        steelyard.grouping,
+        steelyard.testing,
+    ):
         found |= {name: getattr(module, name) for name in module.__all__}
     found |= {row.cls.__name__: row.cls for row in steelyard.methods()}
     found |= {architecture_class(name).__name__: architecture_class(name) for name in architecture_names()}

@@ -56,6 +56,10 @@ class StateError(SteelyardError, RuntimeError):
     """A checkpoint or a window of observations does not fit this balancer."""
 
 
+class GroupingError(SteelyardError, ValueError):
+    """A search for tasks that belong together was asked something that makes no sense."""
+
+
 class SteelyardWarning(UserWarning):
     """Base of all warnings raised on purpose."""
 
