@@ -106,6 +106,10 @@ SECTIONS: dict[str, list[Case]] = {
             "for _ in range(10): make_once('mgda')(losses, shared=features)",
             "w = nn.Parameter(torch.ones(3))",
         ),
+        Case(
+            "make('pcgrad')({**losses, 'seg': make('db-mtl')(losses, shared=model.encoder)}, shared=model.encoder)",
+            "make('pcgrad')({**losses, 'seg': make('db-mtl')(losses, shared=features)}, shared=features)",
+        ),
         Case("read()", "model(x); read()", "read = steelyard.features_of(model.neck)"),
         Case(
             "first, second = model(x), model(-x); read()",

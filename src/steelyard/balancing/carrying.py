@@ -38,6 +38,8 @@ def carried(
     losses = _taking_part(batch, shown)
     redirection = None
     if shown.reading is not None and (balancer.heads == "plain" or proposal.direction is not None):
+        names = [name for name, kept in zip(batch.names, shown.kept, strict=True) if kept]
+        balancer._now.watch.nested(balancer, names, losses, shown.reading.targets)
         redirection = _redirection(balancer.name, shown, shown.reading, proposal, losses)
     result = carry(
         as_result(value, batch.losses),

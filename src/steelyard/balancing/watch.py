@@ -13,12 +13,15 @@ from steelyard.balancing.observe import Look
 from steelyard.base.method import Method
 from steelyard.base.observation import Seen
 from steelyard.errors import AngleWarning, SharedError, warn
+from steelyard.gradients.carrier import Target, replaces_below
 from steelyard.gradients.place import Place
 
 ANGLE_LOOKS = 10
 """First steps in which a method that uses angles checks whether tasks share samples."""
 REACH_LOOKS = 10
 """First steps that a task may go without a gradient at `shared=`, as behind a last layer that starts at zero."""
+NESTED_LOOKS = 10
+"""First steps in which it is checked where another balancer inside a loss replaces gradients."""
 ALONE_LOOKS = 10
 """First batches that hold one task each, until that is called a loop of one task per batch."""
 
@@ -31,6 +34,7 @@ class FirstSteps:
         angle_looks: steps in which the angles were checked.
         reach_looks: steps in which it was checked that every task has a gradient.
         unreached: the tasks that had none in all of them.
+        nested_looks: steps in which other balancers were looked for inside the losses.
         sharing: which losses reach which parameters of the trunk; ``None`` once that is known.
         alone: the tasks of the first batches and their weights, as long as each held one alone; ``None`` once one
             held several.
@@ -41,6 +45,7 @@ class FirstSteps:
     angle_looks: int = 0
     reach_looks: int = 0
     unreached: frozenset[str] = frozenset()
+    nested_looks: int = 0
     sharing: Sharing | None = field(default_factory=Sharing)
     alone: tuple[tuple[str, float], ...] | None = ()
     eval_said: bool = False
@@ -84,6 +89,15 @@ class FirstSteps:
         self.reach_looks = self.reach_looks + 1 if self.unreached else REACH_LOOKS
         if self.unreached and self.reach_looks == REACH_LOOKS and len(self.unreached) < len(seen.tasks):
             warn_of_unreached_tasks(method, sorted(self.unreached), REACH_LOOKS)
+
+    def nested(self, method: Method, tasks: Sequence[str], losses: Sequence[Tensor], targets: Sequence[Target]) -> None:
+        """Refuse to replace what arrives above the place where another balancer, inside a loss, does so in turn."""
+        if self.nested_looks >= NESTED_LOOKS:
+            return
+        self.nested_looks += 1
+        for task, loss in zip(tasks, losses, strict=True):
+            if replaces_below(loss, targets):
+                raise refused_nested(method, task)
 
     def weigh(self, method: Method, seen: Seen, weights: Tensor, at_trunk: bool) -> None:
         """Of one task per batch where tasks are weighed against each other: every weight says nothing, in silence."""
@@ -137,6 +151,16 @@ def refused_lone_tasks(method: Method, steps: int) -> SharedError:
     return SharedError(
         f"{method.name} compares the gradients of different tasks, and each of the first {steps} batches held one task "
         f"alone: {rows}put several tasks into a batch, or choose a method that reads losses or norms"
+    )
+
+
+def refused_nested(method: Method, task: str) -> SharedError:
+    """What the inner one replaces it multiplies by what it received, which is not what this one gives the trunk."""
+    weighted = "" if method.reads == "rows" else "make this one with heads='weighted', "
+    return SharedError(
+        f"{method.name}: the loss of {task!r} comes from another balancer, which replaces gradients further down in "
+        f"the network than this one does, and would not follow the weights of this one there: {weighted}pass both the "
+        "same features as shared=, or give all losses to one balancer"
     )
 
 

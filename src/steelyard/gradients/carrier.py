@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Variable
-from torch.autograd.graph import GradientEdge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from steelyard.gradients.differentiation import differentiate, watched
-from steelyard.gradients.graph import Edge
+from steelyard.gradients.graph import Edge, Node, depends, nodes_below
 from steelyard.gradients.heads import Factors
 from steelyard.gradients.rows import Rows
 
@@ -53,6 +53,7 @@ class Redirection:
         # Set by the carrier's backward and consumed once per feature, so that another backward through the same
         # features (a look, a second loss) passes unchanged.
         self.incoming: list[Tensor | None] = [None] * len(direction)
+        self.targets: Sequence[Target] = ()
 
     def install(self, targets: Sequence[Target]) -> None:
         """Watch the gradient that arrives at each target.
@@ -60,6 +61,7 @@ class Redirection:
         The hooks live as long as this object, and that as long as the scalar's graph: a parameter outlives the graph
         of one step, and must not gather the hooks of all.
         """
+        self.targets = targets
         this = weakref.ref(self)
         for position, target in enumerate(targets):
             replace = functools.partial(_replace, this, position)
@@ -231,6 +233,25 @@ def carry(
     with torch.enable_grad():
         result: Tensor = _Carry.apply(value, plan, *inputs)  # type: ignore[no-untyped-call]
     return result
+
+
+def replaces_below(loss: Tensor, targets: Sequence[Target]) -> bool:
+    """Whether a loss comes through a scalar that replaces gradients further down than at some of ``targets``.
+
+    Cost: a walk of the graph, about a microsecond a node.
+    """
+    plans = [node.plan for node in nodes_below([loss.grad_fn]) if node.name() == f"{_Carry.__name__}Backward"]
+    replaced = [each for plan in plans if plan.redirection is not None for each in plan.redirection.targets]
+    nodes = [_node(each) for each in replaced]
+    edges = [node for node, each in zip(nodes, replaced, strict=True) if not isinstance(each, Tensor)]
+    # An edge's turn comes after that of the tensor that its node made.
+    return bool(replaced) and any(
+        depends(_node(target), nodes) or (isinstance(target, Tensor) and _node(target) in edges) for target in targets
+    )
+
+
+def _node(target: Target) -> Node:
+    return get_gradient_edge(target).node if isinstance(target, Tensor) else target[0]
 
 
 def combined_in_graph(
