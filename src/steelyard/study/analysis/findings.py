@@ -35,7 +35,7 @@ class Findings:
         for method in self.plan.methods:
             for setting in range(len(self.plan.settings)):
                 for seed, trial in self.trials(method.name, setting):
-                    for task in trial.tasks if trial in self.results else ():
+                    for task in self.plan.serves(method.name, trial.tasks) if trial in self.results else ():
                         index.setdefault((method.name, setting, task), {})[seed] = self.results[trial]
         return index
 

@@ -45,8 +45,13 @@ def joint_values(store: Path | str) -> list[JointValue]:
         for method in plan.methods:
             outputs: dict[int, dict[str, Tensor]] = {}
             for seed in plan.seeds:
-                finished = [results[t] for t in plan.trials_of(method.name, setting, seed) if t in results]
-                kept = {task: unpack(text) for result in finished for task, text in result.outputs.items()}
+                finished = [trial for trial in plan.trials_of(method.name, setting, seed) if trial in results]
+                kept = {
+                    task: unpack(results[trial].outputs[task])
+                    for trial in finished
+                    for task in plan.serves(method.name, trial.tasks)
+                    if task in results[trial].outputs
+                }
                 if set(kept) == set(problem.task_names):
                     outputs[seed] = kept
             for metric in problem.joint:

@@ -196,15 +196,17 @@ def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
 
 def _curves(found: Findings, method: str, setting: int) -> list[Curve]:
     """The mean curve over seeds; none while nothing is finished."""
-    curves = [found.results[trial].curves for _, trial in found.trials(method, setting) if trial in found.results]
-    if not curves:
+    finished = [trial for _, trial in found.trials(method, setting) if trial in found.results]
+    if not finished:
         return []
 
     def mean(kind: str) -> dict[str, list[float]]:
         by_task: dict[str, list[list[float]]] = {}
-        for curve in curves:
-            for task, values in getattr(curve, kind).items():
-                by_task.setdefault(task, []).append(values)
+        for trial in finished:
+            of_network = getattr(found.results[trial].curves, kind)
+            for task in found.plan.serves(method, trial.tasks):
+                if task in of_network:
+                    by_task.setdefault(task, []).append(of_network[task])
         return {task: _mean_curve(by_task[task]) for task in found.plan.task_names if task in by_task}
 
     epochs = list(range(1, found.plan.epochs + 1))
@@ -226,7 +228,7 @@ def _failures(found: Findings, method: str, setting: int) -> list[Failure]:
             method=method,
             setting=setting,
             seed=seed,
-            task=trial.tasks[0] if method == SINGLE_TASK else None,
+            task=trial.tasks[0] if trial.method == SINGLE_TASK else None,
             error=found.failed[trial].error,
             traceback=found.failed[trial].traceback,
         )

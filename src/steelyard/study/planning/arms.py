@@ -9,6 +9,7 @@ from functools import lru_cache
 from steelyard.base.specs import Part, Spec, parse_spec, split_outside
 from steelyard.errors import OptionError
 from steelyard.problems.problem import check_place
+from steelyard.study.planning.networks import Network, parse_networks, write_networks
 
 SHARED = "shared"
 """The option of an arm, not of its method, that says where gradients are read: ``mgda(shared=trunk)``."""
@@ -16,11 +17,12 @@ SHARED = "shared"
 
 @dataclass(frozen=True)
 class Arm:
-    """``equal``, ``mgda(shared=trunk)`` or ``equal@mmoe(experts=8)``; ``str(arm)`` is the canonical form."""
+    """``equal``, ``mgda(shared=trunk)``, ``uw{left right|depth}``, ``equal@mmoe(experts=8)``; `str` is canonical."""
 
     method: Spec
     architecture: Spec | None = None
     shared: str | None = None
+    networks: tuple[Network, ...] = ()  # none: one for all tasks
 
     @property
     def written(self) -> Spec:
@@ -40,35 +42,53 @@ class Arm:
     def name(self) -> str:
         """Without options: ``log+ema@mmoe``."""
         method = "+".join(part.name for part in (*self.method.stages, self.method.method))
+        method += write_networks(self.networks)
         return method if self.architecture is None else f"{method}@{self.architecture.name}"
 
     def __str__(self) -> str:
-        return str(self.written) if self.architecture is None else f"{self.written}@{self.architecture}"
+        written = f"{self.written}{write_networks(self.networks)}"
+        return written if self.architecture is None else f"{written}@{self.architecture}"
 
 
-def make_arm(method: Spec, architecture: Spec | None = None) -> Arm:
+def make_arm(method: Spec, architecture: Spec | None = None, networks: tuple[Network, ...] = ()) -> Arm:
     """An arm of a method whose options may say where it reads gradients.
 
     Raises:
         UnknownNameError: the place is neither features nor trunk.
     """
     if SHARED not in method.options:
-        return Arm(method, architecture)
+        return Arm(method, architecture, networks=networks)
     options = dict(method.options)
     shared = str(options.pop(SHARED))
     check_place(shared)
-    return Arm(dataclasses.replace(method, method=Part(method.name, options)), architecture, shared)
+    return Arm(dataclasses.replace(method, method=Part(method.name, options)), architecture, shared, networks)
 
 
 @lru_cache(maxsize=1024)
 def parse_arm(text: str) -> Arm:
-    """Read ``METHOD`` or ``METHOD@ARCHITECTURE``."""
+    """Read ``METHOD``, ``METHOD{TASKS|TASKS}``, ``METHOD@ARCHITECTURE`` or both."""
     method, *architectures = split_outside(text, "@")
     if len(architectures) > 1:
         raise OptionError(
             f"{text!r} names {len(architectures)} architectures: an arm is METHOD@ARCHITECTURE, one of each"
         )
-    return make_arm(parse_spec(method), parse_spec(architectures[0]) if architectures else None)
+    method, networks = _braces(method)
+    return make_arm(parse_spec(method), parse_spec(architectures[0]) if architectures else None, networks)
+
+
+def _braces(text: str) -> tuple[str, tuple[Network, ...]]:
+    """A method, and the networks in the braces behind it."""
+    depth, quote = 0, ""
+    for place, character in enumerate(text.strip()):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character == "{" and depth == 0 and text.strip().endswith("}"):
+            return text.strip()[:place], parse_networks(text.strip()[place + 1 : -1])
+        else:
+            depth += (character in "([{") - (character in ")]}")
+    return text, ()
 
 
 def parse_arms(text: str) -> list[Arm]:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from steelyard.balancing.balancer import Balancer
-from steelyard.errors import LossError
+from steelyard.errors import LossError, OptionError, SteelyardError
 from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.study.planning.plans import Plan
@@ -46,7 +46,9 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
             network = networks[architecture]
             again = recompute(network, tasks, inputs, targets, None, (inputs, targets))
             outputs, features = network(inputs)
-            balancer = make_balancer(plan.trials_of(method.name, 0, seed)[0])
+            if method.networks:
+                _rehearse_networks(plan, method.name)
+            balancer = make_balancer(plan.trial(method.name, method.choice(0).method, plan.task_names, 0, seed))
             assert balancer is not None
             _check_signs(method.name, balancer, architecture, network)
             balancer.attach(problem.optimizer(network.parameters()))
@@ -56,6 +58,15 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
             balancer(losses, shared=shared, again=again, probes=probes).backward()
     # Of the largest network: what is kept of it on disk is estimated from this.
     return max(sum(parameter.numel() for parameter in network.parameters()) for network in networks.values())
+
+
+def _rehearse_networks(plan: Plan, method: str) -> None:
+    """An option that names tasks (`main=`, constant weights) must fit every network of the arm."""
+    for trial in plan.trials_of(method, 0, plan.seeds[0]):
+        try:
+            make_balancer(trial)
+        except SteelyardError as error:
+            raise OptionError(f"{method}: the network of {', '.join(trial.tasks)} cannot have it: {error}") from error
 
 
 def _check_signs(method: str, balancer: Balancer, architecture: str, network: nn.Module) -> None:

@@ -26,6 +26,7 @@ from steelyard.registry import make, method_class, options_of
 from steelyard.study.planning.arms import SHARED, Arm, make_arm, parse_arm
 from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
 from steelyard.study.planning.method_rehearsal import rehearse_methods
+from steelyard.study.planning.networks import check_networks
 from steelyard.study.planning.origin import Origin
 from steelyard.study.planning.plans import (
     JOINT,
@@ -121,7 +122,7 @@ def plan(
         summary=found.summary,
         tasks=tuple(map(_task, learnt)),
         methods=planned,
-        settings=_settings(settings, found, learnt, chosen_batch, epoch_steps),
+        settings=_settings(settings, found, learnt, chosen_batch, epoch_steps, planned),
         seeds=chosen_seeds,
         epochs=chosen_epochs,
         batch_size=chosen_batch,
@@ -183,13 +184,17 @@ def _methods(
         own = None if arm.architecture is None else str(architecture_spec(str(arm.architecture)))
         if own == architecture:
             own = None  # the study's own, said once more
+        networks = check_networks(arm.networks, tasks) if arm.networks else ()
         if spec.name == SINGLE_TASK:
-            if spec.options or spec.stages or own or arm.shared:
+            if spec.options or spec.stages or own or arm.shared or networks:
                 raise OptionError(
-                    f"{arm}: {SINGLE_TASK} takes no options, stages or architecture, it is the plain loss of one task"
+                    f"{arm}: {SINGLE_TASK} takes no options, stages or architecture, and no networks: it is the plain "
+                    "loss of one task"
                 )
             planned[SINGLE_TASK] = PlannedMethod(SINGLE_TASK)
             continue
+        if networks and spec.name == BEST_FIXED:
+            raise OptionError(f"{arm}: {BEST_FIXED} weighs all tasks of one network, so leave the braces away")
         options = candidates(spec, tasks, main) if spec.name == BEST_FIXED else ()
         spec = spec if options else _with_main(spec, main)
         tried = parse_spec(options[0]) if options else spec
@@ -205,8 +210,9 @@ def _methods(
                 used, balancer = "paper", make(tried, tasks, scale="paper")
                 notes.append(f"{tried}: weights as in the paper, because they cannot be rescaled ({error})")
         place = _place(arm, balancer, shared)
-        named = Arm(spec, None if own is None else parse_spec(own), None if place in (None, shared) else place)
-        planned[str(named)] = PlannedMethod(str(named), used, place, own, options)
+        architectures = None if own is None else parse_spec(own)
+        named = Arm(spec, architectures, None if place in (None, shared) else place, networks)
+        planned[str(named)] = PlannedMethod(str(named), used, place, own, networks, options)
     return tuple(planned.values()), notes
 
 
@@ -248,7 +254,12 @@ def _fold_notes(folds: int, seeds: Sequence[int], tuning: Tuning | None) -> list
 
 
 def _settings(
-    settings: Sequence[Fractions], problem: Problem, tasks: Sequence[Task], batch_size: int, least: int
+    settings: Sequence[Fractions],
+    problem: Problem,
+    tasks: Sequence[Task],
+    batch_size: int,
+    least: int,
+    methods: Sequence[PlannedMethod],
 ) -> tuple[PlannedSetting, ...]:
     if not settings:
         raise PlanError("no fractions: give at least one, e.g. 1.0")
@@ -264,16 +275,23 @@ def _settings(
                 raise PlanError(f"fraction {fraction} of {task!r}: it must be above 0 and at most 1")
         fractions = {name: float(given.get(name, 1.0)) for name in names}
         if all(fractions != earlier.fractions for earlier in planned):
-            planned.append(PlannedSetting(fractions, _steps(problem, tasks, fractions, batch_size, least)))
+            groups = [network.learns for method in methods for network in method.networks]
+            planned.append(PlannedSetting(fractions, _steps(problem, tasks, fractions, batch_size, least, groups)))
     return tuple(planned)
 
 
 def _steps(
-    problem: Problem, tasks: Sequence[Task], fractions: Mapping[str, float], batch_size: int, least: int
+    problem: Problem,
+    tasks: Sequence[Task],
+    fractions: Mapping[str, float],
+    batch_size: int,
+    least: int,
+    groups: Sequence[tuple[str, ...]],
 ) -> dict[str, int]:
     train = problem.data().train
     labels = {task.name: kept_labels(task, train, fractions[task.name], seed=0) for task in tasks}
     masks = {JOINT: used_rows(labels), **labels}
+    masks |= {" ".join(group): used_rows({name: labels[name] for name in group}) for group in groups}
     return {name: steps_per_epoch(int(mask.sum()), batch_size, least) for name, mask in masks.items()}
 
 

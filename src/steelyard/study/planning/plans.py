@@ -13,6 +13,7 @@ from steelyard.errors import DamagedStoreError
 from steelyard.models.building import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.planning.arms import parse_arm
+from steelyard.study.planning.networks import Network
 from steelyard.study.planning.origin import Origin
 from steelyard.study.trial import SINGLE_TASK, Trial
 
@@ -69,6 +70,7 @@ class PlannedMethod:
     scale: str | None = None
     shared: str | None = None
     architecture: str | None = None  # its own; by default the study's
+    networks: tuple[Network, ...] = ()  # none: one for all tasks
     candidates: tuple[str, ...] = ()  # methods among which validation chooses, for an arm that is none itself
     chosen: tuple[Choice, ...] = ()  # by setting, once validation has chosen
 
@@ -94,7 +96,7 @@ class PlannedSetting:
     """The fraction of its training labels that each task gets."""
 
     fractions: dict[str, float]
-    steps: dict[str, int]  # per epoch: of a task's own network, and of the joint one
+    steps: dict[str, int]  # per epoch: of a task's own network, of the joint one, and of others by their tasks
 
     @property
     def label(self) -> str:
@@ -104,9 +106,9 @@ class PlannedSetting:
         return ", ".join(f"{task} {_percent(fraction)}" for task, fraction in self.fractions.items())
 
 
-def network_name(tasks: tuple[str, ...], method: str) -> str:
-    """How `Choice` calls a network: by its task, or `JOINT`."""
-    return tasks[0] if method == SINGLE_TASK else JOINT
+def network_name(tasks: tuple[str, ...], method: PlannedMethod) -> str:
+    """How `Choice` calls a network: by its task or tasks, or `JOINT`."""
+    return " ".join(tasks) if method.networks or method.name == SINGLE_TASK else JOINT
 
 
 def _percent(fraction: float) -> str:
@@ -167,7 +169,12 @@ class Plan:
         choice = self.method(method).choice(setting)
         return [
             self.trial(
-                method, choice.method, tasks, setting, seed, choice.learning_rates.get(network_name(tasks, method))
+                method,
+                choice.method,
+                tasks,
+                setting,
+                seed,
+                choice.learning_rates.get(network_name(tasks, self.method(method))),
             )
             for tasks in self.networks(method)
         ]
@@ -177,7 +184,13 @@ class Plan:
 
     def networks(self, method: str) -> list[tuple[str, ...]]:
         """The tasks of each network that a method trains."""
-        return [(name,) for name in self.task_names] if method == SINGLE_TASK else [self.task_names]
+        if method == SINGLE_TASK:
+            return [(name,) for name in self.task_names]
+        return [network.learns for network in self.method(method).networks] or [self.task_names]
+
+    def serves(self, method: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        """Those tasks of one network of a method that are read from it."""
+        return next((each.serves for each in self.method(method).networks if each.learns == tasks), tasks)
 
     def trial(
         self, arm: str, method: str, tasks: tuple[str, ...], setting: int, seed: int, learning_rate: float | None = None
@@ -186,19 +199,20 @@ class Plan:
         planned, fractions = self.method(arm), self.settings[setting].fractions
         # The study's own rate is left unsaid where nobody asked for it, so that tuned and untuned studies share trials.
         untouched = learning_rate is None or (self.tuning is not None and learning_rate == self.tuning.rates[0])
+        # A single-task network is the same under every method and architecture: a store trains it once for all.
+        alone = arm == SINGLE_TASK or (bool(planned.networks) and len(tasks) == 1)
         return Trial(
             problem=self.identity_of(seed),
-            method=method,
+            method=SINGLE_TASK if alone else method,
             tasks=tasks,
             seed=seed,
             fractions=tuple(sorted((task, fractions[task]) for task in tasks)),
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate if untouched else learning_rate,
-            # A single-task network is the same in every architecture: a store trains it once for all.
-            architecture=HARD_SHARING if arm == SINGLE_TASK else planned.architecture or self.architecture,
-            shared=planned.shared,
-            scale=planned.scale,
+            architecture=HARD_SHARING if alone else planned.architecture or self.architecture,
+            shared=None if alone else planned.shared,
+            scale=None if alone else planned.scale,
             epoch_steps=self.epoch_steps,
         )
 
@@ -211,7 +225,7 @@ class Plan:
         fractions = dict(trial.fractions)
         for setting in self.settings:
             if all(setting.fractions[task] == fraction for task, fraction in fractions.items()):
-                return trial.epochs * setting.steps[trial.tasks[0] if trial.method == SINGLE_TASK else JOINT]
+                return trial.epochs * setting.steps.get(" ".join(trial.tasks), setting.steps[JOINT])
         raise KeyError(f"no setting of the plan has the fractions {fractions}")
 
     @property
@@ -293,7 +307,9 @@ class Plan:
 
 def _method_from(values: dict[str, Any]) -> PlannedMethod:
     chosen = tuple(Choice(**choice) for choice in values.get("chosen", ()))
-    return PlannedMethod(**{**values, "candidates": tuple(values.get("candidates", ())), "chosen": chosen})
+    networks = tuple(Network(tuple(each["learns"]), tuple(each["serves"])) for each in values.get("networks", ()))
+    candidates = tuple(values.get("candidates", ()))
+    return PlannedMethod(**{**values, "candidates": candidates, "chosen": chosen, "networks": networks})
 
 
 def _few(weights: list[str]) -> list[str]:

@@ -123,9 +123,7 @@ def choose(plan: Plan, tried: Sequence[Attempt], results: Mapping[Trial, Result]
             for tasks in plan.networks(method.name):
                 found = best.get((method.name, setting, tasks))
                 if found is not None:
-                    rate = (
-                        {} if found.learning_rate is None else {network_name(tasks, method.name): found.learning_rate}
-                    )
+                    rate = {} if found.learning_rate is None else {network_name(tasks, method): found.learning_rate}
                     choice = Choice(found.method, {**choice.learning_rates, **rate})
             choices.append(choice)
         touched = any(group[0] == method.name for group in groups)
