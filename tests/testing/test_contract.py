@@ -54,6 +54,7 @@ VARIANTS = [
     "hydalearn(mode=first-order)",
     "log+hydalearn(judged=held-out,heads=plain)",
     "auto-lambda(start=1.0,weight_rate=0.1)",
+    *[f"{row.name}(look=last)" for row in steelyard.methods() if row.reads in ("norms", "gramian", "cross_gramian")],
 ]
 
 

@@ -26,7 +26,7 @@ from steelyard.balancing.observe import finite_losses
 from steelyard.balancing.step import Given, balance, plain_sum
 from steelyard.balancing.window import Attachment, innermost
 from steelyard.base.lookahead import Losses, Recompute
-from steelyard.base.method import SUMS
+from steelyard.base.method import SUMS, Look
 from steelyard.base.options import checked_priorities, checked_tasks
 from steelyard.distributed.finite import gradients_finite
 from steelyard.distributed.ranks import ranks_of
@@ -59,6 +59,12 @@ class Balancer(Persistent):
             numbers in the state.
         shared: the trunk, a module (several in a list) or its parameters, for calls that do not say where gradients
             are read. It does not become a submodule, and neither checkpoints nor copies hold it.
+        look: where task gradients are read, if not where ``shared=`` points (the balanced gradient is sent there all
+            the same). ``"last"``: at the last layers in front of the features (of the trunk), which a walk of the graph
+            finds: exact products between all samples, for a small part of the trunk's price. ``"trunk"``: at every
+            parameter in front of the features. Or at layers: modules, their parameters, several in a list, or their
+            names in a module given as ``shared=``. Not for methods that make a direction of the task gradients
+            themselves.
         learning_rate: of weights that are learnt; ``None`` follows the attached optimizer, else 1e-3.
         generator: a CPU generator for methods that draw random numbers.
         sync: how several ranks make one balance, where `torch.distributed` is initialised: ``"exact"``, the weights of
@@ -102,6 +108,7 @@ class Balancer(Persistent):
         losses: Losses,
         shared: Shared | None = None,
         *,
+        look: Look | None = None,
         again: Recompute | None = None,
         probes: Sequence[Losses] | None = None,
         counts: Mapping[str, float] | None = None,
@@ -114,6 +121,7 @@ class Balancer(Persistent):
             shared: where task gradients are read: the tensor, or tuple of tensors, that the heads read (features: one
                 cheap pass through the heads), or the shared module, several in a list, or its parameters (the trunk:
                 exact). Not needed by methods that read losses only.
+            look: see the class; for this call.
             again: ``f(params=None, batch=None) -> losses``, recomputes the losses, for methods that look ahead or
                 back; see `losses_of`.
             probes: ``[losses_1, losses_2]`` of two independent batches, for methods that read a cross Gramian.
@@ -124,8 +132,8 @@ class Balancer(Persistent):
         """
         if torch.compiler.is_compiling():
             # A compiled step is cut here, once: looks at gradients and decisions of the host are no part of a graph.
-            return self._cut(Given(losses, shared, again, probes, counts))
-        return self._call(Given(losses, shared, again, probes, counts))
+            return self._cut(Given(losses, shared, again, probes, counts, look))
+        return self._call(Given(losses, shared, again, probes, counts, look))
 
     def _cut(self, given: Given) -> Tensor:
         uncompiled: Callable[..., Tensor] = torch.compiler.disable(self._call)  # type: ignore[no-untyped-call]

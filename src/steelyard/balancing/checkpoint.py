@@ -103,6 +103,8 @@ class Persistent(Method):
         # A copy or a pickle must not drag optimizer and trunk along: a copy is not attached.
         state = dict(self.__dict__)
         state["_attachment"] = state["_trunk"] = None
+        if self._look is not None and not isinstance(self._look[0], str):
+            state["_look"] = ("layers that a copy does not hold",)  # refused by that name in a call that says no other
         state["_now"] = self._now.lasting(agreed=0)
         state["generator"] = None if self.generator is None else self.generator.get_state()
         return state

@@ -187,24 +187,24 @@ class _Asked:
 
     Attributes:
         reads: what the method is shown; weights that are held need nothing.
-        at_trunk: whether they are read at the trunk's parameters.
+        at_parameters: whether they are read at parameters, the trunk's or a layer's.
         by_rows: whether the ranks' gradients themselves are summed there, ``T x P`` numbers.
     """
 
     reads: Reads
-    at_trunk: bool
+    at_parameters: bool
     by_rows: bool
 
     @classmethod
     def of(cls, method: Method, place: Place | None, refresh: bool) -> _Asked:
         reads = _wanted(method, place, refresh)
-        at_trunk = place is not None and place.is_trunk
-        return cls(reads, at_trunk, at_trunk and (reads == "rows" or method.sync == "exact"))
+        at_parameters = place is not None and place.at_parameters
+        return cls(reads, at_parameters, at_parameters and (reads == "rows" or method.sync == "exact"))
 
     @property
     def square(self) -> bool:
         """Whether products of different tasks are needed."""
-        return self.at_trunk or self.reads != "norms"
+        return self.at_parameters or self.reads != "norms"
 
     def products(self, size: int) -> int:
         """How many products of gradients travel beside the losses of ``size`` tasks."""
@@ -226,7 +226,7 @@ def _gradients(
     """The global batch with what is known of its gradients."""
     if len(products):
         # At the trunk the sum is the mean of the ranks' own Gramians, weighted by their labels.
-        scale = table[1, found.live].rsqrt() if asked.at_trunk else 1 / found.labels
+        scale = table[1, found.live].rsqrt() if asked.at_parameters else 1 / found.labels
         return _with_products(found, products, asked.square, scale)
     if asked.by_rows and asked.reads != "losses":
         assert reading is not None
@@ -360,7 +360,7 @@ def _wanted(method: Method, place: Place | None, refresh: bool) -> Reads:
     """What the method reads in this step; weights that are held need nothing."""
     if place is None or not refresh:
         return "losses"
-    reads = method.looks_for(place.is_trunk)
+    reads = place.asked_by(method)
     if place.is_trunk and method.sync == "local-mean" and reads == "rows":
         raise OptionError(
             f"sync='local-mean' takes the mean of the ranks' Gramians, and {method.name} reads the task gradients "

@@ -151,7 +151,7 @@ def _seen(
     outlook: Tensor | None,
 ) -> Seen:
     """What the method is told."""
-    if reading is None:
+    if reading is None or (place is not None and not place.told):
         return Seen(names, values, labels, cross_gramian=cross, outlook=outlook)
     rows, features = element_wise(method, place, reading)
     return Seen(names, values, labels, reading.squared_norms, reading.gramian, cross, rows, features, outlook)
@@ -192,12 +192,7 @@ def element_wise(
     method: Method, place: Place | None, reading: Reading | None
 ) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
     """The rows, and the features behind them, for methods that read element by element."""
-    if (
-        place is None
-        or reading is None
-        or not isinstance(reading.rows, Rows)
-        or method.looks_for(place.is_trunk) != "rows"
-    ):
+    if place is None or reading is None or not isinstance(reading.rows, Rows) or place.asked_by(method) != "rows":
         return None, None
     return reading.rows.matrix, None if place.is_trunk else tuple(tensor.detach() for tensor in place.tensors)
 

@@ -26,6 +26,7 @@ from steelyard.balancing.losses import check_not_freed, present_losses
 from steelyard.balancing.observe import Batch, Look, label_counts, look
 from steelyard.balancing.weighing import Proposal, propose
 from steelyard.base.lookahead import Losses, Recompute
+from steelyard.base.method import Look as PlaceToLook
 from steelyard.distributed.pace import Counts, expect_all, leave_alone
 from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
 from steelyard.distributed.replicas import fingerprint
@@ -45,6 +46,7 @@ class Given:
     again: Recompute | None
     probes: Sequence[Losses] | None
     counts: Mapping[str, float] | None
+    look: PlaceToLook | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,8 @@ def balance(balancer: Persistent, given: Given) -> Tensor:
             return _go_on(balancer, taken, shown, now.closure.held)
         proposal = propose(balancer, shown.seen, shown.index, balancer.refreshing())
         value, hold = _value(balancer, shown, proposal)
-        at_trunk = taken.place is not None and taken.place.is_trunk
-        now.watch.weigh(balancer, shown.seen, proposal.weights, at_trunk)
+        reads = balancer.looks_for(False) if taken.place is None else taken.place.asked_by(balancer)
+        now.watch.weigh(balancer, shown.seen, proposal.weights, reads)
         now.record = Record(shown.seen, proposal.weights, shown.index)
         if shown.reading is not None and isinstance(shown.reading.rows, Rows) and shown.seen.rows is None:
             now.caches.workspace = shown.reading.rows.matrix
@@ -161,7 +163,8 @@ def _place(
     """Where gradients are read; ``None`` where nothing is in this step."""
     now = balancer._now
     shared = balancer.trunk if given.shared is None else given.shared
-    place = place_of(balancer, shared)
+    look = balancer.look if given.look is None else given.look
+    place = place_of(balancer, shared, look, losses, refresh=balancer.refreshing())
     if ranks is not None and not now.company.met:
         _meet(balancer, ranks, place, device)
     held = now.closure.held

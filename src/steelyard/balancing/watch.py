@@ -11,7 +11,7 @@ from torch import Tensor
 from steelyard.balancing.heads_inside import Sharing, watch_sharing
 from steelyard.balancing.observe import Look
 from steelyard.base.method import Method
-from steelyard.base.observation import Seen
+from steelyard.base.observation import Reads, Seen
 from steelyard.errors import AngleWarning, SharedError, warn
 from steelyard.gradients.carrier import Target, replaces_below
 from steelyard.gradients.place import Place
@@ -99,7 +99,7 @@ class FirstSteps:
             if replaces_below(loss, targets):
                 raise refused_nested(method, task)
 
-    def weigh(self, method: Method, seen: Seen, weights: Tensor, at_trunk: bool) -> None:
+    def weigh(self, method: Method, seen: Seen, weights: Tensor, reads: Reads) -> None:
         """Of one task per batch where tasks are weighed against each other: every weight says nothing, in silence."""
         if self.alone is None or len(method.tasks) < 2 or method.memory != "none":
             return
@@ -111,7 +111,7 @@ class FirstSteps:
             return
         if len({task for task, _ in alone}) == 1:
             self.alone = alone[1:]
-        elif lone(method, at_trunk):
+        elif lone(method, reads):
             raise refused_lone_tasks(method, len(alone))
         else:
             self.alone = None
@@ -137,9 +137,9 @@ def _alone_means_something(method: Method) -> bool:
     return method.looks_at_nothing or (method.independent and method.scale == "paper")
 
 
-def lone(method: Method, is_trunk: bool) -> bool:
+def lone(method: Method, reads: Reads) -> bool:
     """Whether a task that is alone in its batch has a weight that says nothing: its gradient meets no other."""
-    return method.memory != "rows" and method.looks_for(is_trunk) in ("gramian", "cross_gramian", "rows")
+    return method.memory != "rows" and reads in ("gramian", "cross_gramian", "rows")
 
 
 def refused_lone_tasks(method: Method, steps: int) -> SharedError:
@@ -195,8 +195,8 @@ def warn_of_disjoint_samples(method: Method) -> None:
     warn(
         f"{method.name} uses the angles between task gradients, but at the features some tasks share no samples "
         "(their own inputs, disjoint labels, one task per batch): their inner products are exactly zero there, and "
-        "conflict is invisible. Read the gradients at the trunk (shared=trunk), or choose a method that reads losses "
-        "or norms",
+        "conflict is invisible. Read the gradients at the last layer (look='last') or at the trunk (shared=trunk), or "
+        "choose a method that reads losses or norms",
         AngleWarning,
     )
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 
 Trunk = nn.Module | Iterable[nn.Parameter | nn.Module]
+Look = str | nn.Module | Iterable[nn.Parameter | nn.Module | str]
+"""Where gradients are read: ``"features"``, ``"last"``, ``"trunk"``, or layers."""
 
 
 def checked_trunk(shared: Trunk | None) -> tuple[Trunk] | None:
@@ -50,6 +52,21 @@ def checked_trunk(shared: Trunk | None) -> tuple[Trunk] | None:
             "balancer(losses, shared=features)"
         )
     return (parts,)
+
+
+def checked_look(look: Look | None, name: str, reads: Reads) -> tuple[Look] | None:
+    """A place for every call, in a tuple: as a plain attribute a layer would become a submodule, saved and trained."""
+    if look is None:
+        return None
+    if reads in ("losses", "lookahead"):
+        raise OptionError(f"look= says where task gradients are read, and {name} reads {reads} only: leave it out")
+    parts = list(look) if isinstance(look, Iterable) and not isinstance(look, str | nn.Module | Tensor) else [look]
+    if not parts or not all(isinstance(part, str | nn.Parameter | nn.Module) for part in parts):
+        raise OptionError(
+            f"look= is 'features', 'last', 'trunk', or layers (modules, their parameters, or names of modules), not a "
+            f"{type(look).__name__}"
+        )
+    return (look if isinstance(look, str | nn.Module) else [*parts],)
 
 
 def tensors_of(shared: Any) -> tuple[Any, ...]:
@@ -115,6 +132,7 @@ class Method(Stateful):
         max_change: float | None = None,
         memory: Memory = "none",
         shared: Trunk | None = None,
+        look: Look | None = None,
         learning_rate: float | None = None,
         generator: torch.Generator | None = None,
         sync: Sync = "exact",
@@ -122,6 +140,7 @@ class Method(Stateful):
     ) -> None:
         super().__init__()
         self._trunk = checked_trunk(shared)
+        self._look = checked_look(look, self.name, self.reads)
         self.tasks = checked_tasks(tasks)
         self.bind(len(self.tasks))
         self.priorities = checked_priorities(priorities, self.tasks)
@@ -177,6 +196,11 @@ class Method(Stateful):
     def trunk(self) -> Trunk | None:
         """The shared module, or its parameters, given at construction: where gradients are read by default."""
         return None if self._trunk is None else self._trunk[0]
+
+    @property
+    def look(self) -> Look | None:
+        """Where gradients are read, given at construction: ``None`` for where ``shared=`` points."""
+        return None if self._look is None else self._look[0]
 
     def elements(self) -> tuple[int, torch.dtype]:
         """Known from the start with a trunk given at construction: distributed checkpoints load into what is there."""

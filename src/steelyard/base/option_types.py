@@ -121,7 +121,7 @@ def _hints(cls: type) -> dict[str, Any]:
             except (NameError, TypeError, AttributeError):
                 continue  # another package's, with names that exist for its type checker alone
             for name, hint in hints.items():
-                if name not in ("tasks", "shared", "return"):  # these have checks that say more
+                if name not in ("tasks", "shared", "look", "return"):  # these have checks that say more
                     found.setdefault(name, hint)
     return found
 

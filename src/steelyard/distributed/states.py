@@ -54,10 +54,7 @@ def meet(ranks: Ranks, balancer: Method, place: Place | None) -> None:
 
 def _described(balancer: Method, place: Place | None) -> dict[str, str]:
     stages = "+".join(type(stage).__name__ for stage in balancer.loss_stages())
-    where = "not needed"
-    if place is not None:
-        trainable = sum(tensor.numel() for tensor in place.tensors if tensor.requires_grad)
-        where = f"a trunk of {trainable:,} numbers" if place.is_trunk else "features"
+    where = "not needed" if place is None else str(place)
     described = {
         "the method": balancer.name,
         "the list of tasks": ", ".join(balancer.tasks),

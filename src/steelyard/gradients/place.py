@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from steelyard.base.method import Method, tensors_of
+from steelyard.base.method import Look, Method, tensors_of
+from steelyard.base.observation import Reads
 from steelyard.errors import SharedError
 from steelyard.gradients.graph import depends
+from steelyard.gradients.looked_at import looked_at
 from steelyard.gradients.wrappers import behind_wrapper, is_sharded
 
 Shared = Tensor | Sequence[Tensor] | nn.Module | Iterable[nn.Parameter | nn.Module]
@@ -18,14 +20,58 @@ Shared = Tensor | Sequence[Tensor] | nn.Module | Iterable[nn.Parameter | nn.Modu
 
 @dataclass(frozen=True)
 class Place:
-    """Where gradients are read: at feature tensors, or at the trunk's parameters."""
+    """Where gradients are read, and where the balanced one is sent.
+
+    Attributes:
+        tensors: feature tensors, or the trunk's parameters: there the balanced gradient is sent.
+        is_trunk: whether they are parameters.
+        look: parameters whose gradients are read in their place; ``None``: those of the tensors.
+        told: whether the method is told of what is read; not where weights are held, and read only to be carried.
+    """
 
     tensors: tuple[Tensor, ...]
     is_trunk: bool
+    look: tuple[Tensor, ...] | None = None
+    told: bool = True
+
+    @property
+    def at_parameters(self) -> bool:
+        """Whether what is read are gradients of parameters, which have products between all samples."""
+        return self.is_trunk or self.look is not None
+
+    @property
+    def read(self) -> tuple[Tensor, ...]:
+        """The tensors whose gradients are read."""
+        return self.tensors if self.look is None else self.look
+
+    def asked_by(self, method: Method) -> Reads:
+        """What the method reads here: where it looks elsewhere it answers with weights, as at features."""
+        return method.looks_for(self.is_trunk) if self.look is None else method.reads_at(False)
+
+    def __str__(self) -> str:
+        """For messages."""
+        trainable = sum(tensor.numel() for tensor in self.read if tensor.requires_grad)
+        carrier = f"a trunk of {trainable:,} numbers" if self.is_trunk else "features"
+        if self.look is None:
+            return carrier
+        return f"{'a trunk' if self.is_trunk else 'features'}, looked at in {trainable:,} numbers"
 
 
-def place_of(method: Method, shared: Shared | None) -> Place | None:
-    """What ``shared=`` points at, or ``None`` for a method that reads no gradients."""
+def place_of(
+    method: Method,
+    shared: Shared | None,
+    look: Look | None = None,
+    losses: Sequence[Tensor] = (),
+    refresh: bool = True,
+) -> Place | None:
+    """What ``shared=`` and ``look=`` point at, or ``None`` for a method that reads no gradients.
+
+    Args:
+        method: says what it reads, and where it is defined.
+        shared, look: see `Balancer.forward`.
+        losses: those at hand; they show where a trunk ends.
+        refresh: whether the method weighs anew, and looks.
+    """
     if not method.needs_shared:
         return None
     if shared is None:
@@ -49,42 +95,67 @@ def place_of(method: Method, shared: Shared | None) -> Place | None:
         raise SharedError(
             "shared= mixes features and parameters: pass either the tensors that the heads read, or the trunk"
         )
-    return _trunk(method, tensors) if parameters else _features(method, tensors)
+    place = Place(tensors, is_trunk=bool(parameters))
+    _check_carrier(method, place)
+    if look is not None and method.reads not in ("losses", "lookahead"):
+        named_in = shared if isinstance(shared, nn.Module) else method.trunk
+        found = looked_at(place.tensors, place.is_trunk, named_in, look, losses, walk=refresh)
+        place = replace(place, look=found)
+    _check_read(method, place)
+    return place if refresh or place.look is None else replace(place, look=None, told=False)
 
 
-def _trunk(method: Method, tensors: tuple[Tensor, ...]) -> Place:
-    if "trunk" not in method.where:
+def _check_carrier(method: Method, place: Place) -> None:
+    """Refuse features or a trunk at which nothing can be balanced."""
+    if not place.is_trunk:
+        if method.memory == "rows":
+            raise SharedError(
+                "memory='rows' compares gradients of different batches, which correspond at the trunk's parameters and "
+                "not at features: pass the shared module as shared="
+            )
+        _check_features(place.tensors)
+    elif not any(tensor.requires_grad for tensor in place.tensors):
+        raise SharedError(
+            "every parameter of the trunk given as shared= is frozen: there is no shared gradient to balance"
+        )
+
+
+def _check_read(method: Method, place: Place) -> None:
+    """Refuse a place at which a method is not defined."""
+    elsewhere = place.look is not None
+    if elsewhere and place.asked_by(method) == "rows":
+        raise SharedError(
+            f"{method.name} makes its answer of the task gradients themselves, element by element, where shared= says: "
+            "leave look= away, and pass that layer as shared="
+        )
+    if place.at_parameters and "trunk" not in method.where:
         raise SharedError(
             f"{method.name} is defined on features, not on the trunk's parameters: pass the tensor that the task heads "
-            "read as shared="
+            "read as shared=" + (", and leave look= away" if elsewhere else "")
         )
-    if method.memory == "numbers" and method.looks_for(True) == "rows":
+    if not place.at_parameters and "features" not in method.where:
+        raise SharedError(
+            f"{method.name} is defined on the trunk's parameters, not on features: pass the shared module as shared="
+        )
+    if elsewhere and method.memory == "rows":
+        raise SharedError(
+            "memory='rows' keeps the gradients at what shared= points at: leave look= away, and pass the shared "
+            "module, or a layer of it, as shared="
+        )
+    if not elsewhere and place.is_trunk and method.memory == "numbers" and method.looks_for(True) == "rows":
         raise SharedError(
             f"memory='numbers' keeps losses and norms, and {method.name} reads the task gradients themselves at the "
             "trunk: use memory='rows', or pass the tensor that the task heads read as shared="
         )
-    if any(is_sharded(tensor) for tensor in tensors):
+    if place.at_parameters and any(is_sharded(tensor) for tensor in place.read):
         raise SharedError(
-            "the trunk given as shared= is sharded over ranks (DTensor, as fully_shard makes them), and its gradients "
-            "exist nowhere in one piece: pass the tensor that the task heads read as shared=, which is exact"
+            f"the {'layers given as look= are' if elsewhere else 'trunk given as shared= is'} sharded over ranks "
+            "(DTensor, as fully_shard makes them), and its gradients exist nowhere in one piece: pass the tensor that "
+            "the task heads read as shared=" + (", and leave look= away" if elsewhere else ", which is exact")
         )
-    if not any(tensor.requires_grad for tensor in tensors):
-        raise SharedError(
-            "every parameter of the trunk given as shared= is frozen: there is no shared gradient to balance"
-        )
-    return Place(tensors, is_trunk=True)
 
 
-def _features(method: Method, tensors: tuple[Tensor, ...]) -> Place:
-    if "features" not in method.where:
-        raise SharedError(
-            f"{method.name} is defined on the trunk's parameters, not on features: pass the shared module as shared="
-        )
-    if method.memory == "rows":
-        raise SharedError(
-            "memory='rows' compares gradients of different batches, which correspond at the trunk's parameters and not "
-            "at features: pass the shared module as shared="
-        )
+def _check_features(tensors: tuple[Tensor, ...]) -> None:
     for position, tensor in enumerate(tensors):
         if not tensor.requires_grad:
             raise SharedError(
@@ -93,7 +164,6 @@ def _features(method: Method, tensors: tuple[Tensor, ...]) -> Place:
             )
     if len(tensors) > 1:
         _check_independent(tensors)
-    return Place(tensors, is_trunk=False)
 
 
 def _check_independent(features: tuple[Tensor, ...]) -> None:

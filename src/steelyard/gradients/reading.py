@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,12 +13,12 @@ from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.errors import LossError, MissingInputError
 from steelyard.gradients.carrier import Target
-from steelyard.gradients.graph import Edge
+from steelyard.gradients.graph import Edge, survey
 from steelyard.gradients.heads import Factors, factors
 from steelyard.gradients.place import Place
-from steelyard.gradients.rows import Rows, task_rows
-from steelyard.gradients.trunk import trunk_gradients
-from steelyard.gradients.wrappers import behind_wrapper
+from steelyard.gradients.rows import Rows, precision_between, task_rows
+from steelyard.gradients.trunk import Boundary, TrunkGradients, trunk_gradients
+from steelyard.gradients.wrappers import behind_wrapper, edges_of
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Reading:
         rows: task gradients where a direction may be sent: where heads meet the trunk, or for element-wise methods at
             the place that was read; ``None`` where nothing needs them.
         targets: where those rows were read, and where a direction may be sent.
-        whole: task gradients at all of the trunk's parameters, where they were asked for.
+        whole: task gradients at all of the parameters that were read, where they were asked for.
         at_depths: whether some of the targets lie behind others.
-        angles_hold: whether inner products of tasks that share no samples are seen: at the trunk, not at features.
+        angles_hold: whether inner products of tasks that share no samples are seen: at parameters, not at features.
     """
 
     squared_norms: Tensor
@@ -69,13 +69,15 @@ def read(
     workspace: Tensor | None = None,
     whole: bool = False,
 ) -> Reading:
-    """Differentiate the losses at a place, as far as the method needs it; ``whole`` asks for the trunk's rows."""
-    reads = method.looks_for(place.is_trunk)
+    """Differentiate the losses at a place, as far as the method needs it; ``whole`` asks for the parameters' rows."""
+    reads = place.asked_by(method)
     with torch.enable_grad(), _graph_is_there():
+        if place.look is not None:
+            return _read_elsewhere(method, names, losses, place, whole)
         if place.is_trunk and reads != "rows":
-            trunk = trunk_gradients(names, losses, place.tensors, at_boundary=method.heads == "plain", whole=whole)
-            gramian = trunk.gramian
-            return Reading(gramian.diagonal(), gramian, trunk.rows, trunk.boundary, True, trunk.whole, trunk.at_depths)
+            return _of_parameters(
+                trunk_gradients(names, losses, place.tensors, at_boundary=method.heads == "plain", whole=whole)
+            )
         tensors = tuple(tensor for tensor in place.tensors if tensor.requires_grad)
         rows: Rows | Factors | None = None
         if not place.is_trunk and reads != "rows":
@@ -87,6 +89,30 @@ def read(
         return Reading(rows.squared_norms(), None, rows, targets, place.is_trunk)
     gramian = rows.gramian()
     return Reading(gramian.diagonal(), gramian, rows, targets, place.is_trunk)
+
+
+def _read_elsewhere(
+    method: Method, names: Sequence[str], losses: Sequence[Tensor], place: Place, whole: bool
+) -> Reading:
+    """The Gramian at ``look=``; and where heads stay plain, the task gradients at ``shared=``, from the same passes."""
+    assert place.look is not None
+    boundary: Boundary | None = None
+    rows: Factors | None = None
+    if method.heads == "plain" and place.is_trunk:
+        boundary = Boundary.of(survey(losses, place.tensors), losses)
+    elif method.heads == "plain":
+        rows = factors(losses, place.tensors)
+        if rows is None:
+            boundary = Boundary(edges_of(place.tensors), precision_between(losses, place.tensors).coarsest)
+    found = _of_parameters(trunk_gradients(names, losses, place.look, False, whole, boundary=boundary, given="look="))
+    if rows is None:
+        return found
+    return replace(found, rows=rows, targets=[behind_wrapper(tensor) or tensor for tensor in place.tensors])
+
+
+def _of_parameters(found: TrunkGradients) -> Reading:
+    gramian = found.gramian
+    return Reading(gramian.diagonal(), gramian, found.rows, found.boundary, True, found.whole, found.at_depths)
 
 
 @contextmanager
@@ -123,7 +149,7 @@ def rows_of_probes(
             f"{method.name} compares the gradients of two independent batches: pass "
             f"probes=[losses_1, losses_2], got {'none' if probes is None else len(probes)}"
         )
-    tensors = tuple(tensor for tensor in place.tensors if tensor.requires_grad)
+    tensors = tuple(tensor for tensor in place.read if tensor.requires_grad)
     found = []
     for number, losses in enumerate(probes):
         absent = [name for name in required if losses.get(name) is None]

@@ -63,21 +63,54 @@ class TrunkGradients:
     at_depths: bool = False
 
 
+@dataclass(frozen=True)
+class Boundary:
+    """Where the balanced gradient is sent: where a trunk ends and heads begin, or features.
+
+    Attributes:
+        edges: in the graph.
+        coarsest: the dtype with the largest rounding on the way there from the losses.
+        at_depths: whether some of the edges lie behind others.
+    """
+
+    edges: tuple[Edge, ...]
+    coarsest: torch.dtype
+    at_depths: bool = False
+
+    @classmethod
+    def of(cls, found: Survey, losses: Sequence[Tensor]) -> Boundary:
+        """Of a trunk.
+
+        Raises:
+            SharedError: its gradients and those of heads cannot be told apart.
+        """
+        edges = tuple(found.boundary)
+        _check_boundary(found, edges)
+        heads = precision_of((node for node in found.leads_to if not found.in_trunk(node)), losses)
+        return cls(edges, heads.coarsest, _at_depths(found, edges))
+
+
 def trunk_gradients(
     tasks: Sequence[str],
     losses: Sequence[Tensor],
     parameters: Sequence[Tensor],
     at_boundary: bool,
     whole: bool = False,
+    *,
+    boundary: Boundary | None = None,
+    given: str = "shared=",
 ) -> TrunkGradients:
-    """Look at every task's gradient with respect to the trunk's parameters.
+    """Look at every task's gradient with respect to the trunk's parameters, or any others.
 
     Args:
         tasks: names, for messages.
         losses: scalars with a graph, which is kept for the backward pass to come.
-        parameters: the trunk's; frozen ones, and ones that no loss reaches, have no gradient and do not matter.
+        parameters: the trunk's, or those of a part; frozen ones, and ones that no loss reaches, have no gradient and
+            do not matter.
         at_boundary: whether the gradients where the trunk ends are wanted too.
         whole: whether the rows are wanted, all ``T x P`` of them; no formula then spares anything.
+        boundary: where they are wanted, if not there.
+        given: the argument that named the parameters, for messages.
 
     Cost: per task one backward pass, without the weight gradients of layers with a formula. In memory ``T x`` the
     outputs of those layers and ``T x`` the parameters of the others; of the largest segment, where the trunk is cut.
@@ -87,11 +120,12 @@ def trunk_gradients(
         raise refused_reentrant()
     if not found.leaves:
         raise SharedError(
-            f"none of the losses ({', '.join(tasks)}) depends on a trainable parameter of the trunk given as shared="
+            f"none of the losses ({', '.join(tasks)}) depends on a trainable parameter of "
+            f"{'the trunk' if given == 'shared=' else 'the layers'} given as {given}"
         )
     if len(losses) > 1 and not any(found.reached_by[leaf].bit_count() > 1 for leaf in found.leaves.values()):
         warn(
-            "no parameter given as shared= is reached by two of the losses: these are heads, not the trunk, so tasks "
+            f"no parameter given as {given} is reached by two of the losses: these are heads, not the trunk, so tasks "
             "share no gradient there and their weights mean little. Pass the module that the tasks share",
             SteelyardWarning,
         )
@@ -99,12 +133,12 @@ def trunk_gradients(
     layers, raw = _layers(found, len(losses))
     if whole:
         layers, raw = [], {parameter: None for parameter in parameters if parameter.requires_grad}
-    boundary = tuple(found.boundary) if at_boundary else ()
     if at_boundary:
-        _check_boundary(found, boundary)
+        boundary = Boundary.of(found, losses)
+    wanted = () if boundary is None else boundary.edges
 
     def held(segment: Segment) -> int:
-        edges = dict.fromkeys([*(edge for layer in layers for edge in layer.edges), *boundary])
+        edges = dict.fromkeys([*(edge for layer in layers for edge in layer.edges), *wanted])
         rows = sum(numbers_in(parameter) for parameter in segment.parameters if parameter in raw)
         return rows + sum(size_of(edge) for edge in edges if edge[0] in segment.nodes)
 
@@ -115,19 +149,18 @@ def trunk_gradients(
     else:
         stretches = segments(found, held)
     with torch.no_grad():
-        plan = _Plan(stretches, layers, raw, boundary, precision.float16)
+        plan = _Plan(stretches, layers, raw, wanted, precision.float16)
         try:
             gramian, ends, room = _look(losses, plan)
         except HookedEdgeError:  # nodes do not tell before
             gramian, ends, room = _look(losses, replace(plan, segments=[in_one_piece(found)]))
         rows = None
-        if at_boundary:
-            to_boundary = precision_of((node for node in found.leads_to if not found.in_trunk(node)), losses)
+        if boundary is not None:
             flat = [real_numbers(end).view(len(end), -1) for end in ends.values()]
             matrix = flat[0] if len(flat) == 1 else torch.cat([room[:, :0], *flat], 1)
-            rows = Rows(matrix, tuple(end[0] for end in ends.values()), to_boundary.coarsest)
+            rows = Rows(matrix, tuple(end[0] for end in ends.values()), boundary.coarsest)
     all_rows = Rows(room, tuple(raw), precision.coarsest) if whole else None
-    return TrunkGradients(gramian, tuple(ends), rows, all_rows, at_boundary and _at_depths(found, boundary))
+    return TrunkGradients(gramian, tuple(ends), rows, all_rows, boundary is not None and boundary.at_depths)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from steelyard.errors import SharedError
 from steelyard.gradients.graph import Edge, Node, nodes_below
@@ -30,6 +31,12 @@ def behind_wrapper(tensor: Tensor) -> Edge | None:
     edges = [edge for edge in node.next_functions if edge[0] is not None]
     following: Edge = edges[sum(needed[: tensor.output_nr + 1])]
     return following
+
+
+def edges_of(tensors: Sequence[Tensor]) -> tuple[Edge, ...]:
+    """Where the gradients of some features arrive, past such nodes."""
+    found = (behind_wrapper(tensor) or get_gradient_edge(tensor) for tensor in tensors)
+    return tuple((node, output) for node, output, *_ in found)
 
 
 @contextmanager
