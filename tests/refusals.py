@@ -97,6 +97,10 @@ SECTIONS: dict[str, list[Case]] = {
         Case("make('graddrop')(losses, shared=model.encoder)", "make('graddrop')(losses, shared=features)"),
         Case("make('moco')(losses, shared=features)", "make('moco')(losses, shared=model.encoder)"),
         Case("make('mgda', shared=features)", "make('mgda', shared=model.encoder)"),
+        Case("make('uw', look='last')", "make('uw')"),
+        Case("make('graddrop', look='last')(losses, shared=features)", "make('graddrop')(losses, shared=features)"),
+        Case("make('mgda')(losses, shared=features, look='end')", "make('mgda')(losses, shared=features, look='last')"),
+        Case("make('mgda')(losses, shared=model.encoder, look='features')", "make('mgda')(losses, shared=features)"),
         Case(
             "make('mgda')({'seg': features[:2].sum(), 'depth': features[2:].sum()}, shared=features)",
             "make('mgda')({'seg': features[:2].sum(), 'depth': features[2:].sum()}, shared=model.encoder)",

@@ -23,6 +23,8 @@ for _name in method_names():
         continue  # refused, see test_decisions.py
     _reads = _method.reads != "losses" or _method.heads == "plain"
     MODES += [(_name, place) for place in (sorted(method_class(_name).where) if _reads else ["features"])]
+    if _name in ("mgda", "pcgrad", "gradnorm", "db-mtl", "sdmgrad"):  # each kind of what is read there
+        MODES.append((f"{_name}(look=last)", "features"))
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "find unused": {"find_unused_parameters": True},
@@ -39,6 +41,8 @@ AMONG_OTHERS = [
     ("upgrad", "trunk"),  # plain heads at the trunk
     ("db-mtl", "trunk"),  # a direction of averaged rows
     ("modo", "trunk"),  # a cross Gramian
+    ("mgda(look=last)", "features"),
+    ("pcgrad(look=trunk)", "features"),  # plain heads at features, weights of the trunk
 ]
 
 

@@ -470,6 +470,8 @@ def local_means(rank: int, ranks: int) -> Any:
     loop = Loop(rank, ranks, "mgda", sync="local-mean")
     losses, _ = loop.losses()
     loop.balancer(losses, shared=loop.network.trunk)
+    behind = Loop(rank, ranks, "mgda(look=last)", sync="local-mean")
+    behind.balancer(*behind.losses())
     rows = Loop(rank, ranks, "moco", sync="local-mean")
     losses, _ = rows.losses()
     refused = message(lambda: rows.balancer(losses, shared=rows.network.trunk))
@@ -485,6 +487,7 @@ def local_means(rank: int, ranks: int) -> Any:
             at_features[spec, sync] = same.parameters()
     return {
         "metrics": loop.balancer.metrics(),
+        "behind": behind.balancer.metrics(),
         "refused": refused,
         "cross": cross.balancer.last_weights,
         "features": at_features,
@@ -516,6 +519,7 @@ def test_the_mean_of_local_gramians(found: list[dict[str, Any]]) -> None:
         assert metrics["norm/left"] == pytest.approx(float(mean[0, 0].sqrt()), rel=1e-10)
         cosine = float(mean[0, 1] / (mean[0, 0] * mean[1, 1]).sqrt())
         assert metrics["cosine/left,middle"] == pytest.approx(cosine, rel=1e-9)
+        assert each["local_means"]["behind"] == pytest.approx(metrics, rel=1e-9)  # the trunk is but one layer
         assert "use sync='exact'" in each["local_means"]["refused"]
     assert torch.equal(*(each["local_means"]["cross"] for each in found))
 

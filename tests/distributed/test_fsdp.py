@@ -34,6 +34,18 @@ METHODS = [
 ]
 AT_TRUNK = ["mgda", "upgrad", "db-mtl"]
 SHARDINGS = ["whole", "parts", "trunk only"]
+LOOKS = ["mgda(look=last)", "upgrad(look=last)", "pcgrad(look=trunk)", "db-mtl(look=last)"]
+"""Read at parameters that the graph shows, gathered for the pass, where those of the modules are in pieces."""
+DEEP = [*SHARDINGS, "every layer"]
+
+
+class Deep(Network):
+    """A trunk of two layers and a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 6), nn.LayerNorm(6), nn.Tanh()
+        self.trunk = nn.Sequential(*layers).double()
 
 
 def wrap(network: Network, sharding: str) -> nn.Module:
@@ -44,6 +56,10 @@ def wrap(network: Network, sharding: str) -> nn.Module:
     if sharding == "parts":
         for head in network.heads.values():
             fully_shard(head, mesh=mesh)
+    if sharding == "every layer":
+        for layer in network.trunk:
+            if list(layer.parameters()):
+                fully_shard(layer, mesh=mesh)
     if sharding in ("parts", "trunk only"):
         fully_shard(network.trunk, mesh=mesh)
     return fully_shard(network, mesh=mesh)
@@ -51,6 +67,12 @@ def wrap(network: Network, sharding: str) -> nn.Module:
 
 def shards(rank: int, ranks: int) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
+    for sharding in DEEP:
+        for spec in LOOKS:
+            result = train(spec, "features", rank, ranks, 4, lambda n, s=sharding: wrap(n, s), make_network=Deep)
+            found[sharding, spec] = result
+    result = train(LOOKS[0], "features", rank, ranks, 4, lambda n: wrap(n, "parts"), uneven, make_network=Deep)
+    found["look", "uneven"] = result
     for sharding in SHARDINGS:
         for spec in METHODS:
             result = train(spec, "features", rank, ranks, 6, lambda network, s=sharding: wrap(network, s))
@@ -72,6 +94,12 @@ def shards(rank: int, ranks: int) -> dict[Any, Any]:
             balancer(losses, shared=network.trunk)
         except SharedError as error:
             found[sharding, "refused"] = str(error)
+        features, outputs = model(inputs[shard(rank, ranks)])
+        losses = {task: each.mean() for task, each in errors(outputs, targets, shard(rank, ranks)).items()}
+        try:
+            balancer(losses, shared=features, look=network.trunk)
+        except SharedError as error:
+            found[sharding, "layer refused"] = str(error)
     return found
 
 
@@ -87,6 +115,21 @@ def test_features_are_exact(two: list[dict], spec: str, sharding: str) -> None:
     for found in two:
         for what in ("weights", "values", "parameters"):
             assert torch.allclose(found[sharding, spec][what], alone[what], rtol=1e-8, atol=1e-10), what
+
+
+@pytest.mark.parametrize("sharding", DEEP)
+@pytest.mark.parametrize("spec", LOOKS)
+def test_a_look_behind_features_is_exact(two: list[dict], spec: str, sharding: str) -> None:
+    alone = train(spec, "features", steps=4, make_network=Deep)
+    for found in two:
+        for what in ("weights", "values", "parameters"):
+            assert torch.allclose(found[sharding, spec][what], alone[what], rtol=1e-8, atol=1e-10), what
+
+
+def test_a_look_on_a_rank_without_labels_for_a_task(two: list[dict]) -> None:
+    alone = train(LOOKS[0], "features", steps=4, mask=uneven, make_network=Deep)
+    for found in two:
+        assert torch.allclose(found["look", "uneven"]["parameters"], alone["parameters"], rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
@@ -110,3 +153,9 @@ def test_a_trunk_that_stays_in_one_piece_until_the_backward_is_exact(two: list[d
 def test_a_sharded_trunk_is_refused(two: list[dict], sharding: str) -> None:
     for found in two:
         assert "pass the tensor that the task heads read" in found[sharding, "refused"]
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS[1:])
+def test_a_sharded_layer_is_refused(two: list[dict], sharding: str) -> None:
+    for found in two:
+        assert "look='last' and look='trunk' find them" in found[sharding, "layer refused"]

@@ -71,6 +71,7 @@ def train(
     wrapper: Callable[..., nn.Module] = DistributedDataParallel,
     mask: Callable[[int, str], Tensor] | None = None,
     attached: bool = False,
+    make_network: Callable[[], Network] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Train, and return weights per step, values per step, final parameters and state.
@@ -80,9 +81,10 @@ def train(
         at: ``"features"`` or ``"trunk"``.
         mask: ``(step, task) -> [BATCH]``, which labels there are; all where it is not given.
         attached: whether the optimizer commits.
+        make_network: `Network`, where it is not given.
         options: of the wrapper.
     """
-    network = Network()
+    network = Network() if make_network is None else make_network()
     model = wrapper(network, **options) if ranks > 1 else network
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
     balancer = build(spec) if isinstance(spec, str) else spec

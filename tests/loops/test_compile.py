@@ -68,7 +68,8 @@ def trained(kind: str, spec: str, where: str, backend: Backend = FAST, steps: in
             task: scale * (outputs[task] - y[task]).square().mean() for task, scale in zip(TASKS, (1, 5), strict=True)
         }
         optimizer.zero_grad()
-        balancer(losses, shared={"features": z, "trunk": model.trunk, "none": None}[where]).backward()
+        shared = {"features": z, "trunk": model.trunk, "none": None, "layer": z}[where]
+        balancer(losses, shared=shared, look=model.trunk[2] if where == "layer" else None).backward()
         optimizer.step()
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
@@ -84,6 +85,9 @@ def trained(kind: str, spec: str, where: str, backend: Backend = FAST, steps: in
         ("parts", "max-norm(beta=0)", "trunk"),
         ("parts", "db-mtl", "trunk"),
         ("whole", "mgda", "trunk"),
+        ("parts", "mgda", "layer"),
+        ("parts", "pcgrad", "layer"),
+        ("parts", "pcgrad(look=trunk)", "features"),
     ],
 )
 def test_compiled_training_is_eager_training(kind: str, spec: str, where: str) -> None:
@@ -94,6 +98,11 @@ def test_compiled_training_is_eager_training(kind: str, spec: str, where: str) -
 def test_a_model_compiled_whole_is_refused_where_its_middle_is_needed(spec: str, where: str) -> None:
     with pytest.raises(SharedError, match=r"compiled as one function.*compile them apart"):
         trained("whole", spec, where)
+
+
+def test_the_last_layer_is_not_found_inside_a_compiled_function() -> None:
+    with pytest.raises(SharedError, match=r"look='last': the last layer is inside a function that torch\.compile made"):
+        trained("parts", "mgda(look=last)", "features")
 
 
 @pytest.mark.parametrize(("spec", "where"), [("ema", "none"), ("mgda", "features"), ("db-mtl", "trunk")])

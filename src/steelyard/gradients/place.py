@@ -123,15 +123,15 @@ def _check_carrier(method: Method, place: Place) -> None:
 def _check_read(method: Method, place: Place) -> None:
     """Refuse a place at which a method is not defined."""
     elsewhere = place.look is not None
-    if elsewhere and place.asked_by(method) == "rows":
-        raise SharedError(
-            f"{method.name} makes its answer of the task gradients themselves, element by element, where shared= says: "
-            "leave look= away, and pass that layer as shared="
-        )
     if place.at_parameters and "trunk" not in method.where:
         raise SharedError(
             f"{method.name} is defined on features, not on the trunk's parameters: pass the tensor that the task heads "
             "read as shared=" + (", and leave look= away" if elsewhere else "")
+        )
+    if elsewhere and place.asked_by(method) == "rows":
+        raise SharedError(
+            f"{method.name} makes its answer of the task gradients themselves, element by element, where shared= says: "
+            "leave look= away, and pass that layer as shared="
         )
     if not place.at_parameters and "features" not in method.where:
         raise SharedError(
@@ -150,8 +150,9 @@ def _check_read(method: Method, place: Place) -> None:
     if place.at_parameters and any(is_sharded(tensor) for tensor in place.read):
         raise SharedError(
             f"the {'layers given as look= are' if elsewhere else 'trunk given as shared= is'} sharded over ranks "
-            "(DTensor, as fully_shard makes them), and its gradients exist nowhere in one piece: pass the tensor that "
-            "the task heads read as shared=" + (", and leave look= away" if elsewhere else ", which is exact")
+            "(DTensor, as fully_shard makes them), and the gradients of these parameters exist nowhere in one piece: "
+            "pass the tensor that the task heads read as shared=, where look='last' and look='trunk' find them "
+            "gathered in the graph"
         )
 
 

@@ -223,7 +223,7 @@ def _place(arm: Arm, balancer: Balancer, shared: str) -> str | None:
             raise OptionError(f"{arm}: {arm.name} reads no gradients, so leave {SHARED}={arm.shared} away")
         return None
     place = arm.shared or shared
-    if place not in balancer.where:
+    if place not in balancer.where and balancer.look is None:
         there = " or ".join(sorted(balancer.where))
         instead = Arm(arm.method, arm.architecture, min(balancer.where))
         raise OptionError(
