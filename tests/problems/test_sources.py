@@ -2,13 +2,14 @@
 
 import importlib
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
 
 from steelyard.problems import Data, Split, load_problem, problem_names
-from steelyard.problems.sources import code_digest, data_digest, sources_of
+from steelyard.problems.sources import code_digest, data_digests, libraries, sources_of
 
 PROBLEM = """
 from torch import nn
@@ -127,6 +128,10 @@ def data(dtype=torch.float32):
     return Data(split(5), split(4), split(3))
 
 
+def data_digest(found):
+    return tuple(data_digests(found).items())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
 def test_every_number_of_every_split_counts(dtype):
     right = data_digest(data(dtype))
@@ -143,6 +148,8 @@ def test_every_number_of_every_split_counts(dtype):
                 before = flat[at].clone()
                 flat[at] = ~before if tensor.dtype == torch.bool else before + 1
                 found.add(data_digest(changed))
+                (differs,) = set(data_digest(changed)) - set(right)  # and is named
+                assert differs[0] == f"{key!r} of {name}" if isinstance(key, str) else f"inputs {key} of {name}"
                 flat[at] = before
                 places += 1
     assert len(found) == places + 1
@@ -157,3 +164,13 @@ def test_type_shape_and_name_count():
     empty = data()
     empty.test.targets["a"] = torch.zeros(0)
     data_digest(empty)
+
+
+def test_versions_are_those_of_the_installed_packages_that_are_imported(folder):
+    (folder / "src_plain.py").write_text(
+        "import json, numpy.linalg\nfrom sklearn import svm\nimport src_from, nowhere\n"
+    )
+    found = libraries(sources_of(folder / "src_plain.py"))
+    assert found == {
+        name: metadata.version(package) for name, package in (("numpy", "numpy"), ("sklearn", "scikit-learn"))
+    }

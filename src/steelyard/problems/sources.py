@@ -9,10 +9,13 @@ import ast
 import hashlib
 import importlib.machinery
 import importlib.util
+import json
 import site
+import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -56,26 +59,76 @@ def is_own(name: str, path: Path, module: str = "") -> bool:
     return top == module.partition(".")[0] or not any(path.is_relative_to(folder) for folder in _installed())
 
 
-def code_digest(sources: Mapping[str, Path]) -> str:
-    """Changes with the text of any of these files, not with where they lie."""
-    found = hashlib.blake2b(digest_size=16)
+def sources_of_class(cls: type) -> dict[str, Path]:
+    """The same of a class, by the module that it is written in; of Steelyard's own none."""
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if not isinstance(file, str) or cls.__module__.partition(".")[0] == PACKAGE:
+        return {}
+    return sources_of(Path(file).resolve(), cls.__module__)
+
+
+def code_digests(sources: Mapping[str, Path]) -> dict[str, str]:
+    """Of each of these files, by module: changes with its text, not with where it lies."""
+    found = {}
     for name in sorted(sources):
         try:
             text = sources[name].read_bytes()
         except OSError:
             text = b"missing"
-        found.update(f"{name}:{len(text)}:".encode() + text)
-    return found.hexdigest()
+        found[name] = _digest(text)
+    return found
 
 
-def data_digest(data: Data) -> str:
-    """Changes with any number of any split, with its type and with its place."""
-    found = hashlib.blake2b(digest_size=16)
-    for name, split in data.splits().items():
+def code_digest(sources: Mapping[str, Path]) -> str:
+    """Changes with the text of any of these files."""
+    return _digest(json.dumps(code_digests(sources)).encode())
+
+
+def data_digests(data: Data) -> dict[str, str]:
+    """Of each tensor, ``inputs of train`` or ``'kind' of test``: changes with any number, the type and the shape."""
+    found = {}
+    for part, split in data.splits().items():
         inputs = split.inputs if isinstance(split.inputs, tuple) else (split.inputs,)
-        for place, tensor in [*enumerate(inputs), *sorted(split.targets.items())]:
-            found.update(f"{name}/{place}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())
-            found.update(_bytes(tensor))
+        for place, tensor in enumerate(inputs):
+            found[f"inputs{f' {place}' if len(inputs) > 1 else ''} of {part}"] = _digest_of(tensor)
+        for task, tensor in sorted(split.targets.items()):
+            found[f"{task!r} of {part}"] = _digest_of(tensor)
+    return found
+
+
+def libraries(sources: Mapping[str, Path]) -> dict[str, str]:
+    """The versions of the installed packages that these files import."""
+    found = {}
+    for module, file in sources.items():
+        for top in {name.partition(".")[0] for name in _imports(file, module)} - {PACKAGE}:
+            if top not in sys.stdlib_module_names and top not in sources and (version := _version(top)):
+                found[top] = version
+    return found
+
+
+@cache
+def _version(top: str) -> str:
+    """Of the package that a module comes with; empty where none is known."""
+    try:
+        return metadata.version(top)
+    except metadata.PackageNotFoundError:
+        names = _distributions().get(top, ())
+        return " ".join(metadata.version(name) for name in sorted(set(names)))
+
+
+@cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    return metadata.packages_distributions()
+
+
+def _digest_of(tensor: Tensor) -> str:
+    return _digest(f"{tensor.dtype}:{tuple(tensor.shape)}:".encode(), _bytes(tensor))
+
+
+def _digest(*pieces: Any) -> str:
+    found = hashlib.blake2b(digest_size=12)
+    for piece in pieces:
+        found.update(piece)
     return found.hexdigest()
 
 

@@ -5,11 +5,12 @@ import sys
 import textwrap
 
 import pytest
+import sklearn
 from rich.console import Console
 from rich.progress import Progress
 
 import steelyard.study.planning.origin as origin
-from steelyard import study
+from steelyard import registry, study
 from steelyard.errors import SteelyardWarning, TrainingError
 from steelyard.problems import load_problem
 from steelyard.report import render
@@ -118,7 +119,7 @@ def test_the_flag_takes_results_of_other_code_and_says_so_for_ever(run, tmp_path
     trained, notes, _ = run(seeds=3, reuse_any=True)
     assert trained == 1
     assert notes[0].startswith("2 of 3 trials reused")
-    assert notes[1] == "trained with other code or data, and taken all the same: 2 trials"
+    assert notes[1].startswith("trained with other code or data, and taken all the same: 2 trials; changed since: ")
     again = study.judge(tmp_path / "s.sqlite")
     assert again.notes == notes
     assert all(note in page(again) for note in notes)
@@ -161,23 +162,164 @@ def test_trials_of_the_first_version_are_not_taken_for_todays_but_by_the_flag(ru
 
 def test_a_built_in_problem_has_an_origin_too():
     plan = study.plan("digits", ["equal"], seeds=1, epochs=1)
-    assert plan.trials[0].problem == f"digits@{plan.origin.mark(0)}"
+    assert plan.trials[0].problem == f"digits@{plan.origin.mark(plan.trials[0])}"
     assert Plan.from_dict(plan.to_dict()) == plan
+    assert plan.origin.versions["sklearn"] == sklearn.__version__  # the file imports it
+    assert not plan.origin.extensions  # Steelyard's own methods are known by its version
 
 
 def test_each_fold_has_its_own_data():
-    plan = study.plan("digits", ["equal"], seeds=1, epochs=1)
-    folds = dataclasses.replace(plan.origin, data=("a", "b"))
-    assert folds.mark(0) == folds.mark(2) != folds.mark(1)
-    assert dataclasses.replace(folds, data=("a", None)).mark(0) == folds.mark(0)  # others do not matter
+    plan = study.plan("digits", ["equal"], seeds=3, epochs=1)
+    zero, one, two = plan.trials
+    folds = dataclasses.replace(plan.origin, data=({"inputs of train": "a"}, {"inputs of train": "b"}))
+    assert folds.mark(zero) == folds.mark(two) != folds.mark(one)
+    assert dataclasses.replace(folds, data=(folds.data[0], None)).mark(zero) == folds.mark(zero)  # others do not matter
 
 
 def test_a_worker_notices_an_edit_and_tells_of_other_data(file, tmp_path):
-    problem = load_problem(str(file))
+    problem, trial = load_problem(str(file)), study.plan(str(file), ["equal"], seeds=1).trials[0]
     made = origin.Origin.of(problem, [0])
-    check_origin(made, problem, 0)
-    with pytest.warns(SteelyardWarning, match="not those that the study was planned with"):
-        check_origin(dataclasses.replace(made, data=("other",)), problem, 0)
+    check_origin(made, problem, trial)
+    other = {**made.data[0], "'kind' of test": "other", "inputs of train": "other"}
+    with pytest.warns(SteelyardWarning, match=r"not those that .* planned with \(inputs of train, 'kind' of test\)"):
+        check_origin(dataclasses.replace(made, data=(other,)), problem, trial)
     edit_helper(tmp_path)
-    with pytest.raises(TrainingError, match="was changed while the study was running"):
-        check_origin(made, problem, 0)
+    with pytest.raises(TrainingError, match=r"origin_helper\.py was changed while the study was running"):
+        check_origin(made, problem, trial)
+
+
+# --- methods, loss stages and architectures of other packages ---
+
+EXTENSIONS = """
+    import steelyard
+    from origin_numbers import POWER
+
+    class Theirs(steelyard.Balancer):
+        name = "theirs"
+        positive_losses = True
+        def weigh(self, seen, state):
+            return seen.losses ** POWER
+
+    class Halved(steelyard.LogLosses):
+        pass
+"""
+ARCHITECTURE = """
+    from steelyard.models.hard_sharing import HardSharing
+
+    class Other(HardSharing):
+        "An architecture of another package."
+"""
+USED = {"theirs": "theirs", "halved+equal": "halved", "equal@other": "other"}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch, file):
+    """A third party's package, laid out as pip installs it, elsewhere than the problem."""
+    folder = tmp_path / "site"
+    info = folder / "origin_theirs-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: origin-theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[steelyard.methods]\ntheirs = origin_theirs:Theirs\n[steelyard.stages]\nhalved = origin_theirs:Halved\n"
+        "[steelyard.architectures]\nother = origin_other:Other\n"
+    )
+    (folder / "origin_theirs.py").write_text(textwrap.dedent(EXTENSIONS))
+    (folder / "origin_numbers.py").write_text("POWER = -0.5\n")
+    (folder / "origin_other.py").write_text(textwrap.dedent(ARCHITECTURE))
+    monkeypatch.syspath_prepend(folder)
+    registry._from_entry_points.cache_clear()
+    yield folder
+    registry._from_entry_points.cache_clear()
+    for name in ("origin_theirs", "origin_numbers", "origin_other"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("edited", "arms"),
+    [
+        ("origin_theirs.py", {"theirs", "halved+equal"}),
+        ("origin_numbers.py", {"theirs", "halved+equal"}),
+        ("origin_other.py", {"equal@other"}),
+    ],
+)
+def test_an_edit_of_another_packages_code_trains_what_uses_it_anew(file, package, tmp_path, edited, arms):
+    engine, methods = MadeUp(), ["single-task", "equal", *USED]
+
+    def run(**options):
+        engine.trained.clear()
+        with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out, width=300)) as bar:
+            plan = study.plan(str(file), methods, seeds=1)
+            study.run(plan, tmp_path / "s.sqlite", progress=bar, engine=engine, **options)
+        arms = {(trial.method, trial.architecture) for trial in engine.trained}
+        return {f"{m}@{a}" if a == "other" else m for m, a in arms}, (tmp_path / "out").read_text().strip()
+
+    assert run()[0] == {*methods}
+    assert run() == (set(), "")
+    before = (package / edited).read_text()
+    (package / edited).write_text(before + "# edited\n")
+    trained, said = run()
+    assert trained == arms
+    assert f"Changed since: {edited} of " in said
+    assert any(USED[arm] in said for arm in arms)
+    (package / edited).write_text(before)
+    assert run() == (set(), "")
+
+
+def test_a_worker_notices_an_edit_of_a_methods_code_in_trials_of_that_method(file, package):
+    plan = study.plan(str(file), ["equal", "theirs"], seeds=1)
+    problem, (equal, theirs) = load_problem(str(file)), plan.trials
+    (package / "origin_numbers.py").write_text("POWER = -1.0\n")
+    check_origin(plan.origin, problem, equal)
+    with pytest.raises(TrainingError, match=r"origin_numbers\.py was changed while"):
+        check_origin(plan.origin, problem, theirs)
+
+
+# --- which part it is that changed ---
+
+
+def test_what_changed_is_named(file, tmp_path):
+    trial = study.plan(str(file), ["equal"], seeds=1).trials[0]
+    first = study.plan(str(file), ["equal"], seeds=1).origin
+    name, unchanged = "origin_helper.py", origin.differences(first, first, trial)
+    assert unchanged == []
+    code = first.code
+    edited = dataclasses.replace(code, digests={**code.digests, "origin_helper": "other"})
+    assert origin.differences(first, dataclasses.replace(first, code=edited), trial) == [f"{name} (edited)"]
+    fewer = dataclasses.replace(code, digests={"": code.digests[""]})
+    assert origin.differences(first, dataclasses.replace(first, code=fewer), trial) == [f"{name} (gone)"]
+    assert origin.differences(dataclasses.replace(first, code=fewer), first, trial) == [f"{name} (new)"]
+    other = dataclasses.replace(first, versions={**first.versions, "torch": "1.0", "numpy": "2"})
+    found = origin.differences(other, dataclasses.replace(first, versions={**first.versions, "timm": "3"}), trial)
+    assert found == ["numpy (2 -> none)", "timm (none -> 3)", f"torch (1.0 -> {first.versions['torch']})"]
+    for changed, said in (
+        ({"'kind' of test": "other"}, "'kind' of test"),
+        ({"'kind' of test": "other", "'kind' of train": "other"}, "'kind' of train and test"),
+        ({"inputs of validation": "other", "'sign' of test": ""}, "inputs of validation, 'sign' of test"),
+        ({f"'task {each}' of train": "new" for each in range(7)}, "'task 3' of train, 3 more"),
+    ):
+        others = dataclasses.replace(first, data=({**first.data[0], **changed},))
+        assert origin.differences(first, others, trial)[0].endswith(f"{said})")
+
+
+@pytest.mark.parametrize("edit", ["helper", "data", "torch"])
+def test_the_study_and_its_page_say_what_changed(run, tmp_path, monkeypatch, edit):
+    run()
+    if edit == "helper":
+        edit_helper(tmp_path)
+        told = "origin_helper.py (edited)"
+    elif edit == "data":
+        edit_data(tmp_path)
+        load_problem(str(tmp_path / "mine.py"))._data.clear()
+        told = "data ('sign' of train and validation and test)"
+    else:
+        told = f"torch ({VERSIONS[1]} -> 9.9)"
+        monkeypatch.setattr(origin.torch, "__version__", "9.9")
+    _, notes, _ = run(reuse_any=True)
+    assert notes[1] == f"trained with other code or data, and taken all the same: 2 trials; changed since: {told}"
+    _, _, said = run()
+    assert f"Trained with other code or data: 2 trials. Changed since: {told}. What was found then" in " ".join(
+        said.split()
+    )
+    monkeypatch.undo()
+    undo(tmp_path)
+    load_problem(str(tmp_path / "mine.py"))._data.clear()

@@ -24,6 +24,7 @@ class Findings:
     results: dict[Trial, Result]
     failed: dict[Trial, Failed]
     trained: dict[Trial, Trained] = field(default_factory=dict)  # when, and with what code and data
+    changed: str = ""  # of code, data and versions since then
 
     def trials(self, method: str, setting: int) -> list[tuple[int, Trial]]:
         """(seed, trial) of one method in one setting."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from steelyard.study.analysis.findings import Findings, better_by
-from steelyard.study.analysis.origins import origin_notes
+from steelyard.study.analysis.origins import changed_since, origin_notes
 from steelyard.study.analysis.statistics import Array, claim, interval, relative_changes, verdicts
 from steelyard.study.analysis.wording import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, Row
@@ -59,7 +59,14 @@ def judge_plan(plan: Plan, store: Store) -> Judgement:
 def findings(plan: Plan, store: Store) -> Findings:
     """What the store holds of a plan."""
     trials = plan.trials
-    return Findings(plan, store.results(trials, plan.also), store.failures(trials), store.trained(trials, plan.also))
+    trained = store.trained(trials, plan.also)
+    return Findings(
+        plan,
+        store.results(trials, plan.also),
+        store.failures(trials),
+        trained,
+        changed_since(plan, store, trained),
+    )
 
 
 def judge_findings(found: Findings) -> Judgement:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from steelyard.errors import DamagedStoreError
 from steelyard.study.analysis.findings import Findings
+from steelyard.study.analysis.phrases import counted
+from steelyard.study.planning.origin import differences
 from steelyard.study.planning.plans import Plan
 from steelyard.study.storage.store import Store, Trained
 from steelyard.study.trial import Trial
@@ -21,7 +24,8 @@ def origin_notes(found: Findings) -> list[str]:
         notes.append(f"{len(reused)} of {len(plan.trials)} trials reused, {_trained_at(reused)}")
     others = [each for trial, each in trained.items() if each.problem != trial.problem]
     if others:
-        notes.append(f"trained with other code or data, and taken all the same: {len(others)} trials")
+        since = f"; changed since: {found.changed}" if found.changed else ""
+        notes.append(f"trained with other code or data, and taken all the same: {len(others)} trials{since}")
     if plan.origin is None and trained:
         notes.append("planned by Steelyard 0.1, which took no note of code and data: results may be of earlier ones")
     return notes
@@ -32,13 +36,35 @@ def stale_note(plan: Plan, store: Store, waiting: Iterable[Trial]) -> str:
     waiting = list(waiting)
     own = {trial.problem for trial in waiting}
     others = [origin for origin in store.origins(plan.identity) if origin not in own]
-    stale = len(waiting) - len(store.unfinished(waiting, others))
+    stale = store.trained(waiting, others)
     if not stale:
         return ""
+    changed = changed_since(plan, store, stale)
     return (
-        f"Trained with other code or data: {stale} trial{'' if stale == 1 else 's'}. What was found then stays in the "
-        "store; now they are trained anew (--reuse-any takes them as they are)."
+        f"Trained with other code or data: {counted(len(stale), 'trial')}."
+        f"{f' Changed since: {changed}.' if changed else ''} What was found then stays in the store; now they are "
+        "trained anew (--reuse-any takes them as they are)."
     )
+
+
+def changed_since(plan: Plan, store: Store, trained: Mapping[Trial, Trained]) -> str:
+    """What is no longer as it was when these trials were trained; empty where it is, or nothing is known.
+
+    Where they were trained with several origins, that of the latest.
+    """
+    others = {trial: each for trial, each in trained.items() if each.problem != trial.problem}
+    if plan.origin is None or not others:
+        return ""
+    latest = max(each.written for each in others.values())
+    trial, found = next((trial, each) for trial, each in others.items() if each.written == latest)
+    for content in store.plans():
+        try:
+            earlier = Plan.from_dict(content)
+        except DamagedStoreError:
+            continue
+        if earlier.origin is not None and earlier.identity_of(trial) == found.problem:
+            return ", ".join(differences(earlier.origin, plan.origin, trial))
+    return ""
 
 
 def _trained_at(reused: list[Trained]) -> str:

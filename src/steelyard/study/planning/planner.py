@@ -137,8 +137,9 @@ def plan(
         created=datetime.datetime.now().astimezone().isoformat(timespec="milliseconds"),
         main=main,
         tuning=tuning,
-        origin=Origin.of(found, [*chosen_seeds, *([] if tuning is None else [tuning.seed])]),
     )
+    tried_on = [*chosen_seeds, *([] if tuning is None else [tuning.seed])]
+    made = dataclasses.replace(made, origin=Origin.of(found, tried_on, made.trials))
     return dataclasses.replace(made, parameters=rehearse_methods(made, found))
 
 

@@ -201,8 +201,8 @@ class Plan:
         untouched = learning_rate is None or (self.tuning is not None and learning_rate == self.tuning.rates[0])
         # A single-task network is the same under every method and architecture: a store trains it once for all.
         alone = arm == SINGLE_TASK or (bool(planned.networks) and len(tasks) == 1)
-        return Trial(
-            problem=self.identity_of(seed),
+        trial = Trial(
+            problem=self.identity,
             method=SINGLE_TASK if alone else method,
             tasks=tasks,
             seed=seed,
@@ -215,10 +215,11 @@ class Plan:
             scale=None if alone else planned.scale,
             epoch_steps=self.epoch_steps,
         )
+        return dataclasses.replace(trial, problem=self.identity_of(trial))
 
-    def identity_of(self, seed: int) -> str:
-        """What a trial of this seed calls its problem: its name, and a mark of its code, data and versions."""
-        return self.identity if self.origin is None else f"{self.identity}@{self.origin.mark(seed)}"
+    def identity_of(self, trial: Trial) -> str:
+        """What a trial calls its problem: its name, and a mark of its code, data and versions."""
+        return self.identity if self.origin is None else f"{self.identity}@{self.origin.mark(trial)}"
 
     def steps(self, trial: Trial) -> int:
         """About how many steps a trial takes (the seed decides which labels it keeps)."""

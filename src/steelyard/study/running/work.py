@@ -12,8 +12,8 @@ from pathlib import Path
 from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.io.printing import LONGEST_MESSAGE, printable
 from steelyard.problems import Problem, load_problem
-from steelyard.problems.sources import data_digest
-from steelyard.study.planning.origin import Origin
+from steelyard.problems.sources import data_digests
+from steelyard.study.planning.origin import Origin, changed_data
 from steelyard.study.running.events import Alone, Epoch, Event, Finished, Started, Unwritable, Warned
 from steelyard.study.training.ensemble import train_together
 from steelyard.study.training.train import train
@@ -67,7 +67,7 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
     try:
         problem = load_problem(work.reference)
         if work.origin is not None:
-            check_origin(work.origin, problem, work.trials[0].seed)
+            check_origin(work.origin, problem, work.trials[0])
         if len(work.trials) == 1:
             (trial,) = work.trials
             checkpoint = None if work.checkpoints is None else work.checkpoints / f"{trial.key}.pt"
@@ -82,17 +82,18 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
         yield from ((place, failed) for place in waiting.values())
 
 
-def check_origin(origin: Origin, problem: Problem, seed: int) -> None:
+def check_origin(origin: Origin, problem: Problem, trial: Trial) -> None:
     """Is this what the study was planned with?
 
     Data may differ from process to process by rounding (threads add up in another order): that is only told.
     """
-    if not origin.code_is_unchanged():
-        raise TrainingError(f"{problem.reference} was changed while the study was running: start the study again")
-    if data_digest(problem.data(seed)) != origin.data_of(seed):
+    edited = [file for code in origin.code_of(trial).values() for file in code.edited()]
+    if edited:
+        raise TrainingError(f"{', '.join(edited)} was changed while the study was running: start the study again")
+    if changed := changed_data(origin.data_of(trial.seed), data_digests(problem.data(trial.seed))):
         warnings.warn(
-            f"the data of {problem.name} are not those that the study was planned with: they were changed since, or "
-            "load() gives other numbers in every process. Give whatever it draws from a seed",
+            f"the data of {problem.name} are not those that the study was planned with ({changed}): they were changed "
+            "since, or load() gives other numbers in every process. Give whatever it draws from a seed",
             SteelyardWarning,
             stacklevel=2,
         )

@@ -89,11 +89,16 @@ class Store:
 
     def latest_plan(self) -> dict[str, Any]:
         """The plan that was added last; of a store to be salvaged, the last that is whole."""
-        for row in self._whole("plan", self._plan_numbers()):
-            return self._json(row["content"])
+        for content in self.plans():
+            return content
         if self.salvage:
             raise StoreError(f"no plan in {self.path} is whole: nothing can be shown of it")
         raise StoreError(f"{self.path} holds no plan: no study was started in it")
+
+    def plans(self) -> Iterator[dict[str, Any]]:
+        """All plans, the latest first."""
+        for row in self._whole("plan", self._plan_numbers()):
+            yield self._json(row["content"])
 
     def results(self, trials: Iterable[Trial], also: Sequence[str] = ()) -> dict[Trial, Result]:
         """The finished ones among these trials; where `also` names other origins, those trained with them as well."""
