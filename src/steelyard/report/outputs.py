@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from steelyard.io.writing import check_replaceable, is_file, replacing, standard
 
 HEAD = 4096
 """Bytes within which a file says what it is."""
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 BESIDE_STORES = ("-wal", "-shm", "-journal", ".lock")
 
 
@@ -46,7 +48,8 @@ def writing(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        instead = ". Choose another place" if error.errno in UNWRITABLE else ""
+        raise OutputError(f"cannot write {path}: {error.strerror or error}{instead}") from error
 
 
 def check_store(path: Path) -> None:

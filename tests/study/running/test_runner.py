@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -17,6 +16,7 @@ from rich.progress import Progress
 from steelyard import study
 from steelyard.errors import PlanError, StoreError
 from steelyard.study.storage.store import Store
+from study.processes import alive_in_session, hear_interrupts, rows_written, table, wait_for
 
 # Slow enough to be caught in the act, and able to fail or die on demand.
 PROBLEM = """
@@ -72,20 +72,8 @@ def file(tmp_path):
     return path
 
 
-def table(judgement):
-    """All that a study finds but times and memory, in full precision."""
-    return repr((judgement.cells, judgement.curves, [(r.delta_m, r.seeds, r.failed) for r in judgement.rows]))
-
-
 def quiet(problem, store, **options):
     return study.compare(str(problem), options.pop("methods", METHODS), store=store, progress=False, **options)
-
-
-def rows_written(store):
-    connection = sqlite3.connect(store)
-    found = dict(connection.execute("SELECT key, written FROM trial WHERE status = 'finished'").fetchall())
-    connection.close()
-    return found
 
 
 def test_a_study_runs_is_kept_and_grows(file, tmp_path):
@@ -244,11 +232,6 @@ SCRIPT = """
 """
 
 
-def hear_interrupts():
-    """Test runs in the background may have been started deaf to Ctrl-C, and would hand that down."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def start(problem, store, epochs):
     code = textwrap.dedent(SCRIPT)
     command = [sys.executable, "-c", code, str(problem), str(store), str(epochs)]
@@ -270,28 +253,6 @@ def slow_digits(tmp_path):
         'problem = dataclasses.replace(digits, name="slow", prepare=prepare)\n'
     )
     return path
-
-
-def wait_for(condition, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def alive_in_session(session):
-    """Process ids of a session that still run; zombies do not."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat") as file:
-                    state, _, _, owner = file.read().rpartition(")")[2].split()[:4]
-            except OSError:
-                continue
-            if int(owner) == session and state != "Z":
-                found.append(int(name))
-    return found
 
 
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads process states from /proc")

@@ -1,17 +1,20 @@
 """Studies that are told to end, stopped for a while, or whose workers hold on to the interpreter: real processes."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import textwrap
-import time
 
 import pytest
 
+from steelyard.errors import StoreLockedError
 from steelyard.study.running import stops
 from steelyard.study.storage.store import Store
+from study.processes import alive_in_session, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads process states from /proc")
 
@@ -41,24 +44,38 @@ PROBLEM = """
     problem = Problem("mine", (classification("kind", 2), classification("sign", 2)), load, lambda: nn.Linear(4, 8),
                       lambda task: nn.Linear(8, task.outputs), prepare=prepare, batch_size=4, epochs=10_000)
 """
-SCRIPT = """
-    import sys
-    from steelyard import study
-    study.compare(sys.argv[1], ["equal"], seeds=2, store=sys.argv[2])
-"""
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a study with a terminal for its bar; once its workers train, (process, what the terminal was sent)."""
+    """Start the command on a terminal of its own; once its workers train, (process, the terminal, what it was sent)."""
     (tmp_path / "mine.py").write_text(textwrap.dedent(PROBLEM))
     opened = []
 
     def begin():
         terminal, its = os.openpty()
-        command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path / "mine.py"), str(tmp_path / "s.sqlite")]
+        words = [
+            "compare",
+            tmp_path / "mine.py",
+            "--methods",
+            "equal",
+            "--seeds",
+            "2",
+            "--store",
+            tmp_path / "s.sqlite",
+        ]
         process = subprocess.Popen(
-            command, stdout=its, stderr=its, start_new_session=True, env={**os.environ, "TERM": "xterm"}
+            [sys.executable, "-m", "steelyard", *map(str, words)],
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm"},
+            # What rules the session, and is told when it is hung up. Signals as a terminal has them, not as CI does.
+            preexec_fn=lambda: [
+                fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+                *(signal.signal(each, signal.SIG_DFL) for each in (*stops.ENDING, signal.SIGINT)),
+            ],
         )
         os.close(its)
         opened.append((process, terminal))
@@ -72,60 +89,62 @@ def start(tmp_path):
             return bytes(sent)
 
         wait_for(lambda: read() is not None and (tmp_path / "started").exists(), process)
-        return process, read
+        return process, terminal, read
 
     yield begin
     for process, terminal in opened:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        os.close(terminal)
+        with contextlib.suppress(OSError):  # hung up
+            os.close(terminal)
 
 
-def wait_for(condition, process=None, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        assert process is None or process.poll() is None, "ended too early"
-        time.sleep(0.02)
+def in_order(process, tmp_path):
+    """Nothing of a study that was told to end is left but its store."""
+    assert not (tmp_path / "s.sqlite.lock").exists()
+    assert not (tmp_path / "s.sqlite-wal").exists()
+    wait_for(lambda: not alive_in_session(process.pid), seconds=10)
+    Store(tmp_path / "s.sqlite", write=True).close()
+    assert not list(tmp_path.glob("s.sqlite-*"))
 
 
-def running(session):
-    """The processes of a session that are no zombies."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
-            state, _, _, owner = file.read().rpartition(")")[2].split()[:4]
-            if int(owner) == session and state != "Z":
-                found.append(int(name))
-    return found
-
-
-@pytest.mark.takes("a study in a session of its own starts, and is told to end by each signal")
+@pytest.mark.takes("the command starts, is stopped for a while, and is told to end")
 def test_told_to_end_it_ends_in_order(start, tmp_path):
-    process, read = start()
+    process, _, read = start()
     os.killpg(process.pid, signal.SIGSTOP)  # Ctrl-Z, and on again: nothing is lost by it
     os.killpg(process.pid, signal.SIGCONT)
     (tmp_path / "started").unlink()
     wait_for(lambda: read() is not None and (tmp_path / "started").exists(), process)
+    # Meanwhile another one on the same store is told who has it.
+    with pytest.raises(StoreLockedError, match=rf"is being written by another study \(process {process.pid}\)"):
+        Store(tmp_path / "s.sqlite", write=True)
     process.terminate()
     wait_for(lambda: read() is not None and process.poll() is not None)
     assert process.returncode == -signal.SIGTERM  # as whoever sent it expects
     said = read()
     assert said.count(b"\x1b[?25l") == said.count(b"\x1b[?25h") == 1  # the cursor is shown again
     assert b"Traceback" not in said
-    wait_for(lambda: not running(process.pid), seconds=10)
-    Store(tmp_path / "s.sqlite", write=True).close()
-    assert not (tmp_path / "s.sqlite-wal").exists()
+    in_order(process, tmp_path)
+
+
+@pytest.mark.takes("the command starts, and its terminal goes away")
+def test_hung_up_it_ends_in_order(start, tmp_path):
+    """SIGHUP as the system sends it."""
+    process, terminal, _ = start()
+    os.close(terminal)  # a window is closed, a connection lost: whatever is printed from now on is an error
+    wait_for(lambda: process.poll() is not None)
+    assert process.returncode == -signal.SIGHUP
+    in_order(process, tmp_path)
 
 
 @pytest.mark.takes("workers start, and one hangs")
 def test_a_worker_that_holds_the_interpreter_dies_with_its_study(start, tmp_path):
     (tmp_path / "hold").touch()
-    process, _ = start()
+    process, _, _ = start()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not running(process.pid), seconds=10)
+    wait_for(lambda: not alive_in_session(process.pid), seconds=10)
 
 
 @pytest.mark.parametrize("number", stops.ENDING)

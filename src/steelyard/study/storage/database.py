@@ -158,6 +158,12 @@ class Database:
                 f"the disk of {self.path} is full: free some space and run the same command again. Finished trials "
                 "are stored, running ones go on from their last checkpoint."
             )
+        log = self.path.with_name(self.path.name + "-wal")
+        if "unable to open" in reason and log.exists():
+            return StoreError(
+                f"cannot read the store {self.path} where it is: its writer was killed, and what is in {log.name} can "
+                "only be read in a folder that may be written. Copy both files to one of yours"
+            )
         if "not a database" in reason:
             return StoreError(f"{self.path} is not a Steelyard store: choose another name")
         if isinstance(error, sqlite3.OperationalError) and not _tells_damage(reason):

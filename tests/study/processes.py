@@ -1,0 +1,47 @@
+"""Studies in processes of their own: start, watch and stop them, and look at what they leave."""
+
+import os
+import signal
+import sqlite3
+import time
+
+
+def hear_interrupts():
+    """Test runs in the background may have been started deaf to Ctrl-C, and would hand that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def wait_for(condition, process=None, seconds=60.0):
+    """Until something is so; a process that is given must not end before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        assert process is None or process.poll() is None, "ended too early"
+        time.sleep(0.02)
+
+
+def alive_in_session(session):
+    """Process ids of a session that still run; zombies do not."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as file:
+                    state, _, _, owner = file.read().rpartition(")")[2].split()[:4]
+            except OSError:
+                continue
+            if int(owner) == session and state != "Z":
+                found.append(int(name))
+    return found
+
+
+def table(judgement):
+    """All that a study finds but times and memory, in full precision."""
+    return repr((judgement.cells, judgement.curves, [(r.delta_m, r.seeds, r.failed) for r in judgement.rows]))
+
+
+def rows_written(store):
+    connection = sqlite3.connect(store)
+    found = dict(connection.execute("SELECT key, written FROM trial WHERE status = 'finished'").fetchall())
+    connection.close()
+    return found
