@@ -1,10 +1,14 @@
 """A user's file: which problem is picked, and where an error is said to be."""
 
 import os
+import random
+from pathlib import Path
 
 import pytest
 
-from steelyard.errors import UnknownNameError
+import steelyard
+from damage import damaged
+from steelyard.errors import SteelyardError, UnknownNameError
 from steelyard.problems import Problem, ProblemFileError, load_problem, problem_names
 
 GOOD = """
@@ -83,6 +87,19 @@ def test_a_neighbour_of_the_file_can_be_imported(write):
 def test_a_broken_file_is_named_with_line_and_error(write, text, message):
     with pytest.raises(ProblemFileError, match=f"(?s){message}"):
         load_problem(str(write(text)))
+
+
+def test_a_damaged_file_is_a_problem_or_an_error_that_names_it(tmp_path):
+    draw, path, named = random.Random(0), tmp_path / "mine.py", 0
+    text = Path(steelyard.__file__).with_name("problems").joinpath("template.py").read_bytes()
+    for _ in range(300):
+        path.write_bytes(damaged(text, draw))
+        try:
+            assert isinstance(load_problem(str(path)), Problem)
+        except SteelyardError as error:
+            assert "mine.py" in str(error) or "problem" in str(error)  # noqa: PT017
+            named += 1
+    assert 100 < named < 300
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import csv
 import dataclasses
 import io
 import json
 import math
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from damage import damaged
 from report import judgements
 from steelyard.errors import StateError
+from steelyard.report import write_page
 from steelyard.report.export import from_json, to_csv, to_json
+from steelyard.report.outputs import CSV, JSON, write_output
 
 
 @pytest.mark.parametrize("name", judgements.ALL)
@@ -46,6 +56,65 @@ def test_json_is_standard_json_even_with_nan_and_infinity() -> None:
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(StateError):
         from_json(text)
+
+
+def test_json_of_the_first_version_has_no_checksum_and_is_read() -> None:
+    judgement = judgements.digits()
+    document = json.loads(to_json(judgement))
+    del document["checksum"]
+    assert repr(from_json(json.dumps(document))) == repr(judgement)
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+def test_damaged_json_is_refused_or_means_the_same(checksum: bool) -> None:
+    """What was written with a checksum is never read as other numbers; without one it is at least a judgement."""
+    judgement, draw, refused = judgements.one_seed(), random.Random(0), 0
+    document = json.loads(to_json(judgement))
+    if not checksum:
+        del document["checksum"]
+    content, right = json.dumps(document, indent=1).encode(), repr(judgement)
+    for _ in range(300):
+        try:
+            found = from_json(damaged(content, draw).decode(errors="surrogateescape"))
+        except StateError:
+            refused += 1
+            continue
+        assert repr(found) == right or not checksum
+        to_csv(found)
+    assert refused > 150
+
+
+@pytest.mark.parametrize("value", [None, 3, 0.5, "text", [], {}, [1], {"a": 1}, True])
+def test_json_of_other_types_is_refused(value: object) -> None:
+    """Wherever in it a value is of another type than the one that belongs there."""
+    document = json.loads(to_json(judgements.one_seed()))
+    del document["checksum"]
+
+    def places(node: object, path: tuple[object, ...] = ()) -> Iterator[tuple[object, ...]]:
+        yield path
+        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        for key, item in items:
+            yield from places(item, (*path, key))
+
+    for path in list(places(document))[1::7]:
+        changed = copy.deepcopy(document)
+        node: Any = changed
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = value
+        with contextlib.suppress(StateError):
+            found = from_json(json.dumps(changed))
+            to_csv(found)
+            assert to_json(found)
+
+
+def test_what_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
+    """A command line may hold bytes of any kind, which Python stands in for by halves of characters."""
+    judgement = dataclasses.replace(judgements.one_seed(), command="steelyard compare \udcff.py", summary="\udc80")
+    write_output(tmp_path / "s.json", JSON, to_json(judgement))
+    assert repr(from_json((tmp_path / "s.json").read_text())) == repr(judgement)
+    write_page(judgement, tmp_path / "s.html")
+    write_output(tmp_path / "s.csv", CSV, to_csv(judgement))
 
 
 def test_csv_has_one_row_per_method_setting_task_and_seed() -> None:
@@ -93,6 +162,7 @@ def test_json_says_every_field_under_its_own_name(name: str) -> None:
     assert "\\u" not in text.replace("\\u001b", ""), "letters of all languages as they are"
     document = json.loads(text)
     assert document.pop("format") == "steelyard-judgement/1"
+    assert len(document.pop("checksum")) == 32
     assert document == shown(judgement)
 
 
@@ -126,12 +196,17 @@ def test_every_field_of_the_csv(name: str) -> None:
     assert list(rows[0]) == list(wanted[0])
 
 
+def unsealed(text: str) -> str:
+    return re.sub(r'\n "checksum": "\w+",', "", text)
+
+
 def test_json_of_another_kind_says_what_is_wrong() -> None:
     text = to_json(judgements.one_seed())
     for broken, said in (
         ("{", "this is not JSON.*Give a file written by `steelyard report --json`"),
         (text.replace("judgement/1", "judgement/2"), "the format is '.*/2', this version reads '.*/1'"),
-        (text.replace('"machine"', '"machines"'), "the judgement is damaged .*unknown fields .*machines"),
+        (text.replace('"machine"', '"machines"'), "is not as it was written .its checksum differs."),
+        (unsealed(text).replace('"machine"', '"machines"'), "the judgement is damaged .*unknown fields .*machines"),
     ):  # fmt: skip
         with pytest.raises(StateError, match=said):
             from_json(broken)

@@ -39,14 +39,13 @@ def find(file: DataFile) -> Path:
 
     Raises:
         MissingDataError: not found and not to be had; says where it was looked for and what to do.
-        DataFileError: found, but its hash is wrong.
+        DataFileError: found, but its hash is wrong, or it cannot be read.
     """
     places = search_path()
     for place in places:
         path = place / file.folder / file.name
-        if path.is_file():
-            if file.sha256:
-                _verify(path, file)
+        if os.path.isfile(path):  # False also in a folder that may not be looked into
+            _verify(path, file)
             return path
     if file.url:
         return _download(file)
@@ -61,7 +60,7 @@ def search_path() -> list[Path]:
 
 def present(folder: str) -> bool:
     """Does a data set's folder hold any file, in any of the places? A download that failed leaves an empty one."""
-    return any(path.is_file() for place in search_path() for path in (place / folder).glob("[!.]*"))
+    return any(os.path.isfile(path) for place in search_path() for path in (place / folder).glob("[!.]*"))
 
 
 def cache() -> Path:
@@ -72,11 +71,14 @@ def cache() -> Path:
 
 
 def _verify(path: Path, file: DataFile) -> None:
-    with path.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() not in file.sha256:
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.sha256()
+            while file.sha256 and (block := stream.read(1 << 20)):
+                digest.update(block)
+    except OSError as error:
+        raise DataFileError(f"{path} cannot be read: {error.strerror}") from error
+    if file.sha256 and digest.hexdigest() not in file.sha256:
         raise DataFileError(
             f"{path} is damaged or another version: its sha256 is {digest.hexdigest()[:16]}…, "
             f"expected {' or '.join(f'{known[:16]}…' for known in file.sha256)}. Replace or delete it."

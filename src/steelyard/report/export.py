@@ -7,12 +7,13 @@ import dataclasses
 import io
 import json
 import math
-import types
 import typing
 
 from steelyard.errors import StateError
 from steelyard.io.printing import printable
+from steelyard.io.typed import typed
 from steelyard.study.judgement import Judgement
+from steelyard.study.storage.checksum import checksum
 
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """What a spreadsheet's formulas begin with, in both widths."""
@@ -26,25 +27,34 @@ COLUMNS = (
 def to_json(judgement: Judgement) -> str:
     """Write a judgement as JSON that `from_json` reads back as an equal judgement.
 
-    JSON has no NaN and no infinity; they are written as the strings "NaN", "Infinity" and "-Infinity".
+    JSON has no NaN and no infinity; they are written as the strings "NaN", "Infinity" and "-Infinity". A checksum is
+    over all of it, so that no damage is read as another number.
     """
-    document = {"format": FORMAT, **typing.cast(dict[str, object], _plain(dataclasses.asdict(judgement)))}
+    content = typing.cast(dict[str, object], _plain(dataclasses.asdict(judgement)))
+    document = {"format": FORMAT, "checksum": _checksum(content), **content}
     return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
 
 def from_json(text: str) -> Judgement:
-    """Read what `to_json` wrote. Raises StateError where the text is something else."""
+    """Read what `to_json` wrote. Raises StateError where the text is something else, or is damaged."""
     try:
         document = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise StateError(f"this is not JSON: {error}. Give a file written by `steelyard report --json`") from error
     found = document.pop("format", None) if isinstance(document, dict) else None
     if found != FORMAT:
         raise StateError(f"the format is {found!r}, this version reads {FORMAT!r}: export the study again")
+    told = document.pop("checksum", None)  # 0.1 wrote none
+    if told is not None and told != _checksum(document):
+        raise StateError("the judgement is not as it was written (its checksum differs): export the study again")
     try:
-        return typing.cast(Judgement, _typed(Judgement, document))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return typing.cast(Judgement, typed(Judgement, document))
+    except (TypeError, ValueError) as error:
         raise StateError(f"the judgement is damaged ({error!r}): export the study again") from error
+
+
+def _checksum(content: dict[str, object]) -> str:
+    return checksum([json.dumps(content, sort_keys=True)])
 
 
 def to_csv(judgement: Judgement) -> str:
@@ -90,21 +100,3 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
-
-
-def _typed(kind: typing.Any, value: typing.Any) -> object:
-    """Rebuild a value of the annotated type: JSON turned keys into text and dataclasses into dictionaries."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        unknown = set(value) - set(hints)
-        if unknown:
-            raise ValueError(f"unknown fields {sorted(unknown)}")
-        return typing.cast(type, kind)(**{name: _typed(hints[name], item) for name, item in value.items()})
-    if origin is list:
-        return [_typed(arguments[0], item) for item in value]
-    if origin is dict:
-        return {arguments[0](key): _typed(arguments[1], item) for key, item in value.items()}
-    if origin in (typing.Union, types.UnionType) and value is not None:
-        return _typed(next(argument for argument in arguments if argument is not type(None)), value)
-    return float(value) if kind is float else value

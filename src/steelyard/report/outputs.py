@@ -103,7 +103,7 @@ def write_output(path: Path, kind: Kind, text: str) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a whole file or none, whatever is there."""
     with writing(path), replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # what is no text at all: a file name of any bytes
 
 
 def prints(path: Path | None) -> bool:

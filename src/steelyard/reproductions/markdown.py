@@ -58,6 +58,8 @@ def write_section(path: Path, summary: Summary) -> None:
     start, end = _markers(name)
     body = f"{start}\n{section(summary)}{end}"
     before = check_section(path, name)
+    if "\r\n" in before:
+        body = body.replace("\n", "\r\n")
     if start in before:
         head, _, rest = before.partition(start)
         text = head + body + rest.partition(end)[2]
@@ -77,12 +79,18 @@ def check_section(path: Path, name: str) -> str:
         return ""
     try:
         with writing(path):
-            before = path.read_text(encoding="utf-8")
+            before = path.read_bytes().decode()  # line ends as they are
     except UnicodeDecodeError as error:
         raise OutputError(f"cannot write {path}: there is a file already, and it is no text in UTF-8") from error
     start, end = _markers(name)
     if (start in before) != (end in before):
         raise StateError(f"{path} holds one of the two lines {start!r} and {end!r}: put the other one back")
+    if start in before and not (
+        before.count(start) == before.count(end) == 1 and before.index(start) < before.index(end)
+    ):
+        raise StateError(
+            f"{path}: which section is to be renewed? Have the two lines {start!r} and {end!r} once each, in this order"
+        )
     if before.strip() and start not in before and path.suffix.lower() not in TEXTS:
         raise OutputError(
             f"cannot write {path}: there is a file already, and no Markdown by its name. Choose a name that ends in .md"

@@ -7,7 +7,6 @@ import hashlib
 import json
 import traceback
 from dataclasses import dataclass, field
-from typing import Any
 
 from steelyard.io.printing import LONGEST_MESSAGE, printable
 
@@ -94,22 +93,6 @@ class Result:
     curves: Curves = field(repr=False)
     outputs: dict[str, str] = field(default_factory=dict, repr=False)  # of the test data, for joint metrics: `kept`
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Result:
-        """The result that was written, also by an earlier version.
-
-        Raises:
-            TypeError: something is missing or has another form.
-        """
-        curves = Curves(**values["curves"])
-        tables = [values.get("test"), values.get("last"), *vars(curves).values()]
-        if not all(isinstance(table, dict) and all(map(_is_numbers, table.values())) for table in tables):
-            raise TypeError("metrics and curves must be lists of numbers by task")
-        figures = ("chosen_epoch", "steps", "seconds", "steps_per_second", "peak_memory")
-        if not _is_numbers([values.get(name) for name in figures]):
-            raise TypeError(f"{', '.join(figures)} must be numbers")
-        return cls(**{**values, "curves": curves})
-
 
 @dataclass(frozen=True)
 class Failed:
@@ -123,7 +106,3 @@ class Failed:
         """What an exception that is being handled says."""
         what = traceback.format_exception_only(type(error), error)[-1].strip()
         return cls(printable(what, LONGEST_MESSAGE), printable(traceback.format_exc(), LONGEST_TRACEBACK))
-
-
-def _is_numbers(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(value, float | int) for value in values)

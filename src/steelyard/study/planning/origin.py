@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -79,15 +78,6 @@ class Origin:
                 "python": ".".join(platform.python_version_tuple()[:2]),
             },
             {name: Code.of(files) for name, files in sources.items() if files},
-        )
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Origin:
-        return cls(
-            Code(**values["code"]),
-            tuple(values["data"]),
-            values["versions"],
-            {name: Code(**code) for name, code in values["extensions"].items()},
         )
 
     def mark(self, trial: Trial) -> str:

@@ -6,10 +6,12 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from steelyard.base.specs import parse_spec
 from steelyard.errors import DamagedStoreError
+from steelyard.io.typed import typed
 from steelyard.models.building import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.planning.arms import parse_arm
@@ -275,42 +277,34 @@ class Plan:
             DamagedStoreError: something is missing or has another form.
         """
         try:
-            return cls._from_dict(values)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedStoreError(f"the plan in the store cannot be read: {type(error).__name__} {error}") from error
+            plan: Plan = typed(cls, values)
+            plan._check()
+        except (TypeError, ValueError) as error:
+            raise DamagedStoreError(f"the plan in the store cannot be read: {error}") from error
+        return plan
 
-    @classmethod
-    def _from_dict(cls, values: dict[str, Any]) -> Plan:
-        tasks = [
-            PlannedTask(**{**task, "metrics": tuple(PlannedMetric(**metric) for metric in task["metrics"])})
-            for task in values["tasks"]
-        ]
-        origin = values.get("origin")
-        tuning = values.get("tuning")  # unknown to plans of older versions
-        return cls(
-            **{
-                **values,
-                "tasks": tuple(tasks),
-                "methods": tuple(map(_method_from, values["methods"])),
-                "settings": tuple(PlannedSetting(**setting) for setting in values["settings"]),
-                "seeds": tuple(values["seeds"]),
-                "notes": tuple(values["notes"]),
-                "also": tuple(values.get("also", ())),
-                "origin": origin and Origin.from_dict(origin),
-                "tuning": tuning and Tuning(tuple(tuning["rates"]), tuning["seed"]),
-            }
-        )
+    def _check(self) -> None:
+        """Raise a ValueError where its parts do not fit together; the planner makes none such."""
+        datetime.fromisoformat(self.created)
+        names = set(self.task_names)
+        learnt = {task for each in self.methods for network in each.networks for task in network.learns}
+        wrong = {
+            "tasks": not names or not all(task.metrics for task in self.tasks),
+            "methods": any(each.chosen and len(each.chosen) != len(self.settings) for each in self.methods),
+            "settings": not all(set(each.fractions) == names for each in self.settings),
+            "networks": not learnt <= names,
+            "seeds": not self.seeds,
+            "main": self.main is not None and self.main not in names,
+            "origin": self.origin is not None and not self.origin.data,
+        }
+        for method in self.methods:
+            method.choice(0)
+        if found := [part for part, is_wrong in wrong.items() if is_wrong]:
+            raise ValueError(f"its {found[0]} do not fit together")
 
     def judged_settings(self) -> Iterator[Setting]:
         for index, setting in enumerate(self.settings):
             yield Setting(index=index, fractions=dict(setting.fractions), label=setting.label)
-
-
-def _method_from(values: dict[str, Any]) -> PlannedMethod:
-    chosen = tuple(Choice(**choice) for choice in values.get("chosen", ()))
-    networks = tuple(Network(tuple(each["learns"]), tuple(each["serves"])) for each in values.get("networks", ()))
-    candidates = tuple(values.get("candidates", ()))
-    return PlannedMethod(**{**values, "candidates": candidates, "chosen": chosen, "networks": networks})
 
 
 def _few(weights: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def estimate(
     """
     check_workers(workers)
     failed = 0
-    if Path(store).is_file():
+    if os.path.isfile(store):
         with Store(store) as opened:
             if reuse_any:
                 plan = dataclasses.replace(plan, also=tuple(opened.origins(plan.identity)))

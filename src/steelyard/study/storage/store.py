@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from steelyard.errors import DamagedStoreError, StoreError
+from steelyard.io.typed import typed
 from steelyard.study.storage.database import COLUMNS, Database
 from steelyard.study.storage.lock import WriterLock
 from steelyard.study.trial import Failed, Result, Trial
@@ -49,7 +50,7 @@ class Store:
         self.path, self.salvage = Path(path), salvage
         # Checkpoints lie beside the file that a link leads to, as the lock and SQLite's own log do.
         self._file = Path(os.path.realpath(self.path))
-        if not write and not self.path.is_file():
+        if not write and not os.path.isfile(self.path):
             raise StoreError(f"there is no store {self.path}: `steelyard compare … --store {self.path}` makes one")
         if write:
             _make_folder(self._file.parent)
@@ -121,9 +122,10 @@ class Store:
     def _result(self, row: dict[str, object]) -> Result:
         values = {**self._json(row["result"]), "curves": self._json(row["curves"])}
         try:
-            return Result.from_dict(values)
+            result: Result = typed(Result, values)
         except (TypeError, ValueError) as error:
             raise self._database.damaged(f"a result cannot be read: {error}") from error
+        return result
 
     def failures(self, trials: Iterable[Trial]) -> dict[Trial, Failed]:
         """The failed ones among these trials."""
