@@ -9,9 +9,9 @@ from rich.console import Console
 
 from helpers import TwoLayer
 from steelyard.cli import app as cli
-from steelyard.cli import diagnose as looking
 from steelyard.diagnosis.diagnosis import diagnose
 from steelyard.problems.template import __file__ as template
+from steelyard.report.course import show_course
 from steelyard.study.training.diagnosing import Course, averaged
 
 
@@ -57,7 +57,7 @@ def test_wrong_input_is_named(words, message, monkeypatch, capsys):
 def test_any_number_of_tasks_fits_eighty_columns(tasks, capsys):
     losses, features = TwoLayer({f"task-{number}": 1.0 for number in range(tasks)}).losses()
     found = averaged(list(losses), [diagnose(losses, shared=features)] * 2)
-    looking.show(Course("made", "made up", "features", (found, found), found), Console(width=80, highlight=False))
+    show_course(Course("made", "made up", "features", (found, found), found), Console(width=80, highlight=False))
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert f"task-{tasks - 1}" in out

@@ -353,7 +353,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(announcements, "start_server", lambda: None)
     monkeypatch.setattr(forecast, "_time", lambda problem, trial: forecast._Cost(1e-3, 1e-3))
     monkeypatch.setattr(
-        "steelyard.cli.diagnose.diagnose_training",
+        "steelyard.study.training.diagnosing.diagnose_training",
         lambda problem, epochs, *more: real(problem, epochs if epochs is None else min(epochs, 1), *more),
     )
     return tmp_path

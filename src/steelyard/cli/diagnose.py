@@ -1,95 +1,48 @@
-"""What ``steelyard diagnose`` prints: training epoch by epoch, then the numbers and words over all of it."""
+"""``steelyard diagnose``: whose gradients dominate or conflict."""
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
+from typing import Annotated
 
-from steelyard.diagnosis.diagnosis import Diagnosis
-from steelyard.diagnosis.tables import cosine, number, percent, short
-from steelyard.io.console import make_console
-from steelyard.problems import load_problem
-from steelyard.problems.guard import guarded
-from steelyard.study.training.diagnosing import Course, diagnose_training
+import typer
 
-COLUMNS = 3
-"""Tasks up to which each has columns of its own."""
+from steelyard.cli.messages import INTERRUPTED, say
+from steelyard.cli.options import Architecture, Problem, Shared
 
 
-@guarded
-def look(problem: str, epochs: int | None, architecture: str, shared: str | None, seed: int) -> None:
-    """Train, with progress on the error stream, and print what was seen."""
+def diagnose(
+    problem: Problem,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training data.", show_default="5, or the problem's if fewer")
+    ] = None,
+    shared: Shared = None,
+    architecture: Architecture = "hard-sharing",
+    seed: Annotated[int, typer.Option(help="Of the network's start and the batches.")] = 0,
+) -> None:
+    """Train the plain sum for a while, and say whose gradients dominate or conflict."""
+    from rich.progress import Progress
+
+    from steelyard.io.console import make_console
+    from steelyard.problems import load_problem
+    from steelyard.problems.guard import guarded
+    from steelyard.report.course import show_course
+    from steelyard.study.training.diagnosing import Course, diagnose_training
+
     errors = make_console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        bar = progress.add_task("training the plain sum", total=None)
 
-        def on_epoch(epoch: int, all_epochs: int) -> None:
-            progress.update(bar, completed=epoch, total=all_epochs)
+    @guarded
+    def trained() -> Course:
+        with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+            bar = progress.add_task("training the plain sum", total=None)
 
-        course = diagnose_training(load_problem(problem), epochs, architecture, shared, seed, on_epoch)
-    show(course, make_console())
+            def on_epoch(epoch: int, all_epochs: int) -> None:
+                progress.update(bar, completed=epoch, total=all_epochs)
 
+            return diagnose_training(load_problem(problem), epochs, architecture, shared, seed, on_epoch)
 
-def show(course: Course, console: Console) -> None:
-    """Print a table of the epochs, a table of the tasks, and what follows."""
-    console.print(Text(f"{course.problem}: {course.summary}".rstrip(": "), style="bold"))
-    place = "the features" if course.place == "features" else "the trunk"
-    console.print(
-        f"The plain sum, trained for {_count(len(course.epochs), 'epoch')}; gradients read at {place}, means over "
-        f"{_count(course.whole.looks, 'look')}.\n",
-        markup=False,
-    )
-    console.print(_epochs(course))
-    console.print(f"\nOver all epochs\n{course.whole.table()}\n", markup=False, soft_wrap=True)
-    for sentence in (*_change(course), *course.whole.advice):
-        console.print(f"- {sentence}", markup=False)
-
-
-def _epochs(course: Course) -> Table:
-    few = len(course.whole.tasks) <= COLUMNS
-    table = Table(box=None, pad_edge=False)
-    titles = ["epoch"]
-    if few:
-        titles += [f"{what}\n{short(task, 12)}" for what in ("loss", "norm") for task in course.whole.tasks]
-    else:
-        titles += ["sum of\nlosses", "longest\ngradient", "shortest\ngradient"]
-    titles += ["longest/\nshortest", "lowest\ncosine", "pairs in\nconflict"]
-    for title in titles:
-        table.add_column(Text(title), justify="right")
-    for position, found in enumerate(course.epochs, 1):
-        cells = [str(position), *(_by_task(course, found) if few else _extremes(found))]
-        pairs = found.pairs
-        lowest = cosine(pairs[0][2]) if pairs else "-"
-        cells += [number(found.ratio), lowest, percent(found.conflict_rate)]
-        table.add_row(*map(Text, cells))
-    return table
-
-
-def _by_task(course: Course, found: Diagnosis) -> list[str]:
-    columns = [dict(zip(found.tasks, values.tolist(), strict=True)) for values in (found.losses, found.norms)]
-    return [number(column[task]) if task in column else "-" for column in columns for task in course.whole.tasks]
-
-
-def _extremes(found: Diagnosis) -> list[str]:
-    ends = [int(found.norms.argmax()), int(found.norms.argmin())]
-    return [
-        number(float(found.losses.sum())),
-        *(f"{short(found.tasks[end], 16)} {number(float(found.norms[end]))}" for end in ends),
-    ]
-
-
-def _change(course: Course) -> list[str]:
-    """How the picture moved from the first epoch to the last."""
-    first, last = course.epochs[0], course.epochs[-1]
-    if len(course.epochs) < 2 or len(course.whole.tasks) < 2:
-        return []
-    told = f"From the first epoch to the last: longest over shortest gradient {first.ratio:.3g} to {last.ratio:.3g}"
-    if first.pairs and last.pairs:
-        told += f", lowest cosine {cosine(first.pairs[0][2])} to {cosine(last.pairs[0][2])}"
-    return [f"{told}."]
-
-
-def _count(amount: int, noun: str) -> str:
-    return f"{amount} {noun}{'' if amount == 1 else 's'}"
+    try:
+        course = trained()
+    except KeyboardInterrupt:
+        say("\nStopped; nothing was kept.", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    show_course(course, make_console())

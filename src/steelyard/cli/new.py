@@ -1,15 +1,27 @@
-"""Write the file that ``steelyard new`` gives a user to start from."""
+"""``steelyard new``: a problem file to start from."""
 
 from __future__ import annotations
 
 import re
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from steelyard.cli.messages import say
 from steelyard.errors import ProblemFileError
 from steelyard.io.writing import replacing
 
 NAME = "my-problem"  # in the template
+
+
+def new(
+    file: Annotated[Path, typer.Argument(help="The file to write, e.g. my_problem.py")],
+) -> None:
+    """Write a small problem file that works as it is, to be edited."""
+    write_template(file)
+    say(f"Written: {file}. Edit it, and try it as it is: steelyard compare {file}")
 
 
 def write_template(path: Path) -> None:

@@ -1,0 +1,127 @@
+"""``steelyard compare``: which tasks sharing helps or hurts, method by method."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from steelyard.cli import arguments
+from steelyard.cli.judged import show_judgement
+from steelyard.cli.messages import SOME_FAILED, command_line, resumable, say
+from steelyard.cli.options import (
+    Architecture,
+    BatchSize,
+    Epochs,
+    EpochSteps,
+    LearningRate,
+    OpenPage,
+    Page,
+    Problem,
+    ReuseAny,
+    Shared,
+    Store,
+    Tasks,
+    Workers,
+)
+
+METHODS = "single-task,equal,dwa,uw,ema,db-mtl"
+
+
+def compare(
+    problem: Problem,
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods",
+            "-m",
+            help="Separated by commas, options in parentheses: 'ema(beta=0.9),dwa'; METHOD(shared=trunk) reads "
+            "gradients there; METHOD@ARCHITECTURE gives one an architecture of its own; best-fixed: constant weights "
+            "chosen on validation data. single-task and equal are always added.",
+        ),
+    ] = METHODS,
+    tasks: Tasks = None,
+    seeds: Annotated[str, typer.Option(help="How many seeds, or which ones: 5, or 3,7,11.")] = "5",
+    fractions: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of the training labels. 0.1,1.0 are two settings; left=0.1,right=1.0 is one setting that differs "
+            "by task; ';' or the option given again adds settings.",
+            show_default="all labels",
+        ),
+    ] = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    epoch_steps: EpochSteps = 0,
+    learning_rate: LearningRate = None,
+    tune: Annotated[
+        int,
+        typer.Option(
+            help="Try so many learning rates for every method and single task, on a seed of their own, and use the "
+            "best on validation data.",
+            show_default="0: all at the same rate",
+        ),
+    ] = 0,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="sum: weights rescaled to sum to the number of tasks; paper: as the paper has them.",
+            show_default="sum, where it is defined",
+        ),
+    ] = None,
+    shared: Shared = None,
+    architecture: Architecture = "hard-sharing",
+    workers: Workers = None,
+    store: Store = None,
+    page: Page = None,
+    open_page: OpenPage = False,
+    reuse_any: ReuseAny = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained, how long and how much disk; train nothing.")
+    ] = False,
+) -> None:
+    """Train every method over seeds, and say which tasks sharing helps or hurts.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    from steelyard.report import announcements
+    from steelyard.report.outputs import PAGE, check_outputs, check_store
+    from steelyard.study import run
+
+    command = command_line()
+    settings = arguments.parse_fractions(fractions) if fractions else [1.0]
+    workers = arguments.cores() if workers is None else workers
+    arms, added = announcements.with_baselines(methods)
+    if store is not None:
+        check_store(store)
+    with resumable(command):
+        plan = announcements.prepare(
+            problem,
+            arms,
+            workers,
+            tasks=arguments.parse_names("--tasks", tasks),
+            seeds=arguments.parse_seeds(seeds),
+            settings=settings,
+            epochs=epochs,
+            batch_size=batch_size,
+            epoch_steps=epoch_steps,
+            learning_rate=learning_rate,
+            architecture=architecture,
+            shared=shared,
+            scale=scale,
+            tune=tune,
+            command=command,
+        )
+        store = store or arguments.default_store(plan.problem)
+        page = page or arguments.beside(store, ".html")
+        announcements.announce(plan, added)
+        if dry_run:
+            announcements.forecast(plan, store, workers, reuse_any)
+            return
+        check_outputs([(page, PAGE)], store)
+        judgement = run(plan, store, workers=workers, reuse_any=reuse_any)
+    show_judgement(judgement, page, open_page)
+    announcements.show_joint(store)
+    say(f"Store: {store}")
+    if judgement.failures:
+        raise typer.Exit(SOME_FAILED)

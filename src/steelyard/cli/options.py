@@ -1,0 +1,36 @@
+"""Options that several commands have, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Problem = Annotated[
+    str, typer.Argument(help="A name from `steelyard problems`, options in parentheses; or your own my_problem.py")
+]
+Tasks = Annotated[str | None, typer.Option(help="Which tasks to learn, separated by commas.", show_default="all")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training data.", show_default="the problem's")]
+BatchSize = Annotated[int | None, typer.Option(help="Rows per step.", show_default="the problem's")]
+EpochSteps = Annotated[
+    int,
+    typer.Option(help="An epoch takes at least so many steps, and several passes where rows are few.", metavar="N"),
+]
+LearningRate = Annotated[float | None, typer.Option(help="For all networks.", show_default="the problem's")]
+Shared = Annotated[
+    str | None,
+    typer.Option(help="Where gradients are read: features or trunk.", show_default="the problem's"),
+]
+Architecture = Annotated[
+    str,
+    typer.Option(help="Of the network: a name from `steelyard architectures`, options in parentheses."),
+]
+Workers = Annotated[int | None, typer.Option(help="Trainings at a time.", show_default="one per core")]
+Store = Annotated[Path | None, typer.Option(help="Where results are kept.", show_default="steelyard-PROBLEM.sqlite")]
+Page = Annotated[Path | None, typer.Option(help="The page to write.", show_default="beside the store")]
+OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")]
+ReuseAny = Annotated[
+    bool,
+    typer.Option("--reuse-any", help="Take stored results of other code, data or versions as well, and say so."),
+]

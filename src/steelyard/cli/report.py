@@ -1,0 +1,44 @@
+"""``steelyard report``: a store, judged and shown again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steelyard.cli import arguments
+from steelyard.cli.judged import show_judgement
+from steelyard.cli.messages import say
+from steelyard.cli.options import OpenPage, Page
+
+
+def report(
+    store: Annotated[Path, typer.Argument(help="The file that `steelyard compare` filled, finished or not.")],
+    page: Page = None,
+    json: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the test values as CSV, one row per seed.")] = None,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Print each method's mean weights as a method of fixed weights.")
+    ] = False,
+    salvage: Annotated[bool, typer.Option("--salvage", help="Of a damaged store, show what is whole.")] = False,
+    open_page: OpenPage = False,
+) -> None:
+    """Judge a store again: print the table, and write the page, JSON or CSV."""
+    from steelyard.report import to_csv, to_json
+    from steelyard.report.frozen import print_frozen
+    from steelyard.report.outputs import CSV, JSON, PAGE, check_outputs, check_store, prints, write_output
+    from steelyard.study import judge
+
+    check_store(store)
+    page = page or arguments.beside(store, ".html") if open_page or not (json or csv) else page
+    judgement = judge(store, salvage)
+    check_outputs([(page, PAGE), (json, JSON), (csv, CSV)], store)
+    aside = any(map(prints, (page, json, csv)))
+    show_judgement(judgement, page, open_page, aside)
+    for path, kind, write in ((json, JSON, to_json), (csv, CSV, to_csv)):
+        if path is not None:
+            write_output(path, kind, write(judgement))
+            say(f"Written: {path}", err=aside)
+    if frozen:
+        print_frozen(judgement, aside)

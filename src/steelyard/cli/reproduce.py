@@ -1,0 +1,95 @@
+"""``steelyard reproduce``: a published experiment, and whether its claim held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steelyard.cli import arguments
+from steelyard.cli.messages import SOME_FAILED, command_line, open_in_browser, resumable, say
+from steelyard.cli.options import OpenPage, ReuseAny, Workers
+
+
+def reproduce(
+    name: Annotated[str | None, typer.Argument(help="One of `steelyard reproduce --list`.")] = None,
+    list_all: Annotated[
+        bool, typer.Option("--list", help="Say what there is, what each needs, and how long it takes.")
+    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A version of minutes.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The largest size: days on a small machine.")] = False,
+    seeds: Annotated[
+        str | None, typer.Option(help="How many seeds, or which ones: 5, or 3,7,11.", show_default="each study's own")
+    ] = None,
+    workers: Workers = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Where results are kept.", show_default="steelyard-NAME.sqlite")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="The page to write.", show_default="beside the store, by size")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="A Markdown file: its section on this reproduction is renewed, or added.")
+    ] = None,
+    open_page: OpenPage = False,
+    reuse_any: ReuseAny = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained and how long it takes, by timing a few steps.")
+    ] = False,
+) -> None:
+    """Run a published system's experiment on real data, and say whether its claim held.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    from steelyard.report.outputs import PAGE, check_outputs, check_store, write_output
+    from steelyard.reproductions import listing, load_reproduction
+    from steelyard.reproductions.reproduction import Size
+
+    if list_all:
+        listing.reproductions()
+        return
+    if name is None:
+        raise arguments.ArgumentError("reproduce what? `steelyard reproduce --list` names the reproductions")
+    if quick and full:
+        raise arguments.ArgumentError("--quick and --full exclude each other")
+    reproduction = load_reproduction(name)
+    size: Size = "quick" if quick else "full" if full else "real"
+    from steelyard.reproductions import running
+    from steelyard.reproductions.markdown import check_section, write_section
+    from steelyard.reproductions.page import page as page_of
+    from steelyard.reproductions.summary import Summary
+    from steelyard.study.planning.planner import check_workers
+
+    command = command_line()
+    workers = arguments.cores() if workers is None else workers
+    store = store or arguments.default_store(name)
+    check_store(store)
+    page_file = page or arguments.beside(store, ".html" if size == "real" else f"-{size}.html")
+    chosen = None if seeds is None else arguments.parse_seeds(seeds)
+    check_workers(workers)
+    if not dry_run:
+        check_outputs([(page_file, PAGE), (markdown, None)], store)
+        if markdown is not None:
+            check_section(markdown, name)
+
+    def write(summary: Summary) -> None:
+        write_output(page_file, PAGE, page_of(summary))
+        if markdown is not None:
+            write_section(markdown, summary)
+
+    with resumable(command):
+        running.introduce(reproduction, size)
+        prepared = running.prepare(reproduction, size, workers, chosen, command)
+        running.announce(prepared, store, workers, reuse_any)
+        if dry_run:
+            return
+        summary = running.carry_out(reproduction, size, prepared, store, workers, command, write, reuse_any)
+    running.show(summary)
+    say(f"\nPage: {page_file}\nStore: {store}")
+    if markdown is not None:
+        say(f"Written: {markdown}")
+    if open_page:
+        open_in_browser(page_file)
+    if not summary.complete:
+        raise typer.Exit(SOME_FAILED)

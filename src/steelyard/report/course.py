@@ -1,0 +1,77 @@
+"""A training of the plain sum as it was diagnosed: epoch by epoch, then the numbers and words over all of it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from steelyard.diagnosis.diagnosis import Diagnosis
+from steelyard.diagnosis.tables import cosine, number, percent, short
+from steelyard.study.training.diagnosing import Course
+
+COLUMNS = 3
+"""Tasks up to which each has columns of its own."""
+
+
+def show_course(course: Course, console: Console) -> None:
+    """Print a table of the epochs, a table of the tasks, and what follows."""
+    console.print(Text(f"{course.problem}: {course.summary}".rstrip(": "), style="bold"))
+    place = "the features" if course.place == "features" else "the trunk"
+    console.print(
+        f"The plain sum, trained for {_count(len(course.epochs), 'epoch')}; gradients read at {place}, means over "
+        f"{_count(course.whole.looks, 'look')}.\n",
+        markup=False,
+    )
+    console.print(_epochs(course))
+    console.print(f"\nOver all epochs\n{course.whole.table()}\n", markup=False, soft_wrap=True)
+    for sentence in (*_change(course), *course.whole.advice):
+        console.print(f"- {sentence}", markup=False)
+
+
+def _epochs(course: Course) -> Table:
+    few = len(course.whole.tasks) <= COLUMNS
+    table = Table(box=None, pad_edge=False)
+    titles = ["epoch"]
+    if few:
+        titles += [f"{what}\n{short(task, 12)}" for what in ("loss", "norm") for task in course.whole.tasks]
+    else:
+        titles += ["sum of\nlosses", "longest\ngradient", "shortest\ngradient"]
+    titles += ["longest/\nshortest", "lowest\ncosine", "pairs in\nconflict"]
+    for title in titles:
+        table.add_column(Text(title), justify="right")
+    for position, found in enumerate(course.epochs, 1):
+        cells = [str(position), *(_by_task(course, found) if few else _extremes(found))]
+        pairs = found.pairs
+        lowest = cosine(pairs[0][2]) if pairs else "-"
+        cells += [number(found.ratio), lowest, percent(found.conflict_rate)]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _by_task(course: Course, found: Diagnosis) -> list[str]:
+    columns = [dict(zip(found.tasks, values.tolist(), strict=True)) for values in (found.losses, found.norms)]
+    return [number(column[task]) if task in column else "-" for column in columns for task in course.whole.tasks]
+
+
+def _extremes(found: Diagnosis) -> list[str]:
+    ends = [int(found.norms.argmax()), int(found.norms.argmin())]
+    return [
+        number(float(found.losses.sum())),
+        *(f"{short(found.tasks[end], 16)} {number(float(found.norms[end]))}" for end in ends),
+    ]
+
+
+def _change(course: Course) -> list[str]:
+    """How the picture moved from the first epoch to the last."""
+    first, last = course.epochs[0], course.epochs[-1]
+    if len(course.epochs) < 2 or len(course.whole.tasks) < 2:
+        return []
+    told = f"From the first epoch to the last: longest over shortest gradient {first.ratio:.3g} to {last.ratio:.3g}"
+    if first.pairs and last.pairs:
+        told += f", lowest cosine {cosine(first.pairs[0][2])} to {cosine(last.pairs[0][2])}"
+    return [f"{told}."]
+
+
+def _count(amount: int, noun: str) -> str:
+    return f"{amount} {noun}{'' if amount == 1 else 's'}"
