@@ -72,6 +72,16 @@ def parse_seeds(text: str) -> int | list[int]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def parse_efforts(text: str) -> tuple[float, ...]:
+    """``0.25,1``: shares of a whole training, rising to 1."""
+    try:
+        return tuple(float(piece) for piece in text.split(","))
+    except ValueError:
+        raise ArgumentError(
+            f"--efforts {text!r}: give shares of a whole training that rise to 1, as in 0.25,1"
+        ) from None
+
+
 def parse_names(option: str, text: str | None) -> list[str] | None:
     """``left,right``; None stays None."""
     if text is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,9 +29,7 @@ class Measure(Protocol):
         {'a': 0.1, 'b': 0.0}
     """
 
-    def __call__(
-        self, subsets: Sequence[Subset], *, effort: float = 1.0
-    ) -> Mapping[Collection[str], Mapping[str, float]]:
+    def __call__(self, subsets: Sequence[Subset], *, effort: float = 1.0) -> Mapping[Any, Mapping[str, float]]:
         """Gain over single-task learning on validation data, by subset and by each of its tasks.
 
         Args:
@@ -143,11 +141,7 @@ def search(
     """
     names = _tasks(tasks)
     allowed = _candidates(names, candidates)
-    rungs = _efforts(efforts)
-    if not networks >= 1:
-        raise GroupingError(f"networks={networks!r}: at least one network has to serve the tasks")
-    if not 1.0 <= budget < float("inf"):
-        raise GroupingError(f"budget={budget!r}: it counts trainings of one network, and the one for all tasks takes 1")
+    rungs = check_request(budget, networks, efforts)
     ledger = _Ledger(names, measure)
     everything = frozenset(names)
     if len(names) > 1 and (allowed is None or everything in allowed):
@@ -189,6 +183,25 @@ def choose(
         >>> choose("abc", measured, networks=2).gains
         {'a': 0.2, 'b': 0.1, 'c': 0.3}
     """
+    found = best_of(tasks, measured, networks, noise=noise, failed=failed, spent=spent)
+    if found is None:
+        raise GroupingError(
+            f"{networks} network{'s' * (networks > 1)} cannot serve {len(tasks)} tasks with the {len(measured)} "
+            "subsets that were measured: allow more networks, or a larger budget"
+        )
+    return found
+
+
+def best_of(
+    tasks: Sequence[str],
+    measured: Measured,
+    networks: int,
+    *,
+    noise: Mapping[str, float] | None = None,
+    failed: Iterable[Subset] = (),
+    spent: float = 0.0,
+) -> Grouping | None:
+    """`choose`, and none where so few networks cannot serve all tasks."""
     names = _tasks(tasks)
     subsets = [*map(frozenset, measured), *(frozenset([name]) for name in names)]
     gains = np.full((len(subsets), len(names)), -np.inf)
@@ -200,10 +213,7 @@ def choose(
     gains[len(measured) :][np.eye(len(names), dtype=bool)] = 0.0
     cover = best_cover(gains, networks)
     if cover is None:
-        raise GroupingError(
-            f"{networks} network{'s' * (networks > 1)} cannot serve {len(names)} tasks with the {len(measured)} "
-            "subsets that were measured: allow more networks, or a larger budget"
-        )
+        return None
     return _grouping(names, subsets, gains, cover, measured, tuple(failed), spent)
 
 
@@ -295,8 +305,13 @@ def _candidates(tasks: tuple[str, ...], candidates: Iterable[Collection[str]] | 
     return found
 
 
-def _efforts(efforts: Sequence[float]) -> tuple[float, ...]:
+def check_request(budget: float, networks: int, efforts: Sequence[float]) -> tuple[float, ...]:
+    """The efforts, once all three make sense."""
+    if not networks >= 1:
+        raise GroupingError(f"networks={networks!r}: at least one network has to serve the tasks")
+    if not 1.0 <= budget < float("inf"):
+        raise GroupingError(f"budget={budget!r}: it counts trainings of one network, and the one for all tasks takes 1")
     rungs = tuple(efforts)
-    if not rungs or rungs[-1] != 1.0 or not all(0 < low < high for low, high in pairwise(rungs)):
+    if not rungs or rungs[-1] != 1.0 or not all(low < high for low, high in pairwise((0.0, *rungs))):
         raise GroupingError(f"efforts={rungs}: they rise from above 0 to 1, the whole training, as (0.25, 1)")
     return rungs

@@ -78,11 +78,11 @@ def run(
         for place in range(ROUNDS):
             tried = attempts(plan, place)
             trials = list(dict.fromkeys(each.trial for each in tried))
-            _train(plan, opened, trials, engine, workers, progress, "tuning, ")
+            train_missing(plan, opened, trials, engine, workers, progress, "tuning, ")
             plan = choose(plan, tried, opened.results(trials, plan.also))
         if plan.tuning is not None:
             opened.add_plan(plan.to_dict())
-        _train(plan, opened, plan.trials, engine, workers, progress)
+        train_missing(plan, opened, plan.trials, engine, workers, progress)
         return judge_plan(plan, opened)
 
 
@@ -113,7 +113,7 @@ def compare(
     return run(made, store, workers=workers, progress=progress, reuse_any=reuse_any, engine=engine)
 
 
-def _train(
+def train_missing(
     plan: Plan,
     store: Store,
     trials: list[Trial],

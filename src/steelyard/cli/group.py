@@ -1,0 +1,109 @@
+"""``steelyard group``: which tasks should share a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from steelyard.cli import arguments
+from steelyard.cli.judged import show_judgement
+from steelyard.cli.messages import SOME_FAILED, command_line, resumable, say
+from steelyard.cli.options import (
+    Architecture,
+    BatchSize,
+    Epochs,
+    EpochSteps,
+    LearningRate,
+    OpenPage,
+    Problem,
+    ReuseAny,
+    Shared,
+    Store,
+    Tasks,
+    Workers,
+)
+
+
+def group(
+    problem: Problem,
+    budget: Annotated[
+        float,
+        typer.Option(
+            help="Trainings of one network that the search may spend, the one for all tasks included; single tasks, "
+            "the yardstick, come on top."
+        ),
+    ],
+    networks: Annotated[int, typer.Option(help="The most networks that may be served.")] = 3,
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="Balances every network of several tasks: uw, or METHOD@ARCHITECTURE.")
+    ] = "equal",
+    tasks: Tasks = None,
+    seeds: Annotated[
+        str, typer.Option(help="On which the outcome is judged: how many, or which ones: 5, or 3,7,11.")
+    ] = "5",
+    efforts: Annotated[
+        str,
+        typer.Option(
+            help="Shares of a whole training, rising to 1, for successive halving: 0.25,1 trains many subsets for a "
+            "quarter of the epochs, and the most useful ones in full."
+        ),
+    ] = "1",
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    epoch_steps: EpochSteps = 0,
+    learning_rate: LearningRate = None,
+    shared: Shared = None,
+    architecture: Architecture = "hard-sharing",
+    workers: Workers = None,
+    store: Store = None,
+    page: Annotated[
+        Path | None, typer.Option(help="The page to write.", show_default="beside the store, -group.html")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write what was found as JSON.")] = None,
+    open_page: OpenPage = False,
+    reuse_any: ReuseAny = False,
+) -> None:
+    """Find which tasks should share a network, by training subsets within a budget, and judge it on fresh seeds.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    from steelyard.grouping.study import group as find
+    from steelyard.problems import load_problem
+    from steelyard.report.grouping import JSON, to_json
+    from steelyard.report.outputs import PAGE, check_outputs, check_store, write_output
+
+    command = command_line()
+    store = store or arguments.default_store(load_problem(problem).name)
+    check_store(store)
+    page = page or arguments.beside(store, "-group.html")
+    check_outputs([(page, PAGE), (json, JSON)], store)
+    with resumable(command):
+        found = find(
+            problem,
+            budget=budget,
+            networks=networks,
+            store=store,
+            method=method,
+            seeds=arguments.parse_seeds(seeds),
+            efforts=arguments.parse_efforts(efforts),
+            workers=arguments.cores() if workers is None else workers,
+            reuse_any=reuse_any,
+            say=say,
+            tasks=arguments.parse_names("--tasks", tasks),
+            epochs=epochs,
+            batch_size=batch_size,
+            epoch_steps=epoch_steps,
+            learning_rate=learning_rate,
+            shared=shared,
+            architecture=architecture,
+            command=command,
+        )
+    show_judgement(found.judgement, page, open_page)
+    if json is not None:
+        write_output(json, JSON, to_json(found))
+        say(f"Written: {json}")
+    say(f"Store: {store}")
+    if found.judgement.failures:
+        raise typer.Exit(SOME_FAILED)

@@ -1,0 +1,32 @@
+"""What `steelyard group` found, judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from steelyard.grouping.search import Grouping
+from steelyard.study.judgement import Interval, Judgement
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, and what it is worth on test data.
+
+    Attributes:
+        judgement: single tasks, one network for all, own networks for those that it hurts, and the grouping, judged.
+        arms: these by what they are: ``one for all``, ``own networks``, ``grouping``; the same arm may be several.
+        grouping: the networks, with the gains that were measured on validation data.
+        over_one: Δm of the grouping minus that of one network for all, on test data.
+        over_own: the same against own networks for those that one network for all hurts.
+        by_networks: the mean gain on validation data of the best choice of at most so many networks.
+        by_budget: the mean gain on validation data after so many subsets.
+    """
+
+    judgement: Judgement
+    arms: Mapping[str, str]
+    grouping: Grouping
+    over_one: Interval | None
+    over_own: Interval | None
+    by_networks: Mapping[int, float]
+    by_budget: Sequence[tuple[int, float]]

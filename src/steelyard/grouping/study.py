@@ -1,0 +1,197 @@
+"""`steelyard group`: train single tasks and one network for all, search, and judge what was found on fresh seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+
+from steelyard.errors import GroupingError
+from steelyard.grouping.found import Found
+from steelyard.grouping.measuring import SEED, Measuring, changes, gains
+from steelyard.grouping.proposals import Subset
+from steelyard.grouping.search import Grouping, best_of, check_request, choose, search
+from steelyard.grouping.words import percent, write_words
+from steelyard.study.analysis.judging import findings, judge_findings
+from steelyard.study.analysis.statistics import interval
+from steelyard.study.judgement import Interval
+from steelyard.study.planning.arms import Arm, parse_arm
+from steelyard.study.planning.networks import Network
+from steelyard.study.planning.planner import plan as make_plan
+from steelyard.study.planning.plans import Plan
+from steelyard.study.running.engine import Engine
+from steelyard.study.running.local import Local
+from steelyard.study.running.runner import run, train_missing
+from steelyard.study.running.stops import ending_in_order
+from steelyard.study.storage.store import Store
+from steelyard.study.trial import SINGLE_TASK, Result, Trial
+
+
+def group(
+    problem: str,
+    *,
+    budget: float,
+    networks: int,
+    store: Path | str,
+    method: str = "equal",
+    seeds: int | Sequence[int] = 5,
+    efforts: Sequence[float] = (1.0,),
+    workers: int = 2,
+    progress: bool | Progress = True,
+    reuse_any: bool = False,
+    engine: Engine | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    **options: Any,
+) -> Found:
+    """Find which tasks should share a network, and judge it.
+
+    Args:
+        problem: a name or a file, as `steelyard.study.plan` takes it.
+        budget: trainings of one network for the search, the one for all tasks included; single tasks come on top.
+        networks: the most that may be served.
+        store: the SQLite file; shared with `compare`. The same call goes on where it was stopped.
+        method: balances every network of several tasks: ``uw``, ``mgda(shared=trunk)``, ``equal@mmoe``.
+        seeds: on which single tasks, one network for all and the grouping are judged. Subsets are tried on another one.
+        efforts: as `search` has them.
+        workers, progress, reuse_any, engine: as `steelyard.study.run` has them.
+        say: told what is known so far, a line at a time.
+        options: further ones of `steelyard.study.plan`: tasks, epochs, batch_size, architecture, …
+
+    Raises:
+        GroupingError: the budget or the number of networks makes no sense, or a task cannot be trained alone.
+        SteelyardError: the problem or the method cannot be trained.
+    """
+    arm = _one_arm(method)
+    check_request(budget, networks, efforts)
+    engine = Local() if engine is None else engine
+    engine.get_ready()
+    settings: dict[str, Any] = {"workers": workers, "progress": progress, "reuse_any": reuse_any, "engine": engine}
+    base = make_plan(problem, [SINGLE_TASK, arm], seeds=seeds, **options)
+    if SEED in base.seeds:
+        raise GroupingError(f"seed {SEED} is the one that subsets are tried on: choose others to judge by")
+    if len(base.tasks) < 2:
+        raise GroupingError(f"{base.task_names[0]} is the only task: nothing can be grouped")
+    run(base, store, **settings)
+    first, noise = _one_for_all(base, store)
+    own = choose(base.task_names, first, networks)
+    say(_so_far(base, first, own))
+    trying = make_plan(problem, [SINGLE_TASK, arm], seeds=[SEED], **options)
+
+    with ending_in_order(), Store(store, write=True) as opened:
+        if reuse_any:
+            trying = dataclasses.replace(trying, also=tuple(opened.origins(trying.identity)))
+
+        def train(plan: Plan, trials: list[Trial], phase: str) -> None:
+            train_missing(plan, opened, trials, engine, workers, progress, phase)
+
+        measuring = Measuring(trying, opened, train)
+        names = base.task_names
+        found = search(names, measuring, budget=budget, networks=networks, seed=SEED, efforts=efforts, noise=noise)
+    arms = {"one for all": base.methods[-1].name}
+    arms |= {"own networks": _arm(base, own), "grouping": _arm(base, found)}
+    final = make_plan(problem, [SINGLE_TASK, *dict.fromkeys(arms.values())], seeds=seeds, **options)
+    run(final, store, **settings)
+    return _judged(final, store, found, arms, networks, noise)
+
+
+def _one_arm(method: str) -> Arm:
+    arm = parse_arm(method)
+    if arm.networks or arm.method.name in (SINGLE_TASK, "best-fixed"):
+        raise GroupingError(f"method={method!r}: name one method for networks of several tasks, like equal or uw")
+    return arm
+
+
+def _one_for_all(plan: Plan, store: Path | str) -> tuple[dict[Subset, dict[str, float]], dict[str, float] | None]:
+    """Gains of one network for all tasks on validation data, the mean over seeds; and the spread of one seed's."""
+    with Store(store) as opened:
+        results = opened.results(plan.trials, plan.also)
+    joint, alone = _by_seed(plan, results, plan.methods[-1].name), _by_seed(plan, results, SINGLE_TASK)
+    seeds = [seed for seed in plan.seeds if seed in joint and seed in alone]
+    if not seeds:
+        raise GroupingError(
+            f"no seed of {plan.methods[-1].name} and of all single tasks could be trained: `steelyard report` says why"
+        )
+    together = [joint[seed][0] for seed in seeds]
+    singles = {task: [alone[s][place] for s in seeds] for place, task in enumerate(plan.task_names)}
+    found = {frozenset(plan.task_names): gains(plan, together, singles)}
+    if len(seeds) < 2:
+        return found, None
+    spread = {task.name: float(np.std(changes(task, together, singles[task.name]), ddof=1)) for task in plan.tasks}
+    return found, spread
+
+
+def _by_seed(plan: Plan, results: Mapping[Trial, Result], method: str) -> dict[int, list[Result]]:
+    found = {seed: plan.trials_of(method, 0, seed) for seed in plan.seeds}
+    return {seed: [results[t] for t in trials] for seed, trials in found.items() if all(t in results for t in trials)}
+
+
+def _arm(plan: Plan, grouping: Grouping) -> str:
+    """The grouping as an arm: ``uw{left right|depth}``; one network for all is the method itself."""
+    order = plan.task_names
+    arm = parse_arm(plan.methods[-1].name)
+    networks = tuple(
+        Network(
+            tuple(task for task in order if task in subset),
+            tuple(task for task in order if grouping.network_of(task) == subset),
+        )
+        for subset in grouping.networks
+    )
+    return str(arm if len(networks) == 1 else dataclasses.replace(arm, networks=networks))
+
+
+def _so_far(plan: Plan, first: Mapping[Subset, Mapping[str, float]], own: Grouping) -> str:
+    """``One network for all: -3.2 % on validation data; with own networks for left and depth: +1.6 %.``"""
+    one = sum(next(iter(first.values())).values()) / len(plan.tasks)
+    said = f"One network for all tasks: {percent(one)} over single tasks, on validation data"
+    everything = frozenset(plan.task_names)
+    alone = [task for task in plan.task_names if own.network_of(task) != everything]
+    if not alone:
+        return f"{said}."
+    if len(alone) == len(plan.tasks):
+        return f"{said}; every task alone is better."
+    return f"{said}; with networks of their own for {', '.join(alone)}: {percent(own.gain)}."
+
+
+def _judged(
+    plan: Plan,
+    store: Path | str,
+    grouping: Grouping,
+    arms: dict[str, str],
+    networks: int,
+    noise: dict[str, float] | None,
+) -> Found:
+    with Store(store) as opened:
+        found = findings(plan, opened)
+    renamed = dict(zip(dict.fromkeys(arms.values()), (method.name for method in plan.methods[1:]), strict=True))
+    arms = {what: renamed[arm] for what, arm in arms.items()}
+
+    def over(other: str) -> Interval | None:
+        if arms["grouping"] == arms[other]:
+            return None
+        ours, theirs = (found.changes(arms[each], SINGLE_TASK, 0) for each in ("grouping", other))
+        return interval(ours - theirs) if len(ours) == len(theirs) > 0 else None
+
+    names, measured = plan.task_names, dict(grouping.measured)
+    counts = range(1, min(len(names), networks + 2) + 1)
+    told = Found(
+        judgement=judge_findings(found),
+        arms=arms,
+        grouping=grouping,
+        over_one=over("one for all"),
+        over_own=over("own networks"),
+        by_networks={
+            count: best.gain for count in counts if (best := best_of(names, measured, count, noise=noise)) is not None
+        },
+        by_budget=[
+            (count, best.gain)
+            for count in range(len(measured) + 1)
+            if (best := best_of(names, dict(list(measured.items())[:count]), networks, noise=noise)) is not None
+        ],
+    )
+    # The page, the terminal and the exports begin with what was asked for.
+    verdict = [*write_words(told), *told.judgement.verdict]
+    return dataclasses.replace(told, judgement=dataclasses.replace(told.judgement, verdict=verdict))

@@ -1,0 +1,51 @@
+"""What `steelyard group` found, as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from steelyard.grouping.found import Found
+from steelyard.grouping.words import write_words
+from steelyard.report.outputs import Kind
+from steelyard.study.judgement import Interval
+
+FORMAT = "steelyard-grouping/1"
+JSON = Kind("JSON export", b'"format": "steelyard-grouping/')
+
+
+def to_json(found: Found) -> str:
+    """The networks, every measured subset, and what the choice is worth on test data."""
+    grouping = found.grouping
+    content = {
+        "format": FORMAT,
+        "problem": found.judgement.problem,
+        "command": found.judgement.command,
+        "seeds": found.judgement.seeds,
+        "tasks": list(grouping.tasks),
+        "sentences": write_words(found),
+        "arms": dict(found.arms),
+        "networks": [sorted(network, key=grouping.tasks.index) for network in grouping.networks],
+        "served_by": {task: sorted(network, key=grouping.tasks.index) for task, network in grouping.served_by.items()},
+        "gains_on_validation_data": dict(grouping.gains),
+        "gap": grouping.gap,
+        "spent": grouping.spent,
+        "over_one_network": _interval(found.over_one),
+        "over_own_networks": _interval(found.over_own),
+        "by_networks": [{"networks": count, "gain": gain} for count, gain in found.by_networks.items()],
+        "by_budget": [{"subsets": count, "gain": gain} for count, gain in found.by_budget],
+        "measured": [{"tasks": list(gains), "gains": gains} for gains in grouping.measured.values()],
+        "failed": [sorted(subset, key=grouping.tasks.index) for subset in grouping.failed],
+        "rows": [
+            {"arm": row.method, "delta_m": _interval(row.delta_m), "relative_cost": row.relative_cost}
+            for row in found.judgement.rows
+        ],
+    }
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _interval(interval: Interval | None) -> dict[str, float | None] | None:
+    """JSON has no infinity: an open end is null."""
+    if interval is None:
+        return None
+    return {key: value if abs(value) < float("inf") else None for key, value in dataclasses.asdict(interval).items()}

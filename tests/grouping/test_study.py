@@ -1,0 +1,227 @@
+"""`steelyard group` from one network for all to a judged grouping; errors of networks are made up, all else is real."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+
+import numpy as np
+import pytest
+
+from grouping.imaginary import Imaginary
+from steelyard.errors import GroupingError
+from steelyard.grouping.found import Found
+from steelyard.grouping.measuring import SEED
+from steelyard.grouping.study import group
+from steelyard.grouping.words import write_words
+from steelyard.report.grouping import to_json
+from steelyard.study.trial import Trial, derive_seed
+
+PROBLEM = """
+    import torch
+    from torch import nn
+    from steelyard.problems import Metric, Problem, Task, split
+
+    x = torch.linspace(-1, 1, 80).reshape(20, 4)
+    error = Metric("error", lambda outputs, targets: float((outputs - targets).abs().mean()), False, ideal=0.0)
+    loss = lambda outputs, targets: (outputs[:, 0] - targets).square().mean()
+    tasks = [Task(name, loss, [error]) for name in {names}]
+    problem = Problem(
+        "made-up", tasks, lambda: split(x, {{task.name: x.sum(1) for task in tasks}}), lambda: nn.Linear(4, 3),
+        lambda task: nn.Linear(3, 1), batch_size=8, epochs=2,
+    )
+"""
+
+
+@pytest.fixture
+def problem(tmp_path):
+    """A problem file of so many tasks: t0, t1, …"""
+
+    def write(tasks: int) -> str:
+        path = tmp_path / "made_up.py"
+        path.write_text(textwrap.dedent(PROBLEM.format(names=[f"t{number}" for number in range(tasks)])))
+        return str(path)
+
+    return write
+
+
+def planted(effect: float, noise: float, luck: int = 0):
+    """An error of 1 alone; even tasks, and odd ones, help each other by `effect` and harm the others by as much."""
+
+    def error(trial: Trial, task: str, kind: str) -> float:
+        number = int(task[1:])
+        others = [int(other[1:]) for other in trial.tasks if other != task]
+        gain = effect * sum(1 if other % 2 == number % 2 else -1 for other in others)
+        rng = np.random.default_rng(derive_seed(trial.seed, luck, kind, task, *trial.tasks))
+        return 1.0 - gain + noise * float(rng.normal())
+
+    return error
+
+
+def find(problem: str, store, error, **options) -> tuple[Found, Imaginary, list[str]]:
+    engine, said = Imaginary(error), list[str]()
+    settings = {"budget": 12, "networks": 2, "seeds": 5, **options}
+    return group(problem, store=store, engine=engine, progress=False, say=said.append, **settings), engine, said
+
+
+def test_planted_groups_are_found_and_judged_on_fresh_seeds(problem, tmp_path) -> None:
+    found, engine, said = find(problem(4), tmp_path / "s.sqlite", planted(0.1, 0.01))
+    assert found.grouping.networks == (frozenset(["t0", "t2"]), frozenset(["t1", "t3"]))
+    assert found.arms["grouping"] == "equal{t0 t2|t1 t3}"
+    assert found.arms["one for all"] == "equal"
+    # One for all: each task has one friend and two foes.
+    (line,) = said
+    # Two networks: one task of its own, the others stay together.
+    assert re.fullmatch(
+        r"One network for all tasks: −9\.\d % over single tasks, on validation data; "
+        r"with networks of their own for t\d: −7\.\d %\.",
+        line,
+    )
+    assert found.over_one is not None
+    assert found.over_one.low == pytest.approx(0.2, abs=0.05)
+    # Subsets are tried on a seed that nothing is judged on.
+    assert {trial.seed for trial in engine.trained if 1 < len(trial.tasks) < 4 and "t0" in trial.tasks} >= {SEED}
+    assert SEED not in found.judgement.seeds
+    judged = {trial.tasks for trial in engine.trained if trial.seed != SEED}
+    assert judged == {("t0",), ("t1",), ("t2",), ("t3",), ("t0", "t1", "t2", "t3"), ("t0", "t2"), ("t1", "t3")}
+    words = write_words(found)
+    assert words[0].startswith("Train {t0, t2} and {t1, t3} together with equal: +1")
+    assert words[0].endswith(" over single tasks on test data, 2 networks instead of 4.")
+    assert words[1].startswith("Against one network for all tasks (−")
+    assert words[1].endswith(", better.")
+    assert "The search trained 11 subsets, 11 trainings of one network; what it found trains in 1.00 ×" in words[-1]
+
+
+def test_the_same_command_trains_nothing_again_and_a_larger_budget_only_more(problem, tmp_path) -> None:
+    path, store, error = problem(5), tmp_path / "s.sqlite", planted(0.1, 0.02)
+    first, engine, _ = find(path, store, error, budget=6)
+    again, idle, _ = find(path, store, error, budget=6)
+    assert (again.grouping, idle.trained) == (first.grouping, [])
+    more, added, _ = find(path, store, error, budget=9)
+    assert list(more.grouping.measured)[:6] == list(first.grouping.measured)
+    tried = [trial for trial in added.trained if trial.seed == SEED]
+    assert len(tried) == 3
+    assert not set(tried) & set(engine.trained)
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 8, 14, 20, 23])
+def test_stopped_at_any_moment_it_goes_on(problem, tmp_path, after: int) -> None:
+    path, error = problem(4), planted(0.1, 0.02)
+    whole, engine, _ = find(path, tmp_path / "whole.sqlite", error, seeds=3, budget=6)
+    count = 0
+
+    def stopping(trial: Trial, task: str, kind: str) -> float:
+        nonlocal count
+        count += (task, kind) == (trial.tasks[0], "validation")
+        if count > after:
+            raise StopError
+        return error(trial, task, kind)
+
+    with pytest.raises(StopError):
+        find(path, tmp_path / "stopped.sqlite", stopping, seeds=3, budget=6)
+    found, rest, _ = find(path, tmp_path / "stopped.sqlite", error, seeds=3, budget=6)
+    assert found.grouping == whole.grouping
+    assert found.over_one == whole.over_one
+    assert len(rest.trained) == len(engine.trained) - after
+
+
+def test_a_subset_that_diverges_is_left_out(problem, tmp_path) -> None:
+    error = planted(0.1, 0.0)
+
+    def diverging(trial: Trial, task: str, kind: str) -> float:
+        return float("nan") if trial.tasks == ("t0", "t2") else error(trial, task, kind)
+
+    found, _, _ = find(problem(4), tmp_path / "s.sqlite", diverging)
+    assert found.grouping.failed == (frozenset(["t0", "t2"]),)
+    assert frozenset(["t1", "t3"]) in found.grouping.networks
+    assert "11 subsets, 1 of them without success" in write_words(found)[-1]
+
+
+def test_a_task_that_cannot_be_trained_alone_is_named(problem, tmp_path) -> None:
+    error = planted(0.1, 0.0)
+
+    def diverging(trial: Trial, task: str, kind: str) -> float:
+        return float("nan") if trial.tasks == ("t1",) and trial.seed == SEED else error(trial, task, kind)
+
+    with pytest.raises(GroupingError, match="t1 could not be trained alone"):
+        find(problem(3), tmp_path / "s.sqlite", diverging, seeds=2)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "options", "said"),
+    [
+        (1, {}, "t0 is the only task"),
+        (3, {"budget": 0.2}, "budget=0.2: it counts trainings"),
+        (3, {"networks": 0}, "networks=0: at least one"),
+        (3, {"method": "single-task"}, "name one method"),
+        (3, {"method": "uw{t0|t1 t2}"}, "name one method"),
+        (3, {"seeds": [0, SEED]}, "is the one that subsets are tried on"),
+        (3, {"efforts": (0.5,)}, "rise from above 0 to 1"),
+    ],
+)
+def test_what_makes_no_sense_is_named_before_anything_is_trained(problem, tmp_path, tasks, options, said) -> None:
+    engine = Imaginary(planted(0.1, 0.0))
+    with pytest.raises(GroupingError, match=said):
+        group(
+            problem(tasks),
+            store=tmp_path / "s",
+            engine=engine,
+            progress=False,
+            **{"budget": 3, "networks": 2, **options},
+        )
+    assert engine.trained == []
+
+
+def test_two_tasks_and_one_seed(problem, tmp_path) -> None:
+    found, _, _ = find(problem(2), tmp_path / "s.sqlite", planted(0.1, 0.0), seeds=1)
+    assert found.arms["grouping"] == found.arms["own networks"] == "equal{t0|t1}"
+    assert write_words(found)[0] == (
+        "Train every task alone: +0.0 % (one seed, no interval) over single tasks on test data, "
+        "2 networks instead of 2."
+    )
+
+
+def test_a_task_served_by_one_network_may_help_in_another(problem, tmp_path) -> None:
+    """t1 helps t0 and is hurt by it."""
+
+    def error(trial: Trial, task: str, kind: str) -> float:
+        return 1.0 - (0.2 if task == "t0" else -0.2) * (len(trial.tasks) - 1)
+
+    found, _, _ = find(problem(2), tmp_path / "s.sqlite", error)
+    assert found.arms["grouping"] == "equal{t0 +t1|t1}"
+    assert write_words(found)[0].startswith("Train {t0, helped by t1} together with equal, t1 alone: +10.0 % (+10.0 to")
+
+
+def test_the_export_says_what_was_found(problem, tmp_path) -> None:
+    found, _, _ = find(problem(4), tmp_path / "s.sqlite", planted(0.1, 0.01))
+    told = json.loads(to_json(found))
+    assert told["networks"] == [["t0", "t2"], ["t1", "t3"]]
+    assert told["served_by"]["t3"] == ["t1", "t3"]
+    assert told["sentences"] == write_words(found)
+    assert told["gains_on_validation_data"] == dict(found.grouping.gains)
+    assert len(told["measured"]) == 11
+    assert {tuple(row["tasks"]): row["gains"] for row in told["measured"]}[("t0", "t2")] == found.grouping.measured[
+        frozenset(["t0", "t2"])
+    ]
+    assert [row["networks"] for row in told["by_networks"]] == [1, 2, 3, 4]
+    gains = [row["gain"] for row in told["by_networks"]]
+    assert gains == sorted(gains)
+    assert told["over_one_network"]["low"] == found.over_one.low
+    assert told["by_budget"][-1] == {"subsets": 11, "gain": found.grouping.gain}
+
+
+@pytest.mark.slow("a hundred searches where there is nothing to find")
+def test_where_nothing_is_to_gain_groups_are_seldom_said_to_help(problem, tmp_path) -> None:
+    """The share of searches that call their groups better than one network for all, where all gains are noise."""
+    path, wrong, runs = problem(5), 0, 100
+    for luck in range(runs):
+        found, _, _ = find(path, tmp_path / f"{luck}.sqlite", planted(0.0, 0.1, luck), budget=8, seeds=3)
+        wrong += any(
+            sentence.startswith("Against one") and sentence.endswith(", better.") for sentence in write_words(found)
+        )
+    assert wrong / runs <= 0.05
