@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,10 @@ import tomllib
 import steelyard
 
 DOCS = Path(__file__).parent.parent / "docs"
+sys.path.insert(0, str(DOCS / "_extensions"))
+import fidelity  # noqa: E402
+
+UNSURE = re.compile(r"from memory|remember|reconstruct|third.part|not read|summar|codes? of others", re.IGNORECASE)
 PAGES = sorted([DOCS / "start.md", *(DOCS / "balance").glob("*.md"), *(DOCS / "know").glob("*.md")])
 
 
@@ -45,3 +51,31 @@ def test_every_option_of_all_methods_is_described() -> None:
 
     names = set(Method.__init__.__annotations__) - {"tasks", "return"}
     assert not {name for name in names if not re.search(rf"`{name}\b", page)}
+
+
+def test_the_page_of_known_deviations_has_every_sentence_of_every_docstring() -> None:
+    """What a docstring says of its source without a mark would be missing: words that betray it are looked for."""
+    methods = {row.name: row.cls for row in steelyard.methods()}
+    from steelyard.models.building import architecture_class, architecture_names
+
+    architectures = {name: architecture_class(name) for name in architecture_names()}
+    architectures["AsymmetricTransfer"] = steelyard.AsymmetricTransfer
+    page = fidelity.page(methods, architectures)
+    for name, cls in (methods | architectures).items():
+        docstring = " ".join((inspect.getdoc(cls) or "").split())
+        said = fidelity.fidelity(cls)
+        marks = len(re.findall(r"\b(Certainty|Deviations?)\b", docstring))
+        assert marks == bool(said.certainty) + bool(said.deviations), name
+        rest = docstring
+        for text in (said.certainty, said.deviations):
+            assert not text or text[1:] in docstring, name
+            assert text in page, name
+            rest = rest.replace(text[1:], "") if text else rest
+        source = rest.partition("Source: ")[2].partition("Example:")[0]
+        assert not UNSURE.search(source), f"{name}: say it after 'Certainty:' or 'Deviation:'"
+        assert not source or re.search(rf":doc:`{name}`|``{re.escape(name)}``", page), name
+
+
+def test_every_published_method_names_its_source() -> None:
+    for row in steelyard.methods():
+        assert not row.paper or "Source" in (inspect.getdoc(row.cls) or ""), row.name

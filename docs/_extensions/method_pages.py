@@ -1,15 +1,17 @@
-"""A page for each registered method, and the table of them all, written from the registry before the site is built."""
+"""A page for each registered method, the table of all, and their known deviations, written before the site is built."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import fidelity
 import tomllib
 from sphinx.application import Sphinx
 
 import steelyard
 from steelyard.methods import STAGES
+from steelyard.models.building import architecture_class, architecture_names
 from steelyard.registry import MethodRow, options_of, stage_class
 
 EQUATIONS = Path(__file__).parent.parent / "equations.toml"
@@ -69,7 +71,8 @@ def index(rows: list[MethodRow]) -> str:
     """All methods, by what they read."""
     parts = [
         "Methods\n=======\n\nEvery method by what it reads, from the registry. The options that all of them take stand "
-        "in :doc:`/balance/options`; which one to take, in :doc:`/balance/which-method`.\n"
+        "in :doc:`/balance/options`; which one to take, in :doc:`/balance/which-method`; where one is not its "
+        "authors' to the letter, in :doc:`deviations`.\n"
     ]
     for reads, title in GROUPS.items():
         group = [row for row in rows if row.reads == reads]
@@ -85,7 +88,7 @@ def index(rows: list[MethodRow]) -> str:
         f'``steelyard.make("log+mgda", tasks)``.\n\n{stages}\n'
     )
     names = "\n".join(f"   {row.name}" for row in rows)
-    return "\n".join(parts) + f"\n.. toctree::\n   :hidden:\n\n{names}\n"
+    return "\n".join(parts) + f"\n.. toctree::\n   :hidden:\n\n   deviations\n{names}\n"
 
 
 def write(app: Sphinx) -> None:
@@ -94,7 +97,13 @@ def write(app: Sphinx) -> None:
     folder.mkdir(exist_ok=True)
     equations = tomllib.loads(EQUATIONS.read_text(encoding="utf-8"))
     rows = [row for row in steelyard.methods() if row.cls.__module__.startswith("steelyard.")]
-    texts = {f"{row.name}.rst": page(row, equations[row.name]) for row in rows} | {"index.rst": index(rows)}
+    architectures = {name: architecture_class(name) for name in architecture_names()}
+    architectures["AsymmetricTransfer"] = steelyard.AsymmetricTransfer
+    texts = {f"{row.name}.rst": page(row, equations[row.name]) for row in rows}
+    texts |= {
+        "index.rst": index(rows),
+        "deviations.rst": fidelity.page({row.name: row.cls for row in rows}, architectures),
+    }
     for name, text in texts.items():
         file = folder / name
         if not file.exists() or file.read_text(encoding="utf-8") != text:

@@ -72,9 +72,9 @@ def test_it_is_the_authors_loop(main: str | None, step: str) -> None:
     authors = Authors(model, TASKS if main is None else [main], 0.3, 0.02)
     for number in range(5):
         train, held_out = batch(number), batch(100 + number)
-        expected = authors.weights.tolist()
         momenta = {own: state["momentum_buffer"] for own, state in optimizer.state.items()}
         authors.look(train, held_out, 0.1, momenta if step == "optimizer" else None)
+        expected = authors.weights.tolist()  # they weigh this step with what it has taught
         optimizer.zero_grad()
         method(losses_on(model, train), again=steelyard.losses_of(model, losses_on, train, held_out)).backward()
         assert method.last_weights.tolist() == pytest.approx(expected, rel=1e-9)

@@ -126,21 +126,37 @@ def nearest_on_simplex(point: Tensor) -> Tensor:
 
 
 def test_sdmgrad() -> None:
+    """The inner loop is its authors': their SGD on weights that it keeps from step to step."""
     network = TwoLayer(TASKS)
     balancer = steelyard.make("sdmgrad(lam=0.3)", list(TASKS))
-    probes = [probe_losses(network, part) for part in (slice(0, 8), slice(8, 16))]
-    A = rows_of(network, probes[0]) @ rows_of(network, probes[1]).T
-    A = A / A.diagonal().clamp(min=0).sqrt().mean() ** 2
     w = torch.full((3,), 1 / 3, dtype=torch.float64).requires_grad_()
-    optimizer = torch.optim.SGD([w], lr=5.0, momentum=0.5)
-    for _ in range(20):
-        w.grad = A @ w.detach() + 0.3 * A.mean(1)
-        optimizer.step()
-        w.data = nearest_on_simplex(w.data)
-    expected = (w.detach() + 0.3 / 3) / 1.3
+    for _ in range(3):
+        probes = [probe_losses(network, part) for part in (slice(0, 8), slice(8, 16))]
+        A = rows_of(network, probes[0]) @ rows_of(network, probes[1]).T
+        A = A / A.diagonal().clamp(min=0).sqrt().mean() ** 2
+        optimizer = torch.optim.SGD([w], lr=10.0, momentum=0.5)
+        for _ in range(20):
+            w.grad = A @ w.detach() + 0.3 * A.mean(1)
+            optimizer.step()
+            w.data = nearest_on_simplex(w.data)
+        expected = (w.detach() + 0.3 / 3) / 1.3
+        losses, _ = network.losses()
+        direction = arrived(network, balancer(losses, shared=network.trunk, probes=probes))
+        assert torch.allclose(balancer.last_weights, expected, rtol=1e-8, atol=1e-10)
+        moved(network, direction, 0.1)
+
+
+@pytest.mark.parametrize("spec", ["sdmgrad(lam=0)", "modo(gamma=10)"])
+def test_tasks_that_are_left_without_a_share_begin_alike(spec: str) -> None:
+    """One task holds all of the simplex; in a step without it, the others have nothing to be scaled to one."""
+    network = TwoLayer(TASKS)
+    balancer = steelyard.make(spec, list(TASKS))
+    balancer.shares.copy_(torch.tensor([1.0, 0.0, 0.0]))
     losses, _ = network.losses()
-    balancer(losses, shared=network.trunk, probes=probes)
-    assert torch.allclose(balancer.last_weights, expected, rtol=1e-8, atol=1e-10)
+    probes = [probe_losses(network, part) for part in (slice(0, 8), slice(8, 16))]
+    rest = [{task: given[task] for task in ("b", "c")} for given in (losses, *probes)]
+    balancer(rest[0], shared=network.trunk, probes=rest[1:])
+    assert balancer.last_weights.sum().item() == pytest.approx(1)
 
 
 def test_modo() -> None:

@@ -22,7 +22,7 @@ class AutoLambda(Balancer):
 
     ``θ' = θ - η ∇ Σ_t λ_t L_t(θ)``; the derivative of the main losses at ``θ'`` by ``λ_t`` is ``-η ⟨∇L_t(θ), d⟩`` with
     ``d = ∇ Σ_main L_main(θ')`` on the second batch, taken as a finite difference along ``d``; Adam descends it.
-    ``w_t = λ_t`` as it was before the step.
+    ``w_t = λ_t`` after Adam's step.
 
     Use it where tasks help one or several main tasks and their usefulness changes slowly: weights move by about
     ``weight_rate`` a step, so that they need thousands of steps from their start.
@@ -43,16 +43,15 @@ class AutoLambda(Balancer):
 
     Source: Liu, James, Davison, Johns, "Auto-Lambda: Disentangling Dynamic Task Relationships" (2022), arXiv
     2202.03091, with its authors' code. Deviations: absent tasks keep their weights and Adam moments; the plain step is
-    the default; one main task or all, no other subset.
+    the default, where that code adds SGD's momentum and weight decay; one main task or all, no other subset.
 
     Example:
         >>> model, x = torch.nn.Linear(1, 2), torch.ones(1, 1)
         >>> def losses_on(call, x):
         ...     return dict(zip("ab", (call(x)[0] - 3) ** 2))
         >>> balancer = steelyard.AutoLambda(["a", "b"], main="a", weight_rate=0.01)
-        >>> for _ in range(2):
-        ...     again = steelyard.losses_of(model, losses_on, x, held_out=x)
-        ...     _ = balancer(losses_on(model, x), again=again)
+        >>> again = steelyard.losses_of(model, losses_on, x, held_out=x)
+        >>> _ = balancer(losses_on(model, x), again=again)
         >>> balancer.last_weights  # b, whose parameters are its own, is no help to a
         tensor([0.1100, 0.1000], dtype=torch.float64)
     """
@@ -93,8 +92,7 @@ class AutoLambda(Balancer):
         return ahead.slopes(state.lambdas, mains, self.current_learning_rate(), step=self.step)
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
-        weights = state.lambdas
         assert seen.outlook is not None
         if bool(seen.outlook.isfinite().all()):
             adam(state, "lambdas", -self.current_learning_rate() * seen.outlook, self.weight_rate)
-        return weights
+        return state.lambdas

@@ -47,10 +47,10 @@ class CoBa(Balancer):
     losses raise `MissingInputError`.
 
     Source: Gong, Yu, Liao, Liu, Chen, Li, "CoBa: Convergence Balancer for Multitask Finetuning of Large Language
-    Models" (2024), arXiv 2410.06741. From a third party's summary of the formulas, held against the authors' code.
-    Deviations from the formulas: ``DF`` looks back over the window, not over all of training. The code, for its part,
-    takes ``a`` from the slope of the largest ratio, leaves out the ``min``, and applies one more softmax and a least
-    weight of ``1/(10 T)``.
+    Models" (2024), arXiv 2410.06741. Certainty: from a third party's summary of the formulas, held against the authors'
+    code. Deviations from the formulas: ``DF`` looks back over the window, not over all of training. The code, for its
+    part, takes ``a`` from the slope of the largest ratio, leaves out the ``min``, and applies one more softmax and a
+    least weight of ``1/(10 T)``.
 
     Example:
         >>> balancer = steelyard.CoBa(["a", "b"])

@@ -50,8 +50,8 @@ class EMA(Balancer):
 
     Errors: a negative loss raises `LossError`.
 
-    Source: Lakkapragada, Sleiman, Surabhi, Wall, "Mitigating Negative Transfer in Multi-Task Learning with
-    Exponential Moving Average Loss Weighting Strategies" (2023), arXiv 2211.12999. Reconstructed from the abstract,
+    Source: Lakkapragada, Sleiman, Surabhi, Wall, "Mitigating Negative Transfer in Multi-Task Learning with Exponential
+    Moving Average Loss Weighting Strategies" (2023), arXiv 2211.12999. Certainty: reconstructed from the abstract,
     which says "multiple techniques" of scaling by the exponential moving average of observed magnitudes: the variants
     are ours.
 

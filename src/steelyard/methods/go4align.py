@@ -31,9 +31,9 @@ class GO4Align(Balancer):
 
     Errors: a negative loss raises `LossError`.
 
-    Source: Shen, Wang, Xiao, van Noord, Worring, "GO4Align: Group Optimization for Multi-Task Alignment" (2024),
-    arXiv 2404.06486. The formulas are those of the authors' code (paper not read). Deviation: k-means on the line is
-    solved exactly, where that code iterates from a random start.
+    Source: Shen, Wang, Xiao, van Noord, Worring, "GO4Align: Group Optimization for Multi-Task Alignment" (2024), arXiv
+    2404.06486. Certainty: the authors' code, not the paper. Deviation: k-means on the line is solved exactly, where
+    that code iterates from a random start.
 
     Example:
         >>> a, b, c = torch.tensor([1.0, 1.2, 4.0], requires_grad=True)

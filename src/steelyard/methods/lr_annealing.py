@@ -29,9 +29,10 @@ class LRAnnealing(AuxiliaryBalancer):
 
     Cost: trunk only (in a physics-informed network: all parameters), one backward per task and ``T x P`` numbers.
 
-    Source: Wang, Teng, Perdikaris, "Understanding and Mitigating Gradient Flow Pathologies in Physics-Informed
-    Neural Networks" (2021), arXiv 2001.04536. Written from memory of the paper, whose ``λ`` also multiplies the loss
-    that it was measured on only after the step.
+    Source: Wang, Teng, Perdikaris, "Understanding and Mitigating Gradient Flow Pathologies in Physics-Informed Neural
+    Networks" (2021), arXiv 2001.04536, and the authors' code. Deviations: that code starts at ``λ = 1``; it renews
+    ``λ`` in every tenth step (``every=10``) and after the optimizer's, so that it counts from the next step on; its
+    mean is that of the weight matrices' means, biases aside, and of the weighted gradients ``λ_k g_k``.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -37,9 +37,10 @@ class MetaBalance(AuxiliaryBalancer):
     Cost: one backward pass through each task's head to the features.
 
     Source: He, Feng, Cheng, Ji, Guo, Caverlee, "MetaBalance: Improving Multi-Task Recommendations via Adapting Gradient
-    Magnitudes of Auxiliary Tasks" (2022), arXiv 2203.06801. Certainty: ``both`` is as in the authors' code, the
-    strategies are from memory of the paper. Deviation: one norm over all that ``shared=`` names, where the authors'
-    code scales parameter by parameter.
+    Magnitudes of Auxiliary Tasks" (2022), arXiv 2203.06801. Certainty: ``both`` is the authors' code, in the order of
+    its operations and with its defaults; ``reduce`` and ``enlarge`` stand in no code that we found, and apply the same
+    formula to one side. Deviations: one norm over all that ``shared=`` names, where that code scales parameter by
+    parameter; averages are bias-corrected, which tells where a task comes in late.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -11,7 +11,7 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.base.observation import Seen
 from steelyard.base.options import at_least
 from steelyard.base.state import State
-from steelyard.methods.solvers.simplex import project_on_simplex
+from steelyard.methods.solvers.simplex import project_on_simplex, shares_of_present
 
 
 class MoDo(Balancer):
@@ -58,6 +58,6 @@ class MoDo(Balancer):
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
         assert seen.cross_gramian is not None
-        w = state.shares / state.shares.sum()  # over the present tasks
+        w = shares_of_present(state.shares)
         state.shares = project_on_simplex(w - self.gamma * (seen.cross_gramian @ w + self.rho * w))
         return state.shares

@@ -38,8 +38,9 @@ class OLAux(AuxiliaryBalancer):
     Cost: one backward pass through each task's head to the features.
 
     Source: Lin, Baweja, Kantor, Held, "Adaptive Auxiliary Task Weighting for Reinforcement Learning" (NeurIPS 2019).
-    Certainty: from memory and third-party code, not from the paper. Two of those codes balance log losses, which makes
-    the products free of the losses' units: write ``log+ol-aux`` for that.
+    Certainty: from three public codes of others, not from the paper; no code of its authors was found. The three agree
+    on the update and on 5 steps; weights start at 1 in two of them, at ``1/(T - 1)`` in one. Two balance log losses,
+    which makes the products free of the losses' units: write ``log+ol-aux`` for that. One takes the cosine.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

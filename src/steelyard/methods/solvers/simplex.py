@@ -1,9 +1,15 @@
-"""Projection on the simplex."""
+"""Shares that sum to 1: projection on the simplex, and what is left of them where tasks are absent."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def shares_of_present(shares: Tensor) -> Tensor:
+    """The shares of the tasks at hand, scaled to sum to 1: all alike where absent tasks hold everything."""
+    total = shares.sum()
+    return shares / total if bool(total > 0) else torch.full_like(shares, 1 / len(shares))
 
 
 def project_on_simplex(point: Tensor) -> Tensor:
