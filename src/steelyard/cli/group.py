@@ -71,7 +71,7 @@ def group(
     """
     from steelyard.grouping.study import group as find
     from steelyard.problems import load_problem
-    from steelyard.report.grouping import JSON, to_json
+    from steelyard.report.grouping import JSON, section, to_json
     from steelyard.report.outputs import PAGE, check_outputs, check_store, write_output
 
     command = command_line()
@@ -100,7 +100,7 @@ def group(
             architecture=architecture,
             command=command,
         )
-    show_judgement(found.judgement, page, open_page)
+    show_judgement(found.judgement, page, open_page, first=section(found))
     if json is not None:
         write_output(json, JSON, to_json(found))
         say(f"Written: {json}")

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from steelyard.study import Judgement
 
 
-def show_judgement(judgement: Judgement, page: Path | None, open_page: bool, aside: bool = False) -> None:
+def show_judgement(
+    judgement: Judgement, page: Path | None, open_page: bool, aside: bool = False, first: str = ""
+) -> None:
     """Print the table, on the error stream where an export is printed; and write the page."""
     from steelyard.io.console import make_console
     from steelyard.report import render, write_page
@@ -19,7 +21,7 @@ def show_judgement(judgement: Judgement, page: Path | None, open_page: bool, asi
     render(judgement, make_console(stderr=aside))
     if page is None:
         return
-    write_page(judgement, page)
+    write_page(judgement, page, first)
     say(f"\nPage: {page}", err=aside)
     if open_page:
         open_in_browser(page)

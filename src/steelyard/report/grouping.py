@@ -1,17 +1,38 @@
-"""What `steelyard group` found, as JSON."""
+"""What `steelyard group` found: a section of the page, and JSON."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
+from markupsafe import Markup
+
 from steelyard.grouping.found import Found
 from steelyard.grouping.words import write_words
+from steelyard.report.figures import groups
 from steelyard.report.outputs import Kind
+from steelyard.report.page import templates
 from steelyard.study.judgement import Interval
 
 FORMAT = "steelyard-grouping/1"
 JSON = Kind("JSON export", b'"format": "steelyard-grouping/')
+
+
+def section(found: Found) -> Markup:
+    """The networks, what more of them or more budget would bring, and who helps whom."""
+    estimates = groups.estimated(found)
+    correlation = estimates.correlation
+    return Markup(
+        templates()
+        .get_template("groups.html.jinja")
+        .render(
+            cards=groups.cards(found),
+            panels=[groups.more_networks(found), groups.more_budget(found)],
+            measured=len(found.grouping.measured),
+            correlation=None if correlation is None else f"{correlation:.2f}".replace("-", "−"),
+            matrix=groups.help_matrix(found, estimates),
+        )
+    )
 
 
 def to_json(found: Found) -> str:

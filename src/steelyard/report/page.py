@@ -41,18 +41,23 @@ class Entry:
     last: str
 
 
-def write_page(judgement: Judgement, path: str | os.PathLike[str]) -> None:
+def write_page(judgement: Judgement, path: str | os.PathLike[str], first: Markup | str = "") -> None:
     """Write the page; a page that was there before is replaced only when the new one is complete.
+
+    Args:
+        judgement: of a study.
+        path: where to.
+        first: a section of its own between the verdict and the study's figures.
 
     Raises:
         OutputError: it cannot be written, or a file that is no page of Steelyard's is there.
     """
-    write_output(Path(path), PAGE, page(judgement))
+    write_output(Path(path), PAGE, page(judgement, first))
 
 
-def page(judgement: Judgement) -> str:
+def page(judgement: Judgement, first: Markup | str = "") -> str:
     """The page as text."""
-    return templates().get_template("page.html.jinja").render(study_context(judgement))
+    return templates().get_template("page.html.jinja").render(first=first, **study_context(judgement))
 
 
 def study_section(judgement: Judgement, prefix: str) -> Markup:

@@ -161,7 +161,7 @@ def _direct_labels(places: Sequence[Stop], tracks: Sequence[Track], scale: Scale
     ends = [
         (track, HEIGHT * (1 - scale(point.mean)))
         for track in tracks
-        if (point := track.points[last]) is not None and math.isfinite(point.mean)
+        if track.label and (point := track.points[last]) is not None and math.isfinite(point.mean)
     ]
     parts = []
     for (track, y), place in zip(ends, dodge([y for _, y in ends], 13, 2, HEIGHT), strict=True):

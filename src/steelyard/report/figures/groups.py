@@ -1,0 +1,99 @@
+"""The figures of a search for groups: the networks, who helps whom, and what more networks or more budget bring."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from steelyard.grouping.effects import Effects, effects
+from steelyard.grouping.found import Found
+from steelyard.grouping.words import percent
+from steelyard.report.charts.fractions import Stop, Track, learning_curves
+from steelyard.report.charts.matrix import Square, matrix
+from steelyard.report.figures.drawing import Panel
+from steelyard.report.names import elide
+from steelyard.report.palette import Ink
+from steelyard.study.judgement import Interval
+
+MOST_STOPS = 12  # places on an axis
+
+
+@dataclass(frozen=True)
+class Card:
+    """A network: the tasks that it serves with their measured gains, and those that only help."""
+
+    serves: list[tuple[str, str]]
+    helps: list[str]
+
+
+def cards(found: Found) -> list[Card]:
+    """The networks, largest first."""
+    grouping, labels = found.grouping, _labels(found)
+    result = []
+    for network in grouping.networks:
+        serves = [task for task in grouping.tasks if grouping.network_of(task) == network]
+        helps = [labels[task] for task in grouping.tasks if task in network and task not in serves]
+        gains = [(labels[task], percent(grouping.gains[task]) if len(network) > 1 else "alone") for task in serves]
+        result.append(Card(gains, helps))
+    return result
+
+
+def estimated(found: Found) -> Effects:
+    return effects(found.grouping.tasks, found.grouping.measured)
+
+
+def help_matrix(found: Found, estimates: Effects) -> Markup:
+    """Row: whose gain; column: who is present; filled where the effect is twice its error."""
+    labels = _labels(found)
+    tasks = estimates.tasks
+    sizes = [abs(value) for line in estimates.values for value in line if math.isfinite(value)]
+    largest = max(sizes, default=1.0) or 1.0
+    cells: list[list[Square | None]] = []
+    for row, task in enumerate(tasks):
+        line: list[Square | None] = []
+        for column, other in enumerate(tasks):
+            value, error = float(estimates.values[row, column]), float(estimates.errors[row, column])
+            if not math.isfinite(value):
+                line.append(None)
+                continue
+            title = f"{labels[other]} adds {percent(value)} ± {100 * error:.1f} to the gain of {labels[task]}"
+            text = f"{100 * value:+.0f}".replace("-", "−")
+            line.append(Square(value / largest, text, title, abs(value) > 2 * error))
+        cells.append(line)
+    return matrix(
+        [elide(labels[task], 18) for task in tasks], cells, "What each task adds to the gain of each other one"
+    )
+
+
+def more_networks(found: Found) -> Panel:
+    """The mean gain of the best choice of so many networks."""
+    points = [(f"{count}", gain) for count, gain in found.by_networks.items()]
+    return _panel("By the most networks", points, "network")
+
+
+def more_budget(found: Found) -> Panel:
+    """The mean gain after so many subsets."""
+    points = [(f"{count}", gain) for count, gain in found.by_budget]
+    return _panel("By the subsets measured", points, "subset")
+
+
+def _panel(title: str, points: Sequence[tuple[str, float]], noun: str) -> Panel:
+    last = max(1, len(points) - 1)
+    step = math.ceil(len(points) / MOST_STOPS)
+    # Every so many, counted from the end: the last is what was found.
+    stops = [
+        Stop(0.05 + 0.9 * place / last, label if (last - place) % step == 0 else "")
+        for place, (label, _) in enumerate(points)
+    ]
+    means = [Interval(100 * gain, -math.inf, math.inf) for _, gain in points]
+    titles = [f"{label} {noun}{'' if label == '1' else 's'}: {percent(gain)}" for label, gain in points]
+    track = Track(0, "", Ink("c4", None), means, titles)
+    svg = learning_curves(stops, [track], f"{title}: mean gain on validation data, %")
+    return Panel(title, "mean gain on validation data, %", svg)
+
+
+def _labels(found: Found) -> dict[str, str]:
+    return {task.name: task.label for task in found.judgement.tasks}
