@@ -120,5 +120,9 @@ class StoreLockedError(StoreError):
     """Another process is writing this store."""
 
 
+class EngineError(SteelyardError, RuntimeError):
+    """Where a study is to run cannot be used: a package is missing, or nobody answers."""
+
+
 class TrainingError(SteelyardError, RuntimeError):
     """A trial cannot go on: its loss or its metric is not finite, or its checkpoint does not fit."""

@@ -94,7 +94,7 @@ def test_a_change_of_folder_moves_neither_store_nor_page(write, tmp_path, monkey
     (tmp_path / "elsewhere").mkdir()
     path = write(**{where: f"os.chdir({str(tmp_path / 'elsewhere')!r})"})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "Local", Watched)
+    monkeypatch.setattr(runner, "load_engine", lambda text: Watched())
     monkeypatch.setattr("steelyard.report.announcements.start_server", lambda: None)
     monkeypatch.setattr(sys, "argv", ["steelyard", "compare", path.name, "--methods", "equal", "--seeds", "1"])
     with pytest.raises(SystemExit) as ended:

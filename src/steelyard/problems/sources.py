@@ -178,7 +178,11 @@ def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
         if above is None or above.submodule_search_locations is None:
             return None
         return importlib.machinery.PathFinder.find_spec(name, above.submodule_search_locations)
-    except (ImportError, ValueError):  # a module that was made by hand has no specification
+    except (
+        ImportError,
+        ValueError,
+        KeyError,
+    ):  # made by hand, without a specification; or of a parent that is not loaded
         return None
 
 

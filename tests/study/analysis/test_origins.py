@@ -62,7 +62,7 @@ def run(file, tmp_path):
         engine.trained.clear()
         plan = study.plan(str(file), ["equal"], seeds=seeds)
         with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out, width=200)) as bar:
-            judgement = study.run(plan, tmp_path / "s.sqlite", progress=bar, engine=engine, **options)
+            judgement = study.run(plan, tmp_path / "s.sqlite", progress=bar, on=engine, **options)
         return len(engine.trained), judgement.notes, (tmp_path / "out").read_text()
 
     return command

@@ -31,7 +31,7 @@ class Losing(MadeUp):
 
 def run(tmp_path, engine, plan=PLAN):
     with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out, width=150)) as bar:
-        judgement = study.run(plan, tmp_path / "s.sqlite", progress=bar, engine=engine)
+        judgement = study.run(plan, tmp_path / "s.sqlite", progress=bar, on=engine)
         (task,) = bar.tasks
     assert (task.finished, task.completed) == (True, task.total)
     return judgement, (tmp_path / "out").read_text()
@@ -84,7 +84,7 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_study_and_the_engine(tmp_
 
     engine = Full()
     with pytest.raises(StoreError, match="no room at all"):
-        study.run(PLAN, tmp_path / "s.sqlite", progress=False, engine=engine)
+        study.run(PLAN, tmp_path / "s.sqlite", progress=False, on=engine)
     assert len(engine.trained) == 2
     assert engine.waiting == []  # the session was left
     with Store(tmp_path / "s.sqlite") as store:
@@ -98,7 +98,7 @@ def test_an_interrupt_leaves_the_session(tmp_path):
 
     engine = Interrupted()
     with pytest.raises(KeyboardInterrupt):
-        study.run(PLAN, tmp_path / "s.sqlite", progress=False, engine=engine)
+        study.run(PLAN, tmp_path / "s.sqlite", progress=False, on=engine)
     assert engine.waiting == []
 
 
@@ -129,7 +129,7 @@ def test_the_bar_says_how_many_run_and_on_how_many_machines(tmp_path, places):
 
     engine = Told()
     with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out)) as engine.bar:
-        study.run(PLAN, tmp_path / "s.sqlite", progress=engine.bar, engine=engine)
+        study.run(PLAN, tmp_path / "s.sqlite", progress=engine.bar, on=engine)
         (task,) = engine.bar.tasks
     where = "" if places[0] == places[1] else " on 2 machines"
     assert seen == [f"0 of 4 trials, 2 running{where}"]

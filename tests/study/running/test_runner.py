@@ -96,11 +96,6 @@ def test_a_study_runs_is_kept_and_grows(file, tmp_path):
     assert {key: rows_written(store)[key] for key in written} == written
 
 
-def test_the_number_of_workers_changes_nothing(file, tmp_path):
-    found = [quiet(file, tmp_path / f"{n}.sqlite", seeds=1, workers=n) for n in (1, 3)]
-    assert table(found[0]) == table(found[1])
-
-
 def test_failed_trials_are_recorded_and_tried_again(file, tmp_path):
     plan = study.plan(str(file), ["equal"], seeds=2)
     (tmp_path / "fail").touch()
@@ -113,23 +108,6 @@ def test_failed_trials_are_recorded_and_tried_again(file, tmp_path):
     found = study.run(plan, tmp_path / "s.sqlite", progress=False)
     assert found.failures == []
     assert found.complete
-
-
-def test_a_worker_that_is_killed_every_time_fails_its_trial_only(file, tmp_path):
-    plan = study.plan(str(file), ["equal"], seeds=1)
-    (tmp_path / "die").write_text(str(os.getppid()))
-    found = study.run(plan, tmp_path / "s.sqlite", progress=False)
-    (failure,) = found.failures
-    assert failure.error.startswith("lost 3 times: ")
-    assert "was killed by signal 9 (signal 9 often means that the memory was used up" in failure.error
-
-
-def test_a_worker_that_is_killed_once_changes_nothing(file, tmp_path):
-    whole = quiet(file, tmp_path / "whole", methods=["equal"], seeds=2)
-    (tmp_path / "die once").write_text(str(os.getppid()))
-    again = quiet(file, tmp_path / "s.sqlite", methods=["equal"], seeds=2)
-    assert not (tmp_path / "die once").exists()
-    assert table(again) == table(whole)
 
 
 def test_progress_tells_trials_failures_and_time_left(file, tmp_path):
@@ -170,12 +148,6 @@ def test_a_report_can_be_made_while_the_study_runs(file, tmp_path):
     assert study.judge(store).complete
 
 
-def test_a_second_study_on_the_same_store_is_refused(file, tmp_path):
-    plan = study.plan(str(file), ["equal"], seeds=1)
-    with Store(tmp_path / "s.sqlite", write=True), pytest.raises(StoreError, match=f"process {os.getpid()}"):
-        study.run(plan, tmp_path / "s.sqlite", progress=False)
-
-
 def test_an_edit_while_running_is_noticed(file, tmp_path):
     plan = study.plan(str(file), ["equal"], seeds=1)
     file.write_text(file.read_text() + "\n# changed\n")
@@ -190,15 +162,6 @@ def test_an_edited_problem_is_trained_anew_and_says_so(file, tmp_path):
         second = study.compare(str(file), ["equal"], seeds=1, store=tmp_path / "s.sqlite", progress=bar)
     assert table(first) != table(second)
     assert "Trained with other code or data: 1 trial." in (tmp_path / "out").read_text()
-
-
-def test_a_disk_that_takes_no_checkpoint_stops_the_study_and_keeps_what_is_finished(file, tmp_path):
-    store = tmp_path / "s.sqlite"
-    quiet(file, store, methods=["equal"], seeds=1)
-    (tmp_path / "s.sqlite.checkpoints").write_text("in the way")
-    with pytest.raises(StoreError, match="cannot write the checkpoint"):
-        quiet(file, store, methods=["equal"], seeds=1, epochs=200)
-    assert len(rows_written(store)) == 1
 
 
 def test_no_worker_is_refused(file, tmp_path):
@@ -218,86 +181,3 @@ def test_the_estimate_counts_what_is_left(file, tmp_path):
     assert before.seconds / 8 < took < before.seconds * 8 + 10  # rough by nature, and the server's start is not in it
     after = study.estimate(plan, store)
     assert (after.finished, after.seconds) == (8, 0.0)
-
-
-# --- stops: real processes, real signals ---
-
-TWO = ["single-task", "random"]  # three trials on digits
-SCRIPT = """
-    import sys
-    from steelyard import study
-    methods, epochs = ["single-task", "random"], int(sys.argv[3])
-    study.compare(sys.argv[1], methods, seeds=1, epochs=epochs, store=sys.argv[2], progress=False)
-    print("done", flush=True)
-"""
-
-
-def start(problem, store, epochs):
-    code = textwrap.dedent(SCRIPT)
-    command = [sys.executable, "-c", code, str(problem), str(store), str(epochs)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hear_interrupts
-    )
-
-
-@pytest.fixture
-def slow_digits(tmp_path):
-    """The digits, so slow that on any machine an epoch takes 0.1 s and a trial of 12 epochs is caught in the act."""
-    path = tmp_path / "slow_digits.py"
-    path.write_text(
-        "import dataclasses, time\n"
-        "from steelyard.problems.builtin.digits import problem as digits\n"
-        "def prepare(inputs):\n"
-        "    time.sleep(0.004)\n"
-        "    return inputs\n"
-        'problem = dataclasses.replace(digits, name="slow", prepare=prepare)\n'
-    )
-    return path
-
-
-linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads process states from /proc")
-
-
-@linux
-@pytest.mark.slow("studies in processes of their own, killed again and again")
-def test_killed_again_and_again_gives_the_same_table(slow_digits, tmp_path):
-    """kill -9 of the parent alone, then of the whole group; orphans end, and the same command goes on."""
-    epochs, store = 12, tmp_path / "killed.sqlite"
-    checkpoints = tmp_path / "killed.sqlite.checkpoints"
-    whole = study.compare(str(slow_digits), TWO, seeds=1, epochs=epochs, store=tmp_path / "whole", progress=False)
-
-    with start(slow_digits, store, epochs) as process:
-        wait_for(lambda: list(checkpoints.glob("*.pt")))
-        os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: not alive_in_session(process.pid), seconds=10.0)
-    assert list(checkpoints.glob("*.pt"))
-
-    with start(slow_digits, store, epochs) as process:
-        wait_for(lambda: rows_written(store))
-        os.killpg(process.pid, signal.SIGKILL)
-    written = rows_written(store)
-    assert 0 < len(written) < 3
-
-    with start(slow_digits, store, epochs) as process:
-        out, err = process.communicate(timeout=120)
-    assert out == b"done\n", err.decode()
-    assert table(study.judge(store)) == table(whole)
-    assert {key: when for key, when in rows_written(store).items() if key in written} == written  # none repeated
-    assert not checkpoints.exists()
-    assert not list(tmp_path.glob("killed.sqlite?*"))
-
-
-@linux
-@pytest.mark.takes("workers start, train and are told to stop")
-def test_ctrl_c_stops_the_workers_and_keeps_checkpoints(slow_digits, tmp_path):
-    store = tmp_path / "s.sqlite"
-    checkpoints = tmp_path / "s.sqlite.checkpoints"
-    with start(slow_digits, store, 1000) as process:
-        wait_for(lambda: list(checkpoints.glob("*.pt")))
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, err = process.communicate(timeout=20)
-    assert err.decode().count("KeyboardInterrupt") == 1  # the parent's own; workers say nothing
-    wait_for(lambda: not alive_in_session(process.pid), seconds=10.0)
-    assert list(checkpoints.glob("*.pt"))
-    Store(store, write=True).close()  # not locked
-    assert study.judge(store).finished == 0

@@ -71,12 +71,7 @@ class Origin:
         return cls(
             Code.of(problem.sources),
             tuple(data_digests(problem.data(fold)) if fold in folds else None for fold in range(problem.folds)),
-            {
-                **libraries(problem.sources),
-                "steelyard": __version__,
-                "torch": str(torch.__version__),
-                "python": ".".join(platform.python_version_tuple()[:2]),
-            },
+            versions_here(problem),
             {name: Code.of(files) for name, files in sources.items() if files},
         )
 
@@ -116,6 +111,29 @@ def _parts(method: str, architecture: str) -> tuple[str, ...]:
         return found
     spec = parse_spec(method)
     return (*found, f"method {spec.name}", *(f"loss stage {part.name}" for part in spec.stages))
+
+
+def versions_here(problem: Problem) -> dict[str, str]:
+    """Of what trains in this process."""
+    return {
+        **libraries(problem.sources),
+        "steelyard": __version__,
+        "torch": str(torch.__version__),
+        "python": ".".join(platform.python_version_tuple()[:2]),
+    }
+
+
+def edited(origin: Origin, problem: Problem, trial: Trial) -> list[str]:
+    """The files that a trial would be trained with otherwise than planned, in this process.
+
+    On another machine, what is installed may lie in another folder: then what is loaded here has to be the same.
+    """
+    found = []
+    for part, code in origin.code_of(trial).items():
+        if files := code.edited():
+            here = problem.sources if part == "problem" else sources_of_class(_class_of(part))
+            found += files if code_digests(here) != code.digests else []
+    return found
 
 
 def _class_of(part: str) -> type:

@@ -313,9 +313,10 @@ def _whole(name: str, value: int, besides: str = "") -> int:
     return value
 
 
-def check_workers(workers: int) -> None:
-    """Raise a `PlanError` unless there is a worker."""
-    _whole("workers", workers)
+def check_workers(workers: int | None) -> None:
+    """Raise a `PlanError` unless there is a worker; None leaves their number open."""
+    if workers is not None:
+        _whole("workers", workers)
 
 
 def _machine() -> str:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from steelyard.study.planning.origin import Origin
 from steelyard.study.running.events import Event
+from steelyard.study.storage.checkpoint import Folder
 from steelyard.study.trial import Trial
 
 
@@ -25,13 +26,17 @@ class Job:
         reference: by which the problem is loaded.
         origin: the code and data that the study was planned with.
         checkpoints: the folder for what is needed to go on.
-        workers: at most so many at a time.
+        shared: every machine sees that folder, as its user says; otherwise it is on this machine's disk.
+        scratch: a folder beside the store that is the engine's own while the study runs; not made yet.
+        workers: at most so many at a time; None: as many as there is room for.
     """
 
     reference: str
     origin: Origin | None
-    checkpoints: Path
-    workers: int
+    checkpoints: Folder
+    shared: bool
+    scratch: Path
+    workers: int | None
 
 
 class Session(Protocol):

@@ -5,27 +5,22 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
-import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import torch
 
 from steelyard.study.running.engine import Job
+from steelyard.study.running.environment import worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.kinship import end_with_parent
 from steelyard.study.running.work import Work, perform
 from steelyard.study.trial import Trial
-
-# One thread per worker: small networks gain nothing from more, and results stay the same on every machine's core count.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 class Local:
@@ -42,7 +37,7 @@ class Pool:
     """At most `workers` processes, each with one piece of work."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.places = job, job.workers
+        self.job, self.places = job, job.workers or cores()
         self.waiting: deque[tuple[Trial, ...]] = deque()
         self.running: dict[Connection, tuple[dict[int, Trial], BaseProcess]] = {}  # what has not ended, by its place
         self.context = _context()
@@ -78,7 +73,7 @@ class Pool:
         receiver, sender = self.context.Pipe(duplex=False)
         work = Work(self.job.reference, trials, self.job.checkpoints, self.job.origin)
         process = self.context.Process(target=_serve, args=(sender, work), daemon=True)
-        with _worker_environment():
+        with worker_environment():
             process.start()
         sender.close()  # so that the worker's end is the only one, and its death is seen
         self.running[receiver] = (dict(enumerate(trials)), process)
@@ -106,6 +101,11 @@ def _serve(connection: Connection, work: Work) -> None:
     connection.close()
 
 
+def cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def start_server() -> None:
     """Start the server that forks the workers, so that it imports torch while the caller goes on.
 
@@ -114,7 +114,7 @@ def start_server() -> None:
         >>> start_server()  # returns at once: the server imports what workers need while a plan is made
     """
     if _has_forkserver():
-        with _worker_environment():
+        with worker_environment():
             _context()
             forkserver.ensure_running()
 
@@ -130,54 +130,6 @@ def _context() -> Any:
 
 def _has_forkserver() -> bool:
     return "forkserver" in multiprocessing.get_all_start_methods()
-
-
-@contextmanager
-def _worker_environment() -> Iterator[None]:
-    """What a worker inherits: one thread, no Ctrl-C, and none of the caller's main module.
-
-    Workers would run the main script again to find the functions in it; ours are not there, and without it a study
-    needs no ``if __name__ == "__main__"``.
-    """
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    main = sys.modules["__main__"]
-    os.environ.update(ONE_THREAD)
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        with _no_interrupts():
-            yield
-    finally:
-        sys.modules["__main__"] = main
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Processes started inside do not hear Ctrl-C; one that comes meanwhile is delivered to the caller afterwards.
-
-    Processes inherit what this thread blocks. That alone does not spare the caller: the signal goes to any other thread
-    (torch starts some), and Python then runs the handler in the main thread all the same. So the handler waits too.
-    """
-    blocks = hasattr(signal, "pthread_sigmask")
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocks else None
-    handler = signal.getsignal(signal.SIGINT)
-    holds = callable(handler) and threading.current_thread() is threading.main_thread()
-    interrupts: list[int] = []
-    if holds:
-        signal.signal(signal.SIGINT, (lambda number, frame: interrupts.append(number)) if blocks else signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if holds:
-            signal.signal(signal.SIGINT, handler)
-        if interrupts:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _died(exitcode: int | None) -> str:

@@ -21,11 +21,11 @@ from steelyard.study.planning.plans import Plan
 from steelyard.study.planning.tuning import ROUNDS, attempts, choose
 from steelyard.study.running.dispatch import dispatch
 from steelyard.study.running.engine import Engine, Job
+from steelyard.study.running.engines import load_engine
 from steelyard.study.running.events import Event, Finished
-from steelyard.study.running.local import Local
 from steelyard.study.running.meter import Meter, progress_bar
 from steelyard.study.running.stops import ending_in_order
-from steelyard.study.storage.checkpoint import remove_checkpoint, tidy
+from steelyard.study.storage.checkpoint import Folder, as_folder, checkpoint_of, remove_checkpoint, tidy
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Failed, Trial
 
@@ -34,10 +34,11 @@ def run(
     plan: Plan,
     store: Path | str,
     *,
-    workers: int = 2,
+    workers: int | None = None,
     progress: bool | Progress = True,
     reuse_any: bool = False,
-    engine: Engine | None = None,
+    on: Engine | str = "local",
+    checkpoints: Path | str | None = None,
 ) -> Judgement:
     """Train every trial of a plan that the store does not hold yet, and judge all of them.
 
@@ -51,10 +52,13 @@ def run(
     Args:
         plan: from `steelyard.study.plan`.
         store: the SQLite file; its checkpoints lie beside it in a folder while trials run.
-        workers: trials at a time, each a process with one thread.
+        workers: trials at a time, each with one thread; by default as many as there is room for, here one per core.
         reuse_any: take finished trials also where they were trained with other code, data or versions.
         progress: True shows a bar on stderr; a `rich.progress.Progress` gets a task of its own.
-        engine: what runs the trials; by default processes of this machine.
+        on: where the trials run: ``"local"``, processes of this machine; ``"ray(address=auto)"``, a cluster; or an
+            engine of your own.
+        checkpoints: a folder, or an address that fsspec opens, that every machine sees: a trial that is lost goes on
+            from there. By default a folder beside the store, which other machines do not see.
 
     Raises:
         StoreLockedError: another process writes this store.
@@ -69,20 +73,22 @@ def run(
         'digits'
     """
     check_workers(workers)
-    engine = Local() if engine is None else engine
+    engine = load_engine(on) if isinstance(on, str) else on
     with ending_in_order(), Store(store, write=True) as opened:
         if reuse_any:
             plan = dataclasses.replace(plan, also=tuple(opened.origins(plan.identity)))
         opened.add_plan(plan.to_dict())
-        tidy(opened.checkpoints)
+        folder = opened.checkpoints if checkpoints is None else as_folder(checkpoints)
+        job = Job(plan.reference, plan.origin, folder, checkpoints is not None, opened.scratch, workers)
+        tidy(folder)
         for place in range(ROUNDS):
             tried = attempts(plan, place)
             trials = list(dict.fromkeys(each.trial for each in tried))
-            train_missing(plan, opened, trials, engine, workers, progress, "tuning, ")
+            train_missing(plan, opened, trials, engine, job, progress, "tuning, ")
             plan = choose(plan, tried, opened.results(trials, plan.also))
         if plan.tuning is not None:
             opened.add_plan(plan.to_dict())
-        train_missing(plan, opened, plan.trials, engine, workers, progress)
+        train_missing(plan, opened, plan.trials, engine, job, progress)
         return judge_plan(plan, opened)
 
 
@@ -91,10 +97,11 @@ def compare(
     methods: Sequence[Arm | Spec | str],
     *,
     store: Path | str,
-    workers: int = 2,
+    workers: int | None = None,
     progress: bool | Progress = True,
     reuse_any: bool = False,
-    engine: Engine | None = None,
+    on: Engine | str = "local",
+    checkpoints: Path | str | None = None,
     **options: Any,
 ) -> Judgement:
     """Plan a study and run it: ``run(plan(problem, methods, **options), store)``.
@@ -107,10 +114,10 @@ def compare(
         ['single-task', 'equal']
     """
     check_workers(workers)
-    engine = Local() if engine is None else engine
+    engine = load_engine(on) if isinstance(on, str) else on
     engine.get_ready()
     made = make_plan(problem, methods, **options)
-    return run(made, store, workers=workers, progress=progress, reuse_any=reuse_any, engine=engine)
+    return run(made, store, workers=workers, progress=progress, reuse_any=reuse_any, on=engine, checkpoints=checkpoints)
 
 
 def train_missing(
@@ -118,7 +125,7 @@ def train_missing(
     store: Store,
     trials: list[Trial],
     engine: Engine,
-    workers: int,
+    job: Job,
     progress: bool | Progress,
     phase: str = "",
 ) -> None:
@@ -127,7 +134,6 @@ def train_missing(
     if not waiting:
         return
     engine.get_ready()
-    job = Job(plan.reference, plan.origin, store.checkpoints, workers)
     try:
         with progress_bar(progress) as bar:
             if note := stale_note(plan, store, waiting):
@@ -135,13 +141,13 @@ def train_missing(
             meter = Meter(bar, plan, trials, waiting, phase)
             with closing(dispatch(engine, job, waiting)) as events:
                 for trial, event in events:
-                    _write_down(store, trial, event)
+                    _write_down(store, job.checkpoints, trial, event)
                     meter.tell(trial, event)
     finally:
-        tidy(store.checkpoints)
+        tidy(job.checkpoints)
 
 
-def _write_down(store: Store, trial: Trial, event: Event) -> None:
+def _write_down(store: Store, checkpoints: Folder, trial: Trial, event: Event) -> None:
     """Keep how a trial ended, and let go of its checkpoint only now that this is stored."""
     if isinstance(event, Finished):
         store.add_result(trial, event.result)
@@ -151,4 +157,4 @@ def _write_down(store: Store, trial: Trial, event: Event) -> None:
         return
     # One that was lost (no traceback) can still go on from there.
     if isinstance(event, Finished) or event.traceback:
-        remove_checkpoint(store.checkpoints / f"{trial.key}.pt")
+        remove_checkpoint(checkpoint_of(checkpoints, trial))

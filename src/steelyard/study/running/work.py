@@ -7,14 +7,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.io.printing import LONGEST_MESSAGE, printable
 from steelyard.problems import Problem, load_problem
 from steelyard.problems.sources import data_digests
-from steelyard.study.planning.origin import Origin, changed_data
+from steelyard.study.planning.origin import Origin, changed_data, edited, versions_here
 from steelyard.study.running.events import Alone, Epoch, Event, Finished, Started, Unwritable, Warned
+from steelyard.study.storage.checkpoint import Folder, checkpoint_of
 from steelyard.study.training.ensemble import train_together
 from steelyard.study.training.train import train
 from steelyard.study.trial import Failed, Result, Trial
@@ -34,7 +34,7 @@ class Work:
 
     reference: str
     trials: tuple[Trial, ...]
-    checkpoints: Path | None
+    checkpoints: Folder | None
     origin: Origin | None = None
 
 
@@ -70,7 +70,7 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
             check_origin(work.origin, problem, work.trials[0])
         if len(work.trials) == 1:
             (trial,) = work.trials
-            checkpoint = None if work.checkpoints is None else work.checkpoints / f"{trial.key}.pt"
+            checkpoint = None if work.checkpoints is None else checkpoint_of(work.checkpoints, trial)
             yield 0, Finished(train(trial, problem, checkpoint, lambda epoch: on_epoch(trial, epoch)))
             return
         for trial, ending in train_together(work.trials, problem, work.checkpoints, on_epoch):
@@ -87,9 +87,12 @@ def check_origin(origin: Origin, problem: Problem, trial: Trial) -> None:
 
     Data may differ from process to process by rounding (threads add up in another order): that is only told.
     """
-    edited = [file for code in origin.code_of(trial).values() for file in code.edited()]
-    if edited:
-        raise TrainingError(f"{', '.join(edited)} was changed while the study was running: start the study again")
+    if origin.versions != (here := versions_here(problem)):
+        raise TrainingError(
+            f"{platform.node()} has {here}, and the study was planned with {origin.versions}: install these"
+        )
+    if files := edited(origin, problem, trial):
+        raise TrainingError(f"{', '.join(files)} was changed while the study was running: start the study again")
     if changed := changed_data(origin.data_of(trial.seed), data_digests(problem.data(trial.seed))):
         warnings.warn(
             f"the data of {problem.name} are not those that the study was planned with ({changed}): they were changed "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fsspec.core import url_to_fs
 
 from steelyard import __version__
 from steelyard.errors import SteelyardWarning, StoreError
@@ -21,18 +22,41 @@ HEAD = b"Steelyard checkpoint\n"
 MADE_BY = {"steelyard": __version__, "torch": str(torch.__version__), "layout": LAYOUT}
 
 
-def save_checkpoint(path: Path, trial: Trial, state: dict[str, Any]) -> None:
+Folder = Path | str
+"""Of checkpoints; text like ``s3://bucket/folder`` is one that fsspec opens."""
+
+
+def as_folder(given: Folder) -> Folder:
+    """A path, or the text of an address as fsspec takes them."""
+    return given if "://" in str(given) else Path(given).absolute()
+
+
+def checkpoint_of(folder: Folder, trial: Trial) -> Folder:
+    """The file in which a trial has its checkpoint."""
+    name = f"{trial.key}.pt"
+    return folder / name if isinstance(folder, Path) else f"{folder.rstrip('/')}/{name}"
+
+
+def save_checkpoint(path: Folder, trial: Trial, state: dict[str, Any]) -> None:
     """Write whole or not at all: a kill or a power cut leaves the old checkpoint or the new one, never half.
+
+    (At an address that is as its service has it; one of which half was written is noticed when it is read.)
 
     Raises:
         StoreError: the disk is full or the folder cannot be written.
     """
     content = io.BytesIO()
     torch.save({"trial": trial.key, "made by": MADE_BY, **state}, content)
+    sealed = seal(HEAD, content.getvalue())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(seal(HEAD, content.getvalue()))
+        if isinstance(path, Path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                file.write(sealed)
+        else:
+            service, place = url_to_fs(path)
+            service.makedirs(place.rpartition("/")[0], exist_ok=True)
+            service.pipe_file(place, sealed)
     except OSError as error:
         raise StoreError(
             f"cannot write the checkpoint {path}: {error}. Free some space and run the same command again; finished "
@@ -40,10 +64,10 @@ def save_checkpoint(path: Path, trial: Trial, state: dict[str, Any]) -> None:
         ) from error
 
 
-def load_checkpoint(path: Path, trial: Trial) -> dict[str, Any] | None:
+def load_checkpoint(path: Folder, trial: Trial) -> dict[str, Any] | None:
     """The state of this trial, None where there is none that is whole and fits: then the trial starts anew."""
     try:
-        file = path.read_bytes()
+        file = _read(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     content = unseal(HEAD, file)
@@ -57,18 +81,32 @@ def load_checkpoint(path: Path, trial: Trial) -> dict[str, Any] | None:
     return state
 
 
-def remove_checkpoint(path: Path) -> None:
+def _read(path: Folder) -> bytes:
+    if isinstance(path, Path):
+        return path.read_bytes()
+    service, place = url_to_fs(path)
+    content: bytes = service.cat_file(place)
+    return content
+
+
+def remove_checkpoint(path: Folder) -> None:
     with suppress(OSError):  # a short trial has none
-        path.unlink()
+        if isinstance(path, Path):
+            path.unlink()
+        else:
+            service, place = url_to_fs(path)
+            service.rm_file(place)
 
 
-def tidy(folder: Path) -> None:
+def tidy(folder: Folder) -> None:
     """Remove what killed workers were writing, and the folder if that leaves it empty; no worker may be running."""
+    if not isinstance(folder, Path):  # nothing is written there under another name
+        return
     for partial in folder.glob("*.partial"):
         partial.unlink(missing_ok=True)
     with suppress(OSError):  # there are checkpoints to go on from
         folder.rmdir()
 
 
-def _discard(path: Path, reason: str) -> None:
+def _discard(path: Folder, reason: str) -> None:
     warnings.warn(f"the checkpoint {path} {reason}: its trial starts anew", SteelyardWarning, stacklevel=3)

@@ -68,6 +68,11 @@ class Store:
         """The folder in which running trials keep their checkpoints."""
         return self._file.with_name(self._file.name + ".checkpoints")
 
+    @property
+    def scratch(self) -> Path:
+        """The folder of whatever runs the trials, as long as it does."""
+        return self.path.absolute().with_name(self.path.name + ".running")
+
     # --- writing ---
 
     def add_plan(self, content: dict[str, Any]) -> None:

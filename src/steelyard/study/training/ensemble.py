@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Data, Task
+from steelyard.study.storage.checkpoint import Folder, checkpoint_of
 from steelyard.study.training.evaluate import BestEpoch, measure, predict
 from steelyard.study.training.kept import keep
 from steelyard.study.training.memory import PeakMemory
@@ -76,7 +76,7 @@ class _Member:
 def train_together(
     trials: Sequence[Trial],
     problem: Problem,
-    checkpoints: Path | None = None,
+    checkpoints: Folder | None = None,
     on_epoch: Callable[[Trial, int], None] = lambda trial, epoch: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Iterator[tuple[Trial, Result | Failed | None]]:
@@ -114,7 +114,7 @@ def train_together(
                 yield from _train(stack, part, problem, data, checkpoints, on_epoch, checkpoint_seconds)
 
 
-def _prepare(trial: Trial, problem: Problem, data: Data, checkpoints: Path | None) -> tuple[_Member, object]:
+def _prepare(trial: Trial, problem: Problem, data: Data, checkpoints: Folder | None) -> tuple[_Member, object]:
     (name,) = trial.tasks
     task = problem.task(name)
     network = build(problem, trial.tasks, trial.seed, trial.architecture)
@@ -126,7 +126,7 @@ def _prepare(trial: Trial, problem: Problem, data: Data, checkpoints: Path | Non
     member = _Member(trial, task, network, optimizer, kept, Progress(best))
     kind = kind_of(network, task, optimizer)
     if kind is not None and checkpoints is not None:
-        member.progress.restore(checkpoints / f"{trial.key}.pt", trial, network, optimizer)
+        member.progress.restore(checkpoint_of(checkpoints, trial), trial, network, optimizer)
     targets = data.train.targets[name]
     return member, kind and (kind, targets.shape, targets.dtype)
 
@@ -161,7 +161,7 @@ def _train(
     members: Sequence[_Member],
     problem: Problem,
     data: Data,
-    checkpoints: Path | None,
+    checkpoints: Folder | None,
     on_epoch: Callable[[Trial, int], None],
     checkpoint_seconds: float,
 ) -> Iterator[tuple[Trial, Result | Failed]]:
@@ -203,7 +203,7 @@ def _train(
             stack.unstack()
             for member in members:
                 if member.failed is None:
-                    path = checkpoints / f"{member.trial.key}.pt"
+                    path = checkpoint_of(checkpoints, member.trial)
                     member.progress.save(path, member.trial, member.network, member.optimizer, None, memory.growth())
             saved_at = time.perf_counter()
         for member in members:

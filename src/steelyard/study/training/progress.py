@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from steelyard.balancing.balancer import Balancer
-from steelyard.study.storage.checkpoint import load_checkpoint, save_checkpoint
+from steelyard.study.storage.checkpoint import Folder, load_checkpoint, save_checkpoint
 from steelyard.study.training.evaluate import BestEpoch
 from steelyard.study.trial import Curves, Result, Trial
 
@@ -43,7 +42,7 @@ class Progress:
 
     def restore(
         self,
-        path: Path,
+        path: Folder,
         trial: Trial,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
@@ -64,7 +63,7 @@ class Progress:
 
     def save(
         self,
-        path: Path,
+        path: Folder,
         trial: Trial,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,

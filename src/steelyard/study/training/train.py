@@ -7,7 +7,6 @@ import math
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from steelyard.errors import TrainingError
 from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.registry import make
+from steelyard.study.storage.checkpoint import Folder
 from steelyard.study.training.batch import (
     LossesOf,
     balanced_losses,
@@ -43,7 +43,7 @@ CHECKPOINT_SECONDS = 1.0
 def train(
     trial: Trial,
     problem: Problem,
-    checkpoint: Path | None = None,
+    checkpoint: Folder | None = None,
     on_epoch: Callable[[int], None] = lambda epoch: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Result:
@@ -170,11 +170,11 @@ class _Training:
         self.progress.epoch = epoch
 
     # --- what outlives it ---------------------------------------------------------------------------------------------
-    def restore(self, checkpoint: Path) -> bool:
+    def restore(self, checkpoint: Folder) -> bool:
         """Go on where an earlier process was, if it left a checkpoint."""
         return self.progress.restore(checkpoint, self.trial, self.network, self.optimizer, self.balancer)
 
-    def save(self, checkpoint: Path) -> None:
+    def save(self, checkpoint: Folder) -> None:
         """Keep what is needed to go on."""
         growth = self.memory.growth()
         self.progress.save(checkpoint, self.trial, self.network, self.optimizer, self.balancer, growth)

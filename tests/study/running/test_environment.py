@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from steelyard.study.running.local import _no_interrupts
+from steelyard.study.running.environment import no_interrupts
 
 
 @pytest.mark.parametrize("threads", [0, 1])
@@ -23,7 +23,7 @@ def test_an_interrupt_while_a_worker_starts_is_delivered_afterwards(threads: int
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # deaf where run in the background
     try:
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012  (where it is raised is the point)
-            with _no_interrupts():
+            with no_interrupts():
                 os.kill(os.getpid(), signal.SIGINT)
                 time.sleep(0.05)
                 reached = True
@@ -38,6 +38,6 @@ def test_an_interrupt_while_a_worker_starts_is_delivered_afterwards(threads: int
 
 def test_the_handler_of_interrupts_is_put_back() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with _no_interrupts():
+    with no_interrupts():
         pass
     assert signal.getsignal(signal.SIGINT) is before

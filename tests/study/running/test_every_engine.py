@@ -1,0 +1,290 @@
+"""What holds wherever the trials run: the same table, stopped and gone on, killed, lost, on a full disk.
+
+Without Ray and submitit, those of `local` alone; `make test-integrations` has them all.
+"""
+
+import importlib.util
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from steelyard import study
+from steelyard.errors import StoreError, StoreLockedError
+from steelyard.study.storage.store import Store
+
+ENGINES = {"local": "multiprocessing", "ray": "ray", "slurm(cluster=local)": "submitit"}
+SERVICES = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Ray's own, of a cluster whose driver was killed: they train nothing, and end within two minutes."""
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(
+            on,
+            id=on.partition("(")[0],
+            marks=pytest.mark.skipif(
+                importlib.util.find_spec(needs) is None, reason=f"{needs} is not installed: make test-integrations"
+            ),
+        )
+        for on, needs in ENGINES.items()
+    ]
+)
+def on(request, monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return request.param
+
+
+# Able to fail, to die on demand once or always, in the worker and never in the process of this test.
+PROBLEM = """
+    import os
+    from pathlib import Path
+    import torch
+    from torch import nn
+    from engine_helper import WIDTH
+    from steelyard.problems import Data, Problem, Split, classification
+
+    HERE = Path(__file__).parent
+
+    def load():
+        generator = torch.Generator().manual_seed(0)
+        def split(rows):
+            x = torch.randn(rows, 4, generator=generator)
+            return Split(x, {"kind": (x[:, 0] > 0).long(), "sign": (x[:, 1] + x[:, 2] > 0).long()})
+        return Data(split(96), split(60), split(60))
+
+    def told_to_die():
+        orders = [path for path in HERE.glob("die *") if os.getpid() != int(path.read_text())]
+        for path in orders:
+            if path.name == "die once":
+                path.unlink()
+        return bool(orders)
+
+    def prepare(inputs):
+        if told_to_die():
+            os.kill(os.getpid(), 9)
+        if (HERE / "fail").exists():
+            raise ValueError("told to fail")
+        return inputs
+
+    problem = Problem(
+        "mine",
+        tasks=(classification("kind", 2), classification("sign", 2)),
+        load=load,
+        trunk=lambda: nn.Sequential(nn.Linear(4, WIDTH), nn.ReLU(), nn.Dropout(0.1)),
+        head=lambda task: nn.Linear(WIDTH, task.outputs),
+        prepare=prepare,
+        batch_size=16,
+        epochs=2,
+    )
+"""
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "engine_helper.py").write_text("WIDTH = 8\n")
+    (tmp_path / "mine.py").write_text(textwrap.dedent(PROBLEM))
+    yield tmp_path / "mine.py"
+    sys.modules.pop("engine_helper", None)
+
+
+def table(judgement):
+    """All that a study finds but times and memory, in full precision."""
+    return repr((judgement.cells, judgement.curves, [(r.delta_m, r.seeds, r.failed) for r in judgement.rows]))
+
+
+def quiet(problem, store, methods=("single-task", "equal", "dwa"), **options):
+    return study.compare(str(problem), list(methods), store=store, progress=False, **options)
+
+
+def rows_written(store):
+    connection = sqlite3.connect(store)
+    found = dict(connection.execute("SELECT key, written FROM trial WHERE status = 'finished'").fetchall())
+    connection.close()
+    return found
+
+
+def left_behind(folder):
+    """What a study leaves beside its store."""
+    return sorted(path.name for path in folder.glob("s.sqlite?*"))
+
+
+def test_the_same_trials_give_the_same_table_with_any_number_of_workers(file, tmp_path, on):
+    here = quiet(file, tmp_path / "here", seeds=1, workers=1)
+    there = quiet(file, tmp_path / "s.sqlite", seeds=1, workers=16, on=on)
+    assert there.complete
+    assert table(there) == table(here)
+    assert left_behind(tmp_path) == []
+
+
+def test_a_worker_that_is_killed_once_changes_nothing(file, tmp_path, on):
+    whole = quiet(file, tmp_path / "whole", methods=["equal"], seeds=2)
+    (tmp_path / "die once").write_text(str(os.getpid()))
+    again = quiet(file, tmp_path / "s.sqlite", methods=["equal"], seeds=2, on=on, workers=2)
+    assert not (tmp_path / "die once").exists()
+    assert table(again) == table(whole)
+
+
+def test_a_worker_that_is_killed_every_time_costs_its_trial_only(file, tmp_path, on):
+    plan = study.plan(str(file), ["equal"], seeds=1)
+    (tmp_path / "die always").write_text(str(os.getpid()))
+    found = study.run(plan, tmp_path / "s.sqlite", progress=False, on=on, workers=1)
+    (failure,) = found.failures
+    assert failure.error.startswith("lost 3 times: ")
+    assert failure.traceback == ""
+    if on == "local":
+        assert "was killed by signal 9 (signal 9 often means that the memory was used up" in failure.error
+
+
+def test_an_error_of_the_problem_fails_its_trial_at_once(file, tmp_path, on):
+    plan = study.plan(str(file), ["equal"], seeds=1)
+    (tmp_path / "fail").touch()
+    found = study.run(plan, tmp_path / "s.sqlite", progress=False, on=on, workers=1)
+    (failure,) = found.failures
+    assert failure.error == "ValueError: told to fail"
+    assert 'raise ValueError("told to fail")' in failure.traceback
+
+
+def test_a_disk_that_takes_no_checkpoint_stops_the_study_and_keeps_what_is_finished(file, tmp_path, on):
+    store = tmp_path / "s.sqlite"
+    quiet(file, store, methods=["equal"], seeds=1)
+    (tmp_path / "s.sqlite.checkpoints").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot write the checkpoint"):
+        quiet(file, store, methods=["equal"], seeds=1, epochs=400, on=on)
+    assert len(rows_written(store)) == 1
+    assert left_behind(tmp_path) == ["s.sqlite.checkpoints"]
+
+
+def test_a_second_study_on_the_same_store_is_refused_whatever_runs_it(file, tmp_path, on):
+    plan = study.plan(str(file), ["equal"], seeds=1)
+    with (
+        Store(tmp_path / "s.sqlite", write=True),
+        pytest.raises(StoreLockedError, match=f"process {os.getpid()}"),
+    ):
+        study.run(plan, tmp_path / "s.sqlite", progress=False, on=on)
+
+
+# --- stops: real processes, real signals ---
+
+SCRIPT = """
+    import sys
+    from steelyard import study
+    from steelyard.study.running.engines import load_engine
+    if sys.argv[4].startswith("slurm"):
+        from steelyard.study.running import on_slurm
+        on_slurm.PATIENCE = 2.0
+    study.compare(sys.argv[1], ["single-task", "random"], seeds=1, epochs=int(sys.argv[3]), store=sys.argv[2],
+                  on=sys.argv[4], workers=2, progress=False)
+    print("done", flush=True)
+"""
+
+
+def hear_interrupts():
+    """Test runs in the background may have been started deaf to Ctrl-C, and would hand that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def start(problem, store, epochs, on):
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(problem), str(store), str(epochs), on]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hear_interrupts
+    )
+
+
+@pytest.fixture
+def slow_digits(tmp_path):
+    """The digits, so slow that on any machine an epoch takes 0.1 s and a trial of 12 epochs is caught in the act."""
+    path = tmp_path / "slow_digits.py"
+    path.write_text(
+        "import dataclasses, time\n"
+        "from steelyard.problems.builtin.digits import problem as digits\n"
+        "def prepare(inputs):\n"
+        "    time.sleep(0.004)\n"
+        "    return inputs\n"
+        'problem = dataclasses.replace(digits, name="slow", prepare=prepare)\n'
+    )
+    return path
+
+
+def wait_for(condition, process=None, seconds=90.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended too early: {process.stderr.read().decode()}")
+        time.sleep(0.02)
+
+
+def alive_in_session(session):
+    """What still runs in a session, but for zombies and `SERVICES`."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            state, _, _, owner = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:4]
+            title = Path(f"/proc/{name}/cmdline").read_bytes().decode().strip("\0 ")
+        except OSError:
+            continue
+        if int(owner) == session and state != "Z" and title not in SERVICES:
+            found.append(title)
+    return found
+
+
+linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads process states from /proc")
+
+
+@linux
+def test_killed_again_and_again_gives_the_same_table(slow_digits, tmp_path, on):
+    """kill -9 of the parent alone, then of the whole group; orphans end, and the same command goes on."""
+    epochs, store = 12, tmp_path / "killed.sqlite"
+    checkpoints = tmp_path / "killed.sqlite.checkpoints"
+    methods = ["single-task", "random"]  # three trials
+    whole = quiet(slow_digits, tmp_path / "whole", methods, seeds=1, epochs=epochs)
+
+    with start(slow_digits, store, epochs, on) as process:
+        wait_for(lambda: list(checkpoints.glob("*.pt")), process)
+        os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: not alive_in_session(process.pid), seconds=20.0)
+    assert list(checkpoints.glob("*.pt"))
+
+    with start(slow_digits, store, epochs, on) as process:
+        wait_for(lambda: rows_written(store), process)
+        os.killpg(process.pid, signal.SIGKILL)
+    written = rows_written(store)
+    assert 0 < len(written) < 3
+    wait_for(lambda: not alive_in_session(process.pid), seconds=20.0)
+
+    with start(slow_digits, store, epochs, on) as process:
+        out, err = process.communicate(timeout=120)
+    assert out == b"done\n", err.decode()
+    assert table(study.judge(store)) == table(whole)
+    assert {key: when for key, when in rows_written(store).items() if key in written} == written  # none repeated
+    assert not checkpoints.exists()
+    assert not list(tmp_path.glob("killed.sqlite?*"))
+
+
+@linux
+def test_ctrl_c_stops_the_workers_and_keeps_checkpoints(slow_digits, tmp_path, on):
+    store = tmp_path / "s.sqlite"
+    checkpoints = tmp_path / "s.sqlite.checkpoints"
+    with start(slow_digits, store, 1000, on) as process:
+        wait_for(lambda: list(checkpoints.glob("*.pt")), process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, err = process.communicate(timeout=30)
+    assert err.decode().count("KeyboardInterrupt") == 1, err.decode()  # the parent's own; workers say nothing
+    wait_for(lambda: not alive_in_session(process.pid), seconds=20.0)
+    assert list(checkpoints.glob("*.pt"))
+    Store(store, write=True).close()  # not locked
+    assert study.judge(store).finished == 0
