@@ -5,6 +5,9 @@ import signal
 import sqlite3
 import time
 
+SERVICES = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Ray's own, of a cluster whose driver was killed: they train nothing, and end within two minutes."""
+
 
 def hear_interrupts():
     """Test runs in the background may have been started deaf to Ctrl-C, and would hand that down."""
@@ -21,16 +24,18 @@ def wait_for(condition, process=None, seconds=60.0):
 
 
 def alive_in_session(session):
-    """Process ids of a session that still run; zombies do not."""
+    """Process ids of a session that still run; zombies do not, and `SERVICES` are left out."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat") as file:
                     state, _, _, owner = file.read().rpartition(")")[2].split()[:4]
+                with open(f"/proc/{name}/cmdline") as file:
+                    title = file.read().strip("\0 ")
             except OSError:
                 continue
-            if int(owner) == session and state != "Z":
+            if int(owner) == session and state != "Z" and title not in SERVICES:
                 found.append(int(name))
     return found
 

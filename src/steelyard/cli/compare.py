@@ -12,9 +12,11 @@ from steelyard.cli.messages import SOME_FAILED, command_line, resumable, say
 from steelyard.cli.options import (
     Architecture,
     BatchSize,
+    Checkpoints,
     Epochs,
     EpochSteps,
     LearningRate,
+    On,
     OpenPage,
     Page,
     Problem,
@@ -72,6 +74,8 @@ def compare(
     shared: Shared = None,
     architecture: Architecture = "hard-sharing",
     workers: Workers = None,
+    on: On = "local",
+    checkpoints: Checkpoints = None,
     store: Store = None,
     page: Page = None,
     open_page: OpenPage = False,
@@ -87,10 +91,13 @@ def compare(
     from steelyard.report import announcements
     from steelyard.report.outputs import PAGE, check_outputs, check_store
     from steelyard.study import run
+    from steelyard.study.running.engines import load_engine
 
     command = command_line()
     settings = arguments.parse_fractions(fractions) if fractions else [1.0]
-    workers = arguments.cores() if workers is None else workers
+    engine = load_engine(on)
+    # Who knows how many machines a cluster will have: what it takes is then said of one worker.
+    planned = workers or (arguments.cores() if on == "local" else 1)
     arms, added = announcements.with_baselines(methods)
     if store is not None:
         check_store(store)
@@ -99,6 +106,7 @@ def compare(
             problem,
             arms,
             workers,
+            engine,
             tasks=arguments.parse_names("--tasks", tasks),
             seeds=arguments.parse_seeds(seeds),
             settings=settings,
@@ -116,10 +124,10 @@ def compare(
         page = page or arguments.beside(store, ".html")
         announcements.announce(plan, added)
         if dry_run:
-            announcements.forecast(plan, store, workers, reuse_any)
+            announcements.forecast(plan, store, planned, reuse_any)
             return
         check_outputs([(page, PAGE)], store)
-        judgement = run(plan, store, workers=workers, reuse_any=reuse_any)
+        judgement = run(plan, store, workers=workers, reuse_any=reuse_any, on=engine, checkpoints=checkpoints)
     show_judgement(judgement, page, open_page)
     announcements.show_joint(store)
     say(f"Store: {store}")

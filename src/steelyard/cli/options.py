@@ -27,6 +27,20 @@ Architecture = Annotated[
     typer.Option(help="Of the network: a name from `steelyard architectures`, options in parentheses."),
 ]
 Workers = Annotated[int | None, typer.Option(help="Trainings at a time.", show_default="one per core")]
+On = Annotated[
+    str,
+    typer.Option(
+        help="Where trials run: local; ray(address=auto,cpus=1,gpus=0.5), a cluster, or one that is started here; "
+        "slurm(partition=NAME,time=240,gpus=1); or another package's engine.",
+    ),
+]
+Checkpoints = Annotated[
+    str | None,
+    typer.Option(
+        help="A folder, or an address that fsspec opens, that every machine sees: lost trials go on from there.",
+        show_default="beside the store",
+    ),
+]
 Store = Annotated[Path | None, typer.Option(help="Where results are kept.", show_default="steelyard-PROBLEM.sqlite")]
 Page = Annotated[Path | None, typer.Option(help="The page to write.", show_default="beside the store")]
 OpenPage = Annotated[bool, typer.Option("--open/--no-open", help="Open the page when it is written.")]

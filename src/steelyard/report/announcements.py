@@ -18,7 +18,8 @@ from steelyard.study.analysis.joint import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
 from steelyard.study.planning.planner import check_workers
 from steelyard.study.planning.tuning import tried
-from steelyard.study.running.local import start_server
+from steelyard.study.running.engine import Engine
+from steelyard.study.running.local import Local
 
 BASELINES = ("single-task", "equal")
 
@@ -31,10 +32,12 @@ def with_baselines(methods: str) -> tuple[list[Arm], list[str]]:
     return [*map(parse_arm, added), *asked], added
 
 
-def prepare(problem: str, methods: Sequence[Arm], workers: int, **options: Any) -> Plan:
+def prepare(
+    problem: str, methods: Sequence[Arm], workers: int | None, on: Engine | None = None, **options: Any
+) -> Plan:
     """Plan the study, which tries the problem and every method once; nothing is written."""
     check_workers(workers)
-    start_server()  # it imports what the workers need while the plan is made
+    (on or Local()).get_ready()  # it imports what the workers need while the plan is made
     return plan(problem, methods, **options)
 
 

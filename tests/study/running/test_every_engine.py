@@ -6,23 +6,18 @@ Without Ray and submitit, those of `local` alone; `make test-integrations` has t
 import importlib.util
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import textwrap
-import time
-from pathlib import Path
 
 import pytest
 
 from steelyard import study
 from steelyard.errors import StoreError, StoreLockedError
 from steelyard.study.storage.store import Store
+from study.processes import alive_in_session, hear_interrupts, rows_written, table, wait_for
 
 ENGINES = {"local": "multiprocessing", "ray": "ray", "slurm(cluster=local)": "submitit"}
-SERVICES = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-"""Ray's own, of a cluster whose driver was killed: they train nothing, and end within two minutes."""
-
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -101,20 +96,8 @@ def file(tmp_path, monkeypatch):
     sys.modules.pop("engine_helper", None)
 
 
-def table(judgement):
-    """All that a study finds but times and memory, in full precision."""
-    return repr((judgement.cells, judgement.curves, [(r.delta_m, r.seeds, r.failed) for r in judgement.rows]))
-
-
 def quiet(problem, store, methods=("single-task", "equal", "dwa"), **options):
     return study.compare(str(problem), list(methods), store=store, progress=False, **options)
-
-
-def rows_written(store):
-    connection = sqlite3.connect(store)
-    found = dict(connection.execute("SELECT key, written FROM trial WHERE status = 'finished'").fetchall())
-    connection.close()
-    return found
 
 
 def left_behind(folder):
@@ -192,11 +175,6 @@ SCRIPT = """
 """
 
 
-def hear_interrupts():
-    """Test runs in the background may have been started deaf to Ctrl-C, and would hand that down."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def start(problem, store, epochs, on):
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(problem), str(store), str(epochs), on]
     return subprocess.Popen(
@@ -219,33 +197,11 @@ def slow_digits(tmp_path):
     return path
 
 
-def wait_for(condition, process=None, seconds=90.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        if process is not None and process.poll() is not None:
-            raise AssertionError(f"ended too early: {process.stderr.read().decode()}")
-        time.sleep(0.02)
-
-
-def alive_in_session(session):
-    """What still runs in a session, but for zombies and `SERVICES`."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            state, _, _, owner = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:4]
-            title = Path(f"/proc/{name}/cmdline").read_bytes().decode().strip("\0 ")
-        except OSError:
-            continue
-        if int(owner) == session and state != "Z" and title not in SERVICES:
-            found.append(title)
-    return found
-
-
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads process states from /proc")
 
 
 @linux
+@pytest.mark.slow("studies in processes of their own, killed again and again")
 def test_killed_again_and_again_gives_the_same_table(slow_digits, tmp_path, on):
     """kill -9 of the parent alone, then of the whole group; orphans end, and the same command goes on."""
     epochs, store = 12, tmp_path / "killed.sqlite"
@@ -276,6 +232,7 @@ def test_killed_again_and_again_gives_the_same_table(slow_digits, tmp_path, on):
 
 
 @linux
+@pytest.mark.takes("workers start, train and are told to stop")
 def test_ctrl_c_stops_the_workers_and_keeps_checkpoints(slow_digits, tmp_path, on):
     store = tmp_path / "s.sqlite"
     checkpoints = tmp_path / "s.sqlite.checkpoints"

@@ -1,10 +1,6 @@
 """Whole studies in real worker processes: resumed, interrupted, failing, watched."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -15,8 +11,7 @@ from rich.progress import Progress
 
 from steelyard import study
 from steelyard.errors import PlanError, StoreError
-from steelyard.study.storage.store import Store
-from study.processes import alive_in_session, hear_interrupts, rows_written, table, wait_for
+from study.processes import rows_written, table
 
 # Slow enough to be caught in the act, and able to fail or die on demand.
 PROBLEM = """

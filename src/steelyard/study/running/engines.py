@@ -32,6 +32,8 @@ def load_engine(text: str) -> Engine:
         OptionError: an option's value is refused.
         EngineError: it needs a package that is not installed.
     """
+    if not text.strip():
+        raise UnknownNameError("engine", text, engine_names())
     spec = parse_spec(text)
     if spec.stages:
         raise OptionError(f"engine {text!r}: loss stages go before a method, not before an engine")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from steelyard.study.running.engine import Job
-from steelyard.study.running.environment import worker_environment
+from steelyard.study.running.environment import cores, worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.kinship import end_with_parent
 from steelyard.study.running.work import Work, perform
@@ -99,11 +98,6 @@ def _serve(connection: Connection, work: Work) -> None:
     torch.set_num_threads(1)
     perform(work, lambda place, event: connection.send((place, event)))
     connection.close()
-
-
-def cores() -> int:
-    """Those that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start_server() -> None:

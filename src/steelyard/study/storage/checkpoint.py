@@ -27,8 +27,20 @@ Folder = Path | str
 
 
 def as_folder(given: Folder) -> Folder:
-    """A path, or the text of an address as fsspec takes them."""
-    return given if "://" in str(given) else Path(given).absolute()
+    """A path, or the text of an address as fsspec takes them.
+
+    Raises:
+        StoreError: it is none, or nothing that is installed opens it.
+    """
+    if isinstance(given, Path) or "://" not in given:
+        if not str(given).strip():
+            raise StoreError("the folder for checkpoints has no name: give a folder, or leave it away")
+        return Path(given).absolute()
+    try:
+        url_to_fs(given)
+    except (ValueError, ImportError, OSError) as error:
+        raise StoreError(f"cannot keep checkpoints at {given}: {error}") from error
+    return given
 
 
 def checkpoint_of(folder: Folder, trial: Trial) -> Folder:

@@ -71,7 +71,7 @@ class Store:
     @property
     def scratch(self) -> Path:
         """The folder of whatever runs the trials, as long as it does."""
-        return self.path.absolute().with_name(self.path.name + ".running")
+        return self._file.with_name(self._file.name + ".running")
 
     # --- writing ---
 
