@@ -40,7 +40,8 @@ slowest: $(READY)
 	$(BIN)/python -m pytest -n 2 --slowest 20 | sed -n '/slowest/,$$p'
 
 test-integrations: $(FRAMEWORKS_READY)
-	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings tests/integrations
+	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings tests/integrations \
+		tests/study/running/test_every_engine.py
 
 test-oldest: $(OLDEST_READY)
 	$(OLDEST)/bin/python -m pytest -n 2 -rs --disable-warnings tests/balancing tests/base tests/distributed tests/gradients \

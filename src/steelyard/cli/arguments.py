@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,8 +99,3 @@ def default_store(problem: str) -> Path:
 def beside(store: Path, suffix: str) -> Path:
     """The file of another kind beside a store: ``study.sqlite`` -> ``study.html`` or ``study-quick.html``."""
     return store.with_name(store.stem + suffix)
-
-
-def cores() -> int:
-    """Those that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -92,12 +92,13 @@ def compare(
     from steelyard.report.outputs import PAGE, check_outputs, check_store
     from steelyard.study import run
     from steelyard.study.running.engines import load_engine
+    from steelyard.study.running.environment import cores
 
     command = command_line()
     settings = arguments.parse_fractions(fractions) if fractions else [1.0]
     engine = load_engine(on)
     # Who knows how many machines a cluster will have: what it takes is then said of one worker.
-    planned = workers or (arguments.cores() if on == "local" else 1)
+    planned = workers or (cores() if on == "local" else 1)
     arms, added = announcements.with_baselines(methods)
     if store is not None:
         check_store(store)

@@ -60,9 +60,10 @@ def reproduce(
     from steelyard.reproductions.page import page as page_of
     from steelyard.reproductions.summary import Summary
     from steelyard.study.planning.planner import check_workers
+    from steelyard.study.running.environment import cores
 
     command = command_line()
-    workers = arguments.cores() if workers is None else workers
+    workers = cores() if workers is None else workers
     store = store or arguments.default_store(name)
     check_store(store)
     page_file = page or arguments.beside(store, ".html" if size == "real" else f"-{size}.html")

@@ -249,7 +249,7 @@ def test_an_edit_of_another_packages_code_trains_what_uses_it_anew(file, package
         engine.trained.clear()
         with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out, width=300)) as bar:
             plan = study.plan(str(file), methods, seeds=1)
-            study.run(plan, tmp_path / "s.sqlite", progress=bar, engine=engine, **options)
+            study.run(plan, tmp_path / "s.sqlite", progress=bar, on=engine, **options)
         arms = {(trial.method, trial.architecture) for trial in engine.trained}
         return {f"{m}@{a}" if a == "other" else m for m, a in arms}, (tmp_path / "out").read_text().strip()
 
