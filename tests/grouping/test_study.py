@@ -62,7 +62,7 @@ def planted(effect: float, noise: float, luck: int = 0):
 def find(problem: str, store, error, **options) -> tuple[Found, Imaginary, list[str]]:
     engine, said = Imaginary(error), list[str]()
     settings = {"budget": 12, "networks": 2, "seeds": 5, **options}
-    return group(problem, store=store, engine=engine, progress=False, say=said.append, **settings), engine, said
+    return group(problem, store=store, on=engine, progress=False, say=said.append, **settings), engine, said
 
 
 def test_planted_groups_are_found_and_judged_on_fresh_seeds(problem, tmp_path) -> None:
@@ -170,7 +170,7 @@ def test_what_makes_no_sense_is_named_before_anything_is_trained(problem, tmp_pa
         group(
             problem(tasks),
             store=tmp_path / "s",
-            engine=engine,
+            on=engine,
             progress=False,
             **{"budget": 3, "networks": 2, **options},
         )

@@ -13,9 +13,11 @@ from steelyard.cli.messages import SOME_FAILED, command_line, resumable, say
 from steelyard.cli.options import (
     Architecture,
     BatchSize,
+    Checkpoints,
     Epochs,
     EpochSteps,
     LearningRate,
+    On,
     OpenPage,
     Problem,
     ReuseAny,
@@ -57,6 +59,8 @@ def group(
     shared: Shared = None,
     architecture: Architecture = "hard-sharing",
     workers: Workers = None,
+    on: On = "local",
+    checkpoints: Checkpoints = None,
     store: Store = None,
     page: Annotated[
         Path | None, typer.Option(help="The page to write.", show_default="beside the store, -group.html")
@@ -88,7 +92,9 @@ def group(
             method=method,
             seeds=arguments.parse_seeds(seeds),
             efforts=arguments.parse_efforts(efforts),
-            workers=arguments.cores() if workers is None else workers,
+            workers=workers,
+            on=on,
+            checkpoints=checkpoints,
             reuse_any=reuse_any,
             say=say,
             tasks=arguments.parse_names("--tasks", tasks),

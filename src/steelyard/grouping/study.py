@@ -24,8 +24,8 @@ from steelyard.study.planning.networks import Network
 from steelyard.study.planning.planner import plan as make_plan
 from steelyard.study.planning.plans import Plan
 from steelyard.study.running.engine import Engine
-from steelyard.study.running.local import Local
-from steelyard.study.running.runner import run, train_missing
+from steelyard.study.running.engines import load_engine
+from steelyard.study.running.runner import job_of, run, train_missing
 from steelyard.study.running.stops import ending_in_order
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result, Trial
@@ -40,10 +40,11 @@ def group(
     method: str = "equal",
     seeds: int | Sequence[int] = 5,
     efforts: Sequence[float] = (1.0,),
-    workers: int = 2,
+    workers: int | None = None,
     progress: bool | Progress = True,
     reuse_any: bool = False,
-    engine: Engine | None = None,
+    on: Engine | str = "local",
+    checkpoints: Path | str | None = None,
     say: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> Found:
@@ -57,7 +58,7 @@ def group(
         method: balances every network of several tasks: ``uw``, ``mgda(shared=trunk)``, ``equal@mmoe``.
         seeds: on which single tasks, one network for all and the grouping are judged. Subsets are tried on another one.
         efforts: as `search` has them.
-        workers, progress, reuse_any, engine: as `steelyard.study.run` has them.
+        workers, progress, reuse_any, on, checkpoints: as `steelyard.study.run` has them.
         say: told what is known so far, a line at a time.
         options: further ones of `steelyard.study.plan`: tasks, epochs, batch_size, architecture, …
 
@@ -67,9 +68,10 @@ def group(
     """
     arm = _one_arm(method)
     check_request(budget, networks, efforts)
-    engine = Local() if engine is None else engine
+    engine = load_engine(on) if isinstance(on, str) else on
     engine.get_ready()
-    settings: dict[str, Any] = {"workers": workers, "progress": progress, "reuse_any": reuse_any, "engine": engine}
+    settings: dict[str, Any] = {"workers": workers, "progress": progress, "reuse_any": reuse_any}
+    settings |= {"on": engine, "checkpoints": checkpoints}
     base = make_plan(problem, [SINGLE_TASK, arm], seeds=seeds, **options)
     if SEED in base.seeds:
         raise GroupingError(f"seed {SEED} is the one that subsets are tried on: choose others to judge by")
@@ -86,7 +88,7 @@ def group(
             trying = dataclasses.replace(trying, also=tuple(opened.origins(trying.identity)))
 
         def train(plan: Plan, trials: list[Trial], phase: str) -> None:
-            train_missing(plan, opened, trials, engine, workers, progress, phase)
+            train_missing(plan, opened, trials, engine, job_of(plan, opened, workers, checkpoints), progress, phase)
 
         measuring = Measuring(trying, opened, train)
         names = base.task_names

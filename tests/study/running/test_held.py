@@ -139,7 +139,7 @@ def plan():
 @pytest.fixture(scope="module")
 def whole(plan, tmp_path_factory):
     """The table of a study with room enough."""
-    return table(study.run(plan, tmp_path_factory.mktemp("whole") / "s.sqlite", progress=False, engine=Told()))
+    return table(study.run(plan, tmp_path_factory.mktemp("whole") / "s.sqlite", progress=False, on=Told()))
 
 
 @pytest.fixture
@@ -169,12 +169,12 @@ SIZES = [8_192, 24_576, 40_960, 65_536, 98_304, 163_840]
 def test_on_a_full_disk_a_study_stops_and_goes_on_where_there_is_room(plan, whole, disk, size):
     store, engine = disk(size) / "s.sqlite", Told()
     with pytest.raises(StoreError, match=r"s\.sqlite"):
-        study.run(plan, store, progress=False, engine=engine)
+        study.run(plan, store, progress=False, on=engine)
     stored = len(engine.trained)
     assert stored < len(plan.trials)
     subprocess.run(["mount", "-o", "remount,size=8m", store.parent], check=True)
     engine = Told()
-    assert table(study.run(plan, store, progress=False, engine=engine)) == whole
+    assert table(study.run(plan, store, progress=False, on=engine)) == whole
     # The trial at which the disk was full is trained again, and no other.
     assert len(engine.trained) in (len(plan.trials) - stored, len(plan.trials) - stored + 1)
     assert [file.name for file in store.parent.iterdir()] == ["s.sqlite"]

@@ -78,9 +78,8 @@ def run(
         if reuse_any:
             plan = dataclasses.replace(plan, also=tuple(opened.origins(plan.identity)))
         opened.add_plan(plan.to_dict())
-        folder = opened.checkpoints if checkpoints is None else as_folder(checkpoints)
-        job = Job(plan.reference, plan.origin, folder, checkpoints is not None, opened.scratch, workers)
-        tidy(folder)
+        job = job_of(plan, opened, workers, checkpoints)
+        tidy(job.checkpoints)
         for place in range(ROUNDS):
             tried = attempts(plan, place)
             trials = list(dict.fromkeys(each.trial for each in tried))
@@ -118,6 +117,12 @@ def compare(
     engine.get_ready()
     made = make_plan(problem, methods, **options)
     return run(made, store, workers=workers, progress=progress, reuse_any=reuse_any, on=engine, checkpoints=checkpoints)
+
+
+def job_of(plan: Plan, store: Store, workers: int | None, checkpoints: Folder | None) -> Job:
+    """What an engine has to know of a plan whose trials this store keeps."""
+    folder = store.checkpoints if checkpoints is None else as_folder(checkpoints)
+    return Job(plan.reference, plan.origin, folder, checkpoints is not None, store.scratch, workers)
 
 
 def train_missing(
