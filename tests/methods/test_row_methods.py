@@ -125,17 +125,19 @@ def nearest_on_simplex(point: Tensor) -> Tensor:
     return (point - high).clamp(min=0)
 
 
-def test_sdmgrad() -> None:
+@pytest.mark.parametrize(("eta", "steps"), [(10.0, 20), (0.02, 3)])  # the defaults; so few that the start still shows
+def test_sdmgrad(eta: float, steps: int) -> None:
     """The inner loop is its authors': their SGD on weights that it keeps from step to step."""
     network = TwoLayer(TASKS)
-    balancer = steelyard.make("sdmgrad(lam=0.3)", list(TASKS))
+    options = "" if steps == 20 else f",eta={eta},steps={steps}"
+    balancer = steelyard.make(f"sdmgrad(lam=0.3{options})", list(TASKS))
     w = torch.full((3,), 1 / 3, dtype=torch.float64).requires_grad_()
     for _ in range(3):
         probes = [probe_losses(network, part) for part in (slice(0, 8), slice(8, 16))]
         A = rows_of(network, probes[0]) @ rows_of(network, probes[1]).T
         A = A / A.diagonal().clamp(min=0).sqrt().mean() ** 2
-        optimizer = torch.optim.SGD([w], lr=10.0, momentum=0.5)
-        for _ in range(20):
+        optimizer = torch.optim.SGD([w], lr=eta, momentum=0.5)
+        for _ in range(steps):
             w.grad = A @ w.detach() + 0.3 * A.mean(1)
             optimizer.step()
             w.data = nearest_on_simplex(w.data)

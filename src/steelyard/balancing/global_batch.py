@@ -432,17 +432,17 @@ def _decide(
 ) -> list[int]:
     """Which tasks are balanced: those that any rank has labels for, less what the policy leaves out."""
     counts, _, _, bad, negative, more = table.tolist()
-    present = [k for k, count in enumerate(counts) if count > 0 and more[k]]
+    present = [k for k in range(len(counts)) if counts[k] > 0 and more[k]]
     if not present and not idle:
         raise _nobody_has_any()
     live = [k for k in present if not bad[k]]
-    if len(live) < len(present):
+    if live != present:
         if method.on_nonfinite == "raise":
             raise _non_finite_anywhere(ranks, batch, part)
         if method.on_nonfinite == "skip_step":
             return []
-    if method.on_nonfinite != "ignore" and any(negative[k] for k in live):
-        _check_negative(ranks, method, batch, part)
+    if method.on_nonfinite != "ignore":
+        _check_negative(ranks, method, batch, part, negative, live)
     return live
 
 
@@ -461,10 +461,12 @@ def _non_finite_anywhere(ranks: Ranks, batch: Batch, part: _Part) -> NonFiniteLo
     return non_finite_error(names, numbers, "the loss", where)
 
 
-def _check_negative(ranks: Ranks, method: Method, batch: Batch, part: _Part) -> None:
+def _check_negative(
+    ranks: Ranks, method: Method, batch: Batch, part: _Part, negative: Sequence[float], live: Sequence[int]
+) -> None:
     """Losses below 0 for a method that takes none: all ranks name the first one's."""
     reader = method.positive_reader()
-    if reader is None:
+    if reader is None or not any(negative[k] for k in live):
         return
     usable = zip(batch.names, batch.values.tolist(), part.clean.tolist(), strict=True)
     found = ranks.gather([(name, value) for name, value, ok in usable if ok and value < 0])

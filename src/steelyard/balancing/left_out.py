@@ -46,12 +46,13 @@ class LeftOut:
         Args:
             live: positions of the losses that have labels.
         """
+        if method.on_nonfinite != "drop_task":
+            return []
         bad = [k for k in live if not math.isfinite(numbers[k])]
         fine = [k for k in live if math.isfinite(numbers[k])]
-        if method.on_nonfinite != "drop_task" or not bad or not fine:
+        if not bad or not fine:
             return []
-        closed = [cut for k in bad if (cut := cut_from_closed(losses[k])) is not None]
-        spoiled = [k for k in fine if _is_spoiled(losses[k]) or cut_from_closed(losses[k]) in closed]
+        spoiled = _spoiled_with(losses, bad, fine)
         if spoiled and not self.spoiled_said:
             self.spoiled_said = True
             warn_of_spoiled_losses(method, [(names[k], numbers[k]) for k in bad], [names[k] for k in spoiled])
@@ -67,16 +68,31 @@ class LeftOut:
         """
         missing = [name for name in there if name not in seen]
         if method.on_nonfinite == "skip_step" and numbers is not None and not seen:
-            bad = [name for name, number in zip(there, numbers, strict=True) if not math.isfinite(number)]
-            missing = bad or missing
+            missing = _not_finite(there, numbers) or missing
         if not missing and not self.in_a_row:
             return
-        counts = {name: count for name, count in self.in_a_row.items() if name not in there}
-        self.in_a_row = counts | {name: self.in_a_row.get(name, 0) + 1 for name in missing}
-        lasting = [name for name in missing if self.in_a_row[name] == BATCHES and name not in self.lasting_said]
-        if lasting:
+        self._count(there, missing)
+        if lasting := self._newly_lasting(missing):
             self.lasting_said |= set(lasting)
             warn_of_lasting(method, lasting, nothing_left=not seen)
+
+    def _count(self, there: Sequence[str], missing: Sequence[str]) -> None:
+        """One more in a row for the missing; what took part begins anew, and what was not there is as it was."""
+        others = {name: count for name, count in self.in_a_row.items() if name not in there}
+        self.in_a_row = others | {name: self.in_a_row.get(name, 0) + 1 for name in missing}
+
+    def _newly_lasting(self, missing: Sequence[str]) -> list[str]:
+        return [name for name in missing if self.in_a_row[name] == BATCHES and name not in self.lasting_said]
+
+
+def _not_finite(names: Sequence[str], numbers: Sequence[float]) -> list[str]:
+    return [name for name, number in zip(names, numbers, strict=True) if not math.isfinite(number)]
+
+
+def _spoiled_with(losses: Sequence[Tensor], bad: Sequence[int], fine: Sequence[int]) -> list[int]:
+    """Of the finite losses, those whose gradient is not, or that come out of the same closed function as a bad one."""
+    closed = {cut_from_closed(losses[k]) for k in bad} - {None}
+    return [k for k in fine if _is_spoiled(losses[k]) or cut_from_closed(losses[k]) in closed]
 
 
 def _is_spoiled(loss: Tensor) -> bool:

@@ -7,7 +7,7 @@ ranks), `weighing.py` weighs, `carrying.py` builds the scalar, `commit.py` and `
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -196,11 +196,15 @@ def _batch(
     counted = None if ranks is None else functools.partial(has_count, counts=given.counts)
     idle = now.idle.among(names, losses, numbers, labels, counted, now.closure.held is not None)
     if numbers is not None and balancer.on_nonfinite == "drop_task":
-        live = [k for k in range(len(losses)) if k not in idle and (labels is None or labels[k] > 0)]
-        for k in now.left_out.spoiled(balancer, names, losses, numbers, live):
+        for k in now.left_out.spoiled(balancer, names, losses, numbers, _live(labels, idle, len(losses))):
             values[k] = numbers[k] = float("nan")  # what has such a gradient is treated as such a loss, on all ranks
     optimizer = None if attachment is None else attachment.stepping
     return Batch(names, positions, losses, values, labels, given.probes, given.again, optimizer, numbers, idle)
+
+
+def _live(labels: Sequence[float] | None, idle: Container[int], size: int) -> list[int]:
+    """Positions of the losses that have labels and move anything."""
+    return [k for k in range(size) if k not in idle and (labels is None or labels[k] > 0)]
 
 
 def _meet(balancer: Persistent, ranks: Ranks, place: Place | None, device: torch.device) -> None:

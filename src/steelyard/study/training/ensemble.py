@@ -156,7 +156,8 @@ def _targets(members: Sequence[_Member], data: Data) -> Tensor:
     return torch.stack([data.train.targets[member.task.name] for member in members])
 
 
-def _train(
+# The order of a training, which is `train`'s: learn, validate, save, test; as there, for many networks at once.
+def _train(  # noqa: C901
     stack: Stack,
     members: Sequence[_Member],
     problem: Problem,
