@@ -100,7 +100,7 @@ def check_cell(shown: Element, cell: Cell | None, task: TaskInfo) -> None:
 
 
 def check_tooltip(title: str, cell: Cell, task: TaskInfo) -> None:
-    """ "equal on left: 93.1, 92.8. 95 % interval of the difference −2.1 to −1.3. p = 0.012 (Holm)"."""
+    """ "equal on left: 93.1, 92.8. 95 % interval of the difference −2.1 to −1.3. p = 0.012 together with all words"."""
     head = f"{cell.method} on {task.label}: "
     assert title.startswith(head)
     seeds, *more = title.removeprefix(head).split(". ")
@@ -113,7 +113,9 @@ def check_tooltip(title: str, cell: Cell, task: TaskInfo) -> None:
         assert says(high, cell.difference.high * factor(task))
         expected.append(more[0])
     if cell.p_value is not None:
-        assert float(re.fullmatch(r"p = (.*) \(Holm\)", more[-1])[1]) == pytest.approx(cell.p_value, rel=0.051)
+        assert float(re.fullmatch("p = (.*) together with all words", more[-1])[1]) == pytest.approx(
+            cell.p_value, rel=0.051
+        )
         expected.append(more[-1])
     assert more == expected
 
@@ -303,6 +305,16 @@ def test_the_verdict_is_the_judgements_word_for_word(name: str) -> None:
     assert all(found[1:] == ["lead"] * (len(found) - 1) for found in sizes)
     if len(judgement.settings) == 1:
         assert [found[0] for found in sizes] == ["headline"]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_cautions_come_before_the_verdict_word_for_word(name: str) -> None:
+    judgement, root = opened(name)
+    boxes = root.one("section", class_="verdict").all("ul", class_="cautions")
+    assert len(boxes) == bool(judgement.cautions)
+    assert [" ".join(entry.text.split()) for box in boxes for entry in box.all("li")] == judgement.cautions
+    text = root.one("section", class_="verdict").text
+    assert all(text.index(said) < text.index(judgement.verdict[0]) for said in judgement.cautions)
 
 
 @pytest.mark.parametrize("name", READ)

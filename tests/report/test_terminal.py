@@ -68,6 +68,13 @@ def test_control_characters_of_a_failed_trial_do_not_reach_the_terminal() -> Non
     assert "\x1b" not in printed(judgements.hostile(), 80)
 
 
+def test_cautions_come_before_the_verdict() -> None:
+    judgement = judgements.one_task()
+    text = " ".join(printed(judgement, 200).split())
+    said = [f"First: {caution}" for caution in judgement.cautions]
+    assert " ".join([*said, *judgement.verdict]) in text
+
+
 def test_unfinished_study_says_so() -> None:
     assert "19 of 70" in printed(judgements.incomplete(), 80)
     assert "No trial is finished yet" in printed(judgements.nothing(), 80)

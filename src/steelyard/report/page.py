@@ -125,7 +125,7 @@ def _entry(view: View, method: str, setting: Setting, task: TaskInfo) -> Entry |
     if cell.difference and math.isfinite(cell.difference.high):
         title.append(f"95 % interval of the difference {numbers.brackets(cell.difference, decimals, factor)}")
     if cell.p_value is not None:
-        title.append(f"p = {cell.p_value:.2g} (Holm)")
+        title.append(f"p = {cell.p_value:.2g} together with all words")
     last = f"{numbers.fixed(cell.last_mean * factor, decimals)} ±{numbers.fixed(cell.last_sd * factor, decimals)}"
     return Entry(
         css=look(cell.verdict).css,

@@ -63,8 +63,10 @@ def render(judgement: Judgement, console: Console) -> None:
     if view.judged:
         console.print(Padding(_legend(clean), (0, 1), expand=False))
     _failures(judgement, console, clean)
-    if judgement.verdict:
+    if judgement.verdict or judgement.cautions:
         console.print()
+        for caution in judgement.cautions:
+            console.print(Text(clean(f"First: {caution}"), style="yellow"))
         for index, sentence in enumerate(judgement.verdict):
             console.print(Text(clean(sentence), style="bold" if index == 0 else ""))
     for note in judgement.notes:

@@ -11,7 +11,7 @@ import numpy as np
 from steelyard.reproductions.reproduction import Finding, Outcome, Word
 from steelyard.study.analysis.findings import Findings, better_by
 from steelyard.study.analysis.phrases import counted, relative_of
-from steelyard.study.analysis.statistics import Array, interval, relative_changes, verdicts
+from steelyard.study.analysis.statistics import Array, interval, relative_changes, rounded_deviation, verdicts
 from steelyard.study.judgement import Interval, Verdict
 from steelyard.study.planning.tuning import validation_scores
 from steelyard.study.trial import SINGLE_TASK
@@ -43,6 +43,7 @@ class Comparison:
     samples: Mapping[str, Array]
     regions: Mapping[str, float]
     unit: str = " %"
+    least: float = 0.0  # what differences are taken to deviate by at least
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,9 @@ def standings(asked: Mapping[str, Comparison]) -> dict[str, Standings]:
         (place, other): sample for place, each in asked.items() for other, sample in each.samples.items() if len(sample)
     }
     regions = {(place, other): asked[place].regions[other] for place, other in known}
-    words = {key: STANDINGS[word] for key, (word, _) in verdicts(known, regions).items()}
-    alone = {key: STANDINGS[verdicts({key: known[key]}, regions)[key][0]] for key in known}
+    least = max((each.least for each in asked.values()), default=0.0)
+    words = {key: STANDINGS[word] for key, (word, _) in verdicts(known, regions, least=least).items()}
+    alone = {key: STANDINGS[verdicts({key: known[key]}, regions, least=least)[key][0]] for key in known}
     intervals = {key: found for key, sample in known.items() if (found := interval(sample)) is not None}
 
     def of(place: str, values: Mapping[tuple[str, str], Value]) -> dict[str, Value]:
@@ -245,9 +247,12 @@ def improvements(samples: Mapping[str, Array], said: Mapping[str, str] | None = 
     ]
 
 
-def above_zero(samples: Mapping[str, Array]) -> Standings:
-    """Which of these paired differences lie above zero, or below, Holm-adjusted over all of them."""
-    return standing(Comparison("", samples, dict.fromkeys(samples, 0.0)))
+def above_zero(samples: Mapping[str, Array], step: float = 0.0) -> Standings:
+    """Which of these paired differences lie above zero, or below, Holm-adjusted over all of them.
+
+    Differences of shares come in a `step` of one case, and are known to half of one.
+    """
+    return standing(Comparison("", samples, dict.fromkeys(samples, 0.0), least=rounded_deviation(step)))
 
 
 def points(found: Interval) -> str:

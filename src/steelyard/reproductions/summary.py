@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from steelyard.report.numbers import duration
 from steelyard.reproductions.reproduction import Experiment, Figures, Finding, Outcome, Reproduction, Size
+from steelyard.study.analysis.cautions import cautions
 from steelyard.study.analysis.phrases import counted
-from steelyard.study.analysis.wording import cautions
 
 
 @dataclass(frozen=True)

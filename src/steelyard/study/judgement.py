@@ -22,6 +22,7 @@ class TaskInfo:
     ideal: float | None  # 1.0 for accuracy and R2, 0.0 for errors, None where nobody knows it
     percent: bool  # show as 97.3 % rather than 0.973
     equivalence: float  # half-width of the region of practical equivalence, relative to the single-task value
+    test_rows: int = 0  # that have a label of it; 0 where nobody counted them
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Cell:
     last_sd: float
     difference: Interval | None  # method minus single-task, in the metric's units, paired by seed
     relative: Interval | None  # positive = better; fraction of the single-task error (value, if no ideal)
-    p_value: float | None  # of the verdict, or of the one nearest to being given; Holm-adjusted over the tasks
+    p_value: float | None  # of the verdict, or of the one nearest to being given; adjusted over all words of the study
     verdict: Verdict | None  # None for single-task itself and where there is no baseline
     note: str = ""
 
@@ -142,3 +143,4 @@ class Judgement:
     finished: int
     tuning: str = ""  # what was tried to choose on validation data, in words
     notes: list[str] = field(default_factory=list)  # where the results come from: reused, salvaged
+    cautions: list[str] = field(default_factory=list)  # what bears on every verdict, and is to be read before it

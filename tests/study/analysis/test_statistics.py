@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from steelyard.study.analysis.statistics import claim, holm, interval, relative_changes, seeds_to_settle, verdicts
+from steelyard.study.analysis.statistics import (
+    _seeds_for,
+    claim,
+    counted_deviation,
+    holm,
+    interval,
+    relative_changes,
+    rounded_deviation,
+    seeds_to_settle,
+    step_of,
+    verdicts,
+)
 from steelyard.study.judgement import Interval
 
 
@@ -114,8 +125,9 @@ def test_holm_lies_between_the_raw_p_values_and_bonferroni(p_values):
         ([1.0, 1.3, 0.7, 1.1], "undecided"),  # straddles the edge
         ([5.0, -5.0, 9.0, -3.0], "undecided"),  # too wide
         ([0.0, 0.0, 0.0], "no difference"),  # the very same network
-        ([-2.0, -2.0, -2.0], "negative transfer"),
-        ([-2.0, -2.0], "undecided"),  # a tie of two
+        ([-2.0, -2.0, -2.0], "undecided"),  # a tie says nothing of the spread
+        ([-2.0 - 1e-15, -2.0, -2.0 + 1e-15], "undecided"),  # nor does one that floats hide
+        ([-2.0, -2.0], "undecided"),
     ],
 )
 def test_known_cases(sample, verdict):
@@ -181,16 +193,83 @@ def test_equal_scatter_in_both_leaves_no_spread_in_the_change():
 
 def test_seeds_to_settle():
     assert seeds_to_settle([1.0, 1.1], 0.1) is None  # two seeds know no spread
-    few = seeds_to_settle([3.0, 1.5, 2.2], 1.0)
-    assert 4 <= few <= 12
-    assert seeds_to_settle([3.0, 1.5, 2.2], 1.0, family=10) > few
+    sample = [3.0, 2.0, 2.4, 2.7]
+    low, high = seeds_to_settle(sample, 1.0)
+    assert len(sample) < low <= high < 30
+    assert seeds_to_settle(sample, 1.0, alpha=0.005) > (low, high)
+    assert seeds_to_settle(sample, 1.0, most=high) == (low, high)
+    assert seeds_to_settle(sample, 1.0, most=high - 1) is None
     assert seeds_to_settle([1.0, 1.2, 0.8], 1.0) is None  # on the edge itself: never
+    assert seeds_to_settle([3.0, 1.5, 2.2], 1.9) is None  # may be on the edge
+    assert seeds_to_settle([3.0, 3.0, 3.0], 1.0) is None  # nothing is known of the spread
+    assert seeds_to_settle([-3.0, -2.0, -2.4, -2.7], 1.0) == (low, high)
+
+
+@pytest.mark.parametrize(("effect", "alpha"), [(1.5, 0.05), (0.8, 0.01)])
+def test_seeds_to_settle_have_the_power_that_they_promise(effect, alpha):
+    """So many seeds show the effect in four of five studies, one fewer in less."""
+    random = np.random.default_rng(3)
+    seeds = _seeds_for(effect, alpha, 3, 100)
+    shown = []
+    for count in (seeds, seeds - 1):
+        samples = random.normal(effect, 1.0, (20_000, count))
+        half = stats.t.ppf(1 - alpha / 2, count - 1) * samples.std(1, ddof=1) / math.sqrt(count)
+        shown.append(float(np.mean(samples.mean(1) > half)))
+    assert shown[0] >= 0.8 - 0.01 > shown[1] - 0.02
+    assert shown[1] < 0.81
 
 
 def test_seeds_to_settle_are_more_than_there_are():
-    """What is open for other reasons (many tasks judged together) is never said to need fewer seeds."""
-    assert seeds_to_settle([5.0, 5.1, 4.9], 1.0) == 4
-    assert seeds_to_settle([5.0, 5.1, 4.9, 5.0], 1.0) == 5
+    """What is open for other reasons (a whole study judged together) is never said to need fewer seeds."""
+    assert seeds_to_settle([5.0, 5.1, 4.9], 1.0) == (4, 4)
+    assert seeds_to_settle([5.0, 5.1, 4.9, 5.0], 1.0) == (5, 5)
+
+
+def test_differences_of_counts_vary_at_least_as_counts_do():
+    """Two networks that disagree on few rows, all but one way, or not at all: never less than the floor."""
+    random = np.random.default_rng(0)
+    rows = 400
+    for better, worse in ((6, 0.0), (6, 2), (20, 20), (0.0, 0.0)):
+        differences = (random.poisson(better, 200_000) - random.poisson(worse, 200_000)) / rows
+        floor = counted_deviation((better - worse) / rows, 1 / rows)
+        assert floor <= math.sqrt(differences.std() ** 2 + rows**-2 / 6) * 1.01
+    assert counted_deviation(6 / rows, 1 / rows) == pytest.approx(math.sqrt(6 + 1 / 6) / rows)
+    assert counted_deviation(-6 / rows, 1 / rows) == counted_deviation(6 / rows, 1 / rows)
+    assert counted_deviation(0.3, 0.0) == 0.0
+
+
+def test_differences_deviate_by_no_less_than_what_is_known():
+    tie, least = [6 / 400] * 3, 0.006
+    half = stats.t.ppf(0.975, 2) * least / math.sqrt(3)
+    assert interval(tie, least=least).high == pytest.approx(6 / 400 + half)
+    assert claim(tie, 0.005, least).p_value == pytest.approx(2 * stats.t.sf(0.01 / (least / math.sqrt(3)), 2))
+    assert verdicts({"a": tie}, {"a": 0.005})["a"][0] == "undecided"
+    assert verdicts({"a": tie}, {"a": 0.005}, least=1e-4)["a"][0] == "gain"
+    wide = [-0.03, 0.02, 0.06]
+    assert interval(wide, least=least) == interval(wide)  # a floor, no addition
+    assert claim(wide, 0.001, least) == claim(wide, 0.001)
+    assert seeds_to_settle(tie, 0.005, least / 4) is not None
+
+
+def test_rounding_is_the_least_that_differences_of_rounded_values_vary_by():
+    random, step = np.random.default_rng(0), 0.25
+    true = random.uniform(0, 10, (2, 100_000))
+    errors = np.subtract(*(np.round(true / step) * step - true))
+    assert errors.std() == pytest.approx(rounded_deviation(step), rel=0.01)
+
+
+def test_a_step_is_known_where_every_value_counts_rows():
+    assert step_of([0.25, 0.5, 1.0], 4) == 0.25
+    assert step_of([float(np.float32(1 / 3)), 2 / 3, math.nan], 3) == 1 / 3
+    assert step_of([0.25, 0.3], 4) == 0.0
+    assert step_of([0.25], 0) == 0.0
+
+
+def test_what_must_be_exceeded_may_be_less_than_what_matters():
+    """Over all tasks any gain is one, and what stays within the region is no difference."""
+    assert claim([0.006, 0.007, 0.0071], 0.01, beyond=0.0).verdict == "gain"
+    assert claim([0.0001, -0.0001, 0.0], 0.01, beyond=0.0).verdict == "no difference"
+    assert claim([-0.4, -0.5, -0.45], 0.01, beyond=0.0).verdict == "negative transfer"
 
 
 def test_single_precision_is_judged_in_double():

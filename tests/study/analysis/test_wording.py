@@ -11,20 +11,25 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from report.reading import number, says
+from steelyard.study.analysis.family import Unit
 from steelyard.study.judgement import Cell, Interval, Judgement
 from steelyard.study.trial import SINGLE_TASK
+from study.by_weights import adjusted, weights
 from study.made_up import ACCURACY, RMSE, SCORE, judged, plan
 
+Value = TypeVar("Value")
 NAMED = 4
+EASED = r"Not repaired, but by itself better than under the plain sum, is (.*?) with (.*)\."
 NAMES = {"equal": "The plain sum"}
 SECONDS = {SINGLE_TASK: 10.0, "equal": 13.0, "ema": 15.0, "dwa": 14.0, "uw": 19.5, "mgda": 26.0, "stch": 13.0}
 
@@ -36,6 +41,7 @@ class Study:
     judgement: Judgement
     values: list[dict[str, list[dict[str, float]]]]
     metrics: dict[str, object]
+    known: dict[object, object] = field(default_factory=dict)  # what the checks have worked out before
 
     def sample(self, setting: int, method: str, task: str) -> np.ndarray:
         return np.array([row[task] for row in self.values[setting][method]])
@@ -55,7 +61,7 @@ KINDS = {
     "three": ([("a", (ACCURACY,)), ("b", (RMSE,)), ("c", (SCORE,))], ["equal", "ema", "dwa", "uw"], 2, 5),
     "many": ([(f"t{i}", (RMSE,)) for i in range(7)], ["equal", "ema", "dwa", "uw", "mgda", "stch"], 1, 4),
     "without": ([("left", (ACCURACY,)), ("right", (RMSE,))], ["ema", "dwa"], 1, 3),
-    "strategies": ([("left", (ACCURACY,)), ("right", (RMSE,))], ["equal", "ema", "dwa", "uw", "mgda", "stch"], 1, 4),
+    "strategies": ([("left", (ACCURACY,)), ("right", (RMSE,))], ["equal", "ema", "dwa", "uw", "mgda", "stch"], 1, 6),
     "pair": ([("left", (ACCURACY,))], ["equal", "ema"], 1, 2),
     "one": ([("left", (ACCURACY,)), ("right", (SCORE,))], ["equal", "ema"], 1, 1),
 }
@@ -137,7 +143,7 @@ def check_difference(found: Study, setting: int, method: str, task: str, text: s
 
 
 def check_sharing(found: Study, setting: int, method: str, who: str, said: str, cells: Sequence[Cell]) -> None:
-    """Who, and by how much: all of them, or the four of the largest relative changes."""
+    """Who, and by how much: the largest relative changes first, four of them at most."""
     total = len(found.judgement.tasks)
     names = [cell.task for cell in cells]
     if len(cells) == 1:
@@ -148,13 +154,15 @@ def check_sharing(found: Study, setting: int, method: str, who: str, said: str, 
     assert who == (every if len(cells) == total else f"{len(cells)} of {total} tasks")
     assert said.startswith("above all ") == (len(cells) > NAMED)
     parts = said.removeprefix("above all ").split("; ")
-    if len(cells) > NAMED:
-        largest = sorted(cells, key=lambda cell: abs(cell.relative.mean) if cell.relative else 0, reverse=True)
-        names = [cell.task for cell in largest[:NAMED]]
+    names = [cell.task for cell in by_size(cells)[:NAMED]]
     assert len(parts) == len(names)
     for name, part in zip(names, parts, strict=True):
         assert part.startswith(found.label(name) + " ")
         check_difference(found, setting, method, name, part.removeprefix(found.label(name) + " "))
+
+
+def by_size(cells: Sequence[Cell]) -> list[Cell]:
+    return sorted(cells, key=lambda cell: abs(cell.relative.mean) if cell.relative else 0, reverse=True)
 
 
 def leaning(found: Study, setting: int, cell: Cell) -> str:
@@ -174,11 +182,10 @@ def with_verdict(found: Study, setting: int, method: str, verdict: str) -> list[
     return [cell for cell in found.cells(setting, method) if cell.verdict == verdict]
 
 
-def plain_p_value(found: Study, setting: int, cell: Cell) -> float:
+def plain_p_value(found: Study, setting: int, method: str, task: str) -> float:
     """Twice the smallest of the one-sided t tests against the region's edges."""
-    mine, theirs = (found.sample(setting, method, cell.task) for method in (cell.method, SINGLE_TASK))
-    better = (mine - theirs) * (1 if found.metrics[cell.task].higher_is_better else -1)
-    region = 0.01 * abs(theirs.mean())
+    better = improvement(found, setting, method, task)
+    region = 0.01 * abs(found.sample(setting, SINGLE_TASK, task).mean())
 
     def above(edge: float, sign: int) -> float:
         return float(stats.ttest_1samp(sign * better, sign * edge, alternative="greater").pvalue)
@@ -186,34 +193,197 @@ def plain_p_value(found: Study, setting: int, cell: Cell) -> float:
     return 2 * min(above(region, 1), above(-region, -1), max(above(-region, 1), above(region, -1)))
 
 
-def check_what_would_decide(found: Study, setting: int, cells: Sequence[Cell], more: str) -> None:
-    total, one = len(found.judgement.tasks), len(cells) == 1
-    seeds = len(found.judgement.seeds)
-    alone = [cell for cell in cells if seeds > 1 and plain_p_value(found, setting, cell) <= 0.05]
-    which = "it" if one else f"{len(alone)} of them"
-    said = f" Judged alone {which} would be decided, but not with {total} tasks judged together." if alone else ""
-    assert more.startswith(said)
+def change_p_value(sample: np.ndarray, region: float) -> float:
+    """Of "above zero", "below zero", and "within the region", the one nearest to being said."""
+    if len(sample) < 2:
+        return math.nan
+    above, below = (stats.ttest_1samp(sample, edge, alternative="greater").pvalue for edge in (0.0, -region))
+    return float(2 * min(above, 1 - above, max(below, stats.ttest_1samp(sample, region, alternative="less").pvalue)))
+
+
+ALL = ""
+Asked = tuple[int, str, str]  # setting, method, task
+
+
+def against(found: Study, method: str, task: str) -> str:
+    """The plain sum over all tasks, where it was run; else single-task."""
+    return "equal" if task == ALL and method != "equal" and "equal" in found.judgement.methods else SINGLE_TASK
+
+
+def once(function: Callable[..., Value]) -> Callable[..., Value]:
+    """Worked out once for every study."""
+
+    @functools.wraps(function)
+    def asked(found: Study, *question: object) -> Value:
+        key = (function.__name__, *question)
+        if key not in found.known:
+            found.known[key] = function(found, *question)
+        return found.known[key]
+
+    return asked
+
+
+@once
+def family(found: Study) -> tuple[dict[Asked, float], list[Unit[Asked]]]:
+    """The plain p-value of every question of a study, and how they stand together."""
+    joint = [method for method in found.judgement.methods if method != SINGLE_TASK]
+    units, p_values = [], {}
+    for setting in range(len(found.values)):
+        for task in (ALL, *found.metrics):
+            asked = {method: (setting, method, task) for method in joint}
+            plain = asked.pop("equal", None)
+            units.append(Unit(plain, tuple(asked.values())))
+            for method in joint:
+                if task == ALL:
+                    sample = change_from(found, setting, method, against(found, method, ALL))
+                    p = change_p_value(sample, 0.01 if against(found, method, ALL) == SINGLE_TASK else 0.0)
+                else:
+                    p = plain_p_value(found, setting, method, task) if len(found.judgement.seeds) > 1 else math.nan
+                if not math.isnan(p):
+                    p_values[setting, method, task] = float(min(1.0, p))
+    return p_values, units
+
+
+@once
+def all_adjusted(found: Study) -> dict[Asked, float]:
+    return adjusted(*family(found))
+
+
+def alone_only(found: Study, question: Asked) -> bool:
+    """Decided by itself, but not with the rest of the study."""
+    p_values, _ = family(found)
+    return question in p_values and p_values[question] <= 0.05 < all_adjusted(found)[question]
+
+
+def together_told(found: Study, question: Asked) -> bool:
+    return all_adjusted(found).get(question, 1.0) <= 0.05
+
+
+def check_what_would_decide(found: Study, setting: int, method: str, tasks: Sequence[str], more: str) -> None:
+    questions = [(setting, method, task) for task in tasks]
+    alone = [question for question in questions if alone_only(found, question)]
+    which = "it" if len(tasks) == 1 else f"{len(alone)} of them"
+    said = f" Judged alone {which} would be decided, but not with the rest of the study." if alone else ""
+    assert more.startswith(said), (more, said)
     rest = more.removeprefix(said)
-    about = re.fullmatch(r" About (\d+) seeds would settle (it|them) if mean and spread stay as they are\.", rest)
-    needed = [seeds_needed(found, setting, cell, total) for cell in cells]
-    if seeds < 3 or None in needed:
+    needed = [seeds_needed(found, question) for question in questions]
+    if None in needed:
         assert rest == ""
+        return
+    low, high = max(low for low, _ in needed), max(high for _, high in needed)
+    count = f"{low} to {high}" if low < high else str(high)
+    assert rest == f" Likely to settle {'it' if len(tasks) == 1 else 'them'}: {count} seeds."
+
+
+@once
+def seeds_needed(found: Study, question: Asked) -> tuple[int, int] | None:
+    """From how many to how many seeds have a power of 80 %, for the effects at the ends of its 80 % interval."""
+    setting, method, task = question
+    if task == ALL:
+        sample, region = change_from(found, setting, method, against(found, method, ALL)), 0.0
     else:
-        assert about
-        assert about.groups() == (str(max(needed)), "it" if one else "them")
-
-
-def seeds_needed(found: Study, setting: int, cell: Cell, family: int) -> int | None:
-    mine, theirs = (found.sample(setting, method, cell.task) for method in (cell.method, SINGLE_TASK))
-    difference, region = mine - theirs, 0.01 * abs(theirs.mean())
-    room = abs(abs(difference.mean()) - region)
-    if len(mine) < 3:
+        sample = improvement(found, setting, method, task)
+        region = 0.01 * abs(found.sample(setting, SINGLE_TASK, task).mean())
+    n = len(sample)
+    if n < 3:
         return None
-    for count in range(len(mine) + 1, 101):
-        half = stats.t.ppf(1 - 0.05 / (2 * family), count - 1) * difference.std(ddof=1) / math.sqrt(count)
-        if half < room:
-            return count
-    return None
+    p_values, units = family(found)
+    alpha = 0.05 * weights(set(p_values), units, 0.8)[question]
+    effect = abs(abs(sample.mean()) - region) / sample.std(ddof=1)
+    doubt = stats.norm.ppf(0.9) * math.sqrt(1 / n + effect**2 / (2 * (n - 1)))
+
+    def needed(size: float) -> int | None:
+        for count in range(n + 1, 101) if size > 0 else ():
+            edge = stats.t.ppf(1 - alpha / 2, count - 1)
+            if special.nctdtr(count - 1, size * math.sqrt(count), edge) <= 0.2:
+                return count
+        return None
+
+    low, high = needed(effect + doubt), needed(effect - doubt)
+    return None if low is None or high is None else (low, high)
+
+
+def delta_m(found: Study, setting: int, method: str) -> Interval:
+    return t_interval(change_from(found, setting, method, SINGLE_TASK))
+
+
+def overall_of(found: Study, setting: int) -> list[str]:
+    """The methods of which the effect over all tasks is told."""
+    joint = [method for method in found.judgement.methods if method != SINGLE_TASK]
+    if "equal" in joint:
+        return ["equal"]
+    return sorted(joint, key=lambda method: delta_m(found, setting, method).mean, reverse=True)[:NAMED]
+
+
+def check_overall(found: Study, setting: int, sentences: list[str]) -> None:
+    """The effect of sharing over all tasks is always told, decided or not."""
+    methods = overall_of(found, setting)
+    assert len(sentences) == len(methods)
+    for method, text in zip(methods, sentences, strict=True):
+        name = NAMES.get(method, method).replace("The", "the")
+        change = delta_m(found, setting, method)
+        if together_told(found, (setting, method, ALL)):
+            sample = change_from(found, setting, method, SINGLE_TASK)
+            within = change_p_value(sample, 0.01) < 0.999 * stats.ttest_1samp(sample, 0).pvalue
+            better = "better" if change.mean > 0 else "worse"
+            slight = ", but by less than 1 %" if max(-change.low, change.high) < 0.01 else ""
+            head, end = f"Over all tasks {name} is {better} than single-task learning{slight}: Δm ", "."
+            if within:
+                head = f"Over all tasks {name} is within 1 % of single-task learning: Δm "
+            assert text.endswith(".")
+            said = text.removeprefix(head).removesuffix(end)
+        else:
+            head = f"Over all tasks it is undecided whether {name} is better or worse than single-task learning: Δm "
+            said, _, more = (
+                text.removeprefix(head).partition(".")
+                if change.low == -math.inf
+                else (re.fullmatch(r"(.*?\))(\.)(.*)", text.removeprefix(head)).groups())
+            )
+            if change.low == -math.inf:
+                said, more = re.fullmatch(r"(.* %)\.(.*)", text.removeprefix(head)).groups()
+            check_what_would_decide(found, setting, method, [ALL], more)
+        assert text.startswith(head)
+        check_bounded(said, change, 100.0, " %")
+
+
+def check_recommendation(found: Study, setting: int, sentences: list[str]) -> None:
+    """What follows: share, and under what; or train alone; or undecided."""
+    methods = [method for method in found.judgement.methods if method != SINGLE_TASK]
+    plain = "equal" in methods
+    better = {
+        method: change_from(found, setting, method, "equal" if plain else SINGLE_TASK).mean()
+        for method in methods
+        if method != "equal" and (not plain or together_told(found, (setting, method, ALL)))
+    }
+    better = {method: mean for method, mean in better.items() if mean > 0 or not plain}
+    best = max(better, key=lambda method: better[method]) if better else "equal"
+    change = delta_m(found, setting, best)
+    if change.low == -math.inf:
+        assert sentences == []
+        return
+    hurt = by_size(with_verdict(found, setting, best, "negative transfer"))
+    labels = [found.label(cell.task) for cell in hurt]
+    total = len(found.metrics)
+    named = " and ".join(", ".join(labels).rsplit(", ", 1))
+    if len(labels) > NAMED:
+        named = f"{len(labels)} of {total} tasks ({', '.join(labels[:NAMED])}, …)"
+    (said,) = sentences
+    if len(hurt) == total or (change.high < 0 and change.low <= -0.01 and not hurt):
+        assert said == "Train every task alone: nothing here is shown to be as good."
+    elif change.low > -0.01:
+        name = NAMES.get(best, best).replace("The", "the")
+        shown = re.fullmatch(r"Share under (.*), at (\S+) × the training time of single tasks(.*)\.", said)
+        assert shown[1] == name
+        assert says(shown[2], SECONDS[best] / (total * SECONDS[SINGLE_TASK]))
+        worse = "" if change.low > 0 else ": no more than 1 % worse over all tasks"
+        assert shown[3] == (f", and train {named} alone" if hurt else "") + worse
+    elif hurt:
+        open_ = undecided(found, setting, best, "") + undecided(found, setting, best, "worse")
+        open_ += undecided(found, setting, best, "better")
+        others = "whether the others should share is undecided" if open_ else "the others lose nothing by sharing"
+        assert said == f"Train {named} alone; {others}."
+    else:
+        assert said == "Whether to share is undecided."
 
 
 def change_from(found: Study, setting: int, method: str, baseline: str) -> np.ndarray:
@@ -268,7 +438,9 @@ def check_repairs(found: Study, setting: int, sentences: list[str]) -> None:
     for text in sentences:
         if said := re.fullmatch(r"No strategy here is shown to repair (.*)\.", text):
             told |= {found.named(label): [] for label in re.split(", | or ", said[1])}
-        elif said := re.fullmatch(r"Not repaired, but better than under the plain sum, is (.*?) with (.*)\.", text):
+        elif said := re.fullmatch(
+            r"Not repaired, but by itself better than under the plain sum, is (.*?) with (.*)\.", text
+        ):
             check_eased(found, setting, found.named(said[1]), said[2], mended)
             told.setdefault(found.named(said[1]), [])
         else:
@@ -308,17 +480,6 @@ def check_eased(found: Study, setting: int, task: str, said: str, mended: dict[s
     assert means == sorted(means, reverse=True)
 
 
-def holm_told(samples: dict[str, np.ndarray]) -> set[str]:
-    """Those told from zero by t tests, Holm-adjusted."""
-    p = {name: float(stats.ttest_1samp(sample, 0).pvalue) for name, sample in samples.items()}
-    told: set[str] = set()
-    for rank, name in enumerate(sorted(p, key=lambda key: p[key])):
-        if p[name] * (len(p) - rank) > 0.05:
-            break
-        told.add(name)
-    return told
-
-
 def check_against_the_sum(found: Study, setting: int, sentences: list[str]) -> None:
     methods = [method for method in found.judgement.methods if method not in (SINGLE_TASK, "equal")]
     if "equal" not in found.judgement.methods or len(found.judgement.seeds) < 2:
@@ -326,7 +487,7 @@ def check_against_the_sum(found: Study, setting: int, sentences: list[str]) -> N
         return
     samples = {method: change_from(found, setting, method, "equal") for method in methods}
     known = {method: t_interval(sample) for method, sample in samples.items()}
-    told = holm_told(samples)
+    told = {method for method in methods if together_told(found, (setting, method, ALL))}
     slight = {m for m in told if max(abs(known[m].low), abs(known[m].high)) < 0.01}
     sides = {
         "better": {m for m in told - slight if known[m].mean > 0},
@@ -390,23 +551,33 @@ def test_every_sentence_and_every_number(kind: str, number: int) -> None:
 
 def check_setting(found: Study, setting: int, sentences: list[str]) -> None:
     methods = found.judgement.methods
-    repairs, against, cost, shared = [], [], [], []
+    overall, advice, repairs, versus, cost, shared = [], [], [], [], [], []
     for text in sentences:
-        if text.startswith("Over all tasks"):
-            against.append(text)
+        if text.startswith("Over all tasks (mean change"):
+            versus.append(text)
+        elif text.startswith("Over all tasks"):
+            overall.append(text)
+        elif text.startswith(("Share under", "Train ", "Whether to share")):
+            advice.append(text)
         elif text.startswith("One joint network"):
             cost.append(text)
         elif re.match(r"No strategy|Not repaired|Of the \d", text) or re.search(r" repairs? ", text):
             repairs.append(text)
         else:
             shared.append(text)
-    order = [text for group in (shared, repairs, against, cost) for text in group]
-    assert order == sentences, "sharing, what repairs it, what is better, what it costs"
+    order = [text for group in (overall, advice, shared, repairs, versus, cost) for text in group]
+    assert order == sentences, "the answer, what follows, each task, what repairs it, what is better, what it costs"
+    check_overall(found, setting, overall)
+    check_recommendation(found, setting, advice)
+    for cell in found.judgement.cells:
+        if cell.setting == setting and cell.method != SINGLE_TASK:
+            told = together_told(found, (setting, cell.method, cell.task))
+            assert (cell.verdict != "undecided") == told, cell
     for text in cost:
         check_cost(text, methods)
     assert len(cost) == 1
     check_repairs(found, setting, repairs)
-    check_against_the_sum(found, setting, against)
+    check_against_the_sum(found, setting, versus)
     expected = []
     for method in [m for m in methods if m == "equal"] or methods[1:]:
         name = NAMES.get(method, method)
@@ -425,7 +596,7 @@ def check_setting(found: Study, setting: int, sentences: list[str]) -> None:
         if open_:
             who = who.removesuffix(open_.rstrip("\0") + " is undecided")
             said, _, more = re.fullmatch(r"(.*?)\.(?= |$)()(.*)", said).groups()
-            check_what_would_decide(found, setting, cells, more)
+            check_what_would_decide(found, setting, method, [cell.task for cell in cells], more)
         else:
             said = said.removesuffix(".")
         check_sharing(found, setting, method, who, said, cells)
@@ -437,8 +608,10 @@ def test_the_studies_say_every_kind_of_sentence() -> None:
         sentence for kind in KINDS for place in range(4) for sentence in study(kind, place).judgement.verdict
     )
     for words in ("hurts", "helps", "makes no difference that matters", "seems to make", "is undecided: ", "repairs ",
-                  "strategies repair", "Not repaired, but better", "No strategy here", "so many are repaired",
-                  "better than it:", "worse than it:", "nothing is shown", "Judged alone", "seeds would settle",
+                  "strategies repair", "Not repaired, but by itself better", "No strategy here", "so many are repaired",
+                  "better than it:", "worse than it:", "nothing is shown", "Judged alone", "Likely to settle",
+                  "is better than single-task learning", "is worse than single-task learning", "Share under",
+                  "Over all tasks it is undecided", "Train every task alone", "Whether to share is",
                   "above all", "is the highest of"):  # fmt: skip
         assert words in said, words
     assert number("−1.5") == -1.5

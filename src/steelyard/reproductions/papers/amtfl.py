@@ -28,7 +28,7 @@ from steelyard.reproductions.reproduction import (
     Size,
     Word,
 )
-from steelyard.study.analysis.statistics import interval, relative_changes
+from steelyard.study.analysis.statistics import interval, relative_changes, rounded_deviation
 
 MNIST, DRUGS = "MNIST-Imbalanced", "Drug response"
 FORMS = ("none", "data", "log1p", "detached")  # `none` is AMTFL as published in 2018
@@ -152,7 +152,8 @@ def _transfer(outcomes: Outcomes) -> list[Finding]:
             seeds = sorted(set(cases) & set(plain))
             # More cases under the plain sum: it is the worse one.
             samples[arm] = np.array([(cases[seed] - plain[seed]) / len(each.plan.tasks) for seed in seeds])
-        asked[name] = Comparison("equal", samples, dict.fromkeys(samples, 0.0), " % of tasks")
+        step = rounded_deviation(1 / len(each.plan.tasks))
+        asked[name] = Comparison("equal", samples, dict.fromkeys(samples, 0.0), " % of tasks", least=step)
     findings = []
     for name, found in standings(asked).items():
         fewer = len(found.those("worse")) == len(found.of.samples) > 0

@@ -124,7 +124,8 @@ def _typically(outcomes: Outcomes) -> Finding:
     cases = [case for those in by_pair.values() for case in those]
     seeds = sorted(set.intersection(*map(set, cases))) if cases else []
     shares = np.array([np.mean(np.concatenate([case[seed] for case in cases]) > 0) for seed in seeds])
-    below = above_zero({"half": 0.5 - shares}).words.get("half", "open")
+    counted = sum(len(case[seeds[0]]) for case in cases) if seeds else 1
+    below = above_zero({"half": 0.5 - shares}, step=1 / counted).words.get("half", "open")
     words: dict[Standing, Word] = {"better": "held", "worse": "did not hold", "open": "undecided", "equal": "undecided"}
     share = interval(shares)
     said = []

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from steelyard.study.analysis.findings import Findings, better_by
+from steelyard.study.analysis.cautions import cautions
+from steelyard.study.analysis.findings import Findings
 from steelyard.study.analysis.origins import changed_since, origin_notes
-from steelyard.study.analysis.statistics import Array, claim, interval, relative_changes, verdicts
+from steelyard.study.analysis.questions import Answers, Question
+from steelyard.study.analysis.statistics import interval, relative_changes
 from steelyard.study.analysis.wording import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, Row
 from steelyard.study.planning.plans import Plan
@@ -73,7 +75,8 @@ def judge_findings(found: Findings) -> Judgement:
     plan = found.plan
     settings = list(plan.judged_settings())
     pairs = [(method.name, setting.index) for setting in settings for method in plan.methods]
-    cells = [cell for method, setting in pairs for cell in judge_cells(found, method, setting)]
+    answers = Answers(found)
+    cells = [cell for method, setting in pairs for cell in judge_cells(found, answers, method, setting)]
     rows = [judge_row(found, method, setting) for method, setting in pairs]
     finished, planned = len(found.results), len(plan.trials)
     return Judgement(
@@ -87,7 +90,7 @@ def judge_findings(found: Findings) -> Judgement:
         rows=rows,
         curves=[curve for method, setting in pairs for curve in _curves(found, method, setting)],
         failures=[failure for method, setting in pairs for failure in _failures(found, method, setting)],
-        verdict=write_verdict(found, cells, rows),
+        verdict=write_verdict(answers, cells, rows),
         command=plan.command,
         versions=dict(plan.versions),
         machine=plan.machine,
@@ -99,36 +102,32 @@ def judge_findings(found: Findings) -> Judgement:
         finished=finished,
         tuning=plan.tuning_text,
         notes=origin_notes(found),
+        cautions=cautions(found),
     )
 
 
-def judge_cells(found: Findings, method: str, setting: int) -> list[Cell]:
-    """The cells of one method in one setting; their verdicts are one family."""
-    tasks = [task for task in found.plan.tasks if found.metrics(method, setting, task.name)]
-    compared = method != SINGLE_TASK and found.has(SINGLE_TASK)
-    pairs = {t.name: found.paired(t, method, SINGLE_TASK, setting) for t in tasks} if compared else {}
-    pairs = {name: pair for name, pair in pairs.items() if len(pair[0])}
-    better = {t.name: better_by(t, *pairs[t.name]) for t in tasks if t.name in pairs}
-    regions = {t.name: t.equivalence * abs(float(pairs[t.name][1].mean())) for t in tasks if t.name in pairs}
-    found_verdicts = verdicts(better, regions)
-
+def judge_cells(found: Findings, answers: Answers, method: str, setting: int) -> list[Cell]:
+    """The cells of one method in one setting."""
     cells = []
-    for task in tasks:
+    for task in found.plan.tasks:
         values = {seed: metrics[0] for seed, metrics in found.metrics(method, setting, task.name).items()}
+        if not values:
+            continue
         last = [metrics[0] for metrics in found.metrics(method, setting, task.name, last=True).values()]
-        difference = relative = None
-        verdict, p_value = found_verdicts.get(task.name, (None, None))
+        question = answers.asked(method, setting, task.name)
+        difference = relative = verdict = p_value = None
         notes = []
-        if verdict is not None:
-            ours, theirs = pairs[task.name]
-            difference = interval(ours - theirs)
+        if question is not None:
+            ours, theirs = found.paired(task, method, SINGLE_TASK, setting)
+            difference = interval(ours - theirs, least=answers.least[question])
             main = task.metrics[0]
             changes = relative_changes(ours, theirs, higher_is_better=main.higher_is_better, ideal=main.ideal)
             if changes is None:
                 notes.append("single-task is within 1e-6 of zero: no relative change, and left out of Δm")
             else:
                 relative = interval(changes)
-            notes += _undecided(better[task.name], regions[task.name], verdict, len(better))
+            verdict, p_value = answers.verdict(question)
+            notes += _undecided(answers, question)
         mean, sd = _mean_and_sd(list(values.values()))
         last_mean, last_sd = _mean_and_sd(last)
         cells.append(
@@ -151,18 +150,15 @@ def judge_cells(found: Findings, method: str, setting: int) -> list[Cell]:
     return cells
 
 
-def _undecided(better: Array, region: float, verdict: str, family: int) -> list[str]:
+def _undecided(answers: Answers, question: Question) -> list[str]:
     """Why a task is undecided, where it is not simply a wide interval."""
-    if verdict != "undecided":
-        return []
-    if len(better) == 1:
+    sample = answers.samples[question]
+    if len(sample) == 1:
         return ["one seed has no interval: run more seeds"]
-    alone = claim(better, region)
-    if alone is None:
-        return ["both seeds agree exactly, which says nothing about the spread: run more seeds"]
-    if alone.p_value <= 0.05:
-        return [f"{alone.verdict} by itself, but not once adjusted for judging {family} tasks"]
-    return []
+    if question not in answers.claims and np.isfinite(sample).all():
+        return ["all seeds agree exactly, which says nothing about the spread: run more seeds"]
+    alone = answers.alone(question)
+    return [f"{alone} by itself, but not together with all {answers.size} questions of the study"] if alone else []
 
 
 def judge_row(found: Findings, method: str, setting: int) -> Row:

@@ -6,7 +6,7 @@ Everything takes plain sequences, one number per seed, already paired: the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,22 +18,29 @@ from steelyard.study.judgement import Interval, Verdict
 
 LEVEL = 0.95
 NEAR_ZERO = 1e-6  # a baseline this small cannot be divided by
+ROUNDING = 1e-12  # of the largest difference: how far equal ones may lie apart
+COUNTED = 1e-3  # of a row: how far from a whole number a count may lie that was kept in single precision
+POWER = 0.8  # with which so many seeds settle what is open
+POWER_Z = float(special.ndtri(0.9))  # of an 80 % interval
 MOST_SEEDS = 100  # beyond this, "more seeds" is no advice
 
 Array = NDArray[np.float64]
-Key = TypeVar("Key", str, tuple[str, str])
+Key = TypeVar("Key", bound=Hashable)
 
 
-def interval(sample: Sequence[float] | Array, level: float = LEVEL) -> Interval | None:
+def interval(sample: Sequence[float] | Array, level: float = LEVEL, least: float = 0.0) -> Interval | None:
     """The mean with its Student-t interval. A single value bounds nothing: −∞ to ∞. None without any.
 
     mean ± t(n − 1, (1 + level) / 2) · s / √n. A percentile bootstrap would cover 75 % at 3 seeds and 83 %
-    at 5 where it says 95 %; the t interval is exact for normal differences at any n.
+    at 5 where it says 95 %; the t interval is exact for normal differences at any n. Differences of a
+    metric that counts rows vary as counts do, at least (`counted_deviation`).
     """
     values = np.asarray(sample, dtype=np.float64)
     if len(values) == 0:
         return None
-    return around(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan, len(values), level)
+    mean = float(values.mean())
+    deviation = max(float(values.std(ddof=1)), least) if len(values) > 1 else math.nan
+    return around(mean, deviation, len(values), level)
 
 
 def around(mean: float, deviation: float, count: int, level: float = LEVEL) -> Interval:
@@ -49,10 +56,6 @@ def _quantile(probability: float, freedom: int) -> float:
     return float(special.stdtrit(freedom, probability))
 
 
-def _standard_error(values: Array) -> float:
-    return float(values.std(ddof=1)) / math.sqrt(len(values))
-
-
 @dataclass(frozen=True)
 class Claim:
     """What one task's differences say by themselves, before the adjustment over tasks."""
@@ -61,7 +64,9 @@ class Claim:
     p_value: float
 
 
-def claim(better_by: Sequence[float] | Array, region: float) -> Claim | None:
+def claim(
+    better_by: Sequence[float] | Array, region: float, least: float = 0.0, beyond: float | None = None
+) -> Claim | None:
     """The claim nearest to being made about a mean improvement, and its p-value.
 
     Three one-sided t tests against the edges of the region of practical equivalence ±region: *gain* rejects
@@ -70,29 +75,65 @@ def claim(better_by: Sequence[float] | Array, region: float) -> Claim | None:
     three: the smallest α at which the two-sided (1 − α) t interval lies wholly inside one of the three
     regions. Such a claim is false only where that interval misses the mean: all three together err at most α.
 
-    None for fewer than two seeds, and for two seeds that agree exactly: metrics come in steps of one example,
-    and such a tie is an accident far more often than a sign of no spread.
-    """
-    values = np.asarray(better_by, dtype=np.float64)
-    if len(values) < 2:
-        return None
-    mean, error, freedom = float(values.mean()), _standard_error(values), len(values) - 1
-    if error == 0.0 and len(values) == 2:
-        return None
+    A metric that counts rows (an accuracy) varies at least as counts do; see `counted_deviation`. Three seeds that
+    agree by chance are no proof.
 
-    def beyond(distance: float) -> float:
+    None for fewer than two seeds or a value that is none, and for seeds that agree exactly in a difference that nothing
+    is known of otherwise: such a tie is an accident far more often than a sign of no spread. No difference at all, in
+    three seeds or more, is the same network.
+
+    Args:
+        better_by: differences by seed, positive = better.
+        region: half-width of the region of practical equivalence.
+        least: what the differences are taken to deviate by at least; 0 where nothing is known.
+        beyond: what a gain and a negative transfer must exceed, where it is not the region: any amount, with 0.
+    """
+    edge = region if beyond is None else beyond
+    values = np.asarray(better_by, dtype=np.float64)
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    mean, freedom = float(values.mean()), len(values) - 1
+    spread = float(values.std(ddof=1))
+    if spread <= ROUNDING * float(np.abs(values).max()):  # equal but for how floats were added up
+        spread = 0.0
+    if spread == 0.0 and least == 0.0 and (len(values) == 2 or mean != 0.0):
+        return None
+    error = max(spread, least) / math.sqrt(len(values))
+
+    def p_value(distance: float) -> float:
         """The one-sided p-value of a mean this far beyond an edge."""
         if error == 0.0:
             return 0.0 if distance > 0.0 else 1.0
         return float(special.stdtr(freedom, -distance / error))
 
     p_values: dict[Verdict, float] = {
-        "gain": beyond(mean - region),
-        "negative transfer": beyond(-region - mean),
-        "no difference": max(beyond(mean + region), beyond(region - mean)),
+        "gain": p_value(mean - edge),
+        "negative transfer": p_value(-edge - mean),
+        "no difference": max(p_value(mean + region), p_value(region - mean)),
     }
     verdict = min(p_values, key=lambda name: p_values[name])
     return Claim(verdict, min(1.0, 2.0 * p_values[verdict]))
+
+
+def rounded_deviation(step: float) -> float:
+    """Of the difference between two values that are rounded to a step: step / √6."""
+    return step / math.sqrt(6.0)
+
+
+def counted_deviation(mean: float, step: float) -> float:
+    """What differences vary by at least, in a metric that counts rows: √(step · |mean| + step² / 6).
+
+    A mean difference of d rows needs at least d rows on which the two networks disagree, and a count of d varies by √d
+    (the least of McNemar's variance); rounding two values to whole rows adds a variance of step² / 6.
+    """
+    return math.hypot(math.sqrt(step * abs(mean)), rounded_deviation(step))
+
+
+def step_of(values: Iterable[float], rows: int) -> float:
+    """1 / rows where all values of a metric are whole numbers of rows (an accuracy), else 0: no step is known."""
+    counts = [value * rows for value in values]
+    whole = rows > 0 and all(abs(count - round(count)) <= COUNTED for count in counts if math.isfinite(count))
+    return 1.0 / rows if whole else 0.0
 
 
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
@@ -111,20 +152,23 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
 
 
 def verdicts(
-    better_by: Mapping[Key, Sequence[float] | Array], regions: Mapping[Key, float], alpha: float = 1.0 - LEVEL
+    better_by: Mapping[Key, Sequence[float] | Array],
+    regions: Mapping[Key, float],
+    alpha: float = 1.0 - LEVEL,
+    least: float = 0.0,
 ) -> dict[Key, tuple[Verdict, float | None]]:
-    """The verdict of every task of one method in one setting, with its Holm-adjusted p-value.
+    """The verdict on each of these comparisons, with its Holm-adjusted p-value.
 
-    The family is the tasks given here. Each contributes the p-value of its nearest claim (see `claim`); a
-    claim is made while Holm's adjusted p-value stays ≤ α, otherwise the task is undecided. A task that
-    cannot be tested (one seed) is undecided without a p-value and does not count in the family.
+    The family is what is given here (a study's own words are judged by `family.together`). Each contributes the p-value
+    of its nearest claim (see `claim`); a claim is made while Holm's adjusted p-value stays ≤ α, otherwise the task is
+    undecided. A task that cannot be tested (one seed) is undecided without a p-value and does not count in the family.
 
     One p-value stands for three possible claims, so Holm's own proof, which is for one claim each, does not
     cover wrong *kinds* of claims made in later steps; for independent t tests that is the known control of
     directional errors by step-down tests (Shaffer 1980; Finner 1999). The simulation in the tests holds the
     family-wise rate of false verdicts to α, with tasks independent and correlated.
     """
-    claims = {task: claim(sample, regions[task]) for task, sample in better_by.items()}
+    claims = {task: claim(sample, regions[task], least) for task, sample in better_by.items()}
     adjusted = holm({task: made.p_value for task, made in claims.items() if made is not None})
     result: dict[Key, tuple[Verdict, float | None]] = {}
     for task, made in claims.items():
@@ -162,19 +206,40 @@ def relative_changes(
     return change if higher_is_better == (reference > 0) else -change
 
 
-def seeds_to_settle(better_by: Sequence[float] | Array, region: float, family: int = 1) -> int | None:
-    """About how many seeds would settle an undecided task if mean and spread stay as they are.
+def seeds_to_settle(
+    better_by: Sequence[float] | Array,
+    region: float,
+    least: float = 0.0,
+    alpha: float = 1.0 - LEVEL,
+    most: int = MOST_SEEDS,
+) -> tuple[int, int] | None:
+    """From how many to how many seeds an undecided comparison is likely to need.
 
-    The smallest n whose interval of level 1 − 0.05 / family would lie wholly in one of the three regions.
-    None below three seeds (a spread from two is hardly known) and beyond 100.
+    With so many seeds its interval of level 1 − alpha lies beyond the nearest edge of the region with a probability of
+    80 %, if the effect (distance from that edge over spread) is as it seems. It is known from few seeds: the two
+    numbers belong to the ends of its own 80 % interval, e ± 1.28 √(1/n + e²/(2(n − 1))).
+
+    None where that tells nothing: fewer than three seeds, an effect that may be zero, or more than `most` seeds.
     """
     values = np.asarray(better_by, dtype=np.float64)
-    if len(values) < 3:
+    if len(values) < 3 or not np.isfinite(values).all():
         return None
-    mean, spread = abs(float(values.mean())), float(values.std(ddof=1))
-    room = abs(mean - region)  # the nearest edge, from either side
-    for seeds in range(len(values) + 1, MOST_SEEDS + 1):
-        half = _quantile(1 - (1 - LEVEL) / (2 * family), seeds - 1) * spread / math.sqrt(seeds)
-        if half < room:
+    spread = max(float(values.std(ddof=1)), least)
+    if spread == 0.0:
+        return None
+    effect = abs(abs(float(values.mean())) - region) / spread
+    doubt = POWER_Z * math.sqrt(1.0 / len(values) + effect**2 / (2.0 * (len(values) - 1)))
+    high = _seeds_for(effect - doubt, alpha, len(values) + 1, most)
+    low = _seeds_for(effect + doubt, alpha, len(values) + 1, most)
+    return None if low is None or high is None else (low, high)
+
+
+def _seeds_for(effect: float, alpha: float, least: int, most: int) -> int | None:
+    """The fewest seeds, of at least `least`, that show an effect of so many deviations with a probability of 80 %."""
+    if effect <= 0.0:
+        return None
+    for seeds in range(least, most + 1):
+        edge = _quantile(1.0 - alpha / 2.0, seeds - 1)
+        if special.nctdtr(seeds - 1, effect * math.sqrt(seeds), edge) <= 1.0 - POWER:
             return seeds
     return None

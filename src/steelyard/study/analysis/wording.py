@@ -1,14 +1,11 @@
-"""The verdict in plain words: who is hurt by sharing, by how much, what repairs it, at what cost, what stays open."""
+"""The verdict in plain words: whether to share, who is hurt by it, by how much, what repairs it, at what cost."""
 
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 
-import numpy as np
-
-from steelyard.study.analysis.findings import Findings, better_by
+from steelyard.study.analysis.findings import better_by
 from steelyard.study.analysis.phrases import (
     PLAIN_SUM,
     amount_of,
@@ -20,16 +17,18 @@ from steelyard.study.analysis.phrases import (
     relative_of,
     size,
 )
-from steelyard.study.analysis.statistics import LEVEL, Array, Key, claim, holm, interval, seeds_to_settle
+from steelyard.study.analysis.questions import SLIGHT, Answers, Question
+from steelyard.study.analysis.statistics import LEVEL, Array, Key, claim, holm, interval
 from steelyard.study.judgement import Cell, Interval, Row, Verdict
 from steelyard.study.trial import SINGLE_TASK
 
+FINE: tuple[Verdict, ...] = ("gain", "no difference")
 NAMED = 4  # so many tasks, or strategies, are named one by one; of more the first, and the others are counted
-SLIGHT = 0.01  # a mean relative change whose interval lies within it may be told from zero, and still not matter
 
 
-def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -> list[str]:
-    """Sentences, setting by setting; nothing is said that the cells and rows do not show."""
+def write_verdict(answers: Answers, cells: Sequence[Cell], rows: Sequence[Row]) -> list[str]:
+    """Sentences, setting by setting, the answer first; nothing is said that the cells and rows do not show."""
+    found = answers.found
     plan = found.plan
     several = len(plan.settings) > 1
     sentences = []
@@ -37,10 +36,18 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
     if missing:  # before anything that may change with them
         sentences.append(f"Preliminary: {missing} of {len(plan.trials)} trials are not finished.")
     for index, setting in enumerate(plan.settings):
-        here = _Setting(found, index, [c for c in cells if c.setting == index], [r for r in rows if r.setting == index])
-        said = [*here.sharing(), *here.repair(), *here.better_than_sum(), *here.cost()]
+        here = _Setting(
+            answers, index, [c for c in cells if c.setting == index], [r for r in rows if r.setting == index]
+        )
+        said = [
+            *here.overall(),
+            *here.recommendation(),
+            *here.sharing(),
+            *here.repair(),
+            *here.better_than_sum(),
+            *here.cost(),
+        ]
         sentences += [f"With {setting.label} of the labels: {lowered(text)}" if several else text for text in said]
-    sentences += cautions(found)
     if not found.has(SINGLE_TASK):
         sentences.append("There is no single-task baseline here: add single-task to see who is hurt by sharing.")
     if len(plan.seeds) == 1:
@@ -55,58 +62,108 @@ def write_verdict(found: Findings, cells: Sequence[Cell], rows: Sequence[Row]) -
     return sentences
 
 
-def cautions(found: Findings) -> list[str]:
-    """What bears on every verdict of a study: networks that were still learning, rates at the edge of those tried."""
-    return [*_still_improving(found), *_at_the_edge(found)]
-
-
-def _still_improving(found: Findings) -> list[str]:
-    """A verdict on networks that had not finished learning is a verdict on the number of epochs."""
-    plan, results = found.plan, list(found.results.values())
-    epochs = plan.epochs
-    last = sum(result.chosen_epoch == epochs for result in results)
-    if epochs < 2 or last * 2 < len(results) or not results:
-        return []
-    return [
-        f"Validation chose the last epoch in {last} of {len(results)} trainings: they were still improving. Train "
-        f"longer before you rely on this, e.g. steelyard compare {shlex.quote(plan.reference)} --epochs {2 * epochs}."
-    ]
-
-
-def _at_the_edge(found: Findings) -> list[str]:
-    """Where most networks want the largest rate that was tried, or the smallest, better ones may lie beyond."""
-    plan = found.plan
-    if plan.tuning is None or not plan.tuning.rates:
-        return []
-    choices = [choice for method in plan.methods for choice in method.chosen]
-    chosen = [rate for choice in choices for rate in choice.learning_rates.values()]
-    said, tried = [], len(plan.tuning.rates)
-    for word, edge in (("largest", max(plan.tuning.rates)), ("smallest", min(plan.tuning.rates))):
-        here = chosen.count(edge)
-        if here * 2 > len(chosen):
-            said.append(
-                f"Validation chose the {word} of {tried} learning rates ({edge:g}) for {here} of {len(chosen)} "
-                f"networks: better ones may lie beyond. Try around it: "
-                f"steelyard compare {shlex.quote(plan.reference)} --tune {tried} --learning-rate {edge:g}."
-            )
-    return said
-
-
 class _Setting:
     """The words about one setting."""
 
-    def __init__(self, found: Findings, index: int, cells: Sequence[Cell], rows: Sequence[Row]) -> None:
-        self.found, self.index = found, index
+    def __init__(self, answers: Answers, index: int, cells: Sequence[Cell], rows: Sequence[Row]) -> None:
+        self.answers, self.found, self.index = answers, answers.found, index
         self.cells = {(cell.method, cell.task): cell for cell in cells}
         self.rows = {row.method: row for row in rows}
-        self.tasks = {task.name: task for task in found.plan.tasks}
-        joint = [method.name for method in found.plan.methods if method.name != SINGLE_TASK]
-        self.plain = PLAIN_SUM if PLAIN_SUM in joint else ""
-        self.strategies = [method for method in joint if method != self.plain]
+        self.tasks = {task.name: task for task in self.found.plan.tasks}
+        self.plain, self.strategies = answers.plain, answers.strategies
 
     def judged(self, method: str, verdict: Verdict) -> list[Cell]:
         cells = [self.cells.get((method, task)) for task in self.tasks]
         return [cell for cell in cells if cell is not None and cell.verdict == verdict]
+
+    # --- the answer ---
+
+    def overall(self) -> list[str]:
+        """All tasks together: the effect of sharing with its interval, always, decided or not."""
+        return [text for method in self._shared if (text := self._overall(method))]
+
+    @property
+    def _shared(self) -> list[str]:
+        """The plain sum, or the strategies where it was not run; of many the first few by Δm."""
+        if self.plain:
+            return [self.plain]
+        return sorted(self.strategies, key=self._mean_change, reverse=True)[:NAMED]
+
+    def _overall(self, method: str) -> str:
+        question, change = self._effect(method)
+        if question is None or change is None:
+            return ""
+        amount = f"Δm {relative_of({'': change}).strip()}"
+        word = self.answers.verdict(question)[0]
+        name = method_name(method)
+        if word == "undecided":
+            doubt = " Judged alone it would be decided, but not with the rest of the study." * (
+                self.answers.alone(question) is not None
+            )
+            return (
+                f"Over all tasks it is undecided whether {lowered(name)} is better or worse than single-task learning: "
+                f"{amount}.{doubt}{self._more_seeds([question])}"
+            )
+        if word == "no difference":
+            return f"Over all tasks {lowered(name)} is within 1 % of single-task learning: {amount}."
+        slightly = ", but by less than 1 %" if _slight(change) else ""
+        better = "better" if word == "gain" else "worse"
+        return f"Over all tasks {lowered(name)} is {better} than single-task learning{slightly}: {amount}."
+
+    def _effect(self, method: str) -> tuple[Question | None, Interval | None]:
+        """What is asked of a method's Δm against single-task learning, if it is, and Δm."""
+        change = self.rows[method].delta_m
+        known = change is not None and math.isfinite(change.mean)
+        question = self.answers.asked(method, self.index)
+        against = question is not None and question.baseline == SINGLE_TASK
+        return (question if against else None), (change if known else None)
+
+    def _mean_change(self, method: str) -> float:
+        change = self._effect(method)[1]
+        return -math.inf if change is None else change.mean
+
+    def recommendation(self) -> list[str]:
+        """Share, and under what; or train alone; or that nothing here decides it."""
+        best = self._best()
+        change = self._effect(best)[1] if best else None
+        if change is None or not math.isfinite(change.low):
+            return []
+        hurt = self.judged(best, "negative transfer")
+        name = lowered(method_name(best))
+        every = len(hurt) == len(self.tasks)
+        apart = f"{self._named(hurt)} alone" if hurt else ""
+        if change.low > -SLIGHT and not every:
+            cost = self.rows[best].relative_cost
+            at = f", at {cost:.2f} × the training time of single tasks" if math.isfinite(cost) else ""
+            better = "" if change.low > 0 else f": no more than {100 * SLIGHT:g} % worse over all tasks"
+            return [f"Share under {name}{at}{f', and train {apart}' if apart else ''}{better}."]
+        if every or (change.high < 0 and not hurt):
+            return ["Train every task alone: nothing here is shown to be as good."]
+        if apart:
+            fine = [cell for word in FINE for cell in self.judged(best, word)]
+            harmless = len(fine) + len(hurt) == len(self.tasks)
+            others = "the others lose nothing by sharing"
+            return [f"Train {apart}; {others if harmless else 'whether the others should share is undecided'}."]
+        return ["Whether to share is undecided."]
+
+    def _best(self) -> str:
+        """The strategy that is furthest above the plain sum, of those shown to be above it; else the plain sum."""
+        if not self.plain:
+            return max(self.strategies, key=self._mean_change, default="")
+        shown = {
+            method: float(self.answers.samples[question].mean())
+            for method in self.strategies
+            if (question := self.answers.asked(method, self.index)) is not None
+            and self.answers.verdict(question)[0] == "gain"
+        }
+        return max(shown, key=lambda method: shown[method], default=self.plain)
+
+    def _named(self, cells: list[Cell]) -> str:
+        """Tasks by name, the largest effect first; of many the first few behind their number."""
+        names = [self._task(cell.task) for cell in sorted(cells, key=size, reverse=True)]
+        if len(names) <= NAMED:
+            return listed(names)
+        return f"{len(names)} of {len(self.tasks)} tasks ({', '.join(names[:NAMED])}, …)"
 
     # --- who is hurt ---
 
@@ -138,32 +195,36 @@ class _Setting:
 
     def _lean(self, method: str, cell: Cell) -> str:
         """Where the interval that is shown lies wholly on one side of zero, though not beyond what matters."""
-        found = interval(self._better_by(method, cell.task)[0])
+        found = cell.difference
         if found is None or found.low <= 0 <= found.high:
             return ""
-        return "better" if found.mean > 0 else "worse"
+        return "better" if (found.mean > 0) == self.tasks[cell.task].metrics[0].higher_is_better else "worse"
 
     def _what_would_decide(self, method: str, cells: list[Cell]) -> str:
-        """What is known of why these are open: judging many tasks together, or too few seeds."""
-        samples = [self._better_by(method, cell.task) for cell in cells]
-        alone = [made for sample in samples if (made := claim(*sample)) is not None and made.p_value <= 1 - LEVEL]
+        """What is known of why these are open: judging a whole study together, or too few seeds."""
+        questions = [found for cell in cells if (found := self.answers.asked(method, self.index, cell.task))]
+        alone = [question for question in questions if self.answers.alone(question) is not None]
         text = ""
         if alone:
             which = "it" if len(cells) == 1 else f"{len(alone)} of them"
-            text += f" Judged alone {which} would be decided, but not with {len(self.tasks)} tasks judged together."
-        needed = [seeds_to_settle(*sample, len(self.tasks)) for sample in samples]
-        known = [seeds for seeds in needed if seeds is not None]
-        # Not said of few seeds, nor where a mean lies so near an edge that no number of seeds is honest.
-        if known and len(known) == len(needed):
-            which = "it" if len(cells) == 1 else "them"
-            text += f" About {max(known)} seeds would settle {which} if mean and spread stay as they are."
-        return text
+            text += f" Judged alone {which} would be decided, but not with the rest of the study."
+        return text + self._more_seeds(questions)
 
-    def _better_by(self, method: str, name: str) -> tuple[Array, float]:
-        """The improvement over single-task by seed, and the region of practical equivalence."""
+    def _more_seeds(self, questions: Sequence[Question]) -> str:
+        """How many seeds are likely to settle all of these; nothing where one of them is not to be settled so."""
+        needed = [self.answers.seeds_to_settle(question) for question in questions]
+        known = [seeds for seeds in needed if seeds is not None]
+        if not known or len(known) < len(needed):
+            return ""
+        low, high = (max(seeds) for seeds in zip(*known, strict=True))
+        which = "it" if len(questions) == 1 else "them"
+        count = f"{low} to {high}" if low < high else f"{high}"
+        return f" Likely to settle {which}: {count} seeds."
+
+    def _better_by(self, method: str, name: str) -> Array:
+        """The improvement over single-task by seed."""
         task = self.tasks[name]
-        ours, theirs = self.found.paired(task, method, SINGLE_TASK, self.index)
-        return better_by(task, ours, theirs), task.equivalence * abs(float(theirs.mean()))
+        return better_by(task, *self.found.paired(task, method, SINGLE_TASK, self.index))
 
     # --- what repairs it ---
 
@@ -174,7 +235,7 @@ class _Setting:
             return []
         said, unrepaired, eased = [], [], self._eased(hurt)
         for cell in hurt[:NAMED]:
-            mended = [m for m in self.strategies if self._verdict(m, cell.task) in ("gain", "no difference")]
+            mended = [m for m in self.strategies if self._verdict(m, cell.task) in FINE]
             partly = [m for m in self.strategies if m not in mended and (m, cell.task) in eased]
             task = self._task(cell.task)
             if mended:
@@ -183,7 +244,7 @@ class _Setting:
                 best = sorted(partly, key=lambda method: eased[method, cell.task].mean, reverse=True)
                 amounts = {method: amount_of(self.tasks[cell.task], eased[method, cell.task]) for method in best}
                 by = self._counted(best, "; ".join(f"{method} by {amounts[method]}" for method in best[:NAMED]))
-                said.append(f"Not repaired, but better than under the plain sum, is {task} with {by}.")
+                said.append(f"Not repaired, but by itself better than under the plain sum, is {task} with {by}.")
             if not mended and not partly:
                 unrepaired.append(task)
         if unrepaired:
@@ -198,7 +259,7 @@ class _Setting:
 
     def _mended(self, label: str, task: str, methods: list[str]) -> str:
         """Who repairs a task, and at what cost; of many the best."""
-        best = sorted(methods, key=lambda method: float(self._better_by(method, task)[0].mean()), reverse=True)
+        best = sorted(methods, key=lambda method: float(self._better_by(method, task).mean()), reverse=True)
         named = listed(map(self._with_cost, best[:NAMED]))
         if len(methods) > NAMED:
             return f"{len(methods)} of {len(self.strategies)} strategies repair {label}, above all {named}."
@@ -225,17 +286,25 @@ class _Setting:
     # --- is anything better than the plain sum ---
 
     def better_than_sum(self) -> list[str]:
-        """All tasks together, paired with the plain sum by seed."""
+        """All tasks together, against the plain sum."""
         if not self.plain or not self.strategies:
             return []
-        changes = {m: self.found.changes(m, self.plain, self.index) for m in self.strategies}
+        questions = {method: self.answers.asked(method, self.index) for method in self.strategies}
         changes = {
-            method: change for method, change in changes.items() if len(change) > 1 and np.isfinite(change).all()
+            method: self.answers.samples[question]
+            for method, question in questions.items()
+            if question is not None and question in self.answers.claims
         }
         if not changes:
             return []
-        told = _beyond_chance(changes)
-        slight = {method: found for method, found in told.items() if max(-found.low, found.high) < SLIGHT}
+        told = {
+            method: found
+            for method, sample in changes.items()
+            if (question := questions[method]) is not None
+            and self.answers.verdict(question)[0] in ("gain", "negative transfer")
+            and (found := interval(sample)) is not None
+        }
+        slight = {method: found for method, found in told.items() if _slight(found)}
         shown = {method: found for method, found in told.items() if method not in slight}
         better = {method: found for method, found in shown.items() if found.mean > 0}
         worse = {method: found for method, found in shown.items() if found.mean < 0}
@@ -292,7 +361,7 @@ class _Setting:
 
     def _differences(self, cells: list[Cell]) -> str:
         """The differences from single-task; of many tasks the largest."""
-        shown = sorted(cells, key=size, reverse=True)[:NAMED] if len(cells) > NAMED else cells
+        shown = sorted(cells, key=size, reverse=True)[:NAMED]
         texts = [self._difference(cell) for cell in shown]
         if len(cells) == 1:
             return texts[0]
@@ -304,6 +373,10 @@ class _Setting:
         alone = self.cells[SINGLE_TASK, cell.task]
         assert cell.difference is not None
         return difference_of(task, cell.mean, alone.mean, cell.difference)
+
+
+def _slight(change: Interval) -> bool:
+    return max(-change.low, change.high) < SLIGHT
 
 
 def _beyond_chance(samples: Mapping[Key, Array]) -> dict[Key, Interval]:

@@ -21,7 +21,7 @@ from steelyard.models.building import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem, check_place
-from steelyard.problems.task import Task
+from steelyard.problems.task import Data, Task
 from steelyard.registry import make, method_class, options_of
 from steelyard.study.planning.arms import SHARED, Arm, make_arm, parse_arm
 from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
@@ -120,7 +120,7 @@ def plan(
         reference=found.reference,
         identity=identity(found),
         summary=found.summary,
-        tasks=tuple(map(_task, learnt)),
+        tasks=tuple(_task(task, found.data()) for task in learnt),
         methods=planned,
         settings=_settings(settings, found, learnt, chosen_batch, epoch_steps, planned),
         seeds=chosen_seeds,
@@ -137,6 +137,7 @@ def plan(
         created=datetime.datetime.now().astimezone().isoformat(timespec="milliseconds"),
         main=main,
         tuning=tuning,
+        folds=found.folds,
     )
     tried_on = [*chosen_seeds, *([] if tuning is None else [tuning.seed])]
     made = dataclasses.replace(made, origin=Origin.of(found, tried_on, made.trials))
@@ -148,9 +149,10 @@ def identity(problem: Problem) -> str:
     return Path(problem.reference).name if problem.fingerprint else problem.reference
 
 
-def _task(task: Task) -> PlannedTask:
+def _task(task: Task, data: Data) -> PlannedTask:
     metrics = [PlannedMetric(m.name, m.higher_is_better, m.ideal, m.percent) for m in task.metrics]
-    return PlannedTask(task.name, task.label, task.equivalence, tuple(metrics))
+    train, test = (int(task.labelled(split.targets[task.name]).sum()) for split in (data.train, data.test))
+    return PlannedTask(task.name, task.label, task.equivalence, tuple(metrics), train, test)
 
 
 def _tasks(problem: Problem, names: Sequence[str] | None) -> list[Task]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class PlannedTask:
     label: str
     equivalence: float
     metrics: tuple[PlannedMetric, ...]
+    train_rows: int = 0  # that have a label of it; unknown to plans of Steelyard 0.1
+    test_rows: int = 0
 
     @property
     def info(self) -> TaskInfo:
@@ -53,6 +56,7 @@ class PlannedTask:
             ideal=main.ideal,
             percent=main.percent,
             equivalence=self.equivalence,
+            test_rows=self.test_rows,
         )
 
 
@@ -150,11 +154,17 @@ class Plan:
     tuning: Tuning | None = None
     epoch_steps: int = 0  # at least, in an epoch
     origin: Origin | None = None  # the code and data; unknown to plans of Steelyard 0.1
+    folds: int = 1  # of a cross-validation; unknown to plans of Steelyard 0.1
     also: tuple[str, ...] = ()  # other origins whose trials are taken all the same, as trials call their problem
 
     @property
     def task_names(self) -> tuple[str, ...]:
         return tuple(task.name for task in self.tasks)
+
+    @property
+    def most_seeds(self) -> int:
+        """Beyond which another seed tells nothing new: in a cross-validation, the folds."""
+        return self.folds if self.folds > 1 else sys.maxsize
 
     @property
     def trials(self) -> list[Trial]:

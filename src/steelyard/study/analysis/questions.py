@@ -1,0 +1,135 @@
+"""What a study asks, and what may be answered: every question is one test, and all of them are judged together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from steelyard.study.analysis.family import FIRST, Unit, together
+from steelyard.study.analysis.findings import Findings, better_by
+from steelyard.study.analysis.phrases import PLAIN_SUM
+from steelyard.study.analysis.statistics import (
+    LEVEL,
+    MOST_SEEDS,
+    Array,
+    Claim,
+    claim,
+    counted_deviation,
+    seeds_to_settle,
+    step_of,
+)
+from steelyard.study.judgement import Verdict
+from steelyard.study.planning.plans import PlannedTask
+from steelyard.study.trial import SINGLE_TASK
+
+SLIGHT = 0.01  # a mean relative change whose interval lies within it may be told from zero, and still not matter
+ALL = ""  # stands for all tasks together where others are named
+
+
+class Question(NamedTuple):
+    """Whether one method is better or worse than another on a task, or over all tasks."""
+
+    setting: int
+    method: str
+    baseline: str
+    task: str = ALL
+
+
+class Answers:
+    """The answers to all questions of a study.
+
+    On each task: is the plain sum better or worse than single-task learning (or within 1 % of it), and is each
+    strategy? Over all tasks: is the plain sum better or worse than single-task learning (or within 1 % of it), and is
+    each strategy better or worse than the plain sum (than single-task learning, where the plain sum was not run)?
+    """
+
+    def __init__(self, found: Findings) -> None:
+        self.found = found
+        joint = [method.name for method in found.plan.methods if method.name != SINGLE_TASK]
+        self.plain = PLAIN_SUM if PLAIN_SUM in joint else ""
+        self.strategies = [method for method in joint if method != self.plain]
+        self.samples: dict[Question, Array] = {}
+        self.regions: dict[Question, float] = {}
+        self.least: dict[Question, float] = {}
+        self.units = [self._unit(setting, task) for setting, task in self._units()]
+        claims = {question: self._claim(question) for question in self.samples}
+        self.claims = {question: made for question, made in claims.items() if made is not None}
+        p_values = {question: made.p_value for question, made in self.claims.items()}
+        self.adjusted = together(p_values, self.units)
+
+    def asked(self, method: str, setting: int, task: str = ALL) -> Question | None:
+        """What is asked of a method; None where nothing can be compared."""
+        against = self.plain if task == ALL and self.plain and method != self.plain else SINGLE_TASK
+        question = Question(setting, method, against, task)
+        return question if question in self.samples else None
+
+    def verdict(self, question: Question) -> tuple[Verdict, float | None]:
+        """The word that holds together with all others of the study, and its adjusted p-value."""
+        if question not in self.claims:
+            return "undecided", None
+        adjusted = self.adjusted[question]
+        return (self.claims[question].verdict if adjusted <= 1.0 - LEVEL else "undecided"), adjusted
+
+    def alone(self, question: Question) -> Verdict | None:
+        """The word that the question would get by itself, where the study as a whole does not allow it."""
+        made = self.claims.get(question)
+        if made is None or made.p_value > 1.0 - LEVEL or self.verdict(question)[0] != "undecided":
+            return None
+        return made.verdict
+
+    def seeds_to_settle(self, question: Question) -> tuple[int, int] | None:
+        """How many seeds are likely to settle it, from and to, at the level that it has before all others."""
+        most = min(MOST_SEEDS, self.found.plan.most_seeds)
+        sample, region = self.samples[question], 0.0 if question.task == ALL else self.regions[question]
+        return seeds_to_settle(sample, region, self.least[question], self._level(question), most)
+
+    def _level(self, question: Question) -> float:
+        (unit,) = (unit for unit in self.units if question == unit.first or question in unit.others)
+        share = (1.0 - LEVEL) / sum(1 for unit in self.units if unit.first or unit.others)
+        if question == unit.first:
+            return share * (FIRST if unit.others else 1.0)
+        return share * (1.0 - FIRST if unit.first else 1.0) / len(unit.others)
+
+    @cached_property
+    def size(self) -> int:
+        """How many questions are judged together."""
+        return len(self.claims)
+
+    def _units(self) -> Iterator[tuple[int, PlannedTask | None]]:
+        for setting in range(len(self.found.plan.settings)):
+            yield setting, None
+            for task in self.found.plan.tasks:
+                yield setting, task
+
+    def _unit(self, setting: int, task: PlannedTask | None) -> Unit[Question]:
+        first = self._ask(setting, self.plain, SINGLE_TASK, task) if self.plain else None
+        against = self.plain if task is None and self.plain else SINGLE_TASK
+        others = [self._ask(setting, method, against, task) for method in self.strategies]
+        return Unit(first, tuple(question for question in others if question is not None))
+
+    def _ask(self, setting: int, method: str, baseline: str, task: PlannedTask | None) -> Question | None:
+        found = self.found
+        if not found.has(baseline):
+            return None
+        question = Question(setting, method, baseline, task.name if task else ALL)
+        if task is None:
+            sample, least = found.changes(method, baseline, setting), 0.0
+            region = SLIGHT if baseline == SINGLE_TASK else 0.0
+        else:
+            ours, theirs = found.paired(task, method, baseline, setting)
+            sample = better_by(task, ours, theirs)
+            region = task.equivalence * abs(float(theirs.mean())) if len(theirs) else 0.0
+            least = (
+                counted_deviation(float(sample.mean()), step_of([*ours, *theirs], task.test_rows))
+                if len(sample)
+                else 0.0
+            )
+        if not len(sample):
+            return None
+        self.samples[question], self.regions[question], self.least[question] = sample, region, least
+        return question
+
+    def _claim(self, question: Question) -> Claim | None:
+        beyond = 0.0 if question.task == ALL else None
+        return claim(self.samples[question], self.regions[question], self.least[question], beyond)

@@ -1,0 +1,152 @@
+"""How often a study that is made up says something false, and how much of what is true it finds.
+
+A study is its differences from single-task learning by seed, method and task: what the joint networks have by chance,
+less what the single-task networks have, which all methods share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from steelyard.study.analysis.family import Unit, together
+from steelyard.study.analysis.statistics import LEVEL, Array, claim, counted_deviation, holm
+from steelyard.study.judgement import Verdict
+
+Kind = Literal["normal", "skewed", "tied", "unequal", "collapsing"]
+Asked = tuple[int, int]  # method, task; method 0 is the plain sum
+Procedure = Callable[[dict[Asked, float], int, int], dict[Asked, float]]
+ALPHA = 1.0 - LEVEL
+STEP = 0.5  # of a tied metric, in deviations of a value
+EFFECT = 6.0  # in deviations of a value
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of many studies of one design."""
+
+    false: float  # studies with a false word, where nothing is true
+    wrong: float  # studies with a false word, where some effects are true
+    sum_found: float  # of the true effects of the plain sum
+    methods_found: float  # of the true effects of the strategies
+
+
+def per_method(p_values: dict[Asked, float], methods: int, tasks: int) -> dict[Asked, float]:
+    """A family for every method: Holm over the tasks."""
+    found: dict[Asked, float] = {}
+    for method in range(methods):
+        found |= holm({key: p for key, p in p_values.items() if key[0] == method})
+    return found
+
+
+def over_the_study(p_values: dict[Asked, float], methods: int, tasks: int) -> dict[Asked, float]:
+    """One family, all words alike: Holm."""
+    return holm(p_values)
+
+
+def plain_sum_first(p_values: dict[Asked, float], methods: int, tasks: int) -> dict[Asked, float]:
+    """One family, in which the plain sum is asked first: what studies do."""
+    return together(p_values, [Unit((0, t), tuple((m, t) for m in range(1, methods))) for t in range(tasks)])
+
+
+def gate(p_values: dict[Asked, float], methods: int, tasks: int) -> dict[Asked, float]:
+    """Two families, one after the other: all words of the plain sum must be decided before a strategy is judged."""
+    first = holm({key: p for key, p in p_values.items() if key[0] == 0})
+    closed = max(first.values(), default=0.0)
+    others = holm({key: p for key, p in p_values.items() if key[0] > 0})
+    return first | {key: max(p, closed) for key, p in others.items()}
+
+
+PROCEDURES: dict[str, Procedure] = {
+    "a family per method": per_method,
+    "Holm over the study": over_the_study,
+    "all of the plain sum, then the others": gate,
+    "the plain sum first, task by task": plain_sum_first,
+}
+
+
+def differences(random: np.random.Generator, kind: Kind, seeds: int, methods: int, tasks: int) -> Array:
+    """Of one study without any effect, ``[seeds, methods, tasks]``: means are zero."""
+    run = np.sqrt(0.3) * random.normal(size=(seeds, methods, 1)) + np.sqrt(0.7) * random.normal(
+        size=(seeds, methods, tasks)
+    )
+    alone = random.normal(size=(seeds, 1, tasks))
+    if kind == "skewed":  # log-normal errors: a skewness of 2.9
+        run, alone = (_log_normal(values) for values in (run, alone))
+    if kind == "collapsing":  # one network in ten is far off, in all its tasks
+        run = run - 8.0 * (random.random((seeds, methods, 1)) < 0.1) + 0.8
+    found: Array = run - alone
+    if kind == "unequal":  # every third method scatters three times as much
+        found = found * np.where(np.arange(methods) % 3 == 0, 3.0, 1.0)[:, None]
+    return np.round(found / STEP) * STEP if kind == "tied" else found
+
+
+def rates(
+    kind: Kind, seeds: int, methods: int, tasks: int, procedures: Sequence[Procedure], studies: int, seed: int = 1
+) -> list[Rates]:
+    """What each procedure does in the same studies; nothing true is on the edge of being said."""
+    random = np.random.default_rng([seed, seeds, methods, tasks])
+    effects = true_effects(methods, tasks)
+    counts = np.zeros((len(procedures), 4))
+    step = STEP if kind == "tied" else 0.0
+    for _ in range(studies):
+        noise = differences(random, kind, seeds, methods, tasks)
+        claims = [_claims(noise + shift, step) for shift in (0.0, effects)]
+        for place, procedure in enumerate(procedures):
+            none, some = (_said(made, procedure, methods, tasks) for made in claims)
+            truth = {key: _truth(effects[key]) for key in some}
+            counts[place] += (
+                bool(none),
+                any(said != truth[key] for key, said in some.items()),
+                _share(some, effects, lambda key: key[0] == 0),
+                _share(some, effects, lambda key: key[0] > 0),
+            )
+    return [Rates(*map(float, row / studies)) for row in counts]
+
+
+def true_effects(methods: int, tasks: int) -> Array:
+    """``[methods, tasks]``: the plain sum hurts half of the tasks, some strategies gain there, some elsewhere."""
+    half = (tasks + 1) // 2
+    found = np.zeros((methods, tasks))
+    found[0, :half] = -EFFECT
+    found[1:, :half] = EFFECT * (np.arange(methods - 1) % 2)[:, None]
+    found[1:, half:] = EFFECT * (np.arange(methods - 1) % 3 == 0)[:, None]
+    return found
+
+
+def _log_normal(values: Array) -> Array:
+    spread = 0.7
+    mean, variance = np.exp(spread**2 / 2), (np.exp(spread**2) - 1.0) * np.exp(spread**2)
+    found: Array = (np.exp(spread * values) - mean) / np.sqrt(variance)
+    return found
+
+
+def _claims(found: Array, step: float) -> dict[Asked, tuple[Verdict, float]]:
+    """The nearest claim of each method and task, with the region shrunk to a point: the mean is on both its edges."""
+    _, methods, tasks = found.shape
+    made = {
+        (m, t): claim(found[:, m, t], 0.0, counted_deviation(float(found[:, m, t].mean()), step))
+        for m in range(methods)
+        for t in range(tasks)
+    }
+    return {key: (each.verdict, each.p_value) for key, each in made.items() if each is not None}
+
+
+def _said(
+    claims: dict[Asked, tuple[Verdict, float]], procedure: Procedure, methods: int, tasks: int
+) -> dict[Asked, Verdict]:
+    adjusted = procedure({key: p for key, (_, p) in claims.items()}, methods, tasks)
+    return {key: verdict for key, (verdict, _) in claims.items() if adjusted[key] <= ALPHA}
+
+
+def _truth(effect: float) -> str:
+    return "gain" if effect > 0 else "negative transfer" if effect < 0 else "nothing"
+
+
+def _share(said: dict[Asked, Verdict], effects: Array, of: Callable[[Asked], bool]) -> float:
+    """Of the true effects, how many are said; 1 where there are none."""
+    true = [(int(m), int(t)) for m, t in zip(*np.nonzero(effects), strict=True) if of((int(m), int(t)))]
+    return sum(said.get(key) == _truth(effects[key]) for key in true) / len(true) if true else 1.0
