@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 import steelyard
 from distributed.launch import launch
 from distributed.training import TASKS, Network, build, data, errors, shard
-from steelyard.distributed.ranks import Ranks
+from steelyard.balancing.distributed.ranks import Ranks
 from steelyard.errors import SteelyardError
 
 pytestmark = pytest.mark.takes(

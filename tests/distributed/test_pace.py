@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import steelyard.distributed.pace
+import steelyard.balancing.distributed.pace
 from distributed.launch import launch
 from distributed.test_decisions import COLUMNS, Loop, message
 from distributed.training import TASKS, shard
@@ -34,7 +34,7 @@ def called(loop: Loop, step: int) -> None:
 
 
 def everything(rank: int, ranks: int) -> dict[str, Any]:
-    steelyard.distributed.pace.GRACE = 0.1
+    steelyard.balancing.distributed.pace.GRACE = 0.1
     found: dict[str, Any] = {}
 
     def alone(name: str, columns: list[tuple[str, str]], act: Any, **options: Any) -> None:

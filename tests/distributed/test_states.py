@@ -9,7 +9,7 @@ import torch
 
 import steelyard
 from distributed.launch import launch
-from steelyard.distributed import synchronise
+from steelyard.balancing.distributed import synchronise
 from steelyard.errors import StateError
 
 pytestmark = pytest.mark.takes(

@@ -18,6 +18,8 @@ from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.closure import hold_of
 from steelyard.balancing.commit import commit, end_period, proposed
 from steelyard.balancing.devices import compute_device, follow, stacked, without_losses
+from steelyard.balancing.distributed.finite import gradients_finite
+from steelyard.balancing.distributed.ranks import ranks_of
 from steelyard.balancing.global_batch import losses_together
 from steelyard.balancing.history import WeightSummary
 from steelyard.balancing.losses import present_losses
@@ -28,8 +30,6 @@ from steelyard.balancing.window import Attachment, innermost
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS, Look
 from steelyard.base.options import checked_priorities, checked_tasks
-from steelyard.distributed.finite import gradients_finite
-from steelyard.distributed.ranks import ranks_of
 from steelyard.errors import StateError
 from steelyard.gradients.place import Shared
 

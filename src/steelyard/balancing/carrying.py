@@ -13,9 +13,9 @@ from torch import Tensor
 
 from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.devices import as_result
+from steelyard.balancing.distributed.ranks import Ranks, is_initialised
 from steelyard.balancing.observe import Batch, Look
 from steelyard.balancing.weighing import Proposal
-from steelyard.distributed.ranks import Ranks, is_initialised
 from steelyard.errors import SharedError
 from steelyard.gradients.carrier import (
     InGraph,

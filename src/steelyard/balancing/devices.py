@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.checkpoint import Persistent
-from steelyard.distributed.ranks import Ranks
+from steelyard.balancing.distributed.ranks import Ranks
 
 
 def full_precision(device: str) -> AbstractContextManager[Any]:

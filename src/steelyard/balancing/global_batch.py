@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steelyard.balancing.distributed.pace import FLAGS as PACE
+from steelyard.balancing.distributed.pace import Counts, check_pace, flags_of
+from steelyard.balancing.distributed.ranks import Ranks, summed_over
+from steelyard.balancing.distributed.replicas import warn_of_drift
 from steelyard.balancing.losses import negative_error, non_finite_error, not_finite
 from steelyard.balancing.observe import Batch, Look, label_counts, settle
 from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
-from steelyard.distributed.pace import FLAGS as PACE
-from steelyard.distributed.pace import Counts, check_pace, flags_of
-from steelyard.distributed.ranks import Ranks, summed_over
-from steelyard.distributed.replicas import warn_of_drift
 from steelyard.errors import LossError, MissingInputError, NonFiniteLossError, OptionError
 from steelyard.gradients.place import Place
 from steelyard.gradients.reading import Reading, read, rows_of_probes

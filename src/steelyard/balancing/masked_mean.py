@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steelyard.distributed.ranks import is_initialised
+from steelyard.balancing.distributed.ranks import is_initialised
 from steelyard.errors import LossError, warn
 from steelyard.gradients.nearby import arrives_nearby, dense_values
 

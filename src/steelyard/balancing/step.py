@@ -19,6 +19,10 @@ from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.closure import Hold, hold_of
 from steelyard.balancing.commit import commit
 from steelyard.balancing.devices import as_result, compute_device, follow, full_precision, stacked, without_losses
+from steelyard.balancing.distributed.pace import Counts, expect_all, leave_alone
+from steelyard.balancing.distributed.ranks import Ranks, is_initialised, ranks_of
+from steelyard.balancing.distributed.replicas import fingerprint
+from steelyard.balancing.distributed.states import meet
 from steelyard.balancing.global_batch import announce_change, look_together, recompute_together
 from steelyard.balancing.history import Record
 from steelyard.balancing.idle import has_count
@@ -27,10 +31,6 @@ from steelyard.balancing.observe import Batch, Look, label_counts, look
 from steelyard.balancing.weighing import Proposal, propose
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import Look as PlaceToLook
-from steelyard.distributed.pace import Counts, expect_all, leave_alone
-from steelyard.distributed.ranks import Ranks, is_initialised, ranks_of
-from steelyard.distributed.replicas import fingerprint
-from steelyard.distributed.states import meet
 from steelyard.errors import MissingInputError
 from steelyard.gradients.place import Place, Shared, place_of
 from steelyard.gradients.rows import Rows

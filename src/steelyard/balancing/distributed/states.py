@@ -11,10 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from steelyard.balancing.distributed.ranks import Ranks, ranks_of
 from steelyard.base.method import Method
 from steelyard.base.options import Guards
 from steelyard.base.state import Declaration, Stateful
-from steelyard.distributed.ranks import Ranks, ranks_of
 from steelyard.errors import StateError
 from steelyard.gradients.place import Place
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from steelyard.distributed.ranks import Ranks
+from steelyard.balancing.distributed.ranks import Ranks
 from steelyard.errors import StateError
 
 FLAGS = 3

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from steelyard.distributed.ranks import Ranks
+from steelyard.balancing.distributed.ranks import Ranks
 from steelyard.gradients.wrappers import is_sharded
 
 

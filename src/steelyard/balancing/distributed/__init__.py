@@ -1,5 +1,5 @@
 """One balance over several ranks: what they say to each other, and when."""
 
-from steelyard.distributed.states import synchronise
+from steelyard.balancing.distributed.states import synchronise
 
 __all__ = ["synchronise"]
