@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from steelyard.base.option_types import ConstructorSignature, check_types
 
 Reduction = Literal["same", "mean", "sum", "max", "first"]
-"""How `synchronise` of `balancing/distributed` makes one value of the ranks'; ``"same"`` says that they never differ."""
+"""How `synchronise` of `balancing/distributed` makes one value of the ranks'; ``"same"``: they never differ."""
 
 TASKS = "T"
 """Stands in a declared shape for the number of tasks."""
