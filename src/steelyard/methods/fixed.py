@@ -13,7 +13,7 @@ from steelyard.base.constants import constant
 from steelyard.base.observation import Seen
 from steelyard.base.state import State
 from steelyard.errors import OptionError, StateError, UnknownNameError, warn
-from steelyard.methods.schedule_text import parse_plans
+from steelyard.methods.schedule_text import parse_entries
 
 if TYPE_CHECKING:
     from steelyard.balancing.balancer import Balancer
@@ -70,11 +70,11 @@ def checked_weights(weights: Mapping[str, float], tasks: Sequence[str]) -> dict[
 
 
 def _constants(text: str, tasks: Sequence[str]) -> dict[str, float]:
-    plans = parse_plans(text, tasks, "step", None)
-    for task, plan in plans.items():
-        if len(plan) > 1:
+    entries = parse_entries(text, tasks, "step", None)
+    for task, pieces in entries.items():
+        if len(pieces) > 1:
             raise OptionError(f"the weight of {task!r} changes over time in {text!r}: that is the method 'schedule'")
-    return {task: plan[0].start for task, plan in plans.items()}
+    return {task: pieces[0].start for task, pieces in entries.items()}
 
 
 def freeze(balancer: Balancer) -> Balancer:

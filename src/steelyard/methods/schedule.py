@@ -14,7 +14,7 @@ from steelyard.base.options import at_least, one_of
 from steelyard.base.state import State
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.methods.fixed import checked_weights
-from steelyard.methods.schedule_text import parse_plan, parse_plans, value_at
+from steelyard.methods.schedule_text import Piece, parse_entries, parse_pieces, value_at
 
 Per = Literal["step", "epoch"]
 
@@ -37,7 +37,7 @@ class Schedule(Balancer):
         total: length of training in that unit, for percentages.
         common: the options of `Balancer`.
 
-    Errors: text that cannot be read raises `OptionError` with the text and the position.
+    Errors: text that cannot be read raises `OptionError` with the part that cannot, and what may stand there.
 
     Example:
         >>> balancer = steelyard.Schedule(["a", "b"], weights="b: 1 until 2, then 0.1")
@@ -69,14 +69,14 @@ class Schedule(Balancer):
         self.per, self.total = per, total
         self.periodic = per == "epoch"
         self.declare("epochs", (), reduce="max")
-        self._planned_tasks = None if callable(weights) else self.tasks
-        self._at = weights if callable(weights) else self._planned(weights or {})
+        self._scheduled_tasks = None if callable(weights) else self.tasks
+        self._at = weights if callable(weights) else self._written(weights or {})
         checked_weights(self._at(0), self.tasks)  # a typing error shows before training, not in it
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
-        if self._planned_tasks is not None and set(tasks) != set(self._planned_tasks):
+        if self._scheduled_tasks is not None and set(tasks) != set(self._scheduled_tasks):
             raise OptionError(
-                f"the schedule was written for {', '.join(self._planned_tasks)}: make a new one for "
+                f"the schedule was written for {', '.join(self._scheduled_tasks)}: make a new one for "
                 f"{', '.join(tasks)}, or give weights= as a function of the step"
             )
 
@@ -88,25 +88,25 @@ class Schedule(Balancer):
     def period_ended(self, state: State) -> None:
         state.epochs = state.epochs + 1
 
-    def _planned(self, weights: str | Mapping[str, float | str]) -> Callable[[int], Mapping[str, float]]:
+    def _written(self, weights: str | Mapping[str, float | str]) -> Callable[[int], Mapping[str, float]]:
         if isinstance(weights, str):
-            return _Planned(parse_plans(weights, self.tasks, self.per, self.total))
+            return _Written(parse_entries(weights, self.tasks, self.per, self.total))
         if not isinstance(weights, Mapping):
             raise OptionError(f"weights must be text, a mapping or a function, got {weights!r}")
         for task in weights:
             if task not in self.tasks:
                 raise UnknownNameError("task", str(task), self.tasks, "It stands in weights=.")
         texts = {task: value for task, value in weights.items() if isinstance(value, str)}
-        plans = {task: parse_plan(text, self.per, self.total) for task, text in texts.items()}
+        entries = {task: parse_pieces(text, self.per, self.total) for task, text in texts.items()}
         constants = {task: value for task, value in weights.items() if not isinstance(value, str)}
-        return _Planned(plans, constants)
+        return _Written(entries, constants)
 
 
-class _Planned:
-    """Plans and constants as a function of progress (a class, so that a balancer can be pickled)."""
+class _Written:
+    """Entries and constants as a function of progress (a class, so that a balancer can be pickled)."""
 
-    def __init__(self, plans: Mapping[str, Any], constants: Mapping[str, float] | None = None) -> None:
-        self.plans, self.constants = dict(plans), dict(constants or {})
+    def __init__(self, entries: Mapping[str, Sequence[Piece]], constants: Mapping[str, float] | None = None) -> None:
+        self.entries, self.constants = dict(entries), dict(constants or {})
 
     def __call__(self, progress: int) -> dict[str, float]:
-        return self.constants | {task: value_at(plan, progress) for task, plan in self.plans.items()}
+        return self.constants | {task: value_at(pieces, progress) for task, pieces in self.entries.items()}

@@ -1,13 +1,8 @@
 """Weights as readable text: ``"seg: 1.0 until 80 %, then 0.1; depth: 0 to 1 until 10 %, then 1"``.
 
-Grammar::
-
-    text  = entry {separator entry}          separator is a comma, a semicolon or a new line
-    entry = task ":" piece {[","] "then" piece}
-    piece = number ["to" number] ["until" point]
-    point = number ["%" | "steps" | "epochs"]
-
-``a to b until p`` goes in a straight line. The last piece of an entry has no ``until``, all others have one.
+One entry per task, apart by a semicolon, a comma or a new line; its pieces follow each other with ``then``. A piece is
+``WEIGHT``, ``WEIGHT until POINT`` or, in a straight line, ``WEIGHT to WEIGHT until POINT``; the last one has no
+``until``. A point is a number of steps (or epochs), or a percentage of the training's length.
 """
 
 from __future__ import annotations
@@ -19,155 +14,85 @@ from dataclasses import dataclass
 
 from steelyard.errors import OptionError, UnknownNameError
 
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_UNIT = re.compile(r"%|steps?\b|epochs?\b")
-_SPACE = re.compile(r"[ \t]*")
-_THEN = re.compile(r"\s*,?\s*then\b")
-_SEPARATOR = re.compile(r"\s*[,;\n]\s*")
-_NAME = re.compile(r"[^:,;\n]+")
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_PIECE = re.compile(rf"({_NUMBER})(?:\s+to\s+({_NUMBER}))?(?:\s+until\s+({_NUMBER})\s*(%|steps?|epochs?)?)?")
+_THEN = re.compile(r"\s*,?\s*\bthen\b\s*")
+_FORMS = "write WEIGHT, WEIGHT until POINT, then …, or WEIGHT to WEIGHT until POINT, then …"
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A straight line from ``start`` to ``end``, before ``until`` (in steps or epochs; ``None``: for ever)."""
+    """A straight line from ``start`` to ``end``, before ``until`` (in steps or epochs; infinite: for ever)."""
 
     start: float
     end: float
-    until: float | None
+    until: float = math.inf
 
 
-Plan = tuple[Piece, ...]
-"""One task's weights over time."""
-
-
-def value_at(plan: Plan, progress: float) -> float:
+def value_at(pieces: Sequence[Piece], progress: float) -> float:
     """The weight once ``progress`` steps (or epochs) are done."""
     begin = 0.0
-    for piece in plan:
-        if piece.until is None:
-            return piece.start
+    for piece in pieces[:-1]:
         if progress < piece.until:
             return piece.start + (piece.end - piece.start) * (progress - begin) / (piece.until - begin)
         begin = piece.until
-    raise AssertionError("a plan ends with a piece that holds for ever")
+    return pieces[-1].start
 
 
-def parse_plans(text: str, tasks: Sequence[str], per: str, total: float | None) -> dict[str, Plan]:
+def parse_entries(text: str, tasks: Sequence[str], per: str, total: float | None) -> dict[str, tuple[Piece, ...]]:
     """Read ``task: pieces`` entries; ``total`` steps or epochs (as ``per`` says) are what percentages refer to."""
-    reader = _Reader(text, per, total)
-    plans: dict[str, Plan] = {}
-    while True:
-        start = reader.skip()
-        task = reader.task(tasks)
-        if task in plans:
-            raise reader.error(f"{task!r} has its weights already", start)
-        reader.expect(":", f"':' after the task {task!r}")
-        plans[task] = reader.plan()
-        if reader.at_end():
-            return plans
-        if not reader.match(_SEPARATOR):
-            raise reader.error("expected ', then', the next task after a comma or semicolon, or the end")
+    # The longest first, so that a name may begin with another and may hold spaces, commas or colons.
+    names = "|".join(map(re.escape, sorted(tasks, key=len, reverse=True)))
+    before, *entries = re.split(rf"(?:^|[,;\n])\s*({names})\s*:", text)
+    if before.strip() or not entries:
+        raise _unknown(text, text, tasks)
+    found: dict[str, tuple[Piece, ...]] = {}
+    for task, own in zip(entries[::2], entries[1::2], strict=True):
+        if task in found:
+            raise OptionError(f"the weights {text!r} have {task!r} twice")
+        if stranger := re.search(r"[,;\n]\s*([^:,;\n]+):", own):
+            raise _unknown(stranger[1], text, tasks)
+        found[task] = parse_pieces(own.rstrip(" \t,;\n"), per, total)
+    return found
 
 
-def parse_plan(text: str, per: str, total: float | None) -> Plan:
+def parse_pieces(text: str, per: str, total: float | None) -> tuple[Piece, ...]:
     """Read one task's pieces."""
-    reader = _Reader(text, per, total)
-    plan = reader.plan()
-    if not reader.at_end():
-        raise reader.error("expected ', then' or the end")
-    return plan
+    pieces: list[Piece] = []
+    *early, last = _THEN.split(text.strip())
+    for part in early:
+        pieces.append(_piece(part, per, total))
+        begin = pieces[-2].until if len(pieces) > 1 else 0.0
+        if not begin < pieces[-1].until < math.inf:
+            raise OptionError(f"the weights {text!r}: {part!r} needs an 'until' after its begin at {begin:g} {per}s")
+    pieces.append(_piece(last, per, total))
+    if pieces[-1].until < math.inf or pieces[-1].start != pieces[-1].end:
+        raise OptionError(f"the weights {text!r}: what is it from the end of {last!r} on? {_FORMS}")
+    return tuple(pieces)
 
 
-class _Reader:
-    """A position in the text."""
+def _piece(text: str, per: str, total: float | None) -> Piece:
+    found = _PIECE.fullmatch(text)
+    if found is None:
+        raise OptionError(f"cannot read the weight {text!r}: {_FORMS}")
+    start, end, until = (float(found[group] or found[1]) for group in (1, 2, 3))
+    if not math.isfinite(start + end + until):
+        raise OptionError(f"the weight {text!r}: no weight and no point in training is as large as that")
+    return Piece(start, end, _point(until, found[4], per, total, text) if found[3] else math.inf)
 
-    def __init__(self, text: str, per: str, total: float | None) -> None:
-        self.text, self.per, self.total, self.position = text, per, total, 0
 
-    def error(self, message: str, position: int | None = None) -> OptionError:
-        position = self.position if position is None else position
-        found = repr(self.text[position : position + 20]) if position < len(self.text) else "the end"
-        return OptionError(f"cannot read the weights {self.text!r}, at character {position + 1} ({found}): {message}")
+def _point(number: float, unit: str | None, per: str, total: float | None, text: str) -> float:
+    """A point in training, in steps (or epochs)."""
+    if unit == "%":
+        if total is None:
+            raise OptionError(
+                f"the weight {text!r}: a percentage needs the length of training: total=<number of {per}s>"
+            )
+        return number * total / 100
+    if unit is not None and unit.rstrip("s") != per:
+        raise OptionError(f"the weight {text!r}: the weights follow {per}s here: choose per={unit.rstrip('s')!r}")
+    return number
 
-    def match(self, pattern: re.Pattern[str]) -> str | None:
-        found = pattern.match(self.text, self.position)
-        if found is None:
-            return None
-        self.position = found.end()
-        return found.group()
 
-    def skip(self) -> int:
-        self.match(_SPACE)
-        return self.position
-
-    def at_end(self) -> bool:
-        return not self.text[self.position :].strip()
-
-    def expect(self, token: str, what: str) -> None:
-        self.skip()
-        if not self.text.startswith(token, self.position):
-            raise self.error(f"expected {what}")
-        self.position += len(token)
-
-    def word(self, word: str) -> bool:
-        return self.match(re.compile(rf"\s*{word}\b")) is not None
-
-    def number(self) -> float:
-        self.skip()
-        found = self.match(_NUMBER)
-        if found is None:
-            raise self.error("expected a number")
-        if not math.isfinite(float(found)):
-            raise self.error("no weight and no point in training is as large as that", self.position - len(found))
-        return float(found)
-
-    def task(self, tasks: Sequence[str]) -> str:
-        # The longest first, so that a name may begin with another and may hold spaces, commas or colons.
-        for name in sorted(tasks, key=len, reverse=True):
-            if re.compile(re.escape(name) + r"\s*:").match(self.text, self.position):
-                self.position += len(name)
-                return name
-        found = _NAME.match(self.text, self.position)
-        if found is None:
-            raise self.error("expected the name of a task")
-        raise UnknownNameError("task", found.group().strip(), tasks, f"It stands in the weights {self.text!r}.")
-
-    def plan(self) -> Plan:
-        pieces: list[Piece] = []
-        while True:
-            piece = self.piece(pieces[-1].until or 0.0 if pieces else 0.0)
-            pieces.append(piece)
-            if not self.match(_THEN):
-                break
-            if piece.until is None:
-                raise self.error("'then' follows a value that has no 'until'")
-        if pieces[-1].until is not None:
-            raise self.error("expected ', then' and the weight from there on")
-        return tuple(pieces)
-
-    def piece(self, begin: float) -> Piece:
-        start = self.number()
-        end = self.number() if (ramp := self.word("to")) else start
-        if not self.word("until"):
-            if ramp:
-                raise self.error("expected 'until': a line from one weight to another needs its end")
-            return Piece(start, end, None)
-        self.skip()
-        place = self.position
-        until = self.point()
-        if until <= begin:
-            raise self.error(f"'until' must lie after {begin:g} {self.per}s, where this piece begins", place)
-        return Piece(start, end, until)
-
-    def point(self) -> float:
-        number = self.number()
-        self.skip()
-        place = self.position
-        unit = self.match(_UNIT)
-        if unit == "%":
-            if self.total is None:
-                raise self.error(f"a percentage needs the length of training: total=<number of {self.per}s>", place)
-            return number * self.total / 100
-        if unit is not None and unit.rstrip("s") != self.per:
-            raise self.error(f"the weights follow {self.per}s here: choose per={unit.rstrip('s')!r}", place)
-        return number
+def _unknown(name: str, text: str, tasks: Sequence[str]) -> UnknownNameError:
+    return UnknownNameError("task", name.partition(":")[0].strip(), tasks, f"It stands in the weights {text!r}.")
