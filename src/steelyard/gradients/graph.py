@@ -24,6 +24,19 @@ COMPILED, REENTRANT = "CompiledFunctionBackward", "CheckpointFunctionBackward"
 METADATA = hasattr(torch.autograd.graph.Node, "_input_metadata")
 """Whether nodes tell what arrives at them, since torch 2.6."""
 TRUNK, _OTHER = 1, 2
+_VIEWS = (
+    "TBackward",
+    "Transpose",
+    "Permute",
+    "View",
+    "UnsafeView",
+    "Expand",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "ToCopy",
+)
+_LOOKUPS = ("EmbeddingBackward", "Index", "Gather")
 
 
 @dataclass
@@ -37,6 +50,7 @@ class Survey:
         consumers: for every node, the nodes that consume its outputs, once per edge.
         leaves: the accumulating node of every trunk parameter that the losses reach.
         boundary: edges at which the trunk ends: what flows in there comes from heads, what flows on stays in the trunk.
+        unclear: leaves that are no `nn.Parameter`, and may be weights of heads or not.
         private: nodes between the boundary and a single task's head that lead to no parameter of that head.
     """
 
@@ -46,6 +60,7 @@ class Survey:
     consumers: dict[Node, list[Node]] = field(default_factory=dict)
     leaves: dict[Tensor, Node] = field(default_factory=dict)
     boundary: list[Edge] = field(default_factory=list)
+    unclear: list[Tensor] = field(default_factory=list)
     private: set[Node] = field(default_factory=set)
 
     def in_trunk(self, node: Node) -> bool:
@@ -65,13 +80,17 @@ def survey(losses: Iterable[Tensor], trunk: Iterable[Tensor]) -> Survey:  # noqa
     ends = [(loss.grad_fn, loss.output_nr) for loss in losses if loss.grad_fn is not None]
     roots = [node for node, _ in ends]
     found = Survey(roots)
-    leads_to, consumers, finished_order = found.leads_to, found.consumers, []
+    leads_to, consumers = found.leads_to, found.consumers
+    finished_order: list[Node] = []
+    plain: list[Node] = []
     stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
     while stack:
         node, finished = stack.pop()
         if finished:
             finished_order.append(node)
             leads_to[node] = _leaf_kind(node, parameters, found.leaves)
+            if not leads_to[node] and hasattr(node, "variable"):
+                plain.append(node)
             for following, _ in node.next_functions:
                 if following is not None:
                     leads_to[node] |= leads_to[following]
@@ -85,6 +104,15 @@ def survey(losses: Iterable[Tensor], trunk: Iterable[Tensor]) -> Survey:  # noqa
                 consumers.setdefault(following, []).append(node)
                 if following not in leads_to:
                     stack.append((following, False))
+
+    owners = {leaf: _owner(found, leaf) for leaf in plain}
+    found.unclear = [leaf.variable for leaf, owner in owners.items() if owner == "unclear"]
+    if of_heads := [leaf for leaf, owner in owners.items() if owner == "head"]:
+        leads_to.update(dict.fromkeys(of_heads, _OTHER))
+        for node in finished_order:
+            for following, _ in node.next_functions:
+                if following is not None:
+                    leads_to[node] |= leads_to[following]
 
     for position, root in enumerate(roots):
         found.reached_by[root] = found.reached_by.get(root, 0) | 1 << position
@@ -104,6 +132,41 @@ def survey(losses: Iterable[Tensor], trunk: Iterable[Tensor]) -> Survey:  # noqa
             edges[end] = None
     found.boundary = list(edges)
     return found
+
+
+def _owner(found: Survey, leaf: Node) -> str:
+    """Whose a leaf is that is no `nn.Parameter`: an ``"input"`` of the trunk, a ``"head"``'s weight, or ``"unclear"``.
+
+    An input that requires grad (of a physics-informed loss) meets parameters of the trunk first. The weight of a head
+    meets what the trunk has made, and goes on to the losses without any parameter of the trunk; where one comes after
+    all, it may be a perturbation in the middle of the trunk, or a head whose derivative by the input is in a loss.
+    """
+    first, later = set(), set()
+    stack, seen = [leaf], {leaf}
+    while stack:
+        node = stack.pop()
+        for consumer in found.consumers.get(node, ()):
+            kinds = {
+                _is_bare(following)
+                for following, _ in consumer.next_functions
+                if following is not None and following not in seen and found.leads_to[following] == TRUNK
+            }
+            (later if found.leads_to[node] else first).update(kinds)
+            if consumer not in seen:
+                seen.add(consumer)
+                stack.append(consumer)
+    if not first or True in first:
+        return "input"
+    return "unclear" if True in later else "head"
+
+
+def _is_bare(node: Node) -> bool:
+    """Whether a node is a parameter, a view or cast of one, or rows of a table."""
+    while not hasattr(node, "variable"):
+        if not node.name().startswith(_VIEWS + _LOOKUPS):
+            return False
+        node = node.next_functions[0][0]
+    return True
 
 
 def _past_private(found: Survey, edge: Edge) -> Edge:
@@ -224,5 +287,5 @@ def _leaf_kind(node: Node, parameters: dict[int, Tensor], leaves: dict[Tensor, N
     if id(variable) in parameters:
         leaves[variable] = node
         return TRUNK
-    # An input that requires grad (a physics-informed loss) is nobody's parameter.
+    # What is no `nn.Parameter` may be an input that requires grad, and so nobody's: see `_owner`.
     return _OTHER if isinstance(variable, nn.Parameter) else 0

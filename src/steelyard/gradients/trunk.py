@@ -306,6 +306,12 @@ def _complete(found: Survey, leaf: Node, uses: Sequence[tuple[Node, Match]]) -> 
 
 def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
     """Plain heads replace what arrives where the trunk ends; that must be all that arrives there from the tasks."""
+    if found.unclear:
+        raise SharedError(
+            f"a leaf tensor of shape {tuple(found.unclear[0].shape)} that requires grad is no nn.Parameter, and the "
+            "graph does not show whether it is the weight of a head, which plain heads leave alone: make it an "
+            "nn.Parameter if it is, pass the tensor that the heads read as shared=, or use heads='weighted'"
+        )
     ends = {node for node, _ in boundary}
     leaf = next((parameter for parameter, node in found.leaves.items() if node in ends), None)
     if leaf is not None:
