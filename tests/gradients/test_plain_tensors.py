@@ -1,4 +1,4 @@
-"""Leaves that are no `nn.Parameter`: weights of heads, which stay plain, and inputs of the trunk, which are nobody's."""
+"""Leaves that are no `nn.Parameter`: weights of heads, which stay plain, and inputs of the trunk, nobody's."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def derivative(kind: Any) -> tuple[dict[str, Tensor], nn.Module, list[Tensor]]:
 @pytest.mark.parametrize("name", AT_BOUNDARY)
 def test_what_the_graph_does_not_show_is_refused(name: str, build: Any) -> None:
     each, network, _ = build(lambda tensor: tensor.requires_grad_())
-    with pytest.raises(steelyard.errors.SharedError, match="is no nn.Parameter, and the graph does not show"):
+    with pytest.raises(steelyard.errors.SharedError, match="Parameter, and the graph does not show"):
         make(name)(each, shared=network, probes=[each, each])
 
 

@@ -175,3 +175,47 @@ def test_generated_code_and_the_memory_it_gives_away() -> None:
     with functorch_config.patch(donated_buffer=False):
         compiled = trained("parts", "mgda", "trunk", "inductor")
     assert torch.allclose(compiled, trained("eager", "mgda", "trunk"), rtol=1e-4, atol=1e-6)
+
+
+AUTOGRAD = [("uw", "losses"), ("mgda", "features"), ("pcgrad", "features"), ("pcgrad", "trunk"), ("moco", "trunk")]
+
+
+@pytest.mark.parametrize(("spec", "where"), AUTOGRAD)
+def test_compiled_autograd_records_a_backward_with_a_balancer_in_it(spec: str, where: str) -> None:
+    found = []
+    for compiled in (False, True):
+        model = Model()
+        balancer = steelyard.make(spec, TASKS, generator=torch.Generator().manual_seed(0))
+
+        def step(model: Model = model, balancer: steelyard.Balancer = balancer) -> None:
+            z, outputs = model(torch.ones(4, 6))
+            losses = {task: SCALES[task] * output.square().mean() for task, output in outputs.items()}
+            shared = {"losses": None, "features": z, "trunk": model.trunk}[where]
+            balancer(losses, shared=shared).backward()
+
+        with torch._dynamo.config.patch(compiled_autograd=compiled), functorch_config.patch(donated_buffer=False):
+            (torch.compile(step, backend="eager") if compiled else step)()
+        found.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-5) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("spec", ["", "uw", "famo(learning_rate=0.1)"])
+def test_a_compiled_step_of_the_optimizer_is_compiled_once(spec: str) -> None:
+    """With a balancer attached or not: hooks that count would have it compiled anew in every step."""
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.01))
+    balancer = steelyard.make(spec, TASKS).attach(optimizer) if spec else None
+    step = torch.compile(optimizer.step, backend="eager")
+    compiled = []
+    for _ in range(5):
+        torch._dynamo.utils.counters.clear()
+        optimizer.zero_grad()
+        _, outputs = model(torch.ones(4, 6))
+        losses = {task: output.square().mean() for task, output in outputs.items()}
+        (sum(losses.values()) if balancer is None else balancer(losses)).backward()
+        step()
+        if balancer is not None and balancer.needs_after:
+            balancer.observe(after={task: loss.detach() for task, loss in losses.items()})
+        compiled.append(torch._dynamo.utils.counters["frames"]["total"])
+    assert sum(compiled[3:]) == 0, compiled
+    assert balancer is None or balancer.steps == 5

@@ -139,11 +139,15 @@ class _UnderWay:
 
 
 def _begin(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    if torch.compiler.is_compiling():  # a step that is compiled would be so anew for each number
+        return
     _UnderWay.number += 1
     _UnderWay.optimizer = type(optimizer).__name__
 
 
 def _end(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    if torch.compiler.is_compiling():
+        return
     _UnderWay.optimizer = ""
 
 

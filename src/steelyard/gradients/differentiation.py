@@ -48,17 +48,43 @@ def differentiate(
     """
     if not float16 or not isinstance(start, Tensor):
         return _gradients(start, inputs, arrived, received)
+    with unchecked():
+        gradients, seed, finite = _from_high(start, inputs, received)
+    if not finite and _is_checking():
+        _gradients(start, inputs, None, received)  # NaN whatever the seed: torch names the operation
+    return [
+        None if gradient is None else gradient.to(torch.promote_types(gradient.dtype, torch.float32)) / seed
+        for gradient in gradients
+    ]
+
+
+def _from_high(
+    start: Tensor, inputs: Sequence[Any], received: Received | None
+) -> tuple[list[Tensor | None], float, bool]:
+    """The gradients from the highest seed at which they are finite, that seed, and whether there is one."""
     for seed in _SEEDS:
         if seed > torch.finfo(start.dtype).max:
             continue
         gradients = _gradients(start, inputs, torch.full_like(start, seed), received)
         finite = [gradient.isfinite().all() for gradient in gradients if gradient is not None]
         if not finite or bool(torch.stack(finite).all()):
-            break
-    return [
-        None if gradient is None else gradient.to(torch.promote_types(gradient.dtype, torch.float32)) / seed
-        for gradient in gradients
-    ]
+            return gradients, seed, True
+    return gradients, seed, False
+
+
+def _is_checking() -> bool:
+    """Whether anomaly detection looks for NaN."""
+    return torch.is_anomaly_enabled() and torch.is_anomaly_check_nan_enabled()
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Without anomaly detection's errors: of what is tried here, NaN may come, and is seen to."""
+    if not _is_checking():
+        yield
+        return
+    with torch.autograd.set_detect_anomaly(True, check_nan=False):
+        yield
 
 
 def _gradients(

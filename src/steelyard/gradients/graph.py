@@ -141,7 +141,8 @@ def _owner(found: Survey, leaf: Node) -> str:
     meets what the trunk has made, and goes on to the losses without any parameter of the trunk; where one comes after
     all, it may be a perturbation in the middle of the trunk, or a head whose derivative by the input is in a loss.
     """
-    first, later = set(), set()
+    first: set[bool] = set()
+    later: set[bool] = set()
     stack, seen = [leaf], {leaf}
     while stack:
         node = stack.pop()
