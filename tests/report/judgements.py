@@ -351,7 +351,8 @@ def one_task() -> Judgement:
     found = simulate(plan, "census", "How old?")
     rows = [replace(row, chosen=f"rate 0.{place + 1}") for place, row in enumerate(found.rows)]
     said = ["Validation chose the last epoch <4 of 4>: train longer.", "The rate lies at the edge."]
-    return replace(found, rows=rows, tuning="three rates were tried", verdict=["Nothing is hurt."], cautions=said)
+    return replace(found, rows=rows, tuning="three rates were tried", verdict=["Nothing is hurt."], cautions=said,
+                   about="Intervals are about <other> seeds.")  # fmt: skip
 
 
 def diverged() -> Judgement:

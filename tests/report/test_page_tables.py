@@ -318,6 +318,13 @@ def test_cautions_come_before_the_verdict_word_for_word(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READ)
+def test_what_the_intervals_are_about_stands_above_the_table(name: str) -> None:
+    judgement, root = opened(name)
+    shown = [part.text for part in root.all("p", class_="about")]
+    assert shown == [judgement.about] * bool(judgement.about)
+
+
+@pytest.mark.parametrize("name", READ)
 def test_remarks_on_cells_stand_below_the_table_once(name: str) -> None:
     judgement, root = opened(name)
     said = [entry.text for part in root.all("ul", class_="notes") for entry in part.all("li")]

@@ -73,6 +73,7 @@ def test_cautions_come_before_the_verdict() -> None:
     text = " ".join(printed(judgement, 200).split())
     said = [f"First: {caution}" for caution in judgement.cautions]
     assert " ".join([*said, *judgement.verdict]) in text
+    assert judgement.about in text
 
 
 def test_unfinished_study_says_so() -> None:

@@ -62,6 +62,8 @@ def render(judgement: Judgement, console: Console) -> None:
             console.print(Text(clean(f"Chosen on validation data: {said}."), style="dim"))
     if view.judged:
         console.print(Padding(_legend(clean), (0, 1), expand=False))
+        if judgement.about:
+            console.print(Padding(Text(clean(judgement.about), style="dim"), (0, 1), expand=False))
     _failures(judgement, console, clean)
     if judgement.verdict or judgement.cautions:
         console.print()

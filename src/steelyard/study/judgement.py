@@ -143,4 +143,5 @@ class Judgement:
     finished: int
     tuning: str = ""  # what was tried to choose on validation data, in words
     notes: list[str] = field(default_factory=list)  # where the results come from: reused, salvaged
+    about: str = ""  # what the intervals are about: other seeds, or other rows too
     cautions: list[str] = field(default_factory=list)  # what bears on every verdict, and is to be read before it

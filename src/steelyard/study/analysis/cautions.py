@@ -3,13 +3,127 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 
+from steelyard.problems.metrics import r2
 from steelyard.study.analysis.findings import Findings
+from steelyard.study.analysis.phrases import listed
+from steelyard.study.planning.plans import JOINT
+from steelyard.study.trial import SINGLE_TASK
+
+NAMED = 4  # so many are named, the others counted
+STEPS_APART = 3.0  # times the steps of a task alone
+SHORT = 3  # epochs below which the first one says nothing
+ENDED = 0.02  # of the learning rate: a schedule that ends so low has ended
+FEW_LABELS = 1 / 20  # of the labels of the task with the most
+FEW_TEST_ROWS = 100
 
 
 def cautions(found: Findings) -> list[str]:
-    """What bears on every verdict of a study: networks that were still learning, rates at the edge of those tried."""
-    return [*_still_improving(found), *_at_the_edge(found)]
+    """Findings that come before the verdict, the gravest first."""
+    return [
+        *_unequal_steps(found),
+        *_worse_than_the_mean(found),
+        *_nothing_learnt(found),
+        *_still_improving(found),
+        *_at_the_edge(found),
+        *_tuned_once(found),
+        *_few_labels(found),
+        *_few_test_rows(found),
+    ]
+
+
+def _unequal_steps(found: Findings) -> list[str]:
+    """More steps are more training: what a joint network gains by them is no gain of sharing."""
+    plan = found.plan
+    ratios: dict[str, float] = {}
+    if not found.has(SINGLE_TASK) or len(plan.tasks) < 2:
+        return []
+    for setting in plan.settings:
+        for task in plan.tasks:
+            if own := setting.steps.get(task.name):
+                ratios[task.name] = max(ratios.get(task.name, 0.0), setting.steps[JOINT] / own)
+    far = sorted((name for name, ratio in ratios.items() if ratio > STEPS_APART), key=lambda name: -ratios[name])
+    if not far:
+        return []
+    labels = {task.name: task.label for task in plan.tasks}
+    said = listed([f"{labels[name]} ({ratios[name]:.1f} times)" for name in far[:NAMED]])
+    more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
+    return [
+        f"The joint networks take more steps than the task alone in the same epochs: {said}{more}. A difference may be "
+        "one of training, not of sharing: give all the same steps with --epoch-steps."
+    ]
+
+
+def _worse_than_the_mean(found: Findings) -> list[str]:
+    """R² below zero: predicting the mean of the test targets would err less."""
+    plan, below = found.plan, []
+    for method in plan.methods:
+        for setting in range(len(plan.settings)):
+            for task in plan.tasks:
+                places = [place for place, metric in enumerate(task.metrics) if metric.name == r2.name]
+                by_seed = found.metrics(method.name, setting, task.name)
+                if places and by_seed:
+                    mean = statistics.fmean(values[places[0]] for values in by_seed.values())
+                    below += [(mean, f"{method.name} on {task.label}")] * (mean < 0)
+    if not below:
+        return []
+    worst = [f"{where} (−{-mean:.2f})" for mean, where in sorted(below)]
+    shown = dict.fromkeys(worst)
+    said = "; ".join(list(shown)[:NAMED]) + (f"; and {len(shown) - NAMED} more" if len(shown) > NAMED else "")
+    return [
+        f"Worse than predicting the mean (R² below zero): {said}. Neither side of such a comparison has learnt much."
+    ]
+
+
+def _nothing_learnt(found: Findings) -> list[str]:
+    """Where validation wants the network after one epoch, the others made it worse."""
+    results = list(found.results.values())
+    first = sum(result.chosen_epoch == 1 for result in results)
+    if found.plan.epochs < SHORT or not results or first * 2 < len(results):
+        return []
+    return [
+        f"Validation chose the first epoch in {first} of {len(results)} trainings: what came after made them worse. "
+        "Try a smaller learning rate (--tune 5), or more regularisation."
+    ]
+
+
+def _tuned_once(found: Findings) -> list[str]:
+    """What is chosen on one seed is chosen by its noise too."""
+    tuning = found.plan.tuning
+    if tuning is None:
+        return []
+    where = "fold" if found.plan.folds > 1 else "seed"
+    return [f"Learning rates and constant weights were chosen on one {where} alone: another may choose others."]
+
+
+def _few_labels(found: Findings) -> list[str]:
+    """A task with a twentieth of the labels may have a share of every step that they do not support."""
+    plan = found.plan
+    most = max((task.train_rows for task in plan.tasks), default=0)
+    few = [task for task in plan.tasks if 0 < task.train_rows <= FEW_LABELS * most]
+    if not few:
+        return []
+    said = ", ".join(f"{task.label} {task.train_rows}" for task in few[:NAMED])
+    more = f", and {len(few) - NAMED} more" if len(few) > NAMED else ""
+    return [
+        f"Few labels: {said}{more}, where another task has {most}. In a batch such a task has few rows, and its loss "
+        "weighs as much as any other's."
+    ]
+
+
+def _few_test_rows(found: Findings) -> list[str]:
+    """With few test rows another division of the rows may give another picture."""
+    plan = found.plan
+    few = [task for task in plan.tasks if 0 < task.test_rows < FEW_TEST_ROWS]
+    if not few or plan.folds > 1:
+        return []
+    said = ", ".join(f"{task.label} {task.test_rows}" for task in few[:NAMED])
+    more = f", and {len(few) - NAMED} more" if len(few) > NAMED else ""
+    return [
+        f"Few test labels: {said}{more}. Verdicts are about this division of the rows, and another one may give "
+        "another picture: a problem with folds= tests on all rows."
+    ]
 
 
 def _still_improving(found: Findings) -> list[str]:
@@ -17,7 +131,8 @@ def _still_improving(found: Findings) -> list[str]:
     plan, results = found.plan, list(found.results.values())
     epochs = plan.epochs
     last = sum(result.chosen_epoch == epochs for result in results)
-    if epochs < 2 or last * 2 < len(results) or not results:
+    ended = plan.final_rate <= ENDED  # the last epoch is the best one where the rate fell to nothing
+    if epochs < 2 or last * 2 < len(results) or not results or ended:
         return []
     return [
         f"Validation chose the last epoch in {last} of {len(results)} trainings: they were still improving. Train "

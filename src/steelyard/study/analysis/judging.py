@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from steelyard.study.analysis.cautions import cautions
+from steelyard.study.analysis.divisions import about_rows
 from steelyard.study.analysis.findings import Findings
 from steelyard.study.analysis.origins import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
@@ -102,6 +103,7 @@ def judge_findings(found: Findings) -> Judgement:
         finished=finished,
         tuning=plan.tuning_text,
         notes=origin_notes(found),
+        about=about_rows(found),
         cautions=cautions(found),
     )
 

@@ -138,6 +138,7 @@ def plan(
         main=main,
         tuning=tuning,
         folds=found.folds,
+        final_rate=_final_rate(found),
     )
     tried_on = [*chosen_seeds, *([] if tuning is None else [tuning.seed])]
     made = dataclasses.replace(made, origin=Origin.of(found, tried_on, made.trials))
@@ -161,6 +162,11 @@ def _tasks(problem: Problem, names: Sequence[str] | None) -> list[Task]:
         raise PlanError("no tasks: name at least one, or leave them away for all")
     chosen = [problem.task(name) for name in names or problem.task_names]
     return [task for task in problem.tasks if task in chosen]
+
+
+def _final_rate(problem: Problem) -> float:
+    """What the problem's schedule leaves of the learning rate when all epochs are done."""
+    return float(problem.schedule(1.0))
 
 
 def _own_rate(problem: Problem) -> float:

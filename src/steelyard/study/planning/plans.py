@@ -155,6 +155,7 @@ class Plan:
     epoch_steps: int = 0  # at least, in an epoch
     origin: Origin | None = None  # the code and data; unknown to plans of Steelyard 0.1
     folds: int = 1  # of a cross-validation; unknown to plans of Steelyard 0.1
+    final_rate: float = 1.0  # what the schedule leaves of the learning rate at the end
     also: tuple[str, ...] = ()  # other origins whose trials are taken all the same, as trials call their problem
 
     @property

@@ -1,0 +1,48 @@
+"""What the intervals of a study are about: other seeds, or other rows too."""
+
+from __future__ import annotations
+
+import math
+
+from steelyard.study.analysis.findings import Findings
+from steelyard.study.analysis.statistics import step_of
+from steelyard.study.planning.plans import PlannedTask
+from steelyard.study.trial import SINGLE_TASK
+
+NAMED = 3
+LEVEL_Z = 1.96  # of a 95 % interval
+
+
+def about_rows(found: Findings) -> str:
+    """What these intervals are about, and what other rows would do."""
+    plan = found.plan
+    if plan.folds > 1:
+        return (
+            f"Intervals are about other seeds and other rows alike: each seed tests on one of {plan.folds} folds, and "
+            "neighbouring folds share most of their training rows."
+        )
+    about = (
+        "Intervals are about other seeds on this division of the rows into training, validation and test, not about "
+        "other rows"
+    )
+    shown = [(task, half) for task in plan.tasks if (half := sampling_half(found, task)) is not None]
+    if not shown:
+        return f"{about}."
+    widest = sorted(shown, key=lambda each: -each[1])[:NAMED]
+    said = ", ".join(f"{task.label} ±{100 * half:.2g} points ({task.test_rows} rows)" for task, half in widest)
+    rest = "" if len(shown) <= NAMED else " at most"
+    return f"{about}; as many other test rows would move a value by{rest} {said}."
+
+
+def sampling_half(found: Findings, task: PlannedTask) -> float | None:
+    """The half-width of the 95 % interval that a value has from its test rows alone: 1.96 √(p (1 − p) / n).
+
+    None for metrics that do not count rows. Of single-task learning with all labels, or of the first method.
+    """
+    main, last = task.metrics[0], len(found.plan.settings) - 1
+    method = SINGLE_TASK if found.has(SINGLE_TASK) else found.plan.methods[0].name
+    values = [metrics[0] for metrics in found.metrics(method, last, task.name).values()]
+    if not main.percent or not values or step_of(values, task.test_rows) == 0.0:
+        return None
+    p = sum(values) / len(values)
+    return LEVEL_Z * math.sqrt(max(0.0, p * (1.0 - p)) / task.test_rows)

@@ -1,0 +1,155 @@
+"""What comes before a verdict: each finding is told where it is so, and nowhere else."""
+
+import dataclasses
+import math
+
+import pytest
+
+from steelyard.problems import r2
+from steelyard.study.analysis.judging import judge_plan
+from steelyard.study.planning.plans import PlannedMetric, Tuning
+from steelyard.study.storage.store import Store
+from steelyard.study.trial import SINGLE_TASK
+from study.made_up import ACCURACY, RMSE, judged, plan, result
+
+R2 = PlannedMetric(r2.name, higher_is_better=True, ideal=1.0, percent=False)
+VALUES = [{"left": 0.9, "right": 0.8}, {"left": 0.91, "right": 0.81}, {"left": 0.89, "right": 0.79}]
+BOTH = {SINGLE_TASK: VALUES, "equal": VALUES}
+
+
+def with_tasks(made, **changes):
+    """A plan whose tasks have these: ``test_rows=(40, 400)``."""
+    tasks = [
+        dataclasses.replace(task, **{name: values[place] for name, values in changes.items()})
+        for place, task in enumerate(made.tasks)
+    ]
+    return dataclasses.replace(made, tasks=tuple(tasks))
+
+
+def with_steps(made, **steps):
+    settings = tuple(dataclasses.replace(setting, steps=steps) for setting in made.settings)
+    return dataclasses.replace(made, settings=settings)
+
+
+def said(tmp_path, made, values=BOTH):
+    return judged(tmp_path / "s", made, values).cautions
+
+
+def test_of_a_study_without_faults_nothing_is_said(tmp_path):
+    made = with_tasks(plan(), train_rows=(1000, 900), test_rows=(400, 400))
+    assert said(tmp_path, made) == []
+
+
+@pytest.mark.parametrize(("own", "told"), [(4, False), (3, True)])
+def test_unequal_steps_come_first(tmp_path, own, told):
+    """12 steps of the joint network beside 4 are three times as many, beside 3 more."""
+    made = with_tasks(with_steps(plan(), **{"": 12, "left": 12, "right": own}), train_rows=(1000, 10))
+    found = said(tmp_path, made)
+    assert ("more steps" in found[0]) is told
+    assert len(found) == 1 + told
+    assert not told or "in the same epochs: right digit (4.0 times). A difference may be" in found[0]
+
+
+def test_steps_are_compared_with_single_task_learning_only(tmp_path):
+    made = with_steps(plan(methods=("equal", "dwa")), **{"": 12, "left": 12, "right": 1})
+    assert said(tmp_path, made, {"equal": VALUES, "dwa": VALUES}) == []
+
+
+def test_of_many_unequal_tasks_the_furthest_are_named(tmp_path):
+    names = [f"t{place}" for place in range(6)]
+    made = with_steps(
+        plan(metrics=[(name, (ACCURACY,)) for name in names]), **{"": 120}, **{f"t{i}": 2 + i for i in range(6)}
+    )
+    values = [dict.fromkeys(names, 0.8 + seed / 100) for seed in range(3)]
+    (text,) = said(tmp_path, made, {SINGLE_TASK: values, "equal": values})
+    assert (
+        "t0 digit (60.0 times), t1 digit (40.0 times), t2 digit (30.0 times) and t3 digit (24.0 times) and 2 more."
+        in text
+    )
+
+
+def test_r2_below_zero_is_worse_than_predicting_the_mean(tmp_path):
+    made = plan(metrics=[("left", (R2,)), ("right", (RMSE, R2))])
+    alone = [{"left": -0.2 - seed / 100, "right": (2.0, 0.1)} for seed in range(3)]
+    ours = [{"left": 0.3 + seed / 100, "right": (2.0, -1.24)} for seed in range(3)]
+    (text,) = said(tmp_path, made, {SINGLE_TASK: alone, "equal": ours})
+    worst = "equal on right digit (−1.24); single-task on left digit (−0.21)"
+    assert text.startswith(f"Worse than predicting the mean (R² below zero): {worst}. ")
+
+
+def test_other_metrics_below_zero_are_none_of_it(tmp_path):
+    score = PlannedMetric("score", higher_is_better=True, ideal=None, percent=False)
+    made = plan(metrics=[("left", (score,)), ("right", (score,))])
+    values = [{"left": -1.0 - seed, "right": -2.0 - seed} for seed in range(3)]
+    assert said(tmp_path, made, {SINGLE_TASK: values, "equal": values}) == []
+
+
+def trained(path, made, chosen):
+    """A study whose trainings chose these epochs, one after the other."""
+    chosen = iter(chosen)
+    with Store(path, write=True) as store:
+        for trial in made.trials:
+            found = result(dict.fromkeys(trial.tasks, 0.8 + trial.seed / 100))
+            store.add_result(trial, dataclasses.replace(found, chosen_epoch=next(chosen)))
+        return judge_plan(made, store).cautions
+
+
+@pytest.mark.parametrize(("epochs", "first", "told"), [(10, 5, True), (10, 4, False), (2, 5, False)])
+def test_a_best_epoch_of_one_says_that_nothing_was_learnt_after_it(tmp_path, epochs, first, told):
+    made = dataclasses.replace(plan(), epochs=epochs)
+    found = trained(tmp_path / "s", made, [1] * first + [epochs - (epochs > 2)] * (9 - first))
+    assert any(f"Validation chose the first epoch in {first} of 9 trainings" in text for text in found) is told
+
+
+@pytest.mark.parametrize(("left", "told"), [(1.0, True), (0.1, True), (0.02, False), (0.0, False)])
+def test_a_schedule_that_ended_is_not_still_improving(tmp_path, left, told):
+    made = dataclasses.replace(plan(), epochs=10, final_rate=left)
+    assert bool(trained(tmp_path / "s", made, [10] * 9)) is told
+
+
+def test_choices_made_on_one_seed_or_fold_are_said_to_be(tmp_path):
+    made = dataclasses.replace(plan(), tuning=Tuning((), 10_007))
+    (text,) = said(tmp_path, made)
+    assert text == "Learning rates and constant weights were chosen on one seed alone: another may choose others."
+    (text,) = judged(tmp_path / "folds", dataclasses.replace(made, folds=3), BOTH).cautions
+    assert "on one fold alone" in text
+
+
+@pytest.mark.parametrize(("rows", "told"), [(50, True), (51, False), (0, False)])
+def test_a_twentieth_of_the_labels_is_few(tmp_path, rows, told):
+    found = said(tmp_path, with_tasks(plan(), train_rows=(1000, rows)))
+    assert len(found) == told
+    assert not told or found[0].startswith("Few labels: right digit 50, where another task has 1000.")
+
+
+@pytest.mark.parametrize(("rows", "folds", "told"), [(99, 1, True), (100, 1, False), (0, 1, False), (99, 5, False)])
+def test_few_test_labels_make_a_verdict_one_of_its_division(tmp_path, rows, folds, told):
+    made = dataclasses.replace(with_tasks(plan(), test_rows=(1000, rows)), folds=folds)
+    values = [{"left": 0.9 + seed / 1000, "right": 0.5 + seed / 7} for seed in range(3)]
+    found = said(tmp_path, made, {SINGLE_TASK: values, "equal": values})
+    assert len(found) == told
+    assert not told or found[0].startswith("Few test labels: right digit 99. ")
+
+
+# --- what the intervals are about ---
+
+
+def about(path, made, values=BOTH):
+    return judged(path, made, values).about
+
+
+def test_a_report_says_what_the_intervals_are_about(tmp_path):
+    one = about(tmp_path / "a", plan())
+    assert one.startswith("Intervals are about other seeds on this division of the rows")
+    assert one.endswith("not about other rows.")
+    dealt = about(tmp_path / "b", dataclasses.replace(plan(), folds=3))
+    assert dealt.startswith("Intervals are about other seeds and other rows alike: each seed tests on one of 3 folds")
+
+
+def test_what_other_test_rows_would_do_is_the_metrics_own_standard_error(tmp_path):
+    """Of 90 % on 400 rows: 1.96 √(.9 · .1 / 400). Metrics that do not count rows have none here."""
+    made = with_tasks(plan(metrics=[("left", (ACCURACY,)), ("right", (RMSE,))]), test_rows=(400, 400))
+    values = [{"left": count / 400, "right": 2.0 + count / 1000} for count in (360, 364, 356)]
+    text = about(tmp_path / "s", made, {SINGLE_TASK: values, "equal": values})
+    half = 196 * math.sqrt(0.9 * 0.1 / 400)
+    assert text.endswith(f"as many other test rows would move a value by left digit ±{half:.2g} points (400 rows).")
