@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
 from report import judgements
+from steelyard.report.figures.differences import interval_panels
+from steelyard.report.figures.drawing import Drawing
 from steelyard.report.numbers import fixed, plus_minus
 from steelyard.report.terminal import render
 from steelyard.report.view import View
-from steelyard.study.judgement import Judgement
+from steelyard.study.judgement import Interval, Judgement
 
 
-def printed(judgement: Judgement, width: int, encoding: str = "utf-8", colour: bool = False) -> str:
+def printed(
+    judgement: Judgement, width: int, encoding: str = "utf-8", colour: bool = False, every: bool = False
+) -> str:
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding)
-    render(judgement, Console(file=file, width=width, force_terminal=colour, legacy_windows=False))
+    render(judgement, Console(file=file, width=width, force_terminal=colour, legacy_windows=False), every)
     file.flush()
     return raw.getvalue().decode(encoding)
 
@@ -74,6 +79,40 @@ def test_cautions_come_before_the_verdict() -> None:
     said = [f"First: {caution}" for caution in judgement.cautions]
     assert " ".join([*said, *judgement.verdict]) in text
     assert judgement.about in text
+
+
+def test_of_many_tasks_those_with_the_largest_effects_are_shown_the_hurt_first() -> None:
+    judgement = replace(judgements.large((1.0,)), methods=["single-task", "equal(scale=paper)"])
+    cells = {cell.task: cell for cell in judgement.cells if cell.method == "equal(scale=paper)"}
+    verdicts = {"property_07": ("negative transfer", -0.1), "property_30": ("negative transfer", -0.3)}
+    verdicts |= {"property_11": ("gain", 0.4), "property_02": ("undecided", -0.35)}
+    changed = [
+        replace(cells[task], verdict=verdict, relative=Interval(mean, mean - 0.01, mean + 0.01))
+        for task, (verdict, mean) in verdicts.items()
+    ]
+    quiet = Interval(0.001, 0.0, 0.002)
+    others = [
+        replace(cell, verdict="undecided", relative=quiet) for task, cell in cells.items() if task not in verdicts
+    ]
+    alone = [cell for cell in judgement.cells if cell.method == "single-task"]
+    judgement = replace(judgement, cells=[*alone, *changed, *others])
+    text = printed(judgement, 400)
+    shown = re.findall(r"property \d\d", text)
+    assert shown[:4] == ["property 30", "property 07", "property 11", "property 02"]
+    assert len(shown) == 12
+    assert "28 more: steelyard report --all" in text
+    assert len(re.findall(r"property \d\d", printed(judgement, 400, every=True))) == 40
+    assert "more: steelyard" not in printed(judgement, 400, every=True)
+    titles = [panel.title for panel in interval_panels(Drawing(View(judgement)), judgement.settings[0])]
+    assert titles[:5] == ["All tasks", "property 30", "property 07", "property 11", "property 02"]
+    assert len(titles) == 41
+
+
+def test_a_hundred_tasks_do_not_fill_the_terminal() -> None:
+    assert (
+        len(printed(judgements.large((1.0,)), 100).splitlines())
+        < len(printed(judgements.large((1.0,)), 100, every=True).splitlines()) / 2
+    )
 
 
 def test_unfinished_study_says_so() -> None:

@@ -22,6 +22,14 @@ def report(
         bool, typer.Option("--frozen", help="Print each method's mean weights as a method of fixed weights.")
     ] = False,
     salvage: Annotated[bool, typer.Option("--salvage", help="Of a damaged store, show what is whole.")] = False,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Print all tasks, where there are many; by default those with the largest effects."),
+    ] = False,
+    plan: Annotated[
+        int,
+        typer.Option(help="Which plan to show: 0 is the latest one of this store, 1 the one before, and so on.", min=0),
+    ] = 0,
     open_page: OpenPage = False,
 ) -> None:
     """Judge a store again: print the table, and write the page, JSON or CSV."""
@@ -32,10 +40,10 @@ def report(
 
     check_store(store)
     page = page or arguments.beside(store, ".html") if open_page or not (json or csv) else page
-    judgement = judge(store, salvage)
+    judgement = judge(store, salvage, plan)
     check_outputs([(page, PAGE), (json, JSON), (csv, CSV)], store)
     aside = any(map(prints, (page, json, csv)))
-    show_judgement(judgement, page, open_page, aside)
+    show_judgement(judgement, page, open_page, aside, every=every)
     for path, kind, write in ((json, JSON, to_json), (csv, CSV, to_csv)):
         if path is not None:
             write_output(path, kind, write(judgement))

@@ -19,6 +19,8 @@ from steelyard.report.view import BASELINE, View
 from steelyard.study.judgement import Judgement, Setting, TaskInfo
 
 METHOD_WIDTH = 24
+MANY = 24  # tasks, beyond which the table has the first few by effect
+SHOWN = 12
 GAP = 2  # cells between two columns of the table: a blank and the box's invisible divider
 ASCII_BOX = box.Box("    \n    \n -- \n    \n    \n -- \n    \n    \n", ascii=True)
 ASCII = str.maketrans({
@@ -41,8 +43,11 @@ class Column:
         return max(cell_len(line) for line in (*self.heading.split("\n"), *lines))
 
 
-def render(judgement: Judgement, console: Console) -> None:
-    """Print the tables of all settings, the failed trials and the verdict in words."""
+def render(judgement: Judgement, console: Console, every: bool = False) -> None:
+    """Print the tables of all settings, the failed trials and the verdict in words.
+
+    Of many tasks the table has those with the largest effects, the hurt first; with `every`, all in their order.
+    """
     view = View(judgement)
     clean = _cleaner(console)
     many = len(judgement.settings) > 1
@@ -55,8 +60,14 @@ def render(judgement: Judgement, console: Console) -> None:
         if not view.started(setting):
             console.print(Text("No trial is finished yet.", style="dim"))
             continue
-        for table in _tables(view, setting, console.width, clean):
+        tasks = view.tasks if every or len(view.tasks) <= MANY else view.by_effect(setting)[:SHOWN]
+        for table in _tables(view, setting, tasks, console.width, clean):
             console.print(table)
+        if more := len(view.tasks) - len(tasks):
+            said = (
+                f"The {len(tasks)} tasks with the largest effects, the hurt first; {more} more: steelyard report --all."
+            )
+            console.print(Text(clean(said), style="dim"))
         if chosen := view.chosen(setting):
             said = "; ".join(f"{method}: {text}" for method, text in chosen.items())
             console.print(Text(clean(f"Chosen on validation data: {said}."), style="dim"))
@@ -65,6 +76,11 @@ def render(judgement: Judgement, console: Console) -> None:
         if judgement.about:
             console.print(Padding(Text(clean(judgement.about), style="dim"), (0, 1), expand=False))
     _failures(judgement, console, clean)
+    _words(judgement, console, clean)
+
+
+def _words(judgement: Judgement, console: Console, clean: Callable[[str], str]) -> None:
+    """What bears on the verdict, the verdict, and where the results come from."""
     if judgement.verdict or judgement.cautions:
         console.print()
         for caution in judgement.cautions:
@@ -99,11 +115,13 @@ def _legend(clean: Callable[[str], str]) -> Text:
     return Text(clean(f"{words}; {costs}."), style="dim")
 
 
-def _tables(view: View, setting: Setting, width: int, clean: Callable[[str], str]) -> list[Table]:
+def _tables(
+    view: View, setting: Setting, of: Sequence[TaskInfo], width: int, clean: Callable[[str], str]
+) -> list[Table]:
     names = Column("", [_name(view, setting, method, clean) for method in view.methods])
     blocks: list[list[Column]] = []
     for compact in (False, True):
-        tasks = [_task_column(view, setting, task, compact, clean) for task in view.tasks]
+        tasks = [_task_column(view, setting, task, compact, clean) for task in of]
         blocks = _pack([*tasks, *_figures(view, setting, compact, clean)], width - names.width)
         if len(blocks) == 1:
             break

@@ -10,6 +10,7 @@ from steelyard.report.names import short_methods
 from steelyard.study.judgement import Cell, Curve, Judgement, Row, Setting, TaskInfo
 
 BASELINE = "single-task"
+PLAIN_SUM = "equal"
 
 
 class View:
@@ -57,6 +58,18 @@ class View:
     def started(self, setting: Setting) -> bool:
         """Whether any trial of this setting is finished."""
         return any(cell.setting == setting.index for cell in self.judgement.cells)
+
+    def by_effect(self, setting: Setting) -> list[TaskInfo]:
+        """The tasks by the effect that the plain sum (or the first method) has on them: the hurt first, the largest first."""
+        first = PLAIN_SUM if PLAIN_SUM in self.compared else next(iter(self.compared), BASELINE)
+
+        def key(task: TaskInfo) -> tuple[bool, float]:
+            cell = self.cell(first, setting, task)
+            change = cell.relative.mean if cell and cell.relative else math.nan
+            hurt = cell is not None and cell.verdict == "negative transfer"
+            return not hurt, -abs(change) if math.isfinite(change) else 0.0
+
+        return sorted(self.tasks, key=key)
 
     def baseline(self, setting: Setting, task: TaskInfo) -> float:
         cell = self.cell(BASELINE, setting, task)

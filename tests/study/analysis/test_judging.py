@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from steelyard.errors import StoreError
 from steelyard.study import judge
 from steelyard.study.analysis.judging import judge_plan
 from steelyard.study.planning.plans import Choice, Tuning
@@ -156,6 +157,18 @@ def test_nothing_finished_yet_is_rows_of_nan_and_no_cells(tmp_path):
     assert math.isnan(row(found, "equal").seconds)
     assert row(found, "equal").delta_m is None
     assert any("9 of 9 trials are not finished" in text for text in found.verdict)
+
+
+def test_earlier_plans_of_a_store_can_be_shown_again(tmp_path):
+    first, second = plan(), dataclasses.replace(plan(methods=(SINGLE_TASK, "dwa")), command="later")
+    with Store(tmp_path / "s", write=True) as store:
+        for made in (first, second):
+            store.add_plan(made.to_dict())
+            fill(store, made, {method.name: ALONE for method in made.methods})
+    assert judge(tmp_path / "s").methods == judge(tmp_path / "s", plan=0).methods == [SINGLE_TASK, "dwa"]
+    assert judge(tmp_path / "s", plan=1).methods == [SINGLE_TASK, "equal"]
+    with pytest.raises(StoreError, match=r"holds 2 plans: plan=2 is none of 0 \(the latest\) to 1"):
+        judge(tmp_path / "s", plan=2)
 
 
 def test_a_half_finished_store_is_judged_by_what_is_there(tmp_path):

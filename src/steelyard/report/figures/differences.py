@@ -14,11 +14,15 @@ from steelyard.report.figures.drawing import Drawing, Panel, bounds, metric, sca
 from steelyard.report.verdicts import look
 from steelyard.study.judgement import Setting, TaskInfo
 
+AT_ONCE = 12  # tasks that a page shows before one asks for the others
 ROOMY = 4  # up to so many tasks, the panels are wide enough to write the numbers beside the intervals
 
 
 def interval_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
-    """A panel for Δm and one per task; tasks of the same metric and size share a scale."""
+    """A panel for Δm and one per task; tasks of the same metric and size share a scale.
+
+    Where a page does not show all at once, those with the largest effects come first, the hurt before the others.
+    """
     view = drawing.view
     groups: dict[object, list[TaskInfo]] = {}
     for task in view.tasks:
@@ -36,7 +40,8 @@ def interval_panels(drawing: Drawing, setting: Setting) -> list[Panel]:
                 reverse=not task.higher_is_better,
             )
             panels[task.name] = _panel(drawing, setting, task, rows[task.name], scale, regions[task.name])
-    return [*_delta_panel(drawing, setting), *(panels[task.name] for task in view.tasks)]
+    order = view.by_effect(setting) if len(view.tasks) > AT_ONCE else view.tasks
+    return [*_delta_panel(drawing, setting), *(panels[task.name] for task in order)]
 
 
 def cost_panel(drawing: Drawing, setting: Setting) -> Markup | None:

@@ -23,16 +23,17 @@ from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result
 
 
-def judge(store: Path | str, salvage: bool = False) -> Judgement:
-    """Judge the latest plan in a store; works while a study is writing it.
+def judge(store: Path | str, salvage: bool = False, plan: int = 0) -> Judgement:
+    """Judge a plan in a store, the latest by default; works while a study is writing it.
 
     Args:
         store: the SQLite file.
         salvage: of a damaged store, judge what is whole; a note says how much that is.
+        plan: which one: 0 is the latest, 1 the one before it, and so on.
 
     Raises:
         DamagedStoreError: something in it is not as it was written (and `salvage` is off).
-        StoreError: the file is missing, no store, of another version or empty.
+        StoreError: the file is missing, no store, of another version or empty, or has no such plan.
 
     Example:
         >>> from steelyard.study import judge
@@ -40,7 +41,7 @@ def judge(store: Path | str, salvage: bool = False) -> Judgement:
         ['single-task', 'equal']
     """
     with Store(store, salvage=salvage) as opened:
-        judgement = judge_plan(Plan.from_dict(opened.latest_plan()), opened)
+        judgement = judge_plan(Plan.from_dict(opened.plan(plan)), opened)
     if not salvage:
         return judgement
     return dataclasses.replace(judgement, notes=[*judgement.notes, _salvaged(judgement)])

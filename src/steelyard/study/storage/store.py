@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import sqlite3
@@ -100,6 +101,17 @@ class Store:
         if self.salvage:
             raise StoreError(f"no plan in {self.path} is whole: nothing can be shown of it")
         raise StoreError(f"{self.path} holds no plan: no study was started in it")
+
+    def plan(self, place: int) -> dict[str, Any]:
+        """The plan before which so many were added later: 0 is the latest."""
+        if place == 0:
+            return self.latest_plan()
+        found = list(itertools.islice(self.plans(), place + 1))
+        if len(found) <= place:
+            raise StoreError(
+                f"{self.path} holds {len(found)} plans: plan={place} is none of 0 (the latest) to {len(found) - 1}"
+            )
+        return found[place]
 
     def plans(self) -> Iterator[dict[str, Any]]:
         """All plans, the latest first."""
