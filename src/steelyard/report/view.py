@@ -60,7 +60,7 @@ class View:
         return any(cell.setting == setting.index for cell in self.judgement.cells)
 
     def by_effect(self, setting: Setting) -> list[TaskInfo]:
-        """The tasks by the effect that the plain sum (or the first method) has on them: the hurt first, the largest first."""
+        """The tasks by the effect that the plain sum (or the first method) has on them, the hurt first."""
         first = PLAIN_SUM if PLAIN_SUM in self.compared else next(iter(self.compared), BASELINE)
 
         def key(task: TaskInfo) -> tuple[bool, float]:
