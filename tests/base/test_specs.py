@@ -164,9 +164,9 @@ def every_option() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_every_option_of_every_method_refuses_what_is_of_another_kind(kind: str) -> None:
-    """Those that take such a value are left out by name: texts that list weights, and mappings of them."""
+    """Those that take such a value are left out by name: texts that list weights or name a layer, and mappings."""
     takes = {
-        "text": {("fixed", "weights"), ("schedule", "weights")},
+        "text": {("fixed", "weights"), ("schedule", "weights")} | {(name, "look") for name in METHODS},
         "mapping": {(name, "priorities") for name in METHODS} | {("fixed", "weights"), ("schedule", "weights")},
     }
     for name, option in every_option():
