@@ -16,6 +16,7 @@ from steelyard.base.option_types import shown
 from steelyard.base.specs import Part, Spec, parse_spec
 from steelyard.base.stages import Stage
 from steelyard.errors import OptionError, UnknownNameError
+from steelyard.io.words import columns
 from steelyard.methods import METHODS, STAGES
 
 BASELINE = "single-task"
@@ -41,12 +42,8 @@ class MethodTable(tuple[MethodRow, ...]):
     """The rows, which print as a table."""
 
     def __repr__(self) -> str:
-        columns = ("name", "class", "reads", "where", "heads", "cost", "paper")
-        lines = [columns, *((r.name, r.cls.__name__, r.reads, r.where, r.heads, r.cost, r.paper) for r in self)]
-        widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-        )
+        titles = ("name", "class", "reads", "where", "heads", "cost", "paper")
+        return columns([titles, *((r.name, r.cls.__name__, r.reads, r.where, r.heads, r.cost, r.paper) for r in self)])
 
 
 def make(spec: str | Spec, tasks: Sequence[str], **options: Any) -> Balancer:

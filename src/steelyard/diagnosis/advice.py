@@ -23,18 +23,18 @@ def _broken(found: Measurements) -> Iterator[str]:
     spoiled = [task for task in found.non_finite if not losses[task]]
     if spoiled:
         yield (
-            f"The loss of {listed(spoiled)} is not finite: find the cause first (learning rate, a logarithm of or "
+            f"The loss of {quoted(spoiled)} is not finite: find the cause first (learning rate, a logarithm of or "
             "division by 0, half precision). Balancers refuse it, or leave it out with on_nonfinite='drop_task'."
         )
     steep = [task for task in found.non_finite if losses[task]]
     if steep:
         yield (
-            f"The gradient of {listed(steep)} is not finite, though the loss is: a square root or logarithm at 0, or "
+            f"The gradient of {quoted(steep)} is not finite, though the loss is: a square root or logarithm at 0, or "
             "half precision that overflows."
         )
     if found.silent:
         yield (
-            f"No gradient of {listed(found.silent)} arrives at the {where}: the head reads something else (a detached "
+            f"No gradient of {quoted(found.silent)} arrives at the {where}: the head reads something else (a detached "
             "copy?), is saturated, or the loss has reached its minimum."
         )
 
@@ -52,7 +52,7 @@ def _dominance(found: Measurements) -> Iterator[str]:
     part = "" if share != share else f" and makes up {100 * share:.0f} % of the plain sum's step"
     yield (
         f"{found.dominant!r} dominates: its gradient is {found.ratio:.3g} x the shortest{part}; "
-        f"{listed(found.drowned)} hardly move{'s' if len(found.drowned) == 1 else ''} what is shared. "
+        f"{quoted(found.drowned)} hardly move{'s' if len(found.drowned) == 1 else ''} what is shared. "
         f"To even this out: {registered(_EVEN, found.place)}."
     )
 
@@ -86,7 +86,7 @@ def _conflict(found: Measurements) -> Iterator[str]:
         yield f"Most often in conflict: {first!r} and {second!r}, in {100 * float(rates.max()):.0f} % of the looks."
     if found.worsened:
         yield (
-            f"A small step of the plain sum makes {listed(found.worsened)} worse, as far as the shared part goes: the "
+            f"A small step of the plain sum makes {quoted(found.worsened)} worse, as far as the shared part goes: the "
             "others outvote it."
         )
 
@@ -115,7 +115,7 @@ def registered(names: Sequence[str], place: str, most: int = 3) -> str:
     return ", ".join(usable[:most])
 
 
-def listed(names: Sequence[str]) -> str:
+def quoted(names: Sequence[str]) -> str:
     """Names in quotes, the first few of many."""
     shown = [repr(name) for name in names[:_NAMED]]
     if len(names) > _NAMED:

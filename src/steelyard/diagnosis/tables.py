@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from steelyard.diagnosis.measurements import Measurements
+from steelyard.io.words import columns
 
 MATRIX, ROWS, PAIRS = 8, 20, 5
 """Tasks up to which all cosines are printed; tasks that are printed; pairs printed in place of more."""
@@ -16,7 +17,7 @@ def task_table(found: Measurements) -> str:
     if len(order) > ROWS:
         order = found.norms.nan_to_num(torch.inf).argsort(descending=True, stable=True).tolist()
     titles = ("task", "loss", "gradient norm", "share of step", "cosine with sum")
-    columns = [
+    values = [
         found.tasks,
         found.losses.tolist(),
         found.norms.tolist(),
@@ -25,18 +26,18 @@ def task_table(found: Measurements) -> str:
     ]
     lines = [
         (
-            short(columns[0][k]),
-            number(columns[1][k]),
-            number(columns[2][k]),
-            percent(columns[3][k]),
-            cosine(columns[4][k]),
+            short(values[0][k]),
+            number(values[1][k]),
+            number(values[2][k]),
+            percent(values[3][k]),
+            cosine(values[4][k]),
         )
         for k in order
     ]
     left_out = len(lines) - ROWS
     if left_out > 0:
         lines = [*lines[: ROWS // 2], (f".. {left_out} more", "", "", "", ""), *lines[-(ROWS // 2) :]]
-    return aligned([titles, *lines])
+    return columns([titles, *lines], numbers=True)
 
 
 def cosine_table(found: Measurements) -> str:
@@ -46,13 +47,15 @@ def cosine_table(found: Measurements) -> str:
         rows = [(short(task), *(cosine(value) for value in values[k][:k])) for k, task in enumerate(found.tasks)][1:]
         blank = ("",) * len(found.tasks)
         rows = [(*row, *blank[len(row) :]) for row in rows]
-        return aligned([("cosine", *(short(task, 12) for task in found.tasks[:-1])), *rows])
+        return columns([("cosine", *(short(task, 12) for task in found.tasks[:-1])), *rows], numbers=True)
     pairs = found.pairs
     if not pairs:
         return "No two tasks have a gradient."
     middle = pairs[len(pairs) // 2][2]
     lowest = [(short(i), short(j), cosine(value)) for i, j, value in pairs[:PAIRS]]
-    return aligned([("lowest cosines of", "", f"{len(pairs)} pairs"), *lowest, ("median", "", cosine(middle))])
+    return columns(
+        [("lowest cosines of", "", f"{len(pairs)} pairs"), *lowest, ("median", "", cosine(middle))], numbers=True
+    )
 
 
 def number(value: float) -> str:
@@ -73,15 +76,3 @@ def cosine(value: float) -> str:
 def short(name: str, width: int = 24) -> str:
     """A name cut to a width."""
     return name if len(name) <= width else f"{name[: width - 2]}.."
-
-
-def aligned(rows: list[tuple[str, ...]]) -> str:
-    """Rows of text as columns, the first to the left and the others to the right."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from steelyard.diagnosis.diagnosis import Diagnosis
 from steelyard.diagnosis.tables import cosine, number, percent, short
+from steelyard.io.words import counted
 from steelyard.study.training.diagnosing import Course
 
 COLUMNS = 3
@@ -19,8 +20,8 @@ def show_course(course: Course, console: Console) -> None:
     console.print(Text(f"{course.problem}: {course.summary}".rstrip(": "), style="bold"))
     place = "the features" if course.place == "features" else "the trunk"
     console.print(
-        f"The plain sum, trained for {_count(len(course.epochs), 'epoch')}; gradients read at {place}, means over "
-        f"{_count(course.whole.looks, 'look')}.\n",
+        f"The plain sum, trained for {counted(len(course.epochs), 'epoch')}; gradients read at {place}, means over "
+        f"{counted(course.whole.looks, 'look')}.\n",
         markup=False,
     )
     console.print(_epochs(course))
@@ -71,7 +72,3 @@ def _change(course: Course) -> list[str]:
     if first.pairs and last.pairs:
         told += f", lowest cosine {cosine(first.pairs[0][2])} to {cosine(last.pairs[0][2])}"
     return [f"{told}."]
-
-
-def _count(amount: int, noun: str) -> str:
-    return f"{amount} {noun}{'' if amount == 1 else 's'}"

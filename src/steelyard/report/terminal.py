@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.io.printing import printable
+from steelyard.io.words import counted
 from steelyard.report import numbers
 from steelyard.report.verdicts import LOOKS, look
 from steelyard.report.view import BASELINE, View
@@ -97,13 +98,10 @@ def _words(judgement: Judgement, console: Console, clean: Callable[[str], str]) 
 
 
 def _facts(judgement: Judgement) -> str:
-    def count(number: int, noun: str) -> str:
-        return f"{number} {noun}{'' if number == 1 else 's'}"
-
     tuning = f" {judgement.tuning[:1].upper()}{judgement.tuning[1:]}." if judgement.tuning else ""
     return (
-        f"{count(len(judgement.tasks), 'task')}, {count(len(judgement.methods), 'method')}, "
-        f"{count(len(judgement.seeds), 'seed')}, {count(judgement.epochs, 'epoch')}. "
+        f"{counted(len(judgement.tasks), 'task')}, {counted(len(judgement.methods), 'method')}, "
+        f"{counted(len(judgement.seeds), 'seed')}, {counted(judgement.epochs, 'epoch')}. "
         "Test values at the epoch chosen on validation data; "
         f"differences from single-task with 95 % intervals.{tuning}"
     )

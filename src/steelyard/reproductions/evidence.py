@@ -8,9 +8,10 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
+from steelyard.io.words import counted
 from steelyard.reproductions.reproduction import Finding, Outcome, Word
 from steelyard.study.analysis.findings import Findings, better_by
-from steelyard.study.analysis.phrases import counted, relative_of
+from steelyard.study.analysis.phrases import relative_of
 from steelyard.study.analysis.statistics import Array, interval, relative_changes, rounded_deviation, verdicts
 from steelyard.study.judgement import Interval, Verdict
 from steelyard.study.planning.tuning import validation_scores

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.io.console import make_console
+from steelyard.io.words import counted, listed
 from steelyard.report import announcements as comparison
 from steelyard.report import render
 from steelyard.report.numbers import duration
@@ -21,7 +22,6 @@ from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
 from steelyard.study.analysis.joint import joint_values
 from steelyard.study.analysis.judging import findings, judge_findings
-from steelyard.study.analysis.phrases import counted, listed
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.tuning import tried
 from steelyard.study.storage.store import Store

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from steelyard.io.words import counted
 from steelyard.report.numbers import duration
 from steelyard.reproductions.reproduction import Experiment, Figures, Finding, Outcome, Reproduction, Size
 from steelyard.study.analysis.cautions import cautions
-from steelyard.study.analysis.phrases import counted
 
 
 @dataclass(frozen=True)

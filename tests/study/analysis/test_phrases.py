@@ -2,7 +2,7 @@
 
 import pytest
 
-from steelyard.study.analysis.phrases import counted, difference_of, listed, lowered, method_name, relative_of
+from steelyard.study.analysis.phrases import difference_of, lowered, method_name, relative_of
 from steelyard.study.judgement import Interval
 from steelyard.study.planning.plans import PlannedMetric, PlannedTask
 
@@ -33,7 +33,4 @@ def test_values_and_their_difference_have_the_same_decimals():
 def test_names_and_lists():
     assert lowered("The plain sum hurts") == "the plain sum hurts"
     assert lowered("UW hurts") == "UW hurts", "a method's name keeps its case"
-    assert [listed(["a", "b", "c"][:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
-    assert listed(["a", "b"], "or") == "a or b"
-    assert [counted(n, "seed") for n in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
     assert (method_name("equal"), method_name("ema")) == ("The plain sum", "ema")

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from steelyard.io.words import counted, listed
 from steelyard.reproductions.evidence import (
     REGION,
     Comparison,
@@ -20,7 +21,7 @@ from steelyard.reproductions.evidence import (
     together,
 )
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
-from steelyard.study.analysis.phrases import counted, listed, relative_of
+from steelyard.study.analysis.phrases import relative_of
 from steelyard.study.analysis.statistics import Array, interval
 from steelyard.study.judgement import Interval
 

@@ -6,9 +6,9 @@ import dataclasses
 from typing import Any
 
 from steelyard.base.specs import parse_spec
+from steelyard.io.words import counted
 from steelyard.reproductions.evidence import all_tasks, arms_of, best_on_validation, comparable, standings, together
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcomes, Reproduction, Size
-from steelyard.study.analysis.phrases import counted
 from steelyard.study.trial import SINGLE_TASK
 
 VARIANTS = ("inverse", "normalised", "to-max", "to-min", "to-mean", "proportional")

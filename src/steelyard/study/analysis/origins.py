@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from steelyard.errors import DamagedStoreError
+from steelyard.io.words import counted
 from steelyard.study.analysis.findings import Findings
-from steelyard.study.analysis.phrases import counted
 from steelyard.study.planning.origin import differences
 from steelyard.study.planning.plans import Plan
 from steelyard.study.storage.store import Store, Trained

@@ -21,15 +21,6 @@ def lowered(text: str) -> str:
     return text[0].lower() + text[1:] if text.startswith(OPENINGS) else text
 
 
-def listed(names: Iterable[str], word: str = "and") -> str:
-    *first, last = names
-    return f"{', '.join(first)} {word} {last}" if first else last
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def size(cell: Cell) -> float:
     return abs(cell.relative.mean) if cell.relative else 0.0
 

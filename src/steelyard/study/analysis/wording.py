@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
+from steelyard.io.words import counted, listed
 from steelyard.study.analysis.findings import better_by
 from steelyard.study.analysis.phrases import (
     PLAIN_SUM,
     amount_of,
-    counted,
     difference_of,
-    listed,
     lowered,
     method_name,
     relative_of,

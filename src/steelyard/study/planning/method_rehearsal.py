@@ -11,11 +11,9 @@ from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.study.planning.plans import Plan
 from steelyard.study.training.batch import (
+    Forward,
     LossesOf,
-    balanced_losses,
     recompute,
-    shared_of,
-    task_losses,
     tell_labels,
 )
 from steelyard.study.training.material import Material
@@ -45,17 +43,16 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
                 continue
             network = networks[architecture]
             again = recompute(network, tasks, inputs, targets, None, (inputs, targets))
-            outputs, features = network(inputs)
+            forward = Forward(network, tasks, inputs, targets)
             if method.networks:
                 _rehearse_networks(plan, method.name)
             balancer = make_balancer(plan.trial(method.name, method.choice(0).method, plan.task_names, 0, seed))
             assert balancer is not None
             _check_signs(method.name, balancer, architecture, network)
             balancer.attach(problem.optimizer(network.parameters()))
-            shared = shared_of(method.shared, network, features)
-            losses = balanced_losses(network, task_losses(tasks, outputs, targets), outputs, features)
             probes = [LossesOf(network, tasks)(inputs, targets) for _ in range(2)]
-            balancer(losses, shared=shared, again=again, probes=probes).backward()
+            shared = forward.shared(method.shared)
+            balancer(forward.balanced(), shared=shared, again=again, probes=probes).backward()
     # Of the largest network: what is kept of it on disk is estimated from this.
     return max(sum(parameter.numel() for parameter in network.parameters()) for network in networks.values())
 

@@ -41,11 +41,35 @@ def in_order(tasks: Sequence[Task], losses: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([losses[t.name].detach() if t.name in losses else torch.tensor(torch.nan) for t in tasks])
 
 
-def balanced_losses(
-    network: nn.Module, losses: Mapping[str, Tensor], outputs: Mapping[str, Tensor], features: Any
-) -> Mapping[str, Tensor]:
-    """What the balancer gets: the tasks' losses, or what the architecture makes of them."""
-    return network.reweigh(losses, outputs, features) if isinstance(network, Architecture) else losses
+class Forward:
+    """One batch through a network, up to what is made of its outputs.
+
+    Attributes:
+        features: what the balancer may read gradients at.
+        losses: the tasks' own, of those that are there.
+    """
+
+    def __init__(self, network: nn.Module, tasks: Sequence[Task], inputs: Inputs, targets: Targets) -> None:
+        self.network = network
+        self.outputs, self.features = network(inputs)
+        self.losses = task_losses(tasks, self.outputs, targets)
+
+    def balanced(self) -> Mapping[str, Tensor]:
+        """What the balancer gets: the tasks' losses, or what the architecture makes of them."""
+        if not isinstance(self.network, Architecture):
+            return self.losses
+        return self.network.reweigh(self.losses, self.outputs, self.features)
+
+    def shared(self, where: str | None) -> Any:
+        """What a balancer gets as ``shared=``: the features, or the module that holds the shared parameters."""
+        return self.network.trunk if where == "trunk" else self.features
+
+    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """The step itself, with what the architecture adds to the balanced loss."""
+        penalty = self.network.penalty(self.outputs, self.features) if isinstance(self.network, Architecture) else None
+        optimizer.zero_grad()
+        (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
 
 
 class LossesOf(nn.Module):
@@ -56,8 +80,7 @@ class LossesOf(nn.Module):
         self.network, self.tasks = network, tasks
 
     def forward(self, inputs: Inputs, targets: Targets) -> Mapping[str, Tensor]:
-        outputs, features = self.network(inputs)
-        return balanced_losses(self.network, task_losses(self.tasks, outputs, targets), outputs, features)
+        return Forward(self.network, self.tasks, inputs, targets).balanced()
 
 
 def recompute(
@@ -80,16 +103,6 @@ def recompute(
         return losses
 
     return losses_of(LossesOf(network, tasks), losses_on, (inputs, targets), held_out)
-
-
-def shared_of(where: str | None, network: nn.Module, features: Any) -> Any:
-    """What a balancer gets as ``shared=``: the features, or the module that holds the shared parameters."""
-    return network.trunk if where == "trunk" else features
-
-
-def penalty_of(network: nn.Module, outputs: Mapping[str, Tensor], features: Any) -> Tensor | None:
-    """What the architecture adds to the balanced loss, if anything."""
-    return network.penalty(outputs, features) if isinstance(network, Architecture) else None
 
 
 def tell_labels(network: nn.Module, targets: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:

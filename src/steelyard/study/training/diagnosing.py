@@ -14,7 +14,7 @@ from steelyard.diagnosis.diagnosis import Diagnosis, diagnose
 from steelyard.errors import PlanError, TrainingError
 from steelyard.models import build
 from steelyard.problems.problem import Problem, check_place
-from steelyard.study.training.batch import balanced_losses, penalty_of, shared_of, task_losses, tell_labels
+from steelyard.study.training.batch import Forward, tell_labels
 from steelyard.study.training.material import Material
 from steelyard.study.training.problem_rehearsal import rehearse
 from steelyard.study.training.sampling import batches
@@ -82,19 +82,12 @@ def diagnose_training(
         look_at = {len(order) * number // LOOKS for number in range(LOOKS)}
         looks = []
         for step, rows in enumerate(order):
-            inputs, targets = material.batch(rows)
-            outputs, features = network(inputs)
-            losses = task_losses(tasks, outputs, targets)
-            _check_finite(losses, epoch)
-            balanced = balanced_losses(network, losses, outputs, features)
+            forward = Forward(network, tasks, *material.batch(rows))
+            _check_finite(forward.losses, epoch)
+            balanced = forward.balanced()
             if step in look_at:
-                looks.append(diagnose(balanced, shared=shared_of(shared, network, features)))
-            loss = reduce(torch.add, balanced.values())
-            if (penalty := penalty_of(network, outputs, features)) is not None:
-                loss = loss + penalty
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+                looks.append(diagnose(balanced, shared=forward.shared(shared)))
+            forward.step(optimizer, reduce(torch.add, balanced.values()))
         seen.append(looks)
         on_epoch(epoch, epochs)
     averages = tuple(averaged(problem.task_names, looks) for looks in seen)

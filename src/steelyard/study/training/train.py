@@ -20,13 +20,10 @@ from steelyard.problems.problem import Problem
 from steelyard.registry import make
 from steelyard.study.storage.checkpoint import Folder
 from steelyard.study.training.batch import (
+    Forward,
     LossesOf,
-    balanced_losses,
     in_order,
-    penalty_of,
     recompute,
-    shared_of,
-    task_losses,
     tell_labels,
 )
 from steelyard.study.training.evaluate import BestEpoch, measure, predict
@@ -109,42 +106,35 @@ class _Training:
         started = time.perf_counter()
         rows_of = batches(self.material.used, trial.batch_size, trial.seed, epoch, trial.epoch_steps)
         for step, rows in enumerate(rows_of):
-            loss, task_loss = self._loss(epoch, step, rows)
+            forward, loss = self._loss(epoch, step, rows)
             if self.balancer is not None:
                 weights.append(self.balancer.last_weights)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            losses.append(in_order(self.tasks, task_loss))
+            forward.step(optimizer, loss)
+            losses.append(in_order(self.tasks, forward.losses))
         self.progress.note(seconds=time.perf_counter() - started, steps=len(losses))
         if self.balancer is not None:
             self.balancer.end_epoch()
         self._write_down(epoch, torch.stack(losses).double(), weights)
 
-    def _loss(self, epoch: int, step: int, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scalar whose backward is the step, and the losses of the tasks in it."""
+    def _loss(self, epoch: int, step: int, rows: Tensor) -> tuple[Forward, Tensor]:
+        """The batch through the network, and the scalar that the balancer makes of it."""
         trial, network, balancer = self.trial, self.network, self.balancer
         inputs, targets = self.material.batch(rows)
         recomputes = balancer is not None and (balancer.needs_after or balancer.reads == "lookahead")
         before = torch.get_rng_state() if recomputes else None
-        outputs, features = network(inputs)
-        losses = task_losses(self.tasks, outputs, targets)
+        forward = Forward(network, self.tasks, inputs, targets)
         if balancer is None:
-            loss = losses[trial.tasks[0]]
-        else:
-            further = []
-            if balancer.reads == "cross_gramian" or balancer.needs_held_out:
-                drawn = probe_rows(self.material.used, trial.batch_size, trial.seed, epoch, step)
-                further = [self.material.batch(each) for each in drawn]
-            probes = None
-            if balancer.reads == "cross_gramian":
-                probes = [LossesOf(network, self.tasks)(there, wanted) for there, wanted in further]
-            again = recompute(network, self.tasks, inputs, targets, before, further[0] if further else None)
-            seen = balanced_losses(network, losses, outputs, features)
-            loss = balancer(seen, shared=shared_of(trial.shared, network, features), again=again, probes=probes)
-        if (penalty := penalty_of(network, outputs, features)) is not None:
-            loss = loss + penalty
-        return loss, losses
+            return forward, forward.losses[trial.tasks[0]]
+        further = []
+        if balancer.reads == "cross_gramian" or balancer.needs_held_out:
+            drawn = probe_rows(self.material.used, trial.batch_size, trial.seed, epoch, step)
+            further = [self.material.batch(each) for each in drawn]
+        probes = None
+        if balancer.reads == "cross_gramian":
+            probes = [LossesOf(network, self.tasks)(there, wanted) for there, wanted in further]
+        again = recompute(network, self.tasks, inputs, targets, before, further[0] if further else None)
+        loss = balancer(forward.balanced(), shared=forward.shared(trial.shared), again=again, probes=probes)
+        return forward, loss
 
     def _write_down(self, epoch: int, losses: Tensor, weights: list[Tensor]) -> None:
         """Means over the steps [S, T] in which a task was there, and how far its weights moved around theirs."""
