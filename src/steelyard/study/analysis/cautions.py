@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 import statistics
 
+from steelyard.io.words import listed
 from steelyard.problems.metrics import r2
 from steelyard.study.analysis.findings import Findings
-from steelyard.study.analysis.phrases import listed
 from steelyard.study.planning.plans import JOINT
 from steelyard.study.trial import SINGLE_TASK
 
