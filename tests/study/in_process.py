@@ -37,9 +37,8 @@ class InProcess:
 
     def told(self, trials):
         told = []
-        perform(
-            Work(self.job.reference, trials, self.job.checkpoints, self.job.origin), lambda *event: told.append(event)
-        )
+        work = Work(self.job.reference, trials, self.job.checkpoints, self.job.origin, self.job.keep)
+        perform(work, lambda *event: told.append(event))
         return told
 
 

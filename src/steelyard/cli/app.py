@@ -14,6 +14,7 @@ from steelyard import __version__
 from steelyard.cli.architectures import architectures
 from steelyard.cli.compare import compare
 from steelyard.cli.diagnose import diagnose
+from steelyard.cli.export import export
 from steelyard.cli.group import group
 from steelyard.cli.messages import INTERRUPTED, SOME_FAILED, WRONG_INPUT, say
 from steelyard.cli.methods import methods
@@ -25,7 +26,7 @@ from steelyard.cli.usage import usage_error
 from steelyard.errors import SteelyardError, SteelyardWarning
 from steelyard.io.printing import printable
 
-COMMANDS = (compare, group, reproduce, diagnose, report, methods, architectures, problems, new)
+COMMANDS = (compare, group, reproduce, diagnose, report, export, methods, architectures, problems, new)
 """As ``steelyard --help`` lists them; a command's name is its function's."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -76,6 +76,13 @@ def compare(
     workers: Workers = None,
     on: On = "local",
     checkpoints: Checkpoints = None,
+    keep: Annotated[
+        str,
+        typer.Option(
+            help="Trained networks to keep beside the store: best (of each method's networks the best seed on "
+            "validation data), all, or none."
+        ),
+    ] = "best",
     store: Store = None,
     page: Page = None,
     open_page: OpenPage = False,
@@ -93,10 +100,12 @@ def compare(
     from steelyard.study import run
     from steelyard.study.running.engines import load_engine
     from steelyard.study.running.environment import cores
+    from steelyard.study.running.keeping import check_keep
 
     command = command_line()
     settings = arguments.parse_fractions(fractions) if fractions else [1.0]
     engine = load_engine(on)
+    kept = check_keep(keep)
     # Who knows how many machines a cluster will have: what it takes is then said of one worker.
     planned = workers or (cores() if on == "local" else 1)
     arms, added = announcements.with_baselines(methods)
@@ -125,10 +134,12 @@ def compare(
         page = page or arguments.beside(store, ".html")
         announcements.announce(plan, added)
         if dry_run:
-            announcements.forecast(plan, store, planned, reuse_any)
+            announcements.forecast(plan, store, planned, reuse_any, keep)
             return
         check_outputs([(page, PAGE)], store)
-        judgement = run(plan, store, workers=workers, reuse_any=reuse_any, on=engine, checkpoints=checkpoints)
+        judgement = run(
+            plan, store, workers=workers, reuse_any=reuse_any, on=engine, checkpoints=checkpoints, keep=kept
+        )
     show_judgement(judgement, page, open_page)
     announcements.show_joint(store)
     say(f"Store: {store}")

@@ -65,7 +65,7 @@ def show_joint(store: Path) -> None:
         console.print(table)
 
 
-def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False) -> None:
+def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False, keep: str = "none") -> None:
     """Print the trials, and the time and disk that those not yet finished would take."""
     console = make_console()
     table = Table("method", "labels", "trials", "steps each", box=None, pad_edge=False)
@@ -86,12 +86,13 @@ def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False) -> 
     console.print(table)
     if made.tuning is not None:
         console.print(f"and {len(tried(made))} trials before that: {made.tuning_text}.", markup=False)
-    found = estimate(made, store, workers, reuse_any=reuse_any)
+    found = estimate(made, store, workers, reuse_any=reuse_any, keep=keep)
     waiting = found.trials - found.finished
+    kept = f", {found.networks / 2**20:.1f} MiB of it trained networks" if found.networks else ""
     state = f" ({found.finished} finished, {found.failed} failed)" if found.finished or found.failed else ""
     console.print(
         f"{found.trials} trials{state}: about {duration(found.seconds)} for {waiting} of them on {workers} "
-        f"worker{'' if workers == 1 else 's'}, about {max(found.disk, 1) / 2**20:.1f} MiB of disk. "
+        f"worker{'' if workers == 1 else 's'}, about {max(found.disk, 1) / 2**20:.1f} MiB of disk{kept}. "
         "Nothing was trained or written.",
         markup=False,
     )

@@ -37,6 +37,7 @@ class Kind:
 
 PAGE = Kind("page", b'<meta name="generator" content="Steelyard">')
 JSON = Kind("JSON export", b'"format": "steelyard-judgement/')
+NETWORK = Kind("network", b"steelyard-network/")
 CSV = Kind("CSV export", b"problem,method,setting,setting_label,task,")
 
 

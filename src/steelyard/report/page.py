@@ -21,7 +21,7 @@ from steelyard.report.figures.drawing import Drawing, metric, of_mean
 from steelyard.report.names import elide, split_method
 from steelyard.report.outputs import PAGE, write_output
 from steelyard.report.verdicts import LOOKS, look
-from steelyard.report.view import BASELINE, View
+from steelyard.report.view import BASELINE, View, recipe_text
 from steelyard.study.judgement import Interval, Judgement, Setting, TaskInfo
 
 GLANCE_FROM = 7  # tasks from which the table is too wide to take in at a glance
@@ -99,6 +99,7 @@ def study_context(judgement: Judgement, prefix: str = "") -> dict[str, object]:
         "duration": numbers.duration,
         "metric": metric,
         "elide": elide,
+        "recipe_text": recipe_text,
         "split_method": split_method,
         "looks": LOOKS,
         "look": look,

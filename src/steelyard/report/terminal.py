@@ -16,8 +16,8 @@ from steelyard.io.printing import printable
 from steelyard.io.words import counted
 from steelyard.report import numbers
 from steelyard.report.verdicts import LOOKS, look
-from steelyard.report.view import BASELINE, View
-from steelyard.study.judgement import Judgement, Setting, TaskInfo
+from steelyard.report.view import BASELINE, View, recipe_text
+from steelyard.study.judgement import Judgement, Recipe, Setting, TaskInfo
 
 METHOD_WIDTH = 24
 MANY = 24  # tasks, beyond which the table has the first few by effect
@@ -90,11 +90,22 @@ def _words(judgement: Judgement, console: Console, clean: Callable[[str], str]) 
             console.print(Text(clean(sentence), style="bold" if index == 0 else ""))
     for note in judgement.notes:
         console.print(Text(clean(f"Note: {note}.")))
+    if judgement.recipe is not None:
+        _recipe(judgement.recipe, console, clean)
     if not judgement.complete:
         console.print(Text(clean(
             f"Unfinished: {judgement.finished} of {judgement.planned} trials are done. "
             "The same command continues where it stopped."
         ), style="yellow"))  # fmt: skip
+
+
+def _recipe(recipe: Recipe, console: Console, clean: Callable[[str], str]) -> None:
+    """The lines to copy: no break that is not the terminal's own."""
+    console.print()
+    console.print(Text(clean(recipe_text(recipe)), style="bold"))
+    blocks = [recipe.loop, ["# or its trained network", *recipe.network]] if recipe.network else [recipe.loop]
+    for line in [line for block in blocks for line in block if line]:
+        console.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def _facts(judgement: Judgement) -> str:

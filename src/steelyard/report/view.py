@@ -7,10 +7,17 @@ from functools import cached_property
 
 from steelyard.report import numbers
 from steelyard.report.names import short_methods
-from steelyard.study.judgement import Cell, Curve, Judgement, Row, Setting, TaskInfo
+from steelyard.study.judgement import Cell, Curve, Judgement, Recipe, Row, Setting, TaskInfo
 
 BASELINE = "single-task"
 PLAIN_SUM = "equal"
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Which method it is, why, and what it costs."""
+    seeds = f"the mean over {recipe.seeds} seeds" if recipe.seeds > 1 else "of one seed"
+    cost = "" if recipe.cost is None else f"; a step took {recipe.cost:.2f} steps of the plain sum"
+    return f"In your own loop: {recipe.method}, the smallest validation error, {seeds}{cost}."
 
 
 class View:

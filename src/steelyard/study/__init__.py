@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steelyard.errors import PlanError, StoreError, StoreLockedError, TrainingError
     from steelyard.study.analysis.judging import judge
+    from steelyard.study.analysis.network import network
     from steelyard.study.judgement import Judgement
     from steelyard.study.planning.planner import plan
     from steelyard.study.planning.plans import Plan
@@ -25,6 +26,7 @@ __all__ = [
     "compare",
     "estimate",
     "judge",
+    "network",
     "plan",
     "run",
     "start_server",
@@ -33,6 +35,7 @@ __all__ = [
 _HOMES = {
     "steelyard.errors": ("PlanError", "StoreError", "StoreLockedError", "TrainingError"),
     "steelyard.study.analysis.judging": ("judge",),
+    "steelyard.study.analysis.network": ("network",),
     "steelyard.study.judgement": ("Judgement",),
     "steelyard.study.planning.planner": ("plan",),
     "steelyard.study.planning.plans": ("Plan",),

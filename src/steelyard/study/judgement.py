@@ -110,6 +110,17 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What one would take away: the method with the smallest validation error, as it was trained."""
+
+    method: str
+    seeds: int  # over which the error is a mean
+    loop: list[str]  # lines for one's own training loop
+    cost: float | None  # of a step, in steps of the plain sum; None for the plain sum itself, or without it
+    network: list[str]  # lines that take its trained network out; empty where none was kept
+
+
+@dataclass(frozen=True)
 class Judgement:
     """Everything that a study says, ready to be shown.
 
@@ -145,3 +156,4 @@ class Judgement:
     notes: list[str] = field(default_factory=list)  # where the results come from: reused, salvaged
     about: str = ""  # what the intervals are about: other seeds, or other rows too
     cautions: list[str] = field(default_factory=list)  # what bears on every verdict, and is to be read before it
+    recipe: Recipe | None = None

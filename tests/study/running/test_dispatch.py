@@ -7,6 +7,7 @@ from rich.progress import Progress
 from steelyard import study
 from steelyard.errors import StoreError
 from steelyard.study.running import dispatch
+from steelyard.study.running.engine import Job
 from steelyard.study.running.events import Alone, Epoch, Finished, Lost, Started, Unwritable, Warned
 from steelyard.study.storage.store import Store
 from study import made_up
@@ -106,7 +107,7 @@ def test_a_trial_trains_in_the_process_that_asks_for_it(tmp_path):
     """All that a worker does, without a worker: events in order, and the result of a real training."""
     plan = study.plan("digits", ["equal"], seeds=1, epochs=2)
     engine = InProcess()
-    with engine.open(type("Job", (), {"reference": "digits", "origin": plan.origin, "checkpoints": tmp_path})):
+    with engine.open(Job("digits", plan.origin, tmp_path, False, tmp_path, 1)):
         engine.submit(tuple(plan.trials))
         kinds = [type(event) for _, event in engine.events() if not isinstance(event, Warned)]
     assert kinds[0] is Started

@@ -11,6 +11,8 @@ import sys
 import textwrap
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from steelyard import study
 from steelyard.errors import StoreError, StoreLockedError
@@ -106,11 +108,19 @@ def left_behind(folder):
 
 
 def test_the_same_trials_give_the_same_table_with_any_number_of_workers(file, tmp_path, on):
-    here = quiet(file, tmp_path / "here", seeds=1, workers=1)
-    there = quiet(file, tmp_path / "s.sqlite", seeds=1, workers=16, on=on)
+    here = quiet(file, tmp_path / "here", seeds=1, workers=1, keep="all")
+    there = quiet(file, tmp_path / "s.sqlite", seeds=1, workers=16, on=on, keep="all")
     assert there.complete
     assert table(there) == table(here)
-    assert left_behind(tmp_path) == []
+    assert left_behind(tmp_path) == ["s.sqlite.networks"]
+    networks = [
+        {path.name: load_file(path) for path in (tmp_path / folder).iterdir()}
+        for folder in ("here.networks", "s.sqlite.networks")
+    ]
+    assert networks[0].keys() == networks[1].keys()
+    assert len(networks[0]) == 4
+    for name, state in networks[0].items():
+        assert all(torch.equal(value, networks[1][name][part]) for part, value in state.items())
 
 
 def test_a_worker_that_is_killed_once_changes_nothing(file, tmp_path, on):

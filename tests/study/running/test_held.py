@@ -125,7 +125,9 @@ def test_killed_at_twenty_random_moments_the_same_command_gives_the_same_table(f
     assert {key: when for key, when in found.items() if key in written} == written
     assert interrupted > KILLS // 2
     assert 0 < len(written) < len(found)
-    assert not list(tmp_path.glob("killed.sqlite?*"))
+    assert [path.name for path in tmp_path.glob("killed.sqlite?*")] == ["killed.sqlite.networks"]
+    networks = [{path.name for path in Path(f"{path}.networks").iterdir()} for path in (store, whole)]
+    assert networks[0] == networks[1]
 
 
 # --- full disks ---

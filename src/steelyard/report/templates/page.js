@@ -115,10 +115,9 @@
     });
   });
 
-  // Copy the command. Pages opened from a file have no clipboard in some browsers: select the text instead.
-  const copy = document.querySelector(".copy");
-  copy.addEventListener("click", async () => {
-    const code = document.querySelector(".command code");
+  // Copy what stands beside. Pages opened from a file have no clipboard in some browsers: select the text instead.
+  all(".copy").forEach((copy) => copy.addEventListener("click", async () => {
+    const code = copy.parentElement.querySelector("code");
     try {
       await navigator.clipboard.writeText(code.textContent);
       copy.textContent = "Copied";
@@ -127,7 +126,7 @@
       copy.textContent = document.execCommand("copy") ? "Copied" : "Selected";
     }
     setTimeout(() => { copy.textContent = "Copy"; }, 1600);
-  });
+  }));
 
   // On paper everything is open.
   addEventListener("beforeprint", () => all("details").forEach((part) => { part.open = true; }));

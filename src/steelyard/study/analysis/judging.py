@@ -15,6 +15,7 @@ from steelyard.study.analysis.divisions import about_rows
 from steelyard.study.analysis.findings import Findings
 from steelyard.study.analysis.origins import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
+from steelyard.study.analysis.recipe import recipe
 from steelyard.study.analysis.statistics import interval, relative_changes
 from steelyard.study.analysis.wording import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, Row
@@ -57,7 +58,9 @@ def _salvaged(judgement: Judgement) -> str:
 
 def judge_plan(plan: Plan, store: Store) -> Judgement:
     """Judge a plan by what the store holds of it."""
-    return judge_findings(findings(plan, store))
+    found = findings(plan, store)
+    judgement = judge_findings(found)
+    return dataclasses.replace(judgement, recipe=recipe(found, judgement.rows, store))
 
 
 def findings(plan: Plan, store: Store) -> Findings:

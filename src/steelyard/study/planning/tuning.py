@@ -136,10 +136,14 @@ def _best(plan: Plan, members: Sequence[Attempt], results: Mapping[Trial, Result
     finished = [each for each in members if each.trial in results]
     if not finished:
         return members[0]
-    tasks = [task for task in plan.tasks if task.name in members[0].tasks]
-    deciding = [task for task in tasks if task.name == plan.main] or tasks
-    scores = validation_scores(deciding, [results[each.trial] for each in finished])
+    scores = validation_scores(deciding(plan, members[0].tasks), [results[each.trial] for each in finished])
     return finished[min(range(len(finished)), key=scores.__getitem__)]
+
+
+def deciding(plan: Plan, names: Sequence[str]) -> list[PlannedTask]:
+    """The tasks by which a network that learns these is chosen: the main one alone where it is among them."""
+    tasks = [task for task in plan.tasks if task.name in names]
+    return [task for task in tasks if task.name == plan.main] or tasks
 
 
 def validation_scores(tasks: Sequence[PlannedTask], results: Sequence[Result]) -> list[float]:

@@ -28,6 +28,7 @@ class Job:
         checkpoints: the folder for what is needed to go on.
         shared: every machine sees that folder, as its user says; otherwise it is on this machine's disk.
         scratch: a folder beside the store that is the engine's own while the study runs; not made yet.
+        keep: whether results bring their networks.
         workers: at most so many at a time; None: as many as there is room for.
     """
 
@@ -37,6 +38,7 @@ class Job:
     shared: bool
     scratch: Path
     workers: int | None
+    keep: bool = False
 
 
 class Session(Protocol):

@@ -33,6 +33,7 @@ class Finished:
     """It has a result."""
 
     result: Result
+    weights: bytes | None = None  # of its network, as safetensors, where they were asked for
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,18 @@ class Estimate:
     finished: int
     failed: int
     seconds: float  # for what is not finished, with so many workers
-    disk: int  # bytes: the store's growth, and checkpoints while it runs
+    disk: int  # bytes: the store's growth, checkpoints while it runs, and the networks that are kept
+    networks: int = 0  # bytes of these networks, roughly
 
 
 @guarded
 def estimate(
-    plan: Plan, store: Path | str, workers: int = 2, coarse: bool = False, reuse_any: bool = False
+    plan: Plan,
+    store: Path | str,
+    workers: int = 2,
+    coarse: bool = False,
+    reuse_any: bool = False,
+    keep: str = "none",
 ) -> Estimate:
     """Time a few real steps of each method and an evaluation, and add up what the store does not hold yet.
 
@@ -94,13 +100,24 @@ def estimate(
     numbers = sum(3 * trial.epochs * len(trial.tasks) for trial in waiting)
     # Network, best network, Adam's two moments; an old and a new checkpoint for a moment.
     checkpoints = min(workers, len(waiting)) * 2 * 4 * 4 * plan.parameters
+    networks = 4 * plan.parameters * _kept(plan, waiting, keep)
     return Estimate(
         trials=len(trials),
         finished=len(trials) - len(waiting),
         failed=failed,
         seconds=seconds / min(workers, max(1, len(waiting))),
-        disk=numbers * BYTES_PER_NUMBER + 1500 * len(waiting) + checkpoints,
+        disk=numbers * BYTES_PER_NUMBER + 1500 * len(waiting) + checkpoints + networks,
+        networks=networks,
     )
+
+
+def _kept(plan: Plan, waiting: list[Trial], keep: str) -> int:
+    """How many networks stay, each taken to be as large as the joint one: all, or one for the seeds of each."""
+    if keep == "none":
+        return 0
+    new = set(waiting)
+    trials = [trial for trial in plan.trials if trial in new]
+    return len(trials) if keep == "all" else len({dataclasses.replace(t, seed=0, problem="") for t in trials})
 
 
 def _kind(trial: Trial) -> Hashable:

@@ -70,7 +70,7 @@ class Pool:
 
     def _start(self, trials: tuple[Trial, ...]) -> None:
         receiver, sender = self.context.Pipe(duplex=False)
-        work = Work(self.job.reference, trials, self.job.checkpoints, self.job.origin)
+        work = Work(self.job.reference, trials, self.job.checkpoints, self.job.origin, self.job.keep)
         process = self.context.Process(target=_serve, args=(sender, work), daemon=True)
         with worker_environment():
             process.start()

@@ -67,7 +67,7 @@ class Ray:
         options = {"num_cpus": workers and max(1, round(workers * self.cpus)), "include_dashboard": False}
         try:
             ray.init(
-                self.address,
+                "local" if here else self.address,  # without it Ray would take a cluster that happens to run here
                 log_to_driver=False,
                 logging_level="ERROR",
                 configure_logging=False,
@@ -118,7 +118,9 @@ class Tasks:
         most = self.job.workers or AHEAD * self.places
         while self.waiting and len(self.running) < most:
             trials = self.waiting.popleft()
-            self.running[self.task.remote(self.luggage, trials, self.checkpoints)] = dict(enumerate(trials))
+            self.running[self.task.remote(self.luggage, trials, self.checkpoints, self.job.keep)] = dict(
+                enumerate(trials)
+            )
 
     def _received(self, stream: ray.ObjectRefGenerator) -> Iterator[tuple[Trial, Event]]:
         """What one task has to say, or that it is no more."""
@@ -176,7 +178,9 @@ def _all_here() -> bool:
     return {node["NodeManagerAddress"] for node in ray.nodes()} == {ray.util.get_node_ip_address()}
 
 
-def _serve(luggage: Luggage, trials: tuple[Trial, ...], checkpoints: Folder | None) -> Iterator[tuple[int, Event]]:
+def _serve(
+    luggage: Luggage, trials: tuple[Trial, ...], checkpoints: Folder | None, keep: bool
+) -> Iterator[tuple[int, Event]]:
     """The task. Its training tells events when they happen: a thread has it, so that they can be yielded meanwhile."""
     told: SimpleQueue[tuple[int, Event] | None] = SimpleQueue()
 
@@ -184,7 +188,7 @@ def _serve(luggage: Luggage, trials: tuple[Trial, ...], checkpoints: Folder | No
         torch.set_num_threads(1)
         try:
             reference, origin = luggage.unpack()
-            perform(Work(reference, trials, checkpoints, origin), lambda place, event: told.put((place, event)))
+            perform(Work(reference, trials, checkpoints, origin, keep), lambda place, event: told.put((place, event)))
         finally:
             told.put(None)
 

@@ -133,7 +133,7 @@ class Jobs:
     def _send(self, trials: tuple[Trial, ...]) -> None:
         self.sent += 1
         told = self.folder / f"{self.sent}.told"
-        work = Work(self.job.reference, trials, self.job.checkpoints, self.job.origin)
+        work = Work(self.job.reference, trials, self.job.checkpoints, self.job.origin, self.job.keep)
         with worker_environment():  # here it is inherited; sbatch sends it along
             job = self.executor.submit(_serve, work, told, self.folder / "life", PATIENCE)
         self.running.append(_Sent(dict(enumerate(trials)), job, told))

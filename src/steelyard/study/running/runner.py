@@ -23,6 +23,7 @@ from steelyard.study.running.dispatch import dispatch
 from steelyard.study.running.engine import Engine, Job
 from steelyard.study.running.engines import load_engine
 from steelyard.study.running.events import Event, Finished
+from steelyard.study.running.keeping import Keep, Keeper, check_keep
 from steelyard.study.running.meter import Meter, progress_bar
 from steelyard.study.running.stops import ending_in_order
 from steelyard.study.storage.checkpoint import Folder, as_folder, checkpoint_of, remove_checkpoint, tidy
@@ -39,6 +40,7 @@ def run(
     reuse_any: bool = False,
     on: Engine | str = "local",
     checkpoints: Path | str | None = None,
+    keep: Keep = "none",
 ) -> Judgement:
     """Train every trial of a plan that the store does not hold yet, and judge all of them.
 
@@ -59,6 +61,8 @@ def run(
             engine of your own.
         checkpoints: a folder, or an address that fsspec opens, that every machine sees: a trial that is lost goes on
             from there. By default a folder beside the store, which other machines do not see.
+        keep: which trained networks stay beside the store, at the epoch that validation chose: ``"all"``, ``"best"``
+            (of each method's networks the best seed on validation data) or ``"none"``; `network` gives them back.
 
     Raises:
         StoreLockedError: another process writes this store.
@@ -73,6 +77,7 @@ def run(
         'digits'
     """
     check_workers(workers)
+    check_keep(keep)
     engine = load_engine(on) if isinstance(on, str) else on
     with ending_in_order(), Store(store, write=True) as opened:
         if reuse_any:
@@ -87,7 +92,8 @@ def run(
             plan = choose(plan, tried, opened.results(trials, plan.also))
         if plan.tuning is not None:
             opened.add_plan(plan.to_dict())
-        train_missing(plan, opened, plan.trials, engine, job, progress)
+        keeper = None if keep == "none" else Keeper(plan, opened, keep)
+        train_missing(plan, opened, plan.trials, engine, job, progress, keeper=keeper)
         return judge_plan(plan, opened)
 
 
@@ -101,6 +107,7 @@ def compare(
     reuse_any: bool = False,
     on: Engine | str = "local",
     checkpoints: Path | str | None = None,
+    keep: Keep = "none",
     **options: Any,
 ) -> Judgement:
     """Plan a study and run it: ``run(plan(problem, methods, **options), store)``.
@@ -113,10 +120,12 @@ def compare(
         ['single-task', 'equal']
     """
     check_workers(workers)
+    check_keep(keep)
     engine = load_engine(on) if isinstance(on, str) else on
     engine.get_ready()
     made = make_plan(problem, methods, **options)
-    return run(made, store, workers=workers, progress=progress, reuse_any=reuse_any, on=engine, checkpoints=checkpoints)
+    settings: dict[str, Any] = {"workers": workers, "progress": progress, "reuse_any": reuse_any}
+    return run(made, store, **settings, on=engine, checkpoints=checkpoints, keep=keep)
 
 
 def job_of(plan: Plan, store: Store, workers: int | None, checkpoints: Folder | None) -> Job:
@@ -133,12 +142,14 @@ def train_missing(
     job: Job,
     progress: bool | Progress,
     phase: str = "",
+    keeper: Keeper | None = None,
 ) -> None:
     """Train those of these trials that the store does not hold, and show a bar if there are any."""
     waiting = store.unfinished(trials, plan.also)
     if not waiting:
         return
     engine.get_ready()
+    job = dataclasses.replace(job, keep=keeper is not None)
     try:
         with progress_bar(progress) as bar:
             if note := stale_note(plan, store, waiting):
@@ -146,6 +157,8 @@ def train_missing(
             meter = Meter(bar, plan, trials, waiting, phase)
             with closing(dispatch(engine, job, waiting)) as events:
                 for trial, event in events:
+                    if isinstance(event, Finished) and keeper is not None:
+                        keeper.take(trial, event.result, event.weights)  # first: what is finished has its network
                     _write_down(store, job.checkpoints, trial, event)
                     meter.tell(trial, event)
     finally:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.io.printing import LONGEST_MESSAGE, printable
@@ -15,6 +17,7 @@ from steelyard.problems.sources import data_digests
 from steelyard.study.planning.origin import Origin, changed_data, edited, versions_here
 from steelyard.study.running.events import Alone, Epoch, Event, Finished, Started, Unwritable, Warned
 from steelyard.study.storage.checkpoint import Folder, checkpoint_of
+from steelyard.study.storage.networks import pack
 from steelyard.study.training.ensemble import train_together
 from steelyard.study.training.train import train
 from steelyard.study.trial import Failed, Result, Trial
@@ -30,12 +33,14 @@ class Work:
         trials: one, or a group as `groups` makes them.
         checkpoints: their folder, if there is one where the worker is.
         origin: of the problem when the study was planned.
+        keep: whether results bring their networks.
     """
 
     reference: str
     trials: tuple[Trial, ...]
     checkpoints: Folder | None
     origin: Origin | None = None
+    keep: bool = False
 
 
 Tell = Callable[[int, Event], None]
@@ -64,6 +69,12 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
             tell(waiting[trial], Epoch(epoch))
             told_at[trial] = time.monotonic()
 
+    trained: dict[Trial, bytes] = {}
+
+    def on_trained(trial: Trial, state: Mapping[str, Tensor]) -> None:
+        if work.keep:
+            trained[trial] = pack(trial, state)
+
     try:
         problem = load_problem(work.reference)
         if work.origin is not None:
@@ -71,10 +82,18 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
         if len(work.trials) == 1:
             (trial,) = work.trials
             checkpoint = None if work.checkpoints is None else checkpoint_of(work.checkpoints, trial)
-            yield 0, Finished(train(trial, problem, checkpoint, lambda epoch: on_epoch(trial, epoch)))
+            result = train(
+                trial,
+                problem,
+                checkpoint,
+                lambda epoch: on_epoch(trial, epoch),
+                on_trained=lambda state: on_trained(trial, state),
+            )
+            yield 0, Finished(result, trained.get(trial))
             return
-        for trial, ending in train_together(work.trials, problem, work.checkpoints, on_epoch):
-            yield waiting.pop(trial), Finished(ending) if isinstance(ending, Result) else ending or Alone()
+        for trial, ending in train_together(work.trials, problem, work.checkpoints, on_epoch, on_trained=on_trained):
+            told = Finished(ending, trained.pop(trial, None)) if isinstance(ending, Result) else ending or Alone()
+            yield waiting.pop(trial), told
     except StoreError as error:
         yield 0, Unwritable(str(error))
     except (Exception, SystemExit) as error:

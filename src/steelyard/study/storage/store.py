@@ -19,6 +19,7 @@ from steelyard.errors import DamagedStoreError, StoreError
 from steelyard.io.typed import typed
 from steelyard.study.storage.database import COLUMNS, Database
 from steelyard.study.storage.lock import WriterLock
+from steelyard.study.storage.networks import Networks
 from steelyard.study.trial import Failed, Result, Trial
 
 
@@ -73,6 +74,11 @@ class Store:
     def scratch(self) -> Path:
         """The folder of whatever runs the trials, as long as it does."""
         return self._file.with_name(self._file.name + ".running")
+
+    @property
+    def networks(self) -> Networks:
+        """The trained networks that are kept."""
+        return Networks(self._file.with_name(self._file.name + ".networks"))
 
     # --- writing ---
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -35,6 +35,8 @@ from steelyard.study.trial import SINGLE_TASK, Failed, Result, Trial, derive_see
 FEWEST = 24
 MOST = 64
 ROOM = 2**29  # bytes for what all networks of an ensemble need in a step, roughly
+
+OnTrained = Callable[[Trial, Mapping[str, Tensor]], None]
 
 
 def groups(trials: Sequence[Trial], workers: int) -> list[tuple[Trial, ...]]:
@@ -79,6 +81,7 @@ def train_together(
     checkpoints: Folder | None = None,
     on_epoch: Callable[[Trial, int], None] = lambda trial, epoch: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    on_trained: OnTrained = lambda trial, state: None,
 ) -> Iterator[tuple[Trial, Result | Failed | None]]:
     """Train single-task trials that differ in the task only; None for those that must be trained one by one.
 
@@ -94,6 +97,7 @@ def train_together(
         checkpoints: the folder for the checkpoints of trials, each named by its key.
         on_epoch: called with a trial and the number of its finished epochs.
         checkpoint_seconds: checkpoints are written no more often than once in so many seconds for every ten networks.
+        on_trained: called with a trial and its network's ``state_dict()`` at the chosen epoch.
     """
     data = problem.data(trials[0].seed)
     shapes: dict[object, list[_Member]] = {}
@@ -111,7 +115,7 @@ def train_together(
             if stack is None:
                 yield from ((member.trial, None) for member in part)
             else:
-                yield from _train(stack, part, problem, data, checkpoints, on_epoch, checkpoint_seconds)
+                yield from _train(stack, part, problem, data, checkpoints, on_epoch, checkpoint_seconds, on_trained)
 
 
 def _prepare(trial: Trial, problem: Problem, data: Data, checkpoints: Folder | None) -> tuple[_Member, object]:
@@ -165,6 +169,7 @@ def _train(  # noqa: C901
     checkpoints: Folder | None,
     on_epoch: Callable[[Trial, int], None],
     checkpoint_seconds: float,
+    on_trained: OnTrained,
 ) -> Iterator[tuple[Trial, Result | Failed]]:
     first, memory, targets = members[0].trial, PeakMemory(), _targets(members, data)
     seed, size, least = first.seed, first.batch_size, first.epoch_steps
@@ -232,6 +237,7 @@ def _train(  # noqa: C901
         name = member.task.name
         test_of, last_of = {name: chosen[name]}, {name: last[name]}
         outputs = {name: kept[name]} if kept else {}
+        on_trained(member.trial, member.progress.best_network)
         yield member.trial, member.progress.result(member.trial, test_of, last_of, outputs, memory.growth())
 
 

@@ -6,7 +6,7 @@ import copy
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ def train(
     checkpoint: Folder | None = None,
     on_epoch: Callable[[int], None] = lambda epoch: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    on_trained: Callable[[Mapping[str, Tensor]], None] = lambda state: None,
 ) -> Result:
     """Train the network of one trial and read its metrics.
 
@@ -55,6 +56,7 @@ def train(
         checkpoint: where to keep what is needed to resume: written after an epoch, but not more often than every
             `checkpoint_seconds`, so that a kill loses the epoch in flight or one second, whichever is longer.
         on_epoch: called with the number of finished epochs; first with those that a checkpoint brought.
+        on_trained: called with the network's ``state_dict()`` at the chosen epoch.
 
     Raises:
         TrainingError: the loss or a metric is not finite, or no epoch can be chosen.
@@ -70,7 +72,9 @@ def train(
             training.save(checkpoint)
             saved_at = time.perf_counter()
         on_epoch(epoch)
-    return training.result()
+    result = training.result()
+    on_trained(training.network.state_dict())  # at the chosen epoch, where test was read last
+    return result
 
 
 class _Training:

@@ -1,0 +1,84 @@
+"""The method that validation favours, as lines for one's own loop."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from steelyard.registry import make
+from steelyard.study.analysis.findings import Findings
+from steelyard.study.judgement import Recipe, Row
+from steelyard.study.planning.arms import parse_arm
+from steelyard.study.planning.plans import PlannedMethod
+from steelyard.study.planning.tuning import deciding, validation_scores
+from steelyard.study.storage.store import Store
+from steelyard.study.trial import SINGLE_TASK, Result
+
+PLAIN_SUM = "equal"
+
+
+def recipe(found: Findings, rows: Sequence[Row], store: Store) -> Recipe | None:
+    """Of the methods that train one network for all tasks, the one with the smallest validation error, the mean over
+    seeds, where the labels are most; None before two of them have finished a seed."""
+    setting = len(found.plan.settings) - 1
+    joint = [m for m in found.plan.methods if m.name != SINGLE_TASK and not m.networks]
+    results = {method.name: found.complete(method.name, setting) for method in joint}
+    results = {name: by_seed for name, by_seed in results.items() if by_seed}
+    seeds = set.intersection(*map(set, results.values())) if results else set()
+    if len(results) < 2 or not seeds:
+        return None
+    best = min(results, key=_errors(found, results, sorted(seeds)).__getitem__)
+    speed = {row.method: row.steps_per_second for row in rows if row.setting == setting}
+    return Recipe(
+        method=best,
+        seeds=len(seeds),
+        loop=_loop(found, found.plan.method(best), setting),
+        cost=speed[PLAIN_SUM] / speed[best] if results.keys() >= {PLAIN_SUM} and best != PLAIN_SUM else None,
+        network=_network(found, best, setting, store),
+    )
+
+
+def _errors(found: Findings, results: dict[str, dict[int, list[Result]]], seeds: Sequence[int]) -> dict[str, float]:
+    """Mean over seeds of the log error, by method."""
+    tasks = deciding(found.plan, found.plan.task_names)
+    scores = [validation_scores(tasks, [by_seed[seed][0] for by_seed in results.values()]) for seed in seeds]
+    return dict(zip(results, map(statistics.fmean, zip(*scores, strict=True)), strict=True))
+
+
+def _loop(found: Findings, planned: PlannedMethod, setting: int) -> list[str]:
+    choice, tasks = planned.choice(setting), list(found.plan.task_names)
+    options = {} if planned.scale is None else {"scale": planned.scale}
+    balancer = make(choice.method, tasks, **options)
+    told = "".join(f", {name}={value!r}" for name, value in options.items())
+    arguments = ["losses"]
+    if planned.shared is not None:
+        arguments.append("shared=features" if planned.shared == "features" else "shared=model.trunk")
+    if balancer.reads == "lookahead" or balancer.needs_after:
+        arguments.append("again=again")
+    if balancer.reads == "cross_gramian":
+        arguments.append("probes=[losses_1, losses_2]")
+    lines = ["import steelyard", ""]
+    if rates := sorted(set(choice.learning_rates.values())):
+        lines.append(f"# learning rate {', '.join(f'{rate:g}' for rate in rates)}, as validation data chose")
+    if (own := parse_arm(planned.name).architecture) is not None or found.plan.architecture != "hard-sharing":
+        lines.append(f"# in the architecture {own or found.plan.architecture}")
+    return [
+        *lines,
+        f"balancer = steelyard.make({choice.method!r}, {tasks!r}{told}).attach(optimizer)",
+        f"loss = balancer({', '.join(arguments)})  # losses: {{task: scalar}}",
+        "loss.backward()",
+    ]
+
+
+def _network(found: Findings, method: str, setting: int, store: Store) -> list[str]:
+    """Lines that take its network out of the study; none where it was not kept."""
+    trials = (trial for _, trial in found.trials(method, setting))
+    if not any(map(store.networks.has, trials)):
+        return []
+    which = f", setting={setting}" if setting else ""
+    return [
+        "from steelyard.study import network",
+        "",
+        f"model = network({str(store.path)!r}, {method!r}{which})  # the best seed on validation data",
+        "outputs = model.predict(inputs)  # by task",
+    ]
