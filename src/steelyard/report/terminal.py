@@ -90,8 +90,7 @@ def _words(judgement: Judgement, console: Console, clean: Callable[[str], str]) 
             console.print(Text(clean(sentence), style="bold" if index == 0 else ""))
     for note in judgement.notes:
         console.print(Text(clean(f"Note: {note}.")))
-    if judgement.recipe is not None:
-        _recipe(judgement.recipe, console, clean)
+    _recipe(judgement.recipe, console, clean)
     if not judgement.complete:
         console.print(Text(clean(
             f"Unfinished: {judgement.finished} of {judgement.planned} trials are done. "
@@ -99,8 +98,10 @@ def _words(judgement: Judgement, console: Console, clean: Callable[[str], str]) 
         ), style="yellow"))  # fmt: skip
 
 
-def _recipe(recipe: Recipe, console: Console, clean: Callable[[str], str]) -> None:
+def _recipe(recipe: Recipe | None, console: Console, clean: Callable[[str], str]) -> None:
     """The lines to copy: no break that is not the terminal's own."""
+    if recipe is None:
+        return
     console.print()
     console.print(Text(clean(recipe_text(recipe)), style="bold"))
     blocks = [recipe.loop, ["# or its trained network", *recipe.network]] if recipe.network else [recipe.loop]
