@@ -51,6 +51,8 @@ def balanced(network: Network, spec: str, place: str) -> Step:
     balancer = steelyard.make(spec, network.names)
 
     def combine(losses: Mapping[str, Tensor], features: Tensor) -> Tensor:
+        if place == "last":
+            return balancer(losses, shared=features, look="last")
         return balancer(losses, shared=features if place == "features" else network.trunk)
 
     return network.step(combine)
@@ -71,13 +73,15 @@ def torchjd(network: Network) -> Step:
     return run
 
 
-def candidates(network: Network, methods: list[str]) -> dict[str, Callable[[], Step]]:
+def candidates(network: Network, methods: list[str], places: list[str], others: bool) -> dict[str, Callable[[], Step]]:
     """Name -> what makes the step, with all that it keeps from one step to the next."""
     found: dict[str, Callable[[], Step]] = {"plain": partial(network.step, plain)}
     for method in methods:
-        for place in ("features", "trunk"):
-            if place in steelyard.make(method, ["a"]).where:
+        for place in places:
+            if place == "last" or place in steelyard.make(method, ["a"]).where:
                 found[f"{method}, {place}"] = partial(balanced, network, method, place)
+    if not others:
+        return found
     found["loop of autograd.grad"] = partial(loop, network)
     if importlib.util.find_spec("torchjd"):
         found["torchjd UPGrad"] = partial(torchjd, network)
@@ -117,6 +121,8 @@ def main() -> None:
     parser.add_argument("--trunks", default="mlp,convnet,transformer")
     parser.add_argument("--tasks", default="2,8,20,40,100")
     parser.add_argument("--methods", default="mgda", help="Gramian methods; all share one look")
+    parser.add_argument("--places", default="features,last,trunk", help="last: the last layer behind the features")
+    parser.add_argument("--alone", action="store_true", help="leave out the loop and torchjd")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--what", default="time,memory")
@@ -129,7 +135,8 @@ def main() -> None:
         print(f"\n{trunk}: {TRUNKS[trunk].__doc__}")
         for tasks in (int(number) for number in arguments.tasks.split(",")):
             network = Network(tasks, trunk, device)
-            makers = candidates(network, arguments.methods.split(","))
+            methods, places = arguments.methods.split(","), arguments.places.split(",")
+            makers = candidates(network, methods, places, not arguments.alone)
             memory = {name: peak_memory(two_steps(make, network)) for name, make in makers.items()} if weighed else {}
             counts = {name: operations(make()) for name, make in makers.items()}
             steps = {name: on_device(make()) for name, make in makers.items()}
