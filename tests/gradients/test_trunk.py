@@ -16,6 +16,7 @@ from steelyard.errors import SharedError, SteelyardWarning
 from steelyard.gradients import layers
 from steelyard.gradients.graph import METADATA, Survey, survey
 from steelyard.gradients.segments import Segment, pieces
+from steelyard.gradients.task_blocks import block_size, gramian_in_blocks
 from steelyard.gradients.trunk import _layers, trunk_gradients
 
 SCALES = (1e-3, 1.0, 1e3)
@@ -262,6 +263,53 @@ def test_layers_under_autocast_keep_their_formulas(kind: str) -> None:
     gramian = trunk_gradients(["0", "1", "2"], found, parameters, at_boundary=False).gramian
     norms = exact.diagonal().sqrt()
     assert float(((gramian - exact).abs() / (norms[:, None] * norms)).max()) < 0.03
+
+
+def conv(inside: int, outside: int) -> nn.Module:
+    return nn.Conv2d(inside, outside, 3, padding=1)
+
+
+@pytest.mark.skipif(not METADATA, reason="before torch 2.6 nodes do not tell what arrives")
+@pytest.mark.parametrize("kind", ["linear", "two layers", "convolution", "scattered scales", "cancels"])
+def test_many_tasks_are_held_in_blocks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where their gradients at the layer are more than the backward pass will allocate."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 40, 3, 3) if kind == "convolution" else torch.randn(32, 64) + (30 if kind == "cancels" else 0)
+    make = conv if kind == "convolution" else nn.Linear
+    width = 40 if kind == "convolution" else 64
+    layers = [make(width, width), make(width, width)]
+    # Where samples' gradients cancel, squares are held in float64, and not in blocks.
+    after = nn.BatchNorm1d(64) if kind == "cancels" else nn.Tanh()
+    z = layers[0](x)
+    z = (after(z) if kind == "cancels" else after(layers[1](z.tanh()))).flatten(1)
+    scales = torch.logspace(-6, 6, 21) if kind == "scattered scales" else torch.ones(21)
+    losses = [float(s) * nn.Linear(z.shape[1], 1)(z).square().mean() for s in scales]
+    asked = [layers[0]] if kind == "cancels" else layers if kind == "two layers" else [layers[1]]
+    parameters = [parameter for layer in asked for parameter in layer.parameters()]
+    tasks = [str(k) for k in range(len(losses))]
+    rows = task_gradients(dict(zip(tasks, losses, strict=True)), parameters)
+    J = torch.stack([torch.cat([piece.flatten().double() for piece in row]) for row in rows.values()])
+    blocks: list[bool] = []
+
+    def noted(*given: object) -> Tensor | None:
+        found = gramian_in_blocks(*given)
+        blocks.append(found is not None)
+        return found
+
+    monkeypatch.setattr("steelyard.gradients.trunk.gramian_in_blocks", noted)
+    for block in (8, 9, 16):
+        monkeypatch.setattr("steelyard.gradients.trunk.block_size", lambda *given, block=block: block)
+        gramian = trunk_gradients(tasks, losses, parameters, at_boundary=False).gramian
+        norms = J.norm(dim=1)
+        assert float(((gramian - J @ J.T).abs() / (norms[:, None] * norms)).max()) < 1e-5
+    assert blocks == [kind != "cancels"] * 3
+
+
+def test_as_many_tasks_are_held_as_the_backward_pass_makes_room_for() -> None:
+    assert block_size(4, 1000, 10) == 4
+    assert block_size(40, 1000, 100_000) == 40
+    assert block_size(40, 1000, 30_000) == 18
+    assert block_size(40, 1000, 10) == 8
 
 
 def test_the_upper_half_of_a_trunk_is_cut_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

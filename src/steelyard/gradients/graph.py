@@ -51,6 +51,7 @@ class Survey:
         leaves: the accumulating node of every trunk parameter that the losses reach.
         boundary: edges at which the trunk ends: what flows in there comes from heads, what flows on stays in the trunk.
         unclear: leaves that are no `nn.Parameter`, and may be weights of heads or not.
+        numbers: in all parameters that the losses reach, the trunk's or not.
         private: nodes between the boundary and a single task's head that lead to no parameter of that head.
     """
 
@@ -61,6 +62,7 @@ class Survey:
     leaves: dict[Tensor, Node] = field(default_factory=dict)
     boundary: list[Edge] = field(default_factory=list)
     unclear: list[Tensor] = field(default_factory=list)
+    numbers: int = 0
     private: set[Node] = field(default_factory=set)
 
     def in_trunk(self, node: Node) -> bool:
@@ -88,7 +90,7 @@ def survey(losses: Iterable[Tensor], trunk: Iterable[Tensor]) -> Survey:  # noqa
         node, finished = stack.pop()
         if finished:
             finished_order.append(node)
-            leads_to[node] = _leaf_kind(node, parameters, found.leaves)
+            leads_to[node] = _leaf_kind(node, parameters, found)
             if not leads_to[node] and hasattr(node, "variable"):
                 plain.append(node)
             for following, _ in node.next_functions:
@@ -281,12 +283,13 @@ def precision_of(nodes: Iterable[Node], tensors: Iterable[Tensor]) -> Precision:
     return Precision(coarsest, hidden or torch.float16 in dtypes)
 
 
-def _leaf_kind(node: Node, parameters: dict[int, Tensor], leaves: dict[Tensor, Node]) -> int:
+def _leaf_kind(node: Node, parameters: dict[int, Tensor], found: Survey) -> int:
     variable = getattr(node, "variable", None)
     if variable is None:
         return 0
+    found.numbers += variable.numel()
     if id(variable) in parameters:
-        leaves[variable] = node
+        found.leaves[variable] = node
         return TRUNK
     # What is no `nn.Parameter` may be an input that requires grad, and so nobody's: see `_owner`.
     return _OTHER if isinstance(variable, nn.Parameter) else 0

@@ -53,11 +53,14 @@ class Formula:
         gramian: ``gramian(uses, output gradients [T, …] of each use) -> [T, T]`` float64.
         worth: ``worth(uses, T)``, whether that is cheaper than autograd's own gradients of these parameters.
         bias: whether the leaves after the first are biases, which the formula leaves out where they are not there.
+        as_linear: ``as_linear(uses, output gradients) -> (A, D)`` where the Gramian is that of a linear layer,
+            ``⟨D_i, (AAᵀ) D_j⟩`` with a 1 added for a bias; then tasks may be read some at a time.
     """
 
     gramian: Callable[[Uses, Sequence[Tensor]], Tensor]
     worth: Callable[[Uses, int], bool]
     bias: bool = False
+    as_linear: Callable[[Uses, Sequence[Tensor]], tuple[Tensor, Tensor]] | None = None
 
     def asked(self, found: Match, accumulating: Container[Node]) -> Match:
         """The use without a bias that nobody asked for."""
@@ -103,7 +106,7 @@ def match(node: Node) -> tuple[Match, Formula] | None:
 
 _MOST_CANCELLATION = 50.0
 """float32 keeps ``G_ij`` to ``eps`` times this, relative to ``√(G_ii G_jj)``."""
-_AT_A_TIME = 8
+AT_A_TIME = 8
 """Tasks whose products are held at once."""
 
 
@@ -115,14 +118,15 @@ def _products(A: Tensor, D: Tensor, bias: bool) -> Tensor:
     """
     precise = torch.promote_types(torch.promote_types(A.dtype, D.dtype), torch.float32)
     A, D = A.to(precise), D.to(precise)
-    K = _kernel_of(A, bias)
+    K = kernel_of(A, bias)
     total = _product(K, D)
-    if precise == torch.float32 and _cancels(K, D, total):
-        total = _product(_kernel_of(A.double(), bias), D.double())
+    if precise == torch.float32 and cancels(K, D, total.diagonal()):
+        total = _product(kernel_of(A.double(), bias), D.double())
     return total
 
 
-def _kernel_of(A: Tensor, bias: bool) -> Tensor:
+def kernel_of(A: Tensor, bias: bool) -> Tensor:
+    """``AAᵀ``, with a 1 added for a bias."""
     K = A @ A.T
     return K.add_(1) if bias else K
 
@@ -131,19 +135,20 @@ def _product(K: Tensor, D: Tensor) -> Tensor:
     """``⟨D_i, K D_j⟩``; some tasks at a time, so that ``K D`` is never held and each pair is multiplied once."""
     tasks, flat = len(D), D.flatten(1)
     total = flat.new_zeros(tasks, tasks, dtype=torch.float64)
-    for start in range(0, tasks, _AT_A_TIME):
-        part = torch.matmul(K, D[start : start + _AT_A_TIME]).flatten(1)
+    for start in range(0, tasks, AT_A_TIME):
+        part = torch.matmul(K, D[start : start + AT_A_TIME]).flatten(1)
         total[start : start + len(part), start:] = part @ flat[start:].T
+        del part  # before the next one comes
     return total.triu() + total.triu(1).T
 
 
-def _cancels(K: Tensor, D: Tensor, total: Tensor) -> bool:
-    """Whether squares lose what float32 should hold: each task's against the sum of its samples' own.
+def cancels(K: Tensor, D: Tensor, squares: Tensor) -> bool:
+    """Whether the tasks' squared norms lose what float32 should hold: each against the sum of its samples' own.
 
     That sum is the diagonal if no two samples met; it is no more than the longest input with all of the gradient, which
     is cheaper to know and mostly enough.
     """
-    kept, lengths = _MOST_CANCELLATION * total.diagonal(), K.diagonal().double()
+    kept, lengths = _MOST_CANCELLATION * squares, K.diagonal().double()
     most = lengths.max() * torch.linalg.vector_norm(D.flatten(1), dim=1).double().square()
     if not bool((most > kept).any()):
         return False
@@ -158,11 +163,14 @@ def _products_are_worth(rows: int, inputs: int, outputs: int, tasks: int) -> boo
     return by_products < by_gradients
 
 
-def _linear_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
+def _linear(uses: Uses, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Uses of one weight add up, which is the same as one use on all rows."""
     A = _joined([use.inputs[0] for use in uses], 0)
-    D = _joined([gradient.flatten(1, -2) for gradient in gradients], 1)
-    return _products(A, D, bias=len(uses[0].leaves) > 1)
+    return A, _joined([gradient.flatten(1, -2) for gradient in gradients], 1)
+
+
+def _linear_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
+    return _products(*_linear(uses, gradients), bias=len(uses[0].leaves) > 1)
 
 
 def _linear_worth(uses: Uses, tasks: int) -> bool:
@@ -170,7 +178,7 @@ def _linear_worth(uses: Uses, tasks: int) -> bool:
     return _products_are_worth(rows, width, _shape(uses[0].leaves[0])[0], tasks)
 
 
-LINEAR = Formula(_linear_gramian, _linear_worth, bias=True)
+LINEAR = Formula(_linear_gramian, _linear_worth, bias=True, as_linear=_linear)
 
 
 def _shape(leaf: Node) -> tuple[int, ...]:
@@ -247,11 +255,14 @@ def _embedding(node: Node) -> Match | None:
     return Match((node.next_functions[0][0],), (), (node._saved_indices,))
 
 
-def _convolution_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
+def _on_patches(uses: Uses, gradients: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """A linear layer on patches of the input."""
     A = _joined([_patches(use.inputs[0], use.node) for use in uses], 0)
-    D = _joined([gradient.flatten(3).movedim(2, -1).flatten(1, 2) for gradient in gradients], 1)
-    return _products(A, D, bias=len(uses[0].leaves) > 1)
+    return A, _joined([gradient.flatten(3).movedim(2, -1).flatten(1, 2) for gradient in gradients], 1)
+
+
+def _convolution_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
+    return _products(*_on_patches(uses, gradients), bias=len(uses[0].leaves) > 1)
 
 
 def _convolution_worth(uses: Uses, tasks: int) -> bool:
@@ -282,7 +293,7 @@ def _transposed_worth(uses: Uses, tasks: int) -> bool:
     return _products_are_worth(rows, inner, outer * math.prod(kernel), tasks)
 
 
-@gramian_of("ConvolutionBackward0", Formula(_convolution_gramian, _convolution_worth, bias=True))
+@gramian_of("ConvolutionBackward0", Formula(_convolution_gramian, _convolution_worth, bias=True, as_linear=_on_patches))
 def _convolution(node: Node) -> Match | None:
     return None if node._saved_transposed else _kernel(node)
 

@@ -25,10 +25,11 @@ from steelyard.gradients.differentiation import (
     refused_reentrant,
     watched,
 )
-from steelyard.gradients.graph import COMPILED, REENTRANT, TRUNK, Edge, Node, Survey, precision_of, survey
-from steelyard.gradients.layers import Formula, Match, match
+from steelyard.gradients.graph import COMPILED, METADATA, REENTRANT, TRUNK, Edge, Node, Survey, precision_of, survey
+from steelyard.gradients.layers import AT_A_TIME, Formula, Match, match
 from steelyard.gradients.rows import Rows, is_safe, numbers_in, real_dtype, real_numbers
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
+from steelyard.gradients.task_blocks import block_size, gramian_in_blocks
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,8 @@ def trunk_gradients(
         stretches = segments(found, held)
     with torch.no_grad():
         plan = _Plan(stretches, layers, raw, wanted, precision.float16)
+        if not whole and (blocked := _in_blocks(losses, found, plan)) is not None:
+            return TrunkGradients(blocked, (), None)
         try:
             gramian, ends, room = _look(losses, plan)
         except HookedEdgeError:  # nodes do not tell before
@@ -172,6 +175,33 @@ class _Plan:
     raw: dict[Tensor, None]
     boundary: tuple[Edge, ...]
     float16: bool
+
+
+def _in_blocks(losses: Sequence[Tensor], found: Survey, plan: _Plan) -> Tensor | None:
+    """The Gramian of layers that are all linear, in memory that the backward pass will need anyway; else ``None``."""
+    tasks = len(losses)
+    if tasks <= AT_A_TIME or plan.raw or plan.boundary or len(plan.segments) > 1 or not METADATA:
+        return None
+    if any(layer.formula.as_linear is None or len(layer.uses) > 1 for layer in plan.layers):
+        return None
+    layers = [(layer.formula, layer.uses[0][1], layer.edges[0]) for layer in plan.layers]
+    edges = [edge for _, _, edge in layers]
+    block = block_size(tasks, sum(size_of(edge) for edge in edges), found.numbers)
+    if block == tasks:
+        return None
+    with watched(edges) as received:
+
+        def arrivals(of: range) -> dict[Edge, Tensor]:
+            arrived: dict[Edge, Tensor] = {}
+            for place, task in enumerate(of):
+                one = torch.ones_like(losses[task])
+                for edge, gradient in zip(
+                    edges, _walk(losses[task], one, edges, [], None, plan.float16, received), strict=True
+                ):
+                    _put(arrived, edge, gradient, place, len(of))
+            return arrived
+
+        return gramian_in_blocks(layers, arrivals, tasks, block)
 
 
 def _look(losses: Sequence[Tensor], plan: _Plan) -> tuple[Tensor, dict[Edge, Tensor], Tensor]:
