@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import steelyard
 from loops.test_left_out import MODES, TASKS, make, toy_of
-from steelyard.errors import OptionError, SteelyardWarning
+from steelyard.errors import MissingInputError, OptionError, SteelyardWarning
 from steelyard.testing.toy import Toy, same_state, snapshot
 
 ZEROS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -151,3 +151,43 @@ def test_a_compiled_loss_is_weighed_and_said() -> None:
     with pytest.warns(SteelyardWarning, match="'a' is exactly 0, and whether its gradient is too does not show"):
         balancer({"a": compiled(x), "b": x.sum()})
     assert balancer.last_weights.tolist() == [1, 1]
+
+
+PROBING = [mode for mode in MODES if make(mode[0]).reads == "cross_gramian"]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(("name", "place"), PROBING)
+def test_a_probe_without_labels_lacks_the_task(name: str, place: str, number: int) -> None:
+    toy = toy_of(name, place, plain)
+    losses, where = toy.losses()
+    where["probes"][number]["bad"] = 0 * where["probes"][number]["bad"]
+    with pytest.raises(MissingInputError, match=rf"probes\[{number}\] has no labels for the task 'bad'"):
+        make(name)(losses, **where)
+
+
+VALIDATING = [mode for mode in MODES if make(mode[0]).needs_validation]
+
+
+@pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
+@pytest.mark.parametrize("graph", [True, False])
+@pytest.mark.parametrize(("name", "place"), VALIDATING)
+def test_a_validation_loss_without_labels(name: str, place: str, graph: bool) -> None:
+    """Absent where its gradient shows that; said either way, once."""
+    balancer, without = make(name), make(name)
+
+    def act() -> list[Tensor]:
+        for each, toy in ((balancer, toy_of(name, place, plain)), (without, toy_of(name, place, plain))):
+            for _ in range(3):
+                toy.step(each)
+                losses = toy.losses()[0]
+                losses["bad"] = 0 * losses["bad"]
+                if each is without:
+                    del losses["bad"]
+                each.observe(validation=losses if graph else {task: loss.detach() for task, loss in losses.items()})
+        return []
+
+    messages, _ = said(act)
+    assert len(messages) == 1
+    assert ("absent from this batch" in messages[0]) == graph
+    assert same_state(snapshot(balancer), snapshot(without)) == graph

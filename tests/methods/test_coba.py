@@ -102,6 +102,7 @@ def test_the_slow_task_weighs_more_and_the_diverging_one_less() -> None:
     assert weights["task1"] < 0.3
 
 
+@pytest.mark.filterwarnings("ignore:the loss of .task1. is exactly 0:steelyard.SteelyardWarning")
 def test_validation_losses_that_stand_still_weigh_alike() -> None:
     balancer = steelyard.make("coba", task_names(3))
     for _ in range(4):

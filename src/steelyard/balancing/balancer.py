@@ -199,6 +199,9 @@ class Balancer(Persistent):
             after = {name: loss for name, loss in after.items() if name not in self._now.idle.tasks}
             after = after if after or ranks is not None else None
             self._now.counters.awaiting_after = False
+        if validation is not None and self.needs_validation and self.on_nonfinite != "ignore":
+            there = self._now.idle.shown(validation, counts)
+            validation = there if there or ranks is not None else None
         for losses, method in ((after, self.after_step), (validation, self.validated)):
             if losses is not None and ranks is not None:
                 present_losses(self.tasks, self.known, losses, needs_graph=False, may_be_empty=True)

@@ -504,12 +504,17 @@ def _cross_gramian(
     if method.sync == "local-mean":
         both = labels[0][:, None] * labels[1]
         total, weight = ranks.sum(torch.stack([rows[0].double() @ rows[1].double().T, both]))
+        _check_probed(names, weight.amin(0))
         mean: Tensor = total / weight
         return mean
     ranks.sum(labels)
-    absent = [name for name, count in zip(names, labels.amin(0).tolist(), strict=True) if not count > 0]
-    if absent:
-        raise MissingInputError(f"the probes lack the task {absent[0]!r} on all ranks, which the batch at hand has")
+    _check_probed(names, labels.amin(0))
     ranks.sum(rows)
     rows = rows / labels[:, :, None].to(rows)
     return rows[0].double() @ rows[1].double().T
+
+
+def _check_probed(names: Sequence[str], labels: Tensor) -> None:
+    absent = [name for name, count in zip(names, labels.tolist(), strict=True) if not count > 0]
+    if absent:
+        raise MissingInputError(f"the probes lack the task {absent[0]!r} on all ranks, which the batch at hand has")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from steelyard.base.lookahead import Losses
 from steelyard.errors import warn
 from steelyard.gradients.nearby import moves_nothing
 
@@ -56,6 +57,22 @@ class Idle:
         else:
             self.tasks = _without_labels(names, losses, idle, labels, has_count)
         return frozenset(idle)
+
+    def shown(self, losses: Losses, counts: Mapping[str, float] | None) -> Losses:
+        """Of losses that are shown, not trained on, those that are no idle zeros; the others are said once."""
+        kept: dict[str, Tensor | None] = {}
+        for name, loss in losses.items():
+            zero = isinstance(loss, Tensor) and loss.dim() == 0 and not loss.is_meta and loss.item() == 0
+            idle = moves_nothing(loss) if zero and loss is not None and loss.requires_grad else None
+            if not zero or has_count(name, loss, counts):  # type: ignore[arg-type]
+                kept[name] = loss
+                continue
+            if idle is not True:
+                kept[name] = loss
+            if idle is not False and name not in self.said:
+                _warn(name, seen=idle is True)
+                self.said |= {name}
+        return kept
 
 
 def _without_labels(
@@ -109,6 +126,7 @@ def _warn(name: str, seen: bool) -> None:
         )
     else:
         warn(
-            f"the loss of {name!r} is exactly 0, and whether its gradient is too does not show (it was compiled or "
-            f"checkpointed as a whole, or parameters are sharded), so it is weighed. If it has no labels, {instead}"
+            f"the loss of {name!r} is exactly 0, and whether its gradient is too does not show (it has no graph, was "
+            f"compiled or checkpointed as a whole, or parameters are sharded), so it is weighed. If it has no "
+            f"labels, {instead}"
         )

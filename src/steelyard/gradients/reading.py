@@ -15,6 +15,7 @@ from steelyard.errors import LossError, MissingInputError
 from steelyard.gradients.carrier import Target
 from steelyard.gradients.graph import Edge, survey
 from steelyard.gradients.heads import Factors, factors
+from steelyard.gradients.nearby import moves_nothing
 from steelyard.gradients.place import Place
 from steelyard.gradients.rows import Rows, precision_between, task_rows
 from steelyard.gradients.trunk import Boundary, TrunkGradients, trunk_gradients
@@ -136,14 +137,22 @@ def freed_error(task: str = "") -> LossError:
 
 def read_cross(method: Method, names: Sequence[str], probes: Sequence[Losses] | None, place: Place) -> Tensor:
     """``J₁ J₂ᵀ`` of two independent batches as ``[T, T]`` float64: unbiased, where ``J Jᵀ`` of one batch is not."""
-    (_, first, _), (_, second, _) = rows_of_probes(method, names, names, probes, place)
+    found = rows_of_probes(method, names, names, probes, place)
+    for number, (_, _, labels) in enumerate(found):
+        for name, count in zip(names, labels, strict=True):
+            if not count > 0:
+                raise MissingInputError(
+                    f"probes[{number}] has no labels for the task {name!r} (its loss there is exactly 0, and so is its "
+                    "gradient), which the batch at hand has: draw probes with labels for all tasks"
+                )
+    (_, first, _), (_, second, _) = found
     return first.double() @ second.double().T
 
 
 def rows_of_probes(
     method: Method, names: Sequence[str], required: Sequence[str], probes: Sequence[Losses] | None, place: Place
 ) -> list[tuple[list[int], Tensor, list[float]]]:
-    """Of each probe batch: which of the tasks it has, their rows, and the labels behind them."""
+    """Of each probe batch: which of the tasks it has, their rows, and the labels behind them (0 behind idle zeros)."""
     if probes is None or len(probes) != 2:
         raise MissingInputError(
             f"{method.name} compares the gradients of two independent batches: pass "
@@ -159,5 +168,17 @@ def rows_of_probes(
         there = [loss for name in names if (loss := losses.get(name)) is not None]
         with torch.enable_grad(), _graph_is_there():
             rows = task_rows([names[k] for k in positions], there, tensors).matrix
-        found.append((positions, rows, [float(getattr(loss, "label_count", 1.0)) for loss in there]))
+        found.append((positions, rows, _labels(method, there)))
     return found
+
+
+def _labels(method: Method, losses: Sequence[Tensor]) -> list[float]:
+    """Labels behind each loss; 0 where it is exactly zero and moves nothing, and nobody counts."""
+    counts = [float(getattr(loss, "label_count", 1.0)) for loss in losses]
+    if method.on_nonfinite == "ignore":  # nobody looks
+        return counts
+    numbers = torch.stack([loss.detach() for loss in losses]).tolist()
+    return [
+        0.0 if number == 0.0 and not hasattr(loss, "label_count") and moves_nothing(loss) else count
+        for loss, number, count in zip(losses, numbers, counts, strict=True)
+    ]
