@@ -34,6 +34,7 @@ METHODS: dict[str, str] = {
     # reads norms or the Gramian
     "inverse-norm": "steelyard.methods.inverse_norm:InverseNorm",
     "mgda": "steelyard.methods.mgda:MGDA",
+    "pe-ltr": "steelyard.methods.pe_ltr:PELTR",
     "max-norm": "steelyard.methods.db_mtl:MaxNorm",
     "db-mtl": "steelyard.methods.db_mtl:DBMTL",
     "pcgrad": "steelyard.methods.pcgrad:PCGrad",
@@ -48,6 +49,7 @@ METHODS: dict[str, str] = {
     "gradvac": "steelyard.methods.gradvac:GradVac",
     "config": "steelyard.methods.config:ConFIG",
     "imtl": "steelyard.methods.imtl:IMTL",
+    "pcd": "steelyard.methods.pcd:PCD",
     "gcs": "steelyard.methods.gcs:GCS",
     "ol-aux": "steelyard.methods.ol_aux:OLAux",
     "metabalance": "steelyard.methods.metabalance:MetaBalance",
