@@ -167,7 +167,8 @@ def test_every_option_of_every_method_refuses_what_is_of_another_kind(kind: str)
     """Those that take such a value are left out by name: texts that list weights or name a layer, and mappings."""
     takes = {
         "text": {("fixed", "weights"), ("schedule", "weights")} | {(name, "look") for name in METHODS},
-        "mapping": {(name, "priorities") for name in METHODS} | {("fixed", "weights"), ("schedule", "weights")},
+        "mapping": {(name, "priorities") for name in METHODS}
+        | {("fixed", "weights"), ("schedule", "weights"), ("pe-ltr", "least")},
     }
     for name, option in every_option():
         mandatory = {"main": "left"} if "main" in options_of(method_class(name)) else {}

@@ -52,7 +52,7 @@ def test_units_do_not_matter_and_floors_may_differ(scale: float) -> None:
 
 
 def test_the_default_leaves_half_to_choose() -> None:
-    rows = torch.tensor([[1.0, 0.0], [0.0, 1e6]], dtype=torch.float64)
+    rows = torch.tensor([[1.0, 0.0], [1.0, 1e6]], dtype=torch.float64)
     assert weigh(balancer("pe-ltr", 2), rows) == pytest.approx([0.75, 0.25], abs=1e-6)
 
 

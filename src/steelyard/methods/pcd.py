@@ -16,7 +16,10 @@ from steelyard.methods.bases import AuxiliaryBalancer, GramianBalancer
 from steelyard.methods.solvers.nonnegative import nonnegative_minimum
 from steelyard.methods.solvers.unit_rows import UnitRows
 
-_MET = 1e-6
+_UNBOUNDED = 1e8
+"""Multiples of unit rows beyond which, by the solver's word, no direction satisfies all."""
+_ROUNDING = 1e-9
+"""What rounding leaves of opposite gradients, and is no direction."""
 
 
 class PCD(AuxiliaryBalancer, GramianBalancer):
@@ -91,8 +94,7 @@ class PCD(AuxiliaryBalancer, GramianBalancer):
             unit = self._corrected(cosines, lengths, main, others & rows.moving, 0.0)
         assert unit is not None
         length = float((unit @ cosines @ unit).clamp(min=0).sqrt())
-        # What rounding leaves of opposite gradients is no direction.
-        if length <= _MET**1.5 * float(unit.sum()):
+        if length <= _ROUNDING * float(unit.sum()):
             return weights
         return rows.multipliers(unit * (rows.norms[main] / length), of_zero=0.0)
 
@@ -102,11 +104,6 @@ class PCD(AuxiliaryBalancer, GramianBalancer):
         unit[main] = lengths[main]
         if bool(others.any()):
             wanted = tau * lengths[others]
-            found = nonnegative_minimum(
-                cosines[others][:, others], (lengths[main] * cosines[main][others] - wanted)[None]
-            )
-            unit[others] = found[0]
-        products = (cosines @ unit)[others]
-        if tau > 0 and bool((products < tau * lengths[others] - _MET * (1 + float(unit.sum()))).any()):
-            return None
-        return unit
+            slack = lengths[main] * cosines[main][others] - wanted
+            unit[others] = nonnegative_minimum(cosines[others][:, others], slack[None])[0]
+        return None if tau > 0 and float(unit.max()) > _UNBOUNDED * float(lengths.max()) else unit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class PELTR(GramianBalancer):
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))
-        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w  # gradients (1, 0) and (0, 3); MGDA gives b a weight of 0.1
+        >>> a, b = torch.tensor([[1.0, 0.0], [0.0, 3.0]]) @ w  # MGDA gives b a weight of 0.1
         >>> balancer = steelyard.PELTR(["a", "b"], least=0.2, shared=[w])
         >>> _ = balancer({"a": a, "b": b})
         >>> balancer.last_weights
@@ -50,7 +50,7 @@ class PELTR(GramianBalancer):
 
     name = "pe-ltr"
     paper = "Lin et al. (2019), RecSys"
-    default_heads: Heads = "weighted"
+    default_heads: ClassVar[Heads] = "weighted"
 
     def __init__(
         self, tasks: Sequence[str], *, least: float | Mapping[str, float] | None = None, **common: Any
@@ -67,8 +67,8 @@ class PELTR(GramianBalancer):
         floors = self._floors(tasks)
         if not all(floor >= 0 for floor in floors) or not sum(floors) < 1:
             raise OptionError(
-                f"least={self.least!r} gives {len(tasks)} tasks {sum(floors):.4g} in sum: floors are at least 0, and below "
-                "1 together, which leaves something to choose"
+                f"least={self.least!r} gives {len(tasks)} tasks {sum(floors):.4g} in sum: floors are at least 0, and "
+                "below 1 together, which leaves something to choose"
             )
 
     def _floors(self, tasks: Sequence[str]) -> list[float]:
