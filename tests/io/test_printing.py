@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import errno
 import io
+import os
 import re
 import sys
 import warnings
@@ -196,3 +198,34 @@ def test_no_text_of_a_csv_is_a_formula(start):
                 assert not cell.lstrip().startswith(("=", "+", "-", "@", "＝")), name
     # Numbers stay numbers, the negative ones too.
     assert {row["value"] for row in rows} == {"-1.5"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_letter_that_the_encoding_does_not_have_is_shown_by_its_number(monkeypatch, encoding):
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "argv", ["steelyard", "methods", "relobralo"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out.flush()
+    assert not ended.value.code
+    assert len(out.buffer.getvalue()) > 200
+
+
+@pytest.mark.parametrize("words", [["methods"], ["methods", "ema"], ["--version"], ["problems"]])
+def test_what_cannot_be_printed_is_said(monkeypatch, capsys, words):
+    class Full(io.RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cli.app, "_close_output", lambda: None)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(Full(), encoding="utf-8", write_through=True))
+    monkeypatch.setattr(sys, "argv", ["steelyard", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "Error: cannot print: No space left on device" in capsys.readouterr().err
+    monkeypatch.undo()

@@ -85,6 +85,14 @@ def test_a_folder_with_a_file_is_present_in_any_of_the_places(places, monkeypatc
     assert present("a_set")
 
 
+@pytest.mark.parametrize("folder", ["~nosuchuser/data", "/proc/1/root/no", "/dev/null"])
+def test_folders_that_are_none_hold_no_file(places, monkeypatch, folder):
+    monkeypatch.setenv("STEELYARD_DATA", folder)
+    assert not present("a_set")
+    with pytest.raises(MissingDataError):
+        find(DataFile("a_set", "file.txt"))
+
+
 def test_a_file_without_an_address_says_how_to_make_it():
     with pytest.raises(MissingDataError, match=r"no public address.*Columns 0:21 of the original"):
         find(DataFile("a_set", "set.bin", (HASH,), how="Columns 0:21 of the original."))

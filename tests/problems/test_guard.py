@@ -1,5 +1,6 @@
 """A problem's code neither ends the program in silence nor moves it to another folder."""
 
+import io
 import os
 import sys
 import textwrap
@@ -51,7 +52,7 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["head", "load", "trunk", "prepare"])
-@pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit()", "raise SystemExit('done')"])
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit()", "raise SystemExit('done')", "os._exit(0)"])
 def test_an_exit_is_an_error_that_names_the_line(write, where, ending):
     path = write(**{where: ending})
     line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if ending in text)
@@ -117,3 +118,38 @@ def test_a_guarded_function_is_otherwise_itself():
     with pytest.raises(ZeroDivisionError):
         guarded(lambda: os.chdir("/") or 1 / 0)()
     assert os.getcwd() == folder
+
+
+@pytest.mark.parametrize("where", ["head", "load", "trunk", "prepare"])
+@pytest.mark.parametrize("kind", ["BaseException", "GeneratorExit", "asyncio.CancelledError"])
+def test_an_exception_of_any_kind_is_an_error_that_names_the_line(write, where, kind):
+    ending = f"import asyncio; raise type('Own', ({kind},), {{}})('no')"
+    path = write(**{where: ending})
+    with pytest.raises(ProblemError, match=r"mine\.py, line \d+: .*Own: no"):
+        study.plan(str(path), ["equal"], seeds=1)
+
+
+def test_an_exception_of_any_kind_in_a_worker_fails_its_trial(write):
+    plan = study.plan(str(write()), ["equal"], seeds=1)
+    told, path = [], write(prepare="raise type('Own', (BaseException,), {})('no')")
+    perform(Work(str(path), tuple(plan.trials), None, None), lambda *event: told.append(event))
+    assert isinstance(told[-1][1], Failed)
+    assert told[-1][1].error.endswith("Own: no")
+
+
+@pytest.mark.parametrize("where", ["head", "load", "trunk", "prepare"])
+def test_what_is_printed_afterwards_is_seen(write, where, capsys):
+    study.plan(str(write(**{where: "import io; sys.stdout = sys.stderr = io.StringIO()"})), ["equal"], seeds=1)
+    print("seen")
+    assert capsys.readouterr().out.endswith("seen\n")
+
+
+def test_a_closed_output_is_named(write, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    with pytest.raises(ProblemError, match=r"closes sys\.stdout"):
+        study.plan(str(write(load="sys.stdout.close()")), ["equal"], seeds=1)
+
+
+def test_processes_that_are_forked_may_end(write):
+    line = "os.fork() or os._exit(7); os.wait()"
+    study.plan(str(write(head=line, load=line)), ["equal"], seeds=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import sys
 import warnings
@@ -26,6 +28,8 @@ from steelyard.cli.usage import usage_error
 from steelyard.errors import SteelyardError, SteelyardWarning
 from steelyard.io.printing import printable
 
+UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""What a full disk or a terminal that is gone says."""
 COMMANDS = (compare, group, reproduce, diagnose, report, export, methods, architectures, problems, new)
 """As ``steelyard --help`` lists them; a command's name is its function's."""
 
@@ -52,6 +56,9 @@ def steelyard(
 def main() -> None:
     """The entry point: errors raised on purpose, and those of the command line, become a message and exit code 2."""
     python_says, warnings.formatwarning = warnings.formatwarning, format_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # of a letter that the encoding does not have, its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(prog_name="steelyard", standalone_mode=False)
     except SteelyardError as error:
@@ -61,6 +68,12 @@ def main() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         _close_output()
+        sys.exit(SOME_FAILED)
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNPRINTABLE:
+            raise
+        _close_output()
+        say(f"Error: cannot print: {error.strerror}. What was finished before is kept.", err=True)
         sys.exit(SOME_FAILED)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":

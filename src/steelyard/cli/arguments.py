@@ -9,6 +9,7 @@ from pathlib import Path
 from steelyard.errors import SteelyardError
 
 Fractions = float | dict[str, float]
+LONGEST_NAME = 100  # of a file that is named after a problem; systems allow 255 bytes, endings included
 
 
 class ArgumentError(SteelyardError, ValueError):
@@ -93,7 +94,7 @@ def parse_names(option: str, text: str | None) -> list[str] | None:
 
 def default_store(problem: str) -> Path:
     """``steelyard-digits.sqlite`` in the current folder; ``steelyard-gdsc-drugs-50.sqlite`` for ``gdsc(drugs=50)``."""
-    return Path(f"steelyard-{re.sub(r'[^A-Za-z0-9_.-]+', '-', problem).strip('-')}.sqlite")
+    return Path(f"steelyard-{re.sub(r'[^A-Za-z0-9_.-]+', '-', problem).strip('-')[:LONGEST_NAME]}.sqlite")
 
 
 def beside(store: Path, suffix: str) -> Path:

@@ -28,6 +28,8 @@ def _check_inputs(where: str, split: Split) -> None:
     inputs = split.inputs if isinstance(split.inputs, tuple) else (split.inputs,)
     if not inputs or not all(isinstance(tensor, Tensor) for tensor in inputs):
         raise ProblemError(f"{where}: inputs must be a torch tensor or a tuple of them")
+    for tensor in inputs:
+        _check_kind(where, "the inputs", tensor)
     if len(split) == 0:
         raise ProblemError(f"{where}: no rows")
     for tensor in inputs:
@@ -47,6 +49,7 @@ def _check_targets(where: str, task: Task, split: Split) -> None:
     if not isinstance(targets, Tensor):
         kind = type(targets).__name__
         raise ProblemError(f"{where}: targets of {task.name!r} are {kind}, not a torch tensor")
+    _check_kind(where, f"targets of {task.name!r}", targets)
     if len(targets) != len(split):
         raise ProblemError(f"{where}: {len(targets)} targets of {task.name!r} for {len(split)} input rows")
     if not task.labelled(targets).any():
@@ -73,3 +76,13 @@ def _check_marks(where: str, task: Task, data: Data) -> None:
                 else "Where -1 is a value, give them as fractions, with NaN for what is missing"
             )
         )
+
+
+def _check_kind(where: str, what: str, tensor: Tensor) -> None:
+    """Data are plain numbers, and no step asks for their gradients."""
+    if tensor.layout != torch.strided:
+        raise ProblemError(f"{where}: {what} are sparse ({tensor.layout}): call .to_dense() in load()")
+    if tensor.is_meta:
+        raise ProblemError(f"{where}: {what} are on the meta device, without any numbers")
+    if tensor.requires_grad:
+        raise ProblemError(f"{where}: {what} require gradients, as parameters do: call .detach() in load()")

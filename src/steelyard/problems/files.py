@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -54,13 +55,19 @@ def find(file: DataFile) -> Path:
 
 def search_path() -> list[Path]:
     """The folders of STEELYARD_DATA, then the cache."""
-    named = [Path(entry).expanduser() for entry in os.environ.get(VARIABLE, "").split(os.pathsep) if entry]
+    named = [Path(os.path.expanduser(entry)) for entry in os.environ.get(VARIABLE, "").split(os.pathsep) if entry]
     return [*named, cache()]
 
 
 def present(folder: str) -> bool:
     """Does a data set's folder hold any file, in any of the places? A download that failed leaves an empty one."""
-    return any(os.path.isfile(path) for place in search_path() for path in (place / folder).glob("[!.]*"))
+    return any(_has_file(place / folder) for place in search_path())
+
+
+def _has_file(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # there is none, or it may not be looked into
+        return any(not name.startswith(".") and os.path.isfile(folder / name) for name in os.listdir(folder))
+    return False
 
 
 def cache() -> Path:

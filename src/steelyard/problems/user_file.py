@@ -12,6 +12,7 @@ from pathlib import Path
 from steelyard.errors import ProblemFileError, UnknownNameError
 from steelyard.io.printing import LONGEST_MESSAGE, printable
 from steelyard.io.writing import what_it_is
+from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
 from steelyard.problems.sources import code_digest, is_own, sources_of
 
@@ -21,6 +22,7 @@ _brought: dict[str, tuple[Path, str]] = {}
 _brought_by: dict[Path, set[str]] = {}
 
 
+@guarded
 def read_problem_file(path: Path, variable: str = "") -> Problem:
     """Execute the file and pick ``variable``, else ``problem``, else the only `Problem` in it.
 
@@ -63,7 +65,9 @@ def _execute(path: Path) -> tuple[dict[str, object], dict[str, Path]]:
     sys.modules[name] = module  # dataclasses and pickle look a class's module up there
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() and exceptions of the user's own kind, too
         sys.modules.pop(name, None)
         raise ProblemFileError(describe(error, path)) from error
     finally:

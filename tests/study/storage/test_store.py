@@ -245,6 +245,32 @@ def test_files_that_are_no_store_are_refused(tmp_path):
         Store(tmp_path / "missing.sqlite")
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER own AFTER INSERT ON plan BEGIN DELETE FROM trial; END",
+        "CREATE VIEW own AS SELECT * FROM trial",
+        "ALTER TABLE trial RENAME TO hidden; CREATE VIEW trial AS SELECT * FROM hidden",
+    ],
+)
+def test_a_store_that_acts_by_itself_is_refused(tmp_path, statement):
+    path = tmp_path / "s.sqlite"
+    with Store(path, write=True) as store:
+        store.add_result(TRIAL, RESULT)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(statement)
+    for write in (False, True):
+        with pytest.raises(StoreError, match=r"s\.sqlite is damaged \(it holds a (trigger|view), '(own|trial)'"):
+            Store(path, write=write)
+
+
+@pytest.mark.parametrize("name", ["s.sqlite.lock", "s.sqlite-wal", "s.sqlite-journal"])
+def test_a_folder_in_the_place_of_a_file_beside_it_is_named(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(StoreError, match=r"s\.sqlite"), Store(tmp_path / "s.sqlite", write=True) as store:
+        store.add_result(TRIAL, RESULT)
+
+
 def test_a_damaged_store_is_named(tmp_path):
     path = tmp_path / "s.sqlite"
     with Store(path, write=True) as store:

@@ -4,11 +4,14 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from steelyard.problems import (
+    Data,
     Metric,
     ProblemError,
+    Split,
     Task,
     accuracy,
     binary,
@@ -31,6 +34,17 @@ def problem(task, labels=None, **changes):
         lambda task: nn.Linear(4, task.outputs),
     )
     return dataclasses.replace(made, **changes)
+
+
+TRUNK, HEAD = nn.Linear(3, 4), nn.Linear(4, 1)
+
+
+class Named(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 1)
+
+    def forward(self, features):
+        return {"out": super().forward(features)}
 
 
 def squared(outputs, targets):
@@ -92,6 +106,41 @@ FAULTS = {
         problem(binary("a"), load=lambda: split(torch.arange(180).reshape(60, 3), {"a": torch.arange(60) % 2})),
         r"problem 'p': the network on inputs \[\d+, 3\] of whole numbers \(int64; nn.Embedding takes these, nn.Linear "
         r"and nn.Conv2d take fractions: .*write prepare=lambda inputs: inputs.float\(\)\) failed",
+    ),
+    "numbers of NumPy's type": (
+        problem(binary("a"), load=lambda: Data(*[Split(torch.zeros(9, 3).double(), {"a": torch.arange(9) % 2})] * 3)),
+        r"\[9, 3\] of type float64 \(networks are of float32: call inputs.to\(torch.float32\) in load\(\)\) failed",
+    ),
+    "a trunk that is made once": (
+        problem(binary("a"), trunk=lambda: TRUNK),
+        r"problem 'p': trunk\(\) gives the same weights each time.*make new ones in it, e\.g\. trunk=lambda: nn",
+    ),
+    "a head that is made once": (
+        problem(binary("a"), head=lambda task: nn.Sequential(HEAD)),
+        r"problem 'p': head\(\) gives the same weights each time",
+    ),
+    "a head that gives no tensor": (
+        problem(binary("a"), head=lambda task: Named()),
+        "'a': the head gives a dict, not a",
+    ),
+    "a loss that changes the labels": (
+        problem(Task("a", lambda o, t: F.mse_loss(o[:, 0], t.mul_(0.5)), (accuracy,)), torch.rand(60)),
+        r"the loss of task 'a' changes the data in place",
+    ),
+    "a metric that changes the labels": (
+        problem(
+            Task("a", lambda o, t: F.mse_loss(o[:, 0], t), (Metric("m", lambda o, t: float(t.zero_().sum()), True),)),
+            torch.rand(60),
+        ),
+        r"m of task 'a' on the validation data changes the data in place",
+    ),
+    "inputs that are changed on the way": (
+        problem(binary("a"), prepare=lambda inputs: inputs.mul_(2)),
+        r"prepare\(\) changes the data in place",
+    ),
+    "inputs that the network changes": (
+        problem(binary("a"), trunk=lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 4))),
+        r"the network on inputs \[\d+, 3\] changes the data in place.*leave inplace=True away in a first layer",
     ),
     "labels of one class alone": (problem(binary("a"), torch.ones(60)), "AUC needs labels 0 and 1"),
 }

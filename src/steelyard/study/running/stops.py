@@ -11,8 +11,8 @@ from types import FrameType
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-class _Stop(BaseException):
-    """Unwinds what is running, as `KeyboardInterrupt` does."""
+class _Stop(KeyboardInterrupt):
+    """Unwinds what is running, as Ctrl-C does."""
 
 
 @contextmanager

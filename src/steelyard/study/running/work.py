@@ -96,7 +96,9 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
             yield waiting.pop(trial), told
     except StoreError as error:
         yield 0, Unwritable(str(error))
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # sys.exit() and exceptions of the user's own kind, too
         failed = Failed.of(error)
         yield from ((place, failed) for place in waiting.values())
 

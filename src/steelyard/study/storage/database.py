@@ -82,6 +82,9 @@ class Database:
                 f"{self.path} is a store of version {version}, this Steelyard reads versions 1 to {VERSION}: use "
                 "the Steelyard that wrote it, or choose another store. Nothing in this one was changed."
             )
+        foreign = "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+        for kind, name in self.connection.execute(foreign):  # it would be obeyed at every row that is written
+            raise DamagedStoreError(f"it holds a {kind}, {name!r}, which no store has")
         # The columns and not the version alone: one flipped bit must not switch the checks off.
         for table in COLUMNS:
             has = any(row[1] == "checksum" for row in self.connection.execute(f"PRAGMA table_info({table})"))

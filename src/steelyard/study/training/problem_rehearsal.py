@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,12 @@ from steelyard.problems.task import Data, Inputs, Metric, Split, Task
 from steelyard.problems.user_file import describe
 
 ROWS = 32
+LINES = {"trunk": "lambda: nn.Sequential(…)", "head": "lambda task: nn.Linear(32, task.outputs)"}
 Result = TypeVar("Result")
+
+
+class ChangedInPlaceError(ProblemError):
+    """What may only read the data writes them."""
 
 
 def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterable[int] = (0,)) -> Data:
@@ -32,10 +38,12 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
     network = attempt(problem, "building the network", lambda: build(problem, problem.task_names, 0, architecture))
     if problem.optimizer is not adam:
         try_optimizer(problem, network.parameters())
+    _check_fresh(problem)
     rows = _rows(problem, data.train)
-    inputs = attempt(problem, "prepare()", lambda: problem.prepare(_take(data.train.inputs, rows)))
+    stored = _take(data.train.inputs, rows)
+    inputs = _unchanged("prepare()", stored, lambda: attempt(problem, "prepare()", lambda: problem.prepare(stored)))
     what = f"the network on inputs {_shape(inputs)}{_told_of_type(inputs)}"
-    outputs, _ = attempt(problem, what, lambda: network(inputs))
+    outputs, _ = _unchanged(what, inputs, lambda: attempt(problem, what, lambda: network(inputs)))
     for task in problem.tasks:
         _rehearse_task(problem, task, outputs[task.name], rows, data)
     for fold in sorted({seed % problem.folds for seed in seeds} - {0}):
@@ -51,7 +59,9 @@ def attempt(problem: Problem, what: str, action: Callable[[], Result]) -> Result
         return action()
     except SteelyardError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() and exceptions of the user's own kind, too
         file, separator, _ = problem.reference.rpartition(".py")
         told = describe(error, Path(file + separator) if separator else None)
         raise ProblemError(f"problem {problem.name!r}: {what} failed.\n{told}") from error
@@ -69,11 +79,16 @@ def try_optimizer(problem: Problem, parameters: Iterable[nn.Parameter]) -> torch
 
 
 def _rehearse_task(problem: Problem, task: Task, outputs: Tensor, rows: Tensor, data: Data) -> None:
+    if not isinstance(outputs, Tensor):
+        raise ProblemError(f"task {task.name!r}: the head gives a {type(outputs).__name__}, not a tensor")
     targets = data.train.targets[task.name][rows]
     labelled = task.labelled(targets)
     outputs, targets = outputs[labelled], targets[labelled]
     where = f"outputs {_shape(outputs)} and targets {_shape(targets)}"
-    loss = attempt(problem, f"the loss of task {task.name!r} on {where}", lambda: task.loss(outputs, targets))
+    what = f"the loss of task {task.name!r}"
+    loss = _unchanged(
+        what, targets, lambda: attempt(problem, f"{what} on {where}", lambda: task.loss(outputs, targets))
+    )
     if not isinstance(loss, Tensor) or loss.dim() != 0:
         shape = f"shape {_shape(loss)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ProblemError(f"task {task.name!r}: the loss must be a scalar tensor, not {shape}; take the mean")
@@ -114,16 +129,51 @@ def _rehearse_metrics(problem: Problem, task: Task, outputs: Tensor, data: Data,
 def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tensor, targets: Tensor, on: str) -> None:
     what = f"{metric.name} of task {task.name!r} on {on}"
     try:
-        value = attempt(problem, what, lambda: metric.function(outputs, targets))
+        value = _unchanged(what, targets, lambda: attempt(problem, what, lambda: metric.function(outputs, targets)))
+    except ChangedInPlaceError:
+        raise
     except SteelyardError as error:  # a ready metric knows neither its task nor its rows
         raise ProblemError(f"problem {problem.name!r}: {what}: {error}") from error
     if not isinstance(value, (int, float)):
         raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
 
 
+def _unchanged(what: str, given: Inputs, action: Callable[[], Result]) -> Result:
+    """Run what may only read: data that it changed in place would be other data from then on."""
+    parts = (given,) if isinstance(given, Tensor) else given
+    before = [part._version for part in parts]
+    result = action()
+    if [part._version for part in parts] != before:
+        raise ChangedInPlaceError(
+            f"{what} changes the data in place, which would be other data from then on: write x * 2 in the place of "
+            "x.mul_(2), and leave inplace=True away in a first layer"
+        )
+    return result
+
+
+def _check_fresh(problem: Problem) -> None:
+    """Each trial starts anew, from a seed of its own, and no two tasks share a head unknowingly."""
+    tasks = problem.tasks[:2]
+    with torch.random.fork_rng(devices=[]):
+        trunks = [attempt(problem, "trunk()", problem.trunk) for _ in range(2)]
+        heads = [attempt(problem, f"head({t.name})", partial(problem.head, t)) for t in tasks for _ in range(2)]
+    for name, made in (("trunk", trunks), ("head", heads)):
+        weights = [{id(weight) for weight in each.parameters()} for each in made if isinstance(each, nn.Module)]
+        if any(first & second for first, second in combinations(weights, 2)):
+            raise ProblemError(
+                f"problem {problem.name!r}: {name}() gives the same weights each time, so that trials would go on with "
+                f"those of each other: make new ones in it, e.g. {name}={LINES[name]}"
+            )
+
+
 def _told_of_type(inputs: Inputs) -> str:
-    """What is to be said where a layer wants fractions and gets whole numbers, as a table of such gives."""
+    """What is to be said where a layer wants other numbers than it gets, as NumPy's or those of a table of counts."""
     parts = (inputs,) if isinstance(inputs, Tensor) else inputs
+    usual = torch.get_default_dtype()
+    other = sorted({_name(p.dtype) for p in parts if p.dtype.is_floating_point and p.dtype != usual})
+    if other:
+        there, wanted = ", ".join(other), _name(usual)
+        return f" of type {there} (networks are of {wanted}: call inputs.to(torch.{wanted}) in load())"
     whole = sorted({str(part.dtype).removeprefix("torch.") for part in parts if not part.dtype.is_floating_point})
     if not whole:
         return ""
@@ -131,6 +181,10 @@ def _told_of_type(inputs: Inputs) -> str:
         f" of whole numbers ({', '.join(whole)}; nn.Embedding takes these, nn.Linear and nn.Conv2d take fractions: "
         "give the inputs as such in load(), or write prepare=lambda inputs: inputs.float())"
     )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _rows(problem: Problem, split: Split) -> Tensor:
