@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from steelyard.report.charts.cost import Point, _labels, cost_chart
 from steelyard.report.charts.curves import Series, curves, late_scale, scale_for, thin
 from steelyard.report.charts.forest import Line, common_scale, forest
-from steelyard.report.charts.place import dodge
+from steelyard.report.charts.labels import dodge
 from steelyard.report.charts.scale import Scale, fit, labels
 from steelyard.report.charts.svg import percent, tag
 from steelyard.report.palette import Ink, inks

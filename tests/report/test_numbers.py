@@ -10,7 +10,7 @@ import pytest
 from report import judgements  # fmt: skip
 from steelyard.report import numbers, palette, verdicts
 from steelyard.report.charts.curves import Series
-from steelyard.report.charts.place import text_width
+from steelyard.report.charts.labels import text_width
 from steelyard.report.charts.scale import Scale, fit, labels, spans
 from steelyard.report.export import _cell
 from steelyard.report.figures.drawing import Drawing, of_mean
@@ -113,16 +113,16 @@ def test_units() -> None:
 
 
 def test_verdicts_have_words_signs_and_colours_of_their_own() -> None:
-    looks = verdicts.LOOKS
-    assert {verdict: (found.word, found.short, found.css) for verdict, found in looks.items()} == {
+    styles = verdicts.STYLES
+    assert {verdict: (found.word, found.short, found.css) for verdict, found in styles.items()} == {
         "gain": ("gain", "gain", "gain"),
         "no difference": ("no difference", "same", "same"),
         "negative transfer": ("negative transfer", "hurt", "hurt"),
         "undecided": ("undecided", "open", "open"),
     }
-    assert all(verdicts.look(verdict) is found for verdict, found in looks.items())
-    assert verdicts.look(None) == verdicts.Look("", "", "", "none", "default")
-    assert len({found.sign for found in looks.values()}) == 4
+    assert all(verdicts.style_of(verdict) is found for verdict, found in styles.items())
+    assert verdicts.style_of(None) == verdicts.Style("", "", "", "none", "default")
+    assert len({found.sign for found in styles.values()}) == 4
 
 
 def test_long_names_lose_their_middle() -> None:

@@ -27,7 +27,7 @@ from report.reading import (  # fmt: skip
     says_interval,
 )
 from report.test_page_tables import READ, WORDS, factor, opened, own_half, started
-from steelyard.report.charts.place import text_width
+from steelyard.report.charts.labels import text_width
 from steelyard.report.page import page
 from steelyard.study.judgement import Cell, Curve, Interval, Judgement, Setting, TaskInfo
 

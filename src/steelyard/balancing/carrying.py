@@ -14,7 +14,7 @@ from torch import Tensor
 from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.devices import as_result
 from steelyard.balancing.distributed.ranks import Ranks, is_initialised
-from steelyard.balancing.observe import Batch, Look
+from steelyard.balancing.observe import Batch, Shown
 from steelyard.balancing.weighing import Proposal
 from steelyard.errors import SharedError
 from steelyard.gradients.carrier import (
@@ -32,7 +32,7 @@ from steelyard.gradients.wrappers import unnoticed
 
 
 def carried(
-    balancer: Persistent, batch: Batch, ranks: Ranks | None, shown: Look, proposal: Proposal, value: Tensor
+    balancer: Persistent, batch: Batch, ranks: Ranks | None, shown: Shown, proposal: Proposal, value: Tensor
 ) -> Tensor:
     """A scalar whose backward is the balanced update."""
     losses = _taking_part(batch, shown)
@@ -54,7 +54,7 @@ def carried(
     return result
 
 
-def weighted(batch: Batch, ranks: Ranks | None, shown: Look, weights: Tensor, value: Tensor) -> Tensor:
+def weighted(batch: Batch, ranks: Ranks | None, shown: Shown, weights: Tensor, value: Tensor) -> Tensor:
     """A scalar whose backward sends the weights alone."""
     others = _left_out(batch, shown.kept, ranks, shown.seen.tasks)
     return carry(value, _taking_part(batch, shown), shown.own(weights), **others)
@@ -79,7 +79,7 @@ def _trained_in_eval(this: weakref.ref[Persistent], gradient: Tensor) -> None:
         balancer._now.watch.trained_in_eval(balancer)
 
 
-def _taking_part(batch: Batch, shown: Look) -> list[Tensor]:
+def _taking_part(batch: Batch, shown: Shown) -> list[Tensor]:
     return [loss for loss, kept in zip(batch.losses, shown.kept, strict=True) if kept]
 
 
@@ -96,7 +96,7 @@ def _left_out(batch: Batch, kept: list[bool], ranks: Ranks | None, weighed: tupl
     return waiting
 
 
-def _redirection(method: str, shown: Look, reading: Reading, proposal: Proposal, losses: list[Tensor]) -> Redirection:
+def _redirection(method: str, shown: Shown, reading: Reading, proposal: Proposal, losses: list[Tensor]) -> Redirection:
     """What must replace the gradient that arrives at the features."""
     rows = reading.rows
     assert rows is not None
@@ -132,7 +132,7 @@ def _refuse_create_graph(method: str, at_depths: bool, incoming: Tensor) -> list
     )
 
 
-def _reached(shown: Look, proposal: Proposal, losses: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def _reached(shown: Shown, proposal: Proposal, losses: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """Zeros for the trunk: the ranks' common direction must arrive also where this one has no labels."""
     reading = shown.reading
     if shown.mine is not None and reading is not None and reading.angles_hold and proposal.direction is not None:

@@ -25,7 +25,7 @@ from steelyard.balancing.distributed.pace import Counts, check_pace, flags_of
 from steelyard.balancing.distributed.ranks import Ranks, summed_over
 from steelyard.balancing.distributed.replicas import warn_of_drift
 from steelyard.balancing.losses import negative_error, non_finite_error, not_finite
-from steelyard.balancing.observe import Batch, Look, label_counts, settle
+from steelyard.balancing.observe import Batch, Shown, label_counts, settle
 from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
@@ -126,7 +126,7 @@ def look_together(
     tasks: Sequence[str],
     fingerprint: int,
     counts: Counts,
-) -> Look | None:
+) -> Shown | None:
     """Look at the global batch; ``None`` where nothing of it is left to balance.
 
     Args:
@@ -253,7 +253,7 @@ def _seen_here(
     reading: Reading | None,
     part: _Part,
     found: _Whole,
-) -> Look:
+) -> Shown:
     """What is seen of the global batch, and what this rank has of it."""
     kept, chosen, mine = _kept_here(batch, part, found)
     share = part.counts[chosen] / found.labels[mine]
@@ -275,7 +275,7 @@ def _seen_here(
         features,
         over_ranks=summed_over(ranks) if features is not None else None,
     )
-    return Look(
+    return Shown(
         seen,
         None if len(found.live) == len(tasks) else torch.tensor(found.live, device=batch.values.device),
         kept,

@@ -61,7 +61,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Shown:
     """What one step shows.
 
     Attributes:
@@ -89,7 +89,7 @@ class Look:
 
 def look(
     method: Method, batch: Batch, place: Place | None, workspace: Tensor | None, refresh: bool, tasks: int
-) -> Look | None:
+) -> Shown | None:
     """Look at a step; ``None`` where nothing of it is left to balance.
 
     Args:
@@ -126,7 +126,7 @@ def _shown(
     tasks: int,
     reading: Reading | None,
     outlook: Tensor | None,
-) -> Look:
+) -> Shown:
     """What is left of the batch, as the method is told."""
     whole = len(live) == len(batch.losses)
     names = batch.names if whole else tuple(batch.names[k] for k in live)
@@ -137,7 +137,7 @@ def _shown(
     labels = _label_vector(batch.counts, live, batch.values.device)
     seen = _seen(method, names, values, labels, place, reading, cross, None if outlook is None else outlook[live])
     kept = [True] * len(live) if whole else [k in live for k in range(len(batch.losses))]
-    return Look(seen, _index(batch, live, tasks), kept, reading)
+    return Shown(seen, _index(batch, live, tasks), kept, reading)
 
 
 def _seen(

@@ -27,10 +27,10 @@ from steelyard.balancing.global_batch import announce_change, look_together, rec
 from steelyard.balancing.history import Record
 from steelyard.balancing.idle import has_count
 from steelyard.balancing.losses import check_not_freed, present_losses
-from steelyard.balancing.observe import Batch, Look, label_counts, look
+from steelyard.balancing.observe import Batch, Shown, label_counts, look
 from steelyard.balancing.weighing import Proposal, propose
 from steelyard.base.lookahead import Losses, Recompute
-from steelyard.base.method import Look as PlaceToLook
+from steelyard.base.method import Look
 from steelyard.errors import MissingInputError
 from steelyard.gradients.place import Place, Shared, place_of
 from steelyard.gradients.rows import Rows
@@ -46,7 +46,7 @@ class Given:
     again: Recompute | None
     probes: Sequence[Losses] | None
     counts: Mapping[str, float] | None
-    look: PlaceToLook | None = None
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def _counts(balancer: Persistent) -> Counts:
 
 
 # --- look -------------------------------------------------------------------------------------------------------------
-def _look(balancer: Persistent, taken: Taken) -> Look | None:
+def _look(balancer: Persistent, taken: Taken) -> Shown | None:
     """What is known of the losses before anything is weighed; ``None`` where nothing is left to balance."""
     caches, batch, place = balancer._now.caches, taken.batch, taken.place
     guarded = place is not None and caches.unnoticed and is_initialised()
@@ -250,7 +250,7 @@ def _look(balancer: Persistent, taken: Taken) -> Look | None:
     return shown
 
 
-def _note_left_out(balancer: Persistent, batch: Batch, shown: Look | None) -> None:
+def _note_left_out(balancer: Persistent, batch: Batch, shown: Shown | None) -> None:
     """Tasks that the policy leaves out time after time are told."""
     now = balancer._now
     if balancer.on_nonfinite not in ("drop_task", "skip_step") or now.closure.held is not None:
@@ -271,7 +271,7 @@ def _mark(balancer: Persistent, place: Place | None) -> int:
 
 
 # --- weigh, and the evaluations of a closure --------------------------------------------------------------------------
-def _value(balancer: Persistent, shown: Look, proposal: Proposal) -> tuple[Tensor, Hold | None]:
+def _value(balancer: Persistent, shown: Shown, proposal: Proposal) -> tuple[Tensor, Hold | None]:
     """The value to report, and where a step may evaluate its losses again, what is held until it ends."""
     closure, attachment = balancer._now.closure, balancer._attachment
     if not (closure.frozen or (attachment is not None and attachment.inside_step)):
@@ -285,7 +285,7 @@ def _value(balancer: Persistent, shown: Look, proposal: Proposal) -> tuple[Tenso
     return value, hold
 
 
-def _go_on(balancer: Persistent, taken: Taken, shown: Look, held: Hold) -> Tensor:
+def _go_on(balancer: Persistent, taken: Taken, shown: Shown, held: Hold) -> Tensor:
     """A further evaluation within a step: the function of the first one, ``Σ w_k L_k`` with its weights."""
     weights = held.weights_of(balancer.name, shown.seen, shown.index)
     value = (weights * shown.seen.losses).sum() + held.offset
@@ -294,7 +294,7 @@ def _go_on(balancer: Persistent, taken: Taken, shown: Look, held: Hold) -> Tenso
 
 
 # --- keep -------------------------------------------------------------------------------------------------------------
-def _keep(balancer: Persistent, taken: Taken, shown: Look, proposal: Proposal) -> None:
+def _keep(balancer: Persistent, taken: Taken, shown: Shown, proposal: Proposal) -> None:
     """Commit now, or when the optimizer steps, or when `Balancer.frozen` ends."""
     closure = balancer._now.closure
     closure.unattached(balancer, proposal)

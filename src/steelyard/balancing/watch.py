@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from steelyard.balancing.heads_inside import Sharing, watch_sharing
-from steelyard.balancing.observe import Look
+from steelyard.balancing.observe import Shown
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
 from steelyard.errors import AngleWarning, SharedError, warn
@@ -64,12 +64,12 @@ class FirstSteps:
         if place is not None and place.is_trunk:
             self.sharing = watch_sharing(method, self.sharing, tasks, losses, place.tensors, given)
 
-    def look(self, method: Method, shown: Look) -> None:
+    def look(self, method: Method, shown: Shown) -> None:
         """Warn of gradients in which nothing can be seen."""
         self._angles(method, shown)
         self._reach(method, shown.seen)
 
-    def _angles(self, method: Method, shown: Look) -> None:
+    def _angles(self, method: Method, shown: Shown) -> None:
         """Of a Gramian that cannot show conflict."""
         gramian = shown.seen.gramian
         if shown.reading is None or gramian is None or not method.uses_angles or self.angle_looks >= ANGLE_LOOKS:

@@ -9,7 +9,7 @@ import typer
 from steelyard.cli import arguments
 from steelyard.cli.judged import show_judgement
 from steelyard.cli.messages import SOME_FAILED, command_line, resumable, say
-from steelyard.cli.options import (
+from steelyard.cli.shared_options import (
     Architecture,
     BatchSize,
     Checkpoints,

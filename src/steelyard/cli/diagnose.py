@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from steelyard.cli.messages import INTERRUPTED, say
-from steelyard.cli.options import Architecture, Problem, Shared
+from steelyard.cli.shared_options import Architecture, Problem, Shared
 
 
 def diagnose(

@@ -10,7 +10,7 @@ import typer
 from steelyard.cli import arguments
 from steelyard.cli.judged import show_judgement
 from steelyard.cli.messages import say
-from steelyard.cli.options import OpenPage, Page
+from steelyard.cli.shared_options import OpenPage, Page
 
 
 def report(

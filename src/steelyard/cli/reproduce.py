@@ -9,7 +9,7 @@ import typer
 
 from steelyard.cli import arguments
 from steelyard.cli.messages import SOME_FAILED, command_line, open_in_browser, resumable, say
-from steelyard.cli.options import OpenPage, ReuseAny, Workers
+from steelyard.cli.shared_options import OpenPage, ReuseAny, Workers
 
 
 def reproduce(

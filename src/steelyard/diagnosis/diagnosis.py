@@ -87,7 +87,7 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared) -> Diagnosi
             "(or tuple of tensors) that the task heads read, or shared=trunk with the shared module"
         )
     names = tuple(losses)
-    method = _Look(names)
+    method = _Read(names)
     positions, found = present_losses(method.tasks, frozenset(names), losses, needs_graph=True)
     tasks = names if positions is None else tuple(names[position] for position in positions)
     place = place_of(method, shared)
@@ -102,8 +102,8 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared) -> Diagnosi
         return _from_gramian(tasks, absent, "trunk" if place.is_trunk else "features", numbers, gramian.cpu())
 
 
-class _Look(Method):
-    """Declares what a look reads; it weighs nothing."""
+class _Read(Method):
+    """Declares what is read; it weighs nothing."""
 
     name: ClassVar[str] = "diagnose"
     reads: Reads = "gramian"

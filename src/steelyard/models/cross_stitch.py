@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from steelyard.errors import OptionError
 from steelyard.models.architecture import Architecture, build_heads
 from steelyard.models.features import Features, mix, run, sample_inputs, stack, trace
-from steelyard.models.stages import check_cut, cut
+from steelyard.models.trunk_stages import check_cut, cut
 
 if TYPE_CHECKING:
     from steelyard.models.building import Part
@@ -38,7 +38,7 @@ class CrossStitch(Architecture):
 
     ``y_t^j = stage_t^j(x_t^(j-1))``, ``x_t^j = Σ_s α^j_ts y_s^j``, ``outputs_t = head_t(x_t^J)``.
 
-    The problem's trunk is cut into stages as `steelyard.models.stages.cut` says: before every weighty child of an
+    The problem's trunk is cut into stages as `steelyard.models.trunk_stages.cut` says: before every weighty child of an
     ``nn.Sequential``, or where the trunk's attribute ``stages`` says. All trunks start as the trunk of hard sharing, so
     that at the start every task's network computes what its single-task network does (rows of α add up to one).
 

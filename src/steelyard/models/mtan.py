@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from steelyard.errors import ArchitectureError
 from steelyard.models.architecture import Architecture, build_heads
 from steelyard.models.features import Features, parts, run, sample_inputs, tap, trace
-from steelyard.models.stages import check_cut, cut
+from steelyard.models.trunk_stages import check_cut, cut
 
 if TYPE_CHECKING:
     from steelyard.models.building import Part
@@ -45,7 +45,7 @@ class MTAN(Architecture):
         a_t^j = sigmoid(h_t^j(relu(g_t^j([p^j; f_t^j(â_t^(j-1))]))))     the mask; the first one reads p^1 alone
         â_t^j = a_t^j ⊙ p^j,    outputs_t = head_t(â_t^J)
 
-    The problem's trunk is cut into stages as `steelyard.models.stages.cut` says: before every weighty child of an
+    The problem's trunk is cut into stages as `steelyard.models.trunk_stages.cut` says: before every weighty child of an
     ``nn.Sequential``, or where the trunk's attribute ``stages`` says. ``g`` and ``h`` are linear over channels: the
     second dimension of images and of what a convolution puts out, the last one of everything else. ``f_t^j``, which
     brings what the task kept to the shape of stage j, is a copy of that stage.

@@ -12,7 +12,7 @@ from steelyard.models.architecture import Architecture, build_heads, whole
 from steelyard.models.cgc import build_trunks
 from steelyard.models.features import Features, join, parts, pick, run, sample_inputs, stack, tap, trace
 from steelyard.models.mixture import Mixture, gate_place, gate_width
-from steelyard.models.stages import check_cut, cut
+from steelyard.models.trunk_stages import check_cut, cut
 
 if TYPE_CHECKING:
     from steelyard.models.building import Part
@@ -28,7 +28,7 @@ class PLE(Architecture):
         x_s^l = Σ softmax(W_s^l x_s^(l-1)) · [E_1^l, …, E_T^l, E_s^l]     what the shared experts read there
         outputs_t = head_t(x_t^L),   x^0 = the input
 
-    Every expert is a copy of the problem's trunk, cut into ``levels`` stages (`steelyard.models.stages.cut`): its
+    Every expert is a copy of the problem's trunk, cut into ``levels`` stages (`steelyard.models.trunk_stages.cut`): its
     stage l is the expert of level l. One level is CGC.
 
     ``shared``: below the last level everything but the tasks' gates at level L - 1 is reached by every loss, because

@@ -15,12 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from steelyard.report import numbers
-from steelyard.report.charts.place import text_width
+from steelyard.report.charts.labels import text_width
 from steelyard.report.figures import amounts, differences, histories
 from steelyard.report.figures.drawing import Drawing, metric, of_mean
 from steelyard.report.names import elide, split_method
 from steelyard.report.outputs import PAGE, write_output
-from steelyard.report.verdicts import LOOKS, look
+from steelyard.report.verdicts import STYLES, style_of
 from steelyard.report.view import BASELINE, View, recipe_text
 from steelyard.study.judgement import Interval, Judgement, Setting, TaskInfo
 
@@ -101,8 +101,8 @@ def study_context(judgement: Judgement, prefix: str = "") -> dict[str, object]:
         "elide": elide,
         "recipe_text": recipe_text,
         "split_method": split_method,
-        "looks": LOOKS,
-        "look": look,
+        "styles": STYLES,
+        "style_of": style_of,
         "baseline": BASELINE,
         "glance": len(view.tasks) >= GLANCE_FROM and view.judged,
         "created": date(judgement.created),
@@ -129,7 +129,7 @@ def _entry(view: View, method: str, setting: Setting, task: TaskInfo) -> Entry |
         title.append(f"p = {cell.p_value:.2g} together with all words")
     last = f"{numbers.fixed(cell.last_mean * factor, decimals)} ±{numbers.fixed(cell.last_sd * factor, decimals)}"
     return Entry(
-        css=look(cell.verdict).css,
+        css=style_of(cell.verdict).css,
         value=numbers.fixed(cell.mean * factor, decimals),
         change=change,
         spread=spread,

@@ -15,7 +15,7 @@ from rich.text import Text
 from steelyard.io.printing import printable
 from steelyard.io.words import counted
 from steelyard.report import numbers
-from steelyard.report.verdicts import LOOKS, look
+from steelyard.report.verdicts import STYLES, style_of
 from steelyard.report.view import BASELINE, View, recipe_text
 from steelyard.study.judgement import Judgement, Recipe, Setting, TaskInfo
 
@@ -120,7 +120,7 @@ def _facts(judgement: Judgement) -> str:
 
 
 def _legend(clean: Callable[[str], str]) -> Text:
-    words = ", ".join(f"{found.short} = {found.word}" for found in LOOKS.values() if found.short != found.word)
+    words = ", ".join(f"{found.short} = {found.word}" for found in STYLES.values() if found.short != found.word)
     costs = "time × = training time against all single-task networks; memory = peak while training"
     return Text(clean(f"{words}; {costs}."), style="dim")
 
@@ -170,12 +170,12 @@ def _task_column(view: View, setting: Setting, task: TaskInfo, compact: bool, cl
         [numbers.plus_minus(cell.difference, decimals, factor) if cell and cell.difference else "" for cell in cells],
         clean,
     )
-    words = [f"{look(cell.verdict).short if cell else '':<4}" for cell in cells]
+    words = [f"{style_of(cell.verdict).short if cell else '':<4}" for cell in cells]
     heading = [clean(_shorten(task.label)), clean(_shorten(f"{task.metric}{_marks(task)}"))]
     width = max(len(values[0]) + 5, len(changes[0]), *map(cell_len, heading))
     entries = []
     for cell, value, change, word in zip(cells, values, changes, words, strict=True):
-        style = look(cell.verdict).style if cell else ""
+        style = style_of(cell.verdict).style if cell else ""
         if compact:
             text = Text(f"{value:>{width - 5}}").append(f" {word}", style)
             if change.strip():

@@ -8,7 +8,7 @@ from steelyard.study.judgement import Verdict
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How a verdict is shown."""
 
     word: str
@@ -18,14 +18,14 @@ class Look:
     style: str  # rich
 
 
-LOOKS: dict[Verdict, Look] = {
-    "gain": Look("gain", "gain", "▲", "gain", "blue"),
-    "no difference": Look("no difference", "same", "■", "same", "default"),
-    "negative transfer": Look("negative transfer", "hurt", "▼", "hurt", "red"),
-    "undecided": Look("undecided", "open", "○", "open", "dim"),
+STYLES: dict[Verdict, Style] = {
+    "gain": Style("gain", "gain", "▲", "gain", "blue"),
+    "no difference": Style("no difference", "same", "■", "same", "default"),
+    "negative transfer": Style("negative transfer", "hurt", "▼", "hurt", "red"),
+    "undecided": Style("undecided", "open", "○", "open", "dim"),
 }
-NONE = Look("", "", "", "none", "default")
+NONE = Style("", "", "", "none", "default")
 
 
-def look(verdict: Verdict | None) -> Look:
-    return NONE if verdict is None else LOOKS[verdict]
+def style_of(verdict: Verdict | None) -> Style:
+    return NONE if verdict is None else STYLES[verdict]

@@ -40,7 +40,7 @@ VALIDATION, TEST = 1000, 2000
 
 
 @dataclass(frozen=True)
-class Rows:
+class Drawn:
     """What was drawn: inputs ``[N, 16]``, labels ``[N]`` of both tasks, and ``r [N]``, which no network sees."""
 
     inputs: Tensor
@@ -49,7 +49,7 @@ class Rows:
     agreement: Tensor
 
 
-def draw(rows: int, drift: float, spread: float, seed: int) -> Rows:
+def draw(rows: int, drift: float, spread: float, seed: int) -> Drawn:
     """Rows of the module's equations; other dials, same seed: same inputs, same main labels."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(rows, INPUTS, generator=generator)
@@ -59,7 +59,7 @@ def draw(rows: int, drift: float, spread: float, seed: int) -> Rows:
     hard = (x[:, 4:7].prod(1) + x[:, 7:10].prod(1)) / 2**0.5
     other = (x[:, 10:13].prod(1) + x[:, 13:16].prod(1)) / 2**0.5
     taught = easy + (1 - drift) ** 0.5 * hard + drift**0.5 * other
-    return Rows(x, easy + hard + noise[0], agreement * taught + noise[1], agreement)
+    return Drawn(x, easy + hard + noise[0], agreement * taught + noise[1], agreement)
 
 
 def relevance(agreement: Tensor, errors: Tensor) -> float:

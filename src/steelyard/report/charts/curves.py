@@ -9,7 +9,7 @@ from statistics import median
 
 from markupsafe import Markup
 
-from steelyard.report.charts.place import dodge
+from steelyard.report.charts.labels import dodge
 from steelyard.report.charts.scale import Scale, fit, labels, spans
 from steelyard.report.charts.svg import percent, tag
 from steelyard.report.palette import Ink

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from steelyard.report.charts.place import dodge, text_width
+from steelyard.report.charts.labels import dodge, text_width
 from steelyard.report.charts.scale import Scale, fit, labels
 from steelyard.report.charts.svg import percent, tag
 from steelyard.report.palette import Ink

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from steelyard.report.charts.place import text_width
+from steelyard.report.charts.labels import text_width
 from steelyard.report.charts.svg import tag
 
 SIDE = 44  # px of a cell that has room for its number

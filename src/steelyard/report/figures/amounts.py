@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from steelyard.report import numbers
 from steelyard.report.charts.fractions import DIRECT, Track, learning_curves, stops
-from steelyard.report.charts.place import text_width
+from steelyard.report.charts.labels import text_width
 from steelyard.report.figures.drawing import Drawing, Panel, bounds, metric, of_mean, scaled
 from steelyard.report.view import View
 from steelyard.study.judgement import Cell, Interval, Setting, TaskInfo

@@ -11,7 +11,7 @@ from steelyard.report.charts.cost import Point, cost_chart
 from steelyard.report.charts.forest import NUMBER, Line, common_scale, forest
 from steelyard.report.charts.scale import Scale, spans
 from steelyard.report.figures.drawing import Drawing, Panel, bounds, metric, scaled
-from steelyard.report.verdicts import look
+from steelyard.report.verdicts import style_of
 from steelyard.study.judgement import Setting, TaskInfo
 
 AT_ONCE = 12  # tasks that a page shows before one asks for the others
@@ -94,7 +94,7 @@ def _line(drawing: Drawing, method: str, setting: Setting, task: TaskInfo) -> Li
     word = f", {verdict}" if verdict else ", no result" if cell is None else ""
     title = f"{method}: {text}{bounds(difference, view.decimals(task))}{word}"
     number = text if len(view.tasks) <= ROOMY and difference else ""
-    return Line(drawing.method_index[method], view.short[method], difference, look(verdict).css, number, title)
+    return Line(drawing.method_index[method], view.short[method], difference, style_of(verdict).css, number, title)
 
 
 def _number_room(drawing: Drawing) -> int:

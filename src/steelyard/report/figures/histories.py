@@ -9,7 +9,7 @@ from statistics import median
 
 from steelyard.report import numbers
 from steelyard.report.charts.curves import DIRECT, Series, curves, late_scale, scale_for, thin
-from steelyard.report.charts.place import text_width
+from steelyard.report.charts.labels import text_width
 from steelyard.report.charts.scale import Scale, fit
 from steelyard.report.figures.drawing import Drawing, Panel, metric
 from steelyard.report.names import elide

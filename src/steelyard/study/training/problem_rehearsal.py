@@ -19,7 +19,7 @@ from steelyard.problems.user_file import describe
 
 ROWS = 32
 LINES = {"trunk": "lambda: nn.Sequential(…)", "head": "lambda task: nn.Linear(32, task.outputs)"}
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 
 class ChangedInPlaceError(ProblemError):
@@ -53,7 +53,7 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
     return data
 
 
-def attempt(problem: Problem, what: str, action: Callable[[], Result]) -> Result:
+def attempt(problem: Problem, what: str, action: Callable[[], T]) -> T:
     """Run a piece of the problem's own code; a failure says what was being done, and where in the file."""
     try:
         return action()
@@ -138,7 +138,7 @@ def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tens
         raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
 
 
-def _unchanged(what: str, given: Inputs, action: Callable[[], Result]) -> Result:
+def _unchanged(what: str, given: Inputs, action: Callable[[], T]) -> T:
     """Run what may only read: data that it changed in place would be other data from then on."""
     parts = (given,) if isinstance(given, Tensor) else given
     before = [part._version for part in parts]

@@ -6,7 +6,7 @@ from torch import nn
 
 from steelyard.errors import OptionError
 from steelyard.models import ArchitectureError
-from steelyard.models.stages import check_cut, cut
+from steelyard.models.trunk_stages import check_cut, cut
 
 
 def convolutional():

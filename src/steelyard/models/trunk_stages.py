@@ -13,7 +13,7 @@ from steelyard.models.architecture import whole
 from steelyard.models.features import Features
 
 
-class Stage(nn.Module):
+class TrunkStage(nn.Module):
     """Some consecutive layers of a trunk; the first takes what the trunk takes."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
@@ -28,7 +28,7 @@ class Stage(nn.Module):
         return features
 
 
-def cut(architecture: str, trunk: nn.Module, stages: int | None, option: str = "stages") -> list[Stage]:
+def cut(architecture: str, trunk: nn.Module, stages: int | None, option: str = "stages") -> list[TrunkStage]:
     """The trunk as a chain of stages.
 
     An ``nn.Sequential`` is cut before each child that has a weight (a parameter of two dimensions or more), so
@@ -47,7 +47,7 @@ def cut(architecture: str, trunk: nn.Module, stages: int | None, option: str = "
         OptionError: there are not so many stages.
     """
     if stages is not None and whole(architecture, option, stages) == 1:
-        return [Stage([trunk])]
+        return [TrunkStage([trunk])]
     units = _units(architecture, trunk, option)
     count = len(units) if stages is None else stages
     if count > len(units):
@@ -56,7 +56,7 @@ def cut(architecture: str, trunk: nn.Module, stages: int | None, option: str = "
             f"1 to {len(units)}"
         )
     bounds = [number * len(units) // count for number in range(count + 1)]
-    return [Stage([layer for unit in units[start:end] for layer in unit]) for start, end in pairwise(bounds)]
+    return [TrunkStage([layer for unit in units[start:end] for layer in unit]) for start, end in pairwise(bounds)]
 
 
 def check_cut(architecture: str, trunk: str, outputs: Sequence[Features], option: str = "stages") -> None:
