@@ -33,6 +33,25 @@ def test_python_blocks_run(document: str) -> None:
         exec(compile(block, document, "exec"), namespace)
 
 
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/design.md"])
+def test_files_and_folders_that_are_named_are_there(document: str) -> None:
+    """As paths from the root, from the package, or from the part of it that the sentence before has named."""
+    named = set(re.findall(r"`([\w./]+(?:/|\.py|\.toml|\.txt))`", (ROOT / document).read_text()))
+    made_up = {"my_problem.py", "src/steelyard/methods/square_root.py"}
+    inside = {path.relative_to(ROOT / "src/steelyard").as_posix() for path in (ROOT / "src/steelyard").rglob("*")}
+    for path in sorted(named - made_up):
+        there = (ROOT / path).exists() or any(f"/{each}".endswith("/" + path.rstrip("/")) for each in inside)
+        assert there, f"{document} names {path}"
+
+
+def test_every_room_that_a_newcomer_may_add_to_is_described() -> None:
+    headings = set(re.findall("^## Add an? (.*)$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
+    assert headings >= {
+        *("method", "loss stage", "layer's formula", "problem", "architecture"),
+        *("chart", "reproduction", "command", "engine", "integration"),
+    }
+
+
 @pytest.mark.slow("every command of the README, one process after the other")
 def test_commands_run_in_the_order_shown(tmp_path: Path) -> None:
     """Studies are planned, not trained (``--dry-run``): the demo and the command line's own tests train them.
