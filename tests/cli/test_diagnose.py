@@ -27,6 +27,8 @@ def test_it_trains_and_tells(tmp_path):
     told = " ".join(done.stdout.split())
     assert "The plain sum, trained for 2 epochs; gradients read at the features" in told
     assert "From the first epoch to the last" in told
+    assert "Alignment score" in told
+    assert "Against the exact gradients of the trunk, 8 looks, the last layer (look=last): cosines correlate" in told
     assert "`steelyard compare` trains each task alone and decides" in told
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["mine.py"]
 

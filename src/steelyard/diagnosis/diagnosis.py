@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steelyard.balancing.heads_inside import Sharing, warn_of_heads_inside
 from steelyard.balancing.losses import present_losses
-from steelyard.base.method import Method
+from steelyard.base.method import Look, Method
 from steelyard.base.observation import Reads
 from steelyard.diagnosis.advice import advise
 from steelyard.diagnosis.measurements import CONFLICT, Measurements
@@ -57,7 +57,7 @@ class Diagnosis(Measurements):
     __repr__ = __str__
 
 
-def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared) -> Diagnosis:
+def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared, look: Look | None = None) -> Diagnosis:
     """Look at one batch: whose gradient dominates, whose conflict, and what that suggests.
 
     Nothing is changed: no ``.grad``, no state, and the graph is kept, so the backward pass may follow.
@@ -66,6 +66,7 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared) -> Diagnosi
         losses: scalar loss tensors with a graph, by task name; a task may be ``None``.
         shared: where gradients are read, as in a balancer's call: the features that the heads read (cheap, blind to
             conflicts of tasks that share no samples), or the trunk as a module or its parameters (exact).
+        look: where they are read, if not there: ``"last"``, ``"trunk"``, or layers, as in a balancer's call.
 
     Raises:
         LossError, SharedError: the losses or ``shared`` cannot be read.
@@ -90,7 +91,7 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared) -> Diagnosi
     method = _Read(names)
     positions, found = present_losses(method.tasks, frozenset(names), losses, needs_graph=True)
     tasks = names if positions is None else tuple(names[position] for position in positions)
-    place = place_of(method, shared)
+    place = place_of(method, shared, look, found)
     assert place is not None
     if place.is_trunk:
         warn_of_heads_inside(method, Sharing().and_of(tasks, found, place.tensors), shared)
@@ -99,7 +100,10 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared) -> Diagnosi
         assert gramian is not None
         numbers = torch.tensor([float(loss) for loss in found], dtype=torch.float64)
         absent = tuple(name for name in names if name not in tasks)
-        return _from_gramian(tasks, absent, "trunk" if place.is_trunk else "features", numbers, gramian.cpu())
+        where = "trunk" if place.is_trunk or look == "trunk" else "features"
+        if place.look is not None and look != "trunk":
+            where = "last" if look == "last" else "layers"
+        return _from_gramian(tasks, absent, where, numbers, gramian.cpu())
 
 
 class _Read(Method):

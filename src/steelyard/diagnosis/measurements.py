@@ -20,7 +20,7 @@ class Measurements:
 
     Attributes:
         tasks, absent: names of the tasks that were there, in order, and of those that were not.
-        place: where gradients were read, ``"features"`` or ``"trunk"``.
+        place: where gradients were read: ``"features"``, ``"trunk"``, ``"last"`` (the last layers), ``"layers"``.
         losses, norms: ``[T]`` float64, and the norms of the task gradients ``g_k``.
         cosines: ``[T, T]``, NaN where a gradient is zero or not finite.
         alignment: ``[T]``, cosine of ``g_k`` and ``Σ g_k``: negative where a small step of the plain sum makes the
@@ -91,6 +91,16 @@ class Measurements:
         return float(self.conflict_rates[rows, columns].nanmean())
 
     @property
+    def agreement(self) -> float:
+        """The alignment score ``2 ‖1/T Σ g_k/‖g_k‖‖² - 1`` of Wang et al. (2025), arXiv 2502.00604.
+
+        1 where all gradients point one way; for two tasks it is their cosine. Over the tasks that have a gradient.
+        """
+        there = ~self.cosines.diagonal().isnan()
+        cosines = self.cosines[there][:, there]
+        return float(2 * cosines.mean() - 1) if len(cosines) else float("nan")
+
+    @property
     def blind(self) -> list[tuple[str, str]]:
         """Pairs that share no samples, so that features show no angle between them."""
         return [(i, j) for i, j, value in self.pairs if value == 0] if self.place == "features" else []
@@ -125,5 +135,6 @@ class Measurements:
                 for name, matrix in matrices.items()
             },
             "ratio": self.ratio,
+            "agreement": self.agreement,
             "dominant": self.dominant,
         }

@@ -26,7 +26,7 @@ def show_course(course: Course, console: Console) -> None:
     )
     console.print(_epochs(course))
     console.print(f"\nOver all epochs\n{course.whole.table()}\n", markup=False, soft_wrap=True)
-    for sentence in (*_change(course), *course.whole.advice):
+    for sentence in (*_change(course), *_agreement(course), *_fidelity(course), *course.whole.advice):
         console.print(f"- {sentence}", markup=False)
 
 
@@ -60,6 +60,25 @@ def _extremes(found: Diagnosis) -> list[str]:
     return [
         number(float(found.losses.sum())),
         *(f"{short(found.tasks[end], 16)} {number(float(found.norms[end]))}" for end in ends),
+    ]
+
+
+def _agreement(course: Course) -> list[str]:
+    if len(course.whole.tasks) < 2 or course.whole.agreement != course.whole.agreement:
+        return []
+    return [f"Alignment score {cosine(course.whole.agreement)}: 1 where all gradients point one way."]
+
+
+def _fidelity(course: Course) -> list[str]:
+    """What each cheap place shows of the exact gradients, for this network and this problem."""
+    if course.not_compared:
+        return [f"The places at which gradients can be read were not compared: {course.not_compared}"]
+    names = {"features": "the features", "last": "the last layer (look=last)"}
+    return [
+        f"Against the exact gradients of the trunk, {counted(found.looks, 'look')}, {names[found.place]}: cosines "
+        f"correlate {cosine(found.correlation)}, the sign is wrong in {percent(found.wrong_sign)} of the pairs beyond "
+        f"±0.1, relative norms are off by {percent(found.norms_off)}."
+        for found in course.fidelity
     ]
 
 

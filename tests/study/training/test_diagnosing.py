@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import steelyard
-from steelyard.errors import PlanError, TrainingError, UnknownNameError
+from steelyard.errors import PlanError, SharedError, TrainingError, UnknownNameError
 from steelyard.problems import Data, Problem, Split, classification, regression
+from steelyard.report.course import show_course
 from steelyard.study.training import diagnosing
 from steelyard.study.training.diagnosing import averaged, diagnose_training
 from steelyard.study.training.train import train
@@ -55,6 +57,29 @@ def test_looks_are_spread_over_many_steps(monkeypatch):
     course = diagnose_training(made(), epochs=2, on_epoch=lambda epoch, epochs: seen.append((epoch, epochs)))
     assert [look.looks for look in course.epochs] == [3, 3]
     assert seen == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_the_places_are_compared_on_the_way():
+    """The trunk has one layer, so that the last one shows everything."""
+    course = diagnose_training(made(), epochs=2)
+    features, last = course.fidelity
+    assert (features.place, features.looks, last.place, last.looks) == ("features", 8, "last", 8)
+    assert last.correlation == pytest.approx(1)
+    assert last.wrong_sign in (0, pytest.approx(math.nan, nan_ok=True))
+    assert last.norms_off == pytest.approx(0, abs=1e-4)
+    assert features.correlation < 0.99
+    assert not course.not_compared
+
+
+def test_why_places_are_not_compared_is_told(monkeypatch, capsys):
+    def refuse(losses, forward):
+        raise SharedError("there are no features")
+
+    monkeypatch.setattr(diagnosing, "_at_all_places", refuse)
+    course = diagnose_training(made(), epochs=1)
+    assert (course.fidelity, course.not_compared) == ((), "there are no features")
+    show_course(course, Console(width=200))
+    assert "were not compared: there are no features" in capsys.readouterr().out
 
 
 def test_a_task_a_thousand_times_as_large_is_found():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from steelyard.diagnosis.diagnosis import Diagnosis, diagnose
-from steelyard.errors import PlanError, TrainingError
+from steelyard.diagnosis.fidelity import Fidelity, fidelity
+from steelyard.errors import PlanError, SharedError, TrainingError
 from steelyard.models import build
 from steelyard.problems.problem import Problem, check_place
 from steelyard.study.training.batch import Forward, tell_labels
@@ -23,19 +24,29 @@ from steelyard.study.trial import derive_seed
 
 EPOCHS = 5
 """Epochs, where the problem itself does not train for fewer."""
+PLACES = ("features", "last", "trunk")
+"""Where gradients can be read; the last of them is exact."""
+COMPARED = 4
+"""Looks per epoch at which the cheap places are compared with the exact gradients, which cost a look themselves."""
 LOOKS = 20
 """Looks per epoch at most, evenly spaced: a mean over more tells nothing new, and a look at a trunk costs."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """What was seen over training: means over the looks of each epoch, and over all."""
+    """What was seen over training: means over the looks of each epoch, and over all.
+
+    ``fidelity`` says what the cheap places show of the exact gradients; empty for one task, or for a network in which
+    they cannot be compared: ``not_compared`` says why.
+    """
 
     problem: str
     summary: str
     place: str
     epochs: tuple[Diagnosis, ...]
     whole: Diagnosis
+    fidelity: tuple[Fidelity, ...] = ()
+    not_compared: str = ""
 
 
 def diagnose_training(
@@ -75,11 +86,13 @@ def diagnose_training(
     optimizer = problem.optimizer(network.parameters())
 
     seen: list[list[Diagnosis]] = []
+    compared: list[dict[str, Diagnosis]] = []
+    refused = ""
     on_epoch(0, epochs)
     for epoch in range(1, epochs + 1):
         seed_everything(derive_seed(seed, "epoch", epoch))
         order = list(batches(material.used, problem.batch_size, seed, epoch))
-        look_at = {len(order) * number // LOOKS for number in range(LOOKS)}
+        look_at, compare_at = ({len(order) * k // most for k in range(most)} for most in (LOOKS, COMPARED))
         looks = []
         for step, rows in enumerate(order):
             forward = Forward(network, tasks, *material.batch(rows))
@@ -87,12 +100,30 @@ def diagnose_training(
             balanced = forward.balanced()
             if step in look_at:
                 looks.append(diagnose(balanced, shared=forward.shared(shared)))
+            if step in compare_at and len(tasks) > 1 and not refused:
+                try:
+                    compared.append(_at_all_places(balanced, forward))
+                except SharedError as error:  # a network whose features have nothing behind them, or are none
+                    refused = str(error)
             forward.step(optimizer, reduce(torch.add, balanced.values()))
         seen.append(looks)
         on_epoch(epoch, epochs)
     averages = tuple(averaged(problem.task_names, looks) for looks in seen)
     whole = averaged(problem.task_names, [look for looks in seen for look in looks])
-    return Course(problem.name, problem.summary, shared, averages, whole)
+    return Course(problem.name, problem.summary, shared, averages, whole, _fidelity(compared), refused)
+
+
+def _at_all_places(losses: Mapping[str, Tensor], forward: Forward) -> dict[str, Diagnosis]:
+    """One batch at the features, the last layer and the trunk."""
+    features = forward.shared("features")
+    return {place: diagnose(losses, shared=features, look=place) for place in PLACES}
+
+
+def _fidelity(compared: Sequence[Mapping[str, Diagnosis]]) -> tuple[Fidelity, ...]:
+    if not compared:
+        return ()
+    exact = [looks["trunk"] for looks in compared]
+    return tuple(fidelity(place, [looks[place] for looks in compared], exact) for place in PLACES[:-1])
 
 
 def averaged(tasks: Sequence[str], looks: Sequence[Diagnosis]) -> Diagnosis:
