@@ -15,6 +15,7 @@ from steelyard.study.judgement import (
     Failure,
     Interval,
     Judgement,
+    OtherMetric,
     Row,
     Setting,
     TaskInfo,
@@ -320,7 +321,7 @@ def unequal() -> Judgement:
         replace(base.settings[0], fractions={"left": 0.1, "right": 1.0}, label="left 10 %, right 100 %"),
         base.settings[1],
     ]
-    return replace(base, settings=settings)
+    return replace(base, settings=settings, others=others(base))
 
 
 def large(fractions: Sequence[float] = (0.1, 1.0)) -> Judgement:
@@ -339,6 +340,24 @@ def large(fractions: Sequence[float] = (0.1, 1.0)) -> Judgement:
     return simulate(plan, "qm40", "Forty properties of small molecules.")
 
 
+def others(judgement: Judgement) -> list[OtherMetric]:
+    """Two further metrics of the last task, one of them shown in per cent; of the last method none."""
+    made = []
+    for setting in judgement.settings:
+        alone: dict[str, np.ndarray] = {}
+        for place, method in enumerate(judgement.methods[:-1]):
+            for name, size, percent in (("RMSE", 41.0, False), ("within <5>", 0.62, True)):
+                values = size * (1 + 0.02 * place + 0.01 * np.sin(np.arange(len(judgement.seeds)) + place))
+                base = alone.setdefault(name, values)
+                difference = None if method == "single-task" else interval(values - base)
+                by_seed = dict(zip(judgement.seeds, map(float, values), strict=True))
+                made.append(
+                    OtherMetric(method, setting.index, judgement.tasks[-1].name, name, percent, percent, by_seed,
+                                float(values.mean()), float(values.std(ddof=1)), difference)
+                )  # fmt: skip
+    return made
+
+
 def one_task() -> Judgement:
     """A single task, for which Δm and the difference are one; and a tuned study."""
 
@@ -351,6 +370,7 @@ def one_task() -> Judgement:
     found = simulate(plan, "census", "How old?")
     rows = [replace(row, chosen=f"rate 0.{place + 1}") for place, row in enumerate(found.rows)]
     said = ["Validation chose the last epoch <4 of 4>: train longer.", "The rate lies at the edge."]
+    found = replace(found, others=others(found), architecture="mmoe(experts=3)", parameters=1_234_567)
     return replace(found, rows=rows, tuning="three rates were tried", verdict=["Nothing is hurt."], cautions=said,
                    about="Intervals are about <other> seeds.")  # fmt: skip
 

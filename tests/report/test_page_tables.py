@@ -14,7 +14,7 @@ from scipy import stats
 from report import judgements
 from report.reading import Element, by_setting, number, parse, says, says_interval, table
 from steelyard.report.page import page
-from steelyard.study.judgement import Cell, Judgement, TaskInfo
+from steelyard.study.judgement import Cell, Judgement, OtherMetric, TaskInfo
 
 READ = {**judgements.ALL, "six_amounts": judgements.six_amounts}
 SHOWN = [name for name in READ if name != "nothing"]
@@ -254,9 +254,11 @@ def test_the_facts_and_the_details(name: str) -> None:
     run = details.all("dl", class_="run")[0]
     said = dict(zip((term.text for term in run.all("dt")), (entry.text for entry in run.all("dd")), strict=True))
     failed = f", {len(judgement.failures)} failed" if judgement.failures else ""
+    network = judgement.architecture
     assert said == {
         "Seeds": ", ".join(map(str, judgement.seeds)),
         "Training": f"{many(judgement.epochs, 'epoch')}, batches of {judgement.batch_size}",
+        **({"Network": f"{network}, {judgement.parameters:,} parameters"} if network else {}),
         **({"Tuning": judgement.tuning} if judgement.tuning else {}),
         "Trials": f"{judgement.finished} of {judgement.planned} finished{failed}",
         "Machine": judgement.machine,
@@ -267,7 +269,8 @@ def test_the_facts_and_the_details(name: str) -> None:
     assert len(banner) == (not judgement.complete)
     assert all(f"{judgement.finished} of {judgement.planned} trials are done" in part.text for part in banner)
     check_failures(details, judgement)
-    note = f"means over {many(len(judgement.seeds), 'seed')}."
+    joint = f"; joint networks: {network}" if network else ""
+    note = f"means over {many(len(judgement.seeds), 'seed')}{joint}."
     assert all(note in part.all("p", class_="note")[0].text for part in root.all("section", id="table"))
     waiting = [s.label for s in judgement.settings if s.index not in started(judgement)] if started(judgement) else []
     for label in waiting:
@@ -322,6 +325,53 @@ def test_what_the_intervals_are_about_stands_above_the_table(name: str) -> None:
     judgement, root = opened(name)
     shown = [part.text for part in root.all("p", class_="about")]
     assert shown == [judgement.about] * bool(judgement.about)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_further_metrics_have_a_table_of_their_own(name: str) -> None:
+    judgement, root = opened(name)
+    sections = root.all("section", id="further")
+    assert len(sections) == bool(judgement.others)
+    parts = [found for section in sections for found in by_setting(section).items()]
+    assert sorted(setting for setting, _ in parts) == sorted({other.setting for other in judgement.others})
+    for setting, part in parts:
+        mine = {(o.method, o.task, o.metric): o for o in judgement.others if o.setting == setting}
+        for shown in part.all("table", class_="others"):
+            columns = list(dict.fromkeys((task, metric) for _, task, metric in mine))
+            for head, (task, metric) in zip(shown.one("thead").all("th")[1:], columns, strict=True):
+                one = next(o for o in mine.values() if (o.task, o.metric) == (task, metric))
+                assert head["title"] == next(info.label for info in judgement.tasks if info.name == task)
+                mark = f"{', %' * one.percent} {'↑' if one.higher_is_better else '↓'}"
+                assert head.one("small").text == metric + mark
+            rows = shown.one("tbody").all("tr")
+            methods = [method for method in judgement.methods if any(key[0] == method for key in mine)]
+            assert [row.one("th")["title"] for row in rows] == methods
+            for method, row in zip(methods, rows, strict=True):
+                for cell, column in zip(row.all("td"), columns, strict=True):
+                    check_other(cell, mine[(method, *column)])
+
+
+def check_other(shown: Element, other: OtherMetric) -> None:
+    times = 100.0 if other.percent else 1.0
+    assert says(shown.own, other.mean * times)
+    small = shown.one("small")
+    if other.difference is None:
+        assert small.text == ""
+        return
+    assert says(small.own.strip(), other.difference.mean * times)
+    half = (other.difference.high - other.difference.low) / 2
+    assert says(small.one("i").text.removeprefix("±"), half * times)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_architecture_is_named_above_the_table(name: str) -> None:
+    judgement, root = opened(name)
+    note = root.one("section", id="table").all("p", class_="note")[0].text
+    assert (f"joint networks: {judgement.architecture}." in note) == bool(judgement.architecture)
+    facts = root.one("section", id="details").one("dl", class_="run").text
+    assert ("Network" in facts) == bool(judgement.architecture)
+    if judgement.parameters:
+        assert f"{judgement.architecture}, {judgement.parameters:,} parameters" in facts
 
 
 @pytest.mark.parametrize("name", READ)

@@ -79,6 +79,7 @@ def test_cautions_come_before_the_verdict() -> None:
     said = [f"First: {caution}" for caution in judgement.cautions]
     assert " ".join([*said, *judgement.verdict]) in text
     assert judgement.about in text
+    assert f"Joint networks: {judgement.architecture}." in text
 
 
 def test_of_many_tasks_those_with_the_largest_effects_are_shown_the_hurt_first() -> None:

@@ -91,6 +91,24 @@ def test_one_arm_against_others(found):
     assert comparable("x", lacking).word == "undecided"
 
 
+def test_comparable_is_non_inferior_to_each_at_the_full_level():
+    """Ten others, to each of which it is as good within a point: no word on any of them, and still the claim holds."""
+    noise = np.array([0.009, -0.006, 0.001, -0.007, 0.003])
+    samples = {f"other {place}": 0.002 + np.roll(noise, place) for place in range(10)}
+    shown = standing(Comparison("ours", samples, dict.fromkeys(samples, 0.01)))
+    assert set(shown.words.values()) == {"open"}
+    finding = comparable("x", shown)
+    assert finding.word == "held"
+    assert "Not worse by what matters than 10 of 10, each at 5 %, one-sided." in finding.evidence
+    # One that is too close to the edge leaves it open, one that never ran too, one that is better breaks it.
+    close = {**samples, "close": noise - 0.006}
+    assert comparable("x", standing(Comparison("ours", close, dict.fromkeys(close, 0.01)))).word == "undecided"
+    absent = {**samples, "absent": np.array([])}
+    assert comparable("x", standing(Comparison("ours", absent, dict.fromkeys(absent, 0.01)))).word == "undecided"
+    better = {**samples, "better": noise / 10 - 0.05}
+    assert comparable("x", standing(Comparison("ours", better, dict.fromkeys(better, 0.01)))).word == "did not hold"
+
+
 def test_one_task_alone(found):
     shown = standing(one_task(found, "right", "dwa", ("equal", "single-task")))
     assert shown.words == {"equal": "better", "single-task": "better"}

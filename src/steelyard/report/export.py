@@ -62,7 +62,8 @@ def to_csv(judgement: Judgement) -> str:
 
     One row per method, setting, task and seed; `status` says whether the trial is finished, failed or
     missing; only a finished one has a `value`. A name that a spreadsheet would take for a formula gets an apostrophe in
-    front. `verdict` belongs to method, setting and task over all seeds.
+    front. `verdict` belongs to method, setting and task over all seeds. The values of a task's further metrics follow,
+    those of finished trials, without a verdict.
     """
     cells = {(cell.method, cell.setting, cell.task): cell for cell in judgement.cells}
     failed = {(failure.method, failure.setting, failure.task, failure.seed) for failure in judgement.failures}
@@ -83,6 +84,15 @@ def to_csv(judgement: Judgement) -> str:
                         "finished" if value is not None else "failed" if broken else "missing",
                         "" if value is None else repr(value), (cell and cell.verdict) or "",
                     ])  # fmt: skip
+    labels = {setting.index: setting for setting in judgement.settings}
+    for other in judgement.others:
+        setting = labels[other.setting]
+        for seed, value in other.values.items():
+            writer.writerow([
+                _cell(judgement.problem), _cell(other.method), setting.index, _cell(setting.label), _cell(other.task),
+                setting.fractions.get(other.task, ""), seed, _cell(other.metric), other.higher_is_better, "finished",
+                repr(value), "",
+            ])  # fmt: skip
     return text.getvalue()
 
 

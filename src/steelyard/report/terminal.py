@@ -110,12 +110,13 @@ def _recipe(recipe: Recipe | None, console: Console, clean: Callable[[str], str]
 
 
 def _facts(judgement: Judgement) -> str:
+    network = f" Joint networks: {judgement.architecture}." if judgement.architecture else ""
     tuning = f" {judgement.tuning[:1].upper()}{judgement.tuning[1:]}." if judgement.tuning else ""
     return (
         f"{counted(len(judgement.tasks), 'task')}, {counted(len(judgement.methods), 'method')}, "
         f"{counted(len(judgement.seeds), 'seed')}, {counted(judgement.epochs, 'epoch')}. "
         "Test values at the epoch chosen on validation data; "
-        f"differences from single-task with 95 % intervals.{tuning}"
+        f"differences from single-task with 95 % intervals.{network}{tuning}"
     )
 
 

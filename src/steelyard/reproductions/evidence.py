@@ -12,7 +12,15 @@ from steelyard.io.words import counted
 from steelyard.reproductions.reproduction import Finding, Outcome, Word
 from steelyard.study.analysis.findings import Findings, better_by
 from steelyard.study.analysis.phrases import relative_of
-from steelyard.study.analysis.statistics import Array, interval, relative_changes, rounded_deviation, verdicts
+from steelyard.study.analysis.statistics import (
+    LEVEL,
+    Array,
+    interval,
+    not_worse,
+    relative_changes,
+    rounded_deviation,
+    verdicts,
+)
 from steelyard.study.judgement import Interval, Verdict
 from steelyard.study.planning.tuning import validation_scores
 from steelyard.study.trial import SINGLE_TASK
@@ -194,13 +202,21 @@ def best_on_validation(found: Findings, arms: Sequence[str], setting: int = 0) -
 
 
 def comparable(where: str, found: Standings) -> Finding:
-    """ "Comparable or better": held where none is shown better, open or missing, broken where one is shown better."""
-    word: Word = "held"
+    """ "Comparable or better": broken where another is shown better, held where each is shown not to be.
+
+    A one-sided test of non-inferiority for each of the others, within the region that does not matter and at the full
+    level: that all hold is an intersection-union test (see `statistics.not_worse`).
+    """
+    asked = found.of
+    p_values = {other: not_worse(sample, asked.regions[other], asked.least) for other, sample in asked.samples.items()}
+    held = [other for other, p in p_values.items() if p is not None and p <= 1.0 - LEVEL]
+    word: Word = "undecided"
     if found.those("worse"):
         word = "did not hold"
-    elif found.those("open") or found.missing or not found.words:
-        word = "undecided"
-    return Finding(where, word, (f"{found.text}.",))
+    elif p_values and len(held) == len(p_values):
+        word = "held"
+    said = f"Not worse by what matters than {len(held)} of {len(p_values)}, each at 5 %, one-sided."
+    return Finding(where, word, (f"{found.text}.", said))
 
 
 def together(

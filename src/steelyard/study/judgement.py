@@ -54,6 +54,22 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class OtherMetric:
+    """One method on a metric of a task that is not its main one: shown, and no part of a verdict (but of Δm)."""
+
+    method: str
+    setting: int
+    task: str
+    metric: str
+    higher_is_better: bool
+    percent: bool
+    values: dict[int, float]  # seed -> test value at the epoch chosen on validation
+    mean: float
+    sd: float
+    difference: Interval | None  # method minus single-task, in the metric's units, paired by seed
+
+
+@dataclass(frozen=True)
 class Row:
     """One method in one setting, all tasks together.
 
@@ -154,6 +170,9 @@ class Judgement:
     finished: int
     tuning: str = ""  # what was tried to choose on validation data, in words
     notes: list[str] = field(default_factory=list)  # where the results come from: reused, salvaged
+    others: list[OtherMetric] = field(default_factory=list)
+    architecture: str = ""  # of joint networks, where a method names none of its own
+    parameters: int = 0  # of such a network
     about: str = ""  # what the intervals are about: other seeds, or other rows too
     cautions: list[str] = field(default_factory=list)  # what bears on every verdict, and is to be read before it
     recipe: Recipe | None = None

@@ -42,13 +42,15 @@ def test_cells_by_hand(tmp_path):
     assert (left.difference.mean, left.difference.high - left.difference.mean) == pytest.approx(
         (-0.05, 4.302653 * 0.001 / math.sqrt(3)), rel=1e-6
     )
-    assert left.relative.mean == pytest.approx(-0.5)  # errors of 15 % against 10 %
+    # Errors of 15 % against 10 %, less the bias of a ratio: (1.5 · 1e-4 − 0.95e-4) / (3 · 0.1²).
+    assert left.relative.mean == pytest.approx(-0.5 + 0.55e-4 / 0.03)
     assert left.verdict == "negative transfer"
     assert left.p_value < 0.01
     assert cell(found, "equal", "right").verdict == "no difference"
     alone = cell(found, SINGLE_TASK, "left")
     assert (alone.verdict, alone.difference, alone.p_value) == (None, None, None)
-    assert row(found, "equal").delta_m.mean == pytest.approx((-0.5 + 0.0) / 2)
+    right = cell(found, "equal", "right").relative.mean
+    assert row(found, "equal").delta_m.mean == pytest.approx((left.relative.mean + right) / 2)
     assert (found.complete, found.planned, found.finished) == (True, 9, 9)
 
 
@@ -68,8 +70,8 @@ def test_lower_is_better_turns_the_signs(tmp_path):
     assert cell(found, "equal", "left").verdict == "gain"
     assert cell(found, "equal", "left").difference.mean == pytest.approx(-1.0)
     assert cell(found, "equal", "left").relative.mean == pytest.approx(0.5)
-    assert cell(found, "equal", "right").relative.mean == pytest.approx(60.1667 / 50 - 1, rel=1e-4)
-    assert row(found, "equal").delta_m.mean == pytest.approx((0.5 + 0.20333) / 2, rel=1e-4)
+    assert cell(found, "equal", "right").relative.mean == pytest.approx(60.1667 / 50 - 1, rel=1e-3)
+    assert row(found, "equal").delta_m.mean == pytest.approx((0.5 + 0.20333) / 2, rel=1e-3)
 
 
 def test_delta_m_is_the_mean_over_tasks_of_the_mean_over_metrics(tmp_path):
@@ -88,7 +90,7 @@ def test_a_perfect_baseline_is_left_out_with_a_note(tmp_path):
     assert left.relative is None
     assert "left out of Δm" in left.note
     assert left.difference.mean == pytest.approx(-0.01)
-    assert row(found, "equal").delta_m.mean == pytest.approx(0.1)  # the right task alone: errors .2 to .18
+    assert row(found, "equal").delta_m.mean == pytest.approx(0.1, rel=1e-3)  # the right task alone: errors .2 to .18
 
 
 def test_only_seeds_that_both_finished_are_paired(tmp_path):
@@ -169,6 +171,21 @@ def test_earlier_plans_of_a_store_can_be_shown_again(tmp_path):
     assert judge(tmp_path / "s", plan=1).methods == [SINGLE_TASK, "equal"]
     with pytest.raises(StoreError, match=r"holds 2 plans: plan=2 is none of 0 \(the latest\) to 1"):
         judge(tmp_path / "s", plan=2)
+
+
+def test_metrics_that_carry_no_verdict_are_kept_too(tmp_path):
+    made = plan(metrics=[("left", (ACCURACY, RMSE)), ("right", (ACCURACY,))])
+    alone = [{"left": (0.9, 2.0 + seed), "right": 0.5} for seed in range(3)]
+    ours = [{"left": (0.9, 2.5 + seed * 1.1), "right": 0.5} for seed in range(2)]
+    found = judged(tmp_path / "s", made, {SINGLE_TASK: alone, "equal": [*ours, None]})
+    single, joint = found.others
+    assert (single.method, single.task, single.metric) == (SINGLE_TASK, "left", "RMSE")
+    assert (single.values, single.mean, single.sd) == ({0: 2.0, 1: 3.0, 2: 4.0}, 3.0, 1.0)
+    assert (single.difference, single.higher_is_better, single.percent) == (None, False, False)
+    assert joint.values == {0: 2.5, 1: 3.6}
+    half = 12.7062 * 0.05
+    assert (joint.difference.mean, joint.difference.high) == pytest.approx((0.55, 0.55 + half), rel=1e-5)
+    assert (found.architecture, found.parameters) == ("hard-sharing", 100)
 
 
 def test_a_half_finished_store_is_judged_by_what_is_there(tmp_path):
@@ -412,8 +429,8 @@ def test_the_chosen_epoch_and_the_last_one_are_told_apart(tmp_path):
     assert (left.sd, left.last_sd) == pytest.approx((0.009539392, 0.01))
     assert left.difference.mean == pytest.approx(-0.05)
     assert left.values == pytest.approx({0: 0.851, 1: 0.859, 2: 0.84})
-    assert row(found, "equal").delta_m.mean == pytest.approx(-0.25)
-    assert row(found, "equal").delta_m_last.mean == pytest.approx((0.1 / 0.4 + 0.1 / 0.5) / 2)
+    assert row(found, "equal").delta_m.mean == pytest.approx(-0.25, rel=5e-3)
+    assert row(found, "equal").delta_m_last.mean == pytest.approx((0.1 / 0.4 + 0.1 / 0.5) / 2, rel=1e-3)
 
 
 def test_two_seeds_have_a_deviation(tmp_path):

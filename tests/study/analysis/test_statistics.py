@@ -14,6 +14,7 @@ from steelyard.study.analysis.statistics import (
     counted_deviation,
     holm,
     interval,
+    not_worse,
     relative_changes,
     rounded_deviation,
     seeds_to_settle,
@@ -178,6 +179,54 @@ def test_mirrored_differences_mirror_the_verdict():
 def test_relative_change_is_signed_so_that_positive_is_better(ours, theirs, higher, ideal, expected):
     changes = relative_changes(ours, theirs, higher_is_better=higher, ideal=ideal)
     assert changes.mean() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("correlated", [False, True])
+def test_a_noisy_baseline_does_not_make_changes_worse_than_they_are(seeds, correlated):
+    """With a deviation of a quarter a ratio of means is 2 % too large at 3 seeds; a fifth of that is left."""
+    random, runs = np.random.default_rng(seeds), 20_000
+    theirs = 1 + 0.25 * random.uniform(-1, 1, (runs, seeds)) * math.sqrt(3)
+    noise = (theirs - 1) if correlated else 0.25 * random.uniform(-1, 1, (runs, seeds)) * math.sqrt(3)
+    ours = 1.2 * (1 + noise)
+    plain = float(np.mean(1 - ours.mean(1) / theirs.mean(1)))
+    found = float(np.mean([_mean_change(*pair) for pair in zip(ours[:4000], theirs[:4000], strict=True)]))
+    error = 0.004 if not correlated else 1e-12
+    assert abs(found - -0.2) <= error
+    if not correlated:
+        assert plain < -0.2 - 0.012
+
+
+def _mean_change(ours, theirs):
+    return float(relative_changes(ours, theirs, higher_is_better=False, ideal=0.0).mean())
+
+
+def test_the_bias_that_is_taken_off_is_tins():
+    ours, theirs = np.array([1.0, 2.0, 2.5]), np.array([1.5, 1.0, 2.0])
+    ratio = ours.mean() / theirs.mean()
+    off = (ratio * theirs.var(ddof=1) - np.cov(ours, theirs)[0, 1]) / 3 / theirs.mean() ** 2
+    assert _mean_change(ours, theirs) == pytest.approx(1 - ratio + off)
+    one = relative_changes([1.2], [1.0], higher_is_better=False, ideal=0.0)
+    assert one == pytest.approx([-0.2])
+
+
+def test_non_inferiority_is_a_one_sided_test():
+    sample = [0.2, -0.1, 0.4, 0.05]
+    assert not_worse(sample, 0.3) == pytest.approx(stats.ttest_1samp(sample, -0.3, alternative="greater").pvalue)
+    assert not_worse(sample, 0.0) > not_worse(sample, 0.3)
+    assert not_worse([0.1], 0.3) is None
+    assert not_worse([0.1, math.nan, 0.2], 0.3) is None
+    assert not_worse([0.1, 0.1, 0.1], 0.3) is None
+    assert not_worse([0.1, 0.1, 0.1], 0.3, least=0.2) == pytest.approx(stats.t.sf(0.4 / (0.2 / math.sqrt(3)), 2))
+
+
+def test_parts_that_must_all_hold_are_tested_at_the_full_level():
+    """Ten parts, one of them false and at its edge, nine true for certain: in 5 % all are said to hold."""
+    random, runs, seeds = np.random.default_rng(4), 2_000, 5
+    means = np.array([-1.0] + [9.0] * 9)
+    found = means + random.normal(size=(runs, seeds, 10))
+    held = [all(not_worse(study[:, part], 1.0) <= 0.05 for part in range(10)) for study in found]
+    assert abs(np.mean(held) - 0.05) <= 3 * math.sqrt(0.05 * 0.95 / runs)
 
 
 def test_a_baseline_at_zero_has_no_relative_change():

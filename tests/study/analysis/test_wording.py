@@ -394,7 +394,11 @@ def change_from(found: Study, setting: int, method: str, baseline: str) -> np.nd
         if metric.ideal is not None:
             ours, theirs = abs(metric.ideal - ours), abs(metric.ideal - theirs)
         ratio = ours.mean() / theirs.mean()
-        change = ratio - 1 + (ours - ratio * theirs) / theirs.mean()
+        if len(ours) > 1:  # a ratio to a noisy mean is too large on average
+            off = (ratio * theirs.var(ddof=1) - np.cov(ours, theirs)[0, 1]) / len(ours) / theirs.mean() ** 2
+        else:
+            off = 0.0
+        change = ratio - off - 1 + (ours - ratio * theirs) / theirs.mean()
         every.append(change if metric.ideal is None and metric.higher_is_better else -change)
     return np.mean(every, axis=0)
 

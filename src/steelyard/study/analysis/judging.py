@@ -18,7 +18,7 @@ from steelyard.study.analysis.questions import Answers, Question
 from steelyard.study.analysis.recipe import recipe
 from steelyard.study.analysis.statistics import interval, relative_changes
 from steelyard.study.analysis.wording import write_verdict
-from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, Row
+from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, OtherMetric, Row
 from steelyard.study.planning.plans import Plan
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result
@@ -107,6 +107,9 @@ def judge_findings(found: Findings) -> Judgement:
         finished=finished,
         tuning=plan.tuning_text,
         notes=origin_notes(found),
+        others=[other for method, setting in pairs for other in judge_others(found, method, setting)],
+        architecture=plan.architecture,
+        parameters=plan.parameters,
         about=about_rows(found),
         cautions=cautions(found),
     )
@@ -154,6 +157,33 @@ def judge_cells(found: Findings, answers: Answers, method: str, setting: int) ->
             )
         )
     return cells
+
+
+def judge_others(found: Findings, method: str, setting: int) -> list[OtherMetric]:
+    """The metrics of one method in one setting that are not the main one of their task."""
+    judged = []
+    for task in found.plan.tasks:
+        ours = found.metrics(method, setting, task.name)
+        theirs = found.metrics(SINGLE_TASK, setting, task.name) if method != SINGLE_TASK else {}
+        for place, metric in list(enumerate(task.metrics))[1:] if ours else []:
+            values = {seed: metrics[place] for seed, metrics in ours.items()}
+            pairs = [values[seed] - theirs[seed][place] for seed in found.plan.seeds if seed in ours and seed in theirs]
+            mean, sd = _mean_and_sd(list(values.values()))
+            judged.append(
+                OtherMetric(
+                    method=method,
+                    setting=setting,
+                    task=task.name,
+                    metric=metric.name,
+                    higher_is_better=metric.higher_is_better,
+                    percent=metric.percent,
+                    values=values,
+                    mean=mean,
+                    sd=sd,
+                    difference=interval(pairs),
+                )
+            )
+    return judged
 
 
 def _undecided(answers: Answers, question: Question) -> list[str]:
