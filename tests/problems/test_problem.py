@@ -123,7 +123,10 @@ def test_one_metric_and_one_task_need_no_brackets():
         (Split(torch.zeros(4, 2), {"a": torch.zeros(4, requires_grad=True)}), r"'a' require gradients.*\.detach\(\)"),
         (Split(torch.zeros(0, 2), {"a": torch.zeros(0)}), "no rows"),
         (Split((torch.zeros(4), torch.zeros(3)), {"a": torch.zeros(4)}), "4 and 3 rows"),
-        (Split(torch.tensor([[0.0, 0.0], [0.0, NAN]]), {"a": torch.zeros(2)}), "row 1, column 1"),
+        (
+            Split(torch.tensor([[0.0, 0.0], [0.0, NAN]]), {"a": torch.zeros(2)}),
+            "in 1 of 2 rows, first at row 1, column 1",
+        ),
     ],
 )
 def test_data_that_do_not_fit_the_tasks_are_refused(split, message):

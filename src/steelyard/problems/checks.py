@@ -39,7 +39,11 @@ def _check_inputs(where: str, split: Split) -> None:
         if not finite.all():
             row, *place = (~finite).nonzero()[0].tolist()
             at = f"row {row}, column {place[0]}" if len(place) == 1 else f"row {row}"
-            raise ProblemError(f"{where}: the inputs hold NaN or inf at {at}; fill or drop them in load()")
+            rows = int((~finite).flatten(1).any(1).sum()) if tensor.dim() > 1 else int((~finite).sum())
+            raise ProblemError(
+                f"{where}: the inputs hold NaN or inf in {rows} of {len(tensor)} rows, first at {at}. Leave these "
+                "rows out in load(), or fill them, e.g. with the column's mean"
+            )
 
 
 def _check_targets(where: str, task: Task, split: Split) -> None:

@@ -58,7 +58,7 @@ def entropy(outputs, targets):
 FAULTS = {
     "a class number that the head does not have": (
         problem(classification("kind", classes=3), torch.tensor([0] * 56 + [3] * 4)),
-        r"the loss of task 'kind' on outputs \[\d+, 3\] and targets \[\d+\] failed(?s:.*)out of bounds",
+        r"the loss of task 'kind' on outputs \[\d+, 3\] and targets \[\d+\] from 0 to 3 failed(?s:.*)out of bounds",
     ),
     "a loss for each row": (problem(Task("a", squared, (accuracy,))), r"must be a scalar tensor, not shape \[\d+\]"),
     "a loss that is a number": (
@@ -106,6 +106,10 @@ FAULTS = {
         problem(binary("a"), load=lambda: split(torch.arange(180).reshape(60, 3), {"a": torch.arange(60) % 2})),
         r"problem 'p': the network on inputs \[\d+, 3\] of whole numbers \(int64; nn.Embedding takes these, nn.Linear "
         r"and nn.Conv2d take fractions: .*write prepare=lambda inputs: inputs.float\(\)\) failed",
+    ),
+    "marks of missing labels among bytes": (
+        problem(classification("kind", classes=3), torch.tensor([0, 1, 2, 255] * 15, dtype=torch.uint8)),
+        r"targets \[\d+\] from 0 to 255; 255 is what -1 becomes .*mark missing labels in y\.astype\(int\) failed",
     ),
     "numbers of NumPy's type": (
         problem(binary("a"), load=lambda: Data(*[Split(torch.zeros(9, 3).double(), {"a": torch.arange(9) % 2})] * 3)),

@@ -84,7 +84,7 @@ def _rehearse_task(problem: Problem, task: Task, outputs: Tensor, rows: Tensor, 
     targets = data.train.targets[task.name][rows]
     labelled = task.labelled(targets)
     outputs, targets = outputs[labelled], targets[labelled]
-    where = f"outputs {_shape(outputs)} and targets {_shape(targets)}"
+    where = f"outputs {_shape(outputs)} and targets {_shape(targets)}{_told_of_labels(targets)}"
     what = f"the loss of task {task.name!r}"
     loss = _unchanged(
         what, targets, lambda: attempt(problem, f"{what} on {where}", lambda: task.loss(outputs, targets))
@@ -181,6 +181,15 @@ def _told_of_type(inputs: Inputs) -> str:
         f" of whole numbers ({', '.join(whole)}; nn.Embedding takes these, nn.Linear and nn.Conv2d take fractions: "
         "give the inputs as such in load(), or write prepare=lambda inputs: inputs.float())"
     )
+
+
+def _told_of_labels(targets: Tensor) -> str:
+    """Between what whole numbers lie; -1, which marks a missing label, may have become one of them on the way."""
+    if targets.dim() != 1 or targets.dtype.is_floating_point or not len(targets):
+        return ""
+    low, high = int(targets.min()), int(targets.max())
+    hint = "; 255 is what -1 becomes among NumPy's uint8: mark missing labels in y.astype(int)" if high == 255 else ""
+    return f" from {low} to {high}{hint}"
 
 
 def _name(dtype: torch.dtype) -> str:
