@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from steelyard.errors import UnknownNameError
+from steelyard.errors import SteelyardError, UnknownNameError
 from steelyard.problems import ProblemError, split
-from steelyard.problems.tables import deal, in_fold
+from steelyard.problems.tables import deal, divide_evenly, divide_groups, in_fold
 
 
 def test_every_row_lands_in_one_part_with_its_own_label():
@@ -190,3 +190,85 @@ def test_the_column_that_is_no_numbers_is_named(frame, value):
 def test_a_foreign_byte_order_is_read():
     data = split(WHOLE.astype(">f4")[:, None], {"a": WHOLE.astype(">i2")})
     assert torch.equal(data.train.inputs[:, 0], data.train.targets["a"].float())
+
+
+class TestGroups:
+    """Rows of a group stay together, and parts come near to their sizes."""
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_no_group_is_in_two_parts(self, seed):
+        draw = np.random.default_rng(seed)
+        groups = draw.choice([f"patient {number}" for number in range(60)], size=600)
+        rows = divide_groups(groups, seed, 0.2, 0.3)
+        assert sorted(torch.cat(rows).tolist()) == list(range(600))
+        members = [set(groups[part.numpy()]) for part in rows]
+        assert not members[0] & members[1]
+        assert not members[0] & members[2]
+        assert not members[1] & members[2]
+        assert len(rows[1]) == pytest.approx(120, abs=12)
+        assert len(rows[2]) == pytest.approx(180, abs=12)
+
+    def test_the_seed_decides(self):
+        groups = np.arange(100) // 4
+        first, again, other = (divide_groups(groups, seed) for seed in (1, 1, 2))
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+        assert not torch.equal(first[2], other[2])
+
+    def test_one_large_group_leaves_something_for_each_part(self):
+        for seed in range(10):
+            rows = divide_groups(np.array([0] * 97 + [1, 2, 3]), seed)
+            assert all(len(part) for part in rows)
+            assert len(rows[0]) >= 97  # the largest part has it
+
+    def test_split_takes_them(self):
+        groups = [number // 5 for number in range(40)]
+        data = split(np.arange(40.0)[:, None], {"a": np.arange(40.0)}, groups=groups)
+        parts = [set((part.targets["a"].long() // 5).tolist()) for part in data.splits().values()]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 8
+
+
+class TestStratify:
+    """Every part has every value's share, to within a row."""
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_shares_of_rare_values(self, seed):
+        values = np.array(["common"] * 880 + ["rare"] * 100 + ["rarest"] * 20)
+        rows = divide_evenly(values, seed, 0.2, 0.3)
+        assert sorted(torch.cat(rows).tolist()) == list(range(1000))
+        assert [len(part) for part in rows] == [500, 200, 300]
+        for part, share in zip(rows, (0.5, 0.2, 0.3), strict=True):
+            for value, count in (("common", 880), ("rare", 100), ("rarest", 20)):
+                assert abs((values[part.numpy()] == value).sum() - share * count) <= 2
+
+    def test_numbers_are_shared_out_along_their_range(self):
+        values = np.random.default_rng(0).lognormal(size=1000)
+        for part in divide_evenly(values, 0):
+            assert np.quantile(values[part.numpy()], 0.9) == pytest.approx(np.quantile(values, 0.9), rel=0.1)
+
+    def test_by_a_task_with_missing_labels(self):
+        labels = np.where(np.arange(200) % 4 == 0, np.nan, np.arange(200) % 2)
+        data = split(np.arange(200.0)[:, None], {"a": labels}, stratify="a", validation=0.25, test=0.25)
+        for part in data.splits().values():
+            assert float(part.targets["a"].isnan().float().mean()) == pytest.approx(0.25, abs=0.03)
+
+    def test_draws_differ_by_seed_and_rows_of_one_value_by_chance(self):
+        chosen = torch.stack(
+            [torch.zeros(50).index_fill(0, divide_evenly(np.zeros(50), s)[2], 1.0) for s in range(400)]
+        )
+        assert float(chosen.mean(0).min()) > 0.1  # a fifth of the rows, and each row as often as others
+        assert float(chosen.mean(0).max()) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"groups": [0, 1] * 5, "stratify": [0] * 10}, "give one"),
+        ({"groups": [0, 1]}, "groups must have one value for each of the 10 rows"),
+        ({"stratify": [[0]] * 10}, "stratify must have one value for each of the 10 rows"),
+        ({"groups": [0, 1] * 5}, "2 groups cannot be divided"),
+        ({"stratify": "b"}, "unknown task in stratify: 'b'"),
+    ],
+)
+def test_groups_and_strata_that_make_no_sense(options, said):
+    with pytest.raises(SteelyardError, match=said):
+        split(np.arange(10.0)[:, None], {"a": np.arange(10.0)}, **options)

@@ -26,6 +26,8 @@ def split(
     test: float = 0.2,
     standardise: bool = False,
     standardise_targets: Collection[str] = (),
+    groups: Any = None,
+    stratify: Any = None,
 ) -> Data:
     """Divide rows at random into training, validation and test data.
 
@@ -38,10 +40,14 @@ def split(
         standardise: bring every column of the inputs to mean 0 and deviation 1, by the mean and deviation of the
             training rows. In a tuple, parts of whole numbers (for an ``nn.Embedding``) and of bytes stay as they are.
         standardise_targets: names of regression tasks whose targets are brought to the same scale likewise.
+        groups: by row, whose it is (a patient, a day, as text or numbers): all rows of a group are in one part, so that
+            test rows have no siblings in training.
+        stratify: the name of a task, or an array, one value per row: each part gets its share of every value, and of
+            every range of values where they are numbers without number; missing ones are a value of their own.
 
     Raises:
         ProblemError: text among the numbers, lengths that differ, fractions that leave no rows, bytes to be
-            standardised.
+            standardised, `groups` and `stratify` at once.
 
     Example:
         >>> from steelyard.problems import split
@@ -65,7 +71,11 @@ def split(
         parts = [_as_fractions(parts[0])]
     for name in standardise_targets:
         labels[name] = _without_marks(labels[name])
-    rows = divide(count, seed, validation, test)
+    if isinstance(stratify, str):
+        if stratify not in labels:
+            raise UnknownNameError("task in stratify:", stratify, labels)
+        stratify = labels[stratify]
+    rows = _rows(count, seed, validation, test, groups, stratify)
 
     def divided(tensor: Tensor, scale: bool) -> tuple[Tensor, ...]:
         pieces = tuple(tensor[chosen] for chosen in rows)
@@ -85,6 +95,70 @@ def split(
     )
     sizes = "/".join(str(len(chosen)) for chosen in rows)
     return Data(train, valid, held_out, f"{sizes} rows for training/validation/test, drawn by seed {seed}")
+
+
+def _rows(
+    count: int, seed: int, validation: float, test: float, groups: Any, stratify: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Row numbers for training, validation and test."""
+    if groups is not None and stratify is not None:
+        raise ProblemError("split(): groups= keeps groups whole, which leaves stratify= nothing to share out: give one")
+    for what, values in (("groups", groups), ("stratify", stratify)):
+        if values is not None and (np.ndim(values) != 1 or len(values) != count):
+            raise ProblemError(f"split(): {what} must have one value for each of the {count} rows")
+    if groups is not None:
+        return divide_groups(np.asarray(groups), seed, validation, test)
+    if stratify is not None:
+        return divide_evenly(np.asarray(stratify), seed, validation, test)
+    return divide(count, seed, validation, test)
+
+
+def divide_groups(
+    groups: npt.NDArray[Any], seed: int, validation: float = 0.2, test: float = 0.2
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `divide`, with the rows of each group in one part.
+
+    Groups are drawn in random order into test, then into validation, each for as long as that brings the part nearer to
+    its size.
+    """
+    names, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(names) < 3:
+        raise ProblemError(f"split(): {len(names)} groups cannot be divided into training, validation and test")
+    divide(len(groups), seed, validation, test)  # what it refuses
+    left = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    part = np.zeros(len(names), dtype=int)
+    for number, share in ((2, test), (1, validation)):
+        wanted, held = share * len(groups), 0
+        for group in list(left):
+            size = int(sizes[group])
+            if len(left) > number and abs(held + size - wanted) < abs(held - wanted):
+                left.remove(group)
+                part[group], held = number, held + size
+        if not held:  # all are too large
+            left.remove(smallest := min(left, key=lambda group: int(sizes[group])))
+            part[smallest] = number
+    found = part[inverse.reshape(-1)]
+    train, valid, held_out = (torch.from_numpy(np.flatnonzero(found == number)) for number in range(3))
+    return train, valid, held_out
+
+
+def divide_evenly(
+    values: npt.NDArray[Any], seed: int, validation: float = 0.2, test: float = 0.2
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `divide`, with every value's share in every part, to within a row.
+
+    Rows are put in order by value, equal ones at random, and each part takes rows at even steps.
+    """
+    _, valid, held_out = divide(len(values), seed, validation, test)  # for the sizes, and what it refuses
+    generator = np.random.default_rng(seed)
+    _, ranks = np.unique(values, return_inverse=True)
+    left = np.lexsort((generator.random(len(values)), ranks.reshape(-1)))
+    found = []
+    for size in (len(held_out), len(valid)):
+        places = np.floor((np.arange(size) + generator.random()) * len(left) / size).astype(int)
+        found.append(torch.from_numpy(np.sort(left[places])))
+        left = np.delete(left, places)
+    return torch.from_numpy(np.sort(left)), found[1], found[0]
 
 
 def divide(count: int, seed: int, validation: float = 0.2, test: float = 0.2) -> tuple[Tensor, Tensor, Tensor]:
