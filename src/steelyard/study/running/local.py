@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from steelyard.errors import EngineError
 from steelyard.study.running.engine import Job
 from steelyard.study.running.environment import cores, worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
@@ -103,6 +105,9 @@ def _serve(connection: Connection, work: Work) -> None:
 def start_server() -> None:
     """Start the server that forks the workers, so that it imports torch while the caller goes on.
 
+    Raises:
+        EngineError: it cannot be started.
+
     Example:
         >>> from steelyard.study import start_server
         >>> start_server()  # returns at once: the server imports what workers need while a plan is made
@@ -110,7 +115,13 @@ def start_server() -> None:
     if _has_forkserver():
         with worker_environment():
             _context()
-            forkserver.ensure_running()
+            try:
+                forkserver.ensure_running()
+            except OSError as error:  # a socket's path has 107 letters at most, and clusters have long folders
+                raise EngineError(
+                    f"cannot start workers: {error}. They meet in a folder for temporary files: let TMPDIR (now "
+                    f"{os.environ.get('TMPDIR', 'not set')}) name one that can be written, with a short path, e.g. /tmp"
+                ) from error
 
 
 def _context() -> Any:

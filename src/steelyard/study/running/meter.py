@@ -12,6 +12,8 @@ from steelyard.study.planning.plans import Plan
 from steelyard.study.running.events import Epoch, Event, Finished, Lost, Started, Warned
 from steelyard.study.trial import Failed, Trial
 
+MOST_WARNINGS = 20
+
 
 class Meter:
     """One line of progress, in training steps, so that the time left is known long before the first trial ends."""
@@ -54,10 +56,12 @@ class Meter:
         self.bar.console.print(f"{name}, seed {trial.seed} {what}", style=style, markup=False)
 
     def _warn(self, trial: Trial, text: str) -> None:
-        """Print a warning once, not once per trial."""
-        if text not in self.warnings:
-            self.warnings.add(text)
-            self.bar.console.print(f"{trial.method}: {text}", style="yellow", markup=False)
+        """Print a warning once, not once per trial; of those that differ each time (by a number), the first few."""
+        if text in self.warnings or len(self.warnings) > MOST_WARNINGS:
+            return
+        self.warnings.add(text)
+        said = f"{trial.method}: {text}" if len(self.warnings) <= MOST_WARNINGS else "Further warnings are not shown."
+        self.bar.console.print(said, style="yellow", markup=False)
 
     def _move(self, trial: Trial, steps: int) -> None:
         self.bar.advance(self.task, steps - self.steps[trial])

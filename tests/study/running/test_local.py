@@ -1,0 +1,37 @@
+"""The processes of this machine: what keeps them from starting is named, and warnings of theirs are no flood."""
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from steelyard.errors import EngineError
+from steelyard.study.running import local
+from steelyard.study.running.events import Warned
+from steelyard.study.running.meter import Meter
+from study import made_up
+
+
+@pytest.mark.parametrize("reason", ["AF_UNIX path too long", "No usable temporary directory found"])
+def test_workers_that_cannot_be_started_are_named(monkeypatch, reason) -> None:
+    def fail() -> None:
+        raise OSError(reason)
+
+    monkeypatch.setattr(local.forkserver, "ensure_running", fail)
+    monkeypatch.setenv("TMPDIR", "/scratch/of/a/cluster")
+    with pytest.raises(EngineError, match=rf"cannot start workers: {reason}.*TMPDIR \(now /scratch/of/a/cluster\)"):
+        local.start_server()
+
+
+def test_warnings_that_differ_each_time_are_shown_a_few_times() -> None:
+    out = io.StringIO()
+    plan = made_up.plan(seeds=1)
+    with Progress(console=Console(file=out, width=200)) as bar:
+        meter = Meter(bar, plan, plan.trials, plan.trials, "")
+        for number in range(1000):
+            for trial in plan.trials:
+                meter.tell(trial, Warned(f"took {number} s"))
+    text = out.getvalue()
+    assert text.count("took") == 20
+    assert text.count("Further warnings are not shown.") == 1
