@@ -174,11 +174,11 @@ def look_together(
     live = _decide(ranks, method, batch, table, part, bool(summed[1]))
     if not live:
         return None
-    found = _gradients(ranks, asked, batch, part, reading, _Whole.of(live, table), table, products)
-    found = _finite(method, found, tasks)
-    if not found.live:
+    joint = _gradients(ranks, asked, batch, part, reading, _Whole.of(live, table), table, products)
+    joint = _finite(method, joint, tasks)
+    if not joint.live:
         return None
-    return _seen_here(ranks, method, batch, place, tasks, asked.reads, reading, part, found)
+    return _seen_here(ranks, method, batch, place, tasks, asked.reads, reading, part, joint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,28 +219,28 @@ def _gradients(
     batch: Batch,
     part: _Part,
     reading: Reading | None,
-    found: _Whole,
+    whole: _Whole,
     table: Tensor,
     products: Tensor,
 ) -> _Whole:
     """The global batch with what is known of its gradients."""
     if len(products):
         # At the trunk the sum is the mean of the ranks' own Gramians, weighted by their labels.
-        scale = table[1, found.live].rsqrt() if asked.at_parameters else 1 / found.labels
-        return _with_products(found, products, asked.square, scale)
+        scale = table[1, whole.live].rsqrt() if asked.at_parameters else 1 / whole.labels
+        return _with_products(whole, products, asked.square, scale)
     if asked.by_rows and asked.reads != "losses":
         assert reading is not None
-        return _with_rows(found, ranks, reading, batch, part)
-    return found
+        return _with_rows(whole, ranks, reading, batch, part)
+    return whole
 
 
-def _finite(method: Method, found: _Whole, tasks: Sequence[str]) -> _Whole:
+def _finite(method: Method, whole: _Whole, tasks: Sequence[str]) -> _Whole:
     """Without the tasks whose gradient the policy leaves out: the same on all ranks, as the numbers are."""
-    if found.squared_norms is None or method.on_nonfinite == "ignore":
-        return found
-    present, norms = [tasks[position] for position in found.live], found.squared_norms.tolist()
+    if whole.squared_norms is None or method.on_nonfinite == "ignore":
+        return whole
+    present, norms = [tasks[position] for position in whole.live], whole.squared_norms.tolist()
     rest = settle(method, present, list(range(len(norms))), norms, "the squared gradient norm over all ranks")
-    return found if len(rest) == len(norms) else found.only(rest)
+    return whole if len(rest) == len(norms) else whole.only(rest)
 
 
 def _seen_here(
@@ -252,24 +252,24 @@ def _seen_here(
     reads: Reads,
     reading: Reading | None,
     part: _Part,
-    found: _Whole,
+    whole: _Whole,
 ) -> Shown:
     """What is seen of the global batch, and what this rank has of it."""
-    kept, chosen, mine = _kept_here(batch, part, found)
-    share = part.counts[chosen] / found.labels[mine]
+    kept, chosen, mine = _kept_here(batch, part, whole)
+    share = part.counts[chosen] / whole.labels[mine]
     if reading is not None and not all(kept):
         reading = reading.select(chosen)
-    names = tuple(tasks[position] for position in found.live)
-    rows, features = _rows_here(place, reads, reading, found, mine, share)
+    names = tuple(tasks[position] for position in whole.live)
+    rows, features = _rows_here(place, reads, reading, whole, mine, share)
     cross = None
     if place is not None and reads == "cross_gramian":
         cross = _cross_gramian(ranks, method, names, [batch.names[k] for k in chosen], batch, place)
     seen = Seen(
         names,
-        found.losses,
-        found.labels,
-        found.squared_norms,
-        found.gramian,
+        whole.losses,
+        whole.labels,
+        whole.squared_norms,
+        whole.gramian,
         cross,
         rows,
         features,
@@ -277,7 +277,7 @@ def _seen_here(
     )
     return Shown(
         seen,
-        None if len(found.live) == len(tasks) else torch.tensor(found.live, device=batch.values.device),
+        None if len(whole.live) == len(tasks) else torch.tensor(whole.live, device=batch.values.device),
         kept,
         reading,
         mine,
@@ -287,9 +287,9 @@ def _seen_here(
     )
 
 
-def _kept_here(batch: Batch, part: _Part, found: _Whole) -> tuple[list[bool], list[int], Tensor]:
+def _kept_here(batch: Batch, part: _Part, whole: _Whole) -> tuple[list[bool], list[int], Tensor]:
     """Which of this rank's losses take part, their positions, and of which of the seen tasks they are."""
-    where = {position: k for k, position in enumerate(found.live)}
+    where = {position: k for k, position in enumerate(whole.live)}
     kept = [ok and batch.position(k) in where for k, ok in enumerate(part.clean.tolist())]
     chosen = [k for k, keep in enumerate(kept) if keep]
     of = torch.tensor([where[batch.position(k)] for k in chosen], dtype=torch.long, device=batch.values.device)
@@ -297,16 +297,16 @@ def _kept_here(batch: Batch, part: _Part, found: _Whole) -> tuple[list[bool], li
 
 
 def _rows_here(
-    place: Place | None, reads: Reads, reading: Reading | None, found: _Whole, mine: Tensor, share: Tensor
+    place: Place | None, reads: Reads, reading: Reading | None, whole: _Whole, mine: Tensor, share: Tensor
 ) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
     """For methods that read them: the rows, those of this rank's samples at features, and these features."""
     if reads != "rows" or place is None:
         return None, None
     if place.is_trunk or reading is None:
-        return found.rows, None
+        return whole.rows, None
     assert isinstance(reading.rows, Rows)
     matrix = reading.rows.matrix
-    rows = matrix.new_zeros(len(found.live), matrix.shape[1])
+    rows = matrix.new_zeros(len(whole.live), matrix.shape[1])
     rows[mine] = matrix * share[:, None].to(matrix)
     return rows, tuple(tensor.detach() for tensor in place.tensors)
 
@@ -325,10 +325,10 @@ def losses_together(
         device: of the other ranks' losses, where this rank has none.
     """
     names = [name for name in tasks if losses.get(name) is not None]
-    found = [loss for name in names if (loss := losses[name]) is not None]
-    labels = label_counts(names, found, counts, tasks)
-    table = torch.zeros(2, len(tasks), dtype=torch.float64, device=found[0].device if found else device)
-    for name, loss, count in zip(names, found, labels, strict=True):
+    there = [loss for name in names if (loss := losses[name]) is not None]
+    labels = label_counts(names, there, counts, tasks)
+    table = torch.zeros(2, len(tasks), dtype=torch.float64, device=there[0].device if there else device)
+    for name, loss, count in zip(names, there, labels, strict=True):
         if count > 0:
             table[:, tasks.index(name)] = torch.stack([table.new_tensor(count), loss.detach().to(table) * count])
     totals, sums = ranks.sum(table)
@@ -399,27 +399,27 @@ def _products(reading: Reading | None, part: _Part, size: int, square: bool) -> 
     return whole.flatten()
 
 
-def _with_products(found: _Whole, products: Tensor, square: bool, scale: Tensor) -> _Whole:
+def _with_products(whole: _Whole, products: Tensor, square: bool, scale: Tensor) -> _Whole:
     """The Gramian, or the squared norms, from the sum of all ranks' `_products`; a task's gradient times ``scale``."""
     if not square:
-        return replace(found, squared_norms=products[found.live] * scale**2)
+        return replace(whole, squared_norms=products[whole.live] * scale**2)
     size = math.isqrt(len(products))
-    gramian = products.view(size, size)[found.live][:, found.live] * scale[:, None] * scale
-    return replace(found, gramian=gramian, squared_norms=gramian.diagonal())
+    gramian = products.view(size, size)[whole.live][:, whole.live] * scale[:, None] * scale
+    return replace(whole, gramian=gramian, squared_norms=gramian.diagonal())
 
 
-def _with_rows(found: _Whole, ranks: Ranks, reading: Reading, batch: Batch, part: _Part) -> _Whole:
+def _with_rows(whole: _Whole, ranks: Ranks, reading: Reading, batch: Batch, part: _Part) -> _Whole:
     """The gradients of the global batch, summed over the ranks, and their Gramian."""
     local = reading.whole if reading.whole is not None else reading.rows
     assert isinstance(local, Rows)
-    rows = local.matrix.new_zeros(len(found.live), local.matrix.shape[1])
+    rows = local.matrix.new_zeros(len(whole.live), local.matrix.shape[1])
     for k, clean in enumerate(part.clean.tolist()):
-        if clean and batch.position(k) in found.live:
-            place = found.live.index(batch.position(k))
-            rows[place] = local.matrix[k] * (part.counts[k] / found.labels[place]).to(rows)
+        if clean and batch.position(k) in whole.live:
+            place = whole.live.index(batch.position(k))
+            rows[place] = local.matrix[k] * (part.counts[k] / whole.labels[place]).to(rows)
     rows = ranks.sum(rows)
     gramian = gramian_of_rows(rows)
-    return replace(found, gramian=gramian, squared_norms=gramian.diagonal(), rows=rows)
+    return replace(whole, gramian=gramian, squared_norms=gramian.diagonal(), rows=rows)
 
 
 def _decide(
@@ -455,8 +455,8 @@ def _nobody_has_any() -> LossError:
 def _non_finite_anywhere(ranks: Ranks, batch: Batch, part: _Part) -> NonFiniteLossError:
     """All ranks name the losses of all."""
     values, holds = batch.values.tolist(), part.holds.tolist()
-    found = ranks.gather([(batch.names[k], values[k]) for k in not_finite(values) if holds[k]])
-    listing = [(name, value, rank) for rank, pairs in found for name, value in pairs]
+    gathered = ranks.gather([(batch.names[k], values[k]) for k in not_finite(values) if holds[k]])
+    listing = [(name, value, rank) for rank, pairs in gathered for name, value in pairs]
     names, numbers, where = zip(*listing, strict=True)
     return non_finite_error(names, numbers, "the loss", where)
 
@@ -469,8 +469,8 @@ def _check_negative(
     if reader is None or not any(negative[k] for k in live):
         return
     usable = zip(batch.names, batch.values.tolist(), part.clean.tolist(), strict=True)
-    found = ranks.gather([(name, value) for name, value, ok in usable if ok and value < 0])
-    rank, (name, value) = next((rank, pairs[0]) for rank, pairs in found if pairs)
+    gathered = ranks.gather([(name, value) for name, value, ok in usable if ok and value < 0])
+    rank, (name, value) = next((rank, pairs[0]) for rank, pairs in gathered if pairs)
     raise negative_error(name, value, reader, f" on rank {rank}")
 
 

@@ -22,24 +22,24 @@ def present_losses(
 ) -> tuple[list[int] | None, list[Tensor]]:
     """The losses that are there, in the balancer's order, and their positions (``None``: all of them)."""
     _check_names(tasks, known, losses)
-    positions, found = [], []
+    positions, there = [], []
     for position, name in enumerate(tasks):
         loss = losses.get(name)
         if loss is not None:
             positions.append(position)
-            found.append(loss)
-    if not found and not may_be_empty:
+            there.append(loss)
+    if not there and not may_be_empty:
         raise LossError("every task is absent from this batch: skip the batch, there is nothing to balance")
-    for position, loss in zip(positions, found, strict=True):
+    for position, loss in zip(positions, there, strict=True):
         _check_scalar(tasks[position], loss)
-        if loss.device != found[0].device:
+        if loss.device != there[0].device:
             raise LossError(
-                f"the losses lie on different devices: {tasks[positions[0]]!r} on {found[0].device}, "
-                f"{tasks[position]!r} on {loss.device}; move them to one, e.g. loss.to({str(found[0].device)!r})"
+                f"the losses lie on different devices: {tasks[positions[0]]!r} on {there[0].device}, "
+                f"{tasks[position]!r} on {loss.device}; move them to one, e.g. loss.to({str(there[0].device)!r})"
             )
         if needs_graph:
             _check_trainable(tasks[position], loss)
-    return (None if len(found) == len(tasks) else positions), found
+    return (None if len(there) == len(tasks) else positions), there
 
 
 def _check_names(tasks: tuple[str, ...], known: frozenset[str], losses: object) -> None:

@@ -89,16 +89,16 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared, look: Look 
         )
     names = tuple(losses)
     method = _Read(names)
-    positions, found = present_losses(method.tasks, frozenset(names), losses, needs_graph=True)
+    positions, there = present_losses(method.tasks, frozenset(names), losses, needs_graph=True)
     tasks = names if positions is None else tuple(names[position] for position in positions)
     place = place_of(method, shared, look, found)
     assert place is not None
     if place.is_trunk:
-        warn_of_heads_inside(method, Sharing().and_of(tasks, found, place.tensors), shared)
+        warn_of_heads_inside(method, Sharing().and_of(tasks, there, place.tensors), shared)
     with torch.no_grad():
-        gramian = read(method, tasks, found, place).gramian
+        gramian = read(method, tasks, there, place).gramian
         assert gramian is not None
-        numbers = torch.tensor([float(loss) for loss in found], dtype=torch.float64)
+        numbers = torch.tensor([float(loss) for loss in there], dtype=torch.float64)
         absent = tuple(name for name in names if name not in tasks)
         where = "trunk" if place.is_trunk or look == "trunk" else "features"
         if place.look is not None and look != "trunk":

@@ -11,18 +11,18 @@ MATRIX, ROWS, PAIRS = 8, 20, 5
 """Tasks up to which all cosines are printed; tasks that are printed; pairs printed in place of more."""
 
 
-def task_table(found: Measurements) -> str:
+def task_table(measured: Measurements) -> str:
     """One line per task, or those of the longest and the shortest gradients of many."""
-    order = list(range(len(found.tasks)))
+    order = list(range(len(measured.tasks)))
     if len(order) > ROWS:
-        order = found.norms.nan_to_num(torch.inf).argsort(descending=True, stable=True).tolist()
+        order = measured.norms.nan_to_num(torch.inf).argsort(descending=True, stable=True).tolist()
     titles = ("task", "loss", "gradient norm", "share of step", "cosine with sum")
     values = [
-        found.tasks,
-        found.losses.tolist(),
-        found.norms.tolist(),
-        found.shares.tolist(),
-        found.alignment.tolist(),
+        measured.tasks,
+        measured.losses.tolist(),
+        measured.norms.tolist(),
+        measured.shares.tolist(),
+        measured.alignment.tolist(),
     ]
     lines = [
         (
@@ -40,15 +40,15 @@ def task_table(found: Measurements) -> str:
     return columns([titles, *lines], numbers=True)
 
 
-def cosine_table(found: Measurements) -> str:
+def cosine_table(measured: Measurements) -> str:
     """The lower triangle, or the lowest cosines of many."""
-    if len(found.tasks) <= MATRIX:
-        values = found.cosines.tolist()
-        rows = [(short(task), *(cosine(value) for value in values[k][:k])) for k, task in enumerate(found.tasks)][1:]
-        blank = ("",) * len(found.tasks)
+    if len(measured.tasks) <= MATRIX:
+        values = measured.cosines.tolist()
+        rows = [(short(task), *(cosine(value) for value in values[k][:k])) for k, task in enumerate(measured.tasks)][1:]
+        blank = ("",) * len(measured.tasks)
         rows = [(*row, *blank[len(row) :]) for row in rows]
-        return columns([("cosine", *(short(task, 12) for task in found.tasks[:-1])), *rows], numbers=True)
-    pairs = found.pairs
+        return columns([("cosine", *(short(task, 12) for task in measured.tasks[:-1])), *rows], numbers=True)
+    pairs = measured.pairs
     if not pairs:
         return "No two tasks have a gradient."
     middle = pairs[len(pairs) // 2][2]

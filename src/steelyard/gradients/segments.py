@@ -34,14 +34,14 @@ class Segment:
     parameters: list[Tensor] = field(default_factory=list)
 
 
-def segments(found: Survey, held: Callable[[Segment], int]) -> list[Segment]:
+def segments(graph: Survey, held: Callable[[Segment], int]) -> list[Segment]:
     """Cut the graph from the losses to the trunk's parameters, if that saves memory worth the calls.
 
     Args:
-        found: the graph.
+        graph: as it was walked.
         held: how many numbers a segment holds per task, next to the gradient at its ends.
     """
-    parts = pieces(found) if METADATA else [in_one_piece(found)]
+    parts = pieces(graph) if METADATA else [in_one_piece(graph)]
     if len(parts) == 1:
         return parts
     most = max(held(piece) + _ends(before, piece) for before, piece in zip([None, *parts], parts, strict=False))
@@ -57,7 +57,7 @@ def segments(found: Survey, held: Callable[[Segment], int]) -> list[Segment]:
     return kept
 
 
-def pieces(found: Survey) -> list[Segment]:
+def pieces(graph: Survey) -> list[Segment]:
     """The graph between neighbouring cuts.
 
     Nodes are taken in the reverse order of their creation, as autograd does. What has been reached and not yet taken
@@ -65,28 +65,28 @@ def pieces(found: Survey) -> list[Segment]:
     taken, so that no parameter is used in two pieces. A checkpointed block stays whole: each piece of it would run it
     again for every task.
     """
-    parameter_of = {node: parameter for parameter, node in found.leaves.items()}
-    nodes = [node for node, kind in found.leads_to.items() if kind & TRUNK and node not in parameter_of]
+    parameter_of = {node: parameter for parameter, node in graph.leaves.items()}
+    nodes = [node for node, kind in graph.leads_to.items() if kind & TRUNK and node not in parameter_of]
     created = {node: node._sequence_nr() for node in nodes}
     nodes.sort(key=created.__getitem__, reverse=True)
     parts = [Segment()]
     taken: set[Node] = set()
-    waiting = set(found.roots) & set(nodes)
+    waiting = set(graph.roots) & set(nodes)
     open_edges: dict[Node, set[int]] = {}
     open_uses: dict[Node, int] = {}
     blocks = [_checkpointed(node) for node in nodes]
     last = {block: place for place, block in enumerate(blocks) if block is not None}
-    inside, everyone = -1, (1 << len(found.roots)) - 1
+    inside, everyone = -1, (1 << len(graph.roots)) - 1
     for place, node in enumerate(nodes):
-        if not taken.issuperset(each for each in found.consumers.get(node, ()) if each in created):
-            return [in_one_piece(found)]  # made by several threads: the order says nothing
+        if not taken.issuperset(each for each in graph.consumers.get(node, ()) if each in created):
+            return [in_one_piece(graph)]  # made by several threads: the order says nothing
         outputs = open_edges.get(node, set())
         if (
             place > inside
             and not waiting
             and not open_uses
             and len(open_edges) == len(outputs) == 1
-            and found.reached_by[node] == everyone
+            and graph.reached_by[node] == everyone
         ):
             parts[-1].end = node, next(iter(outputs))
             parts.append(Segment())
@@ -97,7 +97,7 @@ def pieces(found: Survey) -> list[Segment]:
         parts[-1].nodes.add(node)
         for following, output in node.next_functions:
             if following in parameter_of:
-                open_uses[following] = open_uses.get(following, len(found.consumers[following])) - 1
+                open_uses[following] = open_uses.get(following, len(graph.consumers[following])) - 1
                 if not open_uses[following]:
                     del open_uses[following]
                     parts[-1].parameters.append(parameter_of[following])
@@ -112,9 +112,9 @@ def _checkpointed(node: Node) -> Any:
     return hook if getattr(hook, "__module__", None) == "torch.utils.checkpoint" else None
 
 
-def in_one_piece(found: Survey) -> Segment:
+def in_one_piece(graph: Survey) -> Segment:
     """The graph in one piece."""
-    return Segment(None, set(found.leads_to), list(found.leaves))
+    return Segment(None, set(graph.leads_to), list(graph.leaves))
 
 
 def _joined(pieces: Sequence[Segment]) -> Segment:

@@ -75,28 +75,28 @@ def load_problem(reference: str) -> Problem:
 
 def problem_options(name: str) -> dict[str, object]:
     """The options of a registered problem, and their defaults."""
-    found = _registered(name)
-    if isinstance(found, Problem):
+    registered = _registered(name)
+    if isinstance(registered, Problem):
         return {}
-    if not inspect.isfunction(found):
-        raise ProblemError(f"problem {name!r} is registered as a {type(found).__name__}, not a Problem")
-    return {option: parameter.default for option, parameter in inspect.signature(found).parameters.items()}
+    if not inspect.isfunction(registered):
+        raise ProblemError(f"problem {name!r} is registered as a {type(registered).__name__}, not a Problem")
+    return {option: parameter.default for option, parameter in inspect.signature(registered).parameters.items()}
 
 
 @functools.cache
 def _built(reference: str) -> Problem:
     """The same text gives the same problem, so that its data are loaded once in a process."""
     asked = _parsed(reference)
-    found = _registered(asked.name)
-    if not isinstance(found, Problem):
-        found = found(**asked.options)
-    if not isinstance(found, Problem):
-        raise ProblemError(f"the function of problem {asked.name!r} returned {type(found).__name__}, not a Problem")
+    problem = _registered(asked.name)
+    if not isinstance(problem, Problem):
+        problem = problem(**asked.options)
+    if not isinstance(problem, Problem):
+        raise ProblemError(f"the function of problem {asked.name!r} returned {type(problem).__name__}, not a Problem")
     if asked.options:
-        found.name = reference
-    found.reference = reference
-    found.sources = _sources(asked.name)
-    return found
+        problem.name = reference
+    problem.reference = reference
+    problem.sources = _sources(asked.name)
+    return problem
 
 
 def _parsed(reference: str) -> Part:

@@ -41,25 +41,27 @@ def _epochs(course: Course) -> Table:
     titles += ["longest/\nshortest", "lowest\ncosine", "pairs in\nconflict"]
     for title in titles:
         table.add_column(Text(title), justify="right")
-    for position, found in enumerate(course.epochs, 1):
-        cells = [str(position), *(_by_task(course, found) if few else _extremes(found))]
-        pairs = found.pairs
+    for position, diagnosis in enumerate(course.epochs, 1):
+        cells = [str(position), *(_by_task(course, diagnosis) if few else _extremes(diagnosis))]
+        pairs = diagnosis.pairs
         lowest = cosine(pairs[0][2]) if pairs else "-"
-        cells += [number(found.ratio), lowest, percent(found.conflict_rate)]
+        cells += [number(diagnosis.ratio), lowest, percent(diagnosis.conflict_rate)]
         table.add_row(*map(Text, cells))
     return table
 
 
-def _by_task(course: Course, found: Diagnosis) -> list[str]:
-    columns = [dict(zip(found.tasks, values.tolist(), strict=True)) for values in (found.losses, found.norms)]
+def _by_task(course: Course, diagnosis: Diagnosis) -> list[str]:
+    columns = [
+        dict(zip(diagnosis.tasks, values.tolist(), strict=True)) for values in (diagnosis.losses, diagnosis.norms)
+    ]
     return [number(column[task]) if task in column else "-" for column in columns for task in course.whole.tasks]
 
 
-def _extremes(found: Diagnosis) -> list[str]:
-    ends = [int(found.norms.argmax()), int(found.norms.argmin())]
+def _extremes(diagnosis: Diagnosis) -> list[str]:
+    ends = [int(diagnosis.norms.argmax()), int(diagnosis.norms.argmin())]
     return [
-        number(float(found.losses.sum())),
-        *(f"{short(found.tasks[end], 16)} {number(float(found.norms[end]))}" for end in ends),
+        number(float(diagnosis.losses.sum())),
+        *(f"{short(diagnosis.tasks[end], 16)} {number(float(diagnosis.norms[end]))}" for end in ends),
     ]
 
 

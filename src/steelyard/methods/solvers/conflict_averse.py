@@ -42,10 +42,10 @@ def conflict_averse_point(rows: UnitRows, c: float) -> Tensor:
     def nearest(level: float, start: Tensor | None) -> tuple[Tensor, float]:
         """Multipliers of the constraints, and the distance from ``g_0``, infinite where no ``d`` meets them."""
         linear = products - level * inverse
-        found = nonnegative_minimum(C, linear[None], None if start is None else start[None])[0]
-        slack = float((C @ found + linear).min())
-        distance = float((found @ C @ found).clamp(min=0).sqrt())
-        return found, float("inf") if slack < -1e-6 * float(linear.abs().max()) else distance
+        candidate = nonnegative_minimum(C, linear[None], None if start is None else start[None])[0]
+        slack = float((C @ candidate + linear).min())
+        distance = float((candidate @ C @ candidate).clamp(min=0).sqrt())
+        return candidate, float("inf") if slack < -1e-6 * float(linear.abs().max()) else distance
 
     level = float(((products + radius)[moving] / inverse[moving]).min())  # no task can improve more than that
     outermost = nonnegative_minimum(C, -inverse[None])[0]  # the constraints that bind as λ grows without bound
@@ -59,9 +59,9 @@ def conflict_averse_point(rows: UnitRows, c: float) -> Tensor:
     for _ in range(_STEPS):
         if abs(distance - radius) <= _TOLERANCE * radius:
             break
-        found = _on_the_sphere(C, products, inverse, radius, multipliers)
-        if found is not None:
-            multipliers = found
+        candidate = _on_the_sphere(C, products, inverse, radius, multipliers)
+        if candidate is not None:
+            multipliers = candidate
             break
         if distance == float("inf"):
             high = level
@@ -90,13 +90,13 @@ def _on_the_sphere(C: Tensor, products: Tensor, inverse: Tensor, radius: float, 
     if b * b < a * c:
         return None
     level = (b + (b * b - a * c) ** 0.5) / a
-    found = torch.zeros_like(multipliers)
-    found[active] = level * rising - falling
-    off = abs(float((found @ C @ found).clamp(min=0).sqrt()) - radius)
-    slack = C @ found + products - level * inverse
-    rounding = 1e-14 * (1 + float(found.abs().sum()))
-    optimal = float(found.min()) >= 0 and float(slack.min()) >= -rounding and off <= 1e-12 * radius + rounding
-    return found if optimal else None
+    candidate = torch.zeros_like(multipliers)
+    candidate[active] = level * rising - falling
+    off = abs(float((candidate @ C @ candidate).clamp(min=0).sqrt()) - radius)
+    slack = C @ candidate + products - level * inverse
+    rounding = 1e-14 * (1 + float(candidate.abs().sum()))
+    optimal = float(candidate.min()) >= 0 and float(slack.min()) >= -rounding and off <= 1e-12 * radius + rounding
+    return candidate if optimal else None
 
 
 def _stationary(C: Tensor, norms: Tensor, outermost: Tensor) -> bool:
