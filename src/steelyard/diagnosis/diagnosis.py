@@ -91,7 +91,7 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared, look: Look 
     method = _Read(names)
     positions, there = present_losses(method.tasks, frozenset(names), losses, needs_graph=True)
     tasks = names if positions is None else tuple(names[position] for position in positions)
-    place = place_of(method, shared, look, found)
+    place = place_of(method, shared, look, there)
     assert place is not None
     if place.is_trunk:
         warn_of_heads_inside(method, Sharing().and_of(tasks, there, place.tensors), shared)
