@@ -60,6 +60,20 @@ def everything(rank: int, ranks: int) -> dict[str, Any]:
             loop.optimizer.step()
         found["step", spec, at] = [message(lambda loop=loop: called(loop, 2)), loop.balancer.steps]
 
+    for spec, at in ALL:
+        loop = unwrapped(rank, spec, at, attached=True)
+
+        def goes_on(loop: Loop = loop) -> None:
+            if rank == 1:  # a call more, which answers the other's
+                called(loop, 1)
+            called(loop, 1)
+            loop.optimizer.step()
+            called(loop, 2)
+
+        called(loop, 0)
+        loop.optimizer.step()
+        found["call", spec, at] = [message(goes_on), loop.balancer.steps]
+
     # What all do together goes on.
     for spec, at in ALL:
         loop = unwrapped(rank, spec, at)
@@ -108,6 +122,14 @@ def test_steps_and_epochs_that_one_rank_counts_alone(found: list[dict[str, Any]]
         (text,) = texts
         assert "the ranks have not gone the same way" in text
         assert ("rank 1 has taken 2 steps" in text) == (what == "step" or "0 of them since" in text)
+
+
+def test_a_call_more_on_one_rank(found: list[dict[str, Any]]) -> None:
+    for column in ALL:
+        (text,) = {each[("call", *column)][0] for each in found}
+        assert "the ranks have not gone the same way" in text
+        assert "rank 0 has taken 2 steps" in text
+        assert "rank 1 has taken 1 steps" in text
 
 
 def test_what_all_ranks_do_goes_on(found: list[dict[str, Any]]) -> None:

@@ -116,3 +116,15 @@ def test_parameters_beside_a_derivative_by_the_input_are_heads(name: str) -> Non
     for weight, gradient in zip(weights, expected, strict=True):
         assert weight.grad is not None
         assert torch.allclose(weight.grad, gradient, rtol=1e-9)
+
+
+ON_TRUNKS = [name for name in method_names() if method_class(name).where == {"trunk"}]
+
+
+@pytest.mark.parametrize("name", ON_TRUNKS)
+def test_a_trunk_of_plain_tensors_is_told_why_it_is_none(name: str) -> None:
+    weight = torch.ones(3, requires_grad=True)
+    each = {"a": weight.sum(), "b": weight.square().sum()}
+    options: dict[str, Any] = {"main": "a"} if "main" in options_of(method_class(name)) else {}
+    with pytest.raises(steelyard.errors.SharedError, match=r"Leaf tensors that are no nn\.Parameter count"):
+        steelyard.make(name, list(TASKS), **options)(each, shared=[weight], probes=[each, each])

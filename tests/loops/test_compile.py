@@ -32,6 +32,19 @@ class Model(nn.Module):
         return z, {task: head(z) for task, head in self.heads.items()}
 
 
+class _Two(nn.Module):
+    """What torch.jit.script understands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(6, 9), nn.Tanh())
+        self.first, self.second = nn.Linear(9, 2), nn.Linear(9, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z = self.trunk(x)
+        return z, self.first(z), self.second(z)
+
+
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
     torch._dynamo.reset()
@@ -98,6 +111,19 @@ def test_compiled_training_is_eager_training(kind: str, spec: str, where: str) -
 def test_a_model_compiled_whole_is_refused_where_its_middle_is_needed(spec: str, where: str) -> None:
     with pytest.raises(SharedError, match=r"compiled as one function.*compile them apart"):
         trained("whole", spec, where)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(("spec", "where"), [("mgda", "features"), ("pcgrad", "features"), ("pcgrad", "trunk")])
+def test_a_model_scripted_whole_too(spec: str, where: str) -> None:
+    model = torch.jit.script(_Two())
+    for number in range(4):  # the first passes are measured, and not yet one function
+        z, first, second = model(torch.ones(4, 6))
+        losses = {"a": first.square().mean(), "b": (second - 1).square().mean()}
+        if number < 3:
+            sum(losses.values()).backward()
+    with pytest.raises(SharedError, match=r"compiled as one function.*torch\.jit\.script"):
+        steelyard.make(spec, TASKS)(losses, shared=z if where == "features" else model.trunk)
 
 
 def test_the_last_layer_is_not_found_inside_a_compiled_function() -> None:

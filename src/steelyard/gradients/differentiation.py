@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from steelyard.errors import SharedError
-from steelyard.gradients.graph import COMPILED, REENTRANT, Edge, nodes_below
+from steelyard.gradients.graph import REENTRANT, Edge, is_compiled, nodes_below
 
 # float16 gradients below 6e-8 vanish before any gradient scaler sees them: looks are seeded high and divided again.
 # Powers of two, so that both are exact; float16 itself ends at 65504. What overflows is tried with lower ones.
@@ -159,11 +159,11 @@ def refused_compiled_whole() -> SharedError:
     """Inside one compiled function there is no edge between trunk and heads."""
     return SharedError(
         "trunk and heads were compiled as one function, in which the graph shows no place between them: compile them "
-        "apart (torch.compile(trunk), torch.compile(head)), or pass shared=trunk to a method with heads='weighted'"
+        "apart (torch.compile(trunk), torch.compile(head), or so with torch.jit.script), or pass shared=trunk to a method with heads='weighted'"
     )
 
 
 def compiled_whole(losses: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
     """Whether the function that makes the features is the one that the losses come through."""
-    makers = {tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None and tensor.grad_fn.name() == COMPILED}
+    makers = {tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None and is_compiled(tensor.grad_fn)}
     return bool(makers) and any(node in makers for node in nodes_below([loss.grad_fn for loss in losses]))

@@ -71,6 +71,12 @@ class Survey:
 
 
 # One walk, whose three passes share what they found: apart, each would need all of it as arguments.
+def is_compiled(node: Node) -> bool:
+    """Whether a node is a whole function that was compiled, by `torch.compile` or `torch.jit.script`."""
+    name: str = node.name()
+    return name == COMPILED or name.endswith("DifferentiableGraphBackward")
+
+
 def survey(losses: Iterable[Tensor], trunk: Iterable[Tensor]) -> Survey:  # noqa: C901
     """Walk from the losses' nodes to the leaves.
 

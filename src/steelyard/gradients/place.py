@@ -136,6 +136,7 @@ def _check_read(method: Method, place: Place) -> None:
     if not place.at_parameters and "features" not in method.where:
         raise SharedError(
             f"{method.name} is defined on the trunk's parameters, not on features: pass the shared module as shared="
+            + _plain_leaves(tensors)
         )
     if elsewhere and method.memory == "rows":
         raise SharedError(
@@ -177,3 +178,10 @@ def _check_independent(features: tuple[Tensor, ...]) -> None:
                 f"shared[{position}] is computed from another tensor in shared=, so gradients would count twice: pass "
                 "only tensors of which none feeds another, or the shared module"
             )
+
+
+def _plain_leaves(tensors: Sequence[Tensor]) -> str:
+    """For messages: weights that are no parameters count as features, and look like none to who made them."""
+    if not any(tensor.is_leaf and tensor.requires_grad for tensor in tensors):
+        return ""
+    return ". Leaf tensors that are no nn.Parameter count as features: if these are the trunk's weights, make them such"

@@ -25,7 +25,7 @@ from steelyard.gradients.differentiation import (
     refused_reentrant,
     watched,
 )
-from steelyard.gradients.graph import COMPILED, METADATA, REENTRANT, TRUNK, Edge, Node, Survey, precision_of, survey
+from steelyard.gradients.graph import METADATA, REENTRANT, TRUNK, Edge, Node, Survey, is_compiled, precision_of, survey
 from steelyard.gradients.layers import AT_A_TIME, Formula, Match, match
 from steelyard.gradients.rows import Rows, is_safe, numbers_in, real_dtype, real_numbers
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
@@ -345,7 +345,7 @@ def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
     ends = {node for node, _ in boundary}
     leaf = next((parameter for parameter, node in found.leaves.items() if node in ends), None)
     if leaf is not None:
-        if any(each.name() == COMPILED for each in found.consumers[found.leaves[leaf]]):
+        if any(is_compiled(each) for each in found.consumers[found.leaves[leaf]]):
             raise refused_compiled_whole()
         raise SharedError(
             f"a trunk parameter of shape {tuple(leaf.shape)} is used by the heads too (tied weights, or shared= "
