@@ -159,7 +159,8 @@ def refused_compiled_whole() -> SharedError:
     """Inside one compiled function there is no edge between trunk and heads."""
     return SharedError(
         "trunk and heads were compiled as one function, in which the graph shows no place between them: compile them "
-        "apart (torch.compile(trunk), torch.compile(head), or so with torch.jit.script), or pass shared=trunk to a method with heads='weighted'"
+        "apart (torch.compile(trunk), torch.compile(head), or so with torch.jit.script), or pass shared=trunk to a "
+        "method with heads='weighted'"
     )
 
 

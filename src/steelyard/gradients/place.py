@@ -136,7 +136,7 @@ def _check_read(method: Method, place: Place) -> None:
     if not place.at_parameters and "features" not in method.where:
         raise SharedError(
             f"{method.name} is defined on the trunk's parameters, not on features: pass the shared module as shared="
-            + _plain_leaves(tensors)
+            + _plain_leaves(place.tensors)
         )
     if elsewhere and method.memory == "rows":
         raise SharedError(
