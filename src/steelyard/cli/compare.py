@@ -64,6 +64,9 @@ def compare(
             show_default="0: all at the same rate",
         ),
     ] = 0,
+    tune_seeds: Annotated[
+        int, typer.Option(help="Try each learning rate and constant weighting on so many seeds (or folds).")
+    ] = 1,
     scale: Annotated[
         str | None,
         typer.Option(
@@ -128,6 +131,7 @@ def compare(
             shared=shared,
             scale=scale,
             tune=tune,
+            tune_seeds=tune_seeds,
             command=command,
         )
         store = store or arguments.default_store(plan.problem)

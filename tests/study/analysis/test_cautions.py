@@ -110,7 +110,10 @@ def test_a_schedule_that_ended_is_not_still_improving(tmp_path, left, told):
 def test_choices_made_on_one_seed_or_fold_are_said_to_be(tmp_path):
     made = dataclasses.replace(plan(), tuning=Tuning((), 10_007))
     (text,) = said(tmp_path, made)
-    assert text == "Learning rates and constant weights were chosen on one seed alone: another may choose others."
+    assert text.startswith("Learning rates and constant weights were chosen on one seed alone: another may")
+    assert text.endswith("(--tune-seeds 3).")
+    several = dataclasses.replace(made, tuning=Tuning((), 10_007, (10_008,)))
+    assert judged(tmp_path / "several", several, BOTH).cautions == []
     (text,) = judged(tmp_path / "folds", dataclasses.replace(made, folds=3), BOTH).cautions
     assert "on one fold alone" in text
 

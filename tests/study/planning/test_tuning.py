@@ -86,6 +86,43 @@ def test_failed_attempts_are_passed_over_and_all_failed_leave_the_own_rate():
     assert made.method(SINGLE_TASK).choice(0).learning_rates == {"left": 0.1, "right": 0.1}
 
 
+def test_with_several_seeds_the_mean_decides_of_what_finished_on_all():
+    made = dataclasses.replace(tuned_plan(), tuning=Tuning((0.1, 0.03, 0.3), SEED, (SEED + 1,)))
+    second = attempts(made, 1)
+    assert {each.trial.seed for each in (*attempts(made, 0), *second)} == {SEED, SEED + 1}
+    # 0.03 is the best on the first seed and the worst on the second; 0.3 fails on one of them.
+    values = {
+        (0.1, SEED): 0.8, (0.1, SEED + 1): 0.8, (0.03, SEED): 0.85, (0.03, SEED + 1): 0.2, (0.3, SEED + 1): 0.99,
+    }  # fmt: skip
+    found = {
+        each.trial: with_validation(values[at], values[at])
+        for each in second
+        if (at := (each.learning_rate, each.trial.seed)) in values
+    }
+    chosen = choose(made, second, found)
+    assert chosen.method("equal").choice(0).learning_rates == {"": 0.1}
+    one = {trial: value for trial, value in found.items() if trial.seed == SEED}
+    assert choose(made, second, one).method("equal").choice(0).learning_rates == {"": 0.03}
+    assert Plan.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    assert made.tuning_text.endswith("tried on seeds 10007, 10008, the best on validation data used")
+
+
+def test_a_plan_of_the_first_version_was_tuned_on_one_seed():
+    values = json.loads(json.dumps(tuned_plan().to_dict()))
+    del values["tuning"]["more"]
+    assert Plan.from_dict(values) == tuned_plan()
+
+
+def test_tuning_on_several_seeds_or_folds_is_planned_and_said():
+    made = study.plan("digits", ["equal"], seeds=2, epochs=1, tune=2, tune_seeds=3)
+    assert made.tuning.seeds == (SEED, SEED + 1, SEED + 2)
+    assert len(tried(made)) == 2 * 3
+    with pytest.raises(PlanError, match=f"seed {SEED + 1} is the one that tuning uses"):
+        study.plan("digits", ["equal"], seeds=[SEED + 1], epochs=1, tune=2, tune_seeds=2)
+    with pytest.raises(PlanError, match="tune_seeds=0"):
+        study.plan("digits", ["equal"], seeds=2, epochs=1, tune=2, tune_seeds=0)
+
+
 def test_a_round_that_is_not_finished_keeps_the_next_one_open():
     made = tuned_plan()
     first, second = attempts(made, 0), attempts(made, 1)

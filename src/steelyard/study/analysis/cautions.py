@@ -91,10 +91,13 @@ def _nothing_learnt(found: Findings) -> list[str]:
 def _tuned_once(found: Findings) -> list[str]:
     """What is chosen on one seed is chosen by its noise too."""
     tuning = found.plan.tuning
-    if tuning is None:
+    if tuning is None or tuning.more:
         return []
     where = "fold" if found.plan.folds > 1 else "seed"
-    return [f"Learning rates and constant weights were chosen on one {where} alone: another may choose others."]
+    return [
+        f"Learning rates and constant weights were chosen on one {where} alone: another may choose others "
+        "(--tune-seeds 3)."
+    ]
 
 
 def _few_labels(found: Findings) -> list[str]:

@@ -63,6 +63,7 @@ def plan(
     shared: str | None = None,
     scale: str | None = None,
     tune: int = 0,
+    tune_seeds: int = 1,
     command: str = "",
 ) -> Plan:
     """Plan a study; every method is made and takes one step on one batch, so that errors come now.
@@ -83,6 +84,8 @@ def plan(
         scale: ``"sum"`` or ``"paper"`` for all methods; by default ``"sum"`` wherever it is defined.
         tune: so many learning rates are tried for every network on a seed of their own, and the best on validation data
             is used; 0 leaves the rate as it is.
+        tune_seeds: on so many seeds (folds, of a cross-validation) each of them is tried, and the smallest mean error
+            chosen.
         command: shown in the report.
 
     Raises:
@@ -110,7 +113,7 @@ def plan(
     if epoch_steps:
         notes.append(f"an epoch takes at least {epoch_steps} steps, in as many passes over the rows as they need")
     rate = _own_rate(found) if learning_rate is None else learning_rate
-    tuning = make_tuning(rate, tune, planned, chosen_seeds)
+    tuning = make_tuning(rate, tune, planned, chosen_seeds, _whole("tune_seeds", tune_seeds))
     for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
         rehearse(found, each, chosen_seeds)  # after what is quick to check: the data may take a while to load
     if found.folds > 1:
@@ -140,7 +143,7 @@ def plan(
         folds=found.folds,
         final_rate=_final_rate(found),
     )
-    tried_on = [*chosen_seeds, *([] if tuning is None else [tuning.seed])]
+    tried_on = [*chosen_seeds, *([] if tuning is None else tuning.seeds)]
     made = dataclasses.replace(made, origin=Origin.of(found, tried_on, made.trials))
     return dataclasses.replace(made, parameters=rehearse_methods(made, found))
 
@@ -255,10 +258,9 @@ def _fold_notes(folds: int, seeds: Sequence[int], tuning: Tuning | None) -> list
     if len({seed % folds for seed in seeds}) < len(seeds):
         notes.append(f"more seeds than the {folds} folds: some test on the same rows, and intervals are too narrow")
     if tuning is not None:
-        fold = tuning.seed % folds
-        notes.append(
-            f"learning rates and constant weights are chosen once, on fold {fold}: other folds test on its rows"
-        )
+        dealt = sorted({seed % folds for seed in tuning.seeds})
+        where = f"fold{'' if len(dealt) == 1 else 's'} {', '.join(map(str, dealt))}"
+        notes.append(f"learning rates and constant weights are chosen once, on {where}: other folds test on its rows")
     return notes
 
 

@@ -91,10 +91,15 @@ class PlannedMethod:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What validation chooses before a study starts, on a seed that the study itself does not use."""
+    """What validation chooses before a study starts, on seeds that the study itself does not use."""
 
     rates: tuple[float, ...]  # learning rates tried for every network, the study's own first; none: not tuned
     seed: int
+    more: tuple[int, ...] = ()  # further seeds, whose mean decides; unknown to plans of Steelyard 0.1
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return (self.seed, *self.more)
 
 
 @dataclass(frozen=True)
@@ -254,7 +259,9 @@ class Plan:
         weightings = [len(method.candidates) for method in self.methods if method.candidates]
         if weightings:
             said.append(f"{max(weightings)} constant weightings")
-        return f"{' and '.join(said)}, tried on seed {self.tuning.seed}, the best on validation data used"
+        seeds = self.tuning.seeds
+        tried_on = f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+        return f"{' and '.join(said)}, tried on {tried_on}, the best on validation data used"
 
     def chosen_text(self, method: str, setting: int) -> str:
         """What validation data chose for a method: ``left 1, right 0.3; rate 0.002``; empty where nothing.

@@ -1,6 +1,6 @@
 """What validation data choose before a study starts: constant weights for ``best-fixed``, and learning rates.
 
-Every network gets the same number of learning rates, log-spaced around the study's own, on a seed that the study does
+Every network gets the same number of learning rates, log-spaced around the study's own, on seeds that the study does
 not use; its test data are not looked at. (With cross-validation, the rows that validate there are test rows of another
 seed: of as many seeds as there are folds, one is tested on rows that helped to choose.) The trials are ordinary ones,
 kept in the store as all others are.
@@ -9,6 +9,7 @@ kept in the store as all others are.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,14 +32,18 @@ def learning_rates(own: float, count: int) -> tuple[float, ...]:
     return tuple(own if power == 0 else float(f"{own * STEP**power:.3g}") for power in powers)
 
 
-def make_tuning(own: float, count: int, methods: Iterable[PlannedMethod], seeds: Sequence[int]) -> Tuning | None:
-    """What has to be chosen; None where nothing has."""
+def make_tuning(
+    own: float, count: int, methods: Iterable[PlannedMethod], seeds: Sequence[int], among: int = 1
+) -> Tuning | None:
+    """What has to be chosen, on so many seeds; None where nothing has."""
     rates = learning_rates(own, count) if count else ()
     if not rates and not any(method.candidates for method in methods):
         return None
-    if SEED in seeds:
-        raise PlanError(f"seed {SEED} is the one that tuning uses: choose another for the study")
-    return Tuning(rates, SEED)
+    used = [SEED + place for place in range(among)]
+    for seed in used:
+        if seed in seeds:
+            raise PlanError(f"seed {seed} is the one that tuning uses: choose another for the study")
+    return Tuning(rates, SEED, tuple(used[1:]))
 
 
 @dataclass(frozen=True)
@@ -88,12 +93,13 @@ def _weights(plan: Plan, tuning: Tuning) -> list[Attempt]:
             tasks,
             candidate,
             None,
-            plan.trial(method.name, candidate, tasks, setting, tuning.seed),
+            plan.trial(method.name, candidate, tasks, setting, seed),
         )
         for setting in range(len(plan.settings))
         for method in plan.methods
         for tasks in plan.networks(method.name)
         for candidate in method.candidates
+        for seed in tuning.seeds
     ]
 
 
@@ -103,8 +109,8 @@ def _rates(plan: Plan, tuning: Tuning) -> list[Attempt]:
         for method in plan.methods:
             chosen = method.choice(setting).method
             for tasks in plan.networks(method.name):
-                for rate in tuning.rates:
-                    trial = plan.trial(method.name, chosen, tasks, setting, tuning.seed, rate)
+                for rate, seed in itertools.product(tuning.rates, tuning.seeds):
+                    trial = plan.trial(method.name, chosen, tasks, setting, seed, rate)
                     found.append(Attempt(method.name, setting, tasks, chosen, rate, trial))
     return found
 
@@ -132,12 +138,25 @@ def choose(plan: Plan, tried: Sequence[Attempt], results: Mapping[Trial, Result]
 
 
 def _best(plan: Plan, members: Sequence[Attempt], results: Mapping[Trial, Result]) -> Attempt:
-    """The attempt of the smallest validation error; the first one where all failed or several are equal."""
-    finished = [each for each in members if each.trial in results]
-    if not finished:
+    """The attempt of the smallest validation error; the first one where all failed or several are equal.
+
+    With several seeds, of what finished on all of them (or on the most) the one with the smallest mean over seeds.
+    """
+    tried: dict[tuple[str, float | None], list[Attempt]] = {}
+    for each in members:
+        if each.trial in results:
+            tried.setdefault((each.method, each.learning_rate), []).append(each)
+    if not tried:
         return members[0]
-    scores = validation_scores(deciding(plan, members[0].tasks), [results[each.trial] for each in finished])
-    return finished[min(range(len(finished)), key=scores.__getitem__)]
+    most = max(map(len, tried.values()))
+    whole = [those for those in tried.values() if len(those) == most]
+    totals = [0.0] * len(whole)
+    for seed in sorted({each.trial.seed for those in whole for each in those}):
+        here = [(place, each) for place, those in enumerate(whole) for each in those if each.trial.seed == seed]
+        scores = validation_scores(deciding(plan, members[0].tasks), [results[each.trial] for _, each in here])
+        for (place, _), score in zip(here, scores, strict=True):
+            totals[place] += score
+    return whole[min(range(len(whole)), key=totals.__getitem__)][0]
 
 
 def deciding(plan: Plan, names: Sequence[str]) -> list[PlannedTask]:
