@@ -288,21 +288,12 @@ class _Setting:
         """All tasks together, against the plain sum."""
         if not self.plain or not self.strategies:
             return []
-        questions = {method: self.answers.asked(method, self.index) for method in self.strategies}
-        changes = {
-            method: self.answers.samples[question]
-            for method, question in questions.items()
-            if question is not None and question in self.answers.claims
-        }
-        if not changes:
+        asked = {method: self.answers.asked(method, self.index) for method in self.strategies}
+        questions = {method: each for method, each in asked.items() if each is not None and each in self.answers.claims}
+        if not questions:
             return []
-        told = {
-            method: found
-            for method, sample in changes.items()
-            if (question := questions[method]) is not None
-            and self.answers.verdict(question)[0] in ("gain", "negative transfer")
-            and (found := interval(sample)) is not None
-        }
+        changes = {method: self.answers.samples[question] for method, question in questions.items()}
+        told = self._told(questions)
         slight = {method: found for method, found in told.items() if _slight(found)}
         shown = {method: found for method, found in told.items() if method not in slight}
         better = {method: found for method, found in shown.items() if found.mean > 0}
@@ -321,6 +312,15 @@ class _Setting:
         if slight:
             said.append(f"{over}, told from it, but by less than {100 * SLIGHT:g} %: {self._first(slight)}.")
         return said
+
+    def _told(self, questions: Mapping[str, Question]) -> dict[str, Interval]:
+        """The changes that are told from none, by strategy."""
+        told = {}
+        for method, question in questions.items():
+            change = interval(self.answers.samples[question])
+            if change is not None and self.answers.verdict(question)[0] in ("gain", "negative transfer"):
+                told[method] = change
+        return told
 
     def _first(self, changes: Mapping[str, Interval]) -> str:
         """Strategies with their changes; of many the largest."""

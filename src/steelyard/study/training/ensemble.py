@@ -160,8 +160,7 @@ def _targets(members: Sequence[_Member], data: Data) -> Tensor:
     return torch.stack([data.train.targets[member.task.name] for member in members])
 
 
-# The order of a training, which is `train`'s: learn, validate, save, test; as there, for many networks at once.
-def _train(  # noqa: C901
+def _train(
     stack: Stack,
     members: Sequence[_Member],
     problem: Problem,
@@ -171,74 +170,99 @@ def _train(  # noqa: C901
     checkpoint_seconds: float,
     on_trained: OnTrained,
 ) -> Iterator[tuple[Trial, Result | Failed]]:
-    first, memory, targets = members[0].trial, PeakMemory(), _targets(members, data)
-    seed, size, least = first.seed, first.batch_size, first.epoch_steps
+    running = _Running(stack, members, problem, data)
     done = members[0].progress.epoch
     for member in members if done else ():
         on_epoch(member.trial, done)
     saved_at, interval = time.perf_counter(), checkpoint_seconds * max(1.0, len(members) / 10)
-
-    for epoch in range(done + 1, first.epochs + 1):
-        if all(member.failed for member in members):
+    for epoch in range(done + 1, running.first.epochs + 1):
+        if not running.alive:
             break
-        seed_everything(derive_seed(seed, "epoch", epoch))
-        schedule_rate(stack.optimizer, problem.schedule((epoch - 1) / first.epochs))
-        step_losses = []
-        started = time.perf_counter()
-        for rows in zip(*(batches(member.kept, size, seed, epoch, least) for member in members), strict=True):
-            numbers, mask = padded(rows)
-            losses = stack.losses(*batch_of(problem, data.train.inputs, targets, numbers), mask)
-            stack.step(losses)
-            step_losses.append(losses.detach())
-        seconds = (time.perf_counter() - started) / len(members)
-        means = torch.stack(step_losses).double().mean(0).tolist()
-
-        shown = predict(stack, problem, data.validation, size)
-        for k, member in enumerate(members):
-            if member.failed is None:
-                with _failing(member):
-                    check_finite(member.trial, epoch, [means[k]])
-                    (value,) = measure(member.task, shown[member.task.name], "validation", only_main=True)
-                    note = {"loss": [means[k]], "weight": [1.0], "spread": [0.0], "validation": [value]}
-                    member.progress.note(**note, seconds=seconds, steps=len(step_losses))
-                    if member.progress.best.better(epoch, {member.task.name: value}):
-                        member.progress.best_network = stack.state_of(k)
-                    member.progress.epoch = epoch
-
+        running.validate(epoch, *running.learn(epoch))
         if checkpoints is not None and time.perf_counter() - saved_at >= interval:
-            stack.unstack()
-            for member in members:
-                if member.failed is None:
-                    path = checkpoint_of(checkpoints, member.trial)
-                    member.progress.save(path, member.trial, member.network, member.optimizer, None, memory.growth())
+            running.save(checkpoints)
             saved_at = time.perf_counter()
         for member in members:
             on_epoch(member.trial, epoch)
+    yield from running.results(on_trained)
 
-    def test() -> tuple[dict[str, list[float]], dict[str, str]]:
-        seed_everything(derive_seed(seed, "test"))
-        shown = predict(stack, problem, data.test, size)
-        found: dict[str, list[float]] = {}
-        for member in members:
-            if member.failed is None:
-                with _failing(member):
-                    found[member.task.name] = measure(member.task, shown[member.task.name], "test")
-        return found, keep(problem, shown)
 
-    last, _ = test()
-    for k, member in enumerate(members):
-        if member.failed is None:
-            stack.load(k, member.progress.best_network)
-    chosen, kept = test()
-    for member in members:
-        if member.failed is not None:
-            yield member.trial, member.failed
-            continue
-        name = member.task.name
-        test_of, last_of = {name: chosen[name]}, {name: last[name]}
-        outputs = {name: kept[name]} if kept else {}
-        on_trained(member.trial, member.progress.best_network)
-        yield member.trial, member.progress.result(member.trial, test_of, last_of, outputs, memory.growth())
+class _Running:
+    """The networks of one stack in training: what `train` does with one."""
+
+    def __init__(self, stack: Stack, members: Sequence[_Member], problem: Problem, data: Data) -> None:
+        self.stack, self.members, self.problem, self.data = stack, members, problem, data
+        self.first = members[0].trial
+        self.memory = PeakMemory()
+        self.targets = _targets(members, data)
+
+    @property
+    def alive(self) -> list[tuple[int, _Member]]:
+        """Those that have not failed, with their places in the stack."""
+        return [(place, member) for place, member in enumerate(self.members) if member.failed is None]
+
+    def learn(self, epoch: int) -> tuple[list[float], float, int]:
+        """One pass over the training rows: mean losses, each network's share of the seconds, steps."""
+        first, problem = self.first, self.problem
+        seed_everything(derive_seed(first.seed, "epoch", epoch))
+        schedule_rate(self.stack.optimizer, problem.schedule((epoch - 1) / first.epochs))
+        step_losses = []
+        started = time.perf_counter()
+        orders = (
+            batches(member.kept, first.batch_size, first.seed, epoch, first.epoch_steps) for member in self.members
+        )
+        for rows in zip(*orders, strict=True):
+            numbers, mask = padded(rows)
+            losses = self.stack.losses(*batch_of(problem, self.data.train.inputs, self.targets, numbers), mask)
+            self.stack.step(losses)
+            step_losses.append(losses.detach())
+        seconds = (time.perf_counter() - started) / len(self.members)
+        return torch.stack(step_losses).double().mean(0).tolist(), seconds, len(step_losses)
+
+    def validate(self, epoch: int, means: list[float], seconds: float, steps: int) -> None:
+        """Validation chooses the epoch, for each network its own."""
+        shown = predict(self.stack, self.problem, self.data.validation, self.first.batch_size)
+        for place, member in self.alive:
+            with _failing(member):
+                check_finite(member.trial, epoch, [means[place]])
+                (value,) = measure(member.task, shown[member.task.name], "validation", only_main=True)
+                note = {"loss": [means[place]], "weight": [1.0], "spread": [0.0], "validation": [value]}
+                member.progress.note(**note, seconds=seconds, steps=steps)
+                if member.progress.best.better(epoch, {member.task.name: value}):
+                    member.progress.best_network = self.stack.state_of(place)
+                member.progress.epoch = epoch
+
+    def save(self, checkpoints: Folder) -> None:
+        """Keep what is needed to go on, as `train` would for each."""
+        self.stack.unstack()
+        for _, member in self.alive:
+            path, growth = checkpoint_of(checkpoints, member.trial), self.memory.growth()
+            member.progress.save(path, member.trial, member.network, member.optimizer, None, growth)
+
+    def results(self, on_trained: OnTrained) -> Iterator[tuple[Trial, Result | Failed]]:
+        """Test values at the last epoch and at the chosen one."""
+        last, _ = self._test()
+        for place, member in self.alive:
+            self.stack.load(place, member.progress.best_network)
+        chosen, kept = self._test()
+        for member in self.members:
+            if member.failed is not None:
+                yield member.trial, member.failed
+                continue
+            name = member.task.name
+            test_of, last_of = {name: chosen[name]}, {name: last[name]}
+            outputs = {name: kept[name]} if kept else {}
+            on_trained(member.trial, member.progress.best_network)
+            yield member.trial, member.progress.result(member.trial, test_of, last_of, outputs, self.memory.growth())
+
+    def _test(self) -> tuple[dict[str, list[float]], dict[str, str]]:
+        seed_everything(derive_seed(self.first.seed, "test"))
+        shown = predict(self.stack, self.problem, self.data.test, self.first.batch_size)
+        values: dict[str, list[float]] = {}
+        for _, member in self.alive:
+            with _failing(member):
+                values[member.task.name] = measure(member.task, shown[member.task.name], "test")
+        return values, keep(self.problem, shown)
 
 
 @contextmanager
