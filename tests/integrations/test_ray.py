@@ -14,7 +14,7 @@ pytest.importorskip("ray", reason="Ray is not installed: make test-integrations"
 import ray
 from ray.cluster_utils import Cluster
 
-from steelyard import study
+from steelyard import cli, study
 from steelyard.errors import EngineError, OptionError
 from steelyard.study.running.dispatch import dispatch
 from steelyard.study.running.engine import Job
@@ -128,12 +128,12 @@ def test_a_driver_that_is_killed_and_started_again_repeats_no_finished_trial(on,
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     with start() as process:
-        wait_for(lambda: store.exists() and rows_written(store), process)
+        wait_for(lambda: store.exists() and rows_written(store), process, seconds=400)
         os.kill(process.pid, signal.SIGKILL)
     written = rows_written(store)
     assert 0 < len(written) < len(plan.trials)
     with start() as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=400)
     assert out == b"done\n", err.decode()
     assert {key: when for key, when in rows_written(store).items() if key in written} == written
     assert table(study.judge(store)) == table(whole)
@@ -198,3 +198,20 @@ def test_no_cluster_at_the_address(tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "init", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("nobody answers")))
     with pytest.raises(EngineError, match=r"no cluster at 127\.0\.0\.1:1: nobody answers"):
         study.run(made_up.plan(), tmp_path / "s.sqlite", on="ray(address='127.0.0.1:1')", progress=False)
+
+
+def test_the_command_on_a_cluster_and_a_prediction_with_its_best_network(on, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["compare", "digits", "--methods", "equal,uw", "--seeds", "2", "--epochs", "1", "--on", on]
+    monkeypatch.setattr(sys, "argv", ["steelyard", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    said = capsys.readouterr().out
+    assert "In your own loop: " in said
+    (line,) = [line.strip() for line in said.splitlines() if "model = network(" in line]
+    names = {"network": study.network}
+    exec(line, names)
+    images = names["model"].problem.data().test.inputs
+    outputs = names["model"].predict(images)
+    assert {task: len(found) for task, found in outputs.items()} == {"left": len(images), "right": len(images)}

@@ -1,5 +1,6 @@
 """Studies in processes of their own: start, watch and stop them, and look at what they leave."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -46,7 +47,8 @@ def table(judgement):
 
 
 def rows_written(store):
-    connection = sqlite3.connect(store)
-    found = dict(connection.execute("SELECT key, written FROM trial WHERE status = 'finished'").fetchall())
-    connection.close()
-    return found
+    """When each finished trial was written; none in a store that is only being made."""
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'trial'").fetchall():
+            return {}
+        return dict(connection.execute("SELECT key, written FROM trial WHERE status = 'finished'").fetchall())
