@@ -67,7 +67,9 @@ def test_a_study_of_a_file_of_ones_own_with_missing_labels(run, tmp_path):
     assert judgement["complete"] is True
     assert judgement["command"] == "steelyard compare mine.py --methods dwa --seeds 2 --epochs 2 --workers 2"
     assert [task["name"] for task in judgement["tasks"]] == ["progression", "bmi", "pressure"]
-    assert len(Path("values.csv").read_text().splitlines()) == 1 + 3 * 3 * 2
+    further = sum(len(other["values"]) for other in judgement["others"])
+    assert further
+    assert len(Path("values.csv").read_text().splitlines()) == 1 + 3 * 3 * 2 + further
 
     Path("steelyard-mine.html").unlink()
     assert run("report", "steelyard-mine.sqlite")[0] == 0
