@@ -18,7 +18,7 @@ from steelyard.registry import Chain, make, methods
 if TYPE_CHECKING:
     from steelyard.models.transfer import AsymmetricTransfer as AsymmetricTransfer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Balance",
