@@ -308,6 +308,14 @@ class TestRefusals:
         with pytest.raises(SharedError, match="depends on a trainable parameter of the layers given as look="):
             balancer(losses, shared=z, look=nn.Linear(2, 2))
 
+    def test_a_layer_in_the_middle_as_the_trunk_of_plain_heads(self) -> None:
+        """Nothing says where its heads begin; ``look=`` needs no more than the layer."""
+        network = Network()
+        losses, z = network.losses()
+        with pytest.raises(SharedError, match="with look= for a layer in the middle of the trunk"):
+            build("pcgrad")(losses, shared=network.trunk[2])
+        build("pcgrad")(losses, shared=z, look=network.trunk[2])
+
     def test_gradients_that_are_kept(self) -> None:
         network = Network()
         losses, _ = network.losses()

@@ -350,7 +350,8 @@ def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
         raise SharedError(
             f"a trunk parameter of shape {tuple(leaf.shape)} is used by the heads too (tied weights, or shared= "
             "is itself a head), so its trunk and head gradients cannot be told apart: pass the module that the tasks "
-            "share or the tensor that the heads read; for tied weights, use heads='weighted'"
+            "share or the tensor that the heads read, with look= for a layer in the middle of the trunk; for tied "
+            "weights, use heads='weighted'"
         )
 
 
