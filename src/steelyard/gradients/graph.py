@@ -70,28 +70,38 @@ class Survey:
         return self.leads_to[node] == TRUNK
 
 
-# One walk, whose three passes share what they found: apart, each would need all of it as arguments.
 def is_compiled(node: Node) -> bool:
     """Whether a node is a whole function that was compiled, by `torch.compile` or `torch.jit.script`."""
     name: str = node.name()
     return name == COMPILED or name.endswith("DifferentiableGraphBackward")
 
 
-def survey(losses: Iterable[Tensor], trunk: Iterable[Tensor]) -> Survey:  # noqa: C901
+def survey(losses: Iterable[Tensor], trunk: Iterable[Tensor]) -> Survey:
     """Walk from the losses' nodes to the leaves.
 
     Args:
         losses: scalars; those without a graph are passed over. Several may be outputs of one node (``unbind``).
         trunk: the trunk's parameters.
     """
-    parameters = {id(parameter): parameter for parameter in trunk}
     ends = [(loss.grad_fn, loss.output_nr) for loss in losses if loss.grad_fn is not None]
-    roots = [node for node, _ in ends]
-    found = Survey(roots)
+    found = Survey([node for node, _ in ends])
+    finished, plain = _walk(found, {id(parameter): parameter for parameter in trunk})
+    _settle_owners(found, finished, plain)
+    _mark_reached(found, finished)
+    found.boundary = _boundary(found, ends)
+    return found
+
+
+def _walk(found: Survey, parameters: dict[int, Tensor]) -> tuple[list[Node], list[Node]]:
+    """Where each node leads to, and who consumes it.
+
+    Returns:
+        All nodes, those below before those above; and the leaves that are no `nn.Parameter`.
+    """
     leads_to, consumers = found.leads_to, found.consumers
     finished_order: list[Node] = []
     plain: list[Node] = []
-    stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
+    stack: list[tuple[Node, bool]] = [(root, False) for root in found.roots]
     while stack:
         node, finished = stack.pop()
         if finished:
@@ -99,9 +109,7 @@ def survey(losses: Iterable[Tensor], trunk: Iterable[Tensor]) -> Survey:  # noqa
             leads_to[node] = _leaf_kind(node, parameters, found)
             if not leads_to[node] and hasattr(node, "variable"):
                 plain.append(node)
-            for following, _ in node.next_functions:
-                if following is not None:
-                    leads_to[node] |= leads_to[following]
+            _add_what_follows(leads_to, node)
             continue
         if node in leads_to:
             continue
@@ -112,34 +120,47 @@ def survey(losses: Iterable[Tensor], trunk: Iterable[Tensor]) -> Survey:  # noqa
                 consumers.setdefault(following, []).append(node)
                 if following not in leads_to:
                     stack.append((following, False))
+    return finished_order, plain
 
+
+def _add_what_follows(leads_to: dict[Node, int], node: Node) -> None:
+    for following, _ in node.next_functions:
+        if following is not None:
+            leads_to[node] |= leads_to[following]
+
+
+def _settle_owners(found: Survey, finished: Sequence[Node], plain: Sequence[Node]) -> None:
+    """Leaves that are no `nn.Parameter` and belong to heads lead elsewhere than to the trunk; so do all above."""
     owners = {leaf: _owner(found, leaf) for leaf in plain}
     found.unclear = [leaf.variable for leaf, owner in owners.items() if owner == "unclear"]
     if of_heads := [leaf for leaf, owner in owners.items() if owner == "head"]:
-        leads_to.update(dict.fromkeys(of_heads, _OTHER))
-        for node in finished_order:
-            for following, _ in node.next_functions:
-                if following is not None:
-                    leads_to[node] |= leads_to[following]
+        found.leads_to.update(dict.fromkeys(of_heads, _OTHER))
+        for node in finished:
+            _add_what_follows(found.leads_to, node)
 
-    for position, root in enumerate(roots):
+
+def _mark_reached(found: Survey, finished: Sequence[Node]) -> None:
+    """Which losses lead to each node: those above pass on what they have to those below."""
+    for position, root in enumerate(found.roots):
         found.reached_by[root] = found.reached_by.get(root, 0) | 1 << position
-    for node in reversed(finished_order):
+    for node in reversed(finished):
         for following, _ in node.next_functions:
             if following is not None:
                 found.reached_by[following] = found.reached_by.get(following, 0) | found.reached_by[node]
 
+
+def _boundary(found: Survey, ends: Sequence[Edge]) -> list[Edge]:
+    """Where the trunk ends, each edge once, in the order of the walk."""
     edges: dict[Edge, None] = {}
-    for node, kind in leads_to.items():
+    for node, kind in found.leads_to.items():
         if kind & _OTHER:
             for following, output in node.next_functions:
-                if following is not None and leads_to[following] == TRUNK:
+                if following is not None and found.leads_to[following] == TRUNK:
                     edges[_past_private(found, (following, output))] = None
     for end in ends:  # a loss without a head of its own: the trunk reaches up to it
-        if leads_to[end[0]] == TRUNK:
+        if found.leads_to[end[0]] == TRUNK:
             edges[end] = None
-    found.boundary = list(edges)
-    return found
+    return list(edges)
 
 
 def _owner(found: Survey, leaf: Node) -> str:
