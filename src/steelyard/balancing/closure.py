@@ -155,6 +155,11 @@ register_optimizer_step_pre_hook(_begin)
 register_optimizer_step_post_hook(_end)
 
 
+def steps_begun() -> int:
+    """Steps of all optimizers of this process, those that are compiled left out."""
+    return _UnderWay.number
+
+
 def step_under_way() -> int:
     """The number of the step in which this call may stand; 0 outside."""
     return _UnderWay.number if _UnderWay.optimizer else 0

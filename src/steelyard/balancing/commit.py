@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from steelyard.balancing.checkpoint import Persistent
+from steelyard.balancing.closure import steps_begun
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.weighing import Proposal, propose
 from steelyard.errors import PeriodWarning, warn
@@ -32,6 +33,8 @@ def commit(balancer: Persistent, proposal: Proposal) -> None:
     counters = balancer._now.counters
     counters.steps += 1
     counters.awaiting_after = balancer.needs_after
+    if balancer._parameters:
+        balancer._now.watch.learning(balancer, counters.steps, steps_begun())
     if not periodic_parts(balancer):
         return
     counters.period_steps += 1

@@ -22,6 +22,8 @@ REACH_LOOKS = 10
 """First steps that a task may go without a gradient at `shared=`, as behind a last layer that starts at zero."""
 NESTED_LOOKS = 10
 """First steps in which it is checked where another balancer inside a loss replaces gradients."""
+LEARN_LOOKS = 10
+"""Steps after which weights that an outside optimizer learns must have moved."""
 ALONE_LOOKS = 10
 """First batches that hold one task each, until that is called a loop of one task per batch."""
 
@@ -38,6 +40,8 @@ class FirstSteps:
         sharing: which losses reach which parameters of the trunk; ``None`` once that is known.
         alone: the tasks of the first batches and their weights, as long as each held one alone; ``None`` once one
             held several.
+        learned: of weights that an outside optimizer learns, what was counted of them when they were first used, and
+            the versions that they then had; ``None`` before, and ``()`` once they have moved or it was said.
         spoiled_said: whether it has been said that finite losses had gradients that are not.
         eval_said: whether it has been said that a call in `eval()` mode balances nothing.
     """
@@ -48,12 +52,13 @@ class FirstSteps:
     nested_looks: int = 0
     sharing: Sharing | None = field(default_factory=Sharing)
     alone: tuple[tuple[str, float], ...] | None = ()
+    learned: tuple[int, ...] | None = None
     eval_said: bool = False
     spoiled_said: bool = False
 
     def lasting(self) -> FirstSteps:
         """For a copy, which has parameters of its own."""
-        return replace(self, sharing=None if self.sharing is None else Sharing())
+        return replace(self, learned=None, sharing=None if self.sharing is None else Sharing())
 
     def trunk(
         self, method: Method, tasks: Sequence[str], losses: Sequence[Tensor], place: Place | None, given: Any
@@ -118,6 +123,22 @@ class FirstSteps:
             weights_seen = [weight for _, weight in alone]
             if max(weights_seen) - min(weights_seen) <= 1e-9 * max(weights_seen):
                 warn_of_lone_tasks(method, len(alone), alone[0][1])
+
+    def learning(self, method: Method, steps: int, begun: int) -> None:
+        """Warn of weights that nobody learns: Parameters that were given to no optimizer.
+
+        Args:
+            steps: of the balancer.
+            begun: steps of all optimizers there are.
+        """
+        versions = [each._version for each in method.parameters() if each.requires_grad]
+        if self.learned == () or not versions:
+            return
+        if self.learned is None or self.learned[2:] != tuple(versions):
+            self.learned = (steps, begun, *versions) if self.learned is None else ()
+        elif steps - self.learned[0] >= LEARN_LOOKS and begun - self.learned[1] >= LEARN_LOOKS:
+            self.learned = ()
+            warn_of_weights_nobody_learns(method)
 
     def spoiled(self, method: Method) -> None:
         """A step was left out for its gradients: say so once."""
@@ -216,4 +237,14 @@ def warn_of_spoiled_gradients(method: Method) -> None:
         f"{method.name}: the losses were finite and their gradients were not (sqrt or a logarithm at 0, an overflow in "
         "half precision), so the step was left out, as later ones like it will be. Find the cause: "
         "torch.autograd.set_detect_anomaly(True) names the operation"
+    )
+
+
+def warn_of_weights_nobody_learns(method: Method) -> None:
+    """They are Parameters of the balancer, and the optimizer was made of the model's."""
+    names = ", ".join(name for name, each in method.named_parameters() if each.requires_grad)
+    warn(
+        f"{method.name}: {names} did not move in {LEARN_LOOKS} steps, so the weights stay as they are: an outside "
+        "optimizer is to learn them (learn='external') and does not have them. Give them to it, "
+        "torch.optim.Adam([*model.parameters(), *balancer.parameters()]), or make the balancer with learn='inside'"
     )
