@@ -38,6 +38,7 @@ METHODS: dict[str, str] = {
     "max-norm": "steelyard.methods.db_mtl:MaxNorm",
     "db-mtl": "steelyard.methods.db_mtl:DBMTL",
     "pcgrad": "steelyard.methods.pcgrad:PCGrad",
+    "gradops": "steelyard.methods.gradops:GradOPS",
     "cagrad": "steelyard.methods.cagrad:CAGrad",
     "nash-mtl": "steelyard.methods.nash_mtl:NashMTL",
     "fairgrad": "steelyard.methods.fairgrad:FairGrad",

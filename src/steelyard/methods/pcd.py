@@ -23,7 +23,7 @@ _ROUNDING = 1e-9
 
 
 class PCD(AuxiliaryBalancer, GramianBalancer):
-    """The direction nearest to the main task's gradient along which every other task improves, or at least is not hurt.
+    """The direction nearest to the main task's gradient that improves, or at least does not hurt, every other task.
 
     ``d ∝ argmin_x ½ ‖x - h_main‖²`` over ``⟨h_k, x⟩ ≥ τ ‖h_k‖²`` for all others, with ``h_k = g_k / √E_k``,
     ``E_k ← β E_k + (1 - β) ‖g_k‖²`` (bias-corrected), rescaled to ``‖d‖ = ‖g_main‖``. So ``d = Σ_k w_k g_k`` with
