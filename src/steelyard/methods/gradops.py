@@ -70,4 +70,5 @@ def _orthogonal_to_others(cosines: Tensor) -> Tensor:
     inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
     dependent = vectors[:, ~kept].square().sum(1) > _NULL
     residual = torch.where(dependent, 0.0, 1 / inverse.diagonal().clamp(min=torch.finfo(torch.float64).tiny))
-    return residual[:, None] * inverse
+    coefficients: Tensor = residual[:, None] * inverse
+    return coefficients
