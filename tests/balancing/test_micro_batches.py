@@ -1,0 +1,63 @@
+"""A window of micro-batches is one running mean: what a balancer holds on to does not grow with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import steelyard
+from steelyard.base.specs import parse_spec
+from steelyard.registry import method_class, method_names, options_of
+
+SPECS = [
+    name
+    for name in (*method_names(), "mgda(memory=rows)", "db-mtl(memory=rows)")
+    if method_class(parse_spec(name).name).reads not in ("cross_gramian", "lookahead")
+]
+"""Methods that bring further batches keep what the others keep."""
+TASKS = ["a", "b", "c"]
+
+
+def tensors_in(held: object, seen: set[int]) -> Iterator[Tensor]:
+    """All tensors that an object holds on to, itself or by way of others."""
+    if id(held) in seen:
+        return
+    seen.add(id(held))
+    if isinstance(held, Tensor):
+        yield held
+        return
+    inside = list(held.values()) if isinstance(held, Mapping) else []
+    inside += list(held) if isinstance(held, list | tuple | set) else []
+    inside += [*getattr(held, "__dict__", {}).values()]
+    inside += [getattr(held, name) for name in getattr(type(held), "__slots__", ()) if hasattr(held, name)]
+    for each in inside:
+        yield from tensors_in(each, seen)
+
+
+def numbers_held(balancer: nn.Module, *known: object) -> int:
+    seen = {id(each) for each in known}
+    return sum(tensor.numel() for tensor in tensors_in(balancer, seen))
+
+
+@pytest.mark.parametrize("place", ["features", "trunk"])
+@pytest.mark.parametrize("spec", SPECS)
+def test_twelve_take_what_two_take(spec: str, place: str) -> None:
+    kind = method_class(parse_spec(spec).name)
+    if place not in kind.where or (place == "features" and "memory=rows" in spec):
+        pytest.skip("not defined there")
+    torch.manual_seed(0)
+    trunk, heads = nn.Linear(20, 10), [nn.Linear(10, 1) for _ in TASKS]
+    optimizer = torch.optim.SGD(trunk.parameters(), lr=0.1)
+    options = {"main": "a"} if "main" in options_of(kind) else {}
+    balancer = steelyard.make(spec, TASKS, **options).attach(optimizer)
+    held = []
+    for step in range(12):
+        z = trunk(torch.randn(4, 20))
+        losses = {task: head(z).square().mean() for task, head in zip(TASKS, heads, strict=True)}
+        balancer(losses, shared=trunk if place == "trunk" else z).backward()
+        if step in (1, 11):
+            held.append(numbers_held(balancer, optimizer))
+    assert 0 < held[1] <= 1.1 * held[0]
