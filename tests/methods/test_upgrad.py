@@ -8,6 +8,7 @@ import quadprog
 import torch
 
 from gramian_cases import balancer, random_rows, weigh
+from steelyard.errors import LossError
 
 
 def projection(point: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -74,3 +75,10 @@ def test_without_conflict_it_is_the_mean(method: str) -> None:
 def test_zero_gradients_keep_their_preference(method: str) -> None:
     rows = torch.cat([random_rows(2, 9, 0, conflict=3.0), torch.zeros(1, 9, dtype=torch.float64)])
     assert float(weigh(balancer(method, 3, priorities={"2": 1.5}), rows)[2]) == 0.5
+
+
+def test_more_tasks_than_a_projection_each_allows_are_sent_to_one_projection() -> None:
+    rows = random_rows(401, 100, 0)
+    with pytest.raises(LossError, match=r"for the 401 tasks of this batch that takes minutes a step .* take dualproj"):
+        weigh(balancer("upgrad", 401), rows)
+    assert conflict(rows, weigh(balancer("dualproj", 401), rows)) >= -1e-10
