@@ -203,7 +203,14 @@ def test_a_task_that_comes_in_half_way_is_refused() -> None:
 # --- training -----------------------------------------------------------------------------------------------------
 PAIR = TASKS[:2]
 ELSEWHERE = {
-    ("mgda", "trunk"): "a task that is nearly fitted has the shortest gradient, and with it nearly all the weight",
+    **dict.fromkeys(
+        [("mgda", "trunk"), ("mgda(look=last)", "features"), ("mgda(look=last)", "trunk")],
+        "a task that is nearly fitted has the shortest gradient, and with it nearly all the weight",
+    ),
+    **dict.fromkeys(
+        [(spec, place) for spec in ("pcd", "pcd(look=last)") for place in ("features", "trunk")],
+        "serves its main task: another one has no weight while it is not hurt",
+    ),
     ("log+hydalearn(judged=held-out,heads=plain)", "features"): "a task that is fitted first has all the gain",
 }
 """End elsewhere, with any optimizer: not every method seeks a point where all losses are small."""
