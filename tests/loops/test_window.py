@@ -131,7 +131,7 @@ def test_the_state_is_that_of_the_sums(spec: str, where: str, whole: bool) -> No
 def held() -> int:
     """Bytes of all tensors that Python knows."""
     gc.collect()
-    found = [each for each in gc.get_objects() if type(each) in (Tensor, nn.Parameter)]
+    found = [each for each in gc.get_objects() if type(each) in (Tensor, nn.Parameter) and each.layout == torch.strided]
     return sum({each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in found}.values())
 
 
