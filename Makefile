@@ -18,7 +18,7 @@ INSTALLED := .venv-dist
 # One thread per process: trials and test workers run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test slow quick slowest test-integrations test-oldest check dist docs docs-links benchmark mutation clean
+.PHONY: demo test slow quick slowest test-integrations slow-integrations test-oldest check dist docs docs-links benchmark mutation clean
 
 demo: $(READY)
 	$(BIN)/steelyard compare digits --methods single-task,equal,dwa,uw,ema,db-mtl,equal@cross-stitch --seeds 10 \
@@ -40,7 +40,12 @@ slowest: $(READY)
 	$(BIN)/python -m pytest -n 2 --slowest 20 | sed -n '/slowest/,$$p'
 
 test-integrations: $(FRAMEWORKS_READY)
-	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings tests/integrations \
+	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings -m "not slow" tests/integrations \
+		tests/study/running/test_every_engine.py
+
+# The engines' studies that are killed again and again.
+slow-integrations: $(FRAMEWORKS_READY)
+	$(FRAMEWORKS)/bin/python -m pytest -rs --disable-warnings -m slow tests/integrations \
 		tests/study/running/test_every_engine.py
 
 test-oldest: $(OLDEST_READY)

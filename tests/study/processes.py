@@ -15,7 +15,7 @@ def hear_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def wait_for(condition, process=None, seconds=60.0):
+def wait_for(condition, process=None, seconds=240.0):
     """Until something is so; a process that is given must not end before."""
     end = time.monotonic() + seconds
     while not condition():
