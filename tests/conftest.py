@@ -1,12 +1,33 @@
-"""What takes long says why: `make slowest` lists the twenty slowest tests with these reasons."""
+"""The command as tests run it; and reasons: `make slowest` lists the twenty slowest tests, each with its own."""
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+Command = Callable[..., tuple[int, str, str]]
 MARKS = ("slow", "takes")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the `steelyard` command in this process and an empty folder: (exit code, stdout, stderr)."""
+    from steelyard import cli  # the balancing half is tested where typer is not installed
+
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["steelyard", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return command
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

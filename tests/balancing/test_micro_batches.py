@@ -47,7 +47,7 @@ def numbers_held(balancer: nn.Module, *known: object) -> int:
 def test_twelve_take_what_two_take(spec: str, place: str) -> None:
     kind = method_class(parse_spec(spec).name)
     if place not in kind.where or (place == "features" and "memory=rows" in spec):
-        pytest.skip("not defined there")
+        pytest.skip(f"{spec} is not defined at the {place}")
     torch.manual_seed(0)
     trunk, heads = nn.Linear(20, 10), [nn.Linear(10, 1) for _ in TASKS]
     optimizer = torch.optim.SGD(trunk.parameters(), lr=0.1)

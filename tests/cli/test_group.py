@@ -7,26 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from steelyard.cli import app as program
 from steelyard.problems import template
 
 WORDS = ["--budget", "3", "--networks", "2", "--seeds", "2", "--epochs", "2", "--workers", "2"]
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capfd):
-    """Runs the command in an empty folder with the template as my_problem.py: (exit code, out, err)."""
-    monkeypatch.chdir(tmp_path)
+def run(run):
+    """Where the template stands as my_problem.py."""
     Path("my_problem.py").write_text(Path(template.__file__).read_text())
-
-    def command(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["steelyard", *words])
-        with pytest.raises(SystemExit) as ended:
-            program.main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return command
+    return run
 
 
 @pytest.mark.takes("a dozen small networks in processes of their own")

@@ -1,13 +1,11 @@
 """The command line: every wrong input ends with a message, exit code 2 and nothing written."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 import steelyard
 from steelyard import __version__
-from steelyard.cli import app as cli
 
 
 @pytest.fixture(autouse=True)
@@ -15,20 +13,6 @@ def folder(tmp_path, monkeypatch):
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command in this process: (exit code, stdout, stderr)."""
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["steelyard", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return command
 
 
 @pytest.mark.parametrize(

@@ -11,23 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from steelyard.cli import app as cli
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run the command in this process and an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["steelyard", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return command
-
 
 def finished(store):
     """When each finished trial was written; nothing where there is no store yet."""

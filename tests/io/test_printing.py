@@ -44,17 +44,14 @@ def obeyed(text):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def run(run):
+    """What is printed is shown, and not obeyed."""
 
     def command(*words):
-        monkeypatch.setattr(sys, "argv", ["steelyard", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        assert not obeyed(printed.out + printed.err), words
-        assert "\x1b" not in printed.out + printed.err, "no terminal, no colours"
-        return ended.value.code or 0, printed.out, printed.err
+        code, out, err = run(*words)
+        assert not obeyed(out + err), words
+        assert "\x1b" not in out + err, "no terminal, no colours"
+        return code, out, err
 
     return command
 

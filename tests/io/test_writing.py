@@ -3,14 +3,12 @@
 import contextlib
 import os
 import stat
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from report import judgements
-from steelyard import cli
 from steelyard.cli.new import write_template
 from steelyard.errors import ProblemFileError
 from steelyard.io import writing
@@ -42,18 +40,6 @@ def store(tmp_path, monkeypatch):
         opened.add_plan(made.to_dict())
         made_up.fill(opened, made, {"single-task": [found], "equal": [found]})
     return Path("study.sqlite")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["steelyard", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return command
 
 
 def write(path, content):

@@ -7,23 +7,6 @@ import sys
 
 import pytest
 
-from steelyard.cli import app as cli
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run the command in this process and an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words):
-        monkeypatch.setattr(sys, "argv", ["steelyard", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return command
-
 
 @pytest.mark.slow("three studies by the command")
 def test_a_study_of_mixtures_and_its_single_tasks_serve_other_architectures(run, tmp_path):

@@ -1,26 +1,20 @@
 """A reproduction by the command, from end to end: announced, run, resumed, judged, written."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from steelyard.cli import app as cli
 from steelyard.reproductions import REPRODUCTIONS, load_reproduction, reproduction_names
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run the command in this process and an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
+def run(run, monkeypatch):
+    """With a tiny reproduction to be run, and what is printed on one line."""
     monkeypatch.setitem(REPRODUCTIONS, "tiny", "reproductions.tiny")
 
     def command(*words):
-        monkeypatch.setattr(sys, "argv", ["steelyard", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, " ".join(printed.out.split()), printed.err
+        code, out, err = run(*words)
+        return code, " ".join(out.split()), err
 
     return command
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ class Cover:
     gap: float
 
 
-def best_cover(gains: Gains, networks: int, *, seconds: float = 0.5) -> Cover | None:
+def best_cover(gains: Gains, networks: int, *, most_nodes: int = 400) -> Cover | None:
     """At most `networks` rows with the largest `Σ_t max_k gains[k, t]`; exact, or with the gap that is left.
 
     This is the p-median problem. Its Lagrangian dual, `Σ λ + the best K of Σ_t max(0, g − λ)`, costs one look at the
@@ -39,7 +38,8 @@ def best_cover(gains: Gains, networks: int, *, seconds: float = 0.5) -> Cover | 
     Args:
         gains: `[m, T]`; minus infinity where a row does not serve a task.
         networks: the most rows that may be chosen.
-        seconds: when to stop looking for a better choice, or for the proof that there is none.
+        most_nodes: of the search, after which the best choice so far is taken without the proof that there is no better
+            one. A count and not a time, so that the choice is the same on every machine.
 
     Returns:
         The choice; none where no `networks` rows serve every task.
@@ -47,7 +47,7 @@ def best_cover(gains: Gains, networks: int, *, seconds: float = 0.5) -> Cover | 
     if not np.isfinite(gains).any(0).all():
         return None
     kept = _undominated(gains)
-    search = _Search(gains[kept], min(networks, len(kept)), perf_counter() + seconds)
+    search = _Search(gains[kept], min(networks, len(kept)), most_nodes)
     search.run()
     if search.best is None:
         return None
@@ -68,9 +68,9 @@ def _undominated(gains: Gains) -> Rows:
 class _Search:
     """Branch and bound: a node is the rows that must be chosen and those that still may be."""
 
-    def __init__(self, gains: Gains, networks: int, until: float) -> None:
+    def __init__(self, gains: Gains, networks: int, most_nodes: int) -> None:
         self.networks = networks
-        self.until = until
+        self.most_nodes = most_nodes
         served = np.isfinite(gains)
         # A number in infinity's place, so low that an uncovered task is never worth it.
         low = np.where(served, gains, np.inf).min()
@@ -92,13 +92,16 @@ class _Search:
         nodes: list[tuple[float, tuple[int, ...], Rows, Gains, int]] = [
             (np.inf, (), np.arange(len(self.gains)), prices, ROOT_STEPS)
         ]
+        opened = 0
         while nodes:
             bound, chosen, free, prices, steps = nodes.pop()
             if bound <= self.value + self.tie:
                 continue
-            if perf_counter() > self.until:
+            # Whether there is a choice at all is always decided.
+            if opened >= self.most_nodes and self.best is not None:
                 left.append(bound)
                 continue
+            opened += 1
             bound, free, prices, row = self._relax(chosen, free, prices, steps)
             if bound <= self.value + self.tie or row is None:
                 continue

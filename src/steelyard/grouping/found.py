@@ -20,7 +20,7 @@ class Found:
         over_one: Δm of the grouping minus that of one network for all, on test data.
         over_own: the same against own networks for those that one network for all hurts.
         by_networks: the mean gain on validation data of the best choice of at most so many networks.
-        by_budget: the mean gain on validation data after so many subsets.
+        by_budget: the mean gain on validation data after so many subsets, at some twenty numbers of them.
     """
 
     judgement: Judgement

@@ -30,6 +30,9 @@ from steelyard.study.running.stops import ending_in_order
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result, Trial
 
+MOST_POINTS = 20
+"""Numbers of subsets after which the choice is made again, for the curve."""
+
 
 def group(
     problem: str,
@@ -190,7 +193,7 @@ def _judged(
         },
         by_budget=[
             (count, best.gain)
-            for count in range(len(measured) + 1)
+            for count in sorted({round(len(measured) * part / MOST_POINTS) for part in range(MOST_POINTS + 1)})
             if (best := best_of(names, dict(list(measured.items())[:count]), networks, noise=noise)) is not None
         ],
     )

@@ -44,8 +44,9 @@ class PCD(AuxiliaryBalancer, GramianBalancer):
 
     Cost: one backward pass through each task's head; the solver is exact (1 ms at T = 40).
 
-    Source: TMLR (2026), arXiv 2606.29521, by its authors' code. Certainty: the problem is theirs; the defaults of
-    ``tau`` and ``beta`` are ours. Deviations: averages are bias-corrected; the problem is solved exactly, on cosines.
+    Source: TMLR (2026), arXiv 2606.29521. Certainty: the problem as restated from the authors' code, which we have not
+    held it to; that the main task has no condition of its own, and the defaults of ``tau`` and ``beta``, are our
+    reading. Deviations: averages are bias-corrected; the problem is solved exactly, on cosines.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -35,9 +35,9 @@ class PELTR(GramianBalancer):
     Cost: one backward pass through each task's head; the solver is exact (0.1 ms at T = 3, a few ms at T = 40).
 
     Source: Lin, Chen, Pei, Sun, Xiao, Sun, Zhang, Ou, Jiang, "A Pareto-Efficient Algorithm for Multiple Objective
-    Optimization in E-Commerce Recommendation", RecSys 2019. Deviation: the constrained problem is solved exactly; the
-    paper solves it without the floors and projects the answer onto them. The default of `least` is ours: the paper has
-    none.
+    Optimization in E-Commerce Recommendation", RecSys 2019. Certainty: the problem is the paper's, from descriptions
+    and third-party code. Deviation: it is solved exactly, where that code solves it without the floors and projects
+    the answer onto them. The default of `least` is ours.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -42,8 +42,8 @@ def split(
         standardise_targets: names of regression tasks whose targets are brought to the same scale likewise.
         groups: by row, whose it is (a patient, a day, as text or numbers): all rows of a group are in one part, so that
             test rows have no siblings in training.
-        stratify: the name of a task, or an array, one value per row: each part gets its share of every value, and of
-            every range of values where they are numbers without number; missing ones are a value of their own.
+        stratify: the name of a task, or an array, one value per row: each part gets its share of every value, and where
+            there are many, of every range of them; missing ones are a value of their own.
 
     Raises:
         ProblemError: text among the numbers, lengths that differ, fractions that leave no rows, bytes to be
