@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from steelyard import study
 from steelyard.errors import PlanError, StoreError
+from steelyard.study.storage.checkpoint import checkpoint_of, save_checkpoint
 from study.processes import rows_written, table
 
 # Slow enough to be caught in the act, and able to fail or die on demand.
@@ -89,6 +90,17 @@ def test_a_study_runs_is_kept_and_grows(file, tmp_path):
     more = quiet(file, store, seeds=3, workers=1)
     assert (more.planned, more.finished) == (12, 12)
     assert {key: rows_written(store)[key] for key in written} == written
+
+
+def test_a_checkpoint_that_a_kill_left_beside_its_stored_trial_goes(file, tmp_path):
+    """The kill came between the two; neither a study with nothing left to train keeps it, nor one that grows."""
+    store, folder = tmp_path / "s.sqlite", tmp_path / "s.sqlite.checkpoints"
+    for methods in (["equal"], ["equal", "dwa"]):
+        quiet(file, store, methods=["equal"], seeds=1)
+        trial = study.plan(str(file), ["equal"], seeds=1).trials[0]
+        save_checkpoint(checkpoint_of(folder, trial), trial, {"epoch": 1})
+        quiet(file, store, methods=methods, seeds=1)
+        assert not folder.exists()
 
 
 def test_failed_trials_are_recorded_and_tried_again(file, tmp_path):

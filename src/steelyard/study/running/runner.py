@@ -26,7 +26,7 @@ from steelyard.study.running.events import Event, Finished
 from steelyard.study.running.keeping import Keep, Keeper, check_keep
 from steelyard.study.running.meter import Meter, progress_bar
 from steelyard.study.running.stops import ending_in_order
-from steelyard.study.storage.checkpoint import Folder, as_folder, checkpoint_of, remove_checkpoint, tidy
+from steelyard.study.storage.checkpoint import Folder, as_folder, checkpoint_of, let_go, remove_checkpoint, tidy
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Failed, Trial
 
@@ -146,7 +146,9 @@ def train_missing(
 ) -> None:
     """Train those of these trials that the store does not hold, and show a bar if there are any."""
     waiting = store.unfinished(trials, plan.also)
+    let_go(job.checkpoints, set(trials) - set(waiting))
     if not waiting:
+        tidy(job.checkpoints)
         return
     engine.get_ready()
     job = dataclasses.replace(job, keep=keeper is not None)

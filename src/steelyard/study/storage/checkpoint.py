@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,21 @@ def remove_checkpoint(path: Folder) -> None:
         else:
             service, place = url_to_fs(path)
             service.rm_file(place)
+
+
+def let_go(folder: Folder, trials: Iterable[Trial]) -> None:
+    """Remove the checkpoints of trials that are stored: a kill may come between the one and the other."""
+    try:
+        if isinstance(folder, Path):
+            there = {path.name for path in folder.iterdir()}
+        else:
+            service, place = url_to_fs(folder)
+            there = {name.rpartition("/")[2] for name in service.ls(place, detail=False)}
+    except OSError:  # there is none, or nothing in it can be read: the first checkpoint to be written says so
+        return
+    for trial in trials:
+        if f"{trial.key}.pt" in there:
+            remove_checkpoint(checkpoint_of(folder, trial))
 
 
 def tidy(folder: Folder) -> None:
