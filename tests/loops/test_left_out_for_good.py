@@ -10,7 +10,7 @@ import torch
 import steelyard
 from loops.loss_kinds import plain
 from loops.test_left_out import MODES, TASKS, make, toy_of
-from steelyard.balancing.left_out import BATCHES
+from steelyard.balancing.nonfinite_losses import BATCHES
 from steelyard.errors import SteelyardWarning
 from steelyard.testing.toy import Toy
 

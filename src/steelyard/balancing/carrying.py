@@ -26,9 +26,9 @@ from steelyard.gradients.carrier import (
     rounding_bound,
 )
 from steelyard.gradients.graph import sparsely_used
-from steelyard.gradients.left_out import fully_sharded, only_reached_by
 from steelyard.gradients.reading import Reading
 from steelyard.gradients.wrappers import unnoticed
+from steelyard.gradients.zero_gradients import fully_sharded, only_reached_by
 
 
 def carried(

@@ -10,7 +10,7 @@ from torch import Tensor
 from steelyard.balancing.closure import Closure
 from steelyard.balancing.history import Record
 from steelyard.balancing.idle import Idle
-from steelyard.balancing.left_out import LeftOut
+from steelyard.balancing.nonfinite_losses import LeftOut
 from steelyard.balancing.watch import FirstSteps
 
 

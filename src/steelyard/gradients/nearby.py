@@ -14,8 +14,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from steelyard.gradients.differentiation import differentiate, unchecked
 from steelyard.gradients.graph import COMPILED, REENTRANT, Node, held_elsewhere, precision_of
-from steelyard.gradients.left_out import fully_sharded
 from steelyard.gradients.wrappers import SINK
+from steelyard.gradients.zero_gradients import fully_sharded
 
 _CLOSED = (COMPILED, REENTRANT, SINK)
 _CHOOSING = ("Select", "Unbind", "Slice", "Split", "Index", "View", "Squeeze", "Alias", "Clone", "ToCopy", "Mul", "Div")
