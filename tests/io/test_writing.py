@@ -15,8 +15,8 @@ from steelyard.io import writing
 from steelyard.report import write_page
 from steelyard.report.outputs import CSV, JSON, PAGE, OutputError, check_outputs, write_output
 from steelyard.reproductions.markdown import check_section
-from steelyard.study.storage.checkpoint import save_checkpoint
 from steelyard.study.storage.store import Store
+from steelyard.study.storage.trial_checkpoint import save_checkpoint
 from steelyard.study.trial import Trial
 from study import made_up
 

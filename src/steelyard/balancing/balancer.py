@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.closure import hold_of
 from steelyard.balancing.commit import commit, end_period, proposed
 from steelyard.balancing.devices import compute_device, follow, stacked, without_losses
@@ -25,6 +24,7 @@ from steelyard.balancing.history import WeightSummary
 from steelyard.balancing.losses import present_losses
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.observe import finite_losses
+from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.step import Given, balance, plain_sum
 from steelyard.balancing.window import Attachment, innermost
 from steelyard.base.lookahead import Losses, Recompute

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.devices import as_result
 from steelyard.balancing.distributed.ranks import Ranks, is_initialised
 from steelyard.balancing.observe import Batch, Shown
+from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal
 from steelyard.errors import SharedError
 from steelyard.gradients.carrier import (

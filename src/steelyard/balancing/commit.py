@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.closure import steps_begun
 from steelyard.balancing.micro_batches import Window
+from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal, propose
 from steelyard.errors import PeriodWarning, warn
 

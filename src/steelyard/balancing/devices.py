@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.distributed.ranks import Ranks
+from steelyard.balancing.state_dict import Persistent
 
 
 def full_precision(device: str) -> AbstractContextManager[Any]:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing import carrying
-from steelyard.balancing.checkpoint import Persistent
 from steelyard.balancing.closure import Hold, hold_of
 from steelyard.balancing.commit import commit
 from steelyard.balancing.devices import as_result, compute_device, follow, full_precision, stacked, without_losses
@@ -28,6 +27,7 @@ from steelyard.balancing.history import Record
 from steelyard.balancing.idle import has_count
 from steelyard.balancing.losses import check_not_freed, present_losses
 from steelyard.balancing.observe import Batch, Shown, label_counts, look
+from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal, propose
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import Look

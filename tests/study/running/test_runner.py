@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from steelyard import study
 from steelyard.errors import PlanError, StoreError
-from steelyard.study.storage.checkpoint import checkpoint_of, save_checkpoint
+from steelyard.study.storage.trial_checkpoint import checkpoint_of, save_checkpoint
 from study.processes import rows_written, table
 
 # Slow enough to be caught in the act, and able to fail or die on demand.

@@ -14,8 +14,8 @@ from steelyard.errors import DamagedStoreError, SteelyardError, SteelyardWarning
 from steelyard.report.page import page
 from steelyard.study.analysis.judging import judge
 from steelyard.study.planning.plans import Plan
-from steelyard.study.storage.checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.storage.store import Store
+from steelyard.study.storage.trial_checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.trial import SINGLE_TASK, Failed
 from study import made_up
 

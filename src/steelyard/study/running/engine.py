@@ -14,7 +14,7 @@ from typing import Protocol
 
 from steelyard.study.planning.origin import Origin
 from steelyard.study.running.events import Event
-from steelyard.study.storage.checkpoint import Folder
+from steelyard.study.storage.trial_checkpoint import Folder
 from steelyard.study.trial import Trial
 
 

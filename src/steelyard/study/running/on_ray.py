@@ -18,7 +18,7 @@ from steelyard.study.running.engine import Job
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.luggage import Luggage
 from steelyard.study.running.work import Work, perform
-from steelyard.study.storage.checkpoint import Folder
+from steelyard.study.storage.trial_checkpoint import Folder
 from steelyard.study.trial import Failed, Trial
 
 AHEAD = 2

@@ -26,8 +26,8 @@ from steelyard.study.running.events import Event, Finished
 from steelyard.study.running.keeping import Keep, Keeper, check_keep
 from steelyard.study.running.meter import Meter, progress_bar
 from steelyard.study.running.stops import ending_in_order
-from steelyard.study.storage.checkpoint import Folder, as_folder, checkpoint_of, let_go, remove_checkpoint, tidy
 from steelyard.study.storage.store import Store
+from steelyard.study.storage.trial_checkpoint import Folder, as_folder, checkpoint_of, let_go, remove_checkpoint, tidy
 from steelyard.study.trial import Failed, Trial
 
 

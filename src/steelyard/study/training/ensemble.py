@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Data, Task
-from steelyard.study.storage.checkpoint import Folder, checkpoint_of
+from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
 from steelyard.study.training.evaluate import BestEpoch, measure, predict
 from steelyard.study.training.kept import keep
 from steelyard.study.training.peak_memory import PeakMemory

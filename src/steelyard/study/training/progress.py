@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from steelyard.balancing.balancer import Balancer
-from steelyard.study.storage.checkpoint import Folder, load_checkpoint, save_checkpoint
+from steelyard.study.storage.trial_checkpoint import Folder, load_checkpoint, save_checkpoint
 from steelyard.study.training.evaluate import BestEpoch
 from steelyard.study.trial import Curves, Result, Trial
 

@@ -18,7 +18,7 @@ from steelyard.errors import TrainingError
 from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.registry import make
-from steelyard.study.storage.checkpoint import Folder
+from steelyard.study.storage.trial_checkpoint import Folder
 from steelyard.study.training.batch import (
     Forward,
     LossesOf,

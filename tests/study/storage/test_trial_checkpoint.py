@@ -3,7 +3,7 @@
 import fsspec
 import pytest
 
-from steelyard.study.storage.checkpoint import checkpoint_of, let_go, load_checkpoint, save_checkpoint
+from steelyard.study.storage.trial_checkpoint import checkpoint_of, let_go, load_checkpoint, save_checkpoint
 from study import made_up
 
 
