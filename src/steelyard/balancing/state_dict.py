@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from steelyard.balancing.progress import Company, Counters, Progress
+from steelyard.balancing.call_counters import Company, Counters, Progress
 from steelyard.balancing.window import Attachment
 from steelyard.base.method import Method
 from steelyard.errors import StateError

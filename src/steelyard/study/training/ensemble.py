@@ -15,10 +15,10 @@ from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Data, Task
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
+from steelyard.study.training.epoch_progress import Progress
 from steelyard.study.training.evaluate import BestEpoch, measure, predict
 from steelyard.study.training.kept import keep
 from steelyard.study.training.peak_memory import PeakMemory
-from steelyard.study.training.progress import Progress
 from steelyard.study.training.sampling import batches, kept_labels, steps_per_epoch
 from steelyard.study.training.stacking import Stack, agrees, batch_of, kind_of, padded
 from steelyard.study.training.train import (
