@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steelyard.balancing import carrying
+from steelyard.balancing import returned_scalar as carrying
 from steelyard.balancing.closure import Hold, hold_of
 from steelyard.balancing.commit import commit
 from steelyard.balancing.devices import as_result, compute_device, follow, full_precision, stacked, without_losses

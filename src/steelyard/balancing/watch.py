@@ -13,7 +13,7 @@ from steelyard.balancing.observe import Shown
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
 from steelyard.errors import AngleWarning, SharedError, warn
-from steelyard.gradients.carrier import Target, replaces_below
+from steelyard.gradients.balanced_backward import Target, replaces_below
 from steelyard.gradients.place import Place
 
 ANGLE_LOOKS = 10

@@ -12,7 +12,7 @@ from torch import Tensor
 from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.errors import LossError, MissingInputError
-from steelyard.gradients.carrier import Target
+from steelyard.gradients.balanced_backward import Target
 from steelyard.gradients.graph import Edge, survey
 from steelyard.gradients.heads import Factors, factors
 from steelyard.gradients.nearby import moves_nothing

@@ -17,7 +17,7 @@ from steelyard.balancing.observe import Batch, Shown
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal
 from steelyard.errors import SharedError
-from steelyard.gradients.carrier import (
+from steelyard.gradients.balanced_backward import (
     InGraph,
     Redirection,
     arriving_at_depths,
