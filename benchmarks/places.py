@@ -36,7 +36,7 @@ import steelyard
 from steelyard.diagnosis.diagnosis import Diagnosis
 from steelyard.diagnosis.fidelity import fidelity
 from steelyard.errors import MissingDataError, SharedError
-from steelyard.gradients.behind import last_layers, parameters_behind
+from steelyard.gradients.parameters_behind import last_layers, parameters_behind
 from steelyard.gradients.wrappers import edges_of
 from steelyard.models import build
 from steelyard.problems import load_problem

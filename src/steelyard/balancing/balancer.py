@@ -31,7 +31,7 @@ from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS, Look
 from steelyard.base.options import checked_priorities, checked_tasks
 from steelyard.errors import StateError
-from steelyard.gradients.place import Shared
+from steelyard.gradients.shared_option import Shared
 
 
 class Balancer(Persistent):

@@ -30,9 +30,9 @@ from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
 from steelyard.errors import LossError, MissingInputError, NonFiniteLossError, OptionError
-from steelyard.gradients.place import Place
 from steelyard.gradients.reading import Reading, read, rows_of_probes
 from steelyard.gradients.rows import Rows, gramian_of_rows
+from steelyard.gradients.shared_option import Place
 
 _ROWS = 6
 """Of the table that travels: labels, their squares, labels times loss, non-finite losses, negative losses, ranks on

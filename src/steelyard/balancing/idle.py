@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steelyard.base.lookahead import Losses
 from steelyard.errors import warn
-from steelyard.gradients.nearby import moves_nothing
+from steelyard.gradients.gradients_near_loss import moves_nothing
 
 
 @dataclass

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from steelyard.balancing.distributed.ranks import is_initialised
 from steelyard.errors import LossError, warn
-from steelyard.gradients.nearby import arrives_nearby, dense_values
+from steelyard.gradients.gradients_near_loss import arrives_nearby, dense_values
 
 
 def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:

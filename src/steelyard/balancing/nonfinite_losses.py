@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steelyard.base.method import Method
 from steelyard.errors import warn
-from steelyard.gradients.nearby import arrives_nearby, cut_from_closed, dense_values
+from steelyard.gradients.gradients_near_loss import arrives_nearby, cut_from_closed, dense_values
 
 BATCHES = 10
 """Batches in a row from which a task is left out until that is said."""

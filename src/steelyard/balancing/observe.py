@@ -18,9 +18,9 @@ from steelyard.base.lookahead import LookAhead, Losses, Recompute
 from steelyard.base.method import Method
 from steelyard.base.observation import Seen
 from steelyard.errors import LossError, UnknownNameError
-from steelyard.gradients.place import Place
 from steelyard.gradients.reading import Reading, read, read_cross
 from steelyard.gradients.rows import Rows
+from steelyard.gradients.shared_option import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ from steelyard.balancing.weighing import Proposal, propose
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import Look
 from steelyard.errors import MissingInputError
-from steelyard.gradients.place import Place, Shared, place_of
 from steelyard.gradients.rows import Rows
+from steelyard.gradients.shared_option import Place, Shared, place_of
 from steelyard.gradients.wrappers import unnoticed
 
 

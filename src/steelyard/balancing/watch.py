@@ -14,7 +14,7 @@ from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
 from steelyard.errors import AngleWarning, SharedError, warn
 from steelyard.gradients.balanced_backward import Target, replaces_below
-from steelyard.gradients.place import Place
+from steelyard.gradients.shared_option import Place
 
 ANGLE_LOOKS = 10
 """First steps in which a method that uses angles checks whether tasks share samples."""

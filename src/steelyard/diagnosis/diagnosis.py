@@ -16,8 +16,8 @@ from steelyard.diagnosis.advice import advise
 from steelyard.diagnosis.measurements import CONFLICT, Measurements
 from steelyard.diagnosis.tables import cosine_table, task_table
 from steelyard.errors import LossError, SharedError
-from steelyard.gradients.place import Shared, place_of
 from steelyard.gradients.reading import read
+from steelyard.gradients.shared_option import Shared, place_of
 
 _CANCELLED = 1e-3
 """Below this part of ``Σ ‖g_k‖``, the length of ``Σ g_k`` is rounding, or as good as nothing."""

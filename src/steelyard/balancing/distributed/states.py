@@ -16,7 +16,7 @@ from steelyard.base.method import Method
 from steelyard.base.options import Guards
 from steelyard.base.state import Declaration, Stateful
 from steelyard.errors import StateError
-from steelyard.gradients.place import Place
+from steelyard.gradients.shared_option import Place
 
 
 def meet(ranks: Ranks, balancer: Method, place: Place | None) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from steelyard.base.method import Look, tensors_of
 from steelyard.errors import SharedError, UnknownNameError
-from steelyard.gradients.behind import last_layers, parameters_behind
 from steelyard.gradients.graph import survey
+from steelyard.gradients.parameters_behind import last_layers, parameters_behind
 from steelyard.gradients.wrappers import edges_of
 
 

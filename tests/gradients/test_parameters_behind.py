@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 from steelyard.errors import SharedError
-from steelyard.gradients.behind import last_layers, parameters_behind
+from steelyard.gradients.parameters_behind import last_layers, parameters_behind
 
 
 class Block(nn.Module):

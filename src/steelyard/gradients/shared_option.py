@@ -12,7 +12,7 @@ from steelyard.base.method import Look, Method, tensors_of
 from steelyard.base.observation import Reads
 from steelyard.errors import SharedError
 from steelyard.gradients.graph import depends
-from steelyard.gradients.looked_at import looked_at
+from steelyard.gradients.look_option import looked_at
 from steelyard.gradients.wrappers import behind_wrapper, is_sharded
 
 Shared = Tensor | Sequence[Tensor] | nn.Module | Iterable[nn.Parameter | nn.Module]
