@@ -14,7 +14,7 @@ from steelyard.base.method import Look, Method
 from steelyard.base.observation import Reads
 from steelyard.diagnosis.advice import advise
 from steelyard.diagnosis.measurements import CONFLICT, Measurements
-from steelyard.diagnosis.tables import cosine_table, task_table
+from steelyard.diagnosis.text_tables import cosine_table, task_table
 from steelyard.errors import LossError, SharedError
 from steelyard.gradients.reading import read
 from steelyard.gradients.shared_option import Shared, place_of

@@ -15,7 +15,7 @@ from steelyard.problems.metrics import (
 )
 from steelyard.problems.problem import Problem
 from steelyard.problems.registry import load_problem, problem_names
-from steelyard.problems.tables import split
+from steelyard.problems.splits import split
 from steelyard.problems.task import Data, JointMetric, Metric, Split, Task
 
 __all__ = [

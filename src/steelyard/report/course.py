@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.diagnosis.diagnosis import Diagnosis
-from steelyard.diagnosis.tables import cosine, number, percent, short
+from steelyard.diagnosis.text_tables import cosine, number, percent, short
 from steelyard.io.words import counted
 from steelyard.study.training.diagnosing import Course
 

@@ -17,7 +17,7 @@ from steelyard.errors import DataFileError
 from steelyard.problems.files import DataFile, find
 from steelyard.problems.kinds import binary
 from steelyard.problems.problem import Problem
-from steelyard.problems.tables import divide, standardised
+from steelyard.problems.splits import divide, standardised
 from steelyard.problems.task import Data, Split, Task
 
 NAMES = """age class_worker det_ind_code det_occ_code education wage_per_hour hs_college marital_stat

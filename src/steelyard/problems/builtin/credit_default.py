@@ -22,7 +22,7 @@ from steelyard.errors import DataFileError
 from steelyard.problems.files import DataFile, find
 from steelyard.problems.kinds import binary, classification, regression
 from steelyard.problems.problem import Problem
-from steelyard.problems.tables import split
+from steelyard.problems.splits import split
 from steelyard.problems.task import Data, Task
 
 COLUMNS = ("default", "amount", "interest", "grade", "years", "ownership", "income", "age")

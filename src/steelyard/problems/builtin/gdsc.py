@@ -25,7 +25,7 @@ from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import regression
 from steelyard.problems.metrics import pearson, r2, rmse
 from steelyard.problems.problem import Problem
-from steelyard.problems.tables import deal, in_fold, standardised
+from steelyard.problems.splits import deal, in_fold, standardised
 from steelyard.problems.task import Data, Split, Task
 
 # By the number of cell lines that they were measured on, most first.

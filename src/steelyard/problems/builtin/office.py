@@ -24,7 +24,7 @@ from steelyard.problems.builtin.arrays import load_arrays
 from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import classification
 from steelyard.problems.problem import Problem
-from steelyard.problems.tables import deal, in_fold, standardised
+from steelyard.problems.splits import deal, in_fold, standardised
 from steelyard.problems.task import Data, Split, Task
 
 CLASSES, WORDS, FEATURES, FOLDS = 10, 800, 64, 5

@@ -21,7 +21,7 @@ from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import regression
 from steelyard.problems.metrics import mae, r2
 from steelyard.problems.problem import Problem
-from steelyard.problems.tables import split
+from steelyard.problems.splits import split
 from steelyard.problems.task import Data, Task
 
 BITS, DESCRIPTORS, HIDDEN, FEATURES = 2048, 14, 256, 128

@@ -16,7 +16,7 @@ from steelyard.problems.builtin.arrays import load_arrays
 from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import regression
 from steelyard.problems.problem import Problem
-from steelyard.problems.tables import split
+from steelyard.problems.splits import split
 from steelyard.problems.task import Data, Task
 
 JOINTS = 7

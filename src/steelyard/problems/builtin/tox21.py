@@ -13,7 +13,7 @@ from steelyard.problems.builtin.arrays import load_arrays
 from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import binary
 from steelyard.problems.problem import Problem
-from steelyard.problems.tables import split
+from steelyard.problems.splits import split
 from steelyard.problems.task import Data, Inputs, Task
 
 BITS, DESCRIPTORS = 2048, 14

@@ -9,7 +9,7 @@ import torch
 
 from steelyard.errors import SteelyardError, UnknownNameError
 from steelyard.problems import ProblemError, split
-from steelyard.problems.tables import deal, divide_evenly, divide_groups, in_fold
+from steelyard.problems.splits import deal, divide_evenly, divide_groups, in_fold
 
 
 def test_every_row_lands_in_one_part_with_its_own_label():
