@@ -1,7 +1,7 @@
 """One call from top to bottom: take the losses that are there, look at them, weigh, carry the weights, keep.
 
 Each part has files of its own: `losses.py` and `idle.py` take, `observe.py` looks (`global_batch.py` over several
-ranks), `weighing.py` weighs, `carrying.py` builds the scalar, `commit.py` and `window.py` keep.
+ranks), `weighing.py` weighs, `returned_scalar.py` builds the scalar, `commit.py` and `window.py` keep.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steelyard.balancing import returned_scalar as carrying
+from steelyard.balancing import returned_scalar
 from steelyard.balancing.closure import Hold, hold_of
 from steelyard.balancing.commit import commit
 from steelyard.balancing.devices import as_result, compute_device, follow, full_precision, stacked, without_losses
@@ -80,7 +80,7 @@ def balance(balancer: Persistent, given: Given) -> Tensor:
         shown = _look(balancer, taken)
         _note_left_out(balancer, taken.batch, shown)
         if shown is None:
-            return carrying.nothing(balancer, taken.batch, ranks)
+            return returned_scalar.nothing(balancer, taken.batch, ranks)
         now = balancer._now
         now.watch.look(balancer, shown)
         if now.closure.held is not None:
@@ -92,7 +92,7 @@ def balance(balancer: Persistent, given: Given) -> Tensor:
         now.record = Record(shown.seen, proposal.weights, shown.index)
         if shown.reading is not None and isinstance(shown.reading.rows, Rows) and shown.seen.rows is None:
             now.caches.workspace = shown.reading.rows.matrix
-        result = carrying.carried(balancer, taken.batch, ranks, shown, proposal, value)
+        result = returned_scalar.carried(balancer, taken.batch, ranks, shown, proposal, value)
         now.closure.held = hold
         _keep(balancer, taken, shown, proposal)
         return result
@@ -109,7 +109,7 @@ def plain_sum(balancer: Persistent, losses: Losses) -> Tensor:
     total = functools.reduce(torch.add, terms)
     if total.requires_grad and torch.is_grad_enabled() and not balancer._now.watch.eval_said:
         total = total.clone() if total is found[0] else total  # the user's own tensor keeps no hook of ours
-        carrying.on_backward(total, balancer)
+        returned_scalar.on_backward(total, balancer)
     return total
 
 
@@ -290,7 +290,7 @@ def _go_on(balancer: Persistent, taken: Taken, shown: Shown, held: Hold) -> Tens
     weights = held.weights_of(balancer.name, shown.seen, shown.index)
     value = (weights * shown.seen.losses).sum() + held.offset
     balancer._now.record = Record(shown.seen, weights, shown.index)
-    return carrying.weighted(taken.batch, taken.ranks, shown, weights, as_result(value, taken.batch.losses))
+    return returned_scalar.weighted(taken.batch, taken.ranks, shown, weights, as_result(value, taken.batch.losses))
 
 
 # --- keep -------------------------------------------------------------------------------------------------------------

@@ -215,7 +215,7 @@ def carry(
 
     Args:
         value: scalar, detached, on the losses' device; decides the dtype of the result.
-        losses: those that take part. A loss that does not is no input: see `left_out.py`.
+        losses: those that take part. A loss that does not is no input: see `zero_gradients.py`.
         multipliers: one per loss.
         parameters: pairs of a parameter (a weight learnt by an outside optimizer) and its gradient.
         redirection: replaces what arrives at the features.
