@@ -9,7 +9,7 @@ import pytest
 
 from report import judgements
 from report.browser import Browser, find
-from steelyard.report.page import write_page
+from steelyard.report.study_page import write_page
 from steelyard.study.judgement import Judgement
 
 CHROMIUM = find()

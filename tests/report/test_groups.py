@@ -10,7 +10,7 @@ from grouping.test_study import find, planted, problem  # noqa: F401
 from report.reading import parse
 from steelyard.grouping.effects import effects
 from steelyard.report.grouping import section
-from steelyard.report.page import page
+from steelyard.report.study_page import page
 
 
 @pytest.fixture

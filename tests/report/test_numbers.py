@@ -16,7 +16,7 @@ from steelyard.report.export import _cell
 from steelyard.report.figures.drawing import Drawing, of_mean
 from steelyard.report.figures.histories import _moves, _point_limit, _weight_scale
 from steelyard.report.names import elide, short_methods
-from steelyard.report.page import _sentence_case, _unbroken, date
+from steelyard.report.study_page import _sentence_case, _unbroken, date
 from steelyard.report.view import View
 from steelyard.study.judgement import Interval, TaskInfo
 

@@ -28,7 +28,7 @@ from report.reading import (  # fmt: skip
 )
 from report.test_page_tables import READ, WORDS, factor, opened, own_half, started
 from steelyard.report.charts.labels import text_width
-from steelyard.report.page import page
+from steelyard.report.study_page import page
 from steelyard.study.judgement import Cell, Curve, Interval, Judgement, Setting, TaskInfo
 
 NEAR = 0.06  # of positions in px or per cent: they are written with two digits, ticks as well

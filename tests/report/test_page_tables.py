@@ -13,7 +13,7 @@ from scipy import stats
 
 from report import judgements
 from report.reading import Element, by_setting, number, parse, says, says_interval, table
-from steelyard.report.page import page
+from steelyard.report.study_page import page
 from steelyard.study.judgement import Cell, Judgement, OtherMetric, TaskInfo
 
 READ = {**judgements.ALL, "six_amounts": judgements.six_amounts}

@@ -57,7 +57,7 @@ def reproduce(
     size: Size = "quick" if quick else "full" if full else "real"
     from steelyard.reproductions import running
     from steelyard.reproductions.markdown import check_section, write_section
-    from steelyard.reproductions.page import page as page_of
+    from steelyard.reproductions.reproduction_page import page as page_of
     from steelyard.reproductions.summary import Summary
     from steelyard.study.planning.planner import check_workers
     from steelyard.study.running.environment import cores

@@ -11,7 +11,7 @@ from steelyard.grouping.found import Found
 from steelyard.grouping.words import write_words
 from steelyard.report.figures import groups
 from steelyard.report.outputs import Kind
-from steelyard.report.page import templates
+from steelyard.report.study_page import templates
 from steelyard.study.judgement import Interval
 
 FORMAT = "steelyard-grouping/1"

@@ -14,7 +14,7 @@ from steelyard import registry, study
 from steelyard.errors import SteelyardWarning, TrainingError
 from steelyard.problems import load_problem
 from steelyard.report import render
-from steelyard.report.page import page
+from steelyard.report.study_page import page
 from steelyard.study.planning.plans import Plan
 from steelyard.study.running.work import check_origin
 from steelyard.study.storage.store import Store

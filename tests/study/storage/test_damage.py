@@ -11,7 +11,7 @@ import pytest
 
 from damage import damaged, flip
 from steelyard.errors import DamagedStoreError, SteelyardError, SteelyardWarning, StoreError
-from steelyard.report.page import page
+from steelyard.report.study_page import page
 from steelyard.study.analysis.judging import judge
 from steelyard.study.planning.plans import Plan
 from steelyard.study.storage.store import Store

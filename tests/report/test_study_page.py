@@ -12,7 +12,7 @@ import pytest
 from report import judgements
 from steelyard.report.names import short_methods, split_method
 from steelyard.report.numbers import fixed
-from steelyard.report.page import page, study_section, write_page
+from steelyard.report.study_page import page, study_section, write_page
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 

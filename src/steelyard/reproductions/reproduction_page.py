@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from steelyard.report.page import date, study_section, templates
+from steelyard.report.study_page import date, study_section, templates
 from steelyard.reproductions.summary import Summary, facts
 
 
