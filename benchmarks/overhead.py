@@ -20,7 +20,7 @@ from timing import interleaved, machine
 from torch import Tensor
 
 import steelyard
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 
 TARGET_STEP, TARGET_CALL, TARGET_LEARNED = 1.03, 250, 500
 TARGET_FEATURES = {2: 1.15, 8: 1.25, 20: 1.4, 40: 1.6}

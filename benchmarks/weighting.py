@@ -20,7 +20,7 @@ from torch import Tensor
 import steelyard
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.observation import Seen
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 
 TARGETS = {"upgrad": {40: 15.0, 100: 150.0}}
 TARGET = {40: 5.0, 100: 50.0}

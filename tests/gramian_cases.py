@@ -11,7 +11,7 @@ from torch import Tensor
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.observation import Seen
 from steelyard.base.specs import parse_spec
-from steelyard.registry import make, method_class, options_of
+from steelyard.method_registry import make, method_class, options_of
 
 
 def random_rows(tasks: int, size: int, seed: int, ratio: float = 1.0, conflict: float = 0.5) -> Tensor:

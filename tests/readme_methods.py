@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from steelyard.method_registry import MethodRow, methods
 from steelyard.methods import METHODS
-from steelyard.registry import MethodRow, methods
 
 README = Path(__file__).parent.parent / "README.md"
 TABLE = re.compile(r"^\| reads \|.*?\n\n", re.MULTILINE | re.DOTALL)

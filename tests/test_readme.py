@@ -83,7 +83,7 @@ def test_the_table_of_methods_is_that_of_the_registry() -> None:
 
 
 def test_every_method_is_in_the_table() -> None:
-    from steelyard.registry import METHODS
+    from steelyard.method_registry import METHODS
 
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert not [name for name in METHODS if f"`{name}`" not in text]

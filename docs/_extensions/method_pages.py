@@ -10,9 +10,9 @@ import tomllib
 from sphinx.application import Sphinx
 
 import steelyard
+from steelyard.method_registry import MethodRow, options_of, stage_class
 from steelyard.methods import STAGES
 from steelyard.models.building import architecture_class, architecture_names
-from steelyard.registry import MethodRow, options_of, stage_class
 
 EQUATIONS = Path(__file__).parent.parent / "equations.toml"
 GROUPS = {

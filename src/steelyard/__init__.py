@@ -13,7 +13,7 @@ from steelyard.base.stages import EMAScale, InitialScale, LogLosses, Stage
 from steelyard.base.state import State
 from steelyard.diagnosis.diagnosis import Diagnosis, diagnose
 from steelyard.errors import SteelyardError, SteelyardWarning
-from steelyard.registry import Chain, make, methods
+from steelyard.method_registry import Chain, make, methods
 
 if TYPE_CHECKING:
     from steelyard.models.transfer import AsymmetricTransfer as AsymmetricTransfer

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import steelyard
 from steelyard.errors import SteelyardWarning
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 
 TASKS = ["a", "b"]
 

@@ -55,7 +55,7 @@ class Network:
 
 
 def build(method: str, **options: Any) -> Any:
-    if "main" in steelyard.registry.options_of(steelyard.registry.method_class(method)):
+    if "main" in steelyard.method_registry.options_of(steelyard.method_registry.method_class(method)):
         options["main"] = "a"
     return steelyard.make(method, list(TASKS), generator=torch.Generator().manual_seed(0), **options)
 

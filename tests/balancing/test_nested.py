@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import steelyard
 from steelyard.errors import SharedError
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 
 # Of the methods that read losses only, one: none of them replaces a gradient. Those that look ahead neither.
 INNER = [("uw", "losses")] + [

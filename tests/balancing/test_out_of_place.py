@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 
 import steelyard
 from steelyard.errors import LossError
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 
 TASKS = ["a", "b"]
 

@@ -12,8 +12,8 @@ import torch
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import parse_spec
 from steelyard.errors import OptionError, SteelyardError, UnknownNameError
+from steelyard.method_registry import _parameters, make, method_class, options_of, stage_class
 from steelyard.methods import METHODS, STAGES
-from steelyard.registry import _parameters, make, method_class, options_of, stage_class
 
 TASKS = ["left", "right", "3"]
 COMMON = [*_parameters(method_class("equal"))]

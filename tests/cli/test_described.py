@@ -6,9 +6,9 @@ import pytest
 
 import steelyard
 from steelyard.cli.described import print_docstring
+from steelyard.method_registry import stage_class
 from steelyard.methods import STAGES
 from steelyard.models.building import architecture_class, architecture_names
-from steelyard.registry import stage_class
 
 DESCRIBED = {
     **{row.name: row.cls for row in steelyard.methods()},

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import steelyard
 from helpers import TwoLayer
 from steelyard.errors import LossError, SharedError
-from steelyard.registry import method_names
+from steelyard.method_registry import method_names
 
 TASKS = ["left", "right", "depth"]
 SCALES = {"left": 1.0, "right": 3.0, "depth": 0.5}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distributed.launch import launch
 from distributed.training import BATCH, build, train
-from steelyard.registry import method_class, method_names
+from steelyard.method_registry import method_class, method_names
 
 pytestmark = pytest.mark.takes(
     "ranks are processes, which import torch; the first test of a file waits for all that they train"

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 import steelyard
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import parse_spec
-from steelyard.registry import method_class, options_of
+from steelyard.method_registry import method_class, options_of
 
 TASKS = ("left", "middle", "right")
 SCALES = {"left": 1.0, "middle": 3.0, "right": 0.3}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import steelyard
 from helpers import task_gradients, weighted_sum
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 
 WIDTH = 6
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 
 TASKS = ("a", "b")
 PLAIN = [

@@ -10,7 +10,7 @@ import steelyard
 from helpers import TwoLayer
 from steelyard.base.specs import parse_spec
 from steelyard.errors import SharedError
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 
 SCALES = {"a": 1.0, "b": 30.0, "c": 0.1}
 PLACES = [

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import steelyard
 from steelyard.base.specs import parse_spec
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 
 SPECS = [
     name

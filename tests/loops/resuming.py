@@ -12,7 +12,7 @@ from torch import Tensor
 
 import steelyard
 from steelyard.base.specs import parse_spec
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy, snapshot
 
 TASKS = ["a", "b", "c"]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import steelyard
 from loops.resuming import Run
-from steelyard.registry import method_class, method_names
+from steelyard.method_registry import method_class, method_names
 from steelyard.testing.toy import snapshot
 
 LOSS_ONLY = [name for name in method_names() if method_class(name).reads == "losses"]

@@ -10,7 +10,7 @@ import torch
 import steelyard
 from helpers import TwoLayer, task_gradients, weighted_sum
 from steelyard.errors import OptionError, SharedError, StateError, UnknownNameError
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy, same_state, snapshot
 
 TASKS = ["a", "b", "c"]

@@ -14,7 +14,7 @@ import steelyard
 from loops.resuming import SPECS
 from steelyard.base.specs import parse_spec
 from steelyard.errors import StateError, SteelyardWarning
-from steelyard.registry import method_class, options_of
+from steelyard.method_registry import method_class, options_of
 from steelyard.testing.toy import Toy, same_state, snapshot
 
 TASKS = ["a", "b", "c"]

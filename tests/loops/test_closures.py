@@ -12,7 +12,7 @@ from torch import Tensor
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import parse_spec
 from steelyard.errors import LossError, OptionError, SteelyardWarning
-from steelyard.registry import method_class
+from steelyard.method_registry import method_class
 from steelyard.testing.toy import Toy, same_state, snapshot
 from testing.test_contract import VARIANTS, build
 

@@ -11,7 +11,7 @@ import torch
 import steelyard
 from loops.test_closures import toy_for
 from steelyard.errors import SteelyardWarning
-from steelyard.registry import method_class, method_names
+from steelyard.method_registry import method_class, method_names
 from testing.test_contract import build
 
 TASKS = ["left", "right"]

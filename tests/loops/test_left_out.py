@@ -12,7 +12,7 @@ from torch import Tensor
 
 import steelyard
 from loops.loss_kinds import Loss, fused, plain, reentrant
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy
 
 TASKS = ("main", "bad", "third")

@@ -12,7 +12,7 @@ import steelyard
 from helpers import task_gradients, weighted_sum
 from steelyard.base.specs import parse_spec
 from steelyard.errors import AngleWarning, OptionError, SharedError, SteelyardWarning
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy, same_state, snapshot
 
 TASKS = ["a", "b", "c"]

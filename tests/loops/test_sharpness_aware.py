@@ -14,7 +14,7 @@ from torch import Tensor
 from loops.test_closures import DIRECTIONS, HELD, OUTSIDE, TASKS, toy_for, weighted
 from steelyard.balancing.balancer import Balancer
 from steelyard.errors import OptionError
-from steelyard.registry import method_names
+from steelyard.method_registry import method_names
 from steelyard.testing.toy import Toy, same_state, snapshot
 from testing.test_contract import build
 

@@ -11,7 +11,7 @@ import torch
 import steelyard
 from steelyard.balancing.watch import LEARN_LOOKS
 from steelyard.errors import SteelyardWarning
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy
 
 TASKS = ["a", "b"]

@@ -15,7 +15,7 @@ from loops.resuming import TASKS, Run
 from steelyard.balancing.commit import commit
 from steelyard.balancing.weighing import propose
 from steelyard.base.observation import Seen
-from steelyard.registry import method_class, method_names
+from steelyard.method_registry import method_class, method_names
 from steelyard.testing.toy import snapshot
 
 OPTIONS = [

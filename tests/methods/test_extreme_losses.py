@@ -10,7 +10,7 @@ from torch import Tensor
 
 import steelyard
 from loss_sequences import task_names
-from steelyard.registry import methods
+from steelyard.method_registry import methods
 
 VARIANTS = [
     *[row.name for row in methods() if row.reads == "losses" and row.name != "famo"],

@@ -7,7 +7,7 @@ import torch
 
 from gramian_cases import balancer, random_rows, seen, weigh
 from steelyard.balancing.balancer import Balancer
-from steelyard.registry import method_class, method_names
+from steelyard.method_registry import method_class, method_names
 
 METHODS = [name for name in method_names() if method_class(name).reads in ("norms", "gramian")]
 

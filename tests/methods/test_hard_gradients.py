@@ -12,7 +12,7 @@ from torch import nn
 from gramian_cases import balancer, seen
 from hard_gradients import Case, cases
 from steelyard.errors import LossError
-from steelyard.registry import method_class, method_names
+from steelyard.method_registry import method_class, method_names
 
 READERS = [name for name in method_names() if method_class(name).reads not in ("losses", "lookahead")]
 METHODS = [*READERS, "hydalearn(mode=first-order)", "log+cagrad", "log+upgrad"]

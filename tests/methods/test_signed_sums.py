@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gramian_cases import balancer, random_rows, weigh
-from steelyard.registry import method_class, method_names
+from steelyard.method_registry import method_class, method_names
 
 SIGNED = [
     name for name in method_names() if method_class(name).signed_weights and method_class(name).reads == "gramian"

@@ -10,7 +10,7 @@ import pytest
 import steelyard
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import parse_spec
-from steelyard.registry import method_class, method_names, options_of
+from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing import CHECKS
 
 # Variants that go through other code; by default relobralo looks back, and so draws, once in a thousand steps.

@@ -25,8 +25,8 @@ def _list() -> None:
     from rich.text import Text
 
     from steelyard.io.console import make_console
+    from steelyard.method_registry import methods as rows
     from steelyard.methods import STAGES
-    from steelyard.registry import methods as rows
 
     table = Table("method", "reads", "what it does", box=None, pad_edge=False)
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
@@ -43,8 +43,8 @@ def _list() -> None:
 
 
 def _describe(name: str) -> None:
+    from steelyard.method_registry import method_class, method_names, stage_class
     from steelyard.methods import STAGES
-    from steelyard.registry import method_class, method_names, stage_class
 
     if name not in STAGES or name in method_names():
         _describe_class(name, "method", method_class(name))
@@ -53,7 +53,7 @@ def _describe(name: str) -> None:
 
 
 def _describe_class(name: str, kind: str, cls: type) -> None:
-    from steelyard.registry import options_of
+    from steelyard.method_registry import options_of
 
     print_docstring(name, kind, cls)
     options = options_of(cls).values()

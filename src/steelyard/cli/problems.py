@@ -53,7 +53,7 @@ def _describe(name: str) -> None:
 
     from steelyard.io.console import make_console
     from steelyard.problems import load_problem
-    from steelyard.problems.registry import problem_options
+    from steelyard.problems.problem_registry import problem_options
 
     problem = load_problem(name)
     console = make_console()

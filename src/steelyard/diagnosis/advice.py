@@ -104,7 +104,7 @@ def _limits(measured: Measurements) -> Iterator[str]:
 
 def registered(names: Sequence[str], place: str, most: int = 3) -> str:
     """Those of the methods that are there and read gradients at this place, if they read any."""
-    from steelyard.registry import method_class, method_names
+    from steelyard.method_registry import method_class, method_names
 
     known = method_names()
     usable = [

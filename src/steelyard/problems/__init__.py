@@ -14,7 +14,7 @@ from steelyard.problems.metrics import (
     rmse,
 )
 from steelyard.problems.problem import Problem
-from steelyard.problems.registry import load_problem, problem_names
+from steelyard.problems.problem_registry import load_problem, problem_names
 from steelyard.problems.splits import split
 from steelyard.problems.task import Data, JointMetric, Metric, Split, Task
 

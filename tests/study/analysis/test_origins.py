@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 import steelyard.study.planning.origin as origin
-from steelyard import registry, study
+from steelyard import method_registry as registry
+from steelyard import study
 from steelyard.errors import SteelyardWarning, TrainingError
 from steelyard.problems import load_problem
 from steelyard.report import render

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from steelyard.registry import make
+from steelyard.method_registry import make
 from steelyard.study.analysis.findings import Findings
 from steelyard.study.judgement import Recipe, Row
 from steelyard.study.planning.arms import parse_arm

@@ -17,12 +17,12 @@ from steelyard import __version__
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import Part, Spec, parse_spec
 from steelyard.errors import OptionError, PlanError
+from steelyard.method_registry import make, method_class, options_of
 from steelyard.models.building import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem, check_place
 from steelyard.problems.task import Data, Task
-from steelyard.registry import make, method_class, options_of
 from steelyard.study.planning.arms import SHARED, Arm, make_arm, parse_arm
 from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
 from steelyard.study.planning.method_rehearsal import rehearse_methods

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from steelyard.base.specs import parse_spec
+from steelyard.method_registry import make
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Data, Split
-from steelyard.registry import make
 from steelyard.study.planning.planner import check_workers
 from steelyard.study.planning.plans import Plan
 from steelyard.study.planning.tuning import settle, tried

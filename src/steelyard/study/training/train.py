@@ -15,9 +15,9 @@ from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
 from steelyard.errors import TrainingError
+from steelyard.method_registry import make
 from steelyard.models import build
 from steelyard.problems.problem import Problem
-from steelyard.registry import make
 from steelyard.study.storage.trial_checkpoint import Folder
 from steelyard.study.training.batch import (
     Forward,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import steelyard
-from steelyard.registry import method_names, options_of
+from steelyard.method_registry import method_names, options_of
 
 PROMISED = """
 equal fixed schedule random initial-scale log gls uw uw-revised uw-so uw-o dwa ema cov slaw lbtw imtl-l stch famo
