@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.study import plan
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.running.dispatch import dispatch
 from steelyard.study.running.engine import Job
 from steelyard.study.running.events import Epoch, Event, Finished, Started

@@ -7,7 +7,7 @@ import pytest
 
 from steelyard.reproductions.reproduction import Finding
 from steelyard.reproductions.summary import Summary
-from steelyard.study.analysis.judging import findings, judge_findings
+from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.storage.store import Store
 from study.made_up import fill, plan
 

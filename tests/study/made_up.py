@@ -3,7 +3,7 @@
 import sqlite3
 
 from steelyard.study.planning.arms import parse_arm
-from steelyard.study.planning.plans import Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
+from steelyard.study.planning.plan import Plan, PlannedMethod, PlannedMetric, PlannedSetting, PlannedTask
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Curves, Failed, Result
 
@@ -65,7 +65,7 @@ def fill(store, made, values, seconds=None, setting=0):
 
 
 def judged(path, made, values, seconds=None):
-    from steelyard.study.analysis.judging import judge_plan
+    from steelyard.study.analysis.make_judgement import judge_plan
 
     with Store(path, write=True) as store:
         for setting, found in enumerate(values if isinstance(values, list) else [values]):

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from steelyard.cli import arguments
-from steelyard.cli.judged import show_judgement
 from steelyard.cli.messages import SOME_FAILED, command_line, resumable, say
 from steelyard.cli.shared_options import (
     Architecture,
@@ -26,6 +25,7 @@ from steelyard.cli.shared_options import (
     Tasks,
     Workers,
 )
+from steelyard.cli.show_judgement import show_judgement
 
 METHODS = "single-task,equal,dwa,uw,ema,db-mtl"
 

@@ -25,7 +25,7 @@ def export(
     from steelyard.io.writing import replacing
     from steelyard.report.outputs import NETWORK, check_outputs, check_store, writing
     from steelyard.study.analysis.network import kept_trials
-    from steelyard.study.planning.plans import Plan
+    from steelyard.study.planning.plan import Plan
     from steelyard.study.storage.store import Store
 
     check_store(store)

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from steelyard.cli import arguments
-from steelyard.cli.judged import show_judgement
 from steelyard.cli.messages import say
 from steelyard.cli.shared_options import OpenPage, Page
+from steelyard.cli.show_judgement import show_judgement
 
 
 def report(

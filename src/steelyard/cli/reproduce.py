@@ -59,7 +59,7 @@ def reproduce(
     from steelyard.reproductions.markdown import check_section, write_section
     from steelyard.reproductions.reproduction_page import page as page_of
     from steelyard.reproductions.summary import Summary
-    from steelyard.study.planning.planner import check_workers
+    from steelyard.study.planning.make_plan import check_workers
     from steelyard.study.running.environment import cores
 
     command = command_line()

@@ -10,7 +10,7 @@ import numpy as np
 from steelyard.errors import GroupingError
 from steelyard.grouping.proposals import Subset
 from steelyard.study.analysis.statistics import relative_changes
-from steelyard.study.planning.plans import Plan, PlannedTask
+from steelyard.study.planning.plan import Plan, PlannedTask
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result, Trial
 

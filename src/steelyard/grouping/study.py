@@ -16,13 +16,13 @@ from steelyard.grouping.measuring import SEED, Measuring, changes, gains
 from steelyard.grouping.proposals import Subset
 from steelyard.grouping.search import Grouping, best_of, check_request, choose, search
 from steelyard.grouping.words import percent, write_words
-from steelyard.study.analysis.judging import findings, judge_findings
+from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.analysis.statistics import interval
 from steelyard.study.judgement import Interval
 from steelyard.study.planning.arms import Arm, parse_arm
+from steelyard.study.planning.make_plan import plan as make_plan
 from steelyard.study.planning.networks import Network
-from steelyard.study.planning.planner import plan as make_plan
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.running.engine import Engine
 from steelyard.study.running.engines import load_engine
 from steelyard.study.running.runner import job_of, run, train_missing

@@ -16,7 +16,7 @@ from steelyard.report.numbers import duration
 from steelyard.study import Plan, estimate, plan
 from steelyard.study.analysis.joint import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
-from steelyard.study.planning.planner import check_workers
+from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.tuning import tried
 from steelyard.study.running.engine import Engine
 from steelyard.study.running.local import Local

@@ -9,7 +9,7 @@ from typing import Literal
 from steelyard.study.analysis.findings import Findings
 from steelyard.study.analysis.joint import JointValue
 from steelyard.study.judgement import Judgement
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 
 Size = Literal["quick", "real", "full"]
 Word = Literal["held", "did not hold", "undecided"]

@@ -21,7 +21,7 @@ from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, R
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
 from steelyard.study.analysis.joint import joint_values
-from steelyard.study.analysis.judging import findings, judge_findings
+from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.tuning import tried
 from steelyard.study.storage.store import Store

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from steelyard.errors import PlanError, StoreError, StoreLockedError, TrainingError
-    from steelyard.study.analysis.judging import judge
+    from steelyard.study.analysis.make_judgement import judge
     from steelyard.study.analysis.network import network
     from steelyard.study.judgement import Judgement
-    from steelyard.study.planning.planner import plan
-    from steelyard.study.planning.plans import Plan
+    from steelyard.study.planning.make_plan import plan
+    from steelyard.study.planning.plan import Plan
     from steelyard.study.running.forecast import Estimate, estimate
     from steelyard.study.running.local import start_server
     from steelyard.study.running.runner import compare, run
@@ -34,11 +34,11 @@ __all__ = [
 
 _HOMES = {
     "steelyard.errors": ("PlanError", "StoreError", "StoreLockedError", "TrainingError"),
-    "steelyard.study.analysis.judging": ("judge",),
+    "steelyard.study.analysis.make_judgement": ("judge",),
     "steelyard.study.analysis.network": ("network",),
     "steelyard.study.judgement": ("Judgement",),
-    "steelyard.study.planning.planner": ("plan",),
-    "steelyard.study.planning.plans": ("Plan",),
+    "steelyard.study.planning.make_plan": ("plan",),
+    "steelyard.study.planning.plan": ("Plan",),
     "steelyard.study.running.forecast": ("Estimate", "estimate"),
     "steelyard.study.running.local": ("start_server",),
     "steelyard.study.running.runner": ("compare", "run"),

@@ -6,8 +6,8 @@ import math
 import pytest
 
 from steelyard.problems import r2
-from steelyard.study.analysis.judging import judge_plan
-from steelyard.study.planning.plans import PlannedMetric, Tuning
+from steelyard.study.analysis.make_judgement import judge_plan
+from steelyard.study.planning.plan import PlannedMetric, Tuning
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK
 from study.made_up import ACCURACY, RMSE, judged, plan, result

@@ -10,7 +10,7 @@ import torch
 from steelyard import study
 from steelyard.problems import load_problem
 from steelyard.study.analysis.joint import JointValue, joint_values
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
 from steelyard.study.training.kept import pack, unpack
 from steelyard.study.training.train import train

@@ -4,7 +4,7 @@ import pytest
 
 from steelyard.study.analysis.phrases import difference_of, lowered, method_name, relative_of
 from steelyard.study.judgement import Interval
-from steelyard.study.planning.plans import PlannedMetric, PlannedTask
+from steelyard.study.planning.plan import PlannedMetric, PlannedTask
 
 
 @pytest.mark.parametrize(

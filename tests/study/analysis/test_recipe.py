@@ -11,7 +11,7 @@ from torch import nn
 from steelyard import study
 from steelyard.report import from_json, render, to_json
 from steelyard.report.study_page import page
-from steelyard.study.analysis.judging import judge_plan
+from steelyard.study.analysis.make_judgement import judge_plan
 from steelyard.study.storage.store import Store
 from study import made_up
 from study.in_process import InProcess, MadeUp

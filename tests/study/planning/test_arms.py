@@ -9,8 +9,8 @@ from steelyard.base.specs import parse_spec
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.report.names import short_methods, split_method
 from steelyard.study.planning.arms import parse_arm, parse_arms
-from steelyard.study.planning.planner import plan
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.make_plan import plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.running import forecast
 from steelyard.study.running.forecast import estimate
 
@@ -87,7 +87,7 @@ def test_a_dry_run_times_each_place(tmp_path, monkeypatch):
 @pytest.mark.parametrize("row", steelyard.methods(), ids=lambda row: row.name)
 @pytest.mark.parametrize("place", ["features", "trunk"])
 def test_a_place_where_a_method_cannot_read_is_refused_with_both_fixes(row, place, monkeypatch):
-    monkeypatch.setattr("steelyard.study.planning.planner.rehearse_methods", lambda plan, problem: 1)
+    monkeypatch.setattr("steelyard.study.planning.make_plan.rehearse_methods", lambda plan, problem: 1)
     main = {"main": "left"} if "main" in row.options else {}
     weights = {"weights": "left: 1, right: 2"} if row.name == "fixed" else {}
     balancer = steelyard.make(row.name, ["left", "right"], **main, **weights)

@@ -11,7 +11,7 @@ from steelyard.errors import SteelyardError
 from steelyard.problems import template
 from steelyard.study.planning.arms import parse_arm, parse_arms
 from steelyard.study.planning.networks import Network, check_networks, parse_networks, write_networks
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 
 NAMES = st.text(min_size=1).filter(lambda name: name.isprintable() or "\n" in name)
 

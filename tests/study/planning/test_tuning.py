@@ -10,7 +10,7 @@ from steelyard import study
 from steelyard.base.specs import parse_spec
 from steelyard.errors import OptionError, PlanError, UnknownNameError
 from steelyard.study.planning.best_fixed import candidates
-from steelyard.study.planning.plans import Plan, PlannedMethod, Tuning
+from steelyard.study.planning.plan import Plan, PlannedMethod, Tuning
 from steelyard.study.planning.tuning import SEED, attempts, choose, learning_rates, settle, tried, validation_scores
 from steelyard.study.trial import SINGLE_TASK, Curves
 from study.made_up import ACCURACY, RMSE, result

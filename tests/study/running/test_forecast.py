@@ -2,7 +2,7 @@
 
 import pytest
 
-from steelyard.study.planning.planner import plan
+from steelyard.study.planning.make_plan import plan
 from steelyard.study.running import forecast
 
 

@@ -12,8 +12,8 @@ import pytest
 from damage import damaged, flip
 from steelyard.errors import DamagedStoreError, SteelyardError, SteelyardWarning, StoreError
 from steelyard.report.study_page import page
-from steelyard.study.analysis.judging import judge
-from steelyard.study.planning.plans import Plan
+from steelyard.study.analysis.make_judgement import judge
+from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trial_checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.trial import SINGLE_TASK, Failed

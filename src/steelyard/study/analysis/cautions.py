@@ -8,7 +8,7 @@ import statistics
 from steelyard.io.words import listed
 from steelyard.problems.metrics import r2
 from steelyard.study.analysis.findings import Findings
-from steelyard.study.planning.plans import JOINT
+from steelyard.study.planning.plan import JOINT
 from steelyard.study.trial import SINGLE_TASK
 
 NAMED = 4  # so many are named, the others counted

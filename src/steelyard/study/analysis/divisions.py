@@ -6,7 +6,7 @@ import math
 
 from steelyard.study.analysis.findings import Findings
 from steelyard.study.analysis.statistics import step_of
-from steelyard.study.planning.plans import PlannedTask
+from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import SINGLE_TASK
 
 NAMED = 3

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from steelyard.study.analysis.statistics import Array, relative_changes
-from steelyard.study.planning.plans import Plan, PlannedTask
+from steelyard.study.planning.plan import Plan, PlannedTask
 from steelyard.study.storage.store import Trained
 from steelyard.study.trial import Failed, Result, Trial
 

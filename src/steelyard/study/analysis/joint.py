@@ -10,7 +10,7 @@ from torch import Tensor
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
 from steelyard.study.training.kept import unpack
 

@@ -12,7 +12,7 @@ from steelyard.errors import PlanError, StoreError, UnknownNameError, warn
 from steelyard.models import build
 from steelyard.problems import Problem, load_problem
 from steelyard.problems.task import Inputs
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import deciding, validation_scores
 from steelyard.study.storage.networks import Networks, unpack
 from steelyard.study.storage.store import Store

@@ -9,7 +9,7 @@ from steelyard.errors import DamagedStoreError
 from steelyard.io.words import counted
 from steelyard.study.analysis.findings import Findings
 from steelyard.study.planning.origin import differences
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store, Trained
 from steelyard.study.trial import Trial
 

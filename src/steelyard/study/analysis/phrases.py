@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from steelyard.study.judgement import Cell, Interval
-from steelyard.study.planning.plans import PlannedTask
+from steelyard.study.planning.plan import PlannedTask
 
 PLAIN_SUM = "equal"
 OPENINGS = ("The ", "Over ", "One ", "Whether ", "No ", "Not ", "Of ")  # of sentences that start with no name

@@ -20,7 +20,7 @@ from steelyard.study.analysis.statistics import (
     step_of,
 )
 from steelyard.study.judgement import Verdict
-from steelyard.study.planning.plans import PlannedTask
+from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import SINGLE_TASK
 
 SLIGHT = 0.01  # a mean relative change whose interval lies within it may be told from zero, and still not matter

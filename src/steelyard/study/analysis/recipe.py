@@ -9,7 +9,7 @@ from steelyard.method_registry import make
 from steelyard.study.analysis.findings import Findings
 from steelyard.study.judgement import Recipe, Row
 from steelyard.study.planning.arms import parse_arm
-from steelyard.study.planning.plans import PlannedMethod
+from steelyard.study.planning.plan import PlannedMethod
 from steelyard.study.planning.tuning import deciding, validation_scores
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result

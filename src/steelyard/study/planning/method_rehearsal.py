@@ -9,7 +9,7 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.errors import LossError, OptionError, SteelyardError
 from steelyard.models import build
 from steelyard.problems.problem import Problem
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.training.batch import (
     Forward,
     LossesOf,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from steelyard.errors import PlanError
-from steelyard.study.planning.plans import Choice, Plan, PlannedMethod, PlannedTask, Tuning, network_name
+from steelyard.study.planning.plan import Choice, Plan, PlannedMethod, PlannedTask, Tuning, network_name
 from steelyard.study.trial import Result, Trial
 
 SEED = 10_007

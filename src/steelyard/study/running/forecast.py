@@ -17,8 +17,8 @@ from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Data, Split
-from steelyard.study.planning.planner import check_workers
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.make_plan import check_workers
+from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import settle, tried
 from steelyard.study.storage.store import Store
 from steelyard.study.training.evaluate import take

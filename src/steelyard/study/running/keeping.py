@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from steelyard.errors import UnknownNameError
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import deciding, validation_scores
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Result, Trial

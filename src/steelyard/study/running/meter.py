@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from steelyard.io.console import make_console
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.running.events import Epoch, Event, Finished, Lost, Started, Warned
 from steelyard.study.trial import Failed, Trial
 

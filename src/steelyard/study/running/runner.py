@@ -11,13 +11,13 @@ from typing import Any
 from rich.progress import Progress
 
 from steelyard.base.specs import Spec
-from steelyard.study.analysis.judging import judge_plan
+from steelyard.study.analysis.make_judgement import judge_plan
 from steelyard.study.analysis.origins import stale_note
 from steelyard.study.judgement import Judgement
 from steelyard.study.planning.arms import Arm
-from steelyard.study.planning.planner import check_workers
-from steelyard.study.planning.planner import plan as make_plan
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.make_plan import check_workers
+from steelyard.study.planning.make_plan import plan as make_plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import ROUNDS, attempts, choose
 from steelyard.study.running.dispatch import dispatch
 from steelyard.study.running.engine import Engine, Job

@@ -28,7 +28,7 @@ from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
 from steelyard.study.planning.method_rehearsal import rehearse_methods
 from steelyard.study.planning.networks import check_networks
 from steelyard.study.planning.origin import Origin
-from steelyard.study.planning.plans import (
+from steelyard.study.planning.plan import (
     JOINT,
     Plan,
     PlannedMethod,

@@ -19,7 +19,7 @@ from steelyard.study.analysis.recipe import recipe
 from steelyard.study.analysis.statistics import interval, relative_changes
 from steelyard.study.analysis.wording import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, OtherMetric, Row
-from steelyard.study.planning.plans import Plan
+from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result
 

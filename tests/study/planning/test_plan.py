@@ -7,8 +7,8 @@ import textwrap
 import pytest
 
 from steelyard.errors import LossError, OptionError, PlanError, ProblemError, UnknownNameError
-from steelyard.study.planning.planner import plan
-from steelyard.study.planning.plans import Choice, Plan, PlannedMethod
+from steelyard.study.planning.make_plan import plan
+from steelyard.study.planning.plan import Choice, Plan, PlannedMethod
 from steelyard.study.trial import SINGLE_TASK
 from study.made_up import plan as made_plan
 

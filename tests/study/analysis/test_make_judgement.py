@@ -8,8 +8,8 @@ import pytest
 
 from steelyard.errors import StoreError
 from steelyard.study import judge
-from steelyard.study.analysis.judging import judge_plan
-from steelyard.study.planning.plans import Choice, Tuning
+from steelyard.study.analysis.make_judgement import judge_plan
+from steelyard.study.planning.plan import Choice, Tuning
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK
 from study.made_up import ACCURACY, RMSE, SCORE, fill, judged, plan, result
