@@ -50,7 +50,7 @@ slow-integrations: $(FRAMEWORKS_READY)
 
 test-oldest: $(OLDEST_READY)
 	$(OLDEST)/bin/python -m pytest -n 2 -rs --disable-warnings tests/balancing tests/base tests/distributed tests/gradients \
-		tests/loops tests/methods tests/testing tests/test_registry.py --ignore=tests/methods/test_against_torchjd.py
+		tests/loops tests/methods tests/testing tests/test_method_registry.py --ignore=tests/methods/test_against_torchjd.py
 
 check: $(READY)
 	$(BIN)/ruff check .

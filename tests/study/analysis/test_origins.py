@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 import steelyard.study.planning.origin as origin
-from steelyard import method_registry as registry
-from steelyard import study
+from steelyard import method_registry, study
 from steelyard.errors import SteelyardWarning, TrainingError
 from steelyard.problems import load_problem
 from steelyard.report import render
@@ -228,9 +227,9 @@ def package(tmp_path, monkeypatch, file):
     (folder / "origin_numbers.py").write_text("POWER = -0.5\n")
     (folder / "origin_other.py").write_text(textwrap.dedent(ARCHITECTURE))
     monkeypatch.syspath_prepend(folder)
-    registry._from_entry_points.cache_clear()
+    method_registry._from_entry_points.cache_clear()
     yield folder
-    registry._from_entry_points.cache_clear()
+    method_registry._from_entry_points.cache_clear()
     for name in ("origin_theirs", "origin_numbers", "origin_other"):
         sys.modules.pop(name, None)
 
