@@ -103,7 +103,7 @@ def compare(
     from steelyard.study import run
     from steelyard.study.running.engines import load_engine
     from steelyard.study.running.environment import cores
-    from steelyard.study.running.keeping import check_keep
+    from steelyard.study.running.kept_networks import check_keep
 
     command = command_line()
     settings = arguments.parse_fractions(fractions) if fractions else [1.0]

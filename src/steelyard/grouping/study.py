@@ -19,9 +19,9 @@ from steelyard.grouping.words import percent, write_words
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.analysis.statistics import interval
 from steelyard.study.judgement import Interval
+from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import Arm, parse_arm
 from steelyard.study.planning.make_plan import plan as make_plan
-from steelyard.study.planning.networks import Network
 from steelyard.study.planning.plan import Plan
 from steelyard.study.running.engine import Engine
 from steelyard.study.running.engines import load_engine

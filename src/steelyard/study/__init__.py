@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from steelyard.errors import PlanError, StoreError, StoreLockedError, TrainingError
     from steelyard.study.analysis.make_judgement import judge
-    from steelyard.study.analysis.network import network
+    from steelyard.study.analysis.trained_network import network
     from steelyard.study.judgement import Judgement
     from steelyard.study.planning.make_plan import plan
     from steelyard.study.planning.plan import Plan
@@ -35,7 +35,7 @@ __all__ = [
 _HOMES = {
     "steelyard.errors": ("PlanError", "StoreError", "StoreLockedError", "TrainingError"),
     "steelyard.study.analysis.make_judgement": ("judge",),
-    "steelyard.study.analysis.network": ("network",),
+    "steelyard.study.analysis.trained_network": ("network",),
     "steelyard.study.judgement": ("Judgement",),
     "steelyard.study.planning.make_plan": ("plan",),
     "steelyard.study.planning.plan": ("Plan",),

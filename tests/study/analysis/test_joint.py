@@ -12,7 +12,7 @@ from steelyard.problems import load_problem
 from steelyard.study.analysis.joint import JointValue, joint_values
 from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
-from steelyard.study.training.kept import pack, unpack
+from steelyard.study.training.kept_outputs import pack, unpack
 from steelyard.study.training.train import train
 from study import made_up
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from steelyard.problems import Data, JointMetric, Problem, Split, Task, binary, regression
 from steelyard.study.training.ensemble import FEWEST, MOST, groups, train_together
-from steelyard.study.training.kept import unpack
+from steelyard.study.training.kept_outputs import unpack
 from steelyard.study.training.train import train
 from steelyard.study.trial import Failed, Trial
 

@@ -12,7 +12,7 @@ from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
 from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
-from steelyard.study.training.kept import unpack
+from steelyard.study.training.kept_outputs import unpack
 
 
 @dataclass(frozen=True)

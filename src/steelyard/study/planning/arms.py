@@ -9,7 +9,7 @@ from functools import lru_cache
 from steelyard.base.specs import Part, Spec, parse_spec, split_outside
 from steelyard.errors import OptionError
 from steelyard.problems.problem import check_place
-from steelyard.study.planning.networks import Network, parse_networks, write_networks
+from steelyard.study.planning.arm_networks import Network, parse_networks, write_networks
 
 SHARED = "shared"
 """The option of an arm, not of its method, that says where gradients are read: ``mgda(shared=trunk)``."""

@@ -23,10 +23,10 @@ from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem, check_place
 from steelyard.problems.task import Data, Task
+from steelyard.study.planning.arm_networks import check_networks
 from steelyard.study.planning.arms import SHARED, Arm, make_arm, parse_arm
 from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
 from steelyard.study.planning.method_rehearsal import rehearse_methods
-from steelyard.study.planning.networks import check_networks
 from steelyard.study.planning.origin import Origin
 from steelyard.study.planning.plan import (
     JOINT,

@@ -15,8 +15,8 @@ from steelyard.errors import DamagedStoreError
 from steelyard.io.typed import typed
 from steelyard.models.building import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
+from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
-from steelyard.study.planning.networks import Network
 from steelyard.study.planning.origin import Origin
 from steelyard.study.trial import SINGLE_TASK, Trial
 

@@ -23,7 +23,7 @@ from steelyard.study.running.dispatch import dispatch
 from steelyard.study.running.engine import Engine, Job
 from steelyard.study.running.engines import load_engine
 from steelyard.study.running.events import Event, Finished
-from steelyard.study.running.keeping import Keep, Keeper, check_keep
+from steelyard.study.running.kept_networks import Keep, Keeper, check_keep
 from steelyard.study.running.meter import Meter, progress_bar
 from steelyard.study.running.stops import ending_in_order
 from steelyard.study.storage.store import Store

@@ -16,7 +16,7 @@ from steelyard.problems import Problem, load_problem
 from steelyard.problems.sources import data_digests
 from steelyard.study.planning.origin import Origin, changed_data, edited, versions_here
 from steelyard.study.running.events import Alone, Epoch, Event, Finished, Started, Unwritable, Warned
-from steelyard.study.storage.networks import pack
+from steelyard.study.storage.network_files import pack
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
 from steelyard.study.training.ensemble import train_together
 from steelyard.study.training.train import train

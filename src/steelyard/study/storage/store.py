@@ -19,7 +19,7 @@ from steelyard.errors import DamagedStoreError, StoreError
 from steelyard.io.typed import typed
 from steelyard.study.storage.database import COLUMNS, Database
 from steelyard.study.storage.lock import WriterLock
-from steelyard.study.storage.networks import Networks
+from steelyard.study.storage.network_files import Networks
 from steelyard.study.trial import Failed, Result, Trial
 
 

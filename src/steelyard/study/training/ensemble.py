@@ -17,7 +17,7 @@ from steelyard.problems.task import Data, Task
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
 from steelyard.study.training.epoch_progress import Progress
 from steelyard.study.training.evaluate import BestEpoch, measure, predict
-from steelyard.study.training.kept import keep
+from steelyard.study.training.kept_outputs import keep
 from steelyard.study.training.peak_memory import PeakMemory
 from steelyard.study.training.sampling import batches, kept_labels, steps_per_epoch
 from steelyard.study.training.stacking import Stack, agrees, batch_of, kind_of, padded

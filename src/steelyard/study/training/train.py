@@ -28,7 +28,7 @@ from steelyard.study.training.batch import (
 )
 from steelyard.study.training.epoch_progress import Progress
 from steelyard.study.training.evaluate import BestEpoch, measure, predict
-from steelyard.study.training.kept import keep
+from steelyard.study.training.kept_outputs import keep
 from steelyard.study.training.material import Material
 from steelyard.study.training.peak_memory import PeakMemory
 from steelyard.study.training.sampling import batches, probe_rows

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from steelyard import study
 from steelyard.errors import SteelyardError
 from steelyard.problems import template
+from steelyard.study.planning.arm_networks import Network, check_networks, parse_networks, write_networks
 from steelyard.study.planning.arms import parse_arm, parse_arms
-from steelyard.study.planning.networks import Network, check_networks, parse_networks, write_networks
 from steelyard.study.planning.plan import Plan
 
 NAMES = st.text(min_size=1).filter(lambda name: name.isprintable() or "\n" in name)

@@ -14,7 +14,7 @@ from steelyard.problems import Problem, load_problem
 from steelyard.problems.task import Inputs
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import deciding, validation_scores
-from steelyard.study.storage.networks import Networks, unpack
+from steelyard.study.storage.network_files import Networks, unpack
 from steelyard.study.storage.store import Store
 from steelyard.study.training.evaluate import take
 from steelyard.study.trial import Trial

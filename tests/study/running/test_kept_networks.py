@@ -11,7 +11,7 @@ from steelyard import cli, study
 from steelyard.errors import PlanError, StoreError, UnknownNameError
 from steelyard.problems import load_problem
 from steelyard.study.running.events import Finished
-from steelyard.study.storage.networks import pack
+from steelyard.study.storage.network_files import pack
 from steelyard.study.storage.store import Store
 from study import made_up
 from study.in_process import InProcess, MadeUp
