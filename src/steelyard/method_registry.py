@@ -16,7 +16,7 @@ from steelyard.base.option_types import shown
 from steelyard.base.specs import Part, Spec, parse_spec
 from steelyard.base.stages import Stage
 from steelyard.errors import OptionError, UnknownNameError
-from steelyard.io.words import columns
+from steelyard.io.lists_and_counts import columns
 from steelyard.methods import METHODS, STAGES
 
 BASELINE = "single-task"

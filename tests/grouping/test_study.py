@@ -12,9 +12,9 @@ import pytest
 from grouping.imaginary import Imaginary
 from steelyard.errors import GroupingError
 from steelyard.grouping.found import Found
+from steelyard.grouping.grouping_text import write_words
 from steelyard.grouping.measuring import SEED
 from steelyard.grouping.study import group
-from steelyard.grouping.words import write_words
 from steelyard.report.grouping import to_json
 from steelyard.study.trial import Trial, derive_seed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from steelyard.diagnosis.measurements import Measurements
-from steelyard.io.words import columns
+from steelyard.io.lists_and_counts import columns
 
 MATRIX, ROWS, PAIRS = 8, 20, 5
 """Tasks up to which all cosines are printed; tasks that are printed; pairs printed in place of more."""

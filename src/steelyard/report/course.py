@@ -8,7 +8,7 @@ from rich.text import Text
 
 from steelyard.diagnosis.diagnosis import Diagnosis
 from steelyard.diagnosis.text_tables import cosine, number, percent, short
-from steelyard.io.words import counted
+from steelyard.io.lists_and_counts import counted
 from steelyard.study.training.diagnosing import Course
 
 COLUMNS = 3

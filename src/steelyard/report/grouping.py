@@ -8,7 +8,7 @@ import json
 from markupsafe import Markup
 
 from steelyard.grouping.found import Found
-from steelyard.grouping.words import write_words
+from steelyard.grouping.grouping_text import write_words
 from steelyard.report.figures import groups
 from steelyard.report.outputs import Kind
 from steelyard.report.study_page import templates

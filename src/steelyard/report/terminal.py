@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from steelyard.io.lists_and_counts import counted
 from steelyard.io.printing import printable
-from steelyard.io.words import counted
 from steelyard.report import numbers
 from steelyard.report.verdicts import STYLES, style_of
 from steelyard.report.view import BASELINE, View, recipe_text

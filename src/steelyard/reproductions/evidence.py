@@ -8,10 +8,10 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from steelyard.io.words import counted
+from steelyard.io.lists_and_counts import counted
 from steelyard.reproductions.reproduction import Finding, Outcome, Word
 from steelyard.study.analysis.findings import Findings, better_by
-from steelyard.study.analysis.phrases import relative_of
+from steelyard.study.analysis.number_phrases import relative_of
 from steelyard.study.analysis.statistics import (
     LEVEL,
     Array,

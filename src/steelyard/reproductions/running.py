@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.io.console import make_console
-from steelyard.io.words import counted, listed
+from steelyard.io.lists_and_counts import counted, listed
 from steelyard.report import announcements as comparison
 from steelyard.report import render
 from steelyard.report.numbers import duration

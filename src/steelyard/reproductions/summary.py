@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steelyard.io.words import counted
+from steelyard.io.lists_and_counts import counted
 from steelyard.report.numbers import duration
 from steelyard.reproductions.reproduction import Experiment, Figures, Finding, Outcome, Reproduction, Size
 from steelyard.study.analysis.cautions import cautions

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from steelyard.grouping.effects import Effects, effects
 from steelyard.grouping.found import Found
-from steelyard.grouping.words import percent
+from steelyard.grouping.grouping_text import percent
 from steelyard.report.charts.fractions import Stop, Track, learning_curves
 from steelyard.report.charts.matrix import Square, matrix
 from steelyard.report.figures.drawing import Panel

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from steelyard.io.words import counted, listed
+from steelyard.io.lists_and_counts import counted, listed
 from steelyard.reproductions.evidence import (
     REGION,
     Comparison,
@@ -21,7 +21,7 @@ from steelyard.reproductions.evidence import (
     together,
 )
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
-from steelyard.study.analysis.phrases import relative_of
+from steelyard.study.analysis.number_phrases import relative_of
 from steelyard.study.analysis.statistics import Array, interval
 from steelyard.study.judgement import Interval
 

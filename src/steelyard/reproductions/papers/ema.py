@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from steelyard.base.specs import parse_spec
-from steelyard.io.words import counted
+from steelyard.io.lists_and_counts import counted
 from steelyard.reproductions.evidence import all_tasks, arms_of, best_on_validation, comparable, standings, together
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcomes, Reproduction, Size
 from steelyard.study.trial import SINGLE_TASK

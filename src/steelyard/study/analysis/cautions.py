@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import statistics
 
-from steelyard.io.words import listed
+from steelyard.io.lists_and_counts import listed
 from steelyard.problems.metrics import r2
 from steelyard.study.analysis.findings import Findings
 from steelyard.study.planning.plan import JOINT

@@ -17,7 +17,7 @@ from steelyard.study.analysis.origins import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
 from steelyard.study.analysis.recipe import recipe
 from steelyard.study.analysis.statistics import interval, relative_changes
-from steelyard.study.analysis.wording import write_verdict
+from steelyard.study.analysis.verdict_text import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, OtherMetric, Row
 from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store

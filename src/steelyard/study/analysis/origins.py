@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from steelyard.errors import DamagedStoreError
-from steelyard.io.words import counted
+from steelyard.io.lists_and_counts import counted
 from steelyard.study.analysis.findings import Findings
 from steelyard.study.planning.origin import differences
 from steelyard.study.planning.plan import Plan

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from steelyard.study.analysis.family import FIRST, Unit, together
 from steelyard.study.analysis.findings import Findings, better_by
-from steelyard.study.analysis.phrases import PLAIN_SUM
+from steelyard.study.analysis.number_phrases import PLAIN_SUM
 from steelyard.study.analysis.statistics import (
     LEVEL,
     MOST_SEEDS,

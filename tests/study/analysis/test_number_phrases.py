@@ -2,7 +2,7 @@
 
 import pytest
 
-from steelyard.study.analysis.phrases import difference_of, lowered, method_name, relative_of
+from steelyard.study.analysis.number_phrases import difference_of, lowered, method_name, relative_of
 from steelyard.study.judgement import Interval
 from steelyard.study.planning.plan import PlannedMetric, PlannedTask
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from steelyard.io.words import counted, listed
+from steelyard.io.lists_and_counts import counted, listed
 from steelyard.study.analysis.findings import better_by
-from steelyard.study.analysis.phrases import (
+from steelyard.study.analysis.number_phrases import (
     PLAIN_SUM,
     amount_of,
     difference_of,

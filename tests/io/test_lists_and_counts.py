@@ -1,6 +1,6 @@
 """Lists, counted nouns and columns as sentences and tables have them."""
 
-from steelyard.io.words import columns, counted, listed
+from steelyard.io.lists_and_counts import columns, counted, listed
 
 
 def test_lists_and_counted_nouns() -> None:
