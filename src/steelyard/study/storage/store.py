@@ -17,9 +17,9 @@ from typing import Any
 
 from steelyard.errors import DamagedStoreError, StoreError
 from steelyard.io.typed import typed
-from steelyard.study.storage.database import COLUMNS, Database
 from steelyard.study.storage.lock import WriterLock
 from steelyard.study.storage.network_files import Networks
+from steelyard.study.storage.sqlite_file import COLUMNS, Database
 from steelyard.study.trial import Failed, Result, Trial
 
 
