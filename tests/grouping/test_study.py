@@ -11,7 +11,7 @@ import pytest
 
 from grouping.imaginary import Imaginary
 from steelyard.errors import GroupingError
-from steelyard.grouping.found import Found
+from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import write_words
 from steelyard.grouping.measuring import SEED
 from steelyard.grouping.study import group

@@ -16,8 +16,8 @@ from steelyard.reproductions.evidence import (
     together,
 )
 from steelyard.reproductions.reproduction import Finding
-from steelyard.study.analysis.findings import Findings
 from steelyard.study.analysis.make_judgement import findings
+from steelyard.study.analysis.trial_results import Findings
 from steelyard.study.planning.plan import PlannedMetric
 from steelyard.study.storage.store import Store
 from study.made_up import fill, plan

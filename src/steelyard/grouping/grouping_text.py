@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steelyard.grouping.found import Found
+from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.proposals import Subset
 from steelyard.study.judgement import Interval, Row
 from steelyard.study.planning.arms import parse_arm

@@ -11,7 +11,7 @@ import numpy as np
 from rich.progress import Progress
 
 from steelyard.errors import GroupingError
-from steelyard.grouping.found import Found
+from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import percent, write_words
 from steelyard.grouping.measuring import SEED, Measuring, changes, gains
 from steelyard.grouping.proposals import Subset

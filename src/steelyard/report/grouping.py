@@ -7,7 +7,7 @@ import json
 
 from markupsafe import Markup
 
-from steelyard.grouping.found import Found
+from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import write_words
 from steelyard.report.figures import groups
 from steelyard.report.outputs import Kind

@@ -10,7 +10,6 @@ import numpy as np
 
 from steelyard.io.lists_and_counts import counted
 from steelyard.reproductions.reproduction import Finding, Outcome, Word
-from steelyard.study.analysis.findings import Findings, better_by
 from steelyard.study.analysis.number_phrases import relative_of
 from steelyard.study.analysis.statistics import (
     LEVEL,
@@ -21,6 +20,7 @@ from steelyard.study.analysis.statistics import (
     rounded_deviation,
     verdicts,
 )
+from steelyard.study.analysis.trial_results import Findings, better_by
 from steelyard.study.judgement import Interval, Verdict
 from steelyard.study.planning.tuning import validation_scores
 from steelyard.study.trial import SINGLE_TASK

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from steelyard.grouping.effects import Effects, effects
-from steelyard.grouping.found import Found
+from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import percent
 from steelyard.report.charts.fractions import Stop, Track, learning_curves
 from steelyard.report.charts.matrix import Square, matrix

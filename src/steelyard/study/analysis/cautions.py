@@ -7,7 +7,7 @@ import statistics
 
 from steelyard.io.lists_and_counts import listed
 from steelyard.problems.metrics import r2
-from steelyard.study.analysis.findings import Findings
+from steelyard.study.analysis.trial_results import Findings
 from steelyard.study.planning.plan import JOINT
 from steelyard.study.trial import SINGLE_TASK
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from steelyard.study.analysis.findings import Findings
 from steelyard.study.analysis.statistics import step_of
+from steelyard.study.analysis.trial_results import Findings
 from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import SINGLE_TASK
 

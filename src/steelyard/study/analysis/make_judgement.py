@@ -12,11 +12,11 @@ import numpy as np
 
 from steelyard.study.analysis.cautions import cautions
 from steelyard.study.analysis.divisions import about_rows
-from steelyard.study.analysis.findings import Findings
 from steelyard.study.analysis.origins import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
 from steelyard.study.analysis.recipe import recipe
 from steelyard.study.analysis.statistics import interval, relative_changes
+from steelyard.study.analysis.trial_results import Findings
 from steelyard.study.analysis.verdict_text import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, OtherMetric, Row
 from steelyard.study.planning.plan import Plan

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 from steelyard.study.analysis.family import FIRST, Unit, together
-from steelyard.study.analysis.findings import Findings, better_by
 from steelyard.study.analysis.number_phrases import PLAIN_SUM
 from steelyard.study.analysis.statistics import (
     LEVEL,
@@ -19,6 +18,7 @@ from steelyard.study.analysis.statistics import (
     seeds_to_settle,
     step_of,
 )
+from steelyard.study.analysis.trial_results import Findings, better_by
 from steelyard.study.judgement import Verdict
 from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import SINGLE_TASK

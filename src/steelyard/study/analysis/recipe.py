@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from steelyard.method_registry import make
-from steelyard.study.analysis.findings import Findings
+from steelyard.study.analysis.trial_results import Findings
 from steelyard.study.judgement import Recipe, Row
 from steelyard.study.planning.arms import parse_arm
 from steelyard.study.planning.plan import PlannedMethod

@@ -6,7 +6,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from steelyard.io.lists_and_counts import counted, listed
-from steelyard.study.analysis.findings import better_by
 from steelyard.study.analysis.number_phrases import (
     PLAIN_SUM,
     amount_of,
@@ -18,6 +17,7 @@ from steelyard.study.analysis.number_phrases import (
 )
 from steelyard.study.analysis.questions import SLIGHT, Answers, Question
 from steelyard.study.analysis.statistics import LEVEL, Array, Key, claim, holm, interval
+from steelyard.study.analysis.trial_results import better_by
 from steelyard.study.judgement import Cell, Interval, Row, Verdict
 from steelyard.study.trial import SINGLE_TASK
 
