@@ -18,9 +18,9 @@ from typing import Any
 
 from steelyard.study import plan
 from steelyard.study.planning.plan import Plan
-from steelyard.study.running.dispatch import dispatch
 from steelyard.study.running.engine import Job
 from steelyard.study.running.events import Epoch, Event, Finished, Started
+from steelyard.study.running.send_to_engine import dispatch
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Curves, Result, Trial
 

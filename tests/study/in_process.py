@@ -1,7 +1,7 @@
 """Engines for tests: the trials of a study in this very process, or made up."""
 
 from steelyard.study.running.events import Finished
-from steelyard.study.running.work import Work, perform
+from steelyard.study.running.worker import Work, perform
 from study import made_up
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from steelyard.study.planning.plan import Plan
     from steelyard.study.running.forecast import Estimate, estimate
     from steelyard.study.running.local import start_server
-    from steelyard.study.running.runner import compare, run
+    from steelyard.study.running.run_plan import compare, run
 
 __all__ = [
     "Estimate",
@@ -41,7 +41,7 @@ _HOMES = {
     "steelyard.study.planning.plan": ("Plan",),
     "steelyard.study.running.forecast": ("Estimate", "estimate"),
     "steelyard.study.running.local": ("start_server",),
-    "steelyard.study.running.runner": ("compare", "run"),
+    "steelyard.study.running.run_plan": ("compare", "run"),
 }
 
 

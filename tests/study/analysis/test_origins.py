@@ -16,7 +16,7 @@ from steelyard.problems import load_problem
 from steelyard.report import render
 from steelyard.report.study_page import page
 from steelyard.study.planning.plan import Plan
-from steelyard.study.running.work import check_origin
+from steelyard.study.running.worker import check_origin
 from steelyard.study.storage.store import Store
 from study import made_up
 from study.in_process import MadeUp

@@ -30,7 +30,7 @@ PROBLEM = """
 ELSEWHERE = """
     import pickle, sys
     luggage, trial = pickle.load(sys.stdin.buffer)
-    from steelyard.study.running.work import Work, perform
+    from steelyard.study.running.worker import Work, perform
     told = []
     for _ in range(2):  # unpacked once
         reference, origin = luggage.unpack()

@@ -81,7 +81,7 @@ def found(file, store, epochs=3):
 
 def alone(monkeypatch):
     monkeypatch.setattr(
-        "steelyard.study.running.dispatch.groups", lambda trials, workers: [(trial,) for trial in trials]
+        "steelyard.study.running.send_to_engine.groups", lambda trials, workers: [(trial,) for trial in trials]
     )
 
 

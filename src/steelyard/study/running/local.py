@@ -20,7 +20,7 @@ from steelyard.study.running.engine import Job
 from steelyard.study.running.environment import cores, worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.kinship import end_with_parent
-from steelyard.study.running.work import Work, perform
+from steelyard.study.running.worker import Work, perform
 from steelyard.study.trial import Trial
 
 

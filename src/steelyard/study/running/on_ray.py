@@ -17,7 +17,7 @@ from steelyard.errors import EngineError, OptionError, warn
 from steelyard.study.running.engine import Job
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.luggage import Luggage
-from steelyard.study.running.work import Work, perform
+from steelyard.study.running.worker import Work, perform
 from steelyard.study.storage.trial_checkpoint import Folder
 from steelyard.study.trial import Failed, Trial
 

@@ -22,7 +22,7 @@ from steelyard.errors import EngineError, OptionError, StoreError, UnknownNameEr
 from steelyard.study.running.engine import Job
 from steelyard.study.running.environment import worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
-from steelyard.study.running.work import Work, perform
+from steelyard.study.running.worker import Work, perform
 from steelyard.study.trial import Trial
 
 LOOKS = {"slurm": 2.0, "local": 0.1}

@@ -19,12 +19,12 @@ from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.make_plan import plan as make_plan
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import ROUNDS, attempts, choose
-from steelyard.study.running.dispatch import dispatch
 from steelyard.study.running.engine import Engine, Job
 from steelyard.study.running.engines import load_engine
 from steelyard.study.running.events import Event, Finished
 from steelyard.study.running.kept_networks import Keep, Keeper, check_keep
 from steelyard.study.running.meter import Meter, progress_bar
+from steelyard.study.running.send_to_engine import dispatch
 from steelyard.study.running.stops import ending_in_order
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trial_checkpoint import Folder, as_folder, checkpoint_of, let_go, remove_checkpoint, tidy
