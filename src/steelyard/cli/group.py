@@ -73,9 +73,9 @@ def group(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    from steelyard.grouping.study import group as find
+    from steelyard.grouping.group_study import group as find
     from steelyard.problems import load_problem
-    from steelyard.report.grouping import JSON, section, to_json
+    from steelyard.report.grouping_section import JSON, section, to_json
     from steelyard.report.outputs import PAGE, check_outputs, check_store, write_output
 
     command = command_line()

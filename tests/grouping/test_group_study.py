@@ -11,11 +11,11 @@ import pytest
 
 from grouping.imaginary import Imaginary
 from steelyard.errors import GroupingError
+from steelyard.grouping.group_study import group
 from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import write_words
-from steelyard.grouping.measuring import SEED
-from steelyard.grouping.study import group
-from steelyard.report.grouping import to_json
+from steelyard.grouping.train_subset import SEED
+from steelyard.report.grouping_section import to_json
 from steelyard.study.trial import Trial, derive_seed
 
 PROBLEM = """

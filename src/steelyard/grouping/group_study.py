@@ -13,9 +13,9 @@ from rich.progress import Progress
 from steelyard.errors import GroupingError
 from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import percent, write_words
-from steelyard.grouping.measuring import SEED, Measuring, changes, gains
 from steelyard.grouping.proposals import Subset
 from steelyard.grouping.search import Grouping, best_of, check_request, choose, search
+from steelyard.grouping.train_subset import SEED, Measuring, changes, gains
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.analysis.statistics import interval
 from steelyard.study.judgement import Interval
