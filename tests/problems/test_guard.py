@@ -10,7 +10,6 @@ import pytest
 from steelyard import cli, study
 from steelyard.errors import ProblemError
 from steelyard.problems.guard import guarded
-from steelyard.study.running import run_plan as runner
 from steelyard.study.running.events import Started
 from steelyard.study.running.worker import Work, perform
 from steelyard.study.trial import Failed

@@ -6,7 +6,7 @@ from rich.progress import Progress
 
 from steelyard import study
 from steelyard.errors import StoreError
-from steelyard.study.running import send_to_engine as dispatch
+from steelyard.study.running import send_to_engine
 from steelyard.study.running.engine import Job
 from steelyard.study.running.events import Alone, Epoch, Finished, Lost, Started, Unwritable, Warned
 from steelyard.study.storage.store import Store
@@ -72,7 +72,7 @@ def test_what_cannot_be_trained_together_comes_back_alone(tmp_path, monkeypatch)
         def told(self, trials):
             return super().told(trials) if len(trials) == 1 else [(place, Alone()) for place in range(len(trials))]
 
-    monkeypatch.setattr(dispatch, "groups", lambda trials, places: [tuple(trials)])
+    monkeypatch.setattr(send_to_engine, "groups", lambda trials, places: [tuple(trials)])
     engine = Apart()
     assert run(tmp_path, engine)[0].complete
     assert engine.trained == PLAN.trials * 2
