@@ -10,6 +10,7 @@ import pytest
 from steelyard import cli, study
 from steelyard.errors import ProblemError
 from steelyard.problems.guard import guarded
+from steelyard.study.running import run_plan
 from steelyard.study.running.events import Started
 from steelyard.study.running.worker import Work, perform
 from steelyard.study.trial import Failed
@@ -94,7 +95,7 @@ def test_a_change_of_folder_moves_neither_store_nor_page(write, tmp_path, monkey
     (tmp_path / "elsewhere").mkdir()
     path = write(**{where: f"os.chdir({str(tmp_path / 'elsewhere')!r})"})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(runner, "load_engine", lambda text: Watched())
+    monkeypatch.setattr(run_plan, "load_engine", lambda text: Watched())
     monkeypatch.setattr("steelyard.study.running.local.start_server", lambda: None)
     monkeypatch.setattr(sys, "argv", ["steelyard", "compare", path.name, "--methods", "equal", "--seeds", "1"])
     with pytest.raises(SystemExit) as ended:

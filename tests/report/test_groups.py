@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from grouping.test_study import find, planted, problem  # noqa: F401
 
+from grouping.test_group_study import find, planted, problem  # noqa: F401
 from report.reading import parse
 from steelyard.grouping.effects import effects
 from steelyard.report.grouping_section import section
