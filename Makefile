@@ -41,12 +41,12 @@ slowest: $(READY)
 
 test-integrations: $(FRAMEWORKS_READY)
 	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings -m "not slow" tests/integrations \
-		tests/study/running/test_every_engine.py
+		tests/study/running/engines/test_every_engine.py
 
 # The engines' studies that are killed again and again.
 slow-integrations: $(FRAMEWORKS_READY)
 	$(FRAMEWORKS)/bin/python -m pytest -rs --disable-warnings -m slow tests/integrations \
-		tests/study/running/test_every_engine.py
+		tests/study/running/engines/test_every_engine.py
 
 test-oldest: $(OLDEST_READY)
 	$(OLDEST)/bin/python -m pytest -n 2 -rs --disable-warnings tests/balancing tests/base tests/distributed tests/gradients \

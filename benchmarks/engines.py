@@ -18,7 +18,7 @@ from typing import Any
 
 from steelyard.study import plan
 from steelyard.study.planning.plan import Plan
-from steelyard.study.running.engine import Job
+from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Epoch, Event, Finished, Started
 from steelyard.study.running.send_to_engine import dispatch
 from steelyard.study.storage.store import Store
@@ -117,7 +117,7 @@ def sleep(luggage: object, trials: tuple[Trial, ...], checkpoints: object, keep:
 def ray_at(trials: int) -> None:
     import ray
 
-    from steelyard.study.running.on_ray import Ray, Tasks
+    from steelyard.study.running.engines.on_ray import Ray, Tasks
 
     class Sleeping(Tasks):
         def __enter__(self) -> Sleeping:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from steelyard.study.running.engine import Job
+from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Event, Finished
 from steelyard.study.trial import Curves, Failed, Result, Trial
 

@@ -16,8 +16,8 @@ from ray.cluster_utils import Cluster
 
 from steelyard import cli, study
 from steelyard.errors import EngineError, OptionError
-from steelyard.study.running.engine import Job
 from steelyard.study.running.engines import load_engine
+from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Epoch, Finished, Started
 from steelyard.study.running.send_to_engine import dispatch
 from steelyard.study.storage.store import Store

@@ -63,7 +63,7 @@ def test_an_exit_is_an_error_that_names_the_line(write, where, ending):
 def test_the_command_ends_with_code_2(write, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["steelyard", "compare", str(write(load="sys.exit(0)"))])
-    monkeypatch.setattr("steelyard.study.running.local.start_server", lambda: None)
+    monkeypatch.setattr("steelyard.study.running.engines.local.start_server", lambda: None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
@@ -96,7 +96,7 @@ def test_a_change_of_folder_moves_neither_store_nor_page(write, tmp_path, monkey
     path = write(**{where: f"os.chdir({str(tmp_path / 'elsewhere')!r})"})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_plan, "load_engine", lambda text: Watched())
-    monkeypatch.setattr("steelyard.study.running.local.start_server", lambda: None)
+    monkeypatch.setattr("steelyard.study.running.engines.local.start_server", lambda: None)
     monkeypatch.setattr(sys, "argv", ["steelyard", "compare", path.name, "--methods", "equal", "--seeds", "1"])
     with pytest.raises(SystemExit) as ended:
         cli.main()

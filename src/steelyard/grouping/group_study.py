@@ -23,8 +23,8 @@ from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import Arm, parse_arm
 from steelyard.study.planning.make_plan import plan as make_plan
 from steelyard.study.planning.plan import Plan
-from steelyard.study.running.engine import Engine
 from steelyard.study.running.engines import load_engine
+from steelyard.study.running.engines.interface import Engine
 from steelyard.study.running.run_plan import job_of, run, train_missing
 from steelyard.study.running.stops import ending_in_order
 from steelyard.study.storage.store import Store

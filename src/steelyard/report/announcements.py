@@ -18,8 +18,8 @@ from steelyard.study.analysis.joint import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
 from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.tuning import tried
-from steelyard.study.running.engine import Engine
-from steelyard.study.running.local import Local
+from steelyard.study.running.engines.interface import Engine
+from steelyard.study.running.engines.local import Local
 
 BASELINES = ("single-task", "equal")
 

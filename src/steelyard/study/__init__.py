@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from steelyard.study.judgement import Judgement
     from steelyard.study.planning.make_plan import plan
     from steelyard.study.planning.plan import Plan
+    from steelyard.study.running.engines.local import start_server
     from steelyard.study.running.forecast import Estimate, estimate
-    from steelyard.study.running.local import start_server
     from steelyard.study.running.run_plan import compare, run
 
 __all__ = [
@@ -40,7 +40,7 @@ _HOMES = {
     "steelyard.study.planning.make_plan": ("plan",),
     "steelyard.study.planning.plan": ("Plan",),
     "steelyard.study.running.forecast": ("Estimate", "estimate"),
-    "steelyard.study.running.local": ("start_server",),
+    "steelyard.study.running.engines.local": ("start_server",),
     "steelyard.study.running.run_plan": ("compare", "run"),
 }
 

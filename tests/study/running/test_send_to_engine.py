@@ -7,7 +7,7 @@ from rich.progress import Progress
 from steelyard import study
 from steelyard.errors import StoreError
 from steelyard.study.running import send_to_engine
-from steelyard.study.running.engine import Job
+from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Alone, Epoch, Finished, Lost, Started, Unwritable, Warned
 from steelyard.study.storage.store import Store
 from study import made_up

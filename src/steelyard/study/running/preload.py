@@ -9,7 +9,7 @@ import sklearn.datasets
 import sklearn.metrics  # noqa: F401
 import torch._dynamo  # noqa: F401
 
-import steelyard.study.running.local  # noqa: F401
+import steelyard.study.running.engines.local  # noqa: F401
 
 # The collector need not visit these modules again in each worker (0.15 s), nor copy their pages by doing so.
 gc.collect()

@@ -19,8 +19,8 @@ from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.make_plan import plan as make_plan
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import ROUNDS, attempts, choose
-from steelyard.study.running.engine import Engine, Job
 from steelyard.study.running.engines import load_engine
+from steelyard.study.running.engines.interface import Engine, Job
 from steelyard.study.running.events import Event, Finished
 from steelyard.study.running.kept_networks import Keep, Keeper, check_keep
 from steelyard.study.running.meter import Meter, progress_bar

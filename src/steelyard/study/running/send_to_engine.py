@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 
 from steelyard.errors import StoreError
-from steelyard.study.running.engine import Engine, Job
+from steelyard.study.running.engines.interface import Engine, Job
 from steelyard.study.running.events import Alone, Event, Lost, Unwritable
 from steelyard.study.training.ensemble import groups
 from steelyard.study.trial import Failed, Trial

@@ -177,7 +177,7 @@ SCRIPT = """
     from steelyard import study
     from steelyard.study.running.engines import load_engine
     if sys.argv[4].startswith("slurm"):
-        from steelyard.study.running import on_slurm
+        from steelyard.study.running.engines import on_slurm
         on_slurm.PATIENCE = 2.0
     study.compare(sys.argv[1], ["single-task", "random"], seeds=1, epochs=int(sys.argv[3]), store=sys.argv[2],
                   on=sys.argv[4], workers=2, progress=False)

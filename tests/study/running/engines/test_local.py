@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from steelyard.errors import EngineError
-from steelyard.study.running import local
+from steelyard.study.running.engines import local
 from steelyard.study.running.events import Warned
 from steelyard.study.running.meter import Meter
 from study import made_up

@@ -19,7 +19,7 @@ import submitit
 import torch
 
 from steelyard.errors import EngineError, OptionError, StoreError, UnknownNameError
-from steelyard.study.running.engine import Job
+from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.environment import worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.worker import Work, perform

@@ -14,7 +14,7 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from steelyard.errors import EngineError, OptionError, warn
-from steelyard.study.running.engine import Job
+from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.luggage import Luggage
 from steelyard.study.running.worker import Work, perform

@@ -9,12 +9,12 @@ from typing import Any
 
 from steelyard.base.specs import parse_spec
 from steelyard.errors import EngineError, OptionError, UnknownNameError
-from steelyard.study.running.engine import Engine
+from steelyard.study.running.engines.interface import Engine
 
 ENGINES = {
-    "local": "steelyard.study.running.local:Local",
-    "ray": "steelyard.study.running.on_ray:Ray",
-    "slurm": "steelyard.study.running.on_slurm:Slurm",
+    "local": "steelyard.study.running.engines.local:Local",
+    "ray": "steelyard.study.running.engines.on_ray:Ray",
+    "slurm": "steelyard.study.running.engines.on_slurm:Slurm",
 }
 GROUP = "steelyard.engines"
 

@@ -9,7 +9,7 @@ from steelyard import study
 from steelyard.errors import EngineError, OptionError, StoreError, UnknownNameError
 from steelyard.study.running import engines
 from steelyard.study.running.engines import engine_names, load_engine
-from steelyard.study.running.local import Local
+from steelyard.study.running.engines.local import Local
 from study import made_up
 from study.in_process import MadeUp
 
