@@ -35,7 +35,7 @@ def test_what_is_unknown_is_refused_by_name(text, error, says):
 @pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("slurm", "submitit")])
 def test_an_engine_without_its_package_says_what_to_install(name, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"steelyard.study.running.on_{name}", raising=False)
+    monkeypatch.delitem(sys.modules, f"steelyard.study.running.engines.on_{name}", raising=False)
     with pytest.raises(EngineError, match=rf'pip install "steelyard\[{name}\]"'):
         load_engine(name)
 
