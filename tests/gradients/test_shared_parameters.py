@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers import task_gradients
-from steelyard.gradients import layers
+from steelyard.gradients.layers import formula
 from steelyard.gradients.trunk import trunk_gradients
 
 BATCH, LENGTH, WIDTH = 2, 3, 6
@@ -123,10 +123,10 @@ def formulas(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Matrices this small are mostly left to autograd: the second time no formula is."""
     if request.param:
         always = {
-            name: tuple((find, layers.Formula(each.gramian, lambda uses, tasks: True)) for find, each in entries)
-            for name, entries in layers._FORMULAS.items()
+            name: tuple((find, formula.Formula(each.gramian, lambda uses, tasks: True)) for find, each in entries)
+            for name, entries in formula._FORMULAS.items()
         }
-        monkeypatch.setattr(layers, "_FORMULAS", always)
+        monkeypatch.setattr(formula, "_FORMULAS", always)
 
 
 @pytest.mark.usefixtures("formulas")

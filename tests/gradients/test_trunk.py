@@ -15,6 +15,7 @@ from helpers import task_gradients, weighted_sum
 from steelyard.errors import SharedError, SteelyardWarning
 from steelyard.gradients import layers
 from steelyard.gradients.graph import METADATA, Survey, survey
+from steelyard.gradients.layers import convolution, formula
 from steelyard.gradients.segments import Segment, pieces
 from steelyard.gradients.task_blocks import block_size, gramian_in_blocks
 from steelyard.gradients.trunk import _layers, trunk_gradients
@@ -334,8 +335,10 @@ def test_the_upper_half_of_a_trunk_is_cut_as_well(monkeypatch: pytest.MonkeyPatc
 def test_small_convolutions_use_their_formula(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trunk, _, _, losses = setting(name, torch.float64)
     used = []
-    products = layers._products
-    monkeypatch.setattr(layers, "_products", lambda *given, **options: used.append(1) or products(*given, **options))
+    products = convolution.products
+    monkeypatch.setattr(
+        convolution, "products", lambda *given, **options: used.append(1) or products(*given, **options)
+    )
     trunk_gradients(["0", "1", "2"], losses(), list(trunk.parameters()), at_boundary=False)
     assert bool(used) is (name != "conv2d in groups")
 
@@ -560,7 +563,7 @@ class Scale(torch.autograd.Function):
 
 def test_a_formula_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """The example that CONTRIBUTING.md shows."""
-    monkeypatch.setattr(layers, "_FORMULAS", dict(layers._FORMULAS))
+    monkeypatch.setattr(formula, "_FORMULAS", dict(formula._FORMULAS))
     calls: list[int] = []
 
     def gramian(uses: list[layers.Match], gradients: list[Tensor]) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from steelyard.gradients.graph import Edge
-from steelyard.gradients.layers import AT_A_TIME, Formula, Match, cancels, kernel_of
+from steelyard.gradients.layers import Formula, Match
+from steelyard.gradients.layers.products import AT_A_TIME, cancels, kernel_of
 from steelyard.gradients.rows import is_safe
 
 _SHARE = 0.6

@@ -1,6 +1,6 @@
 """Exact Gramians of the trunk's task gradients, without the matrix that holds them.
 
-One backward pass per task stops at the outputs of the trunk's layers: a layer with a registered formula (`layers.py`)
+One backward pass per task stops at the outputs of the trunk's layers: a layer with a registered formula (`layers/`)
 needs no more than the gradient that arrives there, and the weight gradients, half of a backward pass and all of the
 ``T x P`` matrix, are never formed. What has no formula is differentiated by autograd, added to the Gramian and freed,
 one segment of the network after the other where that saves memory (`segments.py`).
@@ -26,7 +26,8 @@ from steelyard.gradients.differentiation import (
     watched,
 )
 from steelyard.gradients.graph import METADATA, REENTRANT, TRUNK, Edge, Node, Survey, is_compiled, precision_of, survey
-from steelyard.gradients.layers import AT_A_TIME, Formula, Match, match
+from steelyard.gradients.layers import Formula, Match, match
+from steelyard.gradients.layers.products import AT_A_TIME
 from steelyard.gradients.rows import Rows, is_safe, numbers_in, real_dtype, real_numbers
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
 from steelyard.gradients.task_blocks import block_size, gramian_in_blocks

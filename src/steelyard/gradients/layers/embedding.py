@@ -1,0 +1,92 @@
+"""Tables of embeddings, and bags of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from steelyard.gradients.graph import Node
+from steelyard.gradients.layers.formula import Formula, Match, Uses, gramian_of
+
+
+def _table_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
+    """Gradients of equal ids add up, others are orthogonal; only the table's rows that occur are formed."""
+    lookups = [_lookups(use.node) for use in uses]
+    occurring, places = torch.unique(torch.cat([each.ids for each in lookups]), return_inverse=True)
+    precise = functools.reduce(torch.promote_types, (gradient.dtype for gradient in gradients), torch.float32)
+    tasks, width = len(gradients[0]), gradients[0].shape[-1]  # a single id, without dimensions, brings one row
+    summed = gradients[0].new_zeros(tasks, len(occurring), width, dtype=precise)
+    for each, place, gradient in zip(
+        lookups, places.split([len(each.ids) for each in lookups]), gradients, strict=True
+    ):
+        for total, D in zip(summed, gradient.reshape(tasks, -1, width).to(precise), strict=True):
+            total.index_add_(0, place, each.of(D))  # task by task: a bag's gradient counts once for each of its ids
+    flat = summed.flatten(1)
+    return (flat @ flat.T).double()
+
+
+@dataclass(frozen=True)
+class _Lookups:
+    """Which row of a table received what: ``factor · D[row]``.
+
+    Attributes:
+        ids: ``[M]``, of the table's rows.
+        rows: ``[M]``, of the gradient that arrives.
+        factor: ``[M]``, or ``None`` for ones.
+    """
+
+    ids: Tensor
+    rows: Tensor
+    factor: Tensor | None
+
+    def of(self, D: Tensor) -> Tensor:
+        """What each lookup sends to its row of the table, from the gradient ``[rows, width]`` that arrives."""
+        sent = D[self.rows]
+        return sent if self.factor is None else sent * self.factor.to(sent)[:, None]
+
+
+_SUM, _MEAN = 0, 1
+"""Modes of an `nn.EmbeddingBag`."""
+
+
+def _lookups(node: Node) -> _Lookups:
+    """Without those of the padding, which receives nothing."""
+    ids = node._saved_indices.reshape(-1)
+    rows = torch.arange(len(ids), device=ids.device)
+    kept = ids != node._saved_padding_idx if node._saved_padding_idx < 2**62 else None  # -1 is saved unsigned
+    factor = None
+    if node.name() == "EmbeddingBagBackward0":
+        offsets = node._saved_offsets
+        rows = torch.searchsorted(offsets, rows.to(offsets.dtype), right=True) - 1  # the last bag of equal offsets
+        if node._saved_mode == _MEAN:
+            counted = rows if kept is None else rows[kept]
+            factor = 1 / torch.bincount(counted, minlength=len(offsets)).clamp(min=1)[rows].double()
+        elif (weights := node._saved_per_sample_weights) is not None:
+            factor = weights.detach()
+    elif node._saved_scale_grad_by_freq:
+        _, place, counts = torch.unique(ids, return_inverse=True, return_counts=True)
+        factor = 1 / counts[place].double()
+    if kept is None:
+        return _Lookups(ids, rows, factor)
+    return _Lookups(ids[kept], rows[kept], None if factor is None else factor[kept])
+
+
+TABLE = Formula(_table_gramian, lambda uses, tasks: True)
+
+
+@gramian_of("EmbeddingBackward0", TABLE)
+def _embedding(node: Node) -> Match | None:
+    return Match((node.next_functions[0][0],), (), (), node)
+
+
+@gramian_of("EmbeddingBagBackward0", TABLE)
+def _embedding_bag(node: Node) -> Match | None:
+    # The largest number of a bag is another row's for each column, and by what torch divides for frequency differs
+    # from one of its kernels to the next: both are left to autograd.
+    if node._saved_mode not in (_SUM, _MEAN) or node._saved_scale_grad_by_freq:
+        return None
+    return Match((node.next_functions[0][0],), (), (), node)
