@@ -9,11 +9,14 @@ from steelyard.balancing.features_of import features_of
 from steelyard.balancing.losses_of import losses_of
 from steelyard.balancing.masked_mean import masked_mean
 from steelyard.base.observation import Balance, Seen
-from steelyard.base.stages import EMAScale, InitialScale, LogLosses, Stage
+from steelyard.base.stage import Stage
 from steelyard.base.state import State
 from steelyard.diagnosis.diagnosis import Diagnosis, diagnose
 from steelyard.errors import SteelyardError, SteelyardWarning
 from steelyard.method_registry import Chain, make, methods
+from steelyard.methods.loss_stages.ema_scale import EMAScale
+from steelyard.methods.loss_stages.initial_scale import InitialScale
+from steelyard.methods.loss_stages.log_losses import LogLosses
 
 if TYPE_CHECKING:
     from steelyard.models.transfer import AsymmetricTransfer as AsymmetricTransfer

@@ -14,10 +14,11 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.base.method import Method
 from steelyard.base.option_types import shown
 from steelyard.base.specs import Part, Spec, parse_spec
-from steelyard.base.stages import Stage
+from steelyard.base.stage import Stage
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.io.lists_and_counts import columns
-from steelyard.methods import METHODS, STAGES
+from steelyard.methods import METHODS
+from steelyard.methods.loss_stages import STAGES
 
 BASELINE = "single-task"
 """The name of the baseline in studies: one network per task, so nothing to balance."""

@@ -12,7 +12,7 @@ from torch import Tensor
 import steelyard
 from steelyard.balancing.weighing import LARGEST, _priorities, propose, stage_slopes, within_reach
 from steelyard.base.observation import Balance, Seen
-from steelyard.base.stages import Stage
+from steelyard.base.stage import Stage
 from steelyard.base.state import State
 from steelyard.errors import LossError, OptionError
 

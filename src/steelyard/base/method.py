@@ -24,7 +24,7 @@ from steelyard.base.options import (
     one_of,
 )
 from steelyard.base.process_group import GroupHandle
-from steelyard.base.stages import Stage
+from steelyard.base.stage import Stage
 from steelyard.base.state import TASKS, State, Stateful
 from steelyard.errors import MissingInputError, OptionError
 

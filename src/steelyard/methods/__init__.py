@@ -11,7 +11,7 @@ METHODS: dict[str, str] = {
     "fixed": "steelyard.methods.fixed:Fixed",
     "schedule": "steelyard.methods.schedule:Schedule",
     "random": "steelyard.methods.random:Random",
-    "initial-scale": "steelyard.methods.initial_scale:InitialScaled",
+    "initial-scale": "steelyard.methods.initial_scaled:InitialScaled",
     "log": "steelyard.methods.log:Log",
     "gls": "steelyard.methods.gls:GLS",
     "uw": "steelyard.methods.uw:UW",
@@ -66,10 +66,4 @@ METHODS: dict[str, str] = {
     # looks one step ahead
     "hydalearn": "steelyard.methods.hydalearn:HydaLearn",
     "auto-lambda": "steelyard.methods.auto_lambda:AutoLambda",
-}
-
-STAGES: dict[str, str] = {
-    "log": "steelyard.base.stages:LogLosses",
-    "ema-scale": "steelyard.base.stages:EMAScale",
-    "initial-scale": "steelyard.base.stages:InitialScale",
 }

@@ -12,8 +12,8 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.base.observation import Balance, Reads, Seen
 from steelyard.base.options import at_least, one_of, within
 from steelyard.base.row_state import like_rows
-from steelyard.base.stages import LogLosses
 from steelyard.base.state import ELEMENTS, TASKS, State
+from steelyard.methods.loss_stages.log_losses import LogLosses
 
 CommonScale = Literal["max", "mean", "median", "min"]
 

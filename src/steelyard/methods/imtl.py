@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from steelyard.base.learned import adam, declare_learned
-from steelyard.base.stages import Stage
+from steelyard.base.stage import Stage
 from steelyard.base.state import State
 from steelyard.methods.imtl_g import IMTLG
 

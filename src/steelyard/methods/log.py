@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from steelyard.base.stages import LogLosses
 from steelyard.methods.equal import Equal
+from steelyard.methods.loss_stages.log_losses import LogLosses
 
 
 class Log(Equal):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from steelyard.base.stages import InitialScale
 from steelyard.methods.equal import Equal
+from steelyard.methods.loss_stages.initial_scale import InitialScale
 
 
 class InitialScaled(Equal):
