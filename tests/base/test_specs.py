@@ -13,7 +13,8 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import parse_spec
 from steelyard.errors import OptionError, SteelyardError, UnknownNameError
 from steelyard.method_registry import _parameters, make, method_class, options_of, stage_class
-from steelyard.methods import METHODS, STAGES
+from steelyard.methods import METHODS
+from steelyard.methods.loss_stages import STAGES
 
 TASKS = ["left", "right", "3"]
 COMMON = [*_parameters(method_class("equal"))]

@@ -7,7 +7,7 @@ import pytest
 import steelyard
 from steelyard.cli.described import print_docstring
 from steelyard.method_registry import stage_class
-from steelyard.methods import STAGES
+from steelyard.methods.loss_stages import STAGES
 from steelyard.models.building import architecture_class, architecture_names
 
 DESCRIBED = {

@@ -26,7 +26,7 @@ def _list() -> None:
 
     from steelyard.io.console import make_console
     from steelyard.method_registry import methods as rows
-    from steelyard.methods import STAGES
+    from steelyard.methods.loss_stages import STAGES
 
     table = Table("method", "reads", "what it does", box=None, pad_edge=False)
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
@@ -44,7 +44,7 @@ def _list() -> None:
 
 def _describe(name: str) -> None:
     from steelyard.method_registry import method_class, method_names, stage_class
-    from steelyard.methods import STAGES
+    from steelyard.methods.loss_stages import STAGES
 
     if name not in STAGES or name in method_names():
         _describe_class(name, "method", method_class(name))
