@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from helpers import TwoLayer
@@ -41,6 +42,8 @@ def test_it_trains_and_tells(tmp_path):
         (["digits", "--architecture", "hard"], "unknown architecture 'hard'"),
         (["digits", "--epochs", "0"], "epochs=0"),
         (["digits", "--seed", "-1"], "seed=-1"),
+        (["digits", "--tasks", "lft"], "Did you mean 'left'?"),
+        (["digits", "--afinity"], "Did you mean '--affinity'?"),
         (["nowhere.py"], "cannot read the problem file"),
         ([], "Missing argument"),
     ],
@@ -59,8 +62,19 @@ def test_wrong_input_is_named(words, message, monkeypatch, capsys):
 def test_any_number_of_tasks_fits_eighty_columns(tasks, capsys):
     losses, features = TwoLayer({f"task-{number}": 1.0 for number in range(tasks)}).losses()
     found = averaged(list(losses), [diagnose(losses, shared=features)] * 2)
-    show_course(Course("made", "made up", "features", (found, found), found), Console(width=80, highlight=False))
+    matrix = torch.arange(tasks * tasks, dtype=torch.float64).view(tasks, tasks) * 1e-5
+    affinities = {"look-ahead (TAG)": matrix.fill_diagonal_(torch.nan)}
+    course = Course("made", "made up", "features", (found, found), found, affinities=affinities)
+    show_course(course, Console(width=80, highlight=False))
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert f"task-{tasks - 1}" in out
     assert "conflict" in out
+    if tasks == 2:
+        assert "Affinity: look-ahead (TAG), in units of 1e-05\n" in out
+        last = [line.split() for line in out.splitlines() if line.startswith("task-1  ")][-1]
+        assert last == ["task-1", "+2.00", "-"]
+    if tasks == 12:
+        shown = [line.split() for line in out[out.index("helped") :].splitlines()[1:11]]
+        assert shown[0] == ["task-11", "task-10", "+1.42"]
+        assert shown[-1] == ["task-0", "task-1", "+0.01"]

@@ -245,7 +245,10 @@ COMMANDS = {
     ),
     "diagnose": (
         FILES,
-        {"--epochs": NUMBERS, "--shared": PLACES, "--architecture": ARCHITECTURES, "--seed": NUMBERS},
+        {
+            "--epochs": NUMBERS, "--shared": PLACES, "--architecture": ARCHITECTURES, "--seed": NUMBERS,
+            "--affinity": None,
+        },
     ),
     "reproduce": (
         ["ema", "emma", "", "comparison"],

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from grouping.imaginary import Imaginary
 from steelyard.errors import GroupingError
+from steelyard.grouping.affinities import FITTED, PAIRS
 from steelyard.grouping.group_study import group
 from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import write_words
@@ -61,7 +63,7 @@ def planted(effect: float, noise: float, luck: int = 0):
 
 def find(problem: str, store, error, **options) -> tuple[Found, Imaginary, list[str]]:
     engine, said = Imaginary(error), list[str]()
-    settings = {"budget": 12, "networks": 2, "seeds": 5, **options}
+    settings = {"budget": 12, "networks": 2, "seeds": 5, "affinities": False, **options}
     return group(problem, store=store, on=engine, progress=False, say=said.append, **settings), engine, said
 
 
@@ -225,3 +227,16 @@ def test_where_nothing_is_to_gain_groups_are_seldom_said_to_help(problem, tmp_pa
             sentence.startswith("Against one") and sentence.endswith(", better.") for sentence in write_words(found)
         )
     assert wrong / runs <= 0.05
+
+
+def test_affinities_that_cannot_be_measured_are_told_and_stop_nothing(problem, tmp_path) -> None:
+    """The plain sum diverges here, where no engine trains for real."""
+    text = (
+        Path(problem(3))
+        .read_text()
+        .replace("batch_size=8", "batch_size=8, optimizer=lambda p: torch.optim.SGD(p, 1e30)")
+    )
+    (tmp_path / "made_up.py").write_text(text)
+    found, _, said = find(str(tmp_path / "made_up.py"), tmp_path / "s.sqlite", planted(0.1, 0.01), affinities=True)
+    assert said[-1].startswith("Affinities were not measured: the training loss of 't0' is")
+    assert [each.name for each in found.affinities] == [PAIRS, FITTED]

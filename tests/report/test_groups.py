@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 
+import numpy as np
 import pytest
 
 from grouping.test_group_study import find, planted, problem  # noqa: F401
 from report.reading import parse
 from steelyard.grouping.effects import effects
-from steelyard.report.grouping_section import section
+from steelyard.grouping.grouping_text import write_words
+from steelyard.report.grouping_section import section, to_json
 from steelyard.report.study_page import page
 
 
 @pytest.fixture
 def found(problem, tmp_path):  # noqa: F811
-    return find(problem(5), tmp_path / "s.sqlite", planted(0.1, 0.02), budget=9)[0]
+    return find(problem(5), tmp_path / "s.sqlite", planted(0.1, 0.02), budget=9, affinities=True)[0]
 
 
 def percent(text: str) -> float:
@@ -39,6 +42,28 @@ def test_each_card_is_a_network_with_its_measured_gains(found) -> None:
         assert set(", ".join(helping).split(", ")) - {""} == set(network) - served
 
 
+def test_each_affinity_is_told_with_what_it_is_worth(found) -> None:
+    """In the page's table, in the sentences, and in JSON with its matrix."""
+    html, told = str(section(found)), json.loads(to_json(found))
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th><td>([^<]*)</td><td>(\d+)</td></tr>', html)
+    assert len(rows) == len(found.affinities) == len(told["affinities"]) == 5
+    known = 0
+    for (name, value, subsets), affinity, exported in zip(rows, found.affinities, told["affinities"], strict=True):
+        assert (name, int(subsets)) == (affinity.name, affinity.subsets)
+        assert (exported["name"], exported["rank_correlation"]) == (affinity.name, affinity.correlation)
+        for row, task in enumerate(found.grouping.tasks):
+            for column, other in enumerate(found.grouping.tasks):
+                number = exported["of_task_from"][task].get(other)
+                assert number == (affinity.values[row, column] if np.isfinite(affinity.values[row, column]) else None)
+        if affinity.correlation is None:
+            assert value == "unknown"
+            continue
+        known += 1
+        assert float(value.replace("−", "-")) == pytest.approx(affinity.correlation, abs=6e-3)
+        assert f"{name} {value}" in write_words(found)[-2]
+    assert known > 2
+
+
 def test_each_cell_is_an_effect(found) -> None:
     """By row and column, in the title and in the cell; filled where it is twice its error."""
     html = str(section(found))
@@ -56,7 +81,7 @@ def test_each_cell_is_an_effect(found) -> None:
         assert float(told[3]) / 100 == pytest.approx(error, abs=6e-4)
         assert float(text.replace("−", "-")) / 100 == pytest.approx(value, abs=6e-3)
         assert css == ("open" if abs(value) <= 2 * error else "gain" if value > 0 else "hurt")
-    assert f"rank correlation of {estimates.correlation:.2f}".replace("-", "−") in html
+    assert f"rank correlation of {estimates.correlation:+.2f}".replace("-", "−") in html
 
 
 def test_each_point_of_a_line_is_a_choice(found) -> None:

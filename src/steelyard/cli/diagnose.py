@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from steelyard.cli.arguments import parse_names
 from steelyard.cli.messages import INTERRUPTED, say
-from steelyard.cli.shared_options import Architecture, Problem, Shared
+from steelyard.cli.shared_options import Architecture, Problem, Shared, Tasks
 
 
 def diagnose(
@@ -17,6 +18,10 @@ def diagnose(
     ] = None,
     shared: Shared = None,
     architecture: Architecture = "hard-sharing",
+    tasks: Tasks = None,
+    affinity: Annotated[
+        bool, typer.Option("--affinity", help="Print affinities between the tasks: the look-ahead of TAG, and cosines.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the network's start and the batches.")] = 0,
 ) -> None:
     """Train the plain sum for a while, and say whose gradients dominate or conflict."""
@@ -28,6 +33,7 @@ def diagnose(
     from steelyard.report.course import show_course
     from steelyard.study.training.diagnosing import Course, diagnose_training
 
+    names = parse_names("--tasks", tasks)
     errors = make_console(stderr=True)
 
     @guarded
@@ -38,7 +44,8 @@ def diagnose(
             def on_epoch(epoch: int, all_epochs: int) -> None:
                 progress.update(bar, completed=epoch, total=all_epochs)
 
-            return diagnose_training(load_problem(problem), epochs, architecture, shared, seed, on_epoch)
+            found = load_problem(problem)
+            return diagnose_training(found, epochs, architecture, shared, seed, on_epoch, affinity, names)
 
     try:
         course = trained()

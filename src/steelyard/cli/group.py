@@ -65,6 +65,9 @@ def group(
     page: Annotated[
         Path | None, typer.Option(help="The page to write.", show_default="beside the store, -group.html")
     ] = None,
+    affinities: Annotated[
+        bool, typer.Option(help="Tell how far affinities of the tasks' gradients would have predicted the gains.")
+    ] = True,
     json: Annotated[Path | None, typer.Option(help="Write what was found as JSON.")] = None,
     open_page: OpenPage = False,
     reuse_any: ReuseAny = False,
@@ -97,6 +100,7 @@ def group(
             checkpoints=checkpoints,
             reuse_any=reuse_any,
             say=say,
+            affinities=affinities,
             tasks=arguments.parse_names("--tasks", tasks),
             epochs=epochs,
             batch_size=batch_size,

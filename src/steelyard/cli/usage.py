@@ -24,7 +24,7 @@ def usage_error(error: Any) -> str:
 def _message(error: Any, context: Any) -> str:
     said = str(error.format_message())
     if context is not None and hasattr(error, "option_name") and said.startswith("No such option"):
-        known = [option for parameter in context.command.params for option in (*parameter.opts, "--help")]
+        known = [*(option for parameter in context.command.params for option in parameter.opts), "--help"]
         return str(UnknownNameError("option", str(error.option_name), known))
     unknown = COMMAND.match(said)
     if context is not None and unknown is not None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from steelyard.diagnosis.measurements import Measurements
 from steelyard.io.lists_and_counts import columns
@@ -56,6 +60,22 @@ def cosine_table(measured: Measurements) -> str:
     return columns(
         [("lowest cosines of", "", f"{len(pairs)} pairs"), *lowest, ("median", "", cosine(middle))], numbers=True
     )
+
+
+def affinity_table(name: str, tasks: Sequence[str], values: Tensor) -> str:
+    """Row: whose loss; column: who helps; small numbers in a power of ten. Of many tasks the strongest both ways."""
+    largest = float(values.nan_to_num(0).abs().max())
+    unit = 1.0 if largest >= 0.1 or largest == 0 else 10.0 ** math.floor(math.log10(largest))
+    title = f"Affinity: {name}" + ("" if unit == 1 else f", in units of {unit:.0e}")
+    cells = [[cosine(value / unit) for value in row] for row in values.tolist()]
+    if len(tasks) <= MATRIX:
+        rows = [(short(task), *line) for task, line in zip(tasks, cells, strict=True)]
+        return f"{title}\n{columns([('helped by', *(short(task, 12) for task in tasks)), *rows], numbers=True)}"
+    known = values.isfinite().nonzero().tolist()
+    pairs = sorted(known, key=lambda place: -float(values[place[0], place[1]]))
+    shown = [*pairs[:PAIRS], *pairs[PAIRS:][-PAIRS:]]
+    lines = [(short(tasks[i]), short(tasks[j]), cells[i][j]) for i, j in shown]
+    return f"{title}\n{columns([('helped', 'by', f'{len(pairs)} pairs'), *lines], numbers=True)}"
 
 
 def number(value: float) -> str:

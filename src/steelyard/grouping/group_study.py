@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from steelyard.errors import GroupingError
+from steelyard.errors import GroupingError, SteelyardError
+from steelyard.grouping.affinities import Affinity, judged
+from steelyard.grouping.effects import Matrix
 from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import percent, write_words
 from steelyard.grouping.proposals import Subset
 from steelyard.grouping.search import Grouping, best_of, check_request, choose, search
 from steelyard.grouping.train_subset import SEED, Measuring, changes, gains
+from steelyard.problems import load_problem
+from steelyard.problems.guard import guarded
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.analysis.statistics import interval
 from steelyard.study.judgement import Interval
@@ -28,6 +32,7 @@ from steelyard.study.running.engines.interface import Engine
 from steelyard.study.running.run_plan import job_of, run, train_missing
 from steelyard.study.running.stops import ending_in_order
 from steelyard.study.storage.store import Store
+from steelyard.study.training.diagnosing import diagnose_training
 from steelyard.study.trial import SINGLE_TASK, Result, Trial
 
 MOST_POINTS = 20
@@ -49,6 +54,7 @@ def group(
     on: Engine | str = "local",
     checkpoints: Path | str | None = None,
     say: Callable[[str], None] = lambda text: None,
+    affinities: bool = True,
     **options: Any,
 ) -> Found:
     """Find which tasks should share a network, and judge it.
@@ -63,6 +69,8 @@ def group(
         efforts: as `search` has them.
         workers, progress, reuse_any, on, checkpoints: as `steelyard.study.run` has them.
         say: told what is known so far, a line at a time.
+        affinities: measure how tasks' gradients get along, in a short training of the plain sum in this process, and
+            tell how far that would have predicted the gains. Nothing is chosen by it.
         options: further ones of `steelyard.study.plan`: tasks, epochs, batch_size, architecture, …
 
     Raises:
@@ -96,11 +104,26 @@ def group(
         measuring = Measuring(trying, opened, train)
         names = base.task_names
         found = search(names, measuring, budget=budget, networks=networks, seed=SEED, efforts=efforts, noise=noise)
+    explained = judged(names, found.measured, _affinities(base, problem, say) if affinities else {})
     arms = {"one for all": base.methods[-1].name}
     arms |= {"own networks": _arm(base, own), "grouping": _arm(base, found)}
     final = make_plan(problem, [SINGLE_TASK, *dict.fromkeys(arms.values())], seeds=seeds, **options)
     run(final, store, **settings)
-    return _judged(final, store, found, arms, networks, noise)
+    return _judged(final, store, found, arms, networks, noise, explained)
+
+
+def _affinities(plan: Plan, problem: str, say: Callable[[str], None]) -> dict[str, Matrix]:
+    """How the tasks get along in a short training of the plain sum; none where that fails, and why is told."""
+    if len(plan.tasks) < 3:  # there is one pair, and nothing to rank
+        return {}
+    train = guarded(diagnose_training)
+    architecture = plan.methods[-1].architecture or plan.architecture
+    try:
+        course = train(load_problem(problem), None, architecture, seed=SEED, affinity=True, tasks=plan.task_names)
+    except SteelyardError as error:
+        say(f"Affinities were not measured: {error}")
+        return {}
+    return {name: matrix.numpy() for name, matrix in course.affinities.items()}
 
 
 def _one_arm(method: str) -> Arm:
@@ -168,6 +191,7 @@ def _judged(
     arms: dict[str, str],
     networks: int,
     noise: dict[str, float] | None,
+    affinities: Sequence[Affinity],
 ) -> Found:
     with Store(store) as opened:
         found = findings(plan, opened)
@@ -196,6 +220,7 @@ def _judged(
             for count in sorted({round(len(measured) * part / MOST_POINTS) for part in range(MOST_POINTS + 1)})
             if (best := best_of(names, dict(list(measured.items())[:count]), networks, noise=noise)) is not None
         ],
+        affinities=affinities,
     )
     # The page, the terminal and the exports begin with what was asked for.
     verdict = [*write_words(told), *told.judgement.verdict]

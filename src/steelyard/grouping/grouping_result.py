@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from steelyard.grouping.affinities import Affinity
 from steelyard.grouping.search import Grouping
 from steelyard.study.judgement import Interval, Judgement
 
@@ -21,6 +22,7 @@ class Found:
         over_own: the same against own networks for those that one network for all hurts.
         by_networks: the mean gain on validation data of the best choice of at most so many networks.
         by_budget: the mean gain on validation data after so many subsets, at some twenty numbers of them.
+        affinities: what cheaper numbers would have told of the measured gains; nothing was chosen by them.
     """
 
     judgement: Judgement
@@ -30,3 +32,4 @@ class Found:
     over_own: Interval | None
     by_networks: Mapping[int, float]
     by_budget: Sequence[tuple[int, float]]
+    affinities: Sequence[Affinity] = ()

@@ -22,8 +22,7 @@ def write_words(found: Found) -> list[str]:
     if found.arms["own networks"] != found.arms["one for all"]:
         said += _against(found, "own networks", "own networks for those that one network for all hurts", found.over_own)
     said += _hurt(found)
-    said.append(_cost(found, row))
-    return said
+    return [*said, *_affinities(found), _cost(found, row)]
 
 
 def _what_to_do(found: Found) -> str:
@@ -97,6 +96,19 @@ def _cost(found: Found, row: Row) -> str:
         f"The search trained {count} subsets{failed}, {found.grouping.spent:.3g} trainings of one network{proof}; "
         f"what it found trains in {row.relative_cost:.2f} × the time of all single tasks."
     )
+
+
+def _affinities(found: Found) -> list[str]:
+    known = [each for each in found.affinities if each.correlation is not None]
+    if not known:
+        return []
+    told = ", ".join(f"{each.name} {correlation(each.correlation)}" for each in known)
+    return [f"What would have told of the measured gains, as rank correlations: {told}. Nothing was chosen by it."]
+
+
+def correlation(value: float | None) -> str:
+    """``+0.31``; ``unknown`` where nothing could be compared."""
+    return "unknown" if value is None else f"{value:+.2f}".replace("-", "−")
 
 
 def _row(found: Found, what: str) -> Row:

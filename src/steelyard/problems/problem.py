@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from steelyard.errors import ProblemError, UnknownNameError
+from steelyard.errors import PlanError, ProblemError, UnknownNameError
 from steelyard.problems.checks import check_data
 from steelyard.problems.task import Data, Inputs, JointMetric, Task
 
@@ -149,6 +149,13 @@ class Problem:
             if task.name == name:
                 return task
         raise UnknownNameError(f"task of problem {self.name!r}:", name, self.task_names)
+
+    def chosen(self, names: Sequence[str] | None) -> list[Task]:
+        """The tasks of these names, in the problem's order; all where none are named."""
+        if names is not None and not names:
+            raise PlanError("no tasks: name at least one, or leave them away for all")
+        chosen = [self.task(name) for name in names or self.task_names]
+        return [task for task in self.tasks if task in chosen]
 
     def data(self, seed: int = 0) -> Data:
         """Load the data (of the seed's fold), check that they fit the tasks, and keep them for the next call."""

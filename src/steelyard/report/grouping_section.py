@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+from collections.abc import Sequence
+from typing import Any
 
 from markupsafe import Markup
 
+from steelyard.grouping.affinities import Affinity
 from steelyard.grouping.grouping_result import Found
-from steelyard.grouping.grouping_text import write_words
+from steelyard.grouping.grouping_text import correlation, write_words
 from steelyard.report.figures import groups
 from steelyard.report.outputs import Kind
 from steelyard.report.study_page import templates
@@ -21,7 +25,6 @@ JSON = Kind("JSON export", b'"format": "steelyard-grouping/')
 def section(found: Found) -> Markup:
     """The networks, what more of them or more budget would bring, and who helps whom."""
     estimates = groups.estimated(found)
-    correlation = estimates.correlation
     return Markup(
         templates()
         .get_template("groups.html.jinja")
@@ -29,8 +32,9 @@ def section(found: Found) -> Markup:
             cards=groups.cards(found),
             panels=[groups.more_networks(found), groups.more_budget(found)],
             measured=len(found.grouping.measured),
-            correlation=None if correlation is None else f"{correlation:.2f}".replace("-", "−"),
+            correlation=None if estimates.correlation is None else correlation(estimates.correlation),
             matrix=groups.help_matrix(found, estimates),
+            affinities=[(each.name, correlation(each.correlation), each.subsets) for each in found.affinities],
         )
     )
 
@@ -55,6 +59,7 @@ def to_json(found: Found) -> str:
         "over_own_networks": _interval(found.over_own),
         "by_networks": [{"networks": count, "gain": gain} for count, gain in found.by_networks.items()],
         "by_budget": [{"subsets": count, "gain": gain} for count, gain in found.by_budget],
+        "affinities": [_affinity(each, grouping.tasks) for each in found.affinities],
         "measured": [{"tasks": list(gains), "gains": gains} for gains in grouping.measured.values()],
         "failed": [sorted(subset, key=grouping.tasks.index) for subset in grouping.failed],
         "rows": [
@@ -63,6 +68,20 @@ def to_json(found: Found) -> str:
         ],
     }
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+
+def _affinity(affinity: Affinity, tasks: Sequence[str]) -> dict[str, Any]:
+    """JSON has no NaN: what is not known is left out."""
+    values = {
+        task: {other: float(value) for other, value in zip(tasks, row, strict=True) if math.isfinite(value)}
+        for task, row in zip(tasks, affinity.values, strict=True)
+    }
+    return {
+        "name": affinity.name,
+        "rank_correlation": affinity.correlation,
+        "subsets": affinity.subsets,
+        "of_task_from": values,
+    }
 
 
 def _interval(interval: Interval | None) -> dict[str, float | None] | None:

@@ -104,7 +104,7 @@ def plan(
         _whole("epoch_steps", epoch_steps, " (0 leaves epochs as long as their rows make them)")
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise PlanError(f"learning_rate={learning_rate} must be positive and finite")
-    learnt = _tasks(found, tasks)
+    learnt = found.chosen(tasks)
     main = found.main if found.main in {task.name for task in learnt} else None
     architecture = str(architecture_spec(architecture))
     place = found.shared if shared is None else shared
@@ -157,14 +157,6 @@ def _task(task: Task, data: Data) -> PlannedTask:
     metrics = [PlannedMetric(m.name, m.higher_is_better, m.ideal, m.percent) for m in task.metrics]
     train, test = (int(task.labelled(split.targets[task.name]).sum()) for split in (data.train, data.test))
     return PlannedTask(task.name, task.label, task.equivalence, tuple(metrics), train, test)
-
-
-def _tasks(problem: Problem, names: Sequence[str] | None) -> list[Task]:
-    """The tasks to learn, in the problem's order."""
-    if names is not None and not names:
-        raise PlanError("no tasks: name at least one, or leave them away for all")
-    chosen = [problem.task(name) for name in names or problem.task_names]
-    return [task for task in problem.tasks if task in chosen]
 
 
 def _final_rate(problem: Problem) -> float:

@@ -50,7 +50,7 @@ class Forward:
     """
 
     def __init__(self, network: nn.Module, tasks: Sequence[Task], inputs: Inputs, targets: Targets) -> None:
-        self.network = network
+        self.network, self.tasks = network, tasks
         self.outputs, self.features = network(inputs)
         self.losses = task_losses(tasks, self.outputs, targets)
 

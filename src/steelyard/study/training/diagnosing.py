@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import torch
@@ -15,7 +15,8 @@ from steelyard.diagnosis.fidelity import Fidelity, fidelity
 from steelyard.errors import PlanError, SharedError, TrainingError
 from steelyard.models import build
 from steelyard.problems.problem import Problem, check_place
-from steelyard.study.training.batch import Forward, tell_labels
+from steelyard.study.training.affinities import look_ahead
+from steelyard.study.training.batch import Forward, recompute, tell_labels
 from steelyard.study.training.material import Material
 from steelyard.study.training.problem_rehearsal import rehearse
 from steelyard.study.training.sampling import batches
@@ -26,6 +27,9 @@ EPOCHS = 5
 """Epochs, where the problem itself does not train for fewer."""
 PLACES = ("features", "last", "trunk")
 """Where gradients can be read; the last of them is exact."""
+LOOK_AHEAD = "look-ahead (TAG)"
+COSINES = {"trunk": "cosine at the trunk", "last": "cosine at the last layer"}
+"""Affinities by where gradients are read."""
 COMPARED = 4
 """Looks per epoch at which the cheap places are compared with the exact gradients, which cost a look themselves."""
 LOOKS = 20
@@ -37,7 +41,8 @@ class Course:
     """What was seen over training: means over the looks of each epoch, and over all.
 
     ``fidelity`` says what the cheap places show of the exact gradients; empty for one task, or for a network in which
-    they cannot be compared: ``not_compared`` says why.
+    they cannot be compared: ``not_compared`` says why. ``affinities`` are the means of three affinities over the looks
+    at which they were asked for, by name; ``[T, T]``, row: whose loss, column: who helps.
     """
 
     problem: str
@@ -47,6 +52,7 @@ class Course:
     whole: Diagnosis
     fidelity: tuple[Fidelity, ...] = ()
     not_compared: str = ""
+    affinities: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def diagnose_training(
@@ -56,6 +62,8 @@ def diagnose_training(
     shared: str | None = None,
     seed: int = 0,
     on_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
+    affinity: bool = False,
+    tasks: Sequence[str] | None = None,
 ) -> Course:
     """Train a problem by the plain sum, as the method ``equal`` does in a study, and look at the gradients.
 
@@ -66,6 +74,8 @@ def diagnose_training(
         shared: where gradients are read: ``"features"`` or ``"trunk"``; by default the problem's.
         seed: decides the start of the network and the batches, as in a study.
         on_epoch: called with the number of finished epochs and of all.
+        affinity: measure affinities between tasks, at the steps at which the places are compared.
+        tasks: names of those that are trained; by default all.
 
     Raises:
         SteelyardError: anything unknown or broken by name; a loss that is not finite.
@@ -78,16 +88,16 @@ def diagnose_training(
         raise PlanError(f"seed={seed} must be at least 0")
     epochs = min(EPOCHS, problem.epochs) if epochs is None else epochs
     rehearse(problem, architecture)
-    tasks = list(problem.tasks)
-    material = Material.of(problem, tasks, seed)
-    network = build(problem, problem.task_names, seed, architecture)
+    trained = problem.chosen(tasks)
+    names = tuple(task.name for task in trained)
+    material = Material.of(problem, trained, seed)
+    network = build(problem, names, seed, architecture)
     tell_labels(network, material.split.targets, material.labels)
     network.train()
     optimizer = problem.optimizer(network.parameters())
 
     seen: list[list[Diagnosis]] = []
-    compared: list[dict[str, Diagnosis]] = []
-    refused = ""
+    compared = _Compared()
     on_epoch(0, epochs)
     for epoch in range(1, epochs + 1):
         seed_everything(derive_seed(seed, "epoch", epoch))
@@ -95,22 +105,59 @@ def diagnose_training(
         look_at, compare_at = ({len(order) * k // most for k in range(most)} for most in (LOOKS, COMPARED))
         looks = []
         for step, rows in enumerate(order):
-            forward = Forward(network, tasks, *material.batch(rows))
+            before, batch = torch.get_rng_state(), material.batch(rows)
+            forward = Forward(network, trained, *batch)
             _check_finite(forward.losses, epoch)
             balanced = forward.balanced()
             if step in look_at:
                 looks.append(diagnose(balanced, shared=forward.shared(shared)))
-            if step in compare_at and len(tasks) > 1 and not refused:
-                try:
-                    compared.append(_at_all_places(balanced, forward))
-                except SharedError as error:  # a network whose features have nothing behind them, or are none
-                    refused = str(error)
+            if step in compare_at and len(trained) > 1:
+                compared.take(balanced, forward)
+                if affinity:
+                    again = recompute(network, trained, *batch, before)
+                    compared.ahead.append(look_ahead(forward, again, optimizer))
             forward.step(optimizer, reduce(torch.add, balanced.values()))
         seen.append(looks)
         on_epoch(epoch, epochs)
-    averages = tuple(averaged(problem.task_names, looks) for looks in seen)
-    whole = averaged(problem.task_names, [look for looks in seen for look in looks])
-    return Course(problem.name, problem.summary, shared, averages, whole, _fidelity(compared), refused)
+    averages = tuple(averaged(names, looks) for looks in seen)
+    whole = averaged(names, [look for looks in seen for look in looks])
+    return Course(
+        problem.name,
+        problem.summary,
+        shared,
+        averages,
+        whole,
+        _fidelity(compared.looks),
+        compared.refused,
+        compared.affinities(names) if affinity else {},
+    )
+
+
+class _Compared:
+    """What is looked at a few times an epoch: one batch at all places, and what a step for each task would do."""
+
+    def __init__(self) -> None:
+        self.looks: list[dict[str, Diagnosis]] = []
+        self.refused = ""
+        self.ahead: list[Tensor] = []
+
+    def take(self, losses: Mapping[str, Tensor], forward: Forward) -> None:
+        if not self.refused:
+            try:
+                self.looks.append(_at_all_places(losses, forward))
+            except SharedError as error:  # a network whose features have nothing behind them, or are none
+                self.refused = str(error)
+
+    def affinities(self, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Means over the looks, by name; nothing of one task on itself."""
+        found = {LOOK_AHEAD: torch.stack(self.ahead).nanmean(0)} if self.ahead else {}
+        for place, name in COSINES.items() if self.looks else ():
+            mean = averaged(tasks, [looks[place] for looks in self.looks])
+            index = torch.tensor([tasks.index(task) for task in mean.tasks])
+            wide = torch.full((len(tasks), len(tasks)), torch.nan, dtype=torch.float64)
+            wide[index[:, None], index] = mean.cosines
+            found[name] = wide
+        return {name: matrix.fill_diagonal_(torch.nan) for name, matrix in found.items()}
 
 
 def _at_all_places(losses: Mapping[str, Tensor], forward: Forward) -> dict[str, Diagnosis]:
