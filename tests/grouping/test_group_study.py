@@ -12,7 +12,7 @@ import pytest
 
 from grouping.imaginary import Imaginary
 from steelyard.errors import GroupingError
-from steelyard.grouping.affinities import FITTED, PAIRS
+from steelyard.grouping.affinity_correlation import FITTED, PAIRS
 from steelyard.grouping.group_study import group
 from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import write_words

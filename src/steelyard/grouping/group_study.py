@@ -11,7 +11,7 @@ import numpy as np
 from rich.progress import Progress
 
 from steelyard.errors import GroupingError, SteelyardError
-from steelyard.grouping.affinities import Affinity, judged
+from steelyard.grouping.affinity_correlation import Affinity, judged
 from steelyard.grouping.effects import Matrix
 from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import percent, write_words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from steelyard.grouping.affinities import Affinity
+from steelyard.grouping.affinity_correlation import Affinity
 from steelyard.grouping.search import Grouping
 from steelyard.study.judgement import Interval, Judgement
 

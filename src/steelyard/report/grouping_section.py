@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from steelyard.grouping.affinities import Affinity
+from steelyard.grouping.affinity_correlation import Affinity
 from steelyard.grouping.grouping_result import Found
 from steelyard.grouping.grouping_text import correlation, write_words
 from steelyard.report.figures import groups

@@ -8,9 +8,9 @@ from torch import nn
 
 from steelyard.models import build
 from steelyard.problems import Data, Problem, Split, regression
-from steelyard.study.training.affinities import look_ahead
 from steelyard.study.training.batch import Forward, recompute
 from steelyard.study.training.diagnosing import COSINES, LOOK_AHEAD, diagnose_training
+from steelyard.study.training.task_affinity import look_ahead
 
 OPTIMIZERS = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.05),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from grouping.test_effects import TASKS, table
-from steelyard.grouping.affinities import FITTED, PAIRS, judged
+from steelyard.grouping.affinity_correlation import FITTED, PAIRS, judged
 
 TRUTH = np.random.default_rng(0).normal(size=(6, 6))
 
