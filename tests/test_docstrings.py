@@ -18,7 +18,7 @@ import steelyard.study
 import steelyard.testing
 from steelyard.gradients.layers import gramian_of
 from steelyard.methods import bases
-from steelyard.models.building import architecture_class, architecture_names
+from steelyard.models.build_network import architecture_class, architecture_names
 
 WITHOUT = {
     # Aliases and tables are no objects of their own; errors say what to do when they are raised.

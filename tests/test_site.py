@@ -56,7 +56,7 @@ def test_every_option_of_all_methods_is_described() -> None:
 def test_the_page_of_known_deviations_has_every_sentence_of_every_docstring() -> None:
     """What a docstring says of its source without a mark would be missing: words that betray it are looked for."""
     methods = {row.name: row.cls for row in steelyard.methods()}
-    from steelyard.models.building import architecture_class, architecture_names
+    from steelyard.models.build_network import architecture_class, architecture_names
 
     architectures = {name: architecture_class(name) for name in architecture_names()}
     architectures["AsymmetricTransfer"] = steelyard.AsymmetricTransfer

@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 import steelyard
 from steelyard.method_registry import MethodRow, options_of, stage_class
 from steelyard.methods.loss_stages import STAGES
-from steelyard.models.building import architecture_class, architecture_names
+from steelyard.models.build_network import architecture_class, architecture_names
 
 EQUATIONS = Path(__file__).parent.parent / "equations.toml"
 GROUPS = {

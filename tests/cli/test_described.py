@@ -8,7 +8,7 @@ import steelyard
 from steelyard.cli.described import print_docstring
 from steelyard.method_registry import stage_class
 from steelyard.methods.loss_stages import STAGES
-from steelyard.models.building import architecture_class, architecture_names
+from steelyard.models.build_network import architecture_class, architecture_names
 
 DESCRIBED = {
     **{row.name: row.cls for row in steelyard.methods()},

@@ -6,7 +6,7 @@ from torch import nn
 
 import steelyard
 from steelyard.models import Architecture, ArchitectureError, HardSharing, architecture_names, build
-from steelyard.models.building import architecture_options
+from steelyard.models.build_network import architecture_options
 from steelyard.problems import Data, Problem, Split, load_problem, regression
 
 NAMES = [*architecture_names(), "ple(levels=3,shared_experts=2)", "ple(levels=1)", "cross-stitch(stages=1)"]

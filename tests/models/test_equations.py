@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from steelyard.models import build
-from steelyard.models.dselect_k import Selector, smooth_step
+from steelyard.models.architectures.dselect_k import Selector, smooth_step
 from steelyard.models.features import run, sample_inputs, stack
 from steelyard.problems import load_problem
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from steelyard.method_registry import method_class, stage_class
-from steelyard.models.building import architecture_spec
+from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.files import search_path
 from steelyard.reproductions import load_reproduction, reproduction_names

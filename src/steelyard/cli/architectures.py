@@ -25,7 +25,7 @@ def _list() -> None:
     from rich.text import Text
 
     from steelyard.io.console import make_console
-    from steelyard.models.building import architecture_class, architecture_names
+    from steelyard.models.build_network import architecture_class, architecture_names
 
     table = Table("architecture", "what it is", box=None, pad_edge=False)
     table.columns[0].no_wrap = True
@@ -42,7 +42,7 @@ def _list() -> None:
 
 
 def _describe(name: str) -> None:
-    from steelyard.models.building import architecture_class, architecture_options
+    from steelyard.models.build_network import architecture_class, architecture_options
 
     print_docstring(name, "architecture", architecture_class(name))
     print_options(name, [f"{key}={value}" for key, value in architecture_options(name).items()])

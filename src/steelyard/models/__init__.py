@@ -1,9 +1,9 @@
 """Networks of several tasks: one shared trunk with a head per task, and the architectures that vary it."""
 
 from steelyard.errors import ArchitectureError
-from steelyard.models.architecture import Architecture
-from steelyard.models.building import Part, architecture_names, build
-from steelyard.models.hard_sharing import HardSharing
+from steelyard.models.architectures.hard_sharing import HardSharing
+from steelyard.models.base_architecture import Architecture
+from steelyard.models.build_network import Part, architecture_names, build
 from steelyard.models.transfer import AsymmetricTransfer
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from steelyard.errors import ArchitectureError, OptionError
-from steelyard.models.architecture import whole
+from steelyard.models.base_architecture import whole
 from steelyard.models.features import Features
 
 

@@ -204,7 +204,7 @@ EXTENSIONS = """
         pass
 """
 ARCHITECTURE = """
-    from steelyard.models.hard_sharing import HardSharing
+    from steelyard.models.architectures.hard_sharing import HardSharing
 
     class Other(HardSharing):
         "An architecture of another package."

@@ -18,7 +18,7 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import Part, Spec, parse_spec
 from steelyard.errors import OptionError, PlanError
 from steelyard.method_registry import make, method_class, options_of
-from steelyard.models.building import architecture_spec
+from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem, check_place

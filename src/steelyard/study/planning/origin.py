@@ -15,7 +15,7 @@ import torch
 from steelyard import __version__
 from steelyard.base.specs import parse_spec
 from steelyard.method_registry import method_class, stage_class
-from steelyard.models.building import architecture_class
+from steelyard.models.build_network import architecture_class
 from steelyard.problems.problem import Problem
 from steelyard.problems.sources import code_digests, data_digests, libraries, sources_of_class
 from steelyard.study.trial import SINGLE_TASK, Trial

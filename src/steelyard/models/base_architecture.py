@@ -11,7 +11,7 @@ from steelyard.errors import OptionError
 from steelyard.models.features import Features
 
 if TYPE_CHECKING:
-    from steelyard.models.building import Part
+    from steelyard.models.build_network import Part
     from steelyard.problems.problem import Problem
 
 

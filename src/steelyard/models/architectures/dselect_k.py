@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.errors import OptionError
-from steelyard.models.architecture import Architecture, build_heads, whole
+from steelyard.models.architectures.mmoe import build_experts
+from steelyard.models.base_architecture import Architecture, build_heads, whole
 from steelyard.models.features import Features, mix, run, stack
-from steelyard.models.mmoe import build_experts
 
 if TYPE_CHECKING:
-    from steelyard.models.building import Part
+    from steelyard.models.build_network import Part
     from steelyard.problems.problem import Problem
 
 

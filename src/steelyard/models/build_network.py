@@ -25,14 +25,14 @@ Part = Callable[[str, Callable[[], nn.Module]], nn.Module]
 # An architecture: a class as `Architecture` describes it, with `from_problem(problem, tasks, part, *, options)`.
 HARD_SHARING = "hard-sharing"
 ARCHITECTURES = {
-    HARD_SHARING: "steelyard.models.hard_sharing:HardSharing",
-    "mmoe": "steelyard.models.mmoe:MMoE",
-    "cgc": "steelyard.models.cgc:CGC",
-    "ple": "steelyard.models.ple:PLE",
-    "cross-stitch": "steelyard.models.cross_stitch:CrossStitch",
-    "mtan": "steelyard.models.mtan:MTAN",
-    "dselect-k": "steelyard.models.dselect_k:DSelectK",
-    "amtfl": "steelyard.models.amtfl:AMTFL",
+    HARD_SHARING: "steelyard.models.architectures.hard_sharing:HardSharing",
+    "mmoe": "steelyard.models.architectures.mmoe:MMoE",
+    "cgc": "steelyard.models.architectures.cgc:CGC",
+    "ple": "steelyard.models.architectures.ple:PLE",
+    "cross-stitch": "steelyard.models.architectures.cross_stitch:CrossStitch",
+    "mtan": "steelyard.models.architectures.mtan:MTAN",
+    "dselect-k": "steelyard.models.architectures.dselect_k:DSelectK",
+    "amtfl": "steelyard.models.architectures.amtfl:AMTFL",
 }
 
 

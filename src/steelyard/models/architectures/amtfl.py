@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from steelyard.base.options import one_of
 from steelyard.errors import ArchitectureError, OptionError
-from steelyard.models.architecture import Architecture, build_heads, whole
+from steelyard.models.base_architecture import Architecture, build_heads, whole
 from steelyard.models.features import Features, each, flat, run, sample_inputs, stack, trace
 from steelyard.models.transfer import Activation, AsymmetricTransfer, Uncertainty
 
 if TYPE_CHECKING:
-    from steelyard.models.building import Part
+    from steelyard.models.build_network import Part
     from steelyard.problems.problem import Problem
 
 Counts = Literal["labels", "positives"]

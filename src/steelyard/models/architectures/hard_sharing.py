@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from steelyard.models.architecture import Architecture, build_heads
+from steelyard.models.base_architecture import Architecture, build_heads
 from steelyard.models.features import Features, run
 
 if TYPE_CHECKING:
-    from steelyard.models.building import Part
+    from steelyard.models.build_network import Part
     from steelyard.problems.problem import Problem
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from steelyard.models.architecture import Architecture, build_heads, whole
-from steelyard.models.cgc import build_trunks
+from steelyard.models.architectures.cgc import build_trunks
+from steelyard.models.base_architecture import Architecture, build_heads, whole
 from steelyard.models.features import Features, join, parts, pick, run, sample_inputs, stack, tap, trace
 from steelyard.models.mixture import Mixture, gate_place, gate_width
 from steelyard.models.trunk_stages import check_cut, cut
 
 if TYPE_CHECKING:
-    from steelyard.models.building import Part
+    from steelyard.models.build_network import Part
     from steelyard.problems.problem import Problem
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from steelyard.models.architecture import Architecture, build_heads, whole
+from steelyard.models.base_architecture import Architecture, build_heads, whole
 from steelyard.models.features import Features, run, stack
 from steelyard.models.mixture import build_mixtures
 
 if TYPE_CHECKING:
-    from steelyard.models.building import Part
+    from steelyard.models.build_network import Part
     from steelyard.problems.problem import Problem
 
 

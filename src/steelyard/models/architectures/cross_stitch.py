@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.errors import OptionError
-from steelyard.models.architecture import Architecture, build_heads
+from steelyard.models.base_architecture import Architecture, build_heads
 from steelyard.models.features import Features, mix, run, sample_inputs, stack, trace
 from steelyard.models.trunk_stages import check_cut, cut
 
 if TYPE_CHECKING:
-    from steelyard.models.building import Part
+    from steelyard.models.build_network import Part
     from steelyard.problems.problem import Problem
 
 
