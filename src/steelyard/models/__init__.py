@@ -2,8 +2,8 @@
 
 from steelyard.errors import ArchitectureError
 from steelyard.models.architectures.hard_sharing import HardSharing
-from steelyard.models.base_architecture import Architecture
-from steelyard.models.build_network import Part, architecture_names, build
+from steelyard.models.base_architecture import Architecture, Part
+from steelyard.models.build_network import architecture_names, build
 from steelyard.models.transfer import AsymmetricTransfer
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -11,8 +11,10 @@ from steelyard.errors import OptionError
 from steelyard.models.features import Features
 
 if TYPE_CHECKING:
-    from steelyard.models.build_network import Part
     from steelyard.problems.problem import Problem
+
+# part(name, builder) -> the built module, started from a seed of (seed, name)
+Part = Callable[[str, Callable[[], nn.Module]], nn.Module]
 
 
 class Architecture(nn.Module):

@@ -15,25 +15,10 @@ from torch import nn
 
 from steelyard.base.specs import Spec, parse_spec
 from steelyard.errors import OptionError, UnknownNameError
+from steelyard.models.architectures import ARCHITECTURES, HARD_SHARING
 
 if TYPE_CHECKING:
     from steelyard.problems.problem import Problem
-
-# part(name, builder) -> the built module, started from a seed of (seed, name)
-Part = Callable[[str, Callable[[], nn.Module]], nn.Module]
-
-# An architecture: a class as `Architecture` describes it, with `from_problem(problem, tasks, part, *, options)`.
-HARD_SHARING = "hard-sharing"
-ARCHITECTURES = {
-    HARD_SHARING: "steelyard.models.architectures.hard_sharing:HardSharing",
-    "mmoe": "steelyard.models.architectures.mmoe:MMoE",
-    "cgc": "steelyard.models.architectures.cgc:CGC",
-    "ple": "steelyard.models.architectures.ple:PLE",
-    "cross-stitch": "steelyard.models.architectures.cross_stitch:CrossStitch",
-    "mtan": "steelyard.models.architectures.mtan:MTAN",
-    "dselect-k": "steelyard.models.architectures.dselect_k:DSelectK",
-    "amtfl": "steelyard.models.architectures.amtfl:AMTFL",
-}
 
 
 def build(problem: Problem, tasks: Sequence[str], seed: int, architecture: str = HARD_SHARING) -> nn.Module:

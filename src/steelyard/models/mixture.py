@@ -11,7 +11,7 @@ from steelyard.errors import ArchitectureError, UnknownNameError
 from steelyard.models.features import Features, each, flat, mix, parts, sample_inputs, trace
 
 if TYPE_CHECKING:
-    from steelyard.models.build_network import Part
+    from steelyard.models.base_architecture import Part
     from steelyard.problems.problem import Problem
 
 READS = ("input", "features")

@@ -1,22 +1,12 @@
-"""Published systems, each by one command on real data: ``steelyard reproduce NAME``.
-
-To add one, write one file with a `Reproduction` and one row below.
-"""
+"""Published systems, each by one command on real data: ``steelyard reproduce NAME``."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
 from steelyard.errors import UnknownNameError
+from steelyard.reproductions.papers import REPRODUCTIONS
 from steelyard.reproductions.reproduction import Reproduction
-
-REPRODUCTIONS = {
-    "ema": "steelyard.reproductions.papers.ema",
-    "comparison": "steelyard.reproductions.papers.comparison",
-    "hydalearn": "steelyard.reproductions.papers.hydalearn",
-    "db-mtl": "steelyard.reproductions.papers.db_mtl",
-    "amtfl": "steelyard.reproductions.papers.amtfl",
-}
 
 
 def reproduction_names() -> list[str]:

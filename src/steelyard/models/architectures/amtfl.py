@@ -15,7 +15,7 @@ from steelyard.models.features import Features, each, flat, run, sample_inputs, 
 from steelyard.models.transfer import Activation, AsymmetricTransfer, Uncertainty
 
 if TYPE_CHECKING:
-    from steelyard.models.build_network import Part
+    from steelyard.models.base_architecture import Part
     from steelyard.problems.problem import Problem
 
 Counts = Literal["labels", "positives"]

@@ -12,7 +12,7 @@ from steelyard.models.features import Features, join, run, stack
 from steelyard.models.mixture import build_mixtures
 
 if TYPE_CHECKING:
-    from steelyard.models.build_network import Part
+    from steelyard.models.base_architecture import Part
     from steelyard.problems.problem import Problem
 
 

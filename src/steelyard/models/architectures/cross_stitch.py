@@ -14,7 +14,7 @@ from steelyard.models.features import Features, mix, run, sample_inputs, stack, 
 from steelyard.models.trunk_stages import check_cut, cut
 
 if TYPE_CHECKING:
-    from steelyard.models.build_network import Part
+    from steelyard.models.base_architecture import Part
     from steelyard.problems.problem import Problem
 
 

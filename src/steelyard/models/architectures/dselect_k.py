@@ -15,7 +15,7 @@ from steelyard.models.base_architecture import Architecture, build_heads, whole
 from steelyard.models.features import Features, mix, run, stack
 
 if TYPE_CHECKING:
-    from steelyard.models.build_network import Part
+    from steelyard.models.base_architecture import Part
     from steelyard.problems.problem import Problem
 
 

@@ -11,7 +11,7 @@ from steelyard.models.base_architecture import Architecture, build_heads
 from steelyard.models.features import Features, run
 
 if TYPE_CHECKING:
-    from steelyard.models.build_network import Part
+    from steelyard.models.base_architecture import Part
     from steelyard.problems.problem import Problem
 
 

@@ -15,7 +15,7 @@ from steelyard.models.mixture import Mixture, gate_place, gate_width
 from steelyard.models.trunk_stages import check_cut, cut
 
 if TYPE_CHECKING:
-    from steelyard.models.build_network import Part
+    from steelyard.models.base_architecture import Part
     from steelyard.problems.problem import Problem
 
 

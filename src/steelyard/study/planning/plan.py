@@ -13,7 +13,7 @@ from typing import Any
 from steelyard.base.specs import parse_spec
 from steelyard.errors import DamagedStoreError
 from steelyard.io.typed import typed
-from steelyard.models.build_network import HARD_SHARING
+from steelyard.models.architectures import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
