@@ -27,7 +27,6 @@ from steelyard.study.planning.arm_networks import check_networks
 from steelyard.study.planning.arms import SHARED, Arm, make_arm, parse_arm
 from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
 from steelyard.study.planning.method_rehearsal import rehearse_methods
-from steelyard.study.planning.origin import Origin
 from steelyard.study.planning.plan import (
     JOINT,
     Plan,
@@ -37,6 +36,7 @@ from steelyard.study.planning.plan import (
     PlannedTask,
     Tuning,
 )
+from steelyard.study.planning.provenance import Origin
 from steelyard.study.planning.tuning import make_tuning
 from steelyard.study.training.problem_rehearsal import rehearse, try_optimizer
 from steelyard.study.training.sampling import kept_labels, steps_per_epoch, used_rows

@@ -17,7 +17,7 @@ from steelyard.models.architectures import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
-from steelyard.study.planning.origin import Origin
+from steelyard.study.planning.provenance import Origin
 from steelyard.study.trial import SINGLE_TASK, Trial
 
 JOINT = ""  # stands for all tasks together where others are named

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steelyard.errors import TrainingError
-from steelyard.study.planning.origin import Origin
+from steelyard.study.planning.provenance import Origin
 
 
 @dataclass(frozen=True)

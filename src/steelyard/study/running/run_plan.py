@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from steelyard.base.specs import Spec
 from steelyard.study.analysis.make_judgement import judge_plan
-from steelyard.study.analysis.origins import stale_note
+from steelyard.study.analysis.provenance_notes import stale_note
 from steelyard.study.judgement import Judgement
 from steelyard.study.planning.arms import Arm
 from steelyard.study.planning.make_plan import check_workers

@@ -14,7 +14,7 @@ from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.io.printing import LONGEST_MESSAGE, printable
 from steelyard.problems import Problem, load_problem
 from steelyard.problems.sources import data_digests
-from steelyard.study.planning.origin import Origin, changed_data, edited, versions_here
+from steelyard.study.planning.provenance import Origin, changed_data, edited, versions_here
 from steelyard.study.running.events import Alone, Epoch, Event, Finished, Started, Unwritable, Warned
 from steelyard.study.storage.network_files import pack
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of

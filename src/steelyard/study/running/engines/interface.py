@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from steelyard.study.planning.origin import Origin
+from steelyard.study.planning.provenance import Origin
 from steelyard.study.running.events import Event
 from steelyard.study.storage.trial_checkpoint import Folder
 from steelyard.study.trial import Trial

@@ -9,7 +9,7 @@ import sklearn
 from rich.console import Console
 from rich.progress import Progress
 
-import steelyard.study.planning.origin as origin
+import steelyard.study.planning.provenance as origin
 from steelyard import method_registry, study
 from steelyard.errors import SteelyardWarning, TrainingError
 from steelyard.problems import load_problem

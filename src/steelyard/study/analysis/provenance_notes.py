@@ -8,8 +8,8 @@ from datetime import datetime
 from steelyard.errors import DamagedStoreError
 from steelyard.io.lists_and_counts import counted
 from steelyard.study.analysis.trial_results import Findings
-from steelyard.study.planning.origin import differences
 from steelyard.study.planning.plan import Plan
+from steelyard.study.planning.provenance import differences
 from steelyard.study.storage.store import Store, Trained
 from steelyard.study.trial import Trial
 
