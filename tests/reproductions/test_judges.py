@@ -9,7 +9,7 @@ import pytest
 from steelyard.reproductions.evidence import delta_p, delta_text
 from steelyard.reproductions.papers import amtfl, comparison, db_mtl, ema, hydalearn
 from steelyard.reproductions.reproduction import Experiment, Outcome
-from steelyard.study.analysis.joint import JointValue
+from steelyard.study.analysis.joint_metrics import JointValue
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.storage.store import Store
 from study.made_up import ACCURACY, fill, plan

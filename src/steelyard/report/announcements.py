@@ -14,7 +14,7 @@ from rich.text import Text
 from steelyard.io.console import make_console
 from steelyard.report.numbers import duration
 from steelyard.study import Plan, estimate, plan
-from steelyard.study.analysis.joint import joint_values
+from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
 from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.tuning import tried

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from steelyard.study.analysis.joint import JointValue
+from steelyard.study.analysis.joint_metrics import JointValue
 from steelyard.study.analysis.trial_results import Findings
 from steelyard.study.judgement import Judgement
 from steelyard.study.planning.plan import Plan

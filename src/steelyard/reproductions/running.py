@@ -20,7 +20,7 @@ from steelyard.report.numbers import duration
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
-from steelyard.study.analysis.joint import joint_values
+from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.tuning import tried

@@ -21,7 +21,7 @@ import pytest
 from scipy import special, stats
 
 from report.reading import number, says
-from steelyard.study.analysis.family import Unit
+from steelyard.study.analysis.multiple_testing import Unit
 from steelyard.study.judgement import Cell, Interval, Judgement
 from steelyard.study.trial import SINGLE_TASK
 from study.by_weights import adjusted, weights

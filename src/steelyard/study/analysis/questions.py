@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-from steelyard.study.analysis.family import FIRST, Unit, together
+from steelyard.study.analysis.multiple_testing import FIRST, Unit, together
 from steelyard.study.analysis.number_phrases import PLAIN_SUM
 from steelyard.study.analysis.statistics import (
     LEVEL,

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from steelyard.study.analysis.family import Unit, together
+from steelyard.study.analysis.multiple_testing import Unit, together
 from steelyard.study.analysis.statistics import LEVEL, Array, claim, counted_deviation, holm
 from steelyard.study.judgement import Verdict
 

@@ -9,7 +9,7 @@ import torch
 
 from steelyard import study
 from steelyard.problems import load_problem
-from steelyard.study.analysis.joint import JointValue, joint_values
+from steelyard.study.analysis.joint_metrics import JointValue, joint_values
 from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
 from steelyard.study.training.kept_outputs import pack, unpack

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steelyard.study.analysis.family import Unit, together
+from steelyard.study.analysis.multiple_testing import Unit, together
 from steelyard.study.analysis.simulation import PROCEDURES, per_method, plain_sum_first, rates
 from study.by_weights import adjusted, weights
 
