@@ -12,8 +12,8 @@ from helpers import TwoLayer
 from steelyard.cli import app as cli
 from steelyard.diagnosis.diagnosis import diagnose
 from steelyard.problems.template import __file__ as template
-from steelyard.report.course import show_course
-from steelyard.study.training.diagnosing import Course, averaged
+from steelyard.report.diagnosis_course import show_course
+from steelyard.study.training.diagnose_training import Course, averaged
 
 
 @pytest.mark.takes("the command in a process of its own trains two epochs")

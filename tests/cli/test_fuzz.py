@@ -346,7 +346,7 @@ def folder(tmp_path, monkeypatch):
         raise PlanError("here a reproduction would be planned")
 
     from steelyard.study.running import forecast
-    from steelyard.study.training import diagnosing
+    from steelyard.study.training import diagnose_training as diagnosing
 
     real = diagnosing.diagnose_training
     monkeypatch.setattr("steelyard.cli.app.app", typer.main.get_command(cli.app.app))  # built once, not 2000 times
@@ -355,7 +355,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr("steelyard.study.running.engines.local.start_server", lambda: None)
     monkeypatch.setattr(forecast, "_time", lambda problem, trial: forecast._Cost(1e-3, 1e-3))
     monkeypatch.setattr(
-        "steelyard.study.training.diagnosing.diagnose_training",
+        "steelyard.study.training.diagnose_training.diagnose_training",
         lambda problem, epochs, *more: real(problem, epochs if epochs is None else min(epochs, 1), *more),
     )
     return tmp_path

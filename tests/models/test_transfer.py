@@ -12,7 +12,7 @@ from steelyard.errors import LossError, OptionError, UnknownNameError
 from steelyard.models import ArchitectureError, AsymmetricTransfer, build
 from steelyard.problems import Data, Problem, Split, binary, load_problem, regression
 from steelyard.study.training.batch import recompute, targets_of
-from steelyard.study.training.diagnosing import diagnose_training
+from steelyard.study.training.diagnose_training import diagnose_training
 from steelyard.study.training.sampling import batches
 from steelyard.study.training.train import train
 from steelyard.study.trial import Trial

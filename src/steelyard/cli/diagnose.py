@@ -30,8 +30,8 @@ def diagnose(
     from steelyard.io.console import make_console
     from steelyard.problems import load_problem
     from steelyard.problems.guard import guarded
-    from steelyard.report.course import show_course
-    from steelyard.study.training.diagnosing import Course, diagnose_training
+    from steelyard.report.diagnosis_course import show_course
+    from steelyard.study.training.diagnose_training import Course, diagnose_training
 
     names = parse_names("--tasks", tasks)
     errors = make_console(stderr=True)

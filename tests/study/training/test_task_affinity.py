@@ -9,7 +9,7 @@ from torch import nn
 from steelyard.models import build
 from steelyard.problems import Data, Problem, Split, regression
 from steelyard.study.training.batch import Forward, recompute
-from steelyard.study.training.diagnosing import COSINES, LOOK_AHEAD, diagnose_training
+from steelyard.study.training.diagnose_training import COSINES, LOOK_AHEAD, diagnose_training
 from steelyard.study.training.task_affinity import look_ahead
 
 OPTIMIZERS = {

@@ -9,7 +9,7 @@ from rich.text import Text
 from steelyard.diagnosis.diagnosis import Diagnosis
 from steelyard.diagnosis.text_tables import affinity_table, cosine, number, percent, short
 from steelyard.io.lists_and_counts import counted
-from steelyard.study.training.diagnosing import Course
+from steelyard.study.training.diagnose_training import Course
 
 COLUMNS = 3
 """Tasks up to which each has columns of its own."""

@@ -10,9 +10,9 @@ from torch import nn
 import steelyard
 from steelyard.errors import PlanError, SharedError, TrainingError, UnknownNameError
 from steelyard.problems import Data, Problem, Split, classification, regression
-from steelyard.report.course import show_course
-from steelyard.study.training import diagnosing
-from steelyard.study.training.diagnosing import averaged, diagnose_training
+from steelyard.report.diagnosis_course import show_course
+from steelyard.study.training import diagnose_training as diagnosing
+from steelyard.study.training.diagnose_training import averaged, diagnose_training
 from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
 
