@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import steelyard
-from steelyard.balancing.watch import LEARN_LOOKS
+from steelyard.balancing.first_steps import LEARN_LOOKS
 from steelyard.errors import SteelyardWarning
 from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy

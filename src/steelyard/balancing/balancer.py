@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steelyard.balancing.check_losses import present_losses
 from steelyard.balancing.closure import hold_of
 from steelyard.balancing.commit import commit, end_period, proposed
 from steelyard.balancing.devices import compute_device, follow, stacked, without_losses
@@ -21,7 +22,6 @@ from steelyard.balancing.distributed.finite import gradients_finite
 from steelyard.balancing.distributed.ranks import ranks_of
 from steelyard.balancing.global_batch import losses_together
 from steelyard.balancing.history import WeightSummary
-from steelyard.balancing.losses import present_losses
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.observe import finite_losses
 from steelyard.balancing.state_dict import Persistent

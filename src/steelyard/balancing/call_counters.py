@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.closure import Closure
+from steelyard.balancing.first_steps import FirstSteps
 from steelyard.balancing.history import Record
 from steelyard.balancing.idle import Idle
 from steelyard.balancing.nonfinite_losses import LeftOut
-from steelyard.balancing.watch import FirstSteps
 
 
 @dataclass

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steelyard.balancing.check_losses import negative_error, non_finite_error, not_finite
 from steelyard.balancing.distributed.pace import FLAGS as PACE
 from steelyard.balancing.distributed.pace import Counts, check_pace, flags_of
 from steelyard.balancing.distributed.ranks import Ranks, summed_over
 from steelyard.balancing.distributed.replicas import warn_of_drift
-from steelyard.balancing.losses import negative_error, non_finite_error, not_finite
 from steelyard.balancing.observe import Batch, Shown, label_counts, settle
 from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method

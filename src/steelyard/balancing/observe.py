@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steelyard.balancing.losses import check_positive, non_finite_error, not_finite
+from steelyard.balancing.check_losses import check_positive, non_finite_error, not_finite
 from steelyard.balancing.weighing import stage_slopes
 from steelyard.base.constants import constant, vector
 from steelyard.base.lookahead import LookAhead, Losses, Recompute

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing import returned_scalar
+from steelyard.balancing.check_losses import check_not_freed, present_losses
 from steelyard.balancing.closure import Hold, hold_of
 from steelyard.balancing.commit import commit
 from steelyard.balancing.devices import as_result, compute_device, follow, full_precision, stacked, without_losses
@@ -25,7 +26,6 @@ from steelyard.balancing.distributed.states import meet
 from steelyard.balancing.global_batch import announce_change, look_together, recompute_together
 from steelyard.balancing.history import Record
 from steelyard.balancing.idle import has_count
-from steelyard.balancing.losses import check_not_freed, present_losses
 from steelyard.balancing.observe import Batch, Shown, label_counts, look
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal, propose

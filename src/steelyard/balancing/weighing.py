@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steelyard.balancing.absent_tasks import Whole, recall, remember
+from steelyard.balancing.check_losses import check_positive
 from steelyard.balancing.history import added
-from steelyard.balancing.losses import check_positive
-from steelyard.balancing.memory import Whole, recall, remember
 from steelyard.base.constants import constant
 from steelyard.base.method import Method
 from steelyard.base.observation import Balance, Seen

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from steelyard.base.absent import Memory, declare_memory
+from steelyard.base.absent_option import Memory, declare_memory
 from steelyard.base.learned import adam, declare_learned
 from steelyard.base.observation import Balance, Reads, Seen
 from steelyard.base.options import (

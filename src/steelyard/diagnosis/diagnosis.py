@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from steelyard.balancing.check_losses import present_losses
 from steelyard.balancing.heads_inside import Sharing, warn_of_heads_inside
-from steelyard.balancing.losses import present_losses
 from steelyard.base.method import Look, Method
 from steelyard.base.observation import Reads
 from steelyard.diagnosis.advice import advise

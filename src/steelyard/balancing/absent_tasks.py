@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from steelyard.base.absent import LOSSES, ROWS, SLOPES, SQUARES
+from steelyard.base.absent_option import LOSSES, ROWS, SLOPES, SQUARES
 from steelyard.base.observation import Seen
 from steelyard.base.row_state import like_rows
 from steelyard.base.state import State
