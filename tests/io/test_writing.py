@@ -356,7 +356,7 @@ def test_nothing_else_in_the_sources_writes_files_of_its_own():
     allowed = {
         "io/writing.py": telling,
         "cli/app.py": ('"wb"',),  # the null device
-        "study/running/luggage.py": (".write_bytes(",),  # a temporary folder that this process alone sees
+        "study/running/shipped_modules.py": (".write_bytes(",),  # a temporary folder that this process alone sees
         "study/running/engines/on_slurm.py": (".write_text(",),  # a sign of life, of which only the time counts
         "study/storage/trial_checkpoint.py": ("torch.save(",),  # into memory
         "study/training/peak_memory.py": (".write_text(",),

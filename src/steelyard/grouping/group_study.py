@@ -30,7 +30,7 @@ from steelyard.study.planning.plan import Plan
 from steelyard.study.running.engines import load_engine
 from steelyard.study.running.engines.interface import Engine
 from steelyard.study.running.run_plan import job_of, run, train_missing
-from steelyard.study.running.stops import ending_in_order
+from steelyard.study.running.stop_signals import ending_in_order
 from steelyard.study.storage.store import Store
 from steelyard.study.training.diagnose_training import diagnose_training
 from steelyard.study.trial import SINGLE_TASK, Result, Trial

@@ -23,9 +23,9 @@ from steelyard.study.running.engines import load_engine
 from steelyard.study.running.engines.interface import Engine, Job
 from steelyard.study.running.events import Event, Finished
 from steelyard.study.running.kept_networks import Keep, Keeper, check_keep
-from steelyard.study.running.meter import Meter, progress_bar
+from steelyard.study.running.progress_line import Meter, progress_bar
 from steelyard.study.running.send_to_engine import dispatch
-from steelyard.study.running.stops import ending_in_order
+from steelyard.study.running.stop_signals import ending_in_order
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trial_checkpoint import Folder, as_folder, checkpoint_of, let_go, remove_checkpoint, tidy
 from steelyard.study.trial import Failed, Trial

@@ -9,7 +9,7 @@ from rich.progress import Progress
 from steelyard.errors import EngineError
 from steelyard.study.running.engines import local
 from steelyard.study.running.events import Warned
-from steelyard.study.running.meter import Meter
+from steelyard.study.running.progress_line import Meter
 from study import made_up
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from steelyard.errors import EngineError
+from steelyard.study.running.end_with_parent import end_with_parent
 from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.environment import cores, worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
-from steelyard.study.running.kinship import end_with_parent
 from steelyard.study.running.worker import Work, perform
 from steelyard.study.trial import Trial
 

@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from steelyard.errors import EngineError, OptionError, warn
 from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
-from steelyard.study.running.luggage import Luggage
+from steelyard.study.running.shipped_modules import Luggage
 from steelyard.study.running.worker import Work, perform
 from steelyard.study.storage.trial_checkpoint import Folder
 from steelyard.study.trial import Failed, Trial

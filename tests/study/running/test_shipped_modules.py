@@ -9,7 +9,7 @@ import pytest
 
 from steelyard import study
 from steelyard.errors import TrainingError
-from steelyard.study.running.luggage import Luggage
+from steelyard.study.running.shipped_modules import Luggage
 
 PROBLEM = """
     import torch

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 
 from steelyard.errors import StoreLockedError
-from steelyard.study.running import stops
+from steelyard.study.running import stop_signals as stops
 from steelyard.study.storage.store import Store
 from study.processes import alive_in_session, wait_for
 
