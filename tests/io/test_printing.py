@@ -20,7 +20,7 @@ from report import judgements
 from steelyard import cli
 from steelyard.io.console import make_console
 from steelyard.io.printing import printable
-from steelyard.report.export import to_csv
+from steelyard.report.json_and_csv import to_csv
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Failed
 from study import made_up

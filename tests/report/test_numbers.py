@@ -8,14 +8,15 @@ from dataclasses import replace
 import pytest
 
 from report import judgements  # fmt: skip
-from steelyard.report import numbers, palette, verdicts
+from steelyard.report import numbers, palette
+from steelyard.report import verdict_styles as verdicts
 from steelyard.report.charts.curves import Series
 from steelyard.report.charts.labels import text_width
 from steelyard.report.charts.scale import Scale, fit, labels, spans
-from steelyard.report.export import _cell
 from steelyard.report.figures.drawing import Drawing, of_mean
 from steelyard.report.figures.histories import _moves, _point_limit, _weight_scale
-from steelyard.report.names import elide, short_methods
+from steelyard.report.json_and_csv import _cell
+from steelyard.report.short_names import elide, short_methods
 from steelyard.report.study_page import _sentence_case, _unbroken, date
 from steelyard.report.view import View
 from steelyard.study.judgement import Interval, TaskInfo

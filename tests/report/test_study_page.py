@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from report import judgements
-from steelyard.report.names import short_methods, split_method
 from steelyard.report.numbers import fixed
+from steelyard.report.short_names import short_methods, split_method
 from steelyard.report.study_page import page, study_section, write_page
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from steelyard.errors import PlanError, ProblemError, UnknownNameError
-from steelyard.problems.checks import check_data
+from steelyard.problems.check_data import check_data
 from steelyard.problems.task import Data, Inputs, JointMetric, Task
 
 

@@ -1,6 +1,6 @@
 """Look at a study: terminal tables, one self-contained HTML page, JSON and CSV."""
 
-from steelyard.report.export import from_json, to_csv, to_json
+from steelyard.report.json_and_csv import from_json, to_csv, to_json
 from steelyard.report.study_page import page, write_page
 from steelyard.report.terminal import render
 

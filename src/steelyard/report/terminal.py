@@ -15,7 +15,7 @@ from rich.text import Text
 from steelyard.io.lists_and_counts import counted
 from steelyard.io.printing import printable
 from steelyard.report import numbers
-from steelyard.report.verdicts import STYLES, style_of
+from steelyard.report.verdict_styles import STYLES, style_of
 from steelyard.report.view import BASELINE, View, recipe_text
 from steelyard.study.judgement import Judgement, Recipe, Setting, TaskInfo
 

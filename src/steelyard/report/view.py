@@ -6,7 +6,7 @@ import math
 from functools import cached_property
 
 from steelyard.report import numbers
-from steelyard.report.names import short_methods
+from steelyard.report.short_names import short_methods
 from steelyard.study.judgement import Cell, Curve, Judgement, Recipe, Row, Setting, TaskInfo
 
 BASELINE = "single-task"

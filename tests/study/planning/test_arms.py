@@ -7,7 +7,7 @@ import pytest
 import steelyard
 from steelyard.base.specs import parse_spec
 from steelyard.errors import OptionError, UnknownNameError
-from steelyard.report.names import short_methods, split_method
+from steelyard.report.short_names import short_methods, split_method
 from steelyard.study.planning.arms import parse_arm, parse_arms
 from steelyard.study.planning.make_plan import plan
 from steelyard.study.planning.plan import Plan

@@ -14,8 +14,8 @@ from steelyard.grouping.grouping_text import percent
 from steelyard.report.charts.fractions import Stop, Track, learning_curves
 from steelyard.report.charts.matrix import Square, matrix
 from steelyard.report.figures.drawing import Panel
-from steelyard.report.names import elide
 from steelyard.report.palette import Ink
+from steelyard.report.short_names import elide
 from steelyard.study.judgement import Interval
 
 MOST_STOPS = 12  # places on an axis

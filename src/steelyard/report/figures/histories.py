@@ -12,7 +12,7 @@ from steelyard.report.charts.curves import DIRECT, Series, curves, late_scale, s
 from steelyard.report.charts.labels import text_width
 from steelyard.report.charts.scale import Scale, fit
 from steelyard.report.figures.drawing import Drawing, Panel, metric
-from steelyard.report.names import elide
+from steelyard.report.short_names import elide
 from steelyard.study.judgement import Curve, Setting, TaskInfo
 
 POINTS = 60_000  # curve points on one page; above that, curves are thinned

@@ -21,7 +21,7 @@ from damage import damaged
 from report import judgements
 from steelyard.errors import StateError
 from steelyard.report import write_page
-from steelyard.report.export import from_json, to_csv, to_json
+from steelyard.report.json_and_csv import from_json, to_csv, to_json
 from steelyard.report.outputs import CSV, JSON, write_output
 
 
