@@ -346,9 +346,8 @@ def folder(tmp_path, monkeypatch):
         raise PlanError("here a reproduction would be planned")
 
     from steelyard.study.running import forecast
-    from steelyard.study.training import diagnose_training as diagnosing
+    from steelyard.study.training.diagnose_training import diagnose_training
 
-    real = diagnosing.diagnose_training
     monkeypatch.setattr("steelyard.cli.app.app", typer.main.get_command(cli.app.app))  # built once, not 2000 times
     monkeypatch.setattr("steelyard.study.run", stop)
     monkeypatch.setattr("steelyard.reproductions.running.prepare", stop_planning)
@@ -356,7 +355,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(forecast, "_time", lambda problem, trial: forecast._Cost(1e-3, 1e-3))
     monkeypatch.setattr(
         "steelyard.study.training.diagnose_training.diagnose_training",
-        lambda problem, epochs, *more: real(problem, epochs if epochs is None else min(epochs, 1), *more),
+        lambda problem, epochs, *more: diagnose_training(problem, epochs if epochs is None else min(epochs, 1), *more),
     )
     return tmp_path
 

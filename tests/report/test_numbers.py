@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from report import judgements  # fmt: skip
-from steelyard.report import numbers, palette
-from steelyard.report import verdict_styles as verdicts
+from steelyard.report import numbers, palette, verdict_styles
 from steelyard.report.charts.curves import Series
 from steelyard.report.charts.labels import text_width
 from steelyard.report.charts.scale import Scale, fit, labels, spans
@@ -114,15 +113,15 @@ def test_units() -> None:
 
 
 def test_verdicts_have_words_signs_and_colours_of_their_own() -> None:
-    styles = verdicts.STYLES
+    styles = verdict_styles.STYLES
     assert {verdict: (found.word, found.short, found.css) for verdict, found in styles.items()} == {
         "gain": ("gain", "gain", "gain"),
         "no difference": ("no difference", "same", "same"),
         "negative transfer": ("negative transfer", "hurt", "hurt"),
         "undecided": ("undecided", "open", "open"),
     }
-    assert all(verdicts.style_of(verdict) is found for verdict, found in styles.items())
-    assert verdicts.style_of(None) == verdicts.Style("", "", "", "none", "default")
+    assert all(verdict_styles.style_of(verdict) is found for verdict, found in styles.items())
+    assert verdict_styles.style_of(None) == verdict_styles.Style("", "", "", "none", "default")
     assert len({found.sign for found in styles.values()}) == 4
 
 

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 
 from steelyard.errors import StoreLockedError
-from steelyard.study.running import stop_signals as stops
+from steelyard.study.running import stop_signals
 from steelyard.study.storage.store import Store
 from study.processes import alive_in_session, wait_for
 
@@ -74,7 +74,7 @@ def start(tmp_path):
             # What rules the session, and is told when it is hung up. Signals as a terminal has them, not as CI does.
             preexec_fn=lambda: [
                 fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-                *(signal.signal(each, signal.SIG_DFL) for each in (*stops.ENDING, signal.SIGINT)),
+                *(signal.signal(each, signal.SIG_DFL) for each in (*stop_signals.ENDING, signal.SIGINT)),
             ],
         )
         os.close(its)
@@ -147,13 +147,13 @@ def test_a_worker_that_holds_the_interpreter_dies_with_its_study(start, tmp_path
     wait_for(lambda: not alive_in_session(process.pid), seconds=10)
 
 
-@pytest.mark.parametrize("number", stops.ENDING)
+@pytest.mark.parametrize("number", stop_signals.ENDING)
 def test_each_signal_unwinds_what_runs_and_comes_again_afterwards(monkeypatch, number):
     before, again = signal.getsignal(number), []
     monkeypatch.setattr(signal, "raise_signal", lambda given: again.append((given, signal.getsignal(given))))
     try:
         signal.signal(number, signal.SIG_DFL)
-        with pytest.raises(stops._Stop), stops.ending_in_order():
+        with pytest.raises(stop_signals._Stop), stop_signals.ending_in_order():
             os.kill(os.getpid(), number)
         assert again == [(number, signal.SIG_DFL)]
     finally:
@@ -164,7 +164,7 @@ def test_signals_that_the_program_handles_or_ignores_are_left_alone():
     before = signal.getsignal(signal.SIGHUP)
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        with stops.ending_in_order():
+        with stop_signals.ending_in_order():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGHUP)
     finally:

@@ -11,7 +11,6 @@ import steelyard
 from steelyard.errors import PlanError, SharedError, TrainingError, UnknownNameError
 from steelyard.problems import Data, Problem, Split, classification, regression
 from steelyard.report.diagnosis_course import show_course
-from steelyard.study.training import diagnose_training as diagnosing
 from steelyard.study.training.diagnose_training import averaged, diagnose_training
 from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
@@ -52,7 +51,7 @@ def test_it_trains_as_the_plain_sum_of_a_study_does(shared):
 
 
 def test_looks_are_spread_over_many_steps(monkeypatch):
-    monkeypatch.setattr(diagnosing, "LOOKS", 3)
+    monkeypatch.setattr("steelyard.study.training.diagnose_training.LOOKS", 3)
     seen = []
     course = diagnose_training(made(), epochs=2, on_epoch=lambda epoch, epochs: seen.append((epoch, epochs)))
     assert [look.looks for look in course.epochs] == [3, 3]
@@ -75,7 +74,7 @@ def test_why_places_are_not_compared_is_told(monkeypatch, capsys):
     def refuse(losses, forward):
         raise SharedError("there are no features")
 
-    monkeypatch.setattr(diagnosing, "_at_all_places", refuse)
+    monkeypatch.setattr("steelyard.study.training.diagnose_training._at_all_places", refuse)
     course = diagnose_training(made(), epochs=1)
     assert (course.fidelity, course.not_compared) == ((), "there are no features")
     show_course(course, Console(width=200))
