@@ -14,7 +14,7 @@ from grouping.imaginary import Imaginary
 from steelyard.errors import GroupingError
 from steelyard.grouping.affinity_correlation import FITTED, PAIRS
 from steelyard.grouping.group_study import group
-from steelyard.grouping.grouping_result import Found
+from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.grouping_text import write_words
 from steelyard.grouping.train_subset import SEED
 from steelyard.report.grouping_section import to_json
@@ -61,7 +61,7 @@ def planted(effect: float, noise: float, luck: int = 0):
     return error
 
 
-def find(problem: str, store, error, **options) -> tuple[Found, Imaginary, list[str]]:
+def find(problem: str, store, error, **options) -> tuple[GroupingResult, Imaginary, list[str]]:
     engine, said = Imaginary(error), list[str]()
     settings = {"budget": 12, "networks": 2, "seeds": 5, "affinities": False, **options}
     return group(problem, store=store, on=engine, progress=False, say=said.append, **settings), engine, said

@@ -17,7 +17,7 @@ from steelyard.reproductions.evidence import (
 )
 from steelyard.reproductions.reproduction import Finding
 from steelyard.study.analysis.make_judgement import findings
-from steelyard.study.analysis.trial_results import Findings
+from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import PlannedMetric
 from steelyard.study.storage.store import Store
 from study.made_up import fill, plan
@@ -59,7 +59,7 @@ def by_seed(left, right, jitter=(0.001, -0.001, 0.0)):
 
 
 @pytest.fixture
-def found(tmp_path) -> Findings:
+def found(tmp_path) -> TrialResults:
     made = plan(("single-task", "equal", "uw", "dwa", "pcgrad"))  # the last one never finishes
     values = {
         "single-task": by_seed(0.90, 0.80, (0.0, 0.002, -0.001)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from steelyard.balancing.call_counters import Company, Counters, Progress
+from steelyard.balancing.running_state import Company, Counters, RunningState
 from steelyard.balancing.window import Attachment
 from steelyard.base.method import Method
 from steelyard.errors import StateError
@@ -17,16 +17,16 @@ class Persistent(Method):
     """A method with progress, which checkpoints, copies and pickles carry along with its declared state."""
 
     _attachment: Attachment | None = None
-    _now: Progress
+    _now: RunningState
     known: frozenset[str]
     """Its tasks, to look names up in."""
 
     def reset(self) -> None:
         """Return to the state of a fresh instance (the generator keeps its own)."""
         super().reset()
-        before: Progress | None = self.__dict__.get("_now")
+        before: RunningState | None = self.__dict__.get("_now")
         # One plain object, since attributes of a module are slow to set. The other ranks need not have been reset.
-        self._now = Progress(company=Company(agreed=0 if before is None else before.company.agreed))
+        self._now = RunningState(company=Company(agreed=0 if before is None else before.company.agreed))
         if self._attachment is not None:
             self._attachment.discard()  # what an old state proposed must not be committed to the new one
 

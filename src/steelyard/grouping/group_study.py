@@ -13,7 +13,7 @@ from rich.progress import Progress
 from steelyard.errors import GroupingError, SteelyardError
 from steelyard.grouping.affinity_correlation import Affinity, judged
 from steelyard.grouping.effects import Matrix
-from steelyard.grouping.grouping_result import Found
+from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.grouping_text import percent, write_words
 from steelyard.grouping.proposals import Subset
 from steelyard.grouping.search import Grouping, best_of, check_request, choose, search
@@ -56,7 +56,7 @@ def group(
     say: Callable[[str], None] = lambda text: None,
     affinities: bool = True,
     **options: Any,
-) -> Found:
+) -> GroupingResult:
     """Find which tasks should share a network, and judge it.
 
     Args:
@@ -192,7 +192,7 @@ def _judged(
     networks: int,
     noise: dict[str, float] | None,
     affinities: Sequence[Affinity],
-) -> Found:
+) -> GroupingResult:
     with Store(store) as opened:
         found = findings(plan, opened)
     renamed = dict(zip(dict.fromkeys(arms.values()), (method.name for method in plan.methods[1:]), strict=True))
@@ -206,7 +206,7 @@ def _judged(
 
     names, measured = plan.task_names, dict(grouping.measured)
     counts = range(1, min(len(names), networks + 2) + 1)
-    told = Found(
+    told = GroupingResult(
         judgement=judge_findings(found),
         arms=arms,
         grouping=grouping,

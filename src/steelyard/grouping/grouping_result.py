@@ -11,7 +11,7 @@ from steelyard.study.judgement import Interval, Judgement
 
 
 @dataclass(frozen=True)
-class Found:
+class GroupingResult:
     """What a search found, and what it is worth on test data.
 
     Attributes:

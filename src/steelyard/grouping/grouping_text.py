@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steelyard.grouping.grouping_result import Found
+from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.proposals import Subset
 from steelyard.study.judgement import Interval, Row
 from steelyard.study.planning.arms import parse_arm
@@ -10,7 +10,7 @@ from steelyard.study.planning.arms import parse_arm
 FEW = 12  # tasks that are named one by one
 
 
-def write_words(found: Found) -> list[str]:
+def write_words(found: GroupingResult) -> list[str]:
     """The sentences, the first says what to do."""
     row = _row(found, "grouping")
     said = [f"{_what_to_do(found)}: {_change(row.delta_m)} over single tasks on test data, {_networks(found)}."]
@@ -25,7 +25,7 @@ def write_words(found: Found) -> list[str]:
     return [*said, *_affinities(found), _cost(found, row)]
 
 
-def _what_to_do(found: Found) -> str:
+def _what_to_do(found: GroupingResult) -> str:
     method = parse_arm(found.arms["one for all"]).name
     tasks, groups = found.grouping.tasks, [network for network in found.grouping.networks if len(network) > 1]
     if not groups:
@@ -38,7 +38,7 @@ def _what_to_do(found: Found) -> str:
     return f"Train {together} together with {method}{rest}"
 
 
-def _names(found: Found, network: Subset) -> str:
+def _names(found: GroupingResult, network: Subset) -> str:
     """``{a, b}``; tasks that only help are told apart: ``{a, b, helped by c}``."""
     serves = [task for task in found.grouping.tasks if found.grouping.network_of(task) == network]
     helps = [task for task in found.grouping.tasks if task in network and task not in serves]
@@ -49,7 +49,7 @@ def _listed(tasks: list[str]) -> str:
     return ", ".join(tasks) if len(tasks) <= FEW else f"{', '.join(tasks[:FEW])} and {len(tasks) - FEW} more"
 
 
-def _networks(found: Found) -> str:
+def _networks(found: GroupingResult) -> str:
     count = len(found.grouping.networks)
     return f"{count} network{'' if count == 1 else 's'} instead of {len(found.grouping.tasks)}"
 
@@ -67,7 +67,7 @@ def percent(share: float) -> str:
     return f"{100 * share:+.1f} %".replace("-", "−")
 
 
-def _against(found: Found, what: str, words: str, over: Interval | None) -> list[str]:
+def _against(found: GroupingResult, what: str, words: str, over: Interval | None) -> list[str]:
     if found.arms[what] == found.arms["grouping"]:
         return [f"This is {words}: no other choice of what was measured is better on validation data."]
     if over is None:
@@ -82,13 +82,13 @@ def _against(found: Found, what: str, words: str, over: Interval | None) -> list
     return [f"Against {words} ({theirs}): {_change(over)}, {verdict}."]
 
 
-def _hurt(found: Found) -> list[str]:
+def _hurt(found: GroupingResult) -> list[str]:
     cells = [cell for cell in found.judgement.cells if cell.method == found.arms["grouping"]]
     hurt = [cell.task for cell in cells if cell.verdict == "negative transfer"]
     return [f"Still hurt: {_listed(hurt)}."] if hurt else []
 
 
-def _cost(found: Found, row: Row) -> str:
+def _cost(found: GroupingResult, row: Row) -> str:
     count = len(found.grouping.measured) + len(found.grouping.failed)
     failed = f", {len(found.grouping.failed)} of them without success" if found.grouping.failed else ""
     proof = "" if found.grouping.gap == 0 else f" (another choice may be worth {100 * found.grouping.gap:.2g} % more)"
@@ -98,7 +98,7 @@ def _cost(found: Found, row: Row) -> str:
     )
 
 
-def _affinities(found: Found) -> list[str]:
+def _affinities(found: GroupingResult) -> list[str]:
     known = [each for each in found.affinities if each.correlation is not None]
     if not known:
         return []
@@ -111,5 +111,5 @@ def correlation(value: float | None) -> str:
     return "unknown" if value is None else f"{value:+.2f}".replace("-", "−")
 
 
-def _row(found: Found, what: str) -> Row:
+def _row(found: GroupingResult, what: str) -> Row:
     return next(row for row in found.judgement.rows if row.method == found.arms[what])

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from steelyard.grouping.affinity_correlation import Affinity
-from steelyard.grouping.grouping_result import Found
+from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.grouping_text import correlation, write_words
 from steelyard.report.figures import groups
 from steelyard.report.outputs import Kind
@@ -22,7 +22,7 @@ FORMAT = "steelyard-grouping/1"
 JSON = Kind("JSON export", b'"format": "steelyard-grouping/')
 
 
-def section(found: Found) -> Markup:
+def section(found: GroupingResult) -> Markup:
     """The networks, what more of them or more budget would bring, and who helps whom."""
     estimates = groups.estimated(found)
     return Markup(
@@ -39,7 +39,7 @@ def section(found: Found) -> Markup:
     )
 
 
-def to_json(found: Found) -> str:
+def to_json(found: GroupingResult) -> str:
     """The networks, every measured subset, and what the choice is worth on test data."""
     grouping = found.grouping
     content = {

@@ -20,7 +20,7 @@ from steelyard.study.analysis.statistics import (
     rounded_deviation,
     verdicts,
 )
-from steelyard.study.analysis.trial_results import Findings, better_by
+from steelyard.study.analysis.trial_results import TrialResults, better_by
 from steelyard.study.judgement import Interval, Verdict
 from steelyard.study.planning.tuning import validation_scores
 from steelyard.study.trial import SINGLE_TASK
@@ -113,7 +113,9 @@ class Standings:
         return f" Decided alone, but not once adjusted for {self.family} comparisons."
 
 
-def all_tasks(found: Findings, arm: str, others: Iterable[str], setting: int = 0, region: float = REGION) -> Comparison:
+def all_tasks(
+    found: TrialResults, arm: str, others: Iterable[str], setting: int = 0, region: float = REGION
+) -> Comparison:
     """One arm beside others over all tasks, by seed: differences in Δm against single-task, in points.
 
     (The relative change from one arm to another has no place here: as a mean over tasks it may be positive both ways.)
@@ -122,7 +124,7 @@ def all_tasks(found: Findings, arm: str, others: Iterable[str], setting: int = 0
     return Comparison(arm, samples, dict.fromkeys(samples, region), " points")
 
 
-def one_task(found: Findings, task: str, arm: str, others: Iterable[str], setting: int = 0) -> Comparison:
+def one_task(found: TrialResults, task: str, arm: str, others: Iterable[str], setting: int = 0) -> Comparison:
     """One arm beside others on one task's main metric, relative to the other's error (its value without an ideal).
 
     So is the region, which is 1 % of the value in the table of a study: of an AUC of 0.94 that is a sixth of the error,
@@ -165,7 +167,7 @@ def standing(asked: Comparison) -> Standings:
     return standings({"": asked})[""]
 
 
-def gains(found: Findings, better: str, worse: str, setting: int = 0) -> Array:
+def gains(found: TrialResults, better: str, worse: str, setting: int = 0) -> Array:
     """By seed, how much higher the Δm of one arm is than that of another, both against single-task."""
     arms = (better, worse, SINGLE_TASK)
     seeds = set(found.plan.seeds).intersection(*(found.complete(arm, setting) for arm in arms))
@@ -173,7 +175,7 @@ def gains(found: Findings, better: str, worse: str, setting: int = 0) -> Array:
     return ours - theirs
 
 
-def beside_alone(found: Findings, arm: str, setting: int = 0) -> dict[int, Array]:
+def beside_alone(found: TrialResults, arm: str, setting: int = 0) -> dict[int, Array]:
     """Seed -> by how much each task is better than alone, ``[T]``, for the seeds that have all tasks of both."""
     seeds = sorted(set(found.complete(arm, setting)) & set(found.complete(SINGLE_TASK, setting)))
     differences = []
@@ -184,7 +186,7 @@ def beside_alone(found: Findings, arm: str, setting: int = 0) -> dict[int, Array
     return dict(zip(seeds, np.stack(differences, axis=1), strict=True)) if seeds else {}
 
 
-def best_on_validation(found: Findings, arms: Sequence[str], setting: int = 0) -> str | None:
+def best_on_validation(found: TrialResults, arms: Sequence[str], setting: int = 0) -> str | None:
     """The arm with the smallest mean validation error, of those that finished all seeds; None where none did."""
     plan = found.plan
     deciding = [task for task in plan.tasks if task.name == plan.main] or list(plan.tasks)
@@ -296,7 +298,7 @@ def delta_p(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
     return None if shown is None else percent(shown)
 
 
-def p_gains(found: Findings, arm: str, setting: int = 0, among: Iterable[str] = ()) -> Array:
+def p_gains(found: TrialResults, arm: str, setting: int = 0, among: Iterable[str] = ()) -> Array:
     """Δp by seed, of the seeds that the arm, single-task and the arms `among` have."""
     arms = (arm, SINGLE_TASK, *among)
     seeds, changes = sorted(set.intersection(*(set(found.complete(each, setting)) for each in arms))), []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from steelyard.study.analysis.joint_metrics import JointValue
-from steelyard.study.analysis.trial_results import Findings
+from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.judgement import Judgement
 from steelyard.study.planning.plan import Plan
 
@@ -54,7 +54,7 @@ class Outcome:
     """A study that was run, with the plan as tuning left it."""
 
     experiment: Experiment
-    findings: Findings
+    findings: TrialResults
     judgement: Judgement
     joint: tuple[JointValue, ...] = ()  # metrics of all tasks together, where the problem has them
 

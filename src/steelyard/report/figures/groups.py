@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from steelyard.grouping.effects import Effects, effects
-from steelyard.grouping.grouping_result import Found
+from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.grouping_text import percent
 from steelyard.report.charts.fractions import Stop, Track, learning_curves
 from steelyard.report.charts.matrix import Square, matrix
@@ -29,7 +29,7 @@ class Card:
     helps: list[str]
 
 
-def cards(found: Found) -> list[Card]:
+def cards(found: GroupingResult) -> list[Card]:
     """The networks, largest first."""
     grouping, labels = found.grouping, _labels(found)
     result = []
@@ -41,11 +41,11 @@ def cards(found: Found) -> list[Card]:
     return result
 
 
-def estimated(found: Found) -> Effects:
+def estimated(found: GroupingResult) -> Effects:
     return effects(found.grouping.tasks, found.grouping.measured)
 
 
-def help_matrix(found: Found, estimates: Effects) -> Markup:
+def help_matrix(found: GroupingResult, estimates: Effects) -> Markup:
     """Row: whose gain; column: who is present; filled where the effect is twice its error."""
     labels = _labels(found)
     tasks = estimates.tasks
@@ -68,13 +68,13 @@ def help_matrix(found: Found, estimates: Effects) -> Markup:
     )
 
 
-def more_networks(found: Found) -> Panel:
+def more_networks(found: GroupingResult) -> Panel:
     """The mean gain of the best choice of so many networks."""
     points = [(f"{count}", gain) for count, gain in found.by_networks.items()]
     return _panel("By the most networks", points, "network")
 
 
-def more_budget(found: Found) -> Panel:
+def more_budget(found: GroupingResult) -> Panel:
     """The mean gain after so many subsets."""
     points = [(f"{count}", gain) for count, gain in found.by_budget]
     return _panel("By the subsets measured", points, "subset")
@@ -95,5 +95,5 @@ def _panel(title: str, points: Sequence[tuple[str, float]], noun: str) -> Panel:
     return Panel(title, "mean gain on validation data, %", svg)
 
 
-def _labels(found: Found) -> dict[str, str]:
+def _labels(found: GroupingResult) -> dict[str, str]:
     return {task.name: task.label for task in found.judgement.tasks}

@@ -7,7 +7,7 @@ import statistics
 
 from steelyard.io.lists_and_counts import listed
 from steelyard.problems.metrics import r2
-from steelyard.study.analysis.trial_results import Findings
+from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import JOINT
 from steelyard.study.trial import SINGLE_TASK
 
@@ -19,8 +19,8 @@ FEW_LABELS = 1 / 20  # of the labels of the task with the most
 FEW_TEST_ROWS = 100
 
 
-def cautions(found: Findings) -> list[str]:
-    """Findings that come before the verdict, the gravest first."""
+def cautions(found: TrialResults) -> list[str]:
+    """TrialResults that come before the verdict, the gravest first."""
     return [
         *_unequal_steps(found),
         *_worse_than_the_mean(found),
@@ -33,7 +33,7 @@ def cautions(found: Findings) -> list[str]:
     ]
 
 
-def _unequal_steps(found: Findings) -> list[str]:
+def _unequal_steps(found: TrialResults) -> list[str]:
     """More steps are more training: what a joint network gains by them is no gain of sharing."""
     plan = found.plan
     ratios: dict[str, float] = {}
@@ -55,7 +55,7 @@ def _unequal_steps(found: Findings) -> list[str]:
     ]
 
 
-def _worse_than_the_mean(found: Findings) -> list[str]:
+def _worse_than_the_mean(found: TrialResults) -> list[str]:
     """R² below zero: predicting the mean of the test targets would err less."""
     plan, below = found.plan, []
     for method in plan.methods:
@@ -76,7 +76,7 @@ def _worse_than_the_mean(found: Findings) -> list[str]:
     ]
 
 
-def _nothing_learnt(found: Findings) -> list[str]:
+def _nothing_learnt(found: TrialResults) -> list[str]:
     """Where validation wants the network after one epoch, the others made it worse."""
     results = list(found.results.values())
     first = sum(result.chosen_epoch == 1 for result in results)
@@ -88,7 +88,7 @@ def _nothing_learnt(found: Findings) -> list[str]:
     ]
 
 
-def _tuned_once(found: Findings) -> list[str]:
+def _tuned_once(found: TrialResults) -> list[str]:
     """What is chosen on one seed is chosen by its noise too."""
     tuning = found.plan.tuning
     if tuning is None or tuning.more:
@@ -100,7 +100,7 @@ def _tuned_once(found: Findings) -> list[str]:
     ]
 
 
-def _few_labels(found: Findings) -> list[str]:
+def _few_labels(found: TrialResults) -> list[str]:
     """A task with a twentieth of the labels may have a share of every step that they do not support."""
     plan = found.plan
     most = max((task.train_rows for task in plan.tasks), default=0)
@@ -115,7 +115,7 @@ def _few_labels(found: Findings) -> list[str]:
     ]
 
 
-def _few_test_rows(found: Findings) -> list[str]:
+def _few_test_rows(found: TrialResults) -> list[str]:
     """With few test rows another division of the rows may give another picture."""
     plan = found.plan
     few = [task for task in plan.tasks if 0 < task.test_rows < FEW_TEST_ROWS]
@@ -129,7 +129,7 @@ def _few_test_rows(found: Findings) -> list[str]:
     ]
 
 
-def _still_improving(found: Findings) -> list[str]:
+def _still_improving(found: TrialResults) -> list[str]:
     """A verdict on networks that had not finished learning is a verdict on the number of epochs."""
     plan, results = found.plan, list(found.results.values())
     epochs = plan.epochs
@@ -143,7 +143,7 @@ def _still_improving(found: Findings) -> list[str]:
     ]
 
 
-def _at_the_edge(found: Findings) -> list[str]:
+def _at_the_edge(found: TrialResults) -> list[str]:
     """Where most networks want the largest rate that was tried, or the smallest, better ones may lie beyond."""
     plan = found.plan
     if plan.tuning is None or not plan.tuning.rates:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from steelyard.study.analysis.statistics import step_of
-from steelyard.study.analysis.trial_results import Findings
+from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import SINGLE_TASK
 
@@ -13,7 +13,7 @@ NAMED = 3
 LEVEL_Z = 1.96  # of a 95 % interval
 
 
-def about_rows(found: Findings) -> str:
+def about_rows(found: TrialResults) -> str:
     """What these intervals are about, and what other rows would do."""
     plan = found.plan
     if plan.folds > 1:
@@ -34,7 +34,7 @@ def about_rows(found: Findings) -> str:
     return f"{about}; as many other test rows would move a value by{rest} {said}."
 
 
-def sampling_half(found: Findings, task: PlannedTask) -> float | None:
+def sampling_half(found: TrialResults, task: PlannedTask) -> float | None:
     """The half-width of the 95 % interval that a value has from its test rows alone: 1.96 √(p (1 − p) / n).
 
     None for metrics that do not count rows. Of single-task learning with all labels, or of the first method.

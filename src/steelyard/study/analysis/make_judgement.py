@@ -16,7 +16,7 @@ from steelyard.study.analysis.provenance_notes import changed_since, origin_note
 from steelyard.study.analysis.questions import Answers, Question
 from steelyard.study.analysis.recipe import recipe
 from steelyard.study.analysis.statistics import interval, relative_changes
-from steelyard.study.analysis.trial_results import Findings
+from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.analysis.verdict_text import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, OtherMetric, Row
 from steelyard.study.planning.plan import Plan
@@ -63,11 +63,11 @@ def judge_plan(plan: Plan, store: Store) -> Judgement:
     return dataclasses.replace(judgement, recipe=recipe(found, judgement.rows, store))
 
 
-def findings(plan: Plan, store: Store) -> Findings:
+def findings(plan: Plan, store: Store) -> TrialResults:
     """What the store holds of a plan."""
     trials = plan.trials
     trained = store.trained(trials, plan.also)
-    return Findings(
+    return TrialResults(
         plan,
         store.results(trials, plan.also),
         store.failures(trials),
@@ -76,7 +76,7 @@ def findings(plan: Plan, store: Store) -> Findings:
     )
 
 
-def judge_findings(found: Findings) -> Judgement:
+def judge_findings(found: TrialResults) -> Judgement:
     plan = found.plan
     settings = list(plan.judged_settings())
     pairs = [(method.name, setting.index) for setting in settings for method in plan.methods]
@@ -115,7 +115,7 @@ def judge_findings(found: Findings) -> Judgement:
     )
 
 
-def judge_cells(found: Findings, answers: Answers, method: str, setting: int) -> list[Cell]:
+def judge_cells(found: TrialResults, answers: Answers, method: str, setting: int) -> list[Cell]:
     """The cells of one method in one setting."""
     cells = []
     for task in found.plan.tasks:
@@ -159,7 +159,7 @@ def judge_cells(found: Findings, answers: Answers, method: str, setting: int) ->
     return cells
 
 
-def judge_others(found: Findings, method: str, setting: int) -> list[OtherMetric]:
+def judge_others(found: TrialResults, method: str, setting: int) -> list[OtherMetric]:
     """The metrics of one method in one setting that are not the main one of their task."""
     judged = []
     for task in found.plan.tasks:
@@ -197,7 +197,7 @@ def _undecided(answers: Answers, question: Question) -> list[str]:
     return [f"{alone} by itself, but not together with all {answers.size} questions of the study"] if alone else []
 
 
-def judge_row(found: Findings, method: str, setting: int) -> Row:
+def judge_row(found: TrialResults, method: str, setting: int) -> Row:
     compared = method != SINGLE_TASK and found.has(SINGLE_TASK)
     complete = found.complete(method, setting)
     baseline = found.complete(SINGLE_TASK, setting) if found.has(SINGLE_TASK) else {}
@@ -233,7 +233,7 @@ def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def _curves(found: Findings, method: str, setting: int) -> list[Curve]:
+def _curves(found: TrialResults, method: str, setting: int) -> list[Curve]:
     """The mean curve over seeds; none while nothing is finished."""
     finished = [trial for _, trial in found.trials(method, setting) if trial in found.results]
     if not finished:
@@ -261,7 +261,7 @@ def _mean_curve(curves: list[list[float]]) -> list[float]:
     return [float(value) for value in mean]
 
 
-def _failures(found: Findings, method: str, setting: int) -> list[Failure]:
+def _failures(found: TrialResults, method: str, setting: int) -> list[Failure]:
     return [
         Failure(
             method=method,

@@ -7,14 +7,14 @@ from datetime import datetime
 
 from steelyard.errors import DamagedStoreError
 from steelyard.io.lists_and_counts import counted
-from steelyard.study.analysis.trial_results import Findings
+from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.provenance import differences
 from steelyard.study.storage.store import Store, Trained
 from steelyard.study.trial import Trial
 
 
-def origin_notes(found: Findings) -> list[str]:
+def origin_notes(found: TrialResults) -> list[str]:
     """What a report says of the trials that the command which planned them did not train itself."""
     plan, trained = found.plan, found.trained
     started = datetime.fromisoformat(plan.created).timestamp()

@@ -18,7 +18,7 @@ from steelyard.study.analysis.statistics import (
     seeds_to_settle,
     step_of,
 )
-from steelyard.study.analysis.trial_results import Findings, better_by
+from steelyard.study.analysis.trial_results import TrialResults, better_by
 from steelyard.study.judgement import Verdict
 from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import SINGLE_TASK
@@ -44,7 +44,7 @@ class Answers:
     each strategy better or worse than the plain sum (than single-task learning, where the plain sum was not run)?
     """
 
-    def __init__(self, found: Findings) -> None:
+    def __init__(self, found: TrialResults) -> None:
         self.found = found
         joint = [method.name for method in found.plan.methods if method.name != SINGLE_TASK]
         self.plain = PLAIN_SUM if PLAIN_SUM in joint else ""

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from steelyard.method_registry import make
-from steelyard.study.analysis.trial_results import Findings
+from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.judgement import Recipe, Row
 from steelyard.study.planning.arms import parse_arm
 from steelyard.study.planning.plan import PlannedMethod
@@ -17,7 +17,7 @@ from steelyard.study.trial import SINGLE_TASK, Result
 PLAIN_SUM = "equal"
 
 
-def recipe(found: Findings, rows: Sequence[Row], store: Store) -> Recipe | None:
+def recipe(found: TrialResults, rows: Sequence[Row], store: Store) -> Recipe | None:
     """Of the methods that train one network for all tasks, the one with the smallest validation error, the mean over
     seeds, where the labels are most; None before two of them have finished a seed."""
     setting = len(found.plan.settings) - 1
@@ -38,14 +38,14 @@ def recipe(found: Findings, rows: Sequence[Row], store: Store) -> Recipe | None:
     )
 
 
-def _errors(found: Findings, results: dict[str, dict[int, list[Result]]], seeds: Sequence[int]) -> dict[str, float]:
+def _errors(found: TrialResults, results: dict[str, dict[int, list[Result]]], seeds: Sequence[int]) -> dict[str, float]:
     """Mean over seeds of the log error, by method."""
     tasks = deciding(found.plan, found.plan.task_names)
     scores = [validation_scores(tasks, [by_seed[seed][0] for by_seed in results.values()]) for seed in seeds]
     return dict(zip(results, map(statistics.fmean, zip(*scores, strict=True)), strict=True))
 
 
-def _loop(found: Findings, planned: PlannedMethod, setting: int) -> list[str]:
+def _loop(found: TrialResults, planned: PlannedMethod, setting: int) -> list[str]:
     choice, tasks = planned.choice(setting), list(found.plan.task_names)
     options = {} if planned.scale is None else {"scale": planned.scale}
     balancer = make(choice.method, tasks, **options)
@@ -70,7 +70,7 @@ def _loop(found: Findings, planned: PlannedMethod, setting: int) -> list[str]:
     ]
 
 
-def _network(found: Findings, method: str, setting: int, store: Store) -> list[str]:
+def _network(found: TrialResults, method: str, setting: int, store: Store) -> list[str]:
     """Lines that take its network out of the study; none where it was not kept."""
     trials = (trial for _, trial in found.trials(method, setting))
     if not any(map(store.networks.has, trials)):

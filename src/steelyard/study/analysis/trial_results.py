@@ -17,7 +17,7 @@ Metrics = list[float]  # of one task, in the task's order
 
 
 @dataclass(frozen=True)
-class Findings:
+class TrialResults:
     """The finished and failed trials of a plan, looked up by what they belong to."""
 
     plan: Plan

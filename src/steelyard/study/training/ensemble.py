@@ -15,7 +15,7 @@ from steelyard.models import build
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Data, Task
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
-from steelyard.study.training.epoch_progress import Progress
+from steelyard.study.training.epoch_progress import EpochProgress
 from steelyard.study.training.evaluate import BestEpoch, measure, predict
 from steelyard.study.training.kept_outputs import keep
 from steelyard.study.training.peak_memory import PeakMemory
@@ -67,7 +67,7 @@ class _Member:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     kept: Tensor  # mask of the training rows
-    progress: Progress
+    progress: EpochProgress
     failed: Failed | None = None
 
     @property
@@ -127,7 +127,7 @@ def _prepare(trial: Trial, problem: Problem, data: Data, checkpoints: Folder | N
     set_rate(optimizer, trial)
     kept = kept_labels(task, data.train, dict(trial.fractions)[name], trial.seed)
     best = BestEpoch([task], {name: int(task.labelled(data.validation.targets[name]).sum())}, problem.main)
-    member = _Member(trial, task, network, optimizer, kept, Progress(best))
+    member = _Member(trial, task, network, optimizer, kept, EpochProgress(best))
     kind = kind_of(network, task, optimizer)
     if kind is not None and checkpoints is not None:
         member.progress.restore(checkpoint_of(checkpoints, trial), trial, network, optimizer)

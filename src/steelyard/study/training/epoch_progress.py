@@ -21,7 +21,7 @@ CURVES = ("loss", "weight", "validation", "spread")
 
 
 @dataclass
-class Progress:
+class EpochProgress:
     """A trial on its way.
 
     Attributes:

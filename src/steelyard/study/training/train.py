@@ -26,7 +26,7 @@ from steelyard.study.training.batch import (
     recompute,
     tell_labels,
 )
-from steelyard.study.training.epoch_progress import Progress
+from steelyard.study.training.epoch_progress import EpochProgress
 from steelyard.study.training.evaluate import BestEpoch, measure, predict
 from steelyard.study.training.kept_outputs import keep
 from steelyard.study.training.material import Material
@@ -98,7 +98,7 @@ class _Training:
             self.balancer.attach(self.optimizer)
         validation = self.data.validation
         counts = {t.name: int(t.labelled(validation.targets[t.name]).sum()) for t in self.tasks}
-        self.progress = Progress(BestEpoch(self.tasks, counts, problem.main))
+        self.progress = EpochProgress(BestEpoch(self.tasks, counts, problem.main))
 
     # --- one epoch ----------------------------------------------------------------------------------------------------
     def learn(self, epoch: int) -> None:

@@ -60,7 +60,7 @@ class Caches:
 
 
 @dataclass
-class Progress:
+class RunningState:
     """A balancer on its way; ``record`` is its last call."""
 
     counters: Counters = field(default_factory=Counters)
@@ -72,7 +72,7 @@ class Progress:
     left_out: LeftOut = field(default_factory=LeftOut)
     record: Record | None = None
 
-    def lasting(self, agreed: int) -> Progress:
+    def lasting(self, agreed: int) -> RunningState:
         """Without what belongs to the step under way, and as one who has yet to meet the other ranks.
 
         Args:
@@ -81,4 +81,4 @@ class Progress:
         company, caches = Company(agreed=agreed, ends=self.company.ends), Caches(device=self.caches.device)
         closure, watch = Closure(said=self.closure.said), self.watch.lasting()
         idle, left_out = replace(self.idle), replace(self.left_out)
-        return Progress(replace(self.counters), company, caches, closure, watch, idle, left_out)
+        return RunningState(replace(self.counters), company, caches, closure, watch, idle, left_out)
