@@ -7,7 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from steelyard.reproductions.evidence import delta_p, delta_text
-from steelyard.reproductions.papers import amtfl, comparison, db_mtl, ema, hydalearn
+from steelyard.reproductions.papers import amtfl_claim as amtfl
+from steelyard.reproductions.papers import comparison_claim as comparison
+from steelyard.reproductions.papers import db_mtl_claim as db_mtl
+from steelyard.reproductions.papers import ema_claim as ema
+from steelyard.reproductions.papers import hydalearn_claim as hydalearn
 from steelyard.reproductions.reproduction import Experiment, Outcome
 from steelyard.study.analysis.joint_metrics import JointValue
 from steelyard.study.analysis.make_judgement import findings, judge_findings
