@@ -7,11 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from steelyard.reproductions.evidence import delta_p, delta_text
-from steelyard.reproductions.papers import amtfl_claim as amtfl
-from steelyard.reproductions.papers import comparison_claim as comparison
-from steelyard.reproductions.papers import db_mtl_claim as db_mtl
-from steelyard.reproductions.papers import ema_claim as ema
-from steelyard.reproductions.papers import hydalearn_claim as hydalearn
+from steelyard.reproductions.papers import amtfl_claim, comparison_claim, db_mtl_claim, ema_claim, hydalearn_claim
 from steelyard.reproductions.reproduction import Experiment, Outcome
 from steelyard.study.analysis.joint_metrics import JointValue
 from steelyard.study.analysis.make_judgement import findings, judge_findings
@@ -57,7 +53,7 @@ def the(findings_, words):
 
 def test_ema_counts_its_variants_by_beta_and_its_switches_by_name():
     switch = "ema(beta=0.9,per=epoch,scale=paper,variant=to-mean)"
-    said = ema._names(
+    said = ema_claim._names(
         ["ema(beta=0.9,scale=paper,variant=to-mean)", "ema(beta=0.99,scale=paper,variant=to-mean)", switch]
     )
     assert said == f"3 (to-mean 0.9, 0.99; {switch})"
@@ -65,13 +61,13 @@ def test_ema_counts_its_variants_by_beta_and_its_switches_by_name():
 
 def test_ema_is_judged_by_its_named_variant_on_every_data_set(outcome):
     others = {"single-task": 0.9, "equal": 0.8, "uw": 0.82}
-    good, bad = {**others, ema.NAMED: 0.9}, {**others, ema.NAMED: 0.81}
-    assert ema.judge({"A": outcome("a", good), "B": outcome("b", good)})[0].word == "held"
-    broken = ema.judge({"A": outcome("a2", good), "B": outcome("b2", bad)})[0]
+    good, bad = {**others, ema_claim.NAMED: 0.9}, {**others, ema_claim.NAMED: 0.81}
+    assert ema_claim.judge({"A": outcome("a", good), "B": outcome("b", good)})[0].word == "held"
+    broken = ema_claim.judge({"A": outcome("a2", good), "B": outcome("b2", bad)})[0]
     assert broken.word == "did not hold"
     assert [part.word for part in broken.parts] == ["held", "did not hold"]
     assert any(line.startswith("A: of 1 variant, better than the plain sum 1") for line in broken.evidence)
-    assert ema.judge({"A": outcome("a3", {**good, "uw": None})})[0].word == "undecided"
+    assert ema_claim.judge({"A": outcome("a3", {**good, "uw": None})})[0].word == "undecided"
 
 
 def gained(outcome, name, level):
@@ -84,81 +80,85 @@ def gained(outcome, name, level):
 @pytest.mark.parametrize(("level", "word"), [(0.95, "held"), (0.88, "did not hold"), (0.9, "undecided")])
 def test_hydalearn_has_to_beat_all_three_by_what_matters(outcome, level, word):
     """As good as single-task learning is not better; that it is no better takes more than three seeds."""
-    claims = hydalearn.judge({hydalearn.CREDIT: gained(outcome, "c", level)})
+    claims = hydalearn_claim.judge({hydalearn_claim.CREDIT: gained(outcome, "c", level)})
     for words in ("HydaLearn beats single-task", "The first-order form beats"):
         assert the(claims, words).word == word
-    claims = hydalearn.judge({hydalearn.dials(0, 0): gained(outcome, "s", level)})
+    claims = hydalearn_claim.judge({hydalearn_claim.dials(0, 0): gained(outcome, "s", level)})
     assert the(claims, "HydaLearn beats single-task").word == "undecided"  # the control is no part of it
     assert the(claims, "Control (constant weights are right), ").word == word
 
 
 def dual(outcome, name, **levels):
     arms = {"single-task": 0.9, "equal": 0.8, "best-fixed": 0.81, "log": 0.84, "max-norm": 0.84, "db-mtl": 0.88}
-    for method in db_mtl.SIX:
+    for method in db_mtl_claim.SIX:
         arms |= {method: 0.82, f"log+{method}": 0.85}
     arms["log+nash-mtl"] = arms["nash-mtl"]  # one trajectory
     return outcome(name, {**arms, **levels})
 
 
 def test_db_mtl_can_hold_with_nash_mtl_left_as_it_is(outcome):
-    claims = db_mtl.judge({name: dual(outcome, name) for name in (db_mtl.QM8, db_mtl.OFFICE)})
+    claims = db_mtl_claim.judge({name: dual(outcome, name) for name in (db_mtl_claim.QM8, db_mtl_claim.OFFICE)})
     assert claims[0].word == "held"
     assert the(claims, "nash-mtl above nash-mtl") is None
-    assert db_mtl.UNMOVED in the(claims, "The log stage in front").evidence
+    assert db_mtl_claim.UNMOVED in the(claims, "The log stage in front").evidence
     # Nothing that is judged is one arm by two names.
     for part in the(claims, "The log stage in front").parts:
         assert "+0.00" not in part.evidence[0]
 
 
 def test_db_mtl_fails_where_one_half_does_better_alone(outcome):
-    claims = db_mtl.judge({db_mtl.QM8: dual(outcome, "q", log=0.89), db_mtl.OFFICE: dual(outcome, "o")})
+    claims = db_mtl_claim.judge(
+        {db_mtl_claim.QM8: dual(outcome, "q", log=0.89), db_mtl_claim.OFFICE: dual(outcome, "o")}
+    )
     assert claims[0].word == "did not hold"
     assert the(claims, "Both halves together").word == "did not hold"
     assert the(claims, "Dual balancing is above the plain sum").word == "held"
-    one = db_mtl.judge({db_mtl.QM8: dual(outcome, "one")})
+    one = db_mtl_claim.judge({db_mtl_claim.QM8: dual(outcome, "one")})
     assert the(one, "Dual balancing is above the plain sum").word == "undecided"  # two of three are asked for
 
 
 def test_db_mtls_choices_are_judged_by_what_they_differ_in(outcome):
     """The common scale against its other choices; a falling β against the same one held constant."""
-    choices = dict.fromkeys((*db_mtl.SCALES, *db_mtl.CONSTANT), 0.86) | dict.fromkeys(db_mtl.DECAYING[:-1], 0.84)
+    choices = dict.fromkeys((*db_mtl_claim.SCALES, *db_mtl_claim.CONSTANT), 0.86) | dict.fromkeys(
+        db_mtl_claim.DECAYING[:-1], 0.84
+    )
     made = outcome("c", {"single-task": 0.9, "equal": 0.8, "log": 0.8, "max-norm": 0.8, "db-mtl": 0.88, **choices})
-    claims = db_mtl.judge({db_mtl.QM8: made})
+    claims = db_mtl_claim.judge({db_mtl_claim.QM8: made})
     assert the(claims, "The largest norm as common scale").word == "held"
     fading = the(claims, "A β that falls")
     assert [part.word for part in fading.parts] == ["did not hold", "did not hold", "held"]
-    assert any(figures.title == "The choice of β: QM8" for figures in db_mtl.figures({db_mtl.QM8: made}))
+    assert any(figures.title == "The choice of β: QM8" for figures in db_mtl_claim.figures({db_mtl_claim.QM8: made}))
 
 
 def test_comparison_counts_each_weighting_once(outcome):
     """`best-fixed` may be the plain sum once more, and is no weighting of the claim."""
     arms = {"single-task": 0.9, "equal": 0.8, "best-fixed": 0.8, "dwa": 0.8, "uw": 0.95}
-    typical = the(comparison.judge({"A": outcome("a", arms)}), "Sharing typically does not improve")
+    typical = the(comparison_claim.judge({"A": outcome("a", arms)}), "Sharing typically does not improve")
     assert typical.evidence[0] == "Of all cases 33 % improve (33 to 33 %, over 5 seeds)."
     assert typical.evidence[1] == "By pair, over all its seeds: A 33 %."
     assert typical.evidence[2].startswith("Verdicts on 6 cases: 2 gain, 0 no difference, 4 negative transfer")
     assert typical.word == "held"
     most = outcome("b", {**arms, "dwa": 0.95})
-    assert the(comparison.judge({"B": most}), "Sharing typically does not improve").word == "did not hold"
+    assert the(comparison_claim.judge({"B": most}), "Sharing typically does not improve").word == "did not hold"
     # What no verdict can tell still improves or does not: by seed, about as often.
     close = outcome("c", dict.fromkeys(arms, 0.9))
-    assert the(comparison.judge({"C": close}), "Sharing typically does not improve").word == "undecided"
+    assert the(comparison_claim.judge({"C": close}), "Sharing typically does not improve").word == "undecided"
 
 
 def test_pairs_matter_where_one_weighting_helps_one_and_hurts_another(outcome):
     helped = outcome("a", {"single-task": 0.9, "equal": 0.95, "dwa": 0.95, "uw": 0.95})
     hurt = outcome("b", {"single-task": 0.9, "equal": 0.8, "dwa": 0.95, "uw": 0.95})
-    claims = comparison.judge({"A": helped, "B": hurt})
+    claims = comparison_claim.judge({"A": helped, "B": hurt})
     pairs, weightings = the(claims, "The choice of the pair"), the(claims, "The choice of the weighting")
     assert pairs.word == weightings.word == "held"
     assert pairs.evidence[0] == "equal: helps A, hurts B."
-    again = comparison.judge(
+    again = comparison_claim.judge(
         {"A": helped, "B": outcome("b2", {"single-task": 0.9, "equal": 0.95, "dwa": None, "uw": None})}
     )
     assert the(again, "The choice of the pair").word == "undecided"  # two of B never finished
 
 
-FORMS = dict(zip(amtfl.arms("labels"), ("none", "data", "log1p", "detached", "alpha=0"), strict=True))
+FORMS = dict(zip(amtfl_claim.arms("labels"), ("none", "data", "log1p", "detached", "alpha=0"), strict=True))
 
 
 def transferred(outcome, name, levels, joint=()):
@@ -168,23 +168,25 @@ def transferred(outcome, name, levels, joint=()):
 
 def test_every_asymmetric_arm_has_to_hurt_fewer_tasks(outcome):
     good = dict.fromkeys(FORMS.values(), 0.95)
-    claims = amtfl.judge({amtfl.DRUGS: transferred(outcome, "g", {**good, "detached": 0.96})})
-    fewer = the(claims, f"{amtfl.DRUGS}: every asymmetric arm")
+    claims = amtfl_claim.judge({amtfl_claim.DRUGS: transferred(outcome, "g", {**good, "detached": 0.96})})
+    fewer = the(claims, f"{amtfl_claim.DRUGS}: every asymmetric arm")
     assert fewer.word == "held"
     assert fewer.evidence[0].startswith("Of 2 tasks, in the mean over seeds: equal 2.0; ")
     assert claims[0].word == "held"
     # All tasks of the plain sum are hurt already, so that no arm can be shown to hurt more; here left is not.
     half = {"single-task": 0.9, "equal": {"left": 0.95, "right": 0.8}}
     arms = {arm: 0.8 if form == "log1p" else 0.95 for arm, form in FORMS.items()}
-    claims = amtfl.judge({amtfl.DRUGS: outcome("h", {**half, **arms})})
-    fewer = the(claims, f"{amtfl.DRUGS}: every asymmetric arm")
+    claims = amtfl_claim.judge({amtfl_claim.DRUGS: outcome("h", {**half, **arms})})
+    fewer = the(claims, f"{amtfl_claim.DRUGS}: every asymmetric arm")
     assert fewer.word == "did not hold"
     assert "log1p" in fewer.evidence[1].partition("worse than")[0]  # equal is better than this one, worse than others
 
 
 def test_the_price_of_transfer_is_judged_by_the_arm_without_it(outcome):
     levels = dict.fromkeys(FORMS.values(), 0.9)
-    claims = amtfl.judge({amtfl.DRUGS: transferred(outcome, "p", {**levels, "none": 0.94, "alpha=0": 0.92})})
+    claims = amtfl_claim.judge(
+        {amtfl_claim.DRUGS: transferred(outcome, "p", {**levels, "none": 0.94, "alpha=0": 0.92})}
+    )
     assert the(claims, "It is the price").word == "held"
     assert the(claims, "A learnt uncertainty").word == "did not hold"
 
@@ -204,7 +206,7 @@ def test_the_trend_of_test_errors_waits_for_arms_that_are_missing(outcome):
         (errors(single=0.12, published=0.1), "undecided"),
     ):
         made = transferred(outcome, f"t {word}", levels, joint)
-        trend = the(amtfl.judge({amtfl.MNIST: made}), "the asymmetric network errs less")
+        trend = the(amtfl_claim.judge({amtfl_claim.MNIST: made}), "the asymmetric network errs less")
         assert trend.word == word
         assert ("not finished: equal" in trend.evidence[0]) is (word == "undecided")
 
@@ -225,7 +227,7 @@ def test_delta_p_is_of_values_and_delta_m_of_errors(outcome):
     ],
 )
 def test_a_rank_correlation_is_held_to_what_so_few_runs_can_show(by_dial, sign, word):
-    (finding,) = hydalearn._ranked("claim", "dial", by_dial, sign)
+    (finding,) = hydalearn_claim._ranked("claim", "dial", by_dial, sign)
     assert finding.word == word
     if word == "undecided":
         assert "(p = 0.2 by permutation, adjusted for both dials; 6 runs)" in finding.evidence[0]
@@ -242,7 +244,7 @@ def test_a_rank_correlation_is_held_to_what_so_few_runs_can_show(by_dial, sign, 
     ],
 )
 def test_a_rank_correlation_that_is_not_defined_decides_nothing(by_dial):
-    (finding,) = hydalearn._ranked("claim", "dial", by_dial, 1)
+    (finding,) = hydalearn_claim._ranked("claim", "dial", by_dial, 1)
     assert finding.word == "undecided"
     assert finding.evidence == ("Nothing varies here with dial: a rank correlation is not defined.",)
 
@@ -254,7 +256,7 @@ def test_negative_transfer_is_counted_by_seed_where_all_tasks_finished(tmp_path)
     with Store(tmp_path / "s", write=True) as store:
         fill(store, made, {"single-task": [alone, alone, None], "equal": [both, one, both]})
         outcome = SimpleNamespace(plan=made, findings=findings(made, store))
-    assert amtfl.cases_by_seed(outcome, "equal") == {0: 2, 1: 1}
+    assert amtfl_claim.cases_by_seed(outcome, "equal") == {0: 2, 1: 1}
 
 
 def test_pairs_are_compared_at_the_largest_amount_that_all_have():
@@ -268,4 +270,4 @@ def test_pairs_are_compared_at_the_largest_amount_that_all_have():
         "many": outcome(even(0.1), even(0.25), even(1.0), {"a": 0.1, "b": 1.0}),
         "few": outcome(even(0.25), even(0.1)),
     }
-    assert comparison._places(outcomes) == {"many": 1, "few": 0}
+    assert comparison_claim._places(outcomes) == {"many": 1, "few": 0}
