@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steelyard.balancing.attachment import Attachment, innermost
 from steelyard.balancing.check_losses import present_losses
 from steelyard.balancing.closure import hold_of
 from steelyard.balancing.commit import commit, end_period, proposed
@@ -26,7 +27,6 @@ from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.observe import finite_losses
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.step import Given, balance, plain_sum
-from steelyard.balancing.window import Attachment, innermost
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS, Look
 from steelyard.base.options import checked_priorities, checked_tasks

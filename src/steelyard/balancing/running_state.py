@@ -10,7 +10,7 @@ from torch import Tensor
 from steelyard.balancing.closure import Closure
 from steelyard.balancing.first_steps import FirstSteps
 from steelyard.balancing.history import Record
-from steelyard.balancing.idle import Idle
+from steelyard.balancing.idle_losses import Idle
 from steelyard.balancing.nonfinite_losses import LeftOut
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from steelyard.balancing.attachment import Attachment
 from steelyard.balancing.running_state import Company, Counters, RunningState
-from steelyard.balancing.window import Attachment
 from steelyard.base.method import Method
 from steelyard.errors import StateError
 

@@ -25,7 +25,7 @@ from steelyard.balancing.distributed.replicas import fingerprint
 from steelyard.balancing.distributed.states import meet
 from steelyard.balancing.global_batch import announce_change, look_together, recompute_together
 from steelyard.balancing.history import Record
-from steelyard.balancing.idle import has_count
+from steelyard.balancing.idle_losses import has_count
 from steelyard.balancing.observe import Batch, Shown, label_counts, look
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal, propose
