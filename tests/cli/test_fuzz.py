@@ -350,7 +350,7 @@ def folder(tmp_path, monkeypatch):
 
     monkeypatch.setattr("steelyard.cli.app.app", typer.main.get_command(cli.app.app))  # built once, not 2000 times
     monkeypatch.setattr("steelyard.study.run", stop)
-    monkeypatch.setattr("steelyard.reproductions.running.prepare", stop_planning)
+    monkeypatch.setattr("steelyard.reproductions.run_reproduction.prepare", stop_planning)
     monkeypatch.setattr("steelyard.study.running.engines.local.start_server", lambda: None)
     monkeypatch.setattr(forecast, "_time", lambda problem, trial: forecast._Cost(1e-3, 1e-3))
     monkeypatch.setattr(

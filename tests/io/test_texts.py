@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from steelyard.io.printing import printable
+from steelyard.io.printable_text import printable
 from steelyard.study.trial import Failed
 
 

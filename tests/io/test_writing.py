@@ -13,7 +13,7 @@ from report import judgements
 from steelyard.cli.new import write_template
 from steelyard.errors import ProblemFileError
 from steelyard.report import write_page
-from steelyard.report.outputs import CSV, JSON, PAGE, OutputError, check_outputs, write_output
+from steelyard.report.output_files import CSV, JSON, PAGE, OutputError, check_outputs, write_output
 from steelyard.reproductions.markdown import check_section
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trial_checkpoint import save_checkpoint

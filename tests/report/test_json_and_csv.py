@@ -22,7 +22,7 @@ from report import judgements
 from steelyard.errors import StateError
 from steelyard.report import write_page
 from steelyard.report.json_and_csv import from_json, to_csv, to_json
-from steelyard.report.outputs import CSV, JSON, write_output
+from steelyard.report.output_files import CSV, JSON, write_output
 
 
 @pytest.mark.parametrize("name", judgements.ALL)

@@ -15,9 +15,9 @@ from steelyard.report.charts.scale import Scale, fit, labels, spans
 from steelyard.report.figures.drawing import Drawing, of_mean
 from steelyard.report.figures.histories import _moves, _point_limit, _weight_scale
 from steelyard.report.json_and_csv import _cell
+from steelyard.report.judgement_view import View
 from steelyard.report.short_names import elide, short_methods
 from steelyard.report.study_page import _sentence_case, _unbroken, date
-from steelyard.report.view import View
 from steelyard.study.judgement import Interval, TaskInfo
 
 NAN, INF = math.nan, math.inf

@@ -10,7 +10,7 @@ from steelyard.problems import load_problem
 from steelyard.problems.files import search_path
 from steelyard.reproductions import load_reproduction, reproduction_names
 from steelyard.reproductions.reproduction import SIZES
-from steelyard.reproductions.running import prepare
+from steelyard.reproductions.run_reproduction import prepare
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.best_fixed import BEST_FIXED
 from steelyard.study.trial import SINGLE_TASK

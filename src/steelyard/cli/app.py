@@ -26,7 +26,7 @@ from steelyard.cli.report import report
 from steelyard.cli.reproduce import reproduce
 from steelyard.cli.usage import usage_error
 from steelyard.errors import SteelyardError, SteelyardWarning
-from steelyard.io.printing import printable
+from steelyard.io.printable_text import printable
 
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """What a full disk or a terminal that is gone says."""

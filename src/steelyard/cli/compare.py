@@ -99,7 +99,7 @@ def compare(
     Stopped at any moment, the same command goes on where it was.
     """
     from steelyard.report import announcements
-    from steelyard.report.outputs import PAGE, check_outputs, check_store
+    from steelyard.report.output_files import PAGE, check_outputs, check_store
     from steelyard.study import run
     from steelyard.study.running.engines import load_engine
     from steelyard.study.running.environment import cores

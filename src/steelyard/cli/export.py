@@ -23,7 +23,7 @@ def export(
 ) -> None:
     """Write the weights of a network that a study has trained and kept, for any loader of safetensors."""
     from steelyard.io.writing import replacing
-    from steelyard.report.outputs import NETWORK, check_outputs, check_store, writing
+    from steelyard.report.output_files import NETWORK, check_outputs, check_store, writing
     from steelyard.study.analysis.trained_network import kept_trials
     from steelyard.study.planning.plan import Plan
     from steelyard.study.storage.store import Store

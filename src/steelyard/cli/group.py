@@ -79,7 +79,7 @@ def group(
     from steelyard.grouping.group_study import group as find
     from steelyard.problems import load_problem
     from steelyard.report.grouping_section import JSON, section, to_json
-    from steelyard.report.outputs import PAGE, check_outputs, check_store, write_output
+    from steelyard.report.output_files import PAGE, check_outputs, check_store, write_output
 
     command = command_line()
     store = store or arguments.default_store(load_problem(problem).name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from steelyard.io.printing import printable
+from steelyard.io.printable_text import printable
 
 WRONG_INPUT, SOME_FAILED, INTERRUPTED = 2, 1, 130
 

@@ -34,8 +34,8 @@ def report(
 ) -> None:
     """Judge a store again: print the table, and write the page, JSON or CSV."""
     from steelyard.report import to_csv, to_json
-    from steelyard.report.frozen import print_frozen
-    from steelyard.report.outputs import CSV, JSON, PAGE, check_outputs, check_store, prints, write_output
+    from steelyard.report.frozen_weights import print_frozen
+    from steelyard.report.output_files import CSV, JSON, PAGE, check_outputs, check_store, prints, write_output
     from steelyard.study import judge
 
     check_store(store)

@@ -42,7 +42,7 @@ def reproduce(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    from steelyard.report.outputs import PAGE, check_outputs, check_store, write_output
+    from steelyard.report.output_files import PAGE, check_outputs, check_store, write_output
     from steelyard.reproductions import listing, load_reproduction
     from steelyard.reproductions.reproduction import Size
 
@@ -55,7 +55,7 @@ def reproduce(
         raise arguments.ArgumentError("--quick and --full exclude each other")
     reproduction = load_reproduction(name)
     size: Size = "quick" if quick else "full" if full else "real"
-    from steelyard.reproductions import running
+    from steelyard.reproductions import run_reproduction as running
     from steelyard.reproductions.markdown import check_section, write_section
     from steelyard.reproductions.reproduction_page import page as page_of
     from steelyard.reproductions.summary import Summary

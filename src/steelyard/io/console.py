@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderHook, RenderResult
 from rich.segment import Segment
 
-from steelyard.io.printing import printable
+from steelyard.io.printable_text import printable
 
 
 def make_console(**options: Any) -> Console:

@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 
 from steelyard.errors import ProblemFileError, UnknownNameError
-from steelyard.io.printing import LONGEST_MESSAGE, printable
+from steelyard.io.printable_text import LONGEST_MESSAGE, printable
 from steelyard.io.writing import what_it_is
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem

@@ -10,7 +10,7 @@ import math
 import typing
 
 from steelyard.errors import StateError
-from steelyard.io.printing import printable
+from steelyard.io.printable_text import printable
 from steelyard.io.typed import typed
 from steelyard.study.judgement import Judgement
 from steelyard.study.storage.checksum import checksum

@@ -18,10 +18,10 @@ from steelyard.report import numbers
 from steelyard.report.charts.labels import text_width
 from steelyard.report.figures import amounts, differences, histories
 from steelyard.report.figures.drawing import Drawing, metric, of_mean
-from steelyard.report.outputs import PAGE, write_output
+from steelyard.report.judgement_view import BASELINE, View, recipe_text
+from steelyard.report.output_files import PAGE, write_output
 from steelyard.report.short_names import elide, split_method
 from steelyard.report.verdict_styles import STYLES, style_of
-from steelyard.report.view import BASELINE, View, recipe_text
 from steelyard.study.judgement import Interval, Judgement, OtherMetric, Setting, TaskInfo
 
 GLANCE_FROM = 7  # tasks from which the table is too wide to take in at a glance

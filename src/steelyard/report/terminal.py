@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.io.lists_and_counts import counted
-from steelyard.io.printing import printable
+from steelyard.io.printable_text import printable
 from steelyard.report import numbers
+from steelyard.report.judgement_view import BASELINE, View, recipe_text
 from steelyard.report.verdict_styles import STYLES, style_of
-from steelyard.report.view import BASELINE, View, recipe_text
 from steelyard.study.judgement import Judgement, Recipe, Setting, TaskInfo
 
 METHOD_WIDTH = 24

@@ -8,7 +8,7 @@ import json
 import traceback
 from dataclasses import dataclass, field
 
-from steelyard.io.printing import LONGEST_MESSAGE, printable
+from steelyard.io.printable_text import LONGEST_MESSAGE, printable
 
 SINGLE_TASK = "single-task"
 KEY_VERSION = 1

@@ -17,7 +17,7 @@ import pytest
 
 from steelyard import study
 from steelyard.errors import StoreError
-from steelyard.report.outputs import PAGE, OutputError, check_outputs
+from steelyard.report.output_files import PAGE, OutputError, check_outputs
 from steelyard.report.study_page import page as render_page
 from steelyard.study.running.events import Finished
 from steelyard.study.storage.store import Store

@@ -9,7 +9,7 @@ from steelyard.report import numbers
 from steelyard.report.charts.fractions import DIRECT, Track, learning_curves, stops
 from steelyard.report.charts.labels import text_width
 from steelyard.report.figures.drawing import Drawing, Panel, bounds, metric, of_mean, scaled
-from steelyard.report.view import View
+from steelyard.report.judgement_view import View
 from steelyard.study.judgement import Cell, Interval, Setting, TaskInfo
 
 AXIS = 220  # px for all labels of an axis side by side, on a phone

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from steelyard.report import numbers, palette
 from steelyard.report.charts.labels import text_width
-from steelyard.report.view import BASELINE, View
+from steelyard.report.judgement_view import BASELINE, View
 from steelyard.study.analysis.statistics import around
 from steelyard.study.judgement import Cell, Interval, TaskInfo
 

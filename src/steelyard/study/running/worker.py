@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from steelyard.errors import SteelyardWarning, StoreError, TrainingError
-from steelyard.io.printing import LONGEST_MESSAGE, printable
+from steelyard.io.printable_text import LONGEST_MESSAGE, printable
 from steelyard.problems import Problem, load_problem
 from steelyard.problems.sources import data_digests
 from steelyard.study.planning.provenance import Origin, changed_data, edited, versions_here

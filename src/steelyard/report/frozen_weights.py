@@ -6,7 +6,7 @@ import math
 
 from steelyard.base.specs import Part
 from steelyard.io.console import make_console
-from steelyard.report.view import BASELINE
+from steelyard.report.judgement_view import BASELINE
 from steelyard.study.judgement import Curve, Judgement
 from steelyard.study.planning.arms import parse_arm
 

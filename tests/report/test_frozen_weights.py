@@ -8,7 +8,7 @@ import pytest
 
 import steelyard
 from report import judgements
-from steelyard.report.frozen import frozen_specs, print_frozen
+from steelyard.report.frozen_weights import frozen_specs, print_frozen
 
 
 @pytest.mark.parametrize("name", judgements.ALL)

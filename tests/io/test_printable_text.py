@@ -19,7 +19,7 @@ import steelyard
 from report import judgements
 from steelyard import cli
 from steelyard.io.console import make_console
-from steelyard.io.printing import printable
+from steelyard.io.printable_text import printable
 from steelyard.report.json_and_csv import to_csv
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Failed
