@@ -41,8 +41,8 @@ from steelyard.gradients.wrappers import edges_of
 from steelyard.models import build
 from steelyard.problems import load_problem
 from steelyard.study.training.batch import Forward, tell_labels
-from steelyard.study.training.material import Material
 from steelyard.study.training.sampling import batches
+from steelyard.study.training.training_rows import Material
 
 PLACES = ("features", "last", "last two", "trunk")
 PROBLEMS = "digits,multi-mnist,digit-reconstruction,mnist-imbalanced,census,sarcos,qm8,credit-default,gdsc,tox21,nyuv2"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from steelyard.study.analysis.cautions import cautions
-from steelyard.study.analysis.divisions import about_rows
+from steelyard.study.analysis.interval_scope import about_rows
 from steelyard.study.analysis.provenance_notes import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
 from steelyard.study.analysis.recipe import recipe

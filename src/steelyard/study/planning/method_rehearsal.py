@@ -16,9 +16,9 @@ from steelyard.study.training.batch import (
     recompute,
     tell_labels,
 )
-from steelyard.study.training.material import Material
 from steelyard.study.training.sampling import batches
 from steelyard.study.training.train import make_balancer
+from steelyard.study.training.training_rows import Material
 from steelyard.study.trial import SINGLE_TASK
 
 

@@ -16,11 +16,11 @@ from steelyard.errors import PlanError, SharedError, TrainingError
 from steelyard.models import build
 from steelyard.problems.problem import Problem, check_place
 from steelyard.study.training.batch import Forward, recompute, tell_labels
-from steelyard.study.training.material import Material
 from steelyard.study.training.problem_rehearsal import rehearse
 from steelyard.study.training.sampling import batches
 from steelyard.study.training.task_affinity import look_ahead
 from steelyard.study.training.train import seed_everything
+from steelyard.study.training.training_rows import Material
 from steelyard.study.trial import derive_seed
 
 EPOCHS = 5

@@ -29,9 +29,9 @@ from steelyard.study.training.batch import (
 from steelyard.study.training.epoch_progress import EpochProgress
 from steelyard.study.training.evaluate import BestEpoch, measure, predict
 from steelyard.study.training.kept_outputs import keep
-from steelyard.study.training.material import Material
 from steelyard.study.training.peak_memory import PeakMemory
 from steelyard.study.training.sampling import batches, probe_rows
+from steelyard.study.training.training_rows import Material
 from steelyard.study.trial import SINGLE_TASK, Result, Trial, derive_seed
 
 CHECKPOINT_SECONDS = 1.0
