@@ -12,10 +12,10 @@ from steelyard.report import numbers, palette, verdict_styles
 from steelyard.report.charts.curves import Series
 from steelyard.report.charts.labels import text_width
 from steelyard.report.charts.scale import Scale, fit, labels, spans
-from steelyard.report.figures.drawing import Drawing, of_mean
-from steelyard.report.figures.histories import _moves, _point_limit, _weight_scale
 from steelyard.report.json_and_csv import _cell
 from steelyard.report.judgement_view import View
+from steelyard.report.panels.drawing import Drawing, of_mean
+from steelyard.report.panels.histories import _moves, _point_limit, _weight_scale
 from steelyard.report.short_names import elide, short_methods
 from steelyard.report.study_page import _sentence_case, _unbroken, date
 from steelyard.study.judgement import Interval, TaskInfo

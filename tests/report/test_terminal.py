@@ -11,10 +11,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from report import judgements
-from steelyard.report.figures.differences import interval_panels
-from steelyard.report.figures.drawing import Drawing
 from steelyard.report.judgement_view import View
 from steelyard.report.numbers import fixed, plus_minus
+from steelyard.report.panels.differences import interval_panels
+from steelyard.report.panels.drawing import Drawing
 from steelyard.report.terminal import render
 from steelyard.study.judgement import Interval, Judgement
 

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from steelyard.grouping.affinity_correlation import Affinity
 from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.grouping_text import correlation, write_words
-from steelyard.report.figures import groups
 from steelyard.report.output_files import Kind
+from steelyard.report.panels import groups
 from steelyard.report.study_page import templates
 from steelyard.study.judgement import Interval
 

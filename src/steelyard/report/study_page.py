@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from steelyard.report import numbers
 from steelyard.report.charts.labels import text_width
-from steelyard.report.figures import amounts, differences, histories
-from steelyard.report.figures.drawing import Drawing, metric, of_mean
 from steelyard.report.judgement_view import BASELINE, View, recipe_text
 from steelyard.report.output_files import PAGE, write_output
+from steelyard.report.panels import amounts, differences, histories
+from steelyard.report.panels.drawing import Drawing, metric, of_mean
 from steelyard.report.short_names import elide, split_method
 from steelyard.report.verdict_styles import STYLES, style_of
 from steelyard.study.judgement import Interval, Judgement, OtherMetric, Setting, TaskInfo

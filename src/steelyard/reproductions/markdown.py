@@ -8,9 +8,9 @@ from pathlib import Path
 from steelyard.errors import StateError
 from steelyard.io.writing import is_file
 from steelyard.report import numbers
-from steelyard.report.figures.drawing import metric
 from steelyard.report.judgement_view import View
 from steelyard.report.output_files import OutputError, write_text, writing
+from steelyard.report.panels.drawing import metric
 from steelyard.reproductions.reproduction import Finding
 from steelyard.reproductions.summary import Summary, facts
 from steelyard.study.judgement import Judgement, Setting

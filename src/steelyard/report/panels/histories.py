@@ -11,7 +11,7 @@ from steelyard.report import numbers
 from steelyard.report.charts.curves import DIRECT, Series, curves, late_scale, scale_for, thin
 from steelyard.report.charts.labels import text_width
 from steelyard.report.charts.scale import Scale, fit
-from steelyard.report.figures.drawing import Drawing, Panel, metric
+from steelyard.report.panels.drawing import Drawing, Panel, metric
 from steelyard.report.short_names import elide
 from steelyard.study.judgement import Curve, Setting, TaskInfo
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from steelyard.report import numbers
 from steelyard.report.charts.fractions import DIRECT, Track, learning_curves, stops
 from steelyard.report.charts.labels import text_width
-from steelyard.report.figures.drawing import Drawing, Panel, bounds, metric, of_mean, scaled
 from steelyard.report.judgement_view import View
+from steelyard.report.panels.drawing import Drawing, Panel, bounds, metric, of_mean, scaled
 from steelyard.study.judgement import Cell, Interval, Setting, TaskInfo
 
 AXIS = 220  # px for all labels of an axis side by side, on a phone

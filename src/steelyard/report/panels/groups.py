@@ -13,8 +13,8 @@ from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.grouping_text import percent
 from steelyard.report.charts.fractions import Stop, Track, learning_curves
 from steelyard.report.charts.matrix import Square, matrix
-from steelyard.report.figures.drawing import Panel
 from steelyard.report.palette import Ink
+from steelyard.report.panels.drawing import Panel
 from steelyard.report.short_names import elide
 from steelyard.study.judgement import Interval
 

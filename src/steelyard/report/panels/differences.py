@@ -10,7 +10,7 @@ from steelyard.report import numbers
 from steelyard.report.charts.cost import Point, cost_chart
 from steelyard.report.charts.forest import NUMBER, Line, common_scale, forest
 from steelyard.report.charts.scale import Scale, spans
-from steelyard.report.figures.drawing import Drawing, Panel, bounds, metric, scaled
+from steelyard.report.panels.drawing import Drawing, Panel, bounds, metric, scaled
 from steelyard.report.verdict_styles import style_of
 from steelyard.study.judgement import Setting, TaskInfo
 
