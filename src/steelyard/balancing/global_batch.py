@@ -1,4 +1,4 @@
-"""A look at the global batch: what `look.py` sees on each rank, made one.
+"""A look at the global batch: what `observe.py` sees on each rank, made one.
 
 Rank ``r`` holds ``n_k^r`` of task ``k``'s ``N_k`` labels, ``c_k^r = n_k^r / N_k``. The global batch's loss is
 ``Σ_r c_k^r L_k^r``, and its task gradient ``Σ_r c_k^r g_k^r``. At features, where the rows of different samples are

@@ -1,7 +1,7 @@
 """One call from top to bottom: take the losses that are there, look at them, weigh, carry the weights, keep.
 
-Each part has files of its own: `check_losses.py` and `idle.py` take, `observe.py` looks (`global_batch.py` over several
-ranks), `weighing.py` weighs, `returned_scalar.py` builds the scalar, `commit.py` and `window.py` keep.
+Each part has files of its own: `check_losses.py` and `idle_losses.py` take, `observe.py` looks (`global_batch.py` over
+several ranks), `weighing.py` weighs, `returned_scalar.py` builds the scalar, `commit.py` and `attachment.py` keep.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def reproduce(
         raise arguments.ArgumentError("--quick and --full exclude each other")
     reproduction = load_reproduction(name)
     size: Size = "quick" if quick else "full" if full else "real"
-    from steelyard.reproductions import run_reproduction as running
+    from steelyard.reproductions import run_reproduction
     from steelyard.reproductions.markdown import check_section, write_section
     from steelyard.reproductions.reproduction_page import page as page_of
     from steelyard.reproductions.summary import Summary
@@ -80,13 +80,13 @@ def reproduce(
             write_section(markdown, summary)
 
     with resumable(command):
-        running.introduce(reproduction, size)
-        prepared = running.prepare(reproduction, size, workers, chosen, command)
-        running.announce(prepared, store, workers, reuse_any)
+        run_reproduction.introduce(reproduction, size)
+        prepared = run_reproduction.prepare(reproduction, size, workers, chosen, command)
+        run_reproduction.announce(prepared, store, workers, reuse_any)
         if dry_run:
             return
-        summary = running.carry_out(reproduction, size, prepared, store, workers, command, write, reuse_any)
-    running.show(summary)
+        summary = run_reproduction.carry_out(reproduction, size, prepared, store, workers, command, write, reuse_any)
+    run_reproduction.show(summary)
     say(f"\nPage: {page_file}\nStore: {store}")
     if markdown is not None:
         say(f"Written: {markdown}")

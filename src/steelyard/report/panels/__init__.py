@@ -1,1 +1,1 @@
-"""The figures of a page: which chart shows what of a judgement."""
+"""The panels of a page: which chart shows what of a judgement."""
