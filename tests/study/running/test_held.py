@@ -103,8 +103,8 @@ def test_killed_at_twenty_random_moments_the_same_command_gives_the_same_table(f
     for kill in range(KILLS):
         end = time.monotonic() + first * draw.uniform(0.3, 1.3)
 
-        def due(kill=kill, end=end):
-            new = len(rows_written(store)) - len(written)
+        def due(kill=kill, end=end, before=len(written)):
+            new = len(rows_written(store)) - before
             return new > 1 or (time.monotonic() > end and (new > 0 or kill % 5))
 
         with command(*words, "--store", store) as process:
@@ -118,7 +118,7 @@ def test_killed_at_twenty_random_moments_the_same_command_gives_the_same_table(f
             interrupted += process.poll() is None
             with contextlib.suppress(ProcessLookupError):
                 (os.kill if kill % 3 == 1 else os.killpg)(process.pid, signal.SIGKILL)
-            process.communicate(timeout=60)
+            process.communicate(timeout=240)
         wait_for(lambda process=process: not alive_in_session(process.pid))
         if store.exists():
             with Store(store, write=True) as opened:
@@ -127,7 +127,7 @@ def test_killed_at_twenty_random_moments_the_same_command_gives_the_same_table(f
             assert {key: when for key, when in found.items() if key in written} == written
             written = found
     with command(*words, "--store", store) as process:
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err.decode()
     assert table(study.judge(store)) == table(study.judge(whole))
     found = rows_written(store)

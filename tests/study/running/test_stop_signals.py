@@ -48,7 +48,7 @@ PROBLEM = """
 
 @pytest.fixture
 def start(tmp_path):
-    """Start the command on a terminal of its own; once its workers train, (process, what hangs it up, what it was sent)."""
+    """Start the command on a terminal of its own; once its workers train, (process, hang up, what it was sent)."""
     (tmp_path / "mine.py").write_text(textwrap.dedent(PROBLEM))
     opened, terminals = [], []
 
