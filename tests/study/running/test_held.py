@@ -101,9 +101,9 @@ def test_killed_at_twenty_random_moments_the_same_command_gives_the_same_table(f
         process.communicate(timeout=600)
         assert process.returncode == 0
     for kill in range(KILLS):
-        end = time.monotonic() + first * draw.uniform(0.3, 1.3)
+        end, before = time.monotonic() + first * draw.uniform(0.3, 1.3), len(written)
 
-        def due(kill=kill, end=end, before=len(written)):
+        def due(kill=kill, end=end, before=before):
             new = len(rows_written(store)) - before
             return new > 1 or (time.monotonic() > end and (new > 0 or kill % 5))
 
