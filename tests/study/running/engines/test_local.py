@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from steelyard.errors import EngineError
-from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.engines import local
+from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Lost, Warned
 from steelyard.study.running.progress_line import Meter
 from study import made_up
