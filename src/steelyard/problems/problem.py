@@ -48,8 +48,8 @@ class Problem:
         head: builds the network of one task; features -> outputs.
         summary: one line for ``steelyard problems``.
         optimizer: ``optimizer(parameters) -> torch.optim.Optimizer``. The parameters are a list, ``parameters.trunk``
-            and ``parameters.heads`` its two parts. Of groups with rates of their own a study's rate is the first one's, and
-            the others keep their ratios to it.
+            and ``parameters.heads`` its two parts. Of groups with rates of their own a study's rate is the first one's,
+            and the others keep their ratios to it.
         schedule: ``schedule(done) -> factor`` of the optimizer's learning rates, asked before each epoch with the
             share of epochs that is done, 0 ≤ done < 1.
         batch_size: rows per step.
