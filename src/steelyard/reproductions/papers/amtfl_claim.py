@@ -13,6 +13,7 @@ from steelyard.reproductions.evidence import (
     all_tasks,
     arms_of,
     beside_alone,
+    better_than_each,
     percent,
     standing,
     standings,
@@ -87,11 +88,10 @@ def _isolated(outcomes: Outcomes) -> list[Finding]:
     for name, each in outcomes.items():
         control = [arm for arm in arms_of(each) if "alpha=0" in arm]
         asked[name] = all_tasks(each.findings, _published(each), control, region=0.0)
-    words: dict[str, Word] = {"better": "held", "worse": "did not hold"}
     return [
         Finding(
             f"{name}: {found.of.arm} is better than without the price",
-            words.get(next(iter(found.words.values()), ""), "undecided"),
+            better_than_each(found),
             (f"{found.text}.",),
         )
         for name, found in standings(asked).items()
@@ -101,12 +101,10 @@ def _isolated(outcomes: Outcomes) -> list[Finding]:
 def _trend(outcome: Outcome) -> Finding:
     """Is AMTFL, as published, better than both the plain multi-task network and single tasks?"""
     found = _by_test_error(outcome, _published(outcome), ("single-task", "equal"))
-    better, worse = found.those("better"), found.those("worse")
-    word: Word = "held" if len(better) == 2 else "did not hold" if worse else "undecided"
     claim = (
         f"{MNIST}: the asymmetric network errs less than single tasks and than the plain sum, all ten digits together"
     )
-    return Finding(claim, word, (f"By test error, {found.text}.",))
+    return Finding(claim, better_than_each(found), (f"By test error, {found.text}.",))
 
 
 def _test_errors(outcome: Outcome) -> dict[str, dict[int, float]]:
@@ -156,7 +154,10 @@ def _transfer(outcomes: Outcomes) -> list[Finding]:
         asked[name] = Comparison("equal", samples, dict.fromkeys(samples, 0.0), " % of tasks", least=step)
     findings = []
     for name, found in standings(asked).items():
-        fewer = len(found.those("worse")) == len(found.of.samples) > 0
+        # Every arm must have fewer: each by itself, see `better_than_each`.
+        fewer = len(found.of.samples) > 0 and sum(word == "worse" for word in found.alone.values()) == len(
+            found.of.samples
+        )
         word: Word = "held" if fewer else "did not hold" if found.those("better") else "undecided"
         said = "; ".join(f"{arm} {mean:.1f}" for arm, mean in means[name].items())
         counted = f"Of {len(outcomes[name].plan.tasks)} tasks, in the mean over seeds: {said or 'nothing to count'}."

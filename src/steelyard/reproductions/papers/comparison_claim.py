@@ -10,7 +10,9 @@ import numpy as np
 
 from steelyard.io.lists_and_counts import counted, listed
 from steelyard.reproductions.evidence import (
+    BY_ITSELF,
     REGION,
+    WORDS,
     Comparison,
     Standing,
     above_zero,
@@ -127,7 +129,6 @@ def _typically(outcomes: Outcomes) -> Finding:
     shares = np.array([np.mean(np.concatenate([case[seed] for case in cases]) > 0) for seed in seeds])
     counted = sum(len(case[seeds[0]]) for case in cases) if seeds else 1
     below = above_zero({"half": 0.5 - shares}, step=1 / counted).words.get("half", "open")
-    words: dict[Standing, Word] = {"better": "held", "worse": "did not hold", "open": "undecided", "equal": "undecided"}
     share = interval(shares)
     said = []
     if share:
@@ -138,7 +139,7 @@ def _typically(outcomes: Outcomes) -> Finding:
     claim = (
         "Sharing typically does not improve a task: less than half of all cases (pair, amount, weighting, task) improve"
     )
-    return Finding(claim, words[below], (*said, _counts(outcomes)))
+    return Finding(claim, WORDS[below], (*said, _counts(outcomes)))
 
 
 def _by(pairs: Mapping[str, Sequence[Mapping[int, Array]]]) -> str:
@@ -170,8 +171,8 @@ def _counts(outcomes: Outcomes) -> str:
     )
 
 
-def _deltas(outcomes: Outcomes) -> dict[tuple[str, str], tuple[Standing, str, str]]:
-    """(pair, weighting) -> whether Δm is above zero, Holm-adjusted over all; its text; and why it is undecided."""
+def _deltas(outcomes: Outcomes) -> dict[tuple[str, str], tuple[Standing, str, str, Standing]]:
+    """(pair, weighting) -> whether Δm is above zero (Holm over all), in words, why it is open, and by itself."""
     places = _places(outcomes)
     samples = {
         f"{pair}, {arm}": each.findings.changes(arm, "single-task", places[pair])
@@ -180,9 +181,14 @@ def _deltas(outcomes: Outcomes) -> dict[tuple[str, str], tuple[Standing, str, st
     }
     found = above_zero(samples)
     return {
-        (pair, arm): (found.words[name], relative_of({arm: found.intervals[name]}), found.doubt(name))
+        (pair, arm): (
+            found.words[name],
+            relative_of({arm: found.intervals[name]}),
+            found.doubt(name),
+            found.alone[name],
+        )
         if (name := f"{pair}, {arm}") in found.intervals
-        else ("open", "", "")
+        else ("open", "", "", "open")
         for pair in outcomes
         for arm in WEIGHTINGS
     }
@@ -235,15 +241,16 @@ def _weightings_matter(outcomes: Outcomes) -> Finding:
 
 
 def _by_pair(outcomes: Outcomes) -> list[Finding]:
-    """For every pair and weighting, whether all tasks together gain."""
-    words: dict[Standing, Word] = {"better": "held", "worse": "did not hold", "open": "undecided", "equal": "undecided"}
+    """For every pair and weighting, whether all tasks together gain: all must, so that each is held by itself."""
     deltas, places, findings = _deltas(outcomes), _places(outcomes), []
     for pair, each in outcomes.items():
         amount = each.plan.settings[places[pair]].label
         for arm in WEIGHTINGS:
-            word, text, doubt = deltas[pair, arm]
+            word, text, doubt, alone = deltas[pair, arm]
+            if word == "open" and alone == "better":
+                word, doubt = alone, f" {BY_ITSELF}"
             claim = f"{pair}, {amount} of the labels: {arm} beats single-task learning"
-            findings.append(Finding(claim, words[word], (f"Δm of {text}.{doubt}",) if text else ()))
+            findings.append(Finding(claim, WORDS[word], (f"Δm of {text}.{doubt}",) if text else ()))
     return findings
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from steelyard.base.specs import parse_spec
-from steelyard.reproductions.evidence import Standings, arms_of, one_task, standings, together
+from steelyard.reproductions.evidence import Standings, arms_of, better_than_each, one_task, standings, together
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
 
 BASELINES = ("single-task", "equal", "best-fixed", "uw", "dwa", "gradnorm", "gcs", "ol-aux")
@@ -85,7 +85,8 @@ def _ours(outcome: Outcome) -> list[str]:
 def _gains(outcomes: Outcomes, form: Callable[[Outcome], str]) -> list[Finding]:
     """One arm on the main task, place by place: against the three that the claim is about, and, adjusted apart, others.
 
-    Adjusted over all places: one in which it is shown to be worse breaks the claim.
+    All three at all places must be beaten, each by itself (an intersection-union test); what breaks the claim, one that
+    is as good or better, is adjusted over all places.
     """
     three, others = {}, {}
     for name, each in outcomes.items():
@@ -99,12 +100,7 @@ def _gains(outcomes: Outcomes, form: Callable[[Outcome], str]) -> list[Finding]:
 
 
 def _gain(name: str, outcome: Outcome, found: Standings, beside: Standings) -> Finding:
-    words = [found.words.get(other) for other in TO_BEAT]
-    word: Word = "undecided"
-    if all(each == "better" for each in words):
-        word = "held"
-    elif "worse" in words or "equal" in words:
-        word = "did not hold"
+    word: Word = "did not hold" if found.those("equal") else better_than_each(found)
     claim = f"{name}: {found.of.arm} beats {', '.join(TO_BEAT)} on {outcome.plan.main}"
     return Finding(claim, word, (f"{found.text}.", f"Beside the claim: {beside.text}."))
 
