@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from steelyard.balancing.balancer import Balancer
 from steelyard.balancing.features_of import features_of
+from steelyard.balancing.ledger import Ledger
 from steelyard.balancing.losses_of import losses_of
 from steelyard.balancing.masked_mean import masked_mean
 from steelyard.base.observation import Balance, Seen
@@ -30,6 +31,7 @@ __all__ = [
     "Diagnosis",
     "EMAScale",
     "InitialScale",
+    "Ledger",
     "LogLosses",
     "Seen",
     "Stage",

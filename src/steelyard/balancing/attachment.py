@@ -168,8 +168,8 @@ class Attachment:
         base = base_of(optimizer)
         self.stepping = optimizer if base is None else base
         self._handles: list[Any] = [
-            self.stepping.register_step_pre_hook(_uncompiled(self._before_step)),
-            self.stepping.register_step_post_hook(_uncompiled(self._after_step)),
+            self.stepping.register_step_pre_hook(uncompiled(self._before_step)),
+            self.stepping.register_step_post_hook(uncompiled(self._after_step)),
             optimizer.register_state_dict_post_hook(self._save),
             optimizer.register_load_state_dict_pre_hook(self._load),
         ]
@@ -401,7 +401,7 @@ class Attachment:
             )
 
 
-def _uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
+def uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
     """A hook that runs as it is within a step that is compiled: what it counts would have the step compiled anew."""
 
     @functools.wraps(hook)

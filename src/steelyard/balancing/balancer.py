@@ -147,7 +147,12 @@ class Balancer(Persistent):
     )
 
     def _call(self, given: Given) -> Tensor:
-        return balance(self, given) if self.training else plain_sum(self, given.losses)
+        if not self.training:
+            return plain_sum(self, given.losses)
+        result = balance(self, given)
+        if self._ledger is not None:
+            self._ledger.saw(given.losses, given.counts, result)
+        return result
 
     # --- what the optimizer's step does -------------------------------------------------------------------------------
     def commit_window(self, window: Window) -> None:

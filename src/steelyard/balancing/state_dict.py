@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from steelyard.balancing.attachment import Attachment
 from steelyard.balancing.running_state import Company, Counters, RunningState
+from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.errors import StateError
+
+
+class Listener(Protocol):
+    """Who is told of every call in training."""
+
+    def saw(self, losses: Losses, counts: Mapping[str, float] | None, result: Tensor) -> None:
+        """What was given, and what was made of it."""
+
+    def discard(self) -> None:
+        """The step under way is left out."""
+
+    def remove(self) -> None:
+        """Another one takes the place."""
 
 
 class Persistent(Method):
     """A method with progress, which checkpoints, copies and pickles carry along with its declared state."""
 
     _attachment: Attachment | None = None
+    _ledger: Listener | None = None
     _now: RunningState
     known: frozenset[str]
     """Its tasks, to look names up in."""
@@ -35,6 +52,8 @@ class Persistent(Method):
         self._now.closure.pending = self._now.closure.held = None
         if self._attachment is not None:
             self._attachment.discard()
+        if self._ledger is not None:
+            self._ledger.discard()
 
     def refreshing(self) -> bool:
         """Whether the method weighs anew in this step; ``every`` lets it hold its weights in between."""
@@ -100,9 +119,9 @@ class Persistent(Method):
 
     # --- copies and pickles -------------------------------------------------------------------------------------------
     def __getstate__(self) -> dict[str, Any]:
-        # A copy or a pickle must not drag optimizer and trunk along: a copy is not attached.
+        # A copy or a pickle must not drag optimizer and trunk along: a copy is not attached, and nobody listens.
         state = dict(self.__dict__)
-        state["_attachment"] = state["_trunk"] = None
+        state["_attachment"] = state["_ledger"] = state["_trunk"] = None
         if self._look is not None and not isinstance(self._look[0], str):
             state["_look"] = ("layers that a copy does not hold",)  # refused by that name in a call that says no other
         state["_now"] = self._now.lasting(agreed=0)

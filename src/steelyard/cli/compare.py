@@ -18,7 +18,6 @@ from steelyard.cli.shared_options import (
     On,
     OpenPage,
     Page,
-    Patience,
     Problem,
     ReuseAny,
     Shared,
@@ -56,7 +55,6 @@ def compare(
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     epoch_steps: EpochSteps = 0,
-    patience: Patience = 0,
     learning_rate: LearningRate = None,
     tune: Annotated[
         int,
@@ -128,7 +126,6 @@ def compare(
             epochs=epochs,
             batch_size=batch_size,
             epoch_steps=epoch_steps,
-            patience=patience,
             learning_rate=learning_rate,
             architecture=architecture,
             shared=shared,

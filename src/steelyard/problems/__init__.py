@@ -1,7 +1,6 @@
 """Problems to study: tasks, data and networks. A user's own file has the same face as a built-in one."""
 
 from steelyard.errors import DataFileError, MissingDataError, ProblemError, ProblemFileError
-from steelyard.problems.from_torchmetrics import torchmetric
 from steelyard.problems.kinds import binary, classification, regression
 from steelyard.problems.metrics import (
     accuracy,
@@ -14,7 +13,6 @@ from steelyard.problems.metrics import (
     r2,
     rmse,
 )
-from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem
 from steelyard.problems.problem_registry import load_problem, problem_names
 from steelyard.problems.splits import split
@@ -26,7 +24,6 @@ __all__ = [
     "JointMetric",
     "Metric",
     "MissingDataError",
-    "Parameters",
     "Problem",
     "ProblemError",
     "ProblemFileError",
@@ -47,5 +44,4 @@ __all__ = [
     "regression",
     "rmse",
     "split",
-    "torchmetric",
 ]
