@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -11,6 +12,12 @@ import pytest
 
 Command = Callable[..., tuple[int, str, str]]
 MARKS = ("slow", "takes")
+
+if importlib.util.find_spec("hypothesis") is not None:
+    from hypothesis import settings
+
+    settings.register_profile("patient", deadline=None)  # a machine that is busy elsewhere is no counterexample
+    settings.load_profile("patient")
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_commands_run_in_the_order_shown(tmp_path: Path) -> None:
         words = shlex.split(line)[1:]
         if words[0] == "compare" and "--dry-run" not in words:
             words.append("--dry-run")
-        done = subprocess.run([*STEELYARD, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*STEELYARD, *words], cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 

@@ -22,7 +22,7 @@ def test_it_trains_and_tells(tmp_path):
     steelyard = str(Path(sys.executable).with_name("steelyard"))
     (tmp_path / "mine.py").write_text(Path(template).read_text())
     words = [steelyard, "diagnose", "mine.py", "--epochs", "2", "--seed", "3"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     told = " ".join(done.stdout.split())

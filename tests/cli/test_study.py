@@ -6,10 +6,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from study.processes import hear_interrupts, wait_for
 
 
 def finished(store):
@@ -22,7 +23,7 @@ def finished(store):
 
 
 def in_the_middle(store):
-    """One trial is finished and another one has left a checkpoint, which it does after a second."""
+    """One trial is finished and another one has left a checkpoint, which it does after a second of several."""
     done = finished(store)
     running = {path.stem for path in Path(f"{store}.checkpoints").glob("*.pt")}
     return bool(done) and bool(running - set(done))
@@ -59,10 +60,21 @@ def test_a_study_of_a_file_of_ones_own_with_missing_labels(run, tmp_path):
     assert Path("steelyard-mine.html").is_file()
 
 
+SLOW = """
+import dataclasses, time
+from steelyard.problems.builtin.digits import problem as digits
+def prepare(inputs):
+    time.sleep(0.004)
+    return inputs
+problem = dataclasses.replace(digits, name="slow", prepare=prepare)
+"""
+
+
 @pytest.mark.slow("a real study is stopped, and goes on")
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path):
-    words = ["compare", "digits", "--methods", "equal", "--seeds", "1", "--epochs", "60", "--workers", "1"]
-    store = tmp_path / "steelyard-digits.sqlite"
+    (tmp_path / "slow.py").write_text(SLOW)  # two seconds of sleep a trial, on any machine
+    words = ["compare", "slow.py", "--methods", "equal", "--seeds", "1", "--epochs", "20", "--workers", "1"]
+    store = tmp_path / "steelyard-slow.sqlite"
     running = subprocess.Popen(
         [str(Path(sys.executable).with_name("steelyard")), *words],
         cwd=tmp_path,
@@ -70,15 +82,13 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background run may be deaf to it
+        preexec_fn=hear_interrupts,
     )
-    deadline = time.monotonic() + 90
-    while not in_the_middle(store) and time.monotonic() < deadline and running.poll() is None:
-        time.sleep(0.05)
+    wait_for(lambda: in_the_middle(store), running)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    _, err = running.communicate(timeout=30)
+    _, err = running.communicate(timeout=240)
     assert running.returncode == 130, err
-    assert "steelyard compare digits --methods equal --seeds 1 --epochs 60 --workers 1" in err
+    assert "steelyard compare slow.py --methods equal --seeds 1 --epochs 20 --workers 1" in err
     assert "Traceback" not in err
     kept = finished(store)
     assert 1 <= len(kept) < 3

@@ -23,7 +23,7 @@ def launch(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
 
 def _rank(rank: int, ranks: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    patience = datetime.timedelta(seconds=60)  # a collective that somebody misses fails the test instead of hanging it
+    patience = datetime.timedelta(minutes=4)  # a collective that somebody misses fails the test instead of hanging it
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=ranks, timeout=patience
     )

@@ -34,7 +34,6 @@ def called(loop: Loop, step: int) -> None:
 
 
 def everything(rank: int, ranks: int) -> dict[str, Any]:
-    steelyard.balancing.distributed.pace.GRACE = 0.1
     found: dict[str, Any] = {}
 
     def alone(name: str, columns: list[tuple[str, str]], act: Any, **options: Any) -> None:
@@ -91,6 +90,7 @@ def everything(rank: int, ranks: int) -> dict[str, Any]:
         called(unwrapped(rank, "log", "losses", sync="off"), 0)
     loop = unwrapped(rank, "log", "losses")
     found["beside"] = message(lambda: called(loop, 0))
+    steelyard.balancing.distributed.pace.GRACE = 0.1  # from here on: above, one rank may be late
     for spec, at in COLUMNS:
         loop = unwrapped(rank, spec, at, sync="off" if rank == 1 else "exact")
         found["off", spec, at] = [message(lambda loop=loop: called(loop, 0)), loop.balancer.steps]

@@ -128,7 +128,7 @@ def test_a_driver_that_is_killed_and_started_again_repeats_no_finished_trial(on,
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     with start() as process:
-        wait_for(lambda: store.exists() and rows_written(store), process, seconds=400)
+        wait_for(lambda: rows_written(store), process, seconds=400)
         os.kill(process.pid, signal.SIGKILL)
     written = rows_written(store)
     assert 0 < len(written) < len(plan.trials)

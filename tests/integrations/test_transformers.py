@@ -261,7 +261,7 @@ def test_ddp_with_two_processes(tmp_path: Path, method: str, where: str) -> None
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))

@@ -95,10 +95,10 @@ def test_a_pipe_is_written_through(run, store, option, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     got = []
-    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
     reader.start()
     code, _, err = run("report", store, option, pipe)
-    reader.join(10)
+    reader.join(240)
     assert code == 0, err
     assert MARKS[option] in got[0][:200]
     assert stat.S_ISFIFO(pipe.lstat().st_mode)

@@ -12,7 +12,7 @@ import pytest
 def test_a_study_of_mixtures_and_its_single_tasks_serve_other_architectures(run, tmp_path):
     words = ["compare", "digits", "--methods", "equal", "--seeds", "2", "--epochs", "2", "--workers", "2"]
     steelyard = [sys.executable, "-m", "steelyard", *words, "--architecture", "mmoe"]
-    done = subprocess.run(steelyard, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(steelyard, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     with sqlite3.connect(tmp_path / "steelyard-digits.sqlite") as connection:
         assert connection.execute("SELECT count(*) FROM trial WHERE status = 'finished'").fetchone() == (2 * (2 + 1),)

@@ -114,7 +114,7 @@ class Browser:
         elif name == "Network.requestWillBeSent":
             self.requests.append(details["request"]["url"])
 
-    def _receive(self, limit: float = 60.0) -> dict[str, Any]:
+    def _receive(self, limit: float = 240.0) -> dict[str, Any]:
         end = time.monotonic() + limit
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._read], [], [], max(0.0, end - time.monotonic()))

@@ -47,8 +47,10 @@ def table(judgement):
 
 
 def rows_written(store):
-    """When each finished trial was written; none in a store that is only being made."""
-    with contextlib.closing(sqlite3.connect(store)) as connection:
+    """When each finished trial was written; none where there is no store, or one that is only being made."""
+    if not os.path.exists(store):
+        return {}
+    with contextlib.closing(sqlite3.connect(store, timeout=60)) as connection:
         if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'trial'").fetchall():
             return {}
         return dict(connection.execute("SELECT key, written FROM trial WHERE status = 'finished'").fetchall())

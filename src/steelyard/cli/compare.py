@@ -18,6 +18,7 @@ from steelyard.cli.shared_options import (
     On,
     OpenPage,
     Page,
+    Patience,
     Problem,
     ReuseAny,
     Shared,
@@ -55,6 +56,7 @@ def compare(
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     epoch_steps: EpochSteps = 0,
+    patience: Patience = 0,
     learning_rate: LearningRate = None,
     tune: Annotated[
         int,
@@ -126,6 +128,7 @@ def compare(
             epochs=epochs,
             batch_size=batch_size,
             epoch_steps=epoch_steps,
+            patience=patience,
             learning_rate=learning_rate,
             architecture=architecture,
             shared=shared,

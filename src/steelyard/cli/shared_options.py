@@ -17,6 +17,14 @@ EpochSteps = Annotated[
     int,
     typer.Option(help="An epoch takes at least so many steps, and several passes where rows are few.", metavar="N"),
 ]
+Patience = Annotated[
+    int,
+    typer.Option(
+        help="End a training after so many epochs in a row without a better one on validation data.",
+        metavar="N",
+        show_default="all epochs",
+    ),
+]
 LearningRate = Annotated[float | None, typer.Option(help="For all networks.", show_default="the problem's")]
 Shared = Annotated[
     str | None,

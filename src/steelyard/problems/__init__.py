@@ -1,6 +1,7 @@
 """Problems to study: tasks, data and networks. A user's own file has the same face as a built-in one."""
 
 from steelyard.errors import DataFileError, MissingDataError, ProblemError, ProblemFileError
+from steelyard.problems.from_torchmetrics import torchmetric
 from steelyard.problems.kinds import binary, classification, regression
 from steelyard.problems.metrics import (
     accuracy,
@@ -13,6 +14,7 @@ from steelyard.problems.metrics import (
     r2,
     rmse,
 )
+from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem
 from steelyard.problems.problem_registry import load_problem, problem_names
 from steelyard.problems.splits import split
@@ -24,6 +26,7 @@ __all__ = [
     "JointMetric",
     "Metric",
     "MissingDataError",
+    "Parameters",
     "Problem",
     "ProblemError",
     "ProblemFileError",
@@ -44,4 +47,5 @@ __all__ = [
     "regression",
     "rmse",
     "split",
+    "torchmetric",
 ]

@@ -11,6 +11,7 @@ from torch import nn
 
 from steelyard.errors import PlanError, ProblemError, UnknownNameError
 from steelyard.problems.check_data import check_data
+from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.task import Data, Inputs, JointMetric, Task
 
 
@@ -46,7 +47,9 @@ class Problem:
         trunk: builds the shared network; inputs -> features.
         head: builds the network of one task; features -> outputs.
         summary: one line for ``steelyard problems``.
-        optimizer: ``optimizer(parameters) -> torch.optim.Optimizer``.
+        optimizer: ``optimizer(parameters) -> torch.optim.Optimizer``. The parameters are a list, ``parameters.trunk``
+            and ``parameters.heads`` its two parts. Of groups with rates of their own a study's rate is the first one's,
+            and the others keep their ratios to it.
         schedule: ``schedule(done) -> factor`` of the optimizer's learning rates, asked before each epoch with the
             share of epochs that is done, 0 ≤ done < 1.
         batch_size: rows per step.
@@ -91,7 +94,7 @@ class Problem:
     trunk: Callable[[], nn.Module]
     head: Callable[[Task], nn.Module]
     summary: str = ""
-    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] = adam
+    optimizer: Callable[[Parameters], torch.optim.Optimizer] = adam
     schedule: Callable[[float], float] = constant
     batch_size: int = 256
     epochs: int = 20

@@ -90,8 +90,9 @@ def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False, kee
     waiting = found.trials - found.finished
     kept = f", {found.networks / 2**20:.1f} MiB of it trained networks" if found.networks else ""
     state = f" ({found.finished} finished, {found.failed} failed)" if found.finished or found.failed else ""
+    most = "at most " if made.patience else ""
     console.print(
-        f"{found.trials} trials{state}: about {duration(found.seconds)} for {waiting} of them on {workers} "
+        f"{found.trials} trials{state}: {most}about {duration(found.seconds)} for {waiting} of them on {workers} "
         f"worker{'' if workers == 1 else 's'}, about {max(found.disk, 1) / 2**20:.1f} MiB of disk{kept}. "
         "Nothing was trained or written.",
         markup=False,

@@ -11,7 +11,7 @@ from steelyard.methods.solvers.bargaining import bargaining_point
 from steelyard.methods.solvers.unit_rows import UnitRows
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 20), st.integers(0, 10**6), st.sampled_from([0.5, 1.0, 3.0]), st.floats(0, 3))
 def test_its_equations(tasks: int, seed: int, alpha: float, conflict: float) -> None:
     rows = random_rows(tasks, 40, seed, 10.0, conflict)

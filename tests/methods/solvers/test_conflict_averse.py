@@ -47,7 +47,7 @@ def test_agrees_with_scipy(tasks: int, c: float) -> None:
         assert reached == pytest.approx(scipy_optimum(rows, c), abs=1e-6 * size)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 10), st.integers(1, 20), st.integers(0, 10**6), st.floats(0.01, 0.99), st.sampled_from([0.0, 3.0])
 )

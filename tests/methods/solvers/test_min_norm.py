@@ -31,7 +31,7 @@ def gap(rows: torch.Tensor, alpha: torch.Tensor) -> float:
     return float(reach.max())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(1, 12), st.integers(1, 8), st.integers(0, 10**6), st.floats(0, 3))
 def test_agrees_with_non_negative_least_squares(tasks: int, dimension: int, seed: int, spread: float) -> None:
     generator = np.random.default_rng(seed)

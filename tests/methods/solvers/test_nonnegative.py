@@ -25,7 +25,7 @@ def violation(C: torch.Tensor, q: torch.Tensor, x: torch.Tensor) -> float:
     return float((torch.maximum(-slack, torch.minimum(x, slack)) / size).max())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 15),
     st.integers(1, 30),

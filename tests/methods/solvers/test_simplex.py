@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from steelyard.methods.solvers.simplex import project_on_simplex
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, 20), st.integers(0, 10**6), st.floats(-3, 3))
 def test_agrees_with_quadprog(size: int, seed: int, spread: float) -> None:
     y = np.random.default_rng(seed).normal(size=size) * 10**spread

@@ -214,6 +214,23 @@ def test_curves_are_means_over_seeds_and_skip_gaps(tmp_path):
     assert curve.losses["right"][1] == 1.0
 
 
+def test_a_mean_curve_ends_where_more_than_half_of_the_trainings_have(tmp_path):
+    """The last ones to go on would speak for all; an epoch at which half of them still train has a mean."""
+    for lengths, shown in (((3, 1), 3), ((3, 1, 1), 1), ((3, 2, 2, 1), 2), ((3, 3, 1), 3), ((2,), 2)):
+        made = dataclasses.replace(plan(methods=["equal"], seeds=len(lengths)), epochs=3)
+        path = tmp_path / "-".join(map(str, lengths))
+        with Store(path, write=True) as store:
+            for trial, length in zip(made.trials, lengths, strict=True):
+                losses = {task: [10.0, 20.0, 30.0][:length] for task in ("left", "right")}
+                store.add_result(trial, result({"left": 0.5, "right": 0.5}, curve=losses))
+            store.add_plan(made.to_dict())
+        (curve,) = judge(path).curves
+        assert curve.epochs == [1, 2, 3]
+        known = [not math.isnan(value) for value in curve.losses["left"]]
+        assert known == [epoch <= shown for epoch in curve.epochs]
+        assert curve.losses["left"][:shown] == [10.0, 20.0, 30.0][:shown]
+
+
 # --- sentences ---
 
 

@@ -90,6 +90,16 @@ def test_few_labels_need_not_be_few_steps(file):
     assert "epoch_steps" not in without.trials[0].canonical()
 
 
+def test_patience_is_the_same_for_all_and_told(file):
+    found = plan(str(file), ["single-task", "equal"], patience=3)
+    assert {trial.patience for trial in found.trials} == {3}
+    assert any("ends after 3 epochs without a better one" in note for note in found.notes)
+    assert Plan.from_dict(found.to_dict()).patience == 3
+    without = plan(str(file), ["equal"])
+    assert "patience" not in without.trials[0].canonical()
+    assert not any("without a better one" in note for note in without.notes)
+
+
 def test_labels_of_settings(file):
     found = plan(str(file), ["equal"], settings=[1, 0.1, {"kind": 0.015}, 0.1])
     assert [setting.label for setting in found.settings] == ["100 %", "10 %", "kind 1.5 %, size 100 %"]
@@ -164,6 +174,7 @@ def test_an_edited_problem_file_is_a_new_problem(file):
         ({"seeds": [-1]}, PlanError, "seeds"),
         ({"epochs": 0}, PlanError, "epochs=0 must be a whole number"),
         ({"batch_size": 2.5}, PlanError, "batch_size=2.5"),
+        ({"patience": -1}, PlanError, "patience=-1 must be a whole number"),
         ({"epoch_steps": -1}, PlanError, "epoch_steps=-1 must be a whole number"),
         ({"learning_rate": 0.0}, PlanError, "learning_rate=0.0 must be positive"),
         ({"architecture": "hard-shared"}, UnknownNameError, "Did you mean 'hard-sharing'"),

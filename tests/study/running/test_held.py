@@ -86,20 +86,29 @@ def command(*words):
 @pytest.mark.slow("a study killed at twenty moments, and started again as often")
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads process states from /proc")
 def test_killed_at_twenty_random_moments_the_same_command_gives_the_same_table(file, tmp_path):
-    """The study alone, its whole group, or one of its workers; no finished trial is trained again."""
+    """The study alone, its whole group, or one of its workers; no finished trial is trained again.
+
+    By the clock, so that any line may be the last one; but every fifth kill waits for a trial to be finished, and none
+    comes later than the second one: the machine may have more or less to do than when its speed was measured.
+    """
     draw, written, interrupted = random.Random(SEED), {}, 0
-    words = ["compare", file, "--methods", METHODS, "--seeds", 10, "--workers", 2]
+    words = ["compare", file, "--methods", METHODS, "--seeds", 14, "--workers", 2]
     whole, store = tmp_path / "whole.sqlite", tmp_path / "killed.sqlite"
     started = time.monotonic()
     with command(*words, "--store", whole) as process:
-        wait_for(lambda: whole.exists() and rows_written(whole))
+        wait_for(lambda: rows_written(whole))
         first = time.monotonic() - started  # the study starts, and its first trial is finished
-        process.communicate(timeout=300)
+        process.communicate(timeout=600)
         assert process.returncode == 0
     for kill in range(KILLS):
+        end, before = time.monotonic() + first * draw.uniform(0.3, 1.3), len(written)
+
+        def due(kill=kill, end=end, before=before):
+            new = len(rows_written(store)) - before
+            return new > 1 or (time.monotonic() > end and (new > 0 or kill % 5))
+
         with command(*words, "--store", store) as process:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=first * draw.uniform(0.3, 1.3))
+            wait_for(due, process)
             others = [each for each in alive_in_session(process.pid) if each != process.pid]
             if kill % 3 == 2 and others:
                 with contextlib.suppress(ProcessLookupError):
@@ -109,16 +118,16 @@ def test_killed_at_twenty_random_moments_the_same_command_gives_the_same_table(f
             interrupted += process.poll() is None
             with contextlib.suppress(ProcessLookupError):
                 (os.kill if kill % 3 == 1 else os.killpg)(process.pid, signal.SIGKILL)
-            process.communicate(timeout=60)
-        wait_for(lambda: not alive_in_session(process.pid), seconds=10.0)
-        if store.exists() and store.stat().st_size:
-            with contextlib.suppress(StoreError), Store(store, write=True) as opened:
+            process.communicate(timeout=240)
+        wait_for(lambda process=process: not alive_in_session(process.pid))
+        if store.exists():
+            with Store(store, write=True) as opened:
                 opened.finished()
             found = rows_written(store)
             assert {key: when for key, when in found.items() if key in written} == written
             written = found
     with command(*words, "--store", store) as process:
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err.decode()
     assert table(study.judge(store)) == table(study.judge(whole))
     found = rows_written(store)

@@ -11,12 +11,15 @@ from rich.progress import Progress
 
 from steelyard import study
 from steelyard.errors import PlanError, StoreError
+from steelyard.study.running.forecast import START
 from steelyard.study.storage.trial_checkpoint import checkpoint_of, save_checkpoint
-from study.processes import rows_written, table
+from study import made_up
+from study.in_process import InProcess, MadeUp
+from study.processes import rows_written, table, wait_for
 
-# Slow enough to be caught in the act, and able to fail or die on demand.
+# Able to warn and to fail on demand.
 PROBLEM = """
-    import os, time, warnings
+    import time, warnings
     from pathlib import Path
     import torch
     from torch import nn
@@ -40,11 +43,6 @@ PROBLEM = """
             warnings.warn("told to warn")
         if (HERE / "fail").exists():
             raise ValueError("told to fail")
-        if (HERE / "die").exists() and os.getppid() != int((HERE / "die").read_text()):
-            os.kill(os.getpid(), 9)
-        if (HERE / "die once").exists() and os.getppid() != int((HERE / "die once").read_text()):
-            (HERE / "die once").unlink()
-            os.kill(os.getpid(), 9)
         return inputs
 
     problem = Problem(
@@ -136,22 +134,34 @@ def test_a_warning_in_the_workers_is_shown_once(file, tmp_path):
     assert (tmp_path / "out").read_text().count("equal: told to warn") == 1
 
 
-def test_a_report_can_be_made_while_the_study_runs(file, tmp_path):
-    plan, store = study.plan(str(file), ["equal"], seeds=4, epochs=4), tmp_path / "s.sqlite"
+def test_a_report_can_be_made_while_the_study_runs(tmp_path):
+    plan, store, go_on = made_up.plan(methods=("equal", "dwa"), seeds=2), tmp_path / "s.sqlite", threading.Semaphore(0)
+
+    class StepByStep(MadeUp):
+        def told(self, trials):
+            assert go_on.acquire(timeout=240)
+            return super().told(trials)
+
     seen, too_early = [], []
-    thread = threading.Thread(target=study.run, args=(plan, store), kwargs={"workers": 1, "progress": False})
-    thread.start()
-    while thread.is_alive():
+
+    def read():
+        """What a report finds at any moment: before there is a store, while it is made, between any two trials."""
         try:
             seen.append(study.judge(store).finished)
         except StoreError as error:
             too_early.append(str(error))
-            seen.clear()
-        time.sleep(0.05)
+            assert not seen
+        return seen[-1] if seen else 0
+
+    options = {"progress": False, "on": StepByStep()}
+    thread = threading.Thread(target=study.run, args=(plan, store), kwargs=options)
+    thread.start()
+    for finished in range(1, 5):
+        go_on.release()
+        wait_for(lambda finished=finished: read() == finished)
     thread.join()
     assert all(re.search("there is no store|is empty|holds no plan", text) for text in too_early)
     assert seen == sorted(seen)
-    assert any(0 < finished < 4 for finished in seen)
     assert study.judge(store).complete
 
 
@@ -176,15 +186,17 @@ def test_no_worker_is_refused(file, tmp_path):
         quiet(file, tmp_path / "s.sqlite", workers=0)
 
 
-def test_the_estimate_counts_what_is_left(file, tmp_path):
+def test_the_estimate_counts_what_is_left(file, tmp_path, monkeypatch):
+    """By a clock on which nothing takes time but the problem's sleep at every batch."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     plan, store = study.plan(str(file), METHODS, seeds=2), tmp_path / "s.sqlite"
-    before = study.estimate(plan, store)
+    before = study.estimate(plan, store, workers=1)
     assert (before.trials, before.finished, before.failed) == (8, 0, 0)
-    assert before.seconds > 0
     assert before.disk > 0
-    started = time.perf_counter()
-    study.run(plan, store, workers=2, progress=False)
-    took = time.perf_counter() - started
-    assert before.seconds / 8 < took < before.seconds * 8 + 10  # rough by nature, and the server's start is not in it
+    started = now[0]
+    study.run(plan, store, on=InProcess(), progress=False)
+    assert before.seconds - 8 * START == pytest.approx(now[0] - started, rel=0.3)
     after = study.estimate(plan, store)
     assert (after.finished, after.seconds) == (8, 0.0)

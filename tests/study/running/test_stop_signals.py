@@ -48,9 +48,13 @@ PROBLEM = """
 
 @pytest.fixture
 def start(tmp_path):
-    """Start the command on a terminal of its own; once its workers train, (process, the terminal, what it was sent)."""
+    """Start the command on a terminal of its own; once its workers train, (process, hang up, what it was sent)."""
     (tmp_path / "mine.py").write_text(textwrap.dedent(PROBLEM))
-    opened = []
+    opened, terminals = [], []
+
+    def hang_up():
+        """The terminal goes away; its number may be another file's from then on."""
+        os.close(terminals.pop())
 
     def begin():
         terminal, its = os.openpty()
@@ -78,7 +82,8 @@ def start(tmp_path):
             ],
         )
         os.close(its)
-        opened.append((process, terminal))
+        opened.append(process)
+        terminals.append(terminal)
         sent = bytearray()
         os.set_blocking(terminal, False)
 
@@ -89,22 +94,22 @@ def start(tmp_path):
             return bytes(sent)
 
         wait_for(lambda: read() is not None and (tmp_path / "started").exists(), process)
-        return process, terminal, read
+        return process, hang_up, read
 
     yield begin
-    for process, terminal in opened:
+    for process in opened:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        with contextlib.suppress(OSError):  # hung up
-            os.close(terminal)
+    while terminals:
+        hang_up()
 
 
 def in_order(process, tmp_path):
     """Nothing of a study that was told to end is left but its store."""
     assert not (tmp_path / "s.sqlite.lock").exists()
     assert not (tmp_path / "s.sqlite-wal").exists()
-    wait_for(lambda: not alive_in_session(process.pid), seconds=10)
+    wait_for(lambda: not alive_in_session(process.pid))
     Store(tmp_path / "s.sqlite", write=True).close()
     assert not list(tmp_path.glob("s.sqlite-*"))
 
@@ -131,8 +136,8 @@ def test_told_to_end_it_ends_in_order(start, tmp_path):
 @pytest.mark.takes("the command starts, and its terminal goes away")
 def test_hung_up_it_ends_in_order(start, tmp_path):
     """SIGHUP as the system sends it."""
-    process, terminal, _ = start()
-    os.close(terminal)  # a window is closed, a connection lost: whatever is printed from now on is an error
+    process, hang_up, _ = start()
+    hang_up()  # a window is closed, a connection lost: whatever is printed from now on is an error
     wait_for(lambda: process.poll() is not None)
     assert process.returncode == -signal.SIGHUP
     in_order(process, tmp_path)
@@ -144,7 +149,7 @@ def test_a_worker_that_holds_the_interpreter_dies_with_its_study(start, tmp_path
     process, _, _ = start()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not alive_in_session(process.pid), seconds=10)
+    wait_for(lambda: not alive_in_session(process.pid))
 
 
 @pytest.mark.parametrize("number", stop_signals.ENDING)

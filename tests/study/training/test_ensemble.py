@@ -121,6 +121,12 @@ def test_epochs_of_several_passes_are_those_of_separate_training():
         assert near(result, train(trial, problem), 1e-10)
 
 
+def test_trainings_with_patience_end_one_by_one():
+    problem = made()
+    assert all(len(group) == 1 for group in groups(trials(problem, epochs=3, patience=1), workers=1))
+    assert any(len(group) > 1 for group in groups(trials(problem, epochs=3), workers=1))
+
+
 def test_fractions_and_learning_rates_are_kept():
     problem = made()
     planned = trials(problem, fractions={name: 0.3 + 0.05 * k for k, name in enumerate(problem.task_names)})

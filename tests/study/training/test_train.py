@@ -56,6 +56,41 @@ def same(first, second):
     ) == repr(second.curves)
 
 
+def test_training_ends_when_patience_does():
+    """As a training of so many epochs would, with the network that validation chose."""
+    ends = []
+    for seed in range(4):
+        asked = {"seed": seed, "learning_rate": 0.05}
+        whole = train(trial(epochs=12, **asked), made())
+        ended = train(trial(epochs=12, patience=2, **asked), made())
+        epochs = len(ended.curves.losses["kind"])
+        ends.append(epochs)
+        for kind in ("losses", "weights", "validation"):
+            for task, curve in getattr(whole.curves, kind).items():
+                assert getattr(ended.curves, kind)[task] == curve[:epochs]
+        assert same(ended, train(trial(epochs=epochs, **asked), made()))  # with a constant rate
+        assert epochs == 12 or epochs - ended.chosen_epoch == 2
+        assert train(trial(epochs=12, patience=12, **asked), made()).chosen_epoch == whole.chosen_epoch
+    assert min(ends) < 12
+
+
+def test_patience_counts_on_after_a_stop(tmp_path):
+    asked = trial(seed=1, epochs=40, patience=2, learning_rate=0.05)
+    whole = train(asked, made())
+    epochs = len(whole.curves.losses["kind"])
+    assert 3 < epochs < 40
+    for stop_after in (whole.chosen_epoch, epochs - 1, epochs):
+
+        def stop(epoch, at=stop_after):
+            if epoch == at:
+                raise KeyboardInterrupt
+
+        path = tmp_path / f"{stop_after}.pt"
+        with pytest.raises(KeyboardInterrupt):
+            train(asked, made(), path, stop, checkpoint_seconds=0)
+        assert same(train(asked, made(), path), whole)
+
+
 def test_a_schedule_multiplies_the_rate_of_each_epoch_also_after_a_stop(tmp_path):
     rates = []
 

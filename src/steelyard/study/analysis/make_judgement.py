@@ -246,16 +246,21 @@ def _curves(found: TrialResults, method: str, setting: int) -> list[Curve]:
             for task in found.plan.serves(method, trial.tasks):
                 if task in of_network:
                     by_task.setdefault(task, []).append(of_network[task])
-        return {task: _mean_curve(by_task[task]) for task in found.plan.task_names if task in by_task}
+        curves = {task: by_task[task] for task in found.plan.task_names if task in by_task}
+        return {task: _mean_curve(each, found.plan.epochs) for task, each in curves.items()}
 
     epochs = list(range(1, found.plan.epochs + 1))
     kinds = ("losses", "weights", "validation", "weight_spreads")
     return [Curve(method, setting, epochs, *map(mean, kinds))]
 
 
-def _mean_curve(curves: list[list[float]]) -> list[float]:
-    """Mean over seeds; NaN only where no seed has a value (a task that no batch of the epoch held)."""
-    values = np.array(curves)
+def _mean_curve(curves: list[list[float]], epochs: int) -> list[float]:
+    """Mean over seeds; NaN where no seed has a value (a task that no batch of the epoch held), and from where on more
+    than half of the trainings have ended for want of a better epoch: the last ones would speak for all."""
+    values = np.full((len(curves), epochs), np.nan)
+    for row, curve in zip(values, curves, strict=True):
+        row[: len(curve)] = curve
+    values[:, sorted(map(len, curves), reverse=True)[(len(curves) - 1) // 2] :] = np.nan
     counts = np.maximum((~np.isnan(values)).sum(0), 1)
     mean = np.where(np.isnan(values).all(0), np.nan, np.nansum(values, axis=0) / counts)
     return [float(value) for value in mean]

@@ -17,6 +17,7 @@ from steelyard import __version__
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import Part, Spec, parse_spec
 from steelyard.errors import OptionError, PlanError
+from steelyard.io.lists_and_counts import counted
 from steelyard.method_registry import make, method_class, options_of
 from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
@@ -58,6 +59,7 @@ def plan(
     epochs: int | None = None,
     batch_size: int | None = None,
     epoch_steps: int = 0,
+    patience: int = 0,
     learning_rate: float | None = None,
     architecture: str = "hard-sharing",
     shared: str | None = None,
@@ -79,6 +81,8 @@ def plan(
         epochs, batch_size, learning_rate: the problem's own where not given.
         epoch_steps: an epoch takes at least so many steps: where fractions leave fewer, it goes through their rows
             several times, so that little data are not little training.
+        patience: a training ends once so many epochs in a row were no better on validation data, in every arm alike; 0
+            trains all epochs.
         architecture: of the network, one of `steelyard.models.architecture_names`, options in parentheses.
         shared: where methods read gradients: ``"features"`` or ``"trunk"``; the problem's where not given.
         scale: ``"sum"`` or ``"paper"`` for all methods; by default ``"sum"`` wherever it is defined.
@@ -102,6 +106,8 @@ def plan(
     chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
     if epoch_steps:
         _whole("epoch_steps", epoch_steps, " (0 leaves epochs as long as their rows make them)")
+    if patience:
+        _whole("patience", patience, " (0 trains all epochs)")
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise PlanError(f"learning_rate={learning_rate} must be positive and finite")
     learnt = found.chosen(tasks)
@@ -112,6 +118,8 @@ def plan(
     chosen_seeds = _seeds(seeds)
     if epoch_steps:
         notes.append(f"an epoch takes at least {epoch_steps} steps, in as many passes over the rows as they need")
+    if patience:
+        notes.append(f"a training ends after {counted(patience, 'epoch')} without a better one on validation data")
     rate = _own_rate(found) if learning_rate is None else learning_rate
     tuning = make_tuning(rate, tune, planned, chosen_seeds, _whole("tune_seeds", tune_seeds))
     for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
@@ -130,6 +138,7 @@ def plan(
         epochs=chosen_epochs,
         batch_size=chosen_batch,
         epoch_steps=epoch_steps,
+        patience=patience,
         learning_rate=learning_rate,
         architecture=architecture,
         parameters=0,
@@ -166,7 +175,8 @@ def _final_rate(problem: Problem) -> float:
 
 def _own_rate(problem: Problem) -> float:
     """The learning rate of the problem's optimizer."""
-    return float(try_optimizer(problem, [nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"])
+    small = nn.ModuleDict({"trunk": nn.Linear(1, 1), "head": nn.Linear(1, 1)})
+    return float(try_optimizer(problem, small).param_groups[0]["lr"])
 
 
 def _methods(

@@ -8,6 +8,7 @@ from torch import nn
 from steelyard.balancing.balancer import Balancer
 from steelyard.errors import LossError, OptionError, SteelyardError
 from steelyard.models import build
+from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem
 from steelyard.study.planning.plan import Plan
 from steelyard.study.training.batch import (
@@ -49,7 +50,7 @@ def rehearse_methods(plan: Plan, problem: Problem) -> int:
             balancer = make_balancer(plan.trial(method.name, method.choice(0).method, plan.task_names, 0, seed))
             assert balancer is not None
             _check_signs(method.name, balancer, architecture, network)
-            balancer.attach(problem.optimizer(network.parameters()))
+            balancer.attach(problem.optimizer(Parameters.of(network)))
             probes = [LossesOf(network, tasks)(inputs, targets) for _ in range(2)]
             shared = forward.shared(method.shared)
             balancer(forward.balanced(), shared=shared, again=again, probes=probes).backward()

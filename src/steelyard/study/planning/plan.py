@@ -161,6 +161,7 @@ class Plan:
     origin: Origin | None = None  # the code and data; unknown to plans of Steelyard 0.1
     folds: int = 1  # of a cross-validation; unknown to plans of Steelyard 0.1
     final_rate: float = 1.0  # what the schedule leaves of the learning rate at the end
+    patience: int = 0  # epochs without a better one after which a training ends
     also: tuple[str, ...] = ()  # other origins whose trials are taken all the same, as trials call their problem
 
     @property
@@ -232,6 +233,7 @@ class Plan:
             shared=None if alone else planned.shared,
             scale=None if alone else planned.scale,
             epoch_steps=self.epoch_steps,
+            patience=self.patience,
         )
         return dataclasses.replace(trial, problem=self.identity_of(trial))
 

@@ -14,6 +14,7 @@ from steelyard.diagnosis.diagnosis import Diagnosis, diagnose
 from steelyard.diagnosis.fidelity import Fidelity, fidelity
 from steelyard.errors import PlanError, SharedError, TrainingError
 from steelyard.models import build
+from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem, check_place
 from steelyard.study.training.batch import Forward, recompute, tell_labels
 from steelyard.study.training.problem_rehearsal import rehearse
@@ -94,7 +95,7 @@ def diagnose_training(
     network = build(problem, names, seed, architecture)
     tell_labels(network, material.split.targets, material.labels)
     network.train()
-    optimizer = problem.optimizer(network.parameters())
+    optimizer = problem.optimizer(Parameters.of(network))
 
     seen: list[list[Diagnosis]] = []
     compared = _Compared()

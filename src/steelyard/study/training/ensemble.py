@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.models import build
+from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Data, Task
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
@@ -44,7 +45,7 @@ def groups(trials: Sequence[Trial], workers: int) -> list[tuple[Trial, ...]]:
     alike: dict[object, list[Trial]] = {}
     for trial in trials:
         key: object = trial
-        if trial.method == SINGLE_TASK:
+        if trial.method == SINGLE_TASK and not trial.patience:  # those of an ensemble end together
             # All but the task and its fraction.
             key = dataclasses.replace(trial, tasks=(), fractions=())
         alike.setdefault(key, []).append(trial)
@@ -123,7 +124,7 @@ def _prepare(trial: Trial, problem: Problem, data: Data, checkpoints: Folder | N
     task = problem.task(name)
     network = build(problem, trial.tasks, trial.seed, trial.architecture)
     network.train()
-    optimizer = problem.optimizer(network.parameters())
+    optimizer = problem.optimizer(Parameters.of(network))
     set_rate(optimizer, trial)
     kept = kept_labels(task, data.train, dict(trial.fractions)[name], trial.seed)
     best = BestEpoch([task], {name: int(task.labelled(data.validation.targets[name]).sum())}, problem.main)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from steelyard.errors import ProblemError, SteelyardError
 from steelyard.models import build
+from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem, adam
 from steelyard.problems.task import Data, Inputs, Metric, Split, Task
 from steelyard.problems.user_file import describe
@@ -37,7 +38,7 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
     data = attempt(problem, "loading the data", problem.data)
     network = attempt(problem, "building the network", lambda: build(problem, problem.task_names, 0, architecture))
     if problem.optimizer is not adam:
-        try_optimizer(problem, network.parameters())
+        try_optimizer(problem, network)
     _check_fresh(problem)
     rows = _rows(problem, data.train)
     stored = _take(data.train.inputs, rows)
@@ -67,9 +68,9 @@ def attempt(problem: Problem, what: str, action: Callable[[], T]) -> T:
         raise ProblemError(f"problem {problem.name!r}: {what} failed.\n{told}") from error
 
 
-def try_optimizer(problem: Problem, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def try_optimizer(problem: Problem, network: nn.Module) -> torch.optim.Optimizer:
     """The problem's optimizer, if it is one."""
-    made = attempt(problem, "building the optimizer", lambda: problem.optimizer(parameters))
+    made = attempt(problem, "building the optimizer", lambda: problem.optimizer(Parameters.of(network)))
     if not isinstance(made, torch.optim.Optimizer):
         raise ProblemError(
             f"problem {problem.name!r}: optimizer() returned {type(made).__name__}, not a torch optimizer: write "

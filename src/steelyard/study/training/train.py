@@ -17,6 +17,7 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.errors import TrainingError
 from steelyard.method_registry import make
 from steelyard.models import build
+from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem
 from steelyard.study.storage.trial_checkpoint import Folder
 from steelyard.study.training.batch import (
@@ -65,7 +66,8 @@ def train(
     if checkpoint is not None and training.restore(checkpoint):
         on_epoch(training.progress.epoch)
     saved_at = time.perf_counter()
-    for epoch in range(training.progress.epoch + 1, trial.epochs + 1):
+    while not training.ended:
+        epoch = training.progress.epoch + 1
         training.learn(epoch)
         training.validate(epoch)
         if checkpoint is not None and time.perf_counter() - saved_at >= checkpoint_seconds:
@@ -91,7 +93,7 @@ class _Training:
         self.network = build(problem, trial.tasks, trial.seed, trial.architecture)
         tell_labels(self.network, self.data.train.targets, self.material.labels)
         self.network.train()
-        self.optimizer = problem.optimizer(self.network.parameters())
+        self.optimizer = problem.optimizer(Parameters.of(self.network))
         set_rate(self.optimizer, trial)
         self.balancer = make_balancer(trial)
         if self.balancer is not None:
@@ -99,6 +101,13 @@ class _Training:
         validation = self.data.validation
         counts = {t.name: int(t.labelled(validation.targets[t.name]).sum()) for t in self.tasks}
         self.progress = EpochProgress(BestEpoch(self.tasks, counts, problem.main))
+
+    @property
+    def ended(self) -> bool:
+        """After all epochs, or as soon as so many in a row as the trial has patience for were no better."""
+        progress, patience = self.progress, self.trial.patience
+        waited = progress.epoch - progress.best.epoch
+        return progress.epoch >= self.trial.epochs or 0 < patience <= waited
 
     # --- one epoch ----------------------------------------------------------------------------------------------------
     def learn(self, epoch: int) -> None:
@@ -177,7 +186,7 @@ class _Training:
         """Test is read at the last epoch and at the chosen one, and never to choose."""
         last, kept = self._test()
         chosen = last
-        if self.progress.best.epoch < self.trial.epochs:  # otherwise they are one network
+        if self.progress.best.epoch < self.progress.epoch:  # otherwise they are one network
             self.network.load_state_dict(self.progress.best_network)
             chosen, kept = self._test()
         return self.progress.result(self.trial, chosen, last, kept, self.memory.growth())
@@ -189,10 +198,12 @@ class _Training:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, trial: Trial) -> None:
-    """Give an optimizer the trial's learning rate, if it has one of its own."""
+    """Give an optimizer the trial's learning rate, if it has one of its own; other groups stay at their ratios to the
+    first."""
     if trial.learning_rate is not None:
+        first = optimizer.param_groups[0]["lr"]
         for group in optimizer.param_groups:
-            group["lr"] = trial.learning_rate
+            group["lr"] = trial.learning_rate * (group["lr"] / first if first else 1.0)
 
 
 def schedule_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -54,6 +54,7 @@ PROBLEM = """
     from steelyard.problems import Data, Problem, Split, classification
 
     HERE = Path(__file__).parent
+    SPARED = int((HERE / "spared").read_text())
 
     def load():
         generator = torch.Generator().manual_seed(0)
@@ -63,11 +64,13 @@ PROBLEM = """
         return Data(split(96), split(60), split(60))
 
     def told_to_die():
-        orders = [path for path in HERE.glob("die *") if os.getpid() != int(path.read_text())]
-        for path in orders:
-            if path.name == "die once":
-                path.unlink()
-        return bool(orders)
+        if os.getpid() == SPARED:
+            return False
+        try:
+            (HERE / "die once").unlink()  # one of several workers alone succeeds
+        except FileNotFoundError:
+            return (HERE / "die always").exists()
+        return True
 
     def prepare(inputs):
         if told_to_die():
@@ -93,6 +96,7 @@ PROBLEM = """
 def file(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "engine_helper.py").write_text("WIDTH = 8\n")
+    (tmp_path / "spared").write_text(str(os.getpid()))
     (tmp_path / "mine.py").write_text(textwrap.dedent(PROBLEM))
     yield tmp_path / "mine.py"
     sys.modules.pop("engine_helper", None)
@@ -125,7 +129,7 @@ def test_the_same_trials_give_the_same_table_with_any_number_of_workers(file, tm
 
 def test_a_worker_that_is_killed_once_changes_nothing(file, tmp_path, on):
     whole = quiet(file, tmp_path / "whole", methods=["equal"], seeds=2)
-    (tmp_path / "die once").write_text(str(os.getpid()))
+    (tmp_path / "die once").touch()
     again = quiet(file, tmp_path / "s.sqlite", methods=["equal"], seeds=2, on=on, workers=2)
     assert not (tmp_path / "die once").exists()
     assert table(again) == table(whole)
@@ -133,7 +137,7 @@ def test_a_worker_that_is_killed_once_changes_nothing(file, tmp_path, on):
 
 def test_a_worker_that_is_killed_every_time_costs_its_trial_only(file, tmp_path, on):
     plan = study.plan(str(file), ["equal"], seeds=1)
-    (tmp_path / "die always").write_text(str(os.getpid()))
+    (tmp_path / "die always").touch()
     found = study.run(plan, tmp_path / "s.sqlite", progress=False, on=on, workers=1)
     (failure,) = found.failures
     assert failure.error.startswith("lost 3 times: ")
@@ -172,21 +176,30 @@ def test_a_second_study_on_the_same_store_is_refused_whatever_runs_it(file, tmp_
 
 # --- stops: real processes, real signals ---
 
+# It may kill itself or its whole group when its first result comes, and just before or after that is stored.
 SCRIPT = """
-    import sys
+    import os, signal, sys
     from steelyard import study
-    from steelyard.study.running.engines import load_engine
+    from steelyard.study.storage.store import Store
     if sys.argv[4].startswith("slurm"):
         from steelyard.study.running.engines import on_slurm
         on_slurm.PATIENCE = 2.0
+    add_result = Store.add_result
+    def add_and_die(self, *values):
+        if sys.argv[5] == "alone, before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        add_result(self, *values)
+        if sys.argv[5] == "all, after":
+            os.killpg(0, signal.SIGKILL)
+    Store.add_result = add_and_die
     study.compare(sys.argv[1], ["single-task", "random"], seeds=1, epochs=int(sys.argv[3]), store=sys.argv[2],
                   on=sys.argv[4], workers=2, progress=False)
     print("done", flush=True)
 """
 
 
-def start(problem, store, epochs, on):
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(problem), str(store), str(epochs), on]
+def start(problem, store, epochs, on, dies=""):
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(problem), str(store), str(epochs), on, dies]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hear_interrupts
     )
@@ -213,31 +226,31 @@ linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads proces
 @linux
 @pytest.mark.slow("studies in processes of their own, killed again and again")
 def test_killed_again_and_again_gives_the_same_table(slow_digits, tmp_path, on):
-    """kill -9 of the parent alone, then of the whole group; orphans end, and the same command goes on."""
+    """kill -9 of the parent alone, then of the whole group; the same command goes on at once, and orphans end."""
     epochs, store = 12, tmp_path / "killed.sqlite"
     checkpoints = tmp_path / "killed.sqlite.checkpoints"
     methods = ["single-task", "random"]  # three trials
     whole = quiet(slow_digits, tmp_path / "whole", methods, seeds=1, epochs=epochs)
 
-    with start(slow_digits, store, epochs, on) as process:
-        wait_for(lambda: list(checkpoints.glob("*.pt")), process)
-        os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: not alive_in_session(process.pid), seconds=120.0)
+    with start(slow_digits, store, epochs, on, "alone, before") as first:
+        first.wait(timeout=400)
+    assert first.returncode == -signal.SIGKILL
+    assert not rows_written(store)
     assert list(checkpoints.glob("*.pt"))
 
-    with start(slow_digits, store, epochs, on) as process:
-        wait_for(lambda: rows_written(store), process)
-        os.killpg(process.pid, signal.SIGKILL)
+    with start(slow_digits, store, epochs, on, "all, after") as second:
+        second.wait(timeout=400)
+    assert second.returncode == -signal.SIGKILL
     written = rows_written(store)
-    assert 0 < len(written) < 3
-    wait_for(lambda: not alive_in_session(process.pid), seconds=120.0)
+    assert len(written) == 1
 
     with start(slow_digits, store, epochs, on) as process:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=400)
     assert out == b"done\n", err.decode()
     assert table(study.judge(store)) == table(whole)
     assert {key: when for key, when in rows_written(store).items() if key in written} == written  # none repeated
-    assert not checkpoints.exists()
+    for killed in (first, second):
+        wait_for(lambda killed=killed: not alive_in_session(killed.pid))
     assert not list(tmp_path.glob("killed.sqlite?*"))
 
 
@@ -249,9 +262,9 @@ def test_ctrl_c_stops_the_workers_and_keeps_checkpoints(slow_digits, tmp_path, o
     with start(slow_digits, store, 1000, on) as process:
         wait_for(lambda: list(checkpoints.glob("*.pt")), process)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=400)
     assert err.decode().count("KeyboardInterrupt") == 1, err.decode()  # the parent's own; workers say nothing
-    wait_for(lambda: not alive_in_session(process.pid), seconds=120.0)
+    wait_for(lambda: not alive_in_session(process.pid))
     assert list(checkpoints.glob("*.pt"))
     Store(store, write=True).close()  # not locked
     assert study.judge(store).finished == 0

@@ -1,6 +1,10 @@
 """The processes of this machine: what keeps them from starting is named, and warnings of theirs are no flood."""
 
 import io
+import multiprocessing
+import os
+import struct
+import types
 
 import pytest
 from rich.console import Console
@@ -8,7 +12,8 @@ from rich.progress import Progress
 
 from steelyard.errors import EngineError
 from steelyard.study.running.engines import local
-from steelyard.study.running.events import Warned
+from steelyard.study.running.engines.interface import Job
+from steelyard.study.running.events import Lost, Warned
 from steelyard.study.running.progress_line import Meter
 from study import made_up
 
@@ -22,6 +27,23 @@ def test_workers_that_cannot_be_started_are_named(monkeypatch, reason) -> None:
     monkeypatch.setenv("TMPDIR", "/scratch/of/a/cluster")
     with pytest.raises(EngineError, match=rf"cannot start workers: {reason}.*TMPDIR \(now /scratch/of/a/cluster\)"):
         local.start_server()
+
+
+@pytest.mark.parametrize("sent", [b"", struct.pack("!i", 1000), struct.pack("!i", 1000) + b"half of it"])
+def test_a_worker_that_is_killed_in_the_middle_of_a_message_is_lost(sent, tmp_path) -> None:
+    """Networks are long messages; the others of the study go on."""
+    (trial, *_) = made_up.plan(seeds=1).trials
+    pool = local.Pool(Job("digits", None, tmp_path, False, tmp_path, 1))
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    os.write(sender.fileno(), sent)
+    sender.close()
+    process = types.SimpleNamespace(exitcode=-9, join=lambda: None)
+    pool.running[receiver] = ({0: trial}, process)
+    ((told, event),) = pool.events()
+    assert told == trial
+    assert isinstance(event, Lost)
+    assert "was killed by signal 9" in event.reason
+    assert not pool.running
 
 
 def test_warnings_that_differ_each_time_are_shown_a_few_times() -> None:

@@ -60,7 +60,7 @@ class Pool:
         received: list[tuple[int, Event]]
         try:
             received = [connection.recv()]
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: it was killed in the middle of a message
             process.join()
             received = [(place, Lost(_died(process.exitcode))) for place in trials]
         for place, event in received:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import secrets
 import shutil
 import threading
 import time
@@ -154,9 +155,11 @@ class Jobs:
         (self.folder / "life").write_text(str(time.time()))
 
     def __enter__(self) -> Jobs:
-        self.folder = self.job.scratch
+        # A folder of its own: jobs of a study that was killed may still run. They notice that theirs is gone, and what
+        # they tell meanwhile is never taken for what this study's jobs tell.
+        self.folder = self.job.scratch / secrets.token_hex(8)
         try:
-            shutil.rmtree(self.folder, ignore_errors=True)  # what a study left that was killed; its jobs notice
+            shutil.rmtree(self.job.scratch, ignore_errors=True)
             self.folder.mkdir(parents=True)
         except OSError as error:
             raise StoreError(f"cannot make the folder {self.folder} for the jobs: {error.strerror}") from error
@@ -169,7 +172,7 @@ class Jobs:
         for sent in self.running:
             sent.job.cancel(check=False)  # those on this machine hear nothing, and see that the folder is gone
         self.running.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.job.scratch, ignore_errors=True)
 
 
 def _read(sent: _Sent) -> Iterator[tuple[int, Event]]:
