@@ -1,5 +1,7 @@
 """Metrics of torchmetrics by name: the numbers that it gives for what a head puts out, and wrong use told by name."""
 
+import doctest
+
 import pytest
 
 torchmetrics = pytest.importorskip("torchmetrics")
@@ -67,6 +69,12 @@ def test_each_split_is_measured_anew():
 def test_wrong_use_is_told_by_name(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_its_example_runs():
+    (found,) = doctest.DocTestFinder(recurse=False).find(torchmetric, "torchmetric", globs={"torch": torch})
+    assert found.examples
+    assert not doctest.DocTestRunner().run(found).failed
 
 
 def test_a_study_is_judged_by_them(tmp_path, monkeypatch):

@@ -36,11 +36,11 @@ def torchmetric(
             direction is not known.
         UnknownNameError: it has no metric of that name.
 
-    Example::
-
-        from steelyard.problems import binary, torchmetric
-
-        sold = binary("sold", metrics=(torchmetric("MatthewsCorrCoef", task="binary"),))
+    Example:
+        >>> from steelyard.problems import binary, torchmetric
+        >>> sold = binary("sold", metrics=(torchmetric("MatthewsCorrCoef", task="binary"),))
+        >>> sold.metrics[0].function(torch.tensor([[-1.0], [2.0], [0.3]]), torch.tensor([0.0, 1.0, 1.0]))
+        1.0
     """
     made = _made(name, options)
     if higher_is_better is None:

@@ -122,9 +122,11 @@ def test_epochs_of_several_passes_are_those_of_separate_training():
 
 
 def test_trainings_with_patience_end_one_by_one():
-    problem = made()
-    assert all(len(group) == 1 for group in groups(trials(problem, epochs=3, patience=1), workers=1))
-    assert any(len(group) > 1 for group in groups(trials(problem, epochs=3), workers=1))
+    first = trials(made())[0]
+    many = [dataclasses.replace(first, tasks=(f"t{number}",)) for number in range(FEWEST)]
+    assert [len(group) for group in groups(many, workers=1)] == [FEWEST]
+    patient = [dataclasses.replace(trial, patience=1) for trial in many]
+    assert [len(group) for group in groups(patient, workers=1)] == [1] * FEWEST
 
 
 def test_fractions_and_learning_rates_are_kept():
