@@ -15,7 +15,7 @@ from steelyard.report.charts.curves import Series, curves, late_scale, scale_for
 from steelyard.report.charts.forest import Line, common_scale, forest
 from steelyard.report.charts.labels import dodge
 from steelyard.report.charts.scale import Scale, fit, labels
-from steelyard.report.charts.svg import percent, tag
+from steelyard.report.charts.svg import of_width, tag
 from steelyard.report.palette import Ink, inks
 from steelyard.study.judgement import Interval
 
@@ -194,5 +194,5 @@ def test_svg_escapes() -> None:
 def test_svg_numbers_are_as_short_as_two_decimals_allow() -> None:
     written = {value: str(tag("a", x=value))[6:-3] for value in (1.0, 1.5, 1.256, 100.0, 10, 0.0, -0.001, -0.0, "100%")}
     assert list(written.values()) == ["1", "1.5", "1.26", "100", "10", "0", "0", "100%"]
-    assert percent(0.1234) == "12.34%"
+    assert of_width(0.1234) == "12.34%"
     assert tag("a", x=None) == "<a/>"

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import Annotated
-
-import typer
 
 from steelyard.cli.described import print_docstring, print_options
+from steelyard.cli.shared_options import ToDescribe
 
 
-def methods(
-    name: Annotated[str | None, typer.Argument(help="Describe this one, with its options.")] = None,
-) -> None:
+def methods(name: ToDescribe = None) -> None:
     """List the methods, or describe one."""
     if name is None:
         _list()

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from steelyard.cli.described import print_options
+from steelyard.cli.shared_options import ToDescribe
 
 if TYPE_CHECKING:
     from steelyard.problems.problem import Problem
 
 
-def problems(
-    name: Annotated[str | None, typer.Argument(help="Describe this one, with its tasks.")] = None,
-) -> None:
+def problems(name: ToDescribe = None) -> None:
     """List the built-in problems, or describe one."""
     if name is None:
         _list()

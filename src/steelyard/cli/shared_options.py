@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+ToDescribe = Annotated[str | None, typer.Argument(help="Describe this one.")]
 Problem = Annotated[
     str, typer.Argument(help="A name from `steelyard problems`, options in parentheses; or your own my_problem.py")
 ]

@@ -14,7 +14,7 @@ from steelyard.errors import GroupingError, SteelyardError
 from steelyard.grouping.affinity_correlation import Affinity, judged
 from steelyard.grouping.effects import Matrix
 from steelyard.grouping.grouping_result import GroupingResult
-from steelyard.grouping.grouping_text import percent, write_words
+from steelyard.grouping.grouping_text import gain_text, write_words
 from steelyard.grouping.proposals import Subset
 from steelyard.grouping.search import Grouping, best_of, check_request, choose, search
 from steelyard.grouping.train_subset import SEED, Measuring, changes, gains
@@ -174,14 +174,14 @@ def _arm(plan: Plan, grouping: Grouping) -> str:
 def _so_far(plan: Plan, first: Mapping[Subset, Mapping[str, float]], own: Grouping) -> str:
     """``One network for all: -3.2 % on validation data; with own networks for left and depth: +1.6 %.``"""
     one = sum(next(iter(first.values())).values()) / len(plan.tasks)
-    said = f"One network for all tasks: {percent(one)} over single tasks, on validation data"
+    said = f"One network for all tasks: {gain_text(one)} over single tasks, on validation data"
     everything = frozenset(plan.task_names)
     alone = [task for task in plan.task_names if own.network_of(task) != everything]
     if not alone:
         return f"{said}."
     if len(alone) == len(plan.tasks):
         return f"{said}; every task alone is better."
-    return f"{said}; with networks of their own for {', '.join(alone)}: {percent(own.gain)}."
+    return f"{said}; with networks of their own for {', '.join(alone)}: {gain_text(own.gain)}."
 
 
 def _judged(

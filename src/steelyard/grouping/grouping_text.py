@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.proposals import Subset
+from steelyard.io.lists_and_counts import counted, first_few, percent
 from steelyard.study.judgement import Interval, Row
 from steelyard.study.planning.arms import parse_arm
 
@@ -34,7 +35,7 @@ def _what_to_do(found: GroupingResult) -> str:
         return f"Train all tasks together with {method}"
     together = " and ".join(_names(found, network) for network in groups)
     alone = [task for task in tasks if found.grouping.network_of(task) == frozenset([task])]
-    rest = f", {_listed(alone)} alone" if alone else ""
+    rest = f", {first_few(alone, FEW)} alone" if alone else ""
     return f"Train {together} together with {method}{rest}"
 
 
@@ -42,29 +43,24 @@ def _names(found: GroupingResult, network: Subset) -> str:
     """``{a, b}``; tasks that only help are told apart: ``{a, b, helped by c}``."""
     serves = [task for task in found.grouping.tasks if found.grouping.network_of(task) == network]
     helps = [task for task in found.grouping.tasks if task in network and task not in serves]
-    return f"{{{_listed(serves)}{', helped by ' + _listed(helps) if helps else ''}}}"
-
-
-def _listed(tasks: list[str]) -> str:
-    return ", ".join(tasks) if len(tasks) <= FEW else f"{', '.join(tasks[:FEW])} and {len(tasks) - FEW} more"
+    return f"{{{first_few(serves, FEW)}{', helped by ' + first_few(helps, FEW) if helps else ''}}}"
 
 
 def _networks(found: GroupingResult) -> str:
-    count = len(found.grouping.networks)
-    return f"{count} network{'' if count == 1 else 's'} instead of {len(found.grouping.tasks)}"
+    return f"{counted(len(found.grouping.networks), 'network')} instead of {len(found.grouping.tasks)}"
 
 
 def _change(interval: Interval | None) -> str:
     if interval is None:
         return "no change is known"
     if not interval.low > -float("inf"):
-        return f"{percent(interval.mean)} (one seed, no interval)"
-    return f"{percent(interval.mean)} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})".replace("-", "−")
+        return f"{gain_text(interval.mean)} (one seed, no interval)"
+    return f"{gain_text(interval.mean)} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})".replace("-", "−")
 
 
-def percent(share: float) -> str:
+def gain_text(share: float) -> str:
     """``−3.2 %``."""
-    return f"{100 * share:+.1f} %".replace("-", "−")
+    return percent(share, "+.1f")
 
 
 def _against(found: GroupingResult, what: str, words: str, over: Interval | None) -> list[str]:
@@ -85,7 +81,7 @@ def _against(found: GroupingResult, what: str, words: str, over: Interval | None
 def _hurt(found: GroupingResult) -> list[str]:
     cells = [cell for cell in found.judgement.cells if cell.method == found.arms["grouping"]]
     hurt = [cell.task for cell in cells if cell.verdict == "negative transfer"]
-    return [f"Still hurt: {_listed(hurt)}."] if hurt else []
+    return [f"Still hurt: {first_few(hurt, FEW)}."] if hurt else []
 
 
 def _cost(found: GroupingResult, row: Row) -> str:
@@ -93,8 +89,8 @@ def _cost(found: GroupingResult, row: Row) -> str:
     failed = f", {len(found.grouping.failed)} of them without success" if found.grouping.failed else ""
     proof = "" if found.grouping.gap == 0 else f" (another choice may be worth {100 * found.grouping.gap:.2g} % more)"
     return (
-        f"The search trained {count} subsets{failed}, {found.grouping.spent:.3g} trainings of one network{proof}; "
-        f"what it found trains in {row.relative_cost:.2f} × the time of all single tasks."
+        f"The search trained {counted(count, 'subset')}{failed}, {found.grouping.spent:.3g} trainings of one network"
+        f"{proof}; what it found trains in {row.relative_cost:.2f} × the time of all single tasks."
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from steelyard.errors import GroupingError
 from steelyard.grouping.proposals import Subset
+from steelyard.io.lists_and_counts import counted
 from steelyard.study.analysis.statistics import relative_changes
 from steelyard.study.planning.plan import Plan, PlannedTask
 from steelyard.study.storage.store import Store
@@ -36,7 +37,7 @@ class Measuring:
         alone = {trial.tasks[0]: trial for trial in plan.trials_of(SINGLE_TASK, 0, plan.seeds[0])}
         together = {subset: self._trial(plan, subset) for subset in subsets}
         share = "" if effort == 1.0 else f" for {epochs} epochs"
-        self.train(plan, [*alone.values(), *together.values()], f"{len(subsets)} subsets of tasks{share}, ")
+        self.train(plan, [*alone.values(), *together.values()], f"{counted(len(subsets), 'subset')} of tasks{share}, ")
         results = self.store.results([*alone.values(), *together.values()], plan.also)
         if missing := [task for task, trial in alone.items() if trial not in results]:
             raise GroupingError(f"{', '.join(missing)} could not be trained alone, and gains are measured against that")

@@ -1,4 +1,4 @@
-"""Small words of sentences and tables, for whoever says something: lists, counted nouns, columns."""
+"""Small parts of sentences and tables, for whoever says something: lists, counted nouns, percentages, columns."""
 
 from __future__ import annotations
 
@@ -11,9 +11,20 @@ def listed(names: Iterable[str], word: str = "and") -> str:
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
+def first_few(texts: Sequence[str], most: int) -> str:
+    """``a, b, c``; of more than `most` ``a, b and 3 more``."""
+    rest = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + rest
+
+
 def counted(number: int, noun: str) -> str:
     """``1 trial``, ``2 trials``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(share: float, form: str = ".4g") -> str:
+    """``10 %`` of 0.1; with another format, ``−3.2 %``."""
+    return f"{100 * share:{form}} %".replace("-", "−")
 
 
 def columns(rows: Sequence[Sequence[str]], numbers: bool = False) -> str:

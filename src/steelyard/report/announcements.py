@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.io.console import make_console
+from steelyard.io.lists_and_counts import counted, percent
 from steelyard.report.numbers import duration
 from steelyard.study import Plan, estimate, plan
 from steelyard.study.analysis.joint_metrics import joint_values
@@ -79,7 +80,7 @@ def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False, kee
     }
     shapes = Counter((arms[trial], trial.tasks, trial.fractions, made.steps(trial)) for trial in made.trials)
     for (method, tasks, fractions, steps), count in shapes.items():
-        label = settings.get(fractions) or ", ".join(f"{100 * fraction:.4g} %" for _, fraction in fractions)
+        label = settings.get(fractions) or ", ".join(percent(fraction) for _, fraction in fractions)
         alone = f" {tasks[0]}" if len(tasks) == 1 and len(made.tasks) > 1 else ""
         # As Text: brackets in a method's options are no markup.
         table.add_row(Text(method + alone), Text(label), str(count), str(steps))
@@ -92,8 +93,8 @@ def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False, kee
     state = f" ({found.finished} finished, {found.failed} failed)" if found.finished or found.failed else ""
     most = "at most " if made.patience else ""
     console.print(
-        f"{found.trials} trials{state}: {most}about {duration(found.seconds)} for {waiting} of them on {workers} "
-        f"worker{'' if workers == 1 else 's'}, about {max(found.disk, 1) / 2**20:.1f} MiB of disk{kept}. "
+        f"{found.trials} trials{state}: {most}about {duration(found.seconds)} for {waiting} of them on "
+        f"{counted(workers, 'worker')}, about {max(found.disk, 1) / 2**20:.1f} MiB of disk{kept}. "
         "Nothing was trained or written.",
         markup=False,
     )

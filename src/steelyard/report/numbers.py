@@ -38,12 +38,12 @@ def fixed(value: float, decimals: int, signed: bool = False) -> str:
     return f"{value:{'+' if signed and value else ''}.{decimals}f}".replace("-", "−")
 
 
-def plus_minus(interval: Interval | None, decimals: int, factor: float = 1.0) -> str:
+def plus_minus(interval: Interval | None, decimals: int, factor: float = 1.0, *, signed: bool = True) -> str:
     """ "+1.3 ±0.4", or the difference alone where the interval is unbounded."""
     if interval is None:
         return MISSING
     width = half(interval) * factor
-    text = fixed(interval.mean * factor, decimals, signed=True)
+    text = fixed(interval.mean * factor, decimals, signed=signed)
     return f"{text} ±{fixed(width, decimals)}" if math.isfinite(width) else text
 
 

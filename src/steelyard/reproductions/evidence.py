@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from steelyard.io.lists_and_counts import counted
+from steelyard.report.numbers import plus_minus
 from steelyard.reproductions.reproduction import Finding, Outcome, Word
 from steelyard.study.analysis.number_phrases import relative_of
 from steelyard.study.analysis.statistics import (
@@ -309,17 +310,17 @@ def arms_of(outcome: Outcome) -> list[str]:
 
 
 def delta_text(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
-    """Δm of an arm as `percent` writes it; None where there is none."""
+    """Δm of an arm in per cent, ``+1.15 ±0.16``; None where there is none."""
     for row in outcome.judgement.rows:
         if (row.method, row.setting) == (arm, setting) and row.delta_m is not None:
-            return percent(row.delta_m)
+            return plus_minus(row.delta_m, 2, 100)
     return None
 
 
 def delta_p(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
     """The same of Δp, the relative change of the values themselves, as papers print it: not of errors."""
     shown = interval(p_gains(outcome.findings, arm, setting))
-    return None if shown is None else percent(shown)
+    return None if shown is None else plus_minus(shown, 2, 100)
 
 
 def p_gains(found: TrialResults, arm: str, setting: int = 0, among: Iterable[str] = ()) -> Array:
@@ -342,10 +343,3 @@ def p_gains(found: TrialResults, arm: str, setting: int = 0, among: Iterable[str
         if known:
             changes.append(np.mean(known, axis=0))
     return np.array(np.mean(changes, axis=0)) if changes else np.array([])
-
-
-def percent(found: Interval, signed: bool = True) -> str:
-    """``+1.15 ±0.16``: in per cent, with the half-width of the interval."""
-    mean, half = 100 * found.mean, 50 * (found.high - found.low)
-    text = f"{mean:{'+' if signed else ''}.2f}" + (f" ±{half:.2f}" if np.isfinite(half) else "")
-    return text.replace("-", "−")

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from steelyard.study.storage.store import Store
 from study import made_up
 from study.in_process import MadeUp
 from study.processes import alive_in_session, hear_interrupts, rows_written, table, wait_for
+from study.two_kinds import problem_text
 
 KILLS, SEED = 20, 3
 METHODS = "single-task,equal,dwa"
@@ -42,33 +42,14 @@ class Told(MadeUp):
 
 # --- killed ---
 
-PROBLEM = """
-    import time
-    import torch
-    from torch import nn
-    from steelyard.problems import Data, Problem, Split, classification
-
-    def load():
-        generator = torch.Generator().manual_seed(0)
-        def split(rows):
-            x = torch.randn(rows, 4, generator=generator)
-            return Split(x, {"kind": (x[:, 0] > 0).long(), "sign": (x[:, 1] + x[:, 2] > 0).long()})
-        return Data(split(96), split(60), split(60))
-
-    def prepare(inputs):
-        time.sleep(0.002)  # on any machine slow enough to be caught in the act
-        return inputs
-
-    problem = Problem("mine", (classification("kind", 2), classification("sign", 2)), load,
-                      lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.1)),
-                      lambda task: nn.Linear(8, task.outputs), prepare=prepare, batch_size=16, epochs=40)
-"""
+# On any machine slow enough to be caught in the act.
+PROBLEM = problem_text("time.sleep(0.002)", epochs=40)
 
 
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text(textwrap.dedent(PROBLEM))
+    path.write_text(PROBLEM)
     return path
 
 

@@ -1,7 +1,6 @@
 """Whole studies in real worker processes: resumed, interrupted, failing, watched."""
 
 import re
-import textwrap
 import threading
 import time
 
@@ -16,53 +15,24 @@ from steelyard.study.storage.trial_checkpoint import checkpoint_of, save_checkpo
 from study import made_up
 from study.in_process import InProcess, MadeUp
 from study.processes import rows_written, table, wait_for
+from study.two_kinds import problem_text
 
 # Able to warn and to fail on demand.
-PROBLEM = """
-    import time, warnings
-    from pathlib import Path
-    import torch
-    from torch import nn
-    from steelyard.problems import Data, Problem, Split, classification
-
-    HERE = Path(__file__).parent
-
-    def load():
-        generator = torch.Generator().manual_seed(0)
-        def split(rows):
-            x = torch.randn(rows, 4, generator=generator)
-            return Split(x, {"kind": (x[:, 0] > 0).long(), "sign": (x[:, 1] + x[:, 2] > 0).long()})
-        return Data(split(96), split(60), split(60))
-
-    def trunk():
-        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.1))
-
-    def prepare(inputs):
-        time.sleep(0.002)
-        if (HERE / "warn").exists():
-            warnings.warn("told to warn")
-        if (HERE / "fail").exists():
-            raise ValueError("told to fail")
-        return inputs
-
-    problem = Problem(
-        "mine",
-        tasks=(classification("kind", 2), classification("sign", 2)),
-        load=load,
-        trunk=trunk,
-        head=lambda task: nn.Linear(8, task.outputs),
-        prepare=prepare,
-        batch_size=16,
-        epochs=2,
-    )
+PREPARE = """
+    time.sleep(0.002)
+    if (HERE / "warn").exists():
+        warnings.warn("told to warn")
+    if (HERE / "fail").exists():
+        raise ValueError("told to fail")
 """
+PROBLEM = problem_text(PREPARE)
 METHODS = ["single-task", "equal", "dwa"]
 
 
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text(textwrap.dedent(PROBLEM))
+    path.write_text(PROBLEM)
     return path
 
 

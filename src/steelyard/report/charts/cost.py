@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from steelyard.report.charts.labels import LINE, Box, text_width
 from steelyard.report.charts.scale import Scale, fit, labels, spans
-from steelyard.report.charts.svg import percent, tag
+from steelyard.report.charts.svg import of_width, tag
 from steelyard.report.palette import Ink
 from steelyard.study.judgement import Interval
 
@@ -49,10 +49,10 @@ def cost_chart(points: Sequence[Point], aria: str) -> Markup:
         parts.append(tag("text", text, class_="tick", x=0, dx=-6, y=y + 4, text_anchor="end"))
     ticks = across.ticks(6)
     for tick, text in zip(ticks, labels(ticks), strict=True):
-        x = percent(across(tick))
+        x = of_width(across(tick))
         parts.append(tag("line", class_="stop", x1=x, x2=x, y1=HEIGHT, y2=HEIGHT + 4))
         parts.append(tag("text", text, class_="tick", x=x, y=HEIGHT + 17, text_anchor="middle"))
-    one = percent(across(1.0))
+    one = of_width(across(1.0))
     parts.append(tag("line", class_="zero", x1=one, x2=one, y1=0, y2=HEIGHT))
     parts.append(tag("text", "single-task", class_="tick", x=one, dx=9, y=_y(up, 0.0) - 7))
     parts.append(tag("rect", class_="single", x=one, y=_y(up, 0.0) - 4, width=8, height=8, transform="translate(-4 0)"))
@@ -69,7 +69,7 @@ def _ends(point: Point) -> tuple[float, float]:
 
 
 def _point(point: Point, across: Scale, up: Scale) -> Markup:
-    x, y = percent(across(point.cost)), _y(up, point.gain.mean)
+    x, y = of_width(across(point.cost)), _y(up, point.gain.mean)
     parts = [tag("title", point.title)]
     low, high = (_y(up, end) for end in _ends(point))
     if low != high:
@@ -85,7 +85,7 @@ def _point(point: Point, across: Scale, up: Scale) -> Markup:
 
 
 def _label(point: Point, across: Scale, up: Scale, dx: float, dy: float, anchor: str) -> Markup:
-    x, y = percent(across(point.cost)), _y(up, point.gain.mean)
+    x, y = of_width(across(point.cost)), _y(up, point.gain.mean)
     return tag("text", point.label, class_="name", x=x, y=y, dx=dx, dy=dy + 4, text_anchor=anchor, data_m=point.method)
 
 

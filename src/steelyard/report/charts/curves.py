@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from steelyard.report.charts.labels import dodge
 from steelyard.report.charts.scale import Scale, fit, labels, spans
-from steelyard.report.charts.svg import percent, tag
+from steelyard.report.charts.svg import of_width, tag
 from steelyard.report.palette import Ink
 
 HEIGHT = 150
@@ -67,7 +67,7 @@ def curves(epochs: Sequence[int], series: Sequence[Series], scale: Scale, aria: 
         parts.append(tag("line", class_="grid", x1=0, x2="100%", y1=y, y2=y))
         parts.append(tag("text", text, class_="tick", x=0, dx=-6, y=y + 4, text_anchor="end"))
     for index, tick in enumerate(_epoch_ticks(epochs)):
-        x, text = percent(across(tick)), str(tick) if index else f"epoch {tick}"
+        x, text = of_width(across(tick)), str(tick) if index else f"epoch {tick}"
         parts.append(tag("text", text, class_="tick", x=x, y=HEIGHT + 16, text_anchor="middle"))
     # Stretched to the width of the page; strokes keep their thickness.
     lines = [_band(epochs, line, across, scale) for line in series if any(spread > 0 for spread in line.spread)]

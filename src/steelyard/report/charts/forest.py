@@ -10,7 +10,7 @@ from statistics import median
 from markupsafe import Markup
 
 from steelyard.report.charts.scale import Scale, labels
-from steelyard.report.charts.svg import percent, tag
+from steelyard.report.charts.svg import of_width, tag
 from steelyard.study.judgement import Interval
 
 ROW = 25  # px per method
@@ -56,10 +56,10 @@ def forest(lines: Sequence[Line], scale: Scale, region: float, aria: str) -> Mar
     parts: list[Markup] = []
     if math.isfinite(region) and region > 0:
         left, right = sorted((scale(scale.clip(-region)), scale(scale.clip(region))))
-        parts.append(tag("rect", class_="region", x=percent(left), width=percent(right - left), y=0, height=bottom))
+        parts.append(tag("rect", class_="region", x=of_width(left), width=of_width(right - left), y=0, height=bottom))
     ticks = scale.ticks(4)
     for tick, text in zip(ticks, labels(ticks, signed=True), strict=True):
-        x = percent(scale(tick))
+        x = of_width(scale(tick))
         parts.append(tag("line", class_="zero" if tick == 0 else "grid", x1=x, x2=x, y1=0, y2=bottom))
         parts.append(tag("text", text, class_="tick", x=x, y=bottom + 15, text_anchor="middle"))
     parts += [_row(line, scale, ROW * index + ROW / 2 + 2) for index, line in enumerate(lines)]
@@ -80,13 +80,13 @@ def _row(line: Line, scale: Scale, y: float) -> Markup:
         if math.isfinite(interval.high):
             ends = (scale(scale.clip(interval.low)), scale(scale.clip(interval.high)))
             if ends[0] != ends[1]:
-                parts.append(tag("line", class_="whisker", x1=percent(ends[0]), x2=percent(ends[1]), y1=y, y2=y))
+                parts.append(tag("line", class_="whisker", x1=of_width(ends[0]), x2=of_width(ends[1]), y1=y, y2=y))
             for end, outside in zip(ends, (interval.low < scale.low, interval.high > scale.high), strict=True):
                 if outside:
                     arrow = "#beyond-left" if end < 0.5 else "#beyond-right"
-                    parts.append(tag("use", href=arrow, x=percent(end), y=y))
+                    parts.append(tag("use", href=arrow, x=of_width(end), y=y))
         if scale.low <= interval.mean <= scale.high:
-            parts.append(tag("use", href=f"#mark-{line.mark}", x=percent(scale(interval.mean)), y=y))
+            parts.append(tag("use", href=f"#mark-{line.mark}", x=of_width(scale(interval.mean)), y=y))
     return tag("g", *parts, class_=f"row {line.mark}", data_m=line.method)
 
 

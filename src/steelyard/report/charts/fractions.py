@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from steelyard.report.charts.labels import dodge, text_width
 from steelyard.report.charts.scale import Scale, fit, labels
-from steelyard.report.charts.svg import percent, tag
+from steelyard.report.charts.svg import of_width, tag
 from steelyard.report.palette import Ink
 from steelyard.study.judgement import Interval
 
@@ -84,7 +84,7 @@ def learning_curves(
         parts.append(tag("line", class_=line, x1=0, x2="100%", y1=y, y2=y))
         parts.append(tag("text", text, class_="tick", x=0, dx=-6, y=y + 4, text_anchor="end"))
     for place, anchor in zip(places, _anchors(places), strict=True):
-        x = percent(place.position)
+        x = of_width(place.position)
         parts.append(tag("line", class_="stop", x1=x, x2=x, y1=HEIGHT, y2=HEIGHT + 4))
         if anchor:
             parts.append(tag("text", place.label, class_="tick", x=x, y=HEIGHT + 17, text_anchor=anchor))
@@ -146,8 +146,8 @@ def _track(places: Sequence[Stop], track: Track, scale: Scale, aside: float) -> 
         dot = [tag("title", track.titles[index])]
         if math.isfinite(point.low):
             ends = [HEIGHT * (1 - scale(end)) for end in (point.low, point.high)]
-            dot.append(tag("line", class_="whisker", x1=percent(x), x2=percent(x), y1=ends[0], y2=ends[1]))
-        dot.append(tag("circle", cx=percent(x), cy=y, r=3.2))
+            dot.append(tag("line", class_="whisker", x1=of_width(x), x2=of_width(x), y1=ends[0], y2=ends[1]))
+        dot.append(tag("circle", cx=of_width(x), cy=y, r=3.2))
         marks.append(tag("g", *dot, class_=f"dot {track.ink.css}"))
     line = tag(
         "path", class_=f"line {track.ink.css}", d="".join(path), stroke_dasharray=track.ink.dash,

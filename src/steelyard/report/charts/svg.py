@@ -22,7 +22,7 @@ def tag(name: str, *children: str, **attributes: Value) -> Markup:
     return Markup(f"<{head}>{inside}</{name}>") if inside else Markup(f"<{head}/>")
 
 
-def percent(position: float) -> str:
+def of_width(position: float) -> str:
     """A position from 0 to 1 as a share of the width."""
     return f"{_number(100 * position)}%"
 

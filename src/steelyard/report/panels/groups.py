@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from steelyard.grouping.effects import Effects, effects
 from steelyard.grouping.grouping_result import GroupingResult
-from steelyard.grouping.grouping_text import percent
+from steelyard.grouping.grouping_text import gain_text
 from steelyard.report.charts.fractions import Stop, Track, learning_curves
 from steelyard.report.charts.matrix import Square, matrix
 from steelyard.report.palette import Ink
@@ -36,7 +36,7 @@ def cards(found: GroupingResult) -> list[Card]:
     for network in grouping.networks:
         serves = [task for task in grouping.tasks if grouping.network_of(task) == network]
         helps = [labels[task] for task in grouping.tasks if task in network and task not in serves]
-        gains = [(labels[task], percent(grouping.gains[task]) if len(network) > 1 else "alone") for task in serves]
+        gains = [(labels[task], gain_text(grouping.gains[task]) if len(network) > 1 else "alone") for task in serves]
         result.append(Card(gains, helps))
     return result
 
@@ -59,7 +59,7 @@ def help_matrix(found: GroupingResult, estimates: Effects) -> Markup:
             if not math.isfinite(value):
                 line.append(None)
                 continue
-            title = f"{labels[other]} adds {percent(value)} ± {100 * error:.1f} to the gain of {labels[task]}"
+            title = f"{labels[other]} adds {gain_text(value)} ± {100 * error:.1f} to the gain of {labels[task]}"
             text = f"{100 * value:+.0f}".replace("-", "−")
             line.append(Square(value / largest, text, title, abs(value) > 2 * error))
         cells.append(line)
@@ -89,7 +89,7 @@ def _panel(title: str, points: Sequence[tuple[str, float]], noun: str) -> Panel:
         for place, (label, _) in enumerate(points)
     ]
     means = [Interval(100 * gain, -math.inf, math.inf) for _, gain in points]
-    titles = [f"{label} {noun}{'' if label == '1' else 's'}: {percent(gain)}" for label, gain in points]
+    titles = [f"{label} {noun}{'' if label == '1' else 's'}: {gain_text(gain)}" for label, gain in points]
     track = Track(0, "", Ink("c4", None), means, titles)
     svg = learning_curves(stops, [track], f"{title}: mean gain on validation data, %")
     return Panel(title, "mean gain on validation data, %", svg)

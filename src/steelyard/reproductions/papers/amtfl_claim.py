@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from steelyard.report.numbers import plus_minus
 from steelyard.reproductions.evidence import (
     Comparison,
     Standings,
@@ -14,7 +15,6 @@ from steelyard.reproductions.evidence import (
     arms_of,
     beside_alone,
     better_than_each,
-    percent,
     standing,
     standings,
     together,
@@ -207,7 +207,7 @@ def figures(outcomes: Outcomes) -> list[Figures]:
             (
                 arm,
                 printed.get(arm),
-                None if (shown := interval(list(values.values()))) is None else percent(shown, False),
+                None if (shown := interval(list(values.values()))) is None else plus_minus(shown, 2, 100, signed=False),
             )
             for arm, values in _test_errors(outcome).items()
         ]

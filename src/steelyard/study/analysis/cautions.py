@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import statistics
 
-from steelyard.io.lists_and_counts import listed
+from steelyard.io.lists_and_counts import first_few, listed
 from steelyard.problems.metrics import r2
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import JOINT
@@ -107,10 +107,9 @@ def _few_labels(found: TrialResults) -> list[str]:
     few = [task for task in plan.tasks if 0 < task.train_rows <= FEW_LABELS * most]
     if not few:
         return []
-    said = ", ".join(f"{task.label} {task.train_rows}" for task in few[:NAMED])
-    more = f", and {len(few) - NAMED} more" if len(few) > NAMED else ""
+    said = first_few([f"{task.label} {task.train_rows}" for task in few], NAMED)
     return [
-        f"Few labels: {said}{more}, where another task has {most}. In a batch such a task has few rows, and its loss "
+        f"Few labels: {said}, where another task has {most}. In a batch such a task has few rows, and its loss "
         "weighs as much as any other's."
     ]
 
@@ -121,10 +120,9 @@ def _few_test_rows(found: TrialResults) -> list[str]:
     few = [task for task in plan.tasks if 0 < task.test_rows < FEW_TEST_ROWS]
     if not few or plan.folds > 1:
         return []
-    said = ", ".join(f"{task.label} {task.test_rows}" for task in few[:NAMED])
-    more = f", and {len(few) - NAMED} more" if len(few) > NAMED else ""
+    said = first_few([f"{task.label} {task.test_rows}" for task in few], NAMED)
     return [
-        f"Few test labels: {said}{more}. Verdicts are about this division of the rows, and another one may give "
+        f"Few test labels: {said}. Verdicts are about this division of the rows, and another one may give "
         "another picture: a problem with folds= tests on all rows."
     ]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from steelyard.base.specs import parse_spec
 from steelyard.errors import DamagedStoreError
+from steelyard.io.lists_and_counts import percent
 from steelyard.io.typed import typed
 from steelyard.models.architectures import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
@@ -113,17 +114,13 @@ class PlannedSetting:
     def label(self) -> str:
         """``10 %``, or ``left 10 %, right 100 %`` where the tasks differ."""
         if len(set(self.fractions.values())) == 1:
-            return _percent(next(iter(self.fractions.values())))
-        return ", ".join(f"{task} {_percent(fraction)}" for task, fraction in self.fractions.items())
+            return percent(next(iter(self.fractions.values())))
+        return ", ".join(f"{task} {percent(fraction)}" for task, fraction in self.fractions.items())
 
 
 def network_name(tasks: tuple[str, ...], method: PlannedMethod) -> str:
     """How `Choice` calls a network: by its task or tasks, or `JOINT`."""
     return " ".join(tasks) if method.networks or method.name == SINGLE_TASK else JOINT
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.4g} %"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from steelyard import study
 from steelyard.errors import StoreError, StoreLockedError
 from steelyard.study.storage.store import Store
 from study.processes import alive_in_session, hear_interrupts, rows_written, table, wait_for
+from study.two_kinds import problem_text
 
 ENGINES = {"local": "multiprocessing", "ray": "ray", "slurm(cluster=local)": "submitit"}
 pytestmark = [
@@ -45,51 +46,19 @@ def on(request, monkeypatch):
 
 
 # Able to fail, to die on demand once or always, in the worker and never in the process of this test.
-PROBLEM = """
-    import os
-    from pathlib import Path
-    import torch
-    from torch import nn
-    from engine_helper import WIDTH
-    from steelyard.problems import Data, Problem, Split, classification
-
-    HERE = Path(__file__).parent
-    SPARED = int((HERE / "spared").read_text())
-
-    def load():
-        generator = torch.Generator().manual_seed(0)
-        def split(rows):
-            x = torch.randn(rows, 4, generator=generator)
-            return Split(x, {"kind": (x[:, 0] > 0).long(), "sign": (x[:, 1] + x[:, 2] > 0).long()})
-        return Data(split(96), split(60), split(60))
-
-    def told_to_die():
-        if os.getpid() == SPARED:
-            return False
+PREPARE = """
+    if os.getpid() != int((HERE / "spared").read_text()):
         try:
             (HERE / "die once").unlink()  # one of several workers alone succeeds
+            told_to_die = True
         except FileNotFoundError:
-            return (HERE / "die always").exists()
-        return True
-
-    def prepare(inputs):
-        if told_to_die():
+            told_to_die = (HERE / "die always").exists()
+        if told_to_die:
             os.kill(os.getpid(), 9)
-        if (HERE / "fail").exists():
-            raise ValueError("told to fail")
-        return inputs
-
-    problem = Problem(
-        "mine",
-        tasks=(classification("kind", 2), classification("sign", 2)),
-        load=load,
-        trunk=lambda: nn.Sequential(nn.Linear(4, WIDTH), nn.ReLU(), nn.Dropout(0.1)),
-        head=lambda task: nn.Linear(WIDTH, task.outputs),
-        prepare=prepare,
-        batch_size=16,
-        epochs=2,
-    )
+    if (HERE / "fail").exists():
+        raise ValueError("told to fail")
 """
+PROBLEM = problem_text(PREPARE, imports="from engine_helper import WIDTH", width="WIDTH")
 
 
 @pytest.fixture
@@ -97,7 +66,7 @@ def file(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "engine_helper.py").write_text("WIDTH = 8\n")
     (tmp_path / "spared").write_text(str(os.getpid()))
-    (tmp_path / "mine.py").write_text(textwrap.dedent(PROBLEM))
+    (tmp_path / "mine.py").write_text(PROBLEM)
     yield tmp_path / "mine.py"
     sys.modules.pop("engine_helper", None)
 
