@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from steelyard.errors import UnknownNameError
-from steelyard.problems import Data, Problem, ProblemError, Split, Task, accuracy, classification, regression
+from steelyard.problems import Data, Problem, ProblemError, Split, Task, accuracy, classification, regression, split
+from steelyard.problems.problem import DIVISIONS
 
 NAN = float("nan")
 
@@ -183,6 +184,26 @@ def test_a_seed_gets_its_fold_and_each_fold_is_loaded_and_checked_once():
     assert calls == [0, 1]
     with pytest.raises(ProblemError, match="every label of 'a' is missing"):
         three.data(5)
+
+
+def test_rows_are_divided_anew_for_every_seed_where_load_takes_one():
+    """The same seed, the same rows; a problem that cannot says what to write."""
+    x = torch.arange(40.0)[:, None]
+    fixed = problem(load=lambda: split(x, {"a": x[:, 0]}))
+    assert not fixed.redrawable
+    with pytest.raises(ProblemError, match=r"load\(\) takes no seed. Write load=lambda seed=0: split"):
+        fixed.redrawn()
+    with pytest.raises(ProblemError, match="each seed tests on a fold of its own already"):
+        Problem("p", [A], lambda fold, seed=0: None, nn.Identity, nn.Identity, folds=3).redrawn()
+
+    able = problem(load=lambda seed=0: split(x, {"a": x[:, 0]}, seed=seed))
+    anew = able.redrawn()
+    assert anew is able.redrawn()
+    tests = [set(anew.data(seed).test.targets["a"].tolist()) for seed in (0, 1, 2, 3, 4, 1)]
+    assert tests[0] == set(able.data(3).test.targets["a"].tolist()), "one division without"
+    assert tests[1] == tests[5]
+    assert len({frozenset(test) for test in tests}) == 5
+    assert len(anew._data) <= DIVISIONS
 
 
 def test_an_unknown_task_suggests_the_nearest():

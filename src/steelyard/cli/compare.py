@@ -20,6 +20,7 @@ from steelyard.cli.shared_options import (
     Page,
     Patience,
     Problem,
+    Resplit,
     ReuseAny,
     Shared,
     Store,
@@ -57,6 +58,7 @@ def compare(
     batch_size: BatchSize = None,
     epoch_steps: EpochSteps = 0,
     patience: Patience = 0,
+    resplit: Resplit = False,
     learning_rate: LearningRate = None,
     tune: Annotated[
         int,
@@ -129,6 +131,7 @@ def compare(
             batch_size=batch_size,
             epoch_steps=epoch_steps,
             patience=patience,
+            resplit=resplit,
             learning_rate=learning_rate,
             architecture=architecture,
             shared=shared,

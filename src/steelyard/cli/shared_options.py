@@ -18,6 +18,12 @@ EpochSteps = Annotated[
     int,
     typer.Option(help="An epoch takes at least so many steps, and several passes where rows are few.", metavar="N"),
 ]
+Resplit = Annotated[
+    bool,
+    typer.Option(
+        "--resplit", help="Every seed has its own division of the rows: intervals are about other rows as well."
+    ),
+]
 Patience = Annotated[
     int,
     typer.Option(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,9 @@ from steelyard.errors import PlanError, ProblemError, UnknownNameError
 from steelyard.problems.check_data import check_data
 from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.task import Data, Inputs, JointMetric, Task
+
+DIVISIONS = 3
+"""So many divisions of the rows are kept in memory, where each seed has its own."""
 
 
 def check_place(shared: str) -> None:
@@ -43,7 +48,9 @@ class Problem:
     Args:
         name: shown in tables and pages.
         tasks: in the order of the tables.
-        load: returns the data; called through :meth:`data`, once per process (and fold).
+        load: returns the data; called through :meth:`data`, once per process (and fold). Where it takes a ``seed``, as
+            in ``load=lambda seed=0: split(inputs, targets, seed=seed)``, a study may give every seed a division of the
+            rows of its own (``--resplit``).
         trunk: builds the shared network; inputs -> features.
         head: builds the network of one task; features -> outputs.
         summary: one line for ``steelyard problems``.
@@ -109,6 +116,8 @@ class Problem:
     fingerprint: str = ""
     sources: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
     _data: dict[int, Data] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _redrawn: bool = field(default=False, init=False, repr=False, compare=False)
+    _twin: Problem | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for text in ("name", "summary", "source"):
@@ -160,16 +169,56 @@ class Problem:
         chosen = [self.task(name) for name in names or self.task_names]
         return [task for task in self.tasks if task in chosen]
 
+    @property
+    def redrawable(self) -> bool:
+        """Whether :meth:`redrawn` can divide the rows anew: ``load`` takes a seed, and no folds are dealt."""
+        try:
+            return self.folds == 1 and "seed" in inspect.signature(self.load).parameters
+        except (TypeError, ValueError):  # not callable, which `data` says; or written in C
+            return False
+
+    def redrawn(self) -> Problem:
+        """The same problem with a division of the rows of its own for every seed: its data are ``load(seed=seed)``.
+
+        Raises:
+            ProblemError: ``load`` takes no seed, or the problem is cross-validated.
+        """
+        if self.folds > 1:
+            raise ProblemError(
+                f"problem {self.name!r} is cross-validated: each seed tests on a fold of its own already, so leave "
+                "--resplit (resplit=True) away"
+            )
+        if not self.redrawable:
+            raise ProblemError(
+                f"problem {self.name!r} cannot be divided anew: its load() takes no seed. Write "
+                "load=lambda seed=0: split(inputs, targets, seed=seed)"
+            )
+        if self._twin is None:
+            self._twin = dataclasses.replace(self)
+            self._twin._redrawn = True
+        return self._twin
+
+    def division(self, seed: int) -> int:
+        """The number of the division of the rows that a trial of this seed has."""
+        return seed if self._redrawn else seed % self.folds
+
     def data(self, seed: int = 0) -> Data:
-        """Load the data (of the seed's fold), check that they fit the tasks, and keep them for the next call."""
+        """Load the data (of the seed's division), check that they fit the tasks, and keep them for the next call."""
         if not callable(self.load):
             raise ProblemError(
                 f"problem {self.name!r}: load is a {type(self.load).__name__}, not a function that returns a Data: "
                 "write load=lambda: split(inputs, targets)"
             )
-        fold = seed % self.folds
-        if fold not in self._data:
-            data = self.load(fold) if self.folds > 1 else self.load()
+        number = self.division(seed)
+        if number not in self._data:
+            data = self._load(number)
             check_data(self.name, self.tasks, data)
-            self._data[fold] = data
-        return self._data[fold]
+            self._data[number] = data
+            if self._redrawn and len(self._data) > DIVISIONS:
+                del self._data[next(iter(self._data))]
+        return self._data[number]
+
+    def _load(self, number: int) -> Data:
+        if self._redrawn:
+            return self.load(seed=number)
+        return self.load(number) if self.folds > 1 else self.load()

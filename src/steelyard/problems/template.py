@@ -17,7 +17,7 @@ tasks = [
 ]
 
 
-def load() -> Data:
+def load(seed: int = 0) -> Data:
     # Your own data, for example: table = pandas.read_csv("/path/to/my.csv"), then table["bmi"], table["bp"], …
     patients = load_diabetes(scaled=False)
     table = dict(zip(patients.feature_names, patients.data.T, strict=True))
@@ -27,9 +27,16 @@ def load() -> Data:
     pressure[::3] = np.nan  # NaN marks a missing label: here every third patient was not measured
     targets = {"progression": patients.target, "bmi": table["bmi"], "pressure": pressure}
 
-    # Rows are divided at random; means and deviations are those of the training rows.
+    # Rows are divided at random, by the seed (--resplit: a division for each seed of a study); means and deviations
+    # are those of the training rows.
     return split(
-        inputs, targets, validation=0.2, test=0.3, standardise=True, standardise_targets=["progression", "bmi"]
+        inputs,
+        targets,
+        seed=seed,
+        validation=0.2,
+        test=0.3,
+        standardise=True,
+        standardise_targets=["progression", "bmi"],
     )
 
 

@@ -31,6 +31,7 @@ class Trial:
         learning_rate: None = as the problem's optimizer has it.
         shared: where gradients are read, for the methods that read them.
         epoch_steps: an epoch takes at least so many steps, in as many passes over the rows as they need.
+        resplit: the seed decides the division of the rows into training, validation and test as well.
         patience: training ends once so many epochs in a row were no better on validation data; 0: after all epochs.
         scale: the balancer's ``scale``; None for a single task, and where the method's own text says it.
     """
@@ -48,6 +49,7 @@ class Trial:
     scale: str | None = None
     epoch_steps: int = 0
     patience: int = 0
+    resplit: bool = False
 
     def canonical(self) -> str:
         """Canonical JSON. Options at their default are left out, so that a new option keeps the old keys."""

@@ -147,6 +147,17 @@ def test_a_report_says_what_the_intervals_are_about(tmp_path):
     assert one.endswith("not about other rows.")
     dealt = about(tmp_path / "b", dataclasses.replace(plan(), folds=3))
     assert dealt.startswith("Intervals are about other seeds and other rows alike: each seed tests on one of 3 folds")
+    redrawn = about(tmp_path / "c", dataclasses.replace(plan(), resplit=True))
+    assert redrawn.startswith("Intervals are about other seeds and other rows alike: each seed has its own division")
+
+
+def test_few_test_labels_recommend_a_division_for_every_seed(tmp_path):
+    made = with_tasks(plan(), test_rows=(1000, 99))
+    (unable,) = said(tmp_path / "a", made)
+    assert unable.endswith("one whose load() takes a seed divides them anew (--resplit).")
+    (able,) = said(tmp_path / "b", dataclasses.replace(made, redrawable=True))
+    assert able.endswith("another picture: give every seed its own with --resplit.")
+    assert said(tmp_path / "c", dataclasses.replace(made, redrawable=True, resplit=True)) == []
 
 
 def test_what_other_test_rows_would_do_is_the_metrics_own_standard_error(tmp_path):

@@ -56,6 +56,28 @@ def test_single_task_trials_are_shared_between_settings_that_differ_elsewhere(fi
     assert found.trials_of("equal", 1, 0)[0].fractions == (("kind", 0.5), ("size", 1.0))
 
 
+def test_a_division_for_every_seed_is_another_trial_and_without_it_no_key_changes(tmp_path):
+    able = tmp_path / "able.py"
+    able.write_text(
+        textwrap.dedent(PROBLEM).replace("def load():", "def load(seed=0):").replace("seed(0)", "seed(seed)")
+    )
+    fixed, redrawn = (plan(str(able), ["single-task", "equal"], seeds=2, resplit=each) for each in (False, True))
+    assert (fixed.redrawable, fixed.resplit) == (True, False)
+    assert not {trial.key for trial in fixed.trials} & {trial.key for trial in redrawn.trials}
+    assert all("resplit" not in trial.canonical() for trial in fixed.trials)
+    assert Plan.from_dict(json.loads(json.dumps(redrawn.to_dict()))).trials == redrawn.trials
+    assert any("own division" in note for note in redrawn.notes)
+    assert "chosen on the division of seed" in plan(str(able), ["equal"], tune=2, resplit=True).notes[-1]
+
+
+def test_rows_that_cannot_be_divided_anew_are_refused(file):
+    with pytest.raises(ProblemError, match="takes no seed"):
+        plan(str(file), ["equal"], resplit=True)
+    file.write_text(file.read_text().replace("def load():", "def load(seed=0):"))
+    with pytest.raises(ProblemError, match=r"load\(seed=0\) and load\(seed=1\) give the same rows: hand the seed to"):
+        plan(str(file), ["equal"], resplit=True)
+
+
 def test_trials_come_seed_by_seed():
     seeds = [trial.seed for trial in made_plan(seeds=3).trials]
     assert seeds == sorted(seeds)

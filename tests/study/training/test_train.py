@@ -122,6 +122,16 @@ def test_a_trial_is_trained_on_its_seeds_fold():
     assert calls == [2]
 
 
+def test_every_seed_has_its_own_division_and_single_tasks_share_it_with_joint_networks():
+    load, calls = made().load, []
+    problem = made(load=lambda seed=7: calls.append(seed) or load())
+    for planned in (trial(seed=5), trial("single-task", ("kind",), seed=5), trial(seed=6)):
+        train(dataclasses.replace(planned, epochs=1, resplit=True), problem)
+    assert calls == [5, 6]
+    train(trial(seed=5, epochs=1), problem)
+    assert calls == [5, 6, 7]  # of its own accord, where nobody asked for more
+
+
 def test_a_single_task_trial_is_the_plain_loop():
     digits = load_problem("digits")
     planned = Trial("digits", "single-task", ("left",), 5, (("left", 1.0),), epochs=2, batch_size=128)

@@ -56,9 +56,9 @@ FILE = DataFile(
 )
 
 
-def load() -> Data:
+def load(seed: int = 50) -> Data:
     columns = _read()
-    rows = divide(len(columns["age"]), seed=50)
+    rows = divide(len(columns["age"]), seed=seed)
     numbers = torch.stack([torch.tensor([float(value) for value in columns[name]]) for name in NUMBERS], dim=1)
     numbers[:, -len(AMOUNTS) :] = numbers[:, -len(AMOUNTS) :].log1p()
     inputs = zip(standardised(*(numbers[part] for part in rows)), _codes(columns, rows), strict=True)

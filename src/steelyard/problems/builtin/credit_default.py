@@ -39,14 +39,14 @@ TEXT = "48cc67c9a5f9e2f54edd465466905e345119d54ea4d98745ed8700ac125cac2b"
 Numbers = npt.NDArray[np.float64]
 
 
-def load() -> Data:
+def load(seed: int = 29) -> Data:
     columns = _read()
     targets = {
         "default": _numbers(columns["default"]),
         "interest": _numbers(columns["interest"]),
         "grade": np.array([GRADES.index(grade) for grade in columns["grade"]]),
     }
-    return split(inputs(columns), targets, seed=29, standardise=True, standardise_targets=["interest"])
+    return split(inputs(columns), targets, seed=seed, standardise=True, standardise_targets=["interest"])
 
 
 def inputs(columns: dict[str, list[str]]) -> Numbers:

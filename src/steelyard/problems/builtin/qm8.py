@@ -39,12 +39,12 @@ FILE = DataFile(
 ARRAYS = "dbcb524b606b39690dd98702ad9bb069610239788697ed5f7854446f04e1ec25"
 
 
-def load() -> Data:
+def load(seed: int = 8) -> Data:
     arrays = load_arrays(FILE, ("fp_packed", "desc", "Y", "tasks"), ARRAYS)
     columns = arrays["tasks"].tolist()
     targets = {name: arrays["Y"][:, columns.index(name)] for name in TARGETS}
     bits = np.unpackbits(arrays["fp_packed"], axis=1)
-    return split((set_bits(bits), arrays["desc"]), targets, seed=8, standardise=True, standardise_targets=TARGETS)
+    return split((set_bits(bits), arrays["desc"]), targets, seed=seed, standardise=True, standardise_targets=TARGETS)
 
 
 def set_bits(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

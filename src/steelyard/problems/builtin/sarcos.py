@@ -28,10 +28,10 @@ FILE = DataFile(
 ARRAYS = "a58659512db3684dcd4cc62b7d45b2a3bf54422893376dde3e87f33398d11e86"
 
 
-def load() -> Data:
+def load(seed: int = 21) -> Data:
     arrays = load_arrays(FILE, ("X", "Y"), ARRAYS)
     targets = {f"torque{joint + 1}": arrays["Y"][:, joint] for joint in range(JOINTS)}
-    return split(arrays["X"], targets, seed=21, standardise=True)
+    return split(arrays["X"], targets, seed=seed, standardise=True)
 
 
 def trunk() -> nn.Module:

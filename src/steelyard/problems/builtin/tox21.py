@@ -33,12 +33,12 @@ FILE = DataFile(
 ARRAYS = "ecbe010fdffba30453429af89f8b7daf6566ed0e9b71f5eb0dd14bd1ff4aad6f"
 
 
-def load() -> Data:
+def load(seed: int = 12) -> Data:
     arrays = load_arrays(FILE, ("fp_packed", "desc", "Y", "tasks"), ARRAYS)
     bits = np.unpackbits(arrays["fp_packed"], axis=1)
     assays = arrays["tasks"].tolist()
     targets = {assay: arrays["Y"][:, assays.index(assay)] for assay in ASSAYS}
-    return split((bits, arrays["desc"]), targets, seed=12, standardise=True)
+    return split((bits, arrays["desc"]), targets, seed=seed, standardise=True)
 
 
 def prepare(inputs: Inputs) -> Inputs:

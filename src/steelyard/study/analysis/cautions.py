@@ -118,12 +118,17 @@ def _few_test_rows(found: TrialResults) -> list[str]:
     """With few test rows another division of the rows may give another picture."""
     plan = found.plan
     few = [task for task in plan.tasks if 0 < task.test_rows < FEW_TEST_ROWS]
-    if not few or plan.folds > 1:
+    if not few or plan.folds > 1 or plan.resplit:
         return []
     said = first_few([f"{task.label} {task.test_rows}" for task in few], NAMED)
+    instead = (
+        "give every seed its own with --resplit."
+        if plan.redrawable
+        else "a problem with folds= tests on all rows, and one whose load() takes a seed divides them anew (--resplit)."
+    )
     return [
         f"Few test labels: {said}. Verdicts are about this division of the rows, and another one may give "
-        "another picture: a problem with folds= tests on all rows."
+        f"another picture: {instead}"
     ]
 
 

@@ -21,6 +21,11 @@ def about_rows(found: TrialResults) -> str:
             f"Intervals are about other seeds and other rows alike: each seed tests on one of {plan.folds} folds, and "
             "neighbouring folds share most of their training rows."
         )
+    if plan.resplit:
+        return (
+            "Intervals are about other seeds and other rows alike: each seed has its own division of the rows into "
+            "training, validation and test, and divisions share most of their rows."
+        )
     about = (
         "Intervals are about other seeds on this division of the rows into training, validation and test, not about "
         "other rows"

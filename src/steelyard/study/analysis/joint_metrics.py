@@ -38,6 +38,7 @@ def joint_values(store: Path | str) -> list[JointValue]:
         plan = Plan.from_dict(opened.latest_plan())
         results = opened.results(plan.trials, plan.also)
     problem = load_problem(plan.reference)
+    problem = problem.redrawn() if plan.resplit else problem
     if not problem.joint or plan.task_names != problem.task_names:
         return []
     found = []

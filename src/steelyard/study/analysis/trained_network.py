@@ -100,6 +100,7 @@ def network(
         plan, networks = Plan.from_dict(opened.latest_plan()), opened.networks
         trials = kept_trials(plan, opened, method, seed, setting)
     problem = load_problem(plan.reference)
+    problem = problem.redrawn() if plan.resplit else problem
     if plan.origin is not None and (edited := plan.origin.code.edited()):
         warn(
             f"{', '.join(edited)} was changed since the network was trained: what is loaded may compute something else"

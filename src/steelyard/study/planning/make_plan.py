@@ -16,13 +16,14 @@ from torch import nn
 from steelyard import __version__
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import Part, Spec, parse_spec
-from steelyard.errors import OptionError, PlanError
+from steelyard.errors import OptionError, PlanError, ProblemError
 from steelyard.io.lists_and_counts import counted
 from steelyard.method_registry import make, method_class, options_of
 from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem, check_place
+from steelyard.problems.sources import data_digests
 from steelyard.problems.task import Data, Task
 from steelyard.study.planning.arm_networks import check_networks
 from steelyard.study.planning.arms import SHARED, Arm, make_arm, parse_arm
@@ -60,6 +61,7 @@ def plan(
     batch_size: int | None = None,
     epoch_steps: int = 0,
     patience: int = 0,
+    resplit: bool = False,
     learning_rate: float | None = None,
     architecture: str = "hard-sharing",
     shared: str | None = None,
@@ -81,6 +83,8 @@ def plan(
         epochs, batch_size, learning_rate: the problem's own where not given.
         epoch_steps: an epoch takes at least so many steps: where fractions leave fewer, it goes through their rows
             several times, so that little data are not little training.
+        resplit: every seed has its own division of the rows, the same for single tasks and joint networks: intervals
+            are then about other rows as well. For problems whose ``load`` takes a seed.
         patience: a training ends once so many epochs in a row were no better on validation data, in every arm alike; 0
             trains all epochs.
         architecture: of the network, one of `steelyard.models.architecture_names`, options in parentheses.
@@ -102,6 +106,8 @@ def plan(
         ['single-task', 'equal', 'uw']
     """
     found = load_problem(problem)
+    as_loaded = found
+    found = found.redrawn() if resplit else found
     chosen_epochs = _whole("epochs", found.epochs if epochs is None else epochs)
     chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
     if epoch_steps:
@@ -124,6 +130,9 @@ def plan(
     tuning = make_tuning(rate, tune, planned, chosen_seeds, _whole("tune_seeds", tune_seeds))
     for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
         rehearse(found, each, chosen_seeds)  # after what is quick to check: the data may take a while to load
+    if resplit:
+        _check_divisions(found, chosen_seeds)
+        notes += _resplit_notes(tuning)
     if found.folds > 1:
         notes += _fold_notes(found.folds, chosen_seeds, tuning)
     made = Plan(
@@ -139,6 +148,8 @@ def plan(
         batch_size=chosen_batch,
         epoch_steps=epoch_steps,
         patience=patience,
+        resplit=resplit,
+        redrawable=as_loaded.redrawable,
         learning_rate=learning_rate,
         architecture=architecture,
         parameters=0,
@@ -153,7 +164,7 @@ def plan(
         final_rate=_final_rate(found),
     )
     tried_on = [*chosen_seeds, *([] if tuning is None else tuning.seeds)]
-    made = dataclasses.replace(made, origin=Origin.of(found, tried_on, made.trials))
+    made = dataclasses.replace(made, origin=Origin.of(as_loaded, tried_on, made.trials))
     return dataclasses.replace(made, parameters=rehearse_methods(made, found))
 
 
@@ -263,6 +274,27 @@ def _fold_notes(folds: int, seeds: Sequence[int], tuning: Tuning | None) -> list
         dealt = sorted({seed % folds for seed in tuning.seeds})
         where = f"fold{'' if len(dealt) == 1 else 's'} {', '.join(map(str, dealt))}"
         notes.append(f"learning rates and constant weights are chosen once, on {where}: other folds test on its rows")
+    return notes
+
+
+def _check_divisions(problem: Problem, seeds: Sequence[int]) -> None:
+    """Refuse a load() that takes a seed and leaves it lying."""
+    if len(seeds) > 1 and data_digests(problem.data(seeds[0])) == data_digests(problem.data(seeds[1])):
+        raise ProblemError(
+            f"problem {problem.name!r}: load(seed={seeds[0]}) and load(seed={seeds[1]}) give the same rows: hand the "
+            "seed to what divides them, as in split(inputs, targets, seed=seed), or leave --resplit (resplit=True) away"
+        )
+
+
+def _resplit_notes(tuning: Tuning | None) -> list[str]:
+    """That each seed has its own rows, and where rows serve twice."""
+    notes = ["every seed has its own division of the rows into training, validation and test"]
+    if tuning is not None:
+        several = len(tuning.seeds) > 1
+        where = (
+            f"the division{'s' if several else ''} of seed{'s' if several else ''} {', '.join(map(str, tuning.seeds))}"
+        )
+        notes.append(f"learning rates and constant weights are chosen on {where}: other divisions test on its rows")
     return notes
 
 

@@ -158,6 +158,8 @@ class Plan:
     origin: Origin | None = None  # the code and data; unknown to plans of Steelyard 0.1
     folds: int = 1  # of a cross-validation; unknown to plans of Steelyard 0.1
     final_rate: float = 1.0  # what the schedule leaves of the learning rate at the end
+    resplit: bool = False  # every seed has its own division of the rows
+    redrawable: bool = False  # it could have; unknown to earlier plans
     patience: int = 0  # epochs without a better one after which a training ends
     also: tuple[str, ...] = ()  # other origins whose trials are taken all the same, as trials call their problem
 
@@ -231,6 +233,7 @@ class Plan:
             scale=None if alone else planned.scale,
             epoch_steps=self.epoch_steps,
             patience=self.patience,
+            resplit=self.resplit,
         )
         return dataclasses.replace(trial, problem=self.identity_of(trial))
 

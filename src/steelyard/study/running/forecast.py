@@ -150,7 +150,9 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
     small = dataclasses.replace(problem, folds=1, load=lambda: Data(few, data.validation, data.validation))
     # Few steps whatever an epoch of the study takes: as many as are timed, where rows are few.
     fractions = tuple((task, 1.0) for task, _ in trial.fractions)
-    short = dataclasses.replace(trial, epochs=1, fractions=fractions, epoch_steps=min(trial.epoch_steps, STEPS))
+    short = dataclasses.replace(
+        trial, epochs=1, fractions=fractions, epoch_steps=min(trial.epoch_steps, STEPS), resplit=False
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

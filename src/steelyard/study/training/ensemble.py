@@ -100,6 +100,7 @@ def train_together(
         checkpoint_seconds: checkpoints are written no more often than once in so many seconds for every ten networks.
         on_trained: called with a trial and its network's ``state_dict()`` at the chosen epoch.
     """
+    problem = problem.redrawn() if trials[0].resplit else problem
     data = problem.data(trials[0].seed)
     shapes: dict[object, list[_Member]] = {}
     for trial in trials:

@@ -30,7 +30,7 @@ class ChangedInPlaceError(ProblemError):
 def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterable[int] = (0,)) -> Data:
     """Load and check the data, build the network, and take every loss and metric once, without training.
 
-    Of a cross-validation the metrics are taken on every fold that one of these seeds is tested on.
+    The metrics are taken on every division of the rows (every fold) that one of these seeds is tested on.
 
     Raises:
         ProblemError: what fails, for which task, with the shapes, and the line of the user's file.
@@ -47,10 +47,11 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
     outputs, _ = _unchanged(what, inputs, lambda: attempt(problem, what, lambda: network(inputs)))
     for task in problem.tasks:
         _rehearse_task(problem, task, outputs[task.name], rows, data)
-    for fold in sorted({seed % problem.folds for seed in seeds} - {0}):
-        further = attempt(problem, f"loading the data of fold {fold}", partial(problem.data, fold))
+    part = "fold" if problem.folds > 1 else "division"
+    for number in sorted({problem.division(seed) for seed in seeds} - {0}):
+        further = attempt(problem, f"loading the data of {part} {number}", partial(problem.data, number))
         for task in problem.tasks:
-            _rehearse_metrics(problem, task, outputs[task.name].detach(), further, f" of fold {fold}")
+            _rehearse_metrics(problem, task, outputs[task.name].detach(), further, f" of {part} {number}")
     return data
 
 

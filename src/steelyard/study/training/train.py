@@ -83,6 +83,7 @@ class _Training:
     """A network, what it learns from, and how far it has come."""
 
     def __init__(self, trial: Trial, problem: Problem) -> None:
+        problem = problem.redrawn() if trial.resplit else problem
         self.trial, self.problem = trial, problem
         self.tasks = [problem.task(name) for name in trial.tasks]
         self.data = problem.data(trial.seed)
