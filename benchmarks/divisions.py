@@ -66,6 +66,18 @@ def delta_m(of_seeds: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.mean([change for change in changes if change is not None], axis=0)
 
 
+def correlations(found: NDArray[np.float64]) -> tuple[float, float]:
+    """Of the errors alone and together, ``[divisions, seeds, 2, T]``: by seed within a division, and of their means."""
+    means = found.mean(1, keepdims=True)
+
+    def between(alone: NDArray[np.float64], joint: NDArray[np.float64]) -> float:
+        return float(np.corrcoef(alone.ravel(), joint.ravel())[0, 1])
+
+    tasks = range(found.shape[3])
+    within = [between((found - means)[:, :, 0, task], (found - means)[:, :, 1, task]) for task in tasks]
+    return float(np.mean(within)), float(np.mean([between(means[..., 0, task], means[..., 1, task]) for task in tasks]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200)
@@ -84,6 +96,11 @@ def main() -> None:
     )
     truth = float(delta_m(found.reshape(-1, *found.shape[2:])).mean())
     random = np.random.default_rng(1)
+    by_seed, by_division = correlations(found)
+    print(
+        "Correlation of alone and together, mean over tasks: "
+        f"by seed within a division {by_seed:+.2f}, from division to division {by_division:+.2f}"
+    )
     print(f"{made.name}: Δm of the plain sum over all divisions and seeds {100 * truth:+.2f} %")
     print("| seeds | rows | interval holds it, % | half-width, points | better, worse, open: % |")
     print("|---|---|---|---|---|")

@@ -173,6 +173,6 @@ class Judgement:
     others: list[OtherMetric] = field(default_factory=list)
     architecture: str = ""  # of joint networks, where a method names none of its own
     parameters: int = 0  # of such a network
-    about: str = ""  # what the intervals are about: other seeds, or other rows too
+    about: str = ""  # what the intervals are about (other seeds, or other rows too), and which test was made
     cautions: list[str] = field(default_factory=list)  # what bears on every verdict, and is to be read before it
     recipe: Recipe | None = None

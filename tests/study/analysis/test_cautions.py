@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from steelyard.problems import r2
@@ -144,7 +145,7 @@ def about(path, made, values=BOTH):
 def test_a_report_says_what_the_intervals_are_about(tmp_path):
     one = about(tmp_path / "a", plan())
     assert one.startswith("Intervals are about other seeds on this division of the rows")
-    assert one.endswith("not about other rows.")
+    assert "not about other rows. Differences are paired by seed (Student's t)" in one
     dealt = about(tmp_path / "b", dataclasses.replace(plan(), folds=3))
     assert dealt.startswith("Intervals are about other seeds and other rows alike: each seed tests on one of 3 folds")
     redrawn = about(tmp_path / "c", dataclasses.replace(plan(), resplit=True))
@@ -160,10 +161,25 @@ def test_few_test_labels_recommend_a_division_for_every_seed(tmp_path):
     assert said(tmp_path / "c", dataclasses.replace(made, redrawable=True, resplit=True)) == []
 
 
+def test_a_report_says_which_test_was_made_and_what_pairing_has_to_go_by(tmp_path):
+    """The mean over tasks of the correlation over seeds, alone and together; without a baseline there is no test."""
+    alone = [{"left": 0.90, "right": 0.80}, {"left": 0.92, "right": 0.81}, {"left": 0.91, "right": 0.86}]
+    joint = [{"left": 0.80, "right": 0.70}, {"left": 0.82, "right": 0.69}, {"left": 0.81, "right": 0.65}]
+    text = about(tmp_path / "a", plan(), {SINGLE_TASK: alone, "equal": joint})
+    expected = (1.0 + np.corrcoef([0.80, 0.81, 0.86], [0.70, 0.69, 0.65])[0, 1]) / 2
+    assert text.endswith(
+        "the networks of a seed share start, batches and rows; between single-task learning and the plain sum values "
+        f"correlate by {expected:+.2f}, the mean over tasks."
+    )
+    constant = about(tmp_path / "b", plan(), {SINGLE_TASK: [alone[0]] * 3, "equal": joint})
+    assert constant.endswith("share start, batches and rows.")
+    assert "paired" not in about(tmp_path / "c", plan(methods=("equal", "uw")), {"equal": joint, "uw": joint})
+
+
 def test_what_other_test_rows_would_do_is_the_metrics_own_standard_error(tmp_path):
     """Of 90 % on 400 rows: 1.96 √(.9 · .1 / 400). Metrics that do not count rows have none here."""
     made = with_tasks(plan(metrics=[("left", (ACCURACY,)), ("right", (RMSE,))]), test_rows=(400, 400))
     values = [{"left": count / 400, "right": 2.0 + count / 1000} for count in (360, 364, 356)]
     text = about(tmp_path / "s", made, {SINGLE_TASK: values, "equal": values})
     half = 196 * math.sqrt(0.9 * 0.1 / 400)
-    assert text.endswith(f"as many other test rows would move a value by left digit ±{half:.2g} points (400 rows).")
+    assert f"as many other test rows would move a value by left digit ±{half:.2g} points (400 rows)." in text

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-from steelyard.study.analysis.statistics import step_of
+import numpy as np
+
+from steelyard.study.analysis.number_phrases import PLAIN_SUM, lowered, method_name
+from steelyard.study.analysis.statistics import Array, step_of
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import SINGLE_TASK
@@ -37,6 +40,34 @@ def about_rows(found: TrialResults) -> str:
     said = ", ".join(f"{task.label} ±{100 * half:.2g} points ({task.test_rows} rows)" for task, half in widest)
     rest = "" if len(shown) <= NAMED else " at most"
     return f"{about}; as many other test rows would move a value by{rest} {said}."
+
+
+def about_test(found: TrialResults) -> str:
+    """Which test was made of the differences, and how far it is the right one here; empty where nothing is compared."""
+    joint = [method.name for method in found.plan.methods if method.name != SINGLE_TASK]
+    if not found.has(SINGLE_TASK) or not joint or len(found.plan.seeds) < 2:
+        return ""
+    said = "Differences are paired by seed (Student's t): the networks of a seed share start, batches and rows"
+    beside = PLAIN_SUM if PLAIN_SUM in joint else joint[0]
+    shown = [
+        value
+        for setting in range(len(found.plan.settings))
+        for task in found.plan.tasks
+        if (value := _correlation(*found.paired(task, beside, SINGLE_TASK, setting))) is not None
+    ]
+    if not shown:
+        return f"{said}."
+    mean = f"{sum(shown) / len(shown):+.2f}".replace("-", "−")
+    over = ", the mean over tasks" if len(shown) > 1 else ""
+    return f"{said}; between single-task learning and {lowered(method_name(beside))} values correlate by {mean}{over}."
+
+
+def _correlation(ours: Array, theirs: Array) -> float | None:
+    """Over seeds; None of fewer than three, or where one side does not vary."""
+    if len(ours) < 3 or min(float(np.ptp(ours)), float(np.ptp(theirs))) == 0.0:
+        return None
+    found = float(np.corrcoef(ours, theirs)[0, 1])
+    return found if math.isfinite(found) else None
 
 
 def sampling_half(found: TrialResults, task: PlannedTask) -> float | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from steelyard.study.analysis.cautions import cautions
-from steelyard.study.analysis.interval_scope import about_rows
+from steelyard.study.analysis.interval_scope import about_rows, about_test
 from steelyard.study.analysis.provenance_notes import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
 from steelyard.study.analysis.recipe import recipe
@@ -110,7 +110,7 @@ def judge_findings(found: TrialResults) -> Judgement:
         others=[other for method, setting in pairs for other in judge_others(found, method, setting)],
         architecture=plan.architecture,
         parameters=plan.parameters,
-        about=about_rows(found),
+        about=" ".join(filter(None, (about_rows(found), about_test(found)))),
         cautions=cautions(found),
     )
 
