@@ -13,12 +13,30 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+try:
+    from steelyard.study.running.engines.local import _has_forkserver, start_server
+    from steelyard.study.running.environment import worker_environment
+except ImportError:  # the balancing half alone: what a study needs is not installed
+    START = "spawn"
+else:
+    START = "forkserver" if _has_forkserver() else "spawn"
+
 
 def launch(function: Callable[..., Any], ranks: int, *args: Any) -> list[Any]:
     """``[function(rank, ranks, *args) for each rank]``; an exception on any rank is raised here."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, (ranks, folder, function, args), nprocs=ranks)
+        _start((ranks, folder, function, args), ranks)
         return [torch.load(Path(folder) / f"rank{rank}.pt") for rank in range(ranks)]
+
+
+def _start(args: tuple[Any, ...], ranks: int) -> None:
+    """From the server that forks the workers of studies, where there is one: each rank would import torch itself."""
+    if START == "spawn":
+        mp.spawn(_rank, args, nprocs=ranks)
+        return
+    start_server()
+    with worker_environment():  # without the main module, pytest
+        mp.start_processes(_rank, args, nprocs=ranks, start_method=START)
 
 
 def _rank(rank: int, ranks: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
