@@ -17,6 +17,8 @@ DOCS_READY := $(DOCS)/.ready
 INSTALLED := .venv-dist
 # One thread per process: trials and test workers run side by side.
 export OMP_NUM_THREADS := 1
+# A test file stays with one of the two processes until the other has nothing left: what its tests share is made once.
+TESTS := -m pytest -n 2 --dist worksteal
 
 .PHONY: demo test slow quick slowest test-integrations slow-integrations test-oldest check dist docs docs-links benchmark mutation clean
 
@@ -25,11 +27,11 @@ demo: $(READY)
 		--workers 2 --store demo.sqlite --page demo.html
 
 test: check
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python $(TESTS) -m "not slow"
 
 # Proofs by simulation, fuzzing and killing again and again.
 slow: $(READY)
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python $(TESTS) -m slow
 
 # The core, and what the change at hand touches, in at most 45 s each.
 quick: $(READY)
@@ -37,10 +39,10 @@ quick: $(READY)
 
 # The twenty tests that take longest, each with its reason.
 slowest: $(READY)
-	$(BIN)/python -m pytest -n 2 --slowest 20 | sed -n '/slowest/,$$p'
+	$(BIN)/python $(TESTS) --slowest 20 | sed -n '/slowest/,$$p'
 
 test-integrations: $(FRAMEWORKS_READY)
-	$(FRAMEWORKS)/bin/python -m pytest -n 2 -rs --disable-warnings -m "not slow" tests/integrations \
+	$(FRAMEWORKS)/bin/python $(TESTS) -rs --disable-warnings -m "not slow" tests/integrations \
 		tests/study/running/engines/test_every_engine.py
 
 # The engines' studies that are killed again and again.
@@ -49,7 +51,7 @@ slow-integrations: $(FRAMEWORKS_READY)
 		tests/study/running/engines/test_every_engine.py
 
 test-oldest: $(OLDEST_READY)
-	$(OLDEST)/bin/python -m pytest -n 2 -rs --disable-warnings tests/balancing tests/base tests/distributed tests/gradients \
+	$(OLDEST)/bin/python $(TESTS) -rs --disable-warnings tests/balancing tests/base tests/distributed tests/gradients \
 		tests/loops tests/methods tests/testing tests/test_method_registry.py --ignore=tests/methods/test_against_torchjd.py
 
 check: $(READY)
