@@ -95,15 +95,16 @@ def file_name(number: int, route: str) -> str:
     return f"{number}-{route}"
 
 
-def main(folder: Path, route: str) -> None:
+def main(folder: Path, routes: list[str]) -> None:
     torch.use_deterministic_algorithms(True)
-    found = {}
-    for number, spec in enumerate(SPECS):
-        run = Run(spec, attached=route == "optimizer", seed=1)
-        load(run, route, folder / file_name(number, route))
-        found[spec] = run.outcome(run.train(AFTER, BEFORE))
-    torch.save(found, folder / f"resumed-{route}.pt")
+    for route in routes:
+        found = {}
+        for number, spec in enumerate(SPECS):
+            run = Run(spec, attached=route == "optimizer", seed=1)
+            load(run, route, folder / file_name(number, route))
+            found[spec] = run.outcome(run.train(AFTER, BEFORE))
+        torch.save(found, folder / f"resumed-{route}.pt")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2:])
