@@ -73,6 +73,21 @@ def test_control_characters_of_a_failed_trial_do_not_reach_the_terminal() -> Non
     assert "\x1b" not in printed(judgements.hostile(), 80)
 
 
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_below_the_time_of_a_method_stands_its_spread_over_seeds(width: int) -> None:
+    judgement = judgements.digits()
+    rows = [
+        replace(row, relative_cost=0.71 + place, cost_low=0.61 + place, cost_high=0.92 + place)
+        for place, row in enumerate(judgement.rows)
+    ]
+    text = printed(replace(judgement, rows=rows), width)
+    assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= width
+    for place in range(len(judgement.methods)):
+        assert f"{0.71 + place:.2f}" in text
+        assert f"{0.61 + place:.2f}–{0.92 + place:.2f}" in text
+    assert "0.71–0.71" not in printed(replace(judgement, rows=[replace(rows[0], cost_low=0.71, cost_high=0.71)]), width)
+
+
 def test_cautions_come_before_the_verdict() -> None:
     judgement = judgements.one_task()
     text = " ".join(printed(judgement, 200).split())

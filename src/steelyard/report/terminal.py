@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from steelyard.io.printable_text import printable
 from steelyard.report import numbers
 from steelyard.report.judgement_view import BASELINE, View, recipe_text
 from steelyard.report.verdict_styles import STYLES, style_of
-from steelyard.study.judgement import Judgement, Recipe, Setting, TaskInfo
+from steelyard.study.judgement import Judgement, Recipe, Row, Setting, TaskInfo
 
 METHOD_WIDTH = 24
 MANY = 24  # tasks, beyond which the table has the first few by effect
@@ -211,11 +212,18 @@ def _figures(view: View, setting: Setting, compact: bool, clean: Callable[[str],
     columns = columns if any(deltas) else []
     columns.append(column("steps\n/s", [numbers.compact(row.steps_per_second) if row else "" for row in rows]))
     if BASELINE in view.methods:
-        columns.append(column("time\n×", [numbers.fixed(row.relative_cost, 2) if row else "" for row in rows]))
+        columns.append(column("time\n×", [_cost(row) if row else "" for row in rows]))
     columns.append(column("memory\nMiB", [numbers.fixed(row.peak_memory, 0) if row else "" for row in rows]))
     if any(row and row.failed for row in rows):
         columns.append(column("failed\ntrials", [str(row.failed) if row else "" for row in rows]))
     return columns
+
+
+def _cost(row: Row) -> str:
+    """The median over seeds, and where they differ the smallest and the largest below it."""
+    bounds = [numbers.fixed(bound, 2) for bound in (row.cost_low, row.cost_high)]
+    apart = math.isfinite(row.cost_high) and bounds[0] != bounds[1]
+    return numbers.fixed(row.relative_cost, 2) + (f"\n{'–'.join(bounds)}" if apart else "")
 
 
 def _failures(judgement: Judgement, console: Console, clean: Callable[[str], str]) -> None:

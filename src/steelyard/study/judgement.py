@@ -5,6 +5,7 @@ A cell exists once one of its trials is finished; a row always, with NaN where n
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -82,12 +83,15 @@ class Row:
     delta_m: Interval | None  # positive = better than single-task, as a fraction
     delta_m_last: Interval | None
     steps_per_second: float
-    seconds: float  # of training, per trial
+    seconds: float  # of training, per trial: by a clock on the wall
     peak_memory: float  # MiB
     seeds: int
     failed: int
-    relative_cost: float  # training time against all single-task networks together
+    relative_cost: float  # training time against all single-task networks together: the median over seeds
     chosen: str = ""  # what validation data chose for it: learning rate, constant weights
+    cost_low: float = math.nan  # of the relative cost the smallest over seeds, and the largest
+    cost_high: float = math.nan
+    processor_seconds: float = math.nan  # per trial, the median over seeds; NaN where it was not counted
 
 
 @dataclass(frozen=True)

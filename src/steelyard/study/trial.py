@@ -92,10 +92,16 @@ class Result:
     chosen_epoch: int  # counted from 1
     steps: int
     seconds: float  # of training: evaluation and loading are not in it; of networks trained at once, an equal share
-    steps_per_second: float
+    steps_per_second: float  # of processor time where it was counted: the median over epochs
     peak_memory: float  # MiB, of all networks that were trained at once
     curves: Curves = field(repr=False)
+    processor_seconds: float = 0.0  # of training, that a processor worked; 0 where nobody counted (0.2, other devices)
     outputs: dict[str, str] = field(default_factory=dict, repr=False)  # of the test data, for joint metrics: `kept`
+
+    @property
+    def work(self) -> float:
+        """Seconds of processor time, which other programs do not lengthen by keeping it waiting; else of a clock."""
+        return self.processor_seconds or self.seconds
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,30 @@ def test_cost_counts_all_single_task_networks_as_one_model(tmp_path):
     assert any("0.60 × the time of the 2 single-task networks" in text for text in found.verdict)
 
 
+def test_times_are_processor_time_with_the_median_and_the_spread_over_seeds(tmp_path):
+    """By the clock a busy machine made the second seed ten times as slow; its processor knows better."""
+    clock, worked = [10.0, 100.0, 10.0], {SINGLE_TASK: [5.0, 5.0, 6.0], "equal": [6.0, 7.0, 8.0]}
+    made = plan()
+
+    def judge_by(path, counted):
+        with Store(path, write=True) as store:
+            for method, seconds in worked.items():
+                for seed in made.seeds:
+                    for trial in made.trials_of(method, 0, seed):
+                        found = result({task: ALONE[seed][task] for task in trial.tasks}, clock[seed])
+                        work = seconds[seed] if counted(method, seed) else 0.0
+                        store.add_result(trial, dataclasses.replace(found, processor_seconds=work))
+            return row(judge_plan(made, store), "equal")
+
+    found = judge_by(tmp_path / "a", lambda method, seed: True)
+    assert (found.cost_low, found.relative_cost, found.cost_high) == (0.6, 0.7, 0.8)  # two single tasks, a median of 10
+    assert (found.processor_seconds, found.seconds) == (7.0, 40.0)
+    # Where one trial of an earlier version did not count it, all are told by the clock.
+    mixed = judge_by(tmp_path / "b", lambda method, seed: (method, seed) != ("equal", 0))
+    assert (mixed.cost_low, mixed.relative_cost, mixed.cost_high) == (0.5, 0.5, 5.0)
+    assert math.isnan(mixed.processor_seconds)
+
+
 def test_nothing_finished_yet_is_rows_of_nan_and_no_cells(tmp_path):
     made = plan()
     with Store(tmp_path / "s", write=True) as store:

@@ -53,7 +53,11 @@ def trials(problem, epochs=5, **options):
 def near(first, second, tolerance):
     """Everything but times and memory: whole numbers equal, others within a relative tolerance."""
     one, two = (
-        {k: v for k, v in dataclasses.asdict(r).items() if k not in ("seconds", "steps_per_second", "peak_memory")}
+        {
+            k: v
+            for k, v in dataclasses.asdict(r).items()
+            if k not in ("seconds", "steps_per_second", "peak_memory", "processor_seconds")
+        }
         for r in (first, second)
     )
     numbers = []

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import random
+import time
 
 import numpy as np
 import pytest
@@ -50,10 +51,20 @@ def trial(method="equal", tasks=("kind", "size"), fractions=1.0, **options):
 
 def same(first, second):
     """Everything but times and memory, to the last bit."""
-    timeless = {"seconds": 0.0, "steps_per_second": 0.0, "peak_memory": 0.0}
+    timeless = {"processor_seconds": 0.0, "seconds": 0.0, "steps_per_second": 0.0, "peak_memory": 0.0}
     return repr(dataclasses.replace(first, **timeless)) == repr(dataclasses.replace(second, **timeless)) and repr(
         first.curves
     ) == repr(second.curves)
+
+
+def test_a_trial_counts_the_work_of_the_processor_and_not_the_time_it_waits():
+    slept = []
+    problem = made(prepare=lambda x: slept.append(time.sleep(0.02)) or x)
+    found = train(trial(epochs=2), problem)
+    assert 0.0 < found.processor_seconds < found.seconds
+    assert found.work == found.processor_seconds
+    assert found.seconds >= 0.02 * found.steps
+    assert dataclasses.replace(found, processor_seconds=0.0).work == found.seconds  # as earlier versions stored it
 
 
 def test_training_ends_when_patience_does():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -208,20 +208,41 @@ def judge_row(found: TrialResults, method: str, setting: int) -> Row:
     def delta_m(last: bool) -> Interval | None:
         return interval(found.changes(method, SINGLE_TASK, setting, last)) if compared else None
 
-    seconds = mean(_seconds, complete)
+    costs = _relative_costs(complete, baseline)
+    work = [sum(result.processor_seconds for result in results) for results in complete.values()]
     return Row(
         method=method,
         setting=setting,
         delta_m=delta_m(last=False),
         delta_m_last=delta_m(last=True),
         steps_per_second=mean(lambda results: 1 / sum(1 / result.steps_per_second for result in results), complete),
-        seconds=seconds,
+        seconds=mean(_seconds, complete),
         peak_memory=mean(lambda results: max(result.peak_memory for result in results), complete),
         seeds=len(complete),
         failed=sum(trial in found.failed for _, trial in found.trials(method, setting)),
-        relative_cost=seconds / mean(_seconds, baseline),
+        relative_cost=statistics.median(costs) if costs else math.nan,
         chosen=found.plan.chosen_text(method, setting),
+        cost_low=min(costs, default=math.nan),
+        cost_high=max(costs, default=math.nan),
+        processor_seconds=statistics.median(work) if work and all(work) else math.nan,
     )
+
+
+def _relative_costs(ours: Mapping[int, Sequence[Result]], alone: Mapping[int, Sequence[Result]]) -> list[float]:
+    """The work of each seed's networks over that of all single-task networks, which is the median over their seeds.
+
+    Of processor time where all of them counted it: a busy machine makes a clock on the wall run on.
+    """
+    by_seed = [*ours.values(), *alone.values()]
+    counted = all(result.processor_seconds for results in by_seed for result in results)
+
+    def work(results: Sequence[Result]) -> float:
+        return sum(result.processor_seconds if counted else result.seconds for result in results)
+
+    if not ours or not alone:
+        return []
+    reference = statistics.median(map(work, alone.values()))
+    return [work(results) / reference for results in ours.values()]
 
 
 def _seconds(results: list[Result]) -> float:

@@ -279,7 +279,7 @@ class _Setting:
         return {key: found for key, found in _beyond_chance(samples).items() if found.mean > 0}
 
     def _with_cost(self, method: str) -> str:
-        ratio = self.rows[method].seconds / self.rows[self.plain].seconds
+        ratio = self.rows[method].relative_cost / self.rows[self.plain].relative_cost
         return f"{method} (at {ratio:.2f} × the plain sum's training time)" if math.isfinite(ratio) else method
 
     # --- is anything better than the plain sum ---

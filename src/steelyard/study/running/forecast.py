@@ -157,12 +157,12 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
     torch.set_num_threads(1)
     try:
         train(short, small)  # the first run imports and allocates
-        started = time.perf_counter()
+        started = time.process_time()
         result = train(short, small)
     finally:
         torch.set_num_threads(threads)
-    evaluation = (time.perf_counter() - started - result.seconds) / 3
-    return _Cost(result.seconds / result.steps, evaluation)
+    evaluation = max(0.0, time.process_time() - started - result.work) / 3
+    return _Cost(result.work / result.steps, evaluation)
 
 
 def _some_rows(problem: Problem, trial: Trial, split: Split) -> torch.Tensor:

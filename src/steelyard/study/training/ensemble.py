@@ -28,6 +28,7 @@ from steelyard.study.training.train import (
     schedule_rate,
     seed_everything,
     set_rate,
+    work_since,
 )
 from steelyard.study.trial import SINGLE_TASK, Failed, Result, Trial, derive_seed
 
@@ -203,13 +204,13 @@ class _Running:
         """Those that have not failed, with their places in the stack."""
         return [(place, member) for place, member in enumerate(self.members) if member.failed is None]
 
-    def learn(self, epoch: int) -> tuple[list[float], float, int]:
-        """One pass over the training rows: mean losses, each network's share of the seconds, steps."""
+    def learn(self, epoch: int) -> tuple[list[float], dict[str, float], int]:
+        """One pass over the training rows: mean losses, each network's share of the seconds of both kinds, steps."""
         first, problem = self.first, self.problem
         seed_everything(derive_seed(first.seed, "epoch", epoch))
         schedule_rate(self.stack.optimizer, problem.schedule((epoch - 1) / first.epochs))
         step_losses = []
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         orders = (
             batches(member.kept, first.batch_size, first.seed, epoch, first.epoch_steps) for member in self.members
         )
@@ -218,10 +219,11 @@ class _Running:
             losses = self.stack.losses(*batch_of(problem, self.data.train.inputs, self.targets, numbers), mask)
             self.stack.step(losses)
             step_losses.append(losses.detach())
-        seconds = (time.perf_counter() - started) / len(self.members)
-        return torch.stack(step_losses).double().mean(0).tolist(), seconds, len(step_losses)
+        spent = {"seconds": time.perf_counter() - started, "processor": work_since(worked, step_losses)}
+        shares = {kind: seconds / len(self.members) for kind, seconds in spent.items()}
+        return torch.stack(step_losses).double().mean(0).tolist(), shares, len(step_losses)
 
-    def validate(self, epoch: int, means: list[float], seconds: float, steps: int) -> None:
+    def validate(self, epoch: int, means: list[float], times: dict[str, float], steps: int) -> None:
         """Validation chooses the epoch, for each network its own."""
         shown = predict(self.stack, self.problem, self.data.validation, self.first.batch_size)
         for place, member in self.alive:
@@ -229,7 +231,7 @@ class _Running:
                 check_finite(member.trial, epoch, [means[place]])
                 (value,) = measure(member.task, shown[member.task.name], "validation", only_main=True)
                 note = {"loss": [means[place]], "weight": [1.0], "spread": [0.0], "validation": [value]}
-                member.progress.note(**note, seconds=seconds, steps=steps)
+                member.progress.note(**note, **times, steps=steps)
                 if member.progress.best.better(epoch, {member.task.name: value}):
                     member.progress.best_network = self.stack.state_of(place)
                 member.progress.epoch = epoch

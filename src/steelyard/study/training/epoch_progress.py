@@ -14,7 +14,7 @@ from steelyard.study.storage.trial_checkpoint import Folder, load_checkpoint, sa
 from steelyard.study.training.evaluate import BestEpoch
 from steelyard.study.trial import Curves, Result, Trial
 
-KINDS = ("loss", "weight", "spread", "validation", "seconds", "steps")
+KINDS = ("loss", "weight", "spread", "validation", "seconds", "processor", "steps")
 """What is written down epoch by epoch."""
 CURVES = ("loss", "weight", "validation", "spread")
 """What of it a result shows by task, in the order of `Curves`."""
@@ -58,6 +58,7 @@ class EpochProgress:
             balancer.load_state_dict(state["balancer"])
         self.best.score, self.best.epoch, self.best.smallest = state["best"]
         self.best_network, self.history, self.peak = state["best network"], state["history"], state["peak"]
+        self.history.setdefault("processor", [0.0] * len(self.history["steps"]))  # 0.2 did not count it
         self.epoch = state["epoch"]
         return True
 
@@ -93,7 +94,9 @@ class EpochProgress:
     ) -> Result:
         """What the finished trial found."""
         history = self.history
-        rates = [steps / s for steps, s in zip(history["steps"], history["seconds"], strict=True)]
+        counted = all(history["processor"])
+        spent = history["processor" if counted else "seconds"]
+        rates = [steps / s for steps, s in zip(history["steps"], spent, strict=True)]
         return Result(
             test=test,
             last=last,
@@ -105,6 +108,7 @@ class EpochProgress:
             curves=Curves(
                 *(_by_task(trial.tasks, history[kind]) for kind in ("loss", "weight", "validation", "spread"))
             ),
+            processor_seconds=sum(history["processor"]) if counted else 0.0,
             outputs=outputs,
         )
 

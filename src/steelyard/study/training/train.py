@@ -117,7 +117,7 @@ class _Training:
         seed_everything(derive_seed(trial.seed, "epoch", epoch))
         schedule_rate(optimizer, self.problem.schedule((epoch - 1) / trial.epochs))
         losses, weights = [], []
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         rows_of = batches(self.material.used, trial.batch_size, trial.seed, epoch, trial.epoch_steps)
         for step, rows in enumerate(rows_of):
             forward, loss = self._loss(epoch, step, rows)
@@ -125,7 +125,8 @@ class _Training:
                 weights.append(self.balancer.last_weights)
             forward.step(optimizer, loss)
             losses.append(in_order(self.tasks, forward.losses))
-        self.progress.note(seconds=time.perf_counter() - started, steps=len(losses))
+        seconds, work = time.perf_counter() - started, work_since(worked, losses)
+        self.progress.note(seconds=seconds, processor=work, steps=len(losses))
         if self.balancer is not None:
             self.balancer.end_epoch()
         self._write_down(epoch, torch.stack(losses).double(), weights)
@@ -196,6 +197,11 @@ class _Training:
         seed_everything(derive_seed(self.trial.seed, "test"))
         shown = predict(self.network, self.problem, self.data.test, self.trial.batch_size)
         return {t.name: measure(t, shown[t.name], "test") for t in self.tasks}, keep(self.problem, shown)
+
+
+def work_since(began: float, losses: list[Tensor]) -> float:
+    """Seconds that this process worked since then; 0 where another device trained, whose time that is not."""
+    return time.process_time() - began if losses[0].device.type == "cpu" else 0.0
 
 
 def set_rate(optimizer: torch.optim.Optimizer, trial: Trial) -> None:
