@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,7 @@ def new(
 ) -> None:
     """Write a small problem file that works as it is, to be edited."""
     write_template(file)
-    say(f"Written: {file}. Edit it, and try it as it is: steelyard compare {file}")
+    say(f"Written: {file}. Edit it, and try it as it is: steelyard compare {shlex.quote(str(file))}")
 
 
 def write_template(path: Path) -> None:
@@ -31,16 +32,21 @@ def write_template(path: Path) -> None:
         raise ProblemFileError(f"{str(path)!r}: a problem file ends in .py, e.g. {named}")
     text = resources.files("steelyard.problems").joinpath("template.py").read_text(encoding="utf-8")
     name = re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-") or NAME
+    text = text.replace(NAME, name)
+    if re.fullmatch(r"[\w.-]+", path.name) and path.name.isprintable():  # else it may end the text that it stands in
+        text = text.replace("my_problem.py", path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("x").close()  # takes the name, or finds it taken
     except FileExistsError as error:
+        if not path.parent.is_dir():
+            raise ProblemFileError(f"cannot write {path}: {path.parent} is no folder") from error
         raise ProblemFileError(f"{path} exists already: choose another name") from error
     except OSError as error:
         raise ProblemFileError(f"cannot write {path}: {error.strerror}") from error
     try:
         with replacing(path) as file:
-            file.write(text.replace(NAME, name).replace("my_problem.py", path.name).encode())
+            file.write(text.encode())
     except OSError as error:
         path.unlink(missing_ok=True)
         raise ProblemFileError(f"cannot write {path}: {error.strerror}") from error

@@ -14,7 +14,7 @@ from steelyard.io.writing import check_replaceable, is_file, replacing, standard
 
 HEAD = 4096
 """Bytes within which a file says what it is."""
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 BESIDE_STORES = ("-wal", "-shm", "-journal", ".lock")
 
 
@@ -49,7 +49,7 @@ def writing(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     except OSError as error:
-        instead = ". Choose another place" if error.errno in UNWRITABLE else ""
+        instead = ". Free some space, or choose another place" if error.errno in FULL else ". Choose another place"
         raise OutputError(f"cannot write {path}: {error.strerror or error}{instead}") from error
 
 
@@ -60,7 +60,7 @@ def check_store(path: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return  # opening it says the rest
     except OSError as error:
-        raise OutputError(f"cannot use the store {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot use the store {path}: {error.strerror or error}. Choose another place") from error
     if there != "a file":
         instead = path / "study.sqlite" if there == "a folder" else "study.sqlite"
         raise OutputError(f"the store {path} is {there}: name a file, e.g. {instead}")

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -269,6 +270,34 @@ def test_a_folder_in_the_place_of_a_file_beside_it_is_named(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(StoreError, match=r"s\.sqlite"), Store(tmp_path / "s.sqlite", write=True) as store:
         store.add_result(TRIAL, RESULT)
+
+
+@pytest.mark.parametrize("application", [True, False])
+def test_a_report_undoes_what_a_killed_writer_had_half_written(tmp_path, application):
+    """A kill while SQLite changes the way in which a store is written: in no other file than a store."""
+    whole, path = tmp_path / "whole.sqlite", tmp_path / "s.sqlite"
+    with Store(whole, write=True) as store:
+        for seed in range(100):
+            store.add_result(dataclasses.replace(TRIAL, seed=seed), RESULT)
+    with contextlib.closing(sqlite3.connect(whole, isolation_level=None)) as connection:
+        if not application:
+            connection.execute("PRAGMA application_id=7")
+        connection.execute("PRAGMA cache_size=1")  # so that what is not committed is in the file
+        connection.execute("BEGIN")
+        connection.execute("UPDATE trial SET error = 'half written'")
+        for end in ("", "-journal"):
+            shutil.copy(f"{whole}{end}", f"{path}{end}")
+    before = path.read_bytes()
+    if not application:
+        with pytest.raises(StoreError, match=r"what is in s\.sqlite-journal can only be undone"):
+            Store(path)
+        assert path.read_bytes() == before
+        return
+    assert b"half written" in before
+    with Store(path) as store:
+        assert len(store.finished()) == 100
+    assert b"half written" not in path.read_bytes()
+    assert not list(tmp_path.glob("s.sqlite?*"))
 
 
 def test_a_damaged_store_is_named(tmp_path):

@@ -77,7 +77,7 @@ def estimate(
     """
     check_workers(workers)
     failed = 0
-    if os.path.isfile(store):
+    if os.path.isfile(store) and os.path.getsize(store):  # an empty file is filled as a new one
         with Store(store) as opened:
             if reuse_any:
                 plan = dataclasses.replace(plan, also=tuple(opened.origins(plan.identity)))

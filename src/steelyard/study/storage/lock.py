@@ -33,6 +33,10 @@ class WriterLock:
                 self._connection = self._take()
                 return
             except sqlite3.Error as error:
+                if "not a database" in str(error) or (os.path.exists(self.path) and not os.path.isfile(self.path)):
+                    raise StoreError(
+                        f"cannot lock the store {store}: {self.path.name} beside it is no lock of a study: move it away"
+                    ) from error
                 # Other errors pass as well: the file goes away under who opens it while its holder ends.
                 if time.monotonic() < until and os.access(self.path.parent, os.W_OK):
                     time.sleep(0.02)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from steelyard.errors import DamagedStoreError, StoreError
@@ -46,12 +48,11 @@ class Database:
     """
 
     def __init__(self, path: Path, write: bool, salvage: bool = False) -> None:
-        self.path = path
-        mode = "rwc" if write else "ro"
+        self.path, self.write = path, write
         with self.named_errors():
-            self.connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None
-            )
+            if not write:
+                self._undo_what_was_cut_off()
+            self.connection = self._connect("rwc" if write else "ro")
         try:
             with self.named_errors():
                 self.checked = self._prepare(write)
@@ -62,6 +63,26 @@ class Database:
         except BaseException:
             self.connection.close()
             raise
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None
+        )
+
+    def _undo_what_was_cut_off(self) -> None:
+        """A writer that was killed while it opened or closed the file leaves a journal, and only who may write can read
+        past that: SQLite undoes what it holds, unless that writer is alive."""
+        if not os.path.isfile(self._beside("-journal")):
+            return
+        with suppress(OSError, sqlite3.Error):  # what cannot be undone here is named when it is read
+            with open(self.path, "rb") as file:
+                ours = file.read(72)[-4:] == APPLICATION.to_bytes(4, "big")
+            if ours:
+                with closing(self._connect("rw")) as connection:
+                    connection.execute("PRAGMA schema_version").fetchone()
+
+    def _beside(self, end: str) -> Path:
+        return self.path.with_name(self.path.name + end)
 
     def _prepare(self, write: bool) -> bool:
         """Look what file this is, and fill it if it is a new one; whether its rows have checksums."""
@@ -152,7 +173,8 @@ class Database:
         text = str(reason)
         if text.startswith("the store "):  # said already, further in
             return DamagedStoreError(text)
-        return DamagedStoreError(f"the store {self.path} is damaged ({text}): {SALVAGE.format(path=self.path)}")
+        salvage = SALVAGE.format(path=shlex.quote(str(self.path)))
+        return DamagedStoreError(f"the store {self.path} is damaged ({text}): {salvage}")
 
     def _explain(self, error: sqlite3.Error) -> StoreError:
         reason = str(error)
@@ -161,8 +183,16 @@ class Database:
                 f"the disk of {self.path} is full: free some space and run the same command again. Finished trials "
                 "are stored, running ones go on from their last checkpoint."
             )
-        log = self.path.with_name(self.path.name + "-wal")
-        if "unable to open" in reason and log.exists():
+        log, journal = self._beside("-wal"), self._beside("-journal")
+        for beside in (log, journal):
+            if os.path.exists(beside) and not os.path.isfile(beside):
+                return StoreError(f"cannot use the store {self.path}: {beside.name} beside it is no file: move it away")
+        if "readonly" in reason and not self.write and os.path.exists(journal):
+            return StoreError(
+                f"cannot read the store {self.path} where it is: its writer was killed, and what is in {journal.name} "
+                "can only be undone in a folder that may be written. Copy both files to one of yours"
+            )
+        if "unable to open" in reason and os.path.exists(log):
             return StoreError(
                 f"cannot read the store {self.path} where it is: its writer was killed, and what is in {log.name} can "
                 "only be read in a folder that may be written. Copy both files to one of yours"

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import os
+import shlex
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +54,8 @@ class Store:
         # Checkpoints lie beside the file that a link leads to, as the lock and SQLite's own log do.
         self._file = Path(os.path.realpath(self.path))
         if not write and not os.path.isfile(self.path):
-            raise StoreError(f"there is no store {self.path}: `steelyard compare … --store {self.path}` makes one")
+            named = shlex.quote(str(self.path))
+            raise StoreError(f"there is no store {self.path}: `steelyard compare … --store {named}` makes one")
         if write:
             _make_folder(self._file.parent)
             _refuse_further_names(self.path)

@@ -130,8 +130,9 @@ def tidy(folder: Folder) -> None:
     """Remove what killed workers were writing, and the folder if that leaves it empty; no worker may be running."""
     if not isinstance(folder, Path):  # nothing is written there under another name
         return
-    for partial in folder.glob("*.partial"):
-        partial.unlink(missing_ok=True)
+    with suppress(OSError):  # it can be no folder: the first checkpoint to be written says so
+        for partial in folder.glob("*.partial"):
+            partial.unlink(missing_ok=True)
     with suppress(OSError):  # there are checkpoints to go on from
         folder.rmdir()
 
