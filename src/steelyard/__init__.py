@@ -21,6 +21,7 @@ from steelyard.methods.loss_stages.log_losses import LogLosses
 
 if TYPE_CHECKING:
     from steelyard.models.transfer import AsymmetricTransfer as AsymmetricTransfer
+    from steelyard.study.program.handle import trial as trial
 
 __version__ = "0.2.0"
 
@@ -54,6 +55,10 @@ def __getattr__(name: str) -> Any:
         from steelyard.models.transfer import AsymmetricTransfer
 
         return AsymmetricTransfer
+    if name == "trial":
+        from steelyard.study.program.handle import trial
+
+        return trial
     from steelyard.methods import METHODS
 
     for target in METHODS.values():
@@ -71,6 +76,6 @@ def __dir__() -> list[str]:
 
     from steelyard.methods import METHODS
 
-    lazy = {"AsymmetricTransfer", *(target.partition(":")[2] for target in METHODS.values())}
+    lazy = {"AsymmetricTransfer", "trial", *(target.partition(":")[2] for target in METHODS.values())}
     plain = {name for name, value in globals().items() if isinstance(value, ModuleType) or name.startswith("__")}
     return sorted({*__all__, *lazy, *plain})

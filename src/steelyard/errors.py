@@ -126,3 +126,7 @@ class EngineError(SteelyardError, RuntimeError):
 
 class TrainingError(SteelyardError, RuntimeError):
     """A trial cannot go on: its loss or its metric is not finite, or its checkpoint does not fit."""
+
+
+class ProgramError(SteelyardError, RuntimeError):
+    """A program and the study that runs it do not fit together: what it declares, what it reports, or how it ends."""

@@ -1,5 +1,6 @@
 """The command line: every wrong input ends with a message, exit code 2 and nothing written."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,17 @@ def folder(tmp_path, monkeypatch):
         (["compare", "digits", "--learning-rate", "-1"], "learning_rate"),
         (["compare", "digits", "--epoch", "3"], "--epochs"),
         (["compare", "nowhere.py"], "cannot read the problem file"),
-        (["compare"], "Missing argument"),
+        (["compare"], "give a problem (steelyard problems lists them), or a program: -- python train.py"),
+        (["compare", "--"], "there is no program behind --"),
+        (["compare", "--", "not-here"], "command not found, or not to be executed: not-here"),
+        (["compare", "--", sys.executable, "gone.py"], "there is no gone.py in "),
+        (["compare", "digits", "--", "true"], "a problem (digits) and a program (true): give one of them"),
+        (["compare", "--shared", "trunk", "--", "true"], "--shared: a program sees to that itself"),
+        (["compare", "--methods", "uw@mmoe", "--", "true"], "uw@mmoe: the program builds its network itself"),
+        (["compare", "--methods", "moco(shared=trunk)", "--", "true"], "leave shared=trunk away"),
+        (["compare", "--methods", "emma", "--", "true"], "steelyard.trial(…): a study asks by that call"),
+        (["compare", "--", "true"], "true ends without having called steelyard.trial(…)"),
+        (["compare", "--", "false"], "the program ends with exit code 1, and printed nothing"),
         (["report", "nowhere.sqlite"], "there is no store nowhere.sqlite"),
         (["methods", "emma"], "Did you mean 'ema'?"),
         (["problems", "digist"], "Did you mean 'digits'?"),

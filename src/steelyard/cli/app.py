@@ -22,6 +22,7 @@ from steelyard.cli.messages import INTERRUPTED, SOME_FAILED, WRONG_INPUT, say
 from steelyard.cli.methods import methods
 from steelyard.cli.new import new
 from steelyard.cli.problems import problems
+from steelyard.cli.program_words import CommandOfProgram
 from steelyard.cli.report import report
 from steelyard.cli.reproduce import reproduce
 from steelyard.cli.usage import usage_error
@@ -35,7 +36,7 @@ COMMANDS = (compare, group, reproduce, diagnose, report, export, methods, archit
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for _command in COMMANDS:
-    app.command()(_command)
+    app.command(cls=CommandOfProgram if _command is compare else None)(_command)
 
 
 def _version(wanted: bool) -> None:

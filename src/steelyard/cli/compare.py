@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shlex
+from typing import Annotated, Any
 
 import typer
 
 from steelyard.cli import arguments
 from steelyard.cli.messages import SOME_FAILED, command_line, resumable, say
+from steelyard.cli.program_words import check_what, program_of
 from steelyard.cli.shared_options import (
     Architecture,
     BatchSize,
@@ -19,7 +21,7 @@ from steelyard.cli.shared_options import (
     OpenPage,
     Page,
     Patience,
-    Problem,
+    ProblemOrProgram,
     Resplit,
     ReuseAny,
     Shared,
@@ -30,10 +32,12 @@ from steelyard.cli.shared_options import (
 from steelyard.cli.show_judgement import show_judgement
 
 METHODS = "single-task,equal,dwa,uw,ema,db-mtl"
+ARCHITECTURE = "hard-sharing"
 
 
 def compare(
-    problem: Problem,
+    context: typer.Context,
+    problem: ProblemOrProgram = None,
     methods: Annotated[
         str,
         typer.Option(
@@ -79,7 +83,7 @@ def compare(
         ),
     ] = None,
     shared: Shared = None,
-    architecture: Architecture = "hard-sharing",
+    architecture: Architecture = ARCHITECTURE,
     workers: Workers = None,
     on: On = "local",
     checkpoints: Checkpoints = None,
@@ -100,6 +104,8 @@ def compare(
 ) -> None:
     """Train every method over seeds, and say which tasks sharing helps or hurts.
 
+    What is trained is a problem, or any program that calls steelyard.trial: -- torchrun --nproc-per-node 2 train.py.
+
     Stopped at any moment, the same command goes on where it was.
     """
     from steelyard.report import announcements
@@ -109,7 +115,13 @@ def compare(
     from steelyard.study.running.environment import cores
     from steelyard.study.running.kept_networks import check_keep
 
-    command = command_line()
+    command, program = command_line(), program_of(context)
+    given = {
+        **{"--batch-size": batch_size, "--epoch-steps": epoch_steps, "--shared": shared},
+        **{"--patience": patience, "--resplit": resplit},
+        "--architecture": None if architecture == ARCHITECTURE else architecture,
+    }
+    check_what(problem, program, [name for name, value in given.items() if value])
     settings = arguments.parse_fractions(fractions) if fractions else [1.0]
     engine = load_engine(on)
     kept = check_keep(keep)
@@ -119,27 +131,20 @@ def compare(
     if store is not None:
         check_store(store)
     with resumable(command):
-        plan = announcements.prepare(
-            problem,
-            arms,
-            workers,
-            engine,
-            tasks=arguments.parse_names("--tasks", tasks),
-            seeds=arguments.parse_seeds(seeds),
-            settings=settings,
-            epochs=epochs,
-            batch_size=batch_size,
-            epoch_steps=epoch_steps,
-            patience=patience,
-            resplit=resplit,
-            learning_rate=learning_rate,
-            architecture=architecture,
-            shared=shared,
-            scale=scale,
-            tune=tune,
-            tune_seeds=tune_seeds,
-            command=command,
-        )
+        options: dict[str, Any] = {
+            "tasks": arguments.parse_names("--tasks", tasks),
+            "seeds": arguments.parse_seeds(seeds),
+            **{"settings": settings, "epochs": epochs, "learning_rate": learning_rate, "scale": scale},
+            **{"tune": tune, "tune_seeds": tune_seeds, "command": command},
+        }
+        if problem is None:
+            assert program is not None
+            say(f"Asking {shlex.join(program)} what it trains.")
+            plan = announcements.prepare_program(program, arms, workers, engine, **options)
+        else:
+            options |= {"batch_size": batch_size, "epoch_steps": epoch_steps, "shared": shared}
+            options |= {"patience": patience, "resplit": resplit}
+            plan = announcements.prepare(problem, arms, workers, engine, architecture=architecture, **options)
         store = store or arguments.default_store(plan.problem)
         page = page or arguments.beside(store, ".html")
         announcements.announce(plan, added)

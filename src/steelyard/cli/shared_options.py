@@ -11,6 +11,14 @@ ToDescribe = Annotated[str | None, typer.Argument(help="Describe this one.")]
 Problem = Annotated[
     str, typer.Argument(help="A name from `steelyard problems`, options in parentheses; or your own my_problem.py")
 ]
+ProblemOrProgram = Annotated[
+    str | None,
+    typer.Argument(
+        help="A name from `steelyard problems`, options in parentheses; or your own my_problem.py. A program of any "
+        "kind stands behind --, with its arguments.",
+        show_default=False,
+    ),
+]
 Tasks = Annotated[str | None, typer.Option(help="Which tasks to learn, separated by commas.", show_default="all")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training data.", show_default="the problem's")]
 BatchSize = Annotated[int | None, typer.Option(help="Rows per step.", show_default="the problem's")]

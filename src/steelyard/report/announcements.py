@@ -14,7 +14,7 @@ from rich.text import Text
 from steelyard.io.console import make_console
 from steelyard.io.lists_and_counts import counted, percent
 from steelyard.report.numbers import duration
-from steelyard.study import Plan, estimate, plan
+from steelyard.study import Plan, estimate, plan, plan_program
 from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
 from steelyard.study.planning.make_plan import check_workers
@@ -40,6 +40,15 @@ def prepare(
     check_workers(workers)
     (on or Local()).get_ready()  # it imports what the workers need while the plan is made
     return plan(problem, methods, **options)
+
+
+def prepare_program(
+    program: Sequence[str], methods: Sequence[Arm], workers: int | None, on: Engine, **options: Any
+) -> Plan:
+    """The same of a program, which is asked what it trains."""
+    check_workers(workers)
+    on.get_ready()
+    return plan_program(program, methods, **options)
 
 
 def announce(made: Plan, added: Sequence[str]) -> None:
@@ -69,7 +78,8 @@ def show_joint(store: Path) -> None:
 def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False, keep: str = "none") -> None:
     """Print the trials, and the time and disk that those not yet finished would take."""
     console = make_console()
-    table = Table("method", "labels", "trials", "steps each", box=None, pad_edge=False)
+    each = "steps each" if made.program is None else "epochs each"
+    table = Table("method", "labels", "trials", each, box=None, pad_edge=False)
     settings = {tuple(sorted(setting.fractions.items())): setting.label for setting in made.settings}
     arms = {
         trial: method.name
@@ -91,6 +101,13 @@ def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False, kee
     waiting = found.trials - found.finished
     kept = f", {found.networks / 2**20:.1f} MiB of it trained networks" if found.networks else ""
     state = f" ({found.finished} finished, {found.failed} failed)" if found.finished or found.failed else ""
+    if made.program is not None:
+        console.print(
+            f"{found.trials} trials{state}: how long a program takes is known when it has run. Nothing was trained or "
+            "written.",
+            markup=False,
+        )
+        return
     most = "at most " if made.patience else ""
     console.print(
         f"{found.trials} trials{state}: {most}about {duration(found.seconds)} for {waiting} of them on "

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from steelyard.study.judgement import Judgement
     from steelyard.study.planning.make_plan import plan
     from steelyard.study.planning.plan import Plan
+    from steelyard.study.planning.program_plan import plan_program
     from steelyard.study.running.engines.local import start_server
     from steelyard.study.running.forecast import Estimate, estimate
     from steelyard.study.running.run_plan import compare, run
@@ -28,6 +29,7 @@ __all__ = [
     "judge",
     "network",
     "plan",
+    "plan_program",
     "run",
     "start_server",
 ]
@@ -39,6 +41,7 @@ _HOMES = {
     "steelyard.study.judgement": ("Judgement",),
     "steelyard.study.planning.make_plan": ("plan",),
     "steelyard.study.planning.plan": ("Plan",),
+    "steelyard.study.planning.program_plan": ("plan_program",),
     "steelyard.study.running.forecast": ("Estimate", "estimate"),
     "steelyard.study.running.engines.local": ("start_server",),
     "steelyard.study.running.run_plan": ("compare", "run"),

@@ -97,6 +97,8 @@ class Result:
     curves: Curves = field(repr=False)
     processor_seconds: float = 0.0  # of training, that a processor worked; 0 where nobody counted (0.2, other devices)
     outputs: dict[str, str] = field(default_factory=dict, repr=False)  # of the test data, for joint metrics: `kept`
+    # what a program's network started from, a digest by parameter and shape; only where the program shows it
+    start: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def work(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 
 from steelyard.io.lists_and_counts import first_few, listed
@@ -22,6 +21,7 @@ FEW_TEST_ROWS = 100
 def cautions(found: TrialResults) -> list[str]:
     """TrialResults that come before the verdict, the gravest first."""
     return [
+        *_unlike_starts(found),
         *_unequal_steps(found),
         *_worse_than_the_mean(found),
         *_nothing_learnt(found),
@@ -30,6 +30,25 @@ def cautions(found: TrialResults) -> list[str]:
         *_tuned_once(found),
         *_few_labels(found),
         *_few_test_rows(found),
+    ]
+
+
+def _unlike_starts(found: TrialResults) -> list[str]:
+    """Trials of one seed are compared, and shall differ by what is compared alone; a program sees to that itself."""
+    by_seed: dict[int, list[dict[str, str]]] = {}
+    for trial, result in found.results.items():
+        if result.start:
+            by_seed.setdefault(trial.seed, []).append(result.start)
+    unlike: dict[str, None] = {}
+    for starts in by_seed.values():
+        common = set.intersection(*map(set, starts))
+        unlike |= {name: None for name in starts[0] if name in common and len({each[name] for each in starts}) > 1}
+    if not unlike:
+        return []
+    names = listed(list(unlike)[:NAMED]) + (f" and {len(unlike) - NAMED} more" if len(unlike) > NAMED else "")
+    return [
+        f"Trials of one seed do not start alike: {names}. They differ by chance too, and intervals are wider for it: "
+        "write torch.manual_seed(trial.seed) before the network is built, the shared part first."
     ]
 
 
@@ -142,7 +161,7 @@ def _still_improving(found: TrialResults) -> list[str]:
         return []
     return [
         f"Validation chose the last epoch in {last} of {len(results)} trainings: they were still improving. Train "
-        f"longer before you rely on this, e.g. steelyard compare {shlex.quote(plan.reference)} --epochs {2 * epochs}."
+        f"longer before you rely on this, e.g. {plan.again(f'--epochs {2 * epochs}')}."
     ]
 
 
@@ -160,6 +179,6 @@ def _at_the_edge(found: TrialResults) -> list[str]:
             said.append(
                 f"Validation chose the {word} of {tried} learning rates ({edge:g}) for {here} of {len(chosen)} "
                 f"networks: better ones may lie beyond. Try around it: "
-                f"steelyard compare {shlex.quote(plan.reference)} --tune {tried} --learning-rate {edge:g}."
+                f"{plan.again(f'--tune {tried} --learning-rate {edge:g}')}."
             )
     return said

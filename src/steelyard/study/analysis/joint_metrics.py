@@ -37,6 +37,8 @@ def joint_values(store: Path | str) -> list[JointValue]:
     with Store(store) as opened:
         plan = Plan.from_dict(opened.latest_plan())
         results = opened.results(plan.trials, plan.also)
+    if plan.program is not None:  # which has no outputs to show
+        return []
     problem = load_problem(plan.reference)
     problem = problem.redrawn() if plan.resplit else problem
     if not problem.joint or plan.task_names != problem.task_names:

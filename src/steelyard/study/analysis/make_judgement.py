@@ -108,7 +108,7 @@ def judge_findings(found: TrialResults) -> Judgement:
         tuning=plan.tuning_text,
         notes=origin_notes(found),
         others=[other for method, setting in pairs for other in judge_others(found, method, setting)],
-        architecture=plan.architecture,
+        architecture=plan.architecture if plan.program is None else "",
         parameters=plan.parameters,
         about=" ".join(filter(None, (about_rows(found), about_test(found)))),
         cautions=cautions(found),

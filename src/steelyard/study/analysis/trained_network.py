@@ -98,6 +98,10 @@ def network(
     """
     with Store(store) as opened:
         plan, networks = Plan.from_dict(opened.latest_plan()), opened.networks
+        if plan.program is not None:
+            raise StoreError(
+                f"{plan.program.text} keeps its networks itself: a study of a program has what it reported alone"
+            )
         trials = kept_trials(plan, opened, method, seed, setting)
     problem = load_problem(plan.reference)
     problem = problem.redrawn() if plan.resplit else problem

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,20 +13,16 @@ import torch
 from torch import nn
 
 from steelyard import __version__
-from steelyard.balancing.balancer import Balancer
-from steelyard.base.specs import Part, Spec, parse_spec
-from steelyard.errors import OptionError, PlanError, ProblemError
+from steelyard.base.specs import Spec
+from steelyard.errors import PlanError, ProblemError
 from steelyard.io.lists_and_counts import counted
-from steelyard.method_registry import make, method_class, options_of
 from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
-from steelyard.problems.problem import Problem, check_place
+from steelyard.problems.problem import Problem
 from steelyard.problems.sources import data_digests
 from steelyard.problems.task import Data, Task
-from steelyard.study.planning.arm_networks import check_networks
-from steelyard.study.planning.arms import SHARED, Arm, make_arm, parse_arm
-from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
+from steelyard.study.planning.arms import Arm
 from steelyard.study.planning.method_rehearsal import rehearse_methods
 from steelyard.study.planning.plan import (
     JOINT,
@@ -38,15 +33,14 @@ from steelyard.study.planning.plan import (
     PlannedTask,
     Tuning,
 )
+from steelyard.study.planning.plan_parts import chosen_seeds, machine, whole
+from steelyard.study.planning.planned_methods import planned_methods
 from steelyard.study.planning.provenance import Origin
 from steelyard.study.planning.tuning import make_tuning
 from steelyard.study.training.problem_rehearsal import rehearse, try_optimizer
 from steelyard.study.training.sampling import kept_labels, steps_per_epoch, used_rows
-from steelyard.study.trial import SINGLE_TASK
 
-MOST_SEEDS = 10_000
 Fractions = float | Mapping[str, float]
-LARGEST_SEED = 2**63 - 1
 
 
 @guarded
@@ -108,33 +102,33 @@ def plan(
     found = load_problem(problem)
     as_loaded = found
     found = found.redrawn() if resplit else found
-    chosen_epochs = _whole("epochs", found.epochs if epochs is None else epochs)
-    chosen_batch = _whole("batch_size", found.batch_size if batch_size is None else batch_size)
+    chosen_epochs = whole("epochs", found.epochs if epochs is None else epochs)
+    chosen_batch = whole("batch_size", found.batch_size if batch_size is None else batch_size)
     if epoch_steps:
-        _whole("epoch_steps", epoch_steps, " (0 leaves epochs as long as their rows make them)")
+        whole("epoch_steps", epoch_steps, " (0 leaves epochs as long as their rows make them)")
     if patience:
-        _whole("patience", patience, " (0 trains all epochs)")
+        whole("patience", patience, " (0 trains all epochs)")
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise PlanError(f"learning_rate={learning_rate} must be positive and finite")
     learnt = found.chosen(tasks)
     main = found.main if found.main in {task.name for task in learnt} else None
     architecture = str(architecture_spec(architecture))
     place = found.shared if shared is None else shared
-    planned, notes = _methods(methods, [task.name for task in learnt], place, scale, architecture, main)
-    chosen_seeds = _seeds(seeds)
+    planned, notes = planned_methods(methods, [task.name for task in learnt], place, scale, architecture, main)
+    on_seeds = chosen_seeds(seeds)
     if epoch_steps:
         notes.append(f"an epoch takes at least {epoch_steps} steps, in as many passes over the rows as they need")
     if patience:
         notes.append(f"a training ends after {counted(patience, 'epoch')} without a better one on validation data")
     rate = _own_rate(found) if learning_rate is None else learning_rate
-    tuning = make_tuning(rate, tune, planned, chosen_seeds, _whole("tune_seeds", tune_seeds))
+    tuning = make_tuning(rate, tune, planned, on_seeds, whole("tune_seeds", tune_seeds))
     for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
-        rehearse(found, each, chosen_seeds)  # after what is quick to check: the data may take a while to load
+        rehearse(found, each, on_seeds)  # after what is quick to check: the data may take a while to load
     if resplit:
-        _check_divisions(found, chosen_seeds)
+        _check_divisions(found, on_seeds)
         notes += _resplit_notes(tuning)
     if found.folds > 1:
-        notes += _fold_notes(found.folds, chosen_seeds, tuning)
+        notes += _fold_notes(found.folds, on_seeds, tuning)
     made = Plan(
         problem=found.name,
         reference=found.reference,
@@ -143,7 +137,7 @@ def plan(
         tasks=tuple(_task(task, found.data()) for task in learnt),
         methods=planned,
         settings=_settings(settings, found, learnt, chosen_batch, epoch_steps, planned),
-        seeds=chosen_seeds,
+        seeds=on_seeds,
         epochs=chosen_epochs,
         batch_size=chosen_batch,
         epoch_steps=epoch_steps,
@@ -156,14 +150,14 @@ def plan(
         command=command,
         notes=tuple(notes),
         versions={"steelyard": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
-        machine=_machine(),
+        machine=machine(),
         created=datetime.datetime.now().astimezone().isoformat(timespec="milliseconds"),
         main=main,
         tuning=tuning,
         folds=found.folds,
         final_rate=_final_rate(found),
     )
-    tried_on = [*chosen_seeds, *([] if tuning is None else tuning.seeds)]
+    tried_on = [*on_seeds, *([] if tuning is None else tuning.seeds)]
     made = dataclasses.replace(made, origin=Origin.of(as_loaded, tried_on, made.trials))
     return dataclasses.replace(made, parameters=rehearse_methods(made, found))
 
@@ -188,81 +182,6 @@ def _own_rate(problem: Problem) -> float:
     """The learning rate of the problem's optimizer."""
     small = nn.ModuleDict({"trunk": nn.Linear(1, 1), "head": nn.Linear(1, 1)})
     return float(try_optimizer(problem, small).param_groups[0]["lr"])
-
-
-def _methods(
-    methods: Sequence[Arm | Spec | str],
-    tasks: Sequence[str],
-    shared: str,
-    scale: str | None,
-    architecture: str,
-    main: str | None,
-) -> tuple[tuple[PlannedMethod, ...], list[str]]:
-    if not methods:
-        raise PlanError("no methods: name at least one, e.g. single-task,equal")
-    check_place(shared)
-    planned: dict[str, PlannedMethod] = {}
-    notes = []
-    for method in methods:
-        arm = parse_arm(method) if isinstance(method, str) else method if isinstance(method, Arm) else make_arm(method)
-        spec = arm.method
-        own = None if arm.architecture is None else str(architecture_spec(str(arm.architecture)))
-        if own == architecture:
-            own = None  # the study's own, said once more
-        networks = check_networks(arm.networks, tasks) if arm.networks else ()
-        if spec.name == SINGLE_TASK:
-            if spec.options or spec.stages or own or arm.shared or networks:
-                raise OptionError(
-                    f"{arm}: {SINGLE_TASK} takes no options, stages or architecture, and no networks: it is the plain "
-                    "loss of one task"
-                )
-            planned[SINGLE_TASK] = PlannedMethod(SINGLE_TASK)
-            continue
-        if networks and spec.name == BEST_FIXED:
-            raise OptionError(f"{arm}: {BEST_FIXED} weighs all tasks of one network, so leave the braces away")
-        options = candidates(spec, tasks, main) if spec.name == BEST_FIXED else ()
-        spec = spec if options else _with_main(spec, main)
-        tried = parse_spec(options[0]) if options else spec
-        used = scale
-        if "scale" in tried.options:
-            used, balancer = None, make(tried, tasks)
-        elif scale is not None:
-            balancer = make(tried, tasks, scale=scale)
-        else:
-            try:
-                used, balancer = "sum", make(tried, tasks, scale="sum")
-            except OptionError as error:
-                used, balancer = "paper", make(tried, tasks, scale="paper")
-                notes.append(f"{tried}: weights as in the paper, because they cannot be rescaled ({error})")
-        place = _place(arm, balancer, shared)
-        architectures = None if own is None else parse_spec(own)
-        named = Arm(spec, architectures, None if place in (None, shared) else place, networks)
-        planned[str(named)] = PlannedMethod(str(named), used, place, own, networks, options)
-    return tuple(planned.values()), notes
-
-
-def _place(arm: Arm, balancer: Balancer, shared: str) -> str | None:
-    """Where an arm reads gradients: where it says itself, or where the study does; None where it reads none."""
-    if not balancer.needs_shared:
-        if arm.shared is not None:
-            raise OptionError(f"{arm}: {arm.name} reads no gradients, so leave {SHARED}={arm.shared} away")
-        return None
-    place = arm.shared or shared
-    if place not in balancer.where and balancer.look is None:
-        there = " or ".join(sorted(balancer.where))
-        instead = Arm(arm.method, arm.architecture, min(balancer.where))
-        raise OptionError(
-            f"{arm} cannot read gradients at the {place}, it is defined at the {there}: write {instead} for this arm "
-            f"alone, or --shared {min(balancer.where)} (in Python shared={min(balancer.where)!r}) for the whole study"
-        )
-    return place
-
-
-def _with_main(spec: Spec, main: str | None) -> Spec:
-    """A method that serves a main task and was not told which serves the problem's: ``gcs`` -> ``gcs(main=income)``."""
-    if main is None or "main" in spec.options or "main" not in options_of(method_class(spec.name)):
-        return spec
-    return dataclasses.replace(spec, method=Part(spec.name, {**spec.options, "main": main}))
 
 
 def _fold_notes(folds: int, seeds: Sequence[int], tuning: Tuning | None) -> list[str]:
@@ -340,35 +259,7 @@ def _steps(
     return {name: steps_per_epoch(int(mask.sum()), batch_size, least) for name, mask in masks.items()}
 
 
-def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    if isinstance(seeds, int) and seeds > MOST_SEEDS:
-        raise PlanError(f"seeds={seeds}: give how many, at most {MOST_SEEDS}, or which ones")
-    chosen = tuple(dict.fromkeys(range(seeds) if isinstance(seeds, int) else seeds))
-    if not chosen or min(chosen) < 0:
-        raise PlanError(f"seeds={seeds!r}: give how many, at least 1, or which ones, none below 0")
-    if max(chosen) > LARGEST_SEED:
-        raise PlanError(f"seed {max(chosen)}: the largest is {LARGEST_SEED}")
-    return chosen
-
-
-def _whole(name: str, value: int, besides: str = "") -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise PlanError(f"{name}={value!r} must be a whole number of at least 1{besides}")
-    return value
-
-
 def check_workers(workers: int | None) -> None:
     """Raise a `PlanError` unless there is a worker; None leaves their number open."""
     if workers is not None:
-        _whole("workers", workers)
-
-
-def _machine() -> str:
-    """``Linux x86_64, 2 cores, Intel(R) Xeon(R) CPU``."""
-    processor = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = models[0] if models else processor
-    parts = [f"{platform.system()} {platform.machine()}", f"{os.cpu_count()} cores", processor]
-    return ", ".join(part for part in parts if part)
+        whole("workers", workers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
 from steelyard.study.planning.provenance import Origin
+from steelyard.study.program.command import Program
 from steelyard.study.trial import SINGLE_TASK, Trial
 
 JOINT = ""  # stands for all tasks together where others are named
@@ -285,6 +287,17 @@ class Plan:
         elif rates:
             said.append("rate " + ", ".join(f"{task} {rate:g}" for task, rate in rates.items()))
         return "; ".join(said)
+
+    @property
+    def program(self) -> Program | None:
+        """What is trained, where it is no problem."""
+        return Program.read(self.reference)
+
+    def again(self, options: str) -> str:
+        """The command that trains it with other options."""
+        if self.program is not None:
+            return f"steelyard compare {options} -- {self.program.text}"
+        return f"steelyard compare {shlex.quote(self.reference)} {options}"
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -18,8 +18,12 @@ from steelyard.method_registry import method_class, stage_class
 from steelyard.models.build_network import architecture_class
 from steelyard.problems.problem import Problem
 from steelyard.problems.sources import code_digests, data_digests, libraries, sources_of_class
+from steelyard.study.program.command import Program
+from steelyard.study.program.declaration import Declaration
 from steelyard.study.trial import SINGLE_TASK, Trial
 
+COMMAND = "the command line"
+"""What stands for the data of a program."""
 FEW = 4
 """Tensors that are named; of more, their number is said."""
 
@@ -56,24 +60,33 @@ class Origin:
         versions: of Steelyard, torch, Python (whose last digit changes no result), and the packages that the problem
             imports.
         extensions: code of other packages' methods, loss stages and architectures, by kind and name.
+        declared: what a program trains; None of a problem.
     """
 
     code: Code
     data: tuple[dict[str, str] | None, ...]
     versions: dict[str, str]
     extensions: dict[str, Code] = field(default_factory=dict)
+    declared: Declaration | None = None
 
     @classmethod
     def of(cls, problem: Problem, seeds: Iterable[int], trials: Iterable[Trial] = ()) -> Origin:
         """Load the data of these seeds' folds and take note of what there is."""
         folds = {seed % problem.folds for seed in seeds}
-        sources = {name: sources_of_class(_class_of(name)) for trial in trials for name in parts_of(trial)}
         return cls(
             Code.of(problem.sources),
             tuple(data_digests(problem.data(fold)) if fold in folds else None for fold in range(problem.folds)),
             versions_here(problem),
-            {name: Code.of(files) for name, files in sources.items() if files},
+            _extensions(trials),
         )
+
+    @classmethod
+    def of_program(cls, program: Program, declared: Declaration, trials: Iterable[Trial] = ()) -> Origin:
+        """The same of a program, whose command line says which data it reads."""
+        sources = program.sources()
+        command = hashlib.blake2b(json.dumps(program.command).encode(), digest_size=12).hexdigest()
+        versions = {**libraries(sources), **declared.versions}
+        return cls(Code.of(sources), ({COMMAND: command},), versions, _extensions(trials), declared)
 
     def mark(self, trial: Trial) -> str:
         """Sixteen letters that change with anything of it that this trial is trained with."""
@@ -97,6 +110,11 @@ class Origin:
 
     def data_of(self, seed: int) -> dict[str, str] | None:
         return self.data[seed % len(self.data)]
+
+
+def _extensions(trials: Iterable[Trial]) -> dict[str, Code]:
+    sources = {name: sources_of_class(_class_of(name)) for trial in trials for name in parts_of(trial)}
+    return {name: Code.of(files) for name, files in sources.items() if files}
 
 
 def parts_of(trial: Trial) -> tuple[str, ...]:
@@ -155,6 +173,8 @@ def differences(before: Origin, now: Origin, trial: Trial) -> list[str]:
         if before.versions.get(library) != now.versions.get(library)
     ]
     data = changed_data(before.data_of(trial.seed), now.data_of(trial.seed))
+    if data == COMMAND:
+        return [*found, COMMAND]
     return [*found, f"data ({data})"] if data else found
 
 

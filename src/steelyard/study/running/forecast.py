@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Hashable
@@ -59,6 +60,8 @@ def estimate(
 ) -> Estimate:
     """Time a few real steps of each method and an evaluation, and add up what the store does not hold yet.
 
+    A program is not timed: it says how long it takes by running, and `seconds` is NaN.
+
     With `coarse`, methods that read the same at the same place are timed once for all: solvers are taken for free.
 
     Single-task networks that are trained at once (see `ensemble`) take less than is said here, where each counts alone.
@@ -86,6 +89,10 @@ def estimate(
             waiting, failed = opened.unfinished(trials, plan.also), len(opened.failures(trials))
     else:
         waiting = trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
+    numbers = sum(3 * trial.epochs * len(trial.tasks) for trial in waiting)
+    rows = numbers * BYTES_PER_NUMBER + 1500 * len(waiting)
+    if plan.program is not None:
+        return Estimate(len(trials), len(trials) - len(waiting), failed, math.nan, rows)
     problem = load_problem(plan.reference)
     started = time.perf_counter()
     dataclasses.replace(problem).data()  # a copy: it has not loaded them yet
@@ -97,7 +104,6 @@ def estimate(
         if kind not in costs:
             costs[kind] = _time(problem, trial)
         seconds += overhead + plan.steps(trial) * costs[kind].step + (trial.epochs + 2) * costs[kind].evaluation
-    numbers = sum(3 * trial.epochs * len(trial.tasks) for trial in waiting)
     # Network, best network, Adam's two moments; an old and a new checkpoint for a moment.
     checkpoints = min(workers, len(waiting)) * 2 * 4 * 4 * plan.parameters
     networks = 4 * plan.parameters * _kept(plan, waiting, keep)
@@ -106,7 +112,7 @@ def estimate(
         finished=len(trials) - len(waiting),
         failed=failed,
         seconds=seconds / min(workers, max(1, len(waiting))),
-        disk=numbers * BYTES_PER_NUMBER + 1500 * len(waiting) + checkpoints + networks,
+        disk=rows + checkpoints + networks,
         networks=networks,
     )
 

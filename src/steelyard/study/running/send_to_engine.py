@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 
 from steelyard.errors import StoreError
+from steelyard.study.program.command import Program
 from steelyard.study.running.engines.interface import Engine, Job
 from steelyard.study.running.events import Alone, Event, Lost, Unwritable
 from steelyard.study.training.ensemble import groups
@@ -25,7 +26,8 @@ def dispatch(engine: Engine, job: Job, trials: Sequence[Trial]) -> Generator[tup
     """
     losses: Counter[Trial] = Counter()
     with engine.open(job) as session:
-        for group in groups(trials, session.places):
+        alone = Program.read(job.reference) is not None
+        for group in [(trial,) for trial in trials] if alone else groups(trials, session.places):
             session.submit(group)
         for trial, event in session.events():
             if isinstance(event, Unwritable):

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -15,7 +16,9 @@ from steelyard.io.printable_text import LONGEST_MESSAGE, printable
 from steelyard.problems import Problem, load_problem
 from steelyard.problems.sources import data_digests
 from steelyard.study.planning.provenance import Origin, changed_data, edited, versions_here
+from steelyard.study.program.command import Program
 from steelyard.study.running.events import Alone, Epoch, Event, Finished, Started, Unwritable, Warned
+from steelyard.study.running.program_trial import train_by_program
 from steelyard.study.storage.network_files import pack
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
 from steelyard.study.training.ensemble import train_together
@@ -30,6 +33,7 @@ class Work:
     """What one worker gets.
 
     Attributes:
+        reference: of a problem, or of a program.
         trials: one, or a group as `groups` makes them.
         checkpoints: their folder, if there is one where the worker is.
         origin: of the problem when the study was planned.
@@ -76,6 +80,9 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
             trained[trial] = pack(trial, state)
 
     try:
+        if (program := Program.read(work.reference)) is not None:
+            yield 0, train_by_program(work.trials[0], program, work.checkpoints, work.origin, partial(tell, 0))
+            return
         problem = load_problem(work.reference)
         if work.origin is not None:
             check_origin(work.origin, problem, work.trials[0])

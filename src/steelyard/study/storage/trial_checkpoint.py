@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
@@ -48,6 +49,11 @@ def checkpoint_of(folder: Folder, trial: Trial) -> Folder:
     """The file in which a trial has its checkpoint."""
     name = f"{trial.key}.pt"
     return folder / name if isinstance(folder, Path) else f"{folder.rstrip('/')}/{name}"
+
+
+def folder_of(folder: Path, trial: Trial) -> Path:
+    """The folder in which a program that trains it keeps what it likes."""
+    return folder / trial.key
 
 
 def save_checkpoint(path: Folder, trial: Trial, state: dict[str, Any]) -> None:
@@ -103,8 +109,10 @@ def _read(path: Folder) -> bytes:
 
 
 def remove_checkpoint(path: Folder) -> None:
+    """Remove a trial's checkpoint, and what its program kept beside it."""
     with suppress(OSError):  # a short trial has none
         if isinstance(path, Path):
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)
             path.unlink()
         else:
             service, place = url_to_fs(path)
@@ -122,7 +130,7 @@ def let_go(folder: Folder, trials: Iterable[Trial]) -> None:
     except OSError:  # there is none, or nothing in it can be read: the first checkpoint to be written says so
         return
     for trial in trials:
-        if f"{trial.key}.pt" in there:
+        if f"{trial.key}.pt" in there or trial.key in there:
             remove_checkpoint(checkpoint_of(folder, trial))
 
 

@@ -23,7 +23,7 @@ class Job:
     """What the trials of a study have in common.
 
     Attributes:
-        reference: by which the problem is loaded.
+        reference: by which the problem is loaded, or the program run.
         origin: the code and data that the study was planned with.
         checkpoints: the folder for what is needed to go on.
         shared: every machine sees that folder, as its user says; otherwise it is on this machine's disk.

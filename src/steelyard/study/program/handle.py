@@ -1,0 +1,398 @@
+"""`steelyard.trial`: the one thing that a program asks, run by hand or by a study."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steelyard.balancing.balancer import Balancer
+from steelyard.errors import ProgramError, TrainingError, UnknownNameError
+from steelyard.io.writing import replacing
+from steelyard.method_registry import make
+from steelyard.study.program.assignment import Assignment
+from steelyard.study.program.declaration import Declaration, DeclaredMetric, DeclaredTask, TaskLike, declare
+from steelyard.study.program.reports import History, Reader, Report, choice_of, tell
+from steelyard.study.program.step_meter import StepMeter
+from steelyard.study.training.peak_memory import PeakMemory
+from steelyard.study.trial import SINGLE_TASK, derive_seed
+from steelyard.study.trial import Trial as Planned
+
+PLAIN_SUM = "equal"
+CHECKPOINT = "checkpoint.pt"
+Value = float | Tensor
+Values = Mapping[str, Value | Mapping[str, Value]]
+"""By task: its metric, or its metrics by name."""
+
+
+def trial(
+    tasks: Mapping[str, TaskLike],
+    *,
+    epochs: int,
+    learning_rate: float | None = None,
+    main: str | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+) -> Trial:
+    """What this program is to train: everything by hand, or one trial of the study that runs it.
+
+    ``steelyard compare --methods uw,db-mtl -- python train.py`` runs the program once for every trial, and this call
+    tells it which. Call it early: a study first runs the program as far as this line, to hear of its tasks.
+
+    Args:
+        tasks: each task's metric, by name: a ready one (``"accuracy"``, ``"rmse"``, …), ``"perplexity:min"``,
+            ``"miou:max:1"`` with its best value, a `Metric`, or several of these; the first chooses the epoch.
+        epochs: how many reports there will be; a study may want another number.
+        learning_rate: the program's own, if it is used as `Trial.learning_rate`; without it, a study cannot tune it.
+        main: the task that the others are there to help, if there is one; it alone chooses the epoch.
+        method, seed: by hand, what to train; by default ``STEELYARD_METHOD`` and ``STEELYARD_SEED``, or the plain sum
+            and 0. (``STEELYARD_TASKS=left`` trains some of the tasks.) A study has its own.
+
+    Raises:
+        ProgramError: a task, metric or number makes no sense, or is not what the study was planned with.
+
+    Example:
+        >>> import steelyard
+        >>> trial = steelyard.trial(tasks={"left": "accuracy", "right": "accuracy"}, epochs=1, method="uw")
+        >>> trial.tasks, trial.seed
+        (('left', 'right'), 0)
+        >>> balancer = trial.balancer()
+        >>> losses = {task: torch.ones((), requires_grad=True) for task in trial.tasks}
+        >>> balancer(losses).backward()
+        >>> trial.report(1, validation={"left": 0.5, "right": 0.75}, test=lambda: {"left": 0.5, "right": 0.7})
+        epoch 1: left accuracy 0.5, right accuracy 0.75; the best so far, on test data left 0.5, right 0.7
+        True
+    """
+    declaration = declare(tasks, epochs, learning_rate, main)
+    assignment = Assignment.here()
+    if assignment is None:
+        return Trial(declaration, _by_hand(declaration, method, seed), None)
+    if assignment.trial is None or assignment.declaration is None:
+        if _rank() == 0:
+            with replacing(Path(assignment.answer)) as file:
+                file.write(json.dumps(declaration.to_dict()).encode())
+        raise SystemExit(0)  # it was only asked
+    if declaration != assignment.declaration:
+        raise ProgramError(
+            f"the program declares {declaration}, and declared {assignment.declaration} when the study was planned: "
+            "what it declares may not depend on the trial"
+        )
+    return Trial(declaration, assignment.trial, assignment)
+
+
+class Trial:
+    """One network to be trained; `steelyard.trial` gives it.
+
+    Attributes:
+        tasks: those to train: one, in a run of a single task.
+        method: by which their losses are balanced; ``single-task`` for one task alone.
+        epochs: how many to train and to report.
+    """
+
+    def __init__(self, declaration: Declaration, planned: Planned, assignment: Assignment | None) -> None:
+        self.tasks, self.method, self.epochs = planned.tasks, planned.method, planned.epochs
+        self._planned, self._assignment, self._declaration = planned, assignment, declaration
+        self._declared: list[DeclaredTask] = declaration.only(planned.tasks)
+        self._read: set[str] = set()
+        self._meter: StepMeter | None = None
+        self._memory = PeakMemory()
+        self._next: int | None = None
+        self._history = History(self._declared, declaration.main)
+        if assignment is not None:
+            for report in Reader(Path(assignment.answer)).new():
+                self._history.take(report)
+            self._tell(kind="asked")
+            _tell_uncaught(assignment)
+        self._best = choice_of(self._declared, declaration.main)
+
+    # --- what to train ------------------------------------------------------------------------------------------------
+    @property
+    def seed(self) -> int:
+        """Decides the start of the network, the labels kept and the order of batches: ``torch.manual_seed(trial.seed)``
+        before anything is drawn. Trials of one seed are compared with each other."""
+        self._read.add("seed")
+        return self._planned.seed
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Of its training labels that each task may use; 1 unless the study is about amounts of labels."""
+        self._read.add("fraction")
+        return dict(self._planned.fractions)
+
+    @property
+    def fraction(self) -> float:
+        """The same where all tasks have the same.
+
+        Raises:
+            ProgramError: they differ.
+        """
+        found = set(self.fractions.values())
+        if len(found) > 1:
+            raise ProgramError(f"the tasks have different fractions of their labels: read trial.fractions ({found})")
+        return found.pop()
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the optimizer: the program's own, or the one that the study tries."""
+        self._read.add("learning_rate")
+        own = self._declaration.learning_rate
+        if own is None:
+            raise ProgramError("trial(…) was given no learning_rate=: give it the program's own")
+        return own if self._planned.learning_rate is None else self._planned.learning_rate
+
+    @property
+    def device(self) -> torch.device:
+        """A GPU if there is one, under torchrun the rank's own; else the CPU."""
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+    def balancer(self, **options: Any) -> Balancer:
+        """The method over `tasks`; of one task, the loss itself comes back. It counts steps, so call it in every run.
+
+        Args:
+            options: further ones of `steelyard.make`, the same for every method.
+        """
+        given: dict[str, Any] = {} if self._planned.scale is None else {"scale": self._planned.scale}
+        generator = torch.Generator().manual_seed(derive_seed(self._planned.seed, "balancer"))
+        method = PLAIN_SUM if self.method == SINGLE_TASK else self.method
+        made = make(method, self.tasks, **{"generator": generator, **given, **options})
+        self._meter = StepMeter(made)
+        return made
+
+    # --- what survives a restart --------------------------------------------------------------------------------------
+    @cached_property
+    def folder(self) -> Path:
+        """For whatever is to survive a restart; removed when the trial is stored. By hand, ``steelyard-trial``."""
+        folder = Path("steelyard-trial" if self._assignment is None else self._assignment.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def save(self, **state: Any) -> None:
+        """Keep this until the next call, whole or not at all: ``trial.save(epoch=epoch, model=model.state_dict())``.
+
+        Under torchrun the first rank writes. By hand, nothing is kept.
+        """
+        if self._assignment is not None and _rank() == 0:
+            with replacing(self.folder / CHECKPOINT) as file:
+                torch.save(state, file)
+
+    def resume(self) -> dict[str, Any] | None:
+        """What an earlier start of this trial has saved last; None where there is nothing to go on from."""
+        if self._assignment is None or not (self.folder / CHECKPOINT).is_file():
+            return None
+        state: dict[str, Any] = torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)
+        return state
+
+    # --- what was found -----------------------------------------------------------------------------------------------
+    def start(self, network: nn.Module) -> None:
+        """Show the network before its first step: a study says when two trials of one seed did not start alike."""
+        digests = {f"{name} {list(value.shape)}": _digest(value) for name, value in network.state_dict().items()}
+        self._tell(kind="start", start=digests)
+
+    def report(self, epoch: int, validation: Values, test: Values | Callable[[], Values]) -> bool:
+        """Say what an epoch has brought; True if it is the best so far.
+
+        Validation chooses the epoch, and test is read there and at the last one: give a function, and it is called for
+        these alone. Under torchrun call it on all ranks, with the same numbers, or on the first alone.
+
+        Args:
+            epoch: counted from 1.
+            validation, test: by task its metric, or its metrics by name: the first one on validation data, all of them
+                on test data.
+
+        Raises:
+            ProgramError: a name, number or epoch that does not fit.
+        """
+        try:
+            self._check(epoch)
+            values = {task.name: self._main_of(task, validation, epoch) for task in self._declared}
+            self._refuse_others(validation)
+            better = self._best.better(epoch, values)
+            found = self._test(test, epoch) if better or epoch == self.epochs else {}
+        except (ProgramError, TrainingError, UnknownNameError) as error:
+            self._tell(kind="refused", error=str(error))
+            raise
+        assert self._meter is not None
+        measured = self._meter.take()
+        memory = self._memory.growth()
+        if torch.cuda.is_available():
+            memory = torch.cuda.max_memory_allocated() / 2**20
+        self._tell(kind="epoch", epoch=epoch, validation=values, test=found, memory=memory, **measured)
+        self._next = epoch + 1
+        if self._assignment is None and _rank() == 0:
+            self._print(epoch, values, found, better)
+        return better
+
+    def _check(self, epoch: int) -> None:
+        """Raise a `ProgramError` unless this is the epoch that comes, of a program that does what it is asked."""
+        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 1:
+            raise ProgramError(f"epoch {epoch!r}: epochs are whole numbers, counted from 1")
+        if self._next is None:
+            known = len(self._history.epochs)
+            if epoch > known + 1:
+                before = f"before it epochs 1 to {known} were reported" if known else "epochs are counted from 1"
+                raise ProgramError(f"epoch {epoch} is the first to be reported: {before}")
+            self._best = self._history.best(before=epoch)
+            self._check_use()
+        elif epoch < self._next:
+            raise ProgramError(f"epoch {epoch} is reported twice")
+        elif epoch > self._next:
+            raise ProgramError(f"epoch {epoch} is reported, and epoch {self._next} was not")
+        if epoch > self.epochs:
+            raise ProgramError(
+                f"epoch {epoch} is reported, and the trial has {self.epochs}: train trial.epochs of them"
+            )
+
+    def _check_use(self) -> None:
+        """Raise a `ProgramError` where the program trains something else than it is asked to."""
+        if self._meter is None:
+            raise ProgramError(
+                "the program never calls trial.balancer(), so that every method would train the same: write balancer = "
+                "trial.balancer() and loss = balancer(losses)"
+            )
+        if not self._meter.steps:
+            raise ProgramError("the balancer of trial.balancer() was not called before the first report")
+        if self._assignment is None:
+            return
+        asked = {
+            "seed": ("trial.seed", True),
+            "fraction": ("trial.fraction", any(each != 1 for _, each in self._planned.fractions)),
+            "learning_rate": ("trial.learning_rate", self._planned.learning_rate is not None),
+        }
+        for what, (attribute, wanted) in asked.items():
+            if wanted and what not in self._read:
+                raise ProgramError(
+                    f"the program never reads {attribute}, and the study asks for a {what.replace('_', ' ')} of its "
+                    "own: trials would differ in name alone"
+                )
+
+    def _main_of(self, task: DeclaredTask, validation: Values, epoch: int) -> float:
+        return _numbers(task, validation, "validation", epoch, only_main=True)[0]
+
+    def _test(self, test: Values | Callable[[], Values], epoch: int) -> dict[str, list[float]]:
+        values = test() if callable(test) else test
+        self._refuse_others(values)
+        return {task.name: _numbers(task, values, "test", epoch) for task in self._declared}
+
+    def _refuse_others(self, values: Values) -> None:
+        others = [name for name in values if name not in self.tasks]
+        if not others:
+            return
+        if all(name in self._declaration.task_names for name in others):
+            raise ProgramError(
+                f"the program reports {', '.join(others)}, and is asked to train {', '.join(self.tasks)} alone: "
+                "build, train and report trial.tasks"
+            )
+        raise UnknownNameError("task of the program:", others[0], self._declaration.task_names)
+
+    def _print(self, epoch: int, values: Mapping[str, float], found: Mapping[str, list[float]], better: bool) -> None:
+        said = ", ".join(f"{task.name} {task.metrics[0].name} {values[task.name]:.4g}" for task in self._declared)
+        tested = ", ".join(f"{task} {numbers[0]:.4g}" for task, numbers in found.items())
+        which = "the best so far" if better else "the last"
+        print(f"epoch {epoch}: {said}" + (f"; {which}, on test data {tested}" if found else ""), flush=True)
+
+    def _tell(self, **values: Any) -> None:
+        if self._assignment is not None and _rank() == 0:
+            tell(Path(self._assignment.answer), Report(self._assignment.run, os.getpid(), **values))
+
+
+def _tell_uncaught(assignment: Assignment) -> None:
+    """Have an error that ends this process, of whatever rank, named: launchers bury it in words of their own."""
+    before = sys.excepthook
+
+    def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, Exception):
+            what = traceback.format_exception_only(kind, error)[-1].strip()
+            tell(Path(assignment.answer), Report(assignment.run, os.getpid(), "refused", error=what))
+        before(kind, error, trace)
+
+    sys.excepthook = told
+
+
+def _by_hand(declaration: Declaration, method: str | None, seed: int | None) -> Planned:
+    """What a person wants who runs the program."""
+    named = os.environ.get("STEELYARD_TASKS")
+    names = [name.strip() for name in named.split(",")] if named else declaration.task_names
+    tasks = tuple(task.name for task in declaration.only(names))
+    chosen = method or os.environ.get("STEELYARD_METHOD") or PLAIN_SUM
+    if chosen == SINGLE_TASK and len(tasks) > 1:
+        raise ProgramError(f"{SINGLE_TASK} is one task: name it, STEELYARD_TASKS={tasks[0]}")
+    text = os.environ.get("STEELYARD_SEED", "0")
+    if seed is None and not text.isdecimal():
+        raise ProgramError(f"STEELYARD_SEED={text!r} is no whole number")
+    return Planned(
+        problem="",
+        method=SINGLE_TASK if len(tasks) == 1 else chosen,
+        tasks=tasks,
+        seed=int(text) if seed is None else seed,
+        fractions=tuple((task, 1.0) for task in tasks),
+        epochs=declaration.epochs,
+        batch_size=0,
+    )
+
+
+def _numbers(task: DeclaredTask, values: Values, part: str, epoch: int, only_main: bool = False) -> list[float]:
+    """The metrics of a task, in the order in which they were declared."""
+    if task.name not in values:
+        raise ProgramError(
+            f"epoch {epoch}: the {part} values have no {task.name!r}, only {', '.join(values) or 'none'}"
+        )
+    given = values[task.name]
+    wanted = task.metrics[:1] if only_main else task.metrics
+    if not isinstance(given, Mapping):
+        if len(wanted) > 1:
+            names = ", ".join(metric.name for metric in wanted)
+            raise ProgramError(
+                f"epoch {epoch}: task {task.name!r} has several metrics on {part} data, give {names} by name"
+            )
+        given = {wanted[0].name: given}
+    known = [metric.name for metric in task.metrics]
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(f"metric of task {task.name!r}:", name, known)
+    missing = [metric.name for metric in wanted if metric.name not in given]
+    if missing:
+        raise ProgramError(f"epoch {epoch}: the {part} values of {task.name!r} have no {', '.join(missing)}")
+    return [_number(task.name, metric, given[metric.name], part, epoch) for metric in wanted]
+
+
+def _number(task: str, metric: DeclaredMetric, given: Value, part: str, epoch: int) -> float:
+    what = f"epoch {epoch}: {metric.name} of {task!r} on {part} data"
+    try:
+        value = float(given)
+    except (TypeError, ValueError) as error:
+        raise ProgramError(f"{what} is {given!r}, not a number") from error
+    if not math.isfinite(value):
+        raise ProgramError(f"{what} is {value}: training diverged, or the metric is not defined there")
+    if metric.percent and not 0 <= value <= 1:
+        raise ProgramError(f"{what} is {value:g}: give it as a share, from 0 to 1")
+    return value
+
+
+def _rank() -> int:
+    """Of this process among those that train together; 0 alone."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank()
+    for variable in ("RANK", "LOCAL_RANK"):
+        if os.environ.get(variable, "").isdecimal():
+            return int(os.environ[variable])
+    return 0
+
+
+def _digest(value: Tensor) -> str:
+    flat = value.detach().cpu().contiguous().reshape(-1)
+    content = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    return hashlib.blake2b(f"{value.dtype}:".encode() + content, digest_size=6).hexdigest()

@@ -1,0 +1,360 @@
+"""`steelyard.trial` in a program: what it gives by hand and in a study, and what it refuses by name."""
+
+import json
+import re
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import steelyard
+from steelyard.errors import ProgramError, SteelyardError, TrainingError
+from steelyard.study.program.assignment import VARIABLE, Assignment
+from steelyard.study.program.declaration import Declaration, declare
+from steelyard.study.program.reports import History, Reader
+from steelyard.study.trial import Trial
+
+TASKS = {"a": "accuracy", "b": ("rmse", "mae")}
+GOOD = {"a": 0.5, "b": {"rmse": 1.0, "mae": 0.5}}
+
+
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch, tmp_path):
+    for name in (VARIABLE, "STEELYARD_METHOD", "STEELYARD_SEED", "STEELYARD_TASKS", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.excepthook", lambda *error: None)  # it is wrapped, and set back after the test
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def in_study(monkeypatch, tmp_path):
+    """Makes this process the program of a trial; each call is one more start of it."""
+    starts = []
+
+    def become(tasks=("a", "b"), declared=TASKS, epochs=3, **changes):
+        planned = Trial(
+            **{
+                **{"problem": "p", "method": "equal", "tasks": tuple(tasks), "seed": 4, "epochs": epochs},
+                **{"fractions": tuple((task, 1.0) for task in tasks), "batch_size": 0, **changes},
+            }
+        )
+        starts.append(planned)
+        declaration = declare(declared, 3, 0.1)
+        run = f"run {len(starts)}"
+        Assignment(run, str(tmp_path / "told"), declaration, planned, str(tmp_path / "kept")).write(tmp_path / "trial")
+        monkeypatch.setenv(VARIABLE, str(tmp_path / "trial"))
+        return steelyard.trial(declared, epochs=3, learning_rate=0.1)
+
+    return become
+
+
+@pytest.fixture
+def told(tmp_path):
+    """What the study reads."""
+
+    def read(tasks=("a", "b"), main=None):
+        history = History(declare(TASKS, 3).only(tasks), main)
+        for report in Reader(tmp_path / "told").new():
+            history.take(report)
+        return history
+
+    return read
+
+
+def step(trial, balancer=None, factor=1.0):
+    """One step of the balancer, and all that a study wants to have been read."""
+    balancer = trial.balancer() if balancer is None else balancer
+    _ = trial.seed, trial.fraction, trial.learning_rate
+    losses = {task: factor * torch.ones((), requires_grad=True) for task in trial.tasks}
+    balancer(losses).backward()
+    return balancer
+
+
+def values(trial, given=GOOD):
+    return {task: given[task] for task in trial.tasks}
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------------
+def test_by_hand_all_tasks_are_trained_under_the_plain_sum_and_reports_are_printed(capsys):
+    trial = steelyard.trial(TASKS, epochs=2, learning_rate=0.1)
+    assert (trial.tasks, trial.method, trial.seed, trial.fraction) == (("a", "b"), "equal", 0, 1.0)
+    assert (trial.epochs, trial.learning_rate) == (2, 0.1)
+    balancer = step(trial)
+    assert trial.report(1, GOOD, GOOD)
+    step(trial, balancer)
+    assert not trial.report(2, {"a": 0.4, "b": 2.0}, GOOD)
+    assert capsys.readouterr().out.splitlines() == [
+        "epoch 1: a accuracy 0.5, b rmse 1; the best so far, on test data a 0.5, b 1",
+        "epoch 2: a accuracy 0.4, b rmse 2; the last, on test data a 0.5, b 1",
+    ]
+
+
+def test_by_hand_flags_and_the_environment_choose_and_flags_come_first(monkeypatch):
+    monkeypatch.setenv("STEELYARD_METHOD", "uw")
+    monkeypatch.setenv("STEELYARD_SEED", "3")
+    trial = steelyard.trial(TASKS, epochs=1)
+    assert (trial.method, trial.seed, trial.balancer().name) == ("uw", 3, "uw")
+    trial = steelyard.trial(TASKS, epochs=1, method="dwa", seed=7)
+    assert (trial.method, trial.seed) == ("dwa", 7)
+    monkeypatch.setenv("STEELYARD_TASKS", "b")
+    trial = steelyard.trial(TASKS, epochs=1)
+    assert (trial.tasks, trial.method) == (("b",), "single-task")
+
+
+def test_by_hand_nothing_is_kept(tmp_path):
+    trial = steelyard.trial(TASKS, epochs=1)
+    trial.save(epoch=1)
+    assert trial.resume() is None
+    trial.start(nn.Linear(1, 1))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("STEELYARD_SEED", "one", "STEELYARD_SEED='one' is no whole number"),
+        ("STEELYARD_METHOD", "single-task", "STEELYARD_TASKS=a"),
+        ("STEELYARD_TASKS", "c", "'c'"),
+    ],
+)
+def test_by_hand_a_mistake_in_the_environment_is_named(monkeypatch, variable, value, says):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SteelyardError, match=says):
+        steelyard.trial(TASKS, epochs=1)
+
+
+# --- in a study -------------------------------------------------------------------------------------------------------
+def test_a_study_that_asks_gets_the_declaration_and_the_program_ends(monkeypatch, tmp_path):
+    Assignment("", str(tmp_path / "answer")).write(tmp_path / "question")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "question"))
+    with pytest.raises(SystemExit) as ended:
+        steelyard.trial(TASKS, epochs=2, main="a")
+    assert ended.value.code == 0
+    answer = Declaration.from_dict(json.loads((tmp_path / "answer").read_text()))
+    assert answer == declare(TASKS, 2, main="a")
+
+
+def test_a_study_has_the_say(in_study):
+    trial = in_study(tasks=("b",), method="single-task", learning_rate=0.5, epochs=2, fractions=(("b", 0.1),))
+    assert (trial.tasks, trial.seed, trial.fraction, trial.fractions) == (("b",), 4, 0.1, {"b": 0.1})
+    assert (trial.epochs, trial.learning_rate, trial.device.type) == (2, 0.5, trial.device.type)
+    loss = torch.tensor(3.0, requires_grad=True)
+    assert trial.balancer()({"b": loss}).item() == 3.0
+
+
+def test_reports_reach_the_study_and_test_is_read_where_validation_chooses(in_study, told):
+    trial, asked = in_study(), []
+    balancer = trial.balancer()
+
+    def test(epoch):
+        def read():
+            asked.append(epoch)
+            return {"a": epoch / 10, "b": {"rmse": 1.0, "mae": 0.5}}
+
+        return read
+
+    for epoch, (value, factor) in enumerate([(0.5, 1.0), (0.7, 3.0), (0.6, 5.0)], 1):
+        step(trial, balancer, factor)
+        step(trial, balancer, factor + 1)
+        trial.report(epoch, {"a": value, "b": torch.tensor(1.0)}, test(epoch))
+    assert asked == [1, 2, 3]  # the third because it is the last one
+    found = told().result(trial._planned)
+    assert (found.chosen_epoch, found.steps) == (2, 6)
+    assert found.test == {"a": [0.2], "b": [1.0, 0.5]}
+    assert found.last["a"] == [0.3]
+    assert found.curves.validation == {"a": [0.5, 0.7, 0.6], "b": [1.0, 1.0, 1.0]}
+    assert found.curves.losses["a"] == [1.5, 3.5, 5.5]
+    assert found.curves.weights["b"] == [1.0, 1.0, 1.0]
+    assert found.seconds > 0
+
+
+def test_a_main_task_chooses_the_epoch_alone(monkeypatch, in_study, told):
+    trial = in_study()
+    for epoch, values in enumerate([(0.5, 1.0), (0.6, 9.0), (0.4, 0.1)], 1):
+        step(trial)
+        trial.report(epoch, dict(zip("ab", values, strict=True)), GOOD)
+    assert told().result(trial._planned).chosen_epoch == 3
+    assert told(main="a").result(trial._planned).chosen_epoch == 2
+
+
+def test_a_trial_that_is_stopped_goes_on(in_study, told, tmp_path):
+    first = in_study()
+    assert first.resume() is None
+    step(first)
+    first.report(1, {"a": 0.9, "b": 1.0}, GOOD)
+    first.save(epoch=1, weights=torch.ones(2))
+    with (tmp_path / "told").open("a") as file:
+        file.write('{"run": "run 1", "torn by a ki')
+    second = in_study()
+    saved = second.resume()
+    assert saved["epoch"] == 1
+    assert saved["weights"].tolist() == [1.0, 1.0]
+    step(second)
+    assert not second.report(2, {"a": 0.8, "b": 1.0}, dict)  # the first start's epoch is the better one
+    assert len(told().epochs) == 2
+    third = in_study()  # which has no checkpoint and begins anew
+    for epoch in (1, 2, 3):
+        step(third)
+        third.report(epoch, {"a": 0.5, "b": 1.0}, GOOD)
+    assert told().result(third._planned).chosen_epoch == 1
+    assert [report.run for report in told().epochs] == ["run 3"] * 3
+
+
+def test_the_first_rank_reports_and_all_ranks_hear_the_same(in_study, told, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    trial = in_study()
+    step(trial)
+    assert trial.report(1, GOOD, GOOD)
+    trial.save(epoch=1)
+    assert not told().asked
+    assert trial.resume() is None
+    monkeypatch.setenv("RANK", "0")
+    assert (in_study().tasks, trial.seed) == (trial.tasks, 4)
+    assert told().asked == {"run 2"}
+
+
+def test_how_a_network_starts_is_shown_by_parameter(in_study, told):
+    trial, starts = in_study(), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        trial.start(nn.Linear(2, 3))
+        starts.append(told().start)
+    assert set(starts[0]) == {"weight [3, 2]", "bias [3]"}
+    assert starts[0] == starts[1]
+    assert starts[0]["weight [3, 2]"] != starts[2]["weight [3, 2]"]
+
+
+def test_an_error_that_ends_the_program_is_named(in_study, told):
+    in_study()
+    try:
+        raise KeyError("height")
+    except KeyError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    assert told().refused == {"run 1": "KeyError: 'height'"}
+
+
+# --- misbehaviour -----------------------------------------------------------------------------------------------------
+def report(trial, epoch=1, validation=GOOD, test=GOOD):
+    step(trial)
+    trial.report(epoch, validation, test)
+
+
+def twice(trial):
+    report(trial)
+    trial.report(1, GOOD, GOOD)
+
+
+def skipping(trial):
+    report(trial)
+    trial.report(3, GOOD, GOOD)
+
+
+def one_too_many(trial):
+    for epoch in range(1, trial.epochs + 2):
+        report(trial, epoch)
+
+
+def without_balancer(trial):
+    trial.report(1, GOOD, GOOD)
+
+
+def balancer_not_called(trial):
+    trial.balancer()
+    trial.report(1, GOOD, GOOD)
+
+
+def without_seed(trial):
+    trial.balancer()({task: torch.ones((), requires_grad=True) for task in trial.tasks})
+    trial.report(1, GOOD, GOOD)
+
+
+MISTAKES = {
+    "reports an epoch twice": (twice, "epoch 1 is reported twice"),
+    "leaves one out": (skipping, "epoch 3 is reported, and epoch 2 was not"),
+    "begins late": (lambda trial: report(trial, 2), "epoch 2 is the first to be reported: epochs are counted from 1"),
+    "counts from 0": (lambda trial: report(trial, 0), "epoch 0: epochs are whole numbers, counted from 1"),
+    "reports too many": (one_too_many, "epoch 4 is reported, and the trial has 3"),
+    "never asks for its balancer": (without_balancer, "never calls trial.balancer"),
+    "does not call its balancer": (balancer_not_called, "was not called before the first report"),
+    "never reads its seed": (without_seed, "never reads trial.seed"),
+    "NaN": (lambda trial: report(trial, 1, {"a": torch.nan, "b": 1.0}), "accuracy of 'a' on validation data is nan"),
+    "NaN on test data": (lambda trial: report(trial, 1, GOOD, {**GOOD, "a": torch.nan}), "'a' on test data is nan"),
+    "per cent": (lambda trial: report(trial, 1, {"a": 93.0, "b": 1.0}), "is 93: give it as a share, from 0 to 1"),
+    "no number": (lambda trial: report(trial, 1, {"a": "good", "b": 1.0}), "accuracy of 'a'.* is 'good', not a number"),
+    "forgets a task": (lambda trial: report(trial, 1, {"a": 0.5}), "the validation values have no 'b', only a"),
+    "an unknown task": (lambda trial: report(trial, 1, {**GOOD, "c": 0.5}), "'c'"),
+    "an unknown metric": (lambda trial: report(trial, 1, {**GOOD, "b": {"mse": 1.0}}), "metric of task 'b'.*'mse'"),
+    "forgets a metric": (lambda trial: report(trial, 1, GOOD, {**GOOD, "b": {"rmse": 1.0}}), "'b' have no mae"),
+    "one number for two": (lambda trial: report(trial, 1, GOOD, {**GOOD, "b": 1.0}), "give rmse, mae by name"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_program_that_does_so_is_told_by_name_and_so_is_the_study(in_study, told, mistake):
+    does, says = MISTAKES[mistake]
+    with pytest.raises(SteelyardError, match=says):
+        does(in_study())
+    (refused,) = told().refused.values()
+    assert re.search(says, refused)
+
+
+def test_a_run_of_one_task_that_reports_all_is_told(in_study, told):
+    trial = in_study(tasks=("b",), method="single-task")
+    with pytest.raises(ProgramError, match="reports a, and is asked to train b alone: build, train and report"):
+        report(trial)
+    assert "reports a" in told(("b",)).refused["run 1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"learning_rate": 0.5}, "never reads trial.learning_rate, and the study asks for a learning rate of its own"),
+        ({"fractions": (("a", 0.1), ("b", 0.1))}, "never reads trial.fraction"),
+    ],
+)
+def test_what_the_study_asks_for_and_the_program_never_reads_is_told(in_study, changes, says):
+    trial = in_study(**changes)
+    _ = trial.seed
+    trial.balancer()({task: torch.ones((), requires_grad=True) for task in trial.tasks})
+    with pytest.raises(ProgramError, match=says):
+        trial.report(1, GOOD, GOOD)
+
+
+def test_fractions_that_differ_are_no_one_fraction(in_study):
+    trial = in_study(fractions=(("a", 0.1), ("b", 1.0)))
+    with pytest.raises(ProgramError, match=r"read trial\.fractions"):
+        _ = trial.fraction
+
+
+def test_a_program_without_a_rate_of_its_own_has_none_to_read():
+    with pytest.raises(ProgramError, match="was given no learning_rate="):
+        _ = steelyard.trial(TASKS, epochs=1).learning_rate
+
+
+def test_what_is_declared_may_not_depend_on_the_trial(in_study):
+    in_study()
+    with pytest.raises(ProgramError, match="may not depend on the trial"):
+        steelyard.trial({"a": "accuracy"}, epochs=3, learning_rate=0.1)
+
+
+def test_a_value_without_an_ideal_must_be_positive(in_study):
+    trial = in_study(tasks=("a",), declared={"a": "elbo:max"})
+    with pytest.raises(TrainingError, match="has no ideal"):
+        report(trial, 1, {"a": -3.0}, {"a": 1.0})
+
+
+def test_two_processes_that_both_report_are_told(in_study, told, monkeypatch):
+    trial = in_study()
+    report(trial)
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    other = steelyard.trial(TASKS, epochs=3, learning_rate=0.1)
+    report(other)
+    assert "two of its processes report epoch 1" in told().refused["run 1"]
+
+
+def test_an_assignment_that_cannot_be_read_is_named(monkeypatch, tmp_path):
+    (tmp_path / "trial").write_text('{"version": 99}')
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "trial"))
+    with pytest.raises(ProgramError, match=r"version 99, and here is 1.*need the same version of Steelyard"):
+        steelyard.trial(TASKS, epochs=1)
