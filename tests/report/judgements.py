@@ -13,6 +13,7 @@ from steelyard.study.judgement import (
     Cell,
     Curve,
     Failure,
+    Hurt,
     Interval,
     Judgement,
     OtherMetric,
@@ -370,7 +371,8 @@ def one_task() -> Judgement:
     found = simulate(plan, "census", "How old?")
     rows = [replace(row, chosen=f"rate 0.{place + 1}") for place, row in enumerate(found.rows)]
     said = ["Validation chose the last epoch <4 of 4>: train longer.", "The rate lies at the edge."]
-    found = replace(found, others=others(found), architecture="mmoe(experts=3)", parameters=1_234_567)
+    hurt = [Hurt("equal", 0, "age", {0: 0.25, 1: 0.51}, 0.38, 0.13)]
+    found = replace(found, others=others(found), hurt=hurt, architecture="mmoe(experts=3)", parameters=1_234_567)
     return replace(found, rows=rows, tuning="three rates were tried", verdict=["Nothing is hurt."], cautions=said,
                    about="Intervals are about <other> seeds.")  # fmt: skip
 

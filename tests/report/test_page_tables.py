@@ -351,6 +351,27 @@ def test_further_metrics_have_a_table_of_their_own(name: str) -> None:
                     check_other(cell, mine[(method, *column)])
 
 
+@pytest.mark.parametrize("name", SHOWN)
+def test_whom_steps_hurt_has_a_table_where_a_ledger_was_kept(name: str) -> None:
+    judgement, root = opened(name)
+    sections = root.all("section", id="hurt")
+    assert len(sections) == bool(judgement.hurt)
+    parts = [found for section in sections for found in by_setting(section).items()]
+    assert sorted(setting for setting, _ in parts) == sorted({hurt.setting for hurt in judgement.hurt})
+    for setting, part in parts:
+        mine = {(hurt.method, hurt.task): hurt for hurt in judgement.hurt if hurt.setting == setting}
+        rows = part.one("table", class_="others").one("tbody").all("tr")
+        methods = [method for method in judgement.methods if any(key[0] == method for key in mine)]
+        assert [row.one("th")["title"] for row in rows] == methods
+        for method, row in zip(methods, rows, strict=True):
+            for cell, task in zip(row.all("td"), judgement.tasks, strict=True):
+                shown = mine.get((method, task.name))
+                if shown is None:
+                    assert cell.text == "–"
+                else:
+                    assert cell.text == f"{100 * shown.mean:.0f}{100 * shown.against:.0f} against"
+
+
 def check_other(shown: Element, other: OtherMetric) -> None:
     times = 100.0 if other.percent else 1.0
     assert says(shown.own, other.mean * times)

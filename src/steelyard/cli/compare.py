@@ -84,6 +84,14 @@ def compare(
     ] = None,
     shared: Shared = None,
     architecture: Architecture = ARCHITECTURE,
+    ledger: Annotated[
+        int,
+        typer.Option(
+            help="Measure each so many-th step of a joint network: which tasks it helped and which it hurt, to first "
+            "order; the page shows how often.",
+            show_default="0: none",
+        ),
+    ] = 0,
     workers: Workers = None,
     on: On = "local",
     checkpoints: Checkpoints = None,
@@ -118,7 +126,7 @@ def compare(
     command, program = command_line(), program_of(context)
     given = {
         **{"--batch-size": batch_size, "--epoch-steps": epoch_steps, "--shared": shared},
-        **{"--patience": patience, "--resplit": resplit},
+        **{"--patience": patience, "--resplit": resplit, "--ledger": ledger},
         "--architecture": None if architecture == ARCHITECTURE else architecture,
     }
     check_what(problem, program, [name for name, value in given.items() if value])
@@ -143,7 +151,7 @@ def compare(
             plan = announcements.prepare_program(program, arms, workers, engine, **options)
         else:
             options |= {"batch_size": batch_size, "epoch_steps": epoch_steps, "shared": shared}
-            options |= {"patience": patience, "resplit": resplit}
+            options |= {"patience": patience, "resplit": resplit, "ledger": ledger}
             plan = announcements.prepare(problem, arms, workers, engine, architecture=architecture, **options)
         store = store or arguments.default_store(plan.problem)
         page = page or arguments.beside(store, ".html")

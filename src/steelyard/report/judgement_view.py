@@ -7,7 +7,7 @@ from functools import cached_property
 
 from steelyard.report import numbers
 from steelyard.report.short_names import short_methods
-from steelyard.study.judgement import Cell, Curve, Judgement, Recipe, Row, Setting, TaskInfo
+from steelyard.study.judgement import Cell, Curve, Hurt, Judgement, Recipe, Row, Setting, TaskInfo
 
 BASELINE = "single-task"
 PLAIN_SUM = "equal"
@@ -31,6 +31,7 @@ class View:
         self.short = short_methods(judgement.methods)
         self._cells = {(cell.method, cell.setting, cell.task): cell for cell in judgement.cells}
         self._rows = {(row.method, row.setting): row for row in judgement.rows}
+        self._hurt = {(hurt.method, hurt.setting, hurt.task): hurt for hurt in judgement.hurt}
         self._curves = {(curve.method, curve.setting): curve for curve in judgement.curves}
 
     def cell(self, method: str, setting: Setting, task: TaskInfo) -> Cell | None:
@@ -48,6 +49,14 @@ class View:
         """What validation data chose, by method; empty where nothing."""
         rows = [(method, self.row(method, setting)) for method in self.methods]
         return {method: row.chosen for method, row in rows if row and row.chosen}
+
+    def hurt(self, method: str, setting: Setting, task: TaskInfo) -> Hurt | None:
+        """How often the method's steps hurt the task, where that was measured."""
+        return self._hurt.get((method, setting.index, task.name))
+
+    def measured(self, setting: Setting) -> list[str]:
+        """The methods whose steps were measured."""
+        return [method for method in self.methods if any(self.hurt(method, setting, task) for task in self.tasks)]
 
     def curve(self, method: str, setting: Setting) -> Curve | None:
         return self._curves.get((method, setting.index))

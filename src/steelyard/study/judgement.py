@@ -71,6 +71,18 @@ class OtherMetric:
 
 
 @dataclass(frozen=True)
+class Hurt:
+    """How the real steps of one method served one task, where a ledger was kept: means over seeds."""
+
+    method: str
+    setting: int
+    task: str
+    values: dict[int, float]  # seed -> share of the measured steps that raised the task's loss, to first order
+    mean: float
+    against: float  # what steps put on the loss, as a share of all that they took off and put on
+
+
+@dataclass(frozen=True)
 class Row:
     """One method in one setting, all tasks together.
 
@@ -180,3 +192,4 @@ class Judgement:
     about: str = ""  # what the intervals are about (other seeds, or other rows too), and which test was made
     cautions: list[str] = field(default_factory=list)  # what bears on every verdict, and is to be read before it
     recipe: Recipe | None = None
+    hurt: list[Hurt] = field(default_factory=list)  # empty where no ledger was kept

@@ -34,6 +34,7 @@ class Trial:
         resplit: the seed decides the division of the rows into training, validation and test as well.
         patience: training ends once so many epochs in a row were no better on validation data; 0: after all epochs.
         scale: the balancer's ``scale``; None for a single task, and where the method's own text says it.
+        ledger: each so many-th step is measured, whom it helps and whom it hurts (`steelyard.Ledger`); 0: none.
     """
 
     problem: str
@@ -50,6 +51,7 @@ class Trial:
     epoch_steps: int = 0
     patience: int = 0
     resplit: bool = False
+    ledger: int = 0
 
     def canonical(self) -> str:
         """Canonical JSON. Options at their default are left out, so that a new option keeps the old keys."""
@@ -84,6 +86,16 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class Account:
+    """What a ledger kept of one task, as `LedgerSummary` has it."""
+
+    steps: int  # that were measured
+    hurt: float  # share of them that raised the loss to first order
+    progress: float  # mean of what they took off the loss
+    against: float  # what was put on the loss, as a share of all that was taken off and put on
+
+
+@dataclass(frozen=True)
 class Result:
     """What a finished trial found."""
 
@@ -99,6 +111,7 @@ class Result:
     outputs: dict[str, str] = field(default_factory=dict, repr=False)  # of the test data, for joint metrics: `kept`
     # what a program's network started from, a digest by parameter and shape; only where the program shows it
     start: dict[str, str] = field(default_factory=dict, repr=False)
+    ledger: dict[str, Account] = field(default_factory=dict, repr=False)  # by task; empty where none was kept
 
     @property
     def work(self) -> float:

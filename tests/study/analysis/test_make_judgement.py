@@ -11,7 +11,7 @@ from steelyard.study import judge
 from steelyard.study.analysis.make_judgement import judge_plan
 from steelyard.study.planning.plan import Choice, Tuning
 from steelyard.study.storage.store import Store
-from steelyard.study.trial import SINGLE_TASK
+from steelyard.study.trial import SINGLE_TASK, Account
 from study.made_up import ACCURACY, RMSE, SCORE, fill, judged, plan, result
 
 ALONE = [{"left": 0.90, "right": 0.80}, {"left": 0.91, "right": 0.81}, {"left": 0.89, "right": 0.79}]
@@ -497,3 +497,19 @@ def test_a_judgement_repeats_the_plan(tmp_path):
     ]
     assert [(r.setting, r.method) for r in found.rows] == [(c.setting, c.method) for c in found.cells[::2]]
     assert [(curve.setting, curve.method) for curve in found.curves] == [(r.setting, r.method) for r in found.rows]
+
+
+def test_what_a_ledger_kept_is_a_mean_over_seeds(tmp_path):
+    made = dataclasses.replace(plan(), ledger=20)
+    with Store(tmp_path / "s", write=True) as store:
+        fill(store, made, {SINGLE_TASK: ALONE, "equal": shifted(0.0, 0.0)})
+        for seed, share in enumerate((0.2, 0.6)):
+            (trial,) = made.trials_of("equal", 0, seed)
+            kept = {"left": Account(10, share, 0.1, share / 2)}
+            store.add_result(trial, dataclasses.replace(result({"left": 0.9, "right": 0.8}), ledger=kept))
+        (hurt,) = judge_plan(made, store).hurt
+        assert (hurt.method, hurt.setting, hurt.task, hurt.values) == ("equal", 0, "left", {0: 0.2, 1: 0.6})
+        assert (hurt.mean, hurt.against) == pytest.approx((0.4, 0.2))
+        plain = dataclasses.replace(made, ledger=0)
+        fill(store, plain, {"equal": shifted(0.0, 0.0)})
+        assert judge_plan(plain, store).hurt == []

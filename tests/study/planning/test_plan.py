@@ -122,6 +122,14 @@ def test_patience_is_the_same_for_all_and_told(file):
     assert not any("without a better one" in note for note in without.notes)
 
 
+def test_a_ledger_is_kept_of_joint_networks_and_changes_no_other_key(file):
+    found = plan(str(file), ["single-task", "equal"], tune=2, seeds=1, ledger=20)
+    assert [trial.ledger for trial in found.trials] == [0, 0, 20]
+    without = plan(str(file), ["single-task", "equal"], tune=2, seeds=1)
+    assert [trial.key for trial in without.trials[:2]] == [trial.key for trial in found.trials[:2]]
+    assert "ledger" not in without.trials[2].canonical()
+
+
 def test_labels_of_settings(file):
     found = plan(str(file), ["equal"], settings=[1, 0.1, {"kind": 0.015}, 0.1])
     assert [setting.label for setting in found.settings] == ["100 %", "10 %", "kind 1.5 %, size 100 %"]
@@ -198,6 +206,7 @@ def test_an_edited_problem_file_is_a_new_problem(file):
         ({"batch_size": 2.5}, PlanError, "batch_size=2.5"),
         ({"patience": -1}, PlanError, "patience=-1 must be a whole number"),
         ({"epoch_steps": -1}, PlanError, "epoch_steps=-1 must be a whole number"),
+        ({"ledger": -1}, PlanError, "ledger=-1 must be a whole number"),
         ({"learning_rate": 0.0}, PlanError, "learning_rate=0.0 must be positive"),
         ({"architecture": "hard-shared"}, UnknownNameError, "Did you mean 'hard-sharing'"),
         ({"shared": "feature"}, UnknownNameError, "Did you mean 'features'"),

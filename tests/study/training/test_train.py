@@ -374,3 +374,24 @@ def test_peak_memory_sees_what_training_allocates():
     found = train(trial(epochs=1, batch_size=2000), wide)
     activations = 2000 * 4096 * 4 / 2**20  # MiB
     assert found.peak_memory > activations > slim.peak_memory
+
+
+def test_a_ledger_is_kept_with_the_trial_and_changes_nothing_also_after_a_stop(tmp_path):
+    problem = made()
+    plain, kept = train(trial(), problem), train(trial(ledger=3), problem)
+    assert same(dataclasses.replace(kept, ledger={}), plain)
+    assert plain.ledger == {}
+    steps = kept.steps // 3
+    assert {task: account.steps for task, account in kept.ledger.items()} == {"kind": steps, "size": steps}
+    assert all(0 <= account.hurt <= 1 and 0 <= account.against <= 1 for account in kept.ledger.values())
+
+    def stop(epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    checkpoint = tmp_path / "trial.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(trial(ledger=3), problem, checkpoint, stop, 0.0)
+    again = train(trial(ledger=3), problem, checkpoint)
+    assert same(again, kept)
+    assert again.ledger == kept.ledger

@@ -18,7 +18,7 @@ from steelyard.study.analysis.recipe import recipe
 from steelyard.study.analysis.statistics import interval, relative_changes
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.analysis.verdict_text import write_verdict
-from steelyard.study.judgement import Cell, Curve, Failure, Interval, Judgement, OtherMetric, Row
+from steelyard.study.judgement import Cell, Curve, Failure, Hurt, Interval, Judgement, OtherMetric, Row
 from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result
@@ -112,6 +112,7 @@ def judge_findings(found: TrialResults) -> Judgement:
         parameters=plan.parameters,
         about=" ".join(filter(None, (about_rows(found), about_test(found)))),
         cautions=cautions(found),
+        hurt=[hurt for method, setting in pairs for hurt in _hurt(found, method, setting)],
     )
 
 
@@ -252,6 +253,22 @@ def _seconds(results: list[Result]) -> float:
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     # Not statistics.stdev, which fails on NaN: a test metric may have no value where its validation has one.
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def _hurt(found: TrialResults, method: str, setting: int) -> list[Hurt]:
+    accounts = {task: found.accounts(method, setting, task) for task in found.plan.task_names}
+    return [
+        Hurt(
+            method,
+            setting,
+            task,
+            {seed: account.hurt for seed, account in by_seed.items()},
+            statistics.fmean(account.hurt for account in by_seed.values()),
+            statistics.fmean(account.against for account in by_seed.values()),
+        )
+        for task, by_seed in accounts.items()
+        if by_seed
+    ]
 
 
 def _curves(found: TrialResults, method: str, setting: int) -> list[Curve]:

@@ -11,7 +11,7 @@ import numpy as np
 from steelyard.study.analysis.statistics import Array, relative_changes
 from steelyard.study.planning.plan import Plan, PlannedTask
 from steelyard.study.storage.store import Trained
-from steelyard.study.trial import Failed, Result, Trial
+from steelyard.study.trial import Account, Failed, Result, Trial
 
 Metrics = list[float]  # of one task, in the task's order
 
@@ -44,6 +44,11 @@ class TrialResults:
         """Seed -> test metrics of one task, at the chosen epoch or at the last one."""
         found = self._by_task.get((method, setting, task), {})
         return {seed: (result.last if last else result.test)[task] for seed, result in found.items()}
+
+    def accounts(self, method: str, setting: int, task: str) -> dict[int, Account]:
+        """Seed -> what a ledger kept of one task, where there was one."""
+        found = self._by_task.get((method, setting, task), {})
+        return {seed: result.ledger[task] for seed, result in found.items() if task in result.ledger}
 
     def complete(self, method: str, setting: int) -> dict[int, list[Result]]:
         """Seed -> results, for the seeds of which every network is finished."""

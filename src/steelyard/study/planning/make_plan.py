@@ -62,6 +62,7 @@ def plan(
     scale: str | None = None,
     tune: int = 0,
     tune_seeds: int = 1,
+    ledger: int = 0,
     command: str = "",
 ) -> Plan:
     """Plan a study; every method is made and takes one step on one batch, so that errors come now.
@@ -88,6 +89,8 @@ def plan(
             is used; 0 leaves the rate as it is.
         tune_seeds: on so many seeds (folds, of a cross-validation) each of them is tried, and the smallest mean error
             chosen.
+        ledger: each so many-th step of a joint network is measured, whom it helps and whom it hurts
+            (`steelyard.Ledger`); 0 measures none.
         command: shown in the report.
 
     Raises:
@@ -108,6 +111,8 @@ def plan(
         whole("epoch_steps", epoch_steps, " (0 leaves epochs as long as their rows make them)")
     if patience:
         whole("patience", patience, " (0 trains all epochs)")
+    if ledger:
+        whole("ledger", ledger, " (0 measures no steps)")
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise PlanError(f"learning_rate={learning_rate} must be positive and finite")
     learnt = found.chosen(tasks)
@@ -144,6 +149,7 @@ def plan(
         patience=patience,
         resplit=resplit,
         redrawable=as_loaded.redrawable,
+        ledger=ledger,
         learning_rate=learning_rate,
         architecture=architecture,
         parameters=0,

@@ -157,6 +157,7 @@ class Plan:
     main: str | None = None  # the task that chooses the epoch alone
     tuning: Tuning | None = None
     epoch_steps: int = 0  # at least, in an epoch
+    ledger: int = 0  # each so many-th step of a joint network is measured; 0: none
     origin: Origin | None = None  # the code and data; unknown to plans of Steelyard 0.1
     folds: int = 1  # of a cross-validation; unknown to plans of Steelyard 0.1
     final_rate: float = 1.0  # what the schedule leaves of the learning rate at the end
@@ -187,7 +188,7 @@ class Plan:
     def trials_of(self, method: str, setting: int, seed: int) -> list[Trial]:
         """The trials of one method: one network, or for single-task one per task."""
         choice = self.method(method).choice(setting)
-        return [
+        trials = [
             self.trial(
                 method,
                 choice.method,
@@ -197,6 +198,10 @@ class Plan:
                 choice.learning_rates.get(network_name(tasks, self.method(method))),
             )
             for tasks in self.networks(method)
+        ]
+        # Not where something is only chosen, nor of a task that has nobody to be hurt by.
+        return [
+            trial if trial.method == SINGLE_TASK else dataclasses.replace(trial, ledger=self.ledger) for trial in trials
         ]
 
     def method(self, name: str) -> PlannedMethod:

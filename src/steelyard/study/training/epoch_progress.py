@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from steelyard.balancing.balancer import Balancer
+from steelyard.balancing.ledger import Ledger
 from steelyard.study.storage.trial_checkpoint import Folder, load_checkpoint, save_checkpoint
 from steelyard.study.training.evaluate import BestEpoch
-from steelyard.study.trial import Curves, Result, Trial
+from steelyard.study.trial import Account, Curves, Result, Trial
 
 KINDS = ("loss", "weight", "spread", "validation", "seconds", "processor", "steps")
 """What is written down epoch by epoch."""
@@ -47,6 +48,7 @@ class EpochProgress:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         balancer: Balancer | None = None,
+        ledger: Ledger | None = None,
     ) -> bool:
         """Go on from a checkpoint, if there is a whole one of this trial."""
         state = load_checkpoint(path, trial)
@@ -56,6 +58,8 @@ class EpochProgress:
         optimizer.load_state_dict(state["optimizer"])
         if balancer is not None:
             balancer.load_state_dict(state["balancer"])
+        if ledger is not None:
+            ledger.load_state_dict(state["ledger"])
         self.best.score, self.best.epoch, self.best.smallest = state["best"]
         self.best_network, self.history, self.peak = state["best network"], state["history"], state["peak"]
         self.history.setdefault("processor", [0.0] * len(self.history["steps"]))  # 0.2 did not count it
@@ -70,6 +74,7 @@ class EpochProgress:
         optimizer: torch.optim.Optimizer,
         balancer: Balancer | None,
         peak: float,
+        ledger: Ledger | None = None,
     ) -> None:
         """Write the checkpoint."""
         state = {
@@ -77,6 +82,7 @@ class EpochProgress:
             "network": network.state_dict(),
             "optimizer": optimizer.state_dict(),
             "balancer": balancer.state_dict() if balancer is not None else {},
+            "ledger": ledger.state_dict() if ledger is not None else {},
             "best": (self.best.score, self.best.epoch, self.best.smallest),
             "best network": self.best_network,
             "history": self.history,
@@ -91,6 +97,7 @@ class EpochProgress:
         last: dict[str, list[float]],
         outputs: dict[str, str],
         peak: float,
+        ledger: Ledger | None = None,
     ) -> Result:
         """What the finished trial found."""
         history = self.history
@@ -110,7 +117,18 @@ class EpochProgress:
             ),
             processor_seconds=sum(history["processor"]) if counted else 0.0,
             outputs=outputs,
+            ledger={} if ledger is None else _accounts(ledger),
         )
+
+
+def _accounts(ledger: Ledger) -> dict[str, Account]:
+    """Of the tasks that were measured; a trial of few steps may end before the first."""
+    rows = ledger.summary().to_dict()
+    return {
+        task: Account(round(row["steps"]), row["hurt"], row["progress"], row["against"])
+        for task, row in rows.items()
+        if row["steps"]
+    }
 
 
 def _by_task(tasks: tuple[str, ...], history: list[Any]) -> dict[str, list[float]]:

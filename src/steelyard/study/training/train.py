@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
+from steelyard.balancing.ledger import Ledger
 from steelyard.errors import TrainingError
 from steelyard.method_registry import make
 from steelyard.models import build
@@ -99,6 +100,9 @@ class _Training:
         self.balancer = make_balancer(trial)
         if self.balancer is not None:
             self.balancer.attach(self.optimizer)
+        self.ledger = None
+        if self.balancer is not None and trial.ledger:
+            self.ledger = Ledger(self.balancer, self.optimizer, trial.ledger)
         validation = self.data.validation
         counts = {t.name: int(t.labelled(validation.targets[t.name]).sum()) for t in self.tasks}
         self.progress = EpochProgress(BestEpoch(self.tasks, counts, problem.main))
@@ -177,12 +181,12 @@ class _Training:
     # --- what outlives it ---------------------------------------------------------------------------------------------
     def restore(self, checkpoint: Folder) -> bool:
         """Go on where an earlier process was, if it left a checkpoint."""
-        return self.progress.restore(checkpoint, self.trial, self.network, self.optimizer, self.balancer)
+        return self.progress.restore(checkpoint, self.trial, self.network, self.optimizer, self.balancer, self.ledger)
 
     def save(self, checkpoint: Folder) -> None:
         """Keep what is needed to go on."""
         growth = self.memory.growth()
-        self.progress.save(checkpoint, self.trial, self.network, self.optimizer, self.balancer, growth)
+        self.progress.save(checkpoint, self.trial, self.network, self.optimizer, self.balancer, growth, self.ledger)
 
     def result(self) -> Result:
         """Test is read at the last epoch and at the chosen one, and never to choose."""
@@ -191,7 +195,7 @@ class _Training:
         if self.progress.best.epoch < self.progress.epoch:  # otherwise they are one network
             self.network.load_state_dict(self.progress.best_network)
             chosen, kept = self._test()
-        return self.progress.result(self.trial, chosen, last, kept, self.memory.growth())
+        return self.progress.result(self.trial, chosen, last, kept, self.memory.growth(), self.ledger)
 
     def _test(self) -> tuple[dict[str, list[float]], dict[str, str]]:
         seed_everything(derive_seed(self.trial.seed, "test"))
