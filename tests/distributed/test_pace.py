@@ -8,14 +8,17 @@ import pytest
 
 import steelyard.balancing.distributed.pace
 from distributed.launch import launch
+from distributed.test_ddp import MODES
 from distributed.test_decisions import COLUMNS, Loop, message
-from distributed.training import TASKS, shard
+from distributed.training import TASKS, build, shard
 
 pytestmark = pytest.mark.takes(
     "ranks are processes, which import torch; the first test of a file waits for all that they train"
 )
 
 PERIODIC = [("dwa", "losses"), ("initial-scale+mgda", "features"), ("initial-scale+inverse-norm", "trunk")]
+# Left out: methods that want probes or another look after the step, which a bare call does not give.
+EVERY = [(spec, at) for spec, at in MODES if build(spec).reads != "cross_gramian" and not build(spec).needs_after]
 ALL = [*COLUMNS, ("inverse-norm", "features"), ("pcgrad", "trunk"), ("moco", "trunk"), ("graddrop", "features")]
 
 
@@ -31,6 +34,14 @@ def called(loop: Loop, step: int) -> None:
     losses, features = loop.losses(step)
     known = {task: loss for task, loss in losses.items() if task in loop.balancer.tasks}
     loop.balancer(known, shared=loop.shared(features))
+
+
+def trained(loop: Loop, step: int, times: int = 1) -> None:
+    """The call and its backward."""
+    losses, features = loop.losses(step)
+    result = loop.balancer(losses, shared=loop.shared(features))
+    for _ in range(times):
+        result.backward(retain_graph=True)
 
 
 def everything(rank: int, ranks: int) -> dict[str, Any]:
@@ -72,6 +83,31 @@ def everything(rank: int, ranks: int) -> dict[str, Any]:
         called(loop, 0)
         loop.optimizer.step()
         found["call", spec, at] = [message(goes_on), loop.balancer.steps]
+
+    # Nothing is attached: what tells is whether the last result went backward.
+    for spec, at in EVERY:
+        loop = unwrapped(rank, spec, at)
+        trained(loop, 0)
+        trained(loop, 1)
+        if rank == 1:
+            found["more", spec, at] = [
+                message(lambda loop=loop: called(loop, 2) or called(loop, 2)),
+                loop.balancer.steps,
+            ]
+        else:
+            found["more", spec, at] = [
+                message(lambda loop=loop: trained(loop, 2) or called(loop, 3)),
+                loop.balancer.steps,
+            ]
+
+    # What no rank sends backward, or some more often than others, is no sign.
+    for spec, at in EVERY:
+        loop = unwrapped(rank, spec, at)
+        for step in range(2):
+            called(loop, step)
+        for step in range(2):
+            trained(loop, step, times=1 + rank)
+        found["alike", spec, at] = [message(lambda loop=loop: called(loop, 4)), loop.balancer.steps]
 
     # What all do together goes on.
     for spec, at in ALL:
@@ -130,6 +166,13 @@ def test_a_call_more_on_one_rank(found: list[dict[str, Any]]) -> None:
         assert "the ranks have not gone the same way" in text
         assert "rank 0 has taken 2 steps" in text
         assert "rank 1 has taken 1 steps" in text
+
+
+def test_a_call_more_on_one_rank_without_an_attached_optimizer(found: list[dict[str, Any]]) -> None:
+    for column in EVERY:
+        (text,) = {each[("more", *column)][0] for each in found}
+        assert "the balancer was called again on rank 1 without a backward of its last result" in text
+        assert [each[("alike", *column)] for each in found] == [["", 5], ["", 5]]
 
 
 def test_what_all_ranks_do_goes_on(found: list[dict[str, Any]]) -> None:

@@ -37,11 +37,16 @@ class Company:
         met: whether they have compared what they balance.
         agreed: with how many tasks they have met; 0 before.
         ends: ends of epochs since then.
+        sent: whether the backward of the last call's result has begun.
     """
 
     met: bool = False
     agreed: int = 0
     ends: int = 0
+    sent: bool = True
+
+    def send(self) -> None:
+        self.sent = True
 
 
 @dataclass

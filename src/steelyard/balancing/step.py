@@ -32,6 +32,7 @@ from steelyard.balancing.weighing import Proposal, propose
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import Look
 from steelyard.errors import MissingInputError
+from steelyard.gradients.balanced_backward import on_backward
 from steelyard.gradients.rows import Rows
 from steelyard.gradients.shared_option import Place, Shared, place_of
 from steelyard.gradients.wrappers import unnoticed
@@ -76,26 +77,35 @@ def balance(balancer: Persistent, given: Given) -> Tensor:
     _begin(balancer, names, losses)
     device = losses[0].device if losses else without_losses(balancer, ranks)
     with torch.no_grad(), full_precision(device.type):
-        taken = _take(balancer, given, names, positions, losses, ranks)
-        shown = _look(balancer, taken)
-        _note_left_out(balancer, taken.batch, shown)
-        if shown is None:
-            return returned_scalar.nothing(balancer, taken.batch, ranks)
-        now = balancer._now
-        now.watch.look(balancer, shown)
-        if now.closure.held is not None:
-            return _go_on(balancer, taken, shown, now.closure.held)
-        proposal = propose(balancer, shown.seen, shown.index, balancer.refreshing())
-        value, hold = _value(balancer, shown, proposal)
-        reads = balancer.looks_for(False) if taken.place is None else taken.place.asked_by(balancer)
-        now.watch.weigh(balancer, shown.seen, proposal.weights, reads)
-        now.record = Record(shown.seen, proposal.weights, shown.index)
-        if shown.reading is not None and isinstance(shown.reading.rows, Rows) and shown.seen.rows is None:
-            now.caches.workspace = shown.reading.rows.matrix
-        result = returned_scalar.carried(balancer, taken.batch, ranks, shown, proposal, value)
-        now.closure.held = hold
-        _keep(balancer, taken, shown, proposal)
-        return result
+        result = _balanced(balancer, _take(balancer, given, names, positions, losses, ranks))
+    if ranks is not None:
+        company = balancer._now.company
+        company.sent = False  # the others are told with the next call
+        on_backward(result, company.send)
+    return result
+
+
+def _balanced(balancer: Persistent, taken: Taken) -> Tensor:
+    """The scalar of what is taken: look, weigh, carry, keep."""
+    shown = _look(balancer, taken)
+    _note_left_out(balancer, taken.batch, shown)
+    if shown is None:
+        return returned_scalar.nothing(balancer, taken.batch, taken.ranks)
+    now = balancer._now
+    now.watch.look(balancer, shown)
+    if now.closure.held is not None:
+        return _go_on(balancer, taken, shown, now.closure.held)
+    proposal = propose(balancer, shown.seen, shown.index, balancer.refreshing())
+    value, hold = _value(balancer, shown, proposal)
+    reads = balancer.looks_for(False) if taken.place is None else taken.place.asked_by(balancer)
+    now.watch.weigh(balancer, shown.seen, proposal.weights, reads)
+    now.record = Record(shown.seen, proposal.weights, shown.index)
+    if shown.reading is not None and isinstance(shown.reading.rows, Rows) and shown.seen.rows is None:
+        now.caches.workspace = shown.reading.rows.matrix
+    result = returned_scalar.carried(balancer, taken.batch, taken.ranks, shown, proposal, value)
+    now.closure.held = hold
+    _keep(balancer, taken, shown, proposal)
+    return result
 
 
 def plain_sum(balancer: Persistent, losses: Losses) -> Tensor:
@@ -222,7 +232,8 @@ def _meet(balancer: Persistent, ranks: Ranks, place: Place | None, device: torch
 
 def _counts(balancer: Persistent) -> Counts:
     counters = balancer._now.counters
-    return counters.steps, counters.period_steps, balancer._now.company.ends
+    company = balancer._now.company
+    return counters.steps, counters.period_steps, company.ends, company.sent
 
 
 # --- look -------------------------------------------------------------------------------------------------------------

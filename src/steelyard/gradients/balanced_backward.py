@@ -185,8 +185,11 @@ class _Plan:
         self.multipliers, self.dtypes, self.untouched = multipliers, dtypes, untouched
         self.extra, self.zeros, self.redirection = extra, zeros, redirection
         self.uniform = dtypes[0] if len(set(dtypes)) == 1 else None
+        self.begun: Callable[[], None] | None = None
 
     def gradients(self, incoming: Tensor) -> list[Tensor | None]:
+        if self.begun is not None:
+            self.begun()
         scaled = self.multipliers * incoming
         if self.uniform is not None:
             scaled = scaled.to(self.uniform)
@@ -237,6 +240,12 @@ def carry(
     with torch.enable_grad():
         result: Tensor = _Carry.apply(value, plan, *inputs)  # type: ignore[no-untyped-call]
     return result
+
+
+def on_backward(result: Tensor, act: Callable[[], None]) -> None:
+    """Act whenever the backward of a scalar that `carry` made begins; without a hook, which costs and may be traced."""
+    assert result.grad_fn is not None
+    result.grad_fn.plan.begun = act  # type: ignore[attr-defined]
 
 
 def replaces_below(loss: Tensor, targets: Sequence[Target]) -> bool:

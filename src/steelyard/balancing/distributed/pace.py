@@ -25,8 +25,9 @@ GRACE = 20.0
 _PATIENCE = 60.0
 """Seconds after which a rank that has not turned up is waited for in the collective itself."""
 
-Counts = tuple[int, int, int]
-"""Steps, steps since the last end of an epoch, ends of epochs since the ranks met."""
+Counts = tuple[int, int, int, bool]
+"""Steps, steps since the last end of an epoch, ends of epochs since the ranks met, and whether the backward of the last
+call has begun."""
 
 
 def flags_of(counts: Counts, changed: bool = False) -> list[float]:
@@ -51,9 +52,16 @@ def check_pace(ranks: Ranks, flags: list[float], counts: Counts, tasks: tuple[st
             f"set_tasks() or reset() was called on {changed:g} of {ranks.size} ranks ({listing}): call it on all of "
             "them, between the same steps"
         )
+    if len({each[:3] for _, (each, _, _) in found}) == 1:
+        idle = ", ".join(str(rank) for rank, ((*_, sent), _, _) in found if not sent)
+        raise StateError(
+            f"the balancer was called again on rank {idle} without a backward of its last result, which the other "
+            "ranks have begun: one call more is answered by the others' next one. Call it equally often on all ranks "
+            "(a rank that looks at losses alone does so under balancer.eval(), which exchanges nothing)"
+        )
     listing = "; ".join(
         f"rank {rank} has taken {steps} steps, {since} of them since the end of an epoch, and {ends} epochs have ended"
-        for rank, ((steps, since, ends), _, _) in found
+        for rank, ((steps, since, ends, _), _, _) in found
     )
     raise StateError(
         f"the ranks have not gone the same way since they met: {listing}. Call the balancer, optimizer.step() and "
