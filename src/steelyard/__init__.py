@@ -15,6 +15,7 @@ from steelyard.base.state import State
 from steelyard.diagnosis.diagnosis import Diagnosis, diagnose
 from steelyard.errors import SteelyardError, SteelyardWarning
 from steelyard.method_registry import Chain, make, methods
+from steelyard.methods.loss_stages.cr_mogm import CRMOGM
 from steelyard.methods.loss_stages.ema_scale import EMAScale
 from steelyard.methods.loss_stages.initial_scale import InitialScale
 from steelyard.methods.loss_stages.log_losses import LogLosses
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "CRMOGM",
     "Balance",
     "Balancer",
     "Chain",

@@ -193,7 +193,7 @@ def Chain(*parts: Stage | Balancer) -> Balancer:  # noqa: N802  (reads as the la
         if not isinstance(stage, Stage):
             raise OptionError(
                 f"{type(stage).__name__} is not a loss stage: only the last part of a Chain is a method; "
-                "stages are LogLosses, EMAScale, InitialScale"
+                "stages are LogLosses, EMAScale, InitialScale, CRMOGM"
             )
     method.prepend_stages([stage for stage in stages if isinstance(stage, Stage)])
     return method

@@ -38,6 +38,7 @@ AMONG_OTHERS = [
     ("pcgrad", "features"),  # plain heads, draws
     ("graddrop", "features"),  # element-wise
     ("mgda", "trunk"),
+    ("cr-mogm+mgda", "trunk"),  # weights averaged over the steps
     ("upgrad", "trunk"),  # plain heads at the trunk
     ("db-mtl", "trunk"),  # a direction of averaged rows
     ("modo", "trunk"),  # a cross Gramian

@@ -21,6 +21,7 @@ SPECS = [
     *method_names(),
     "log+ema-scale+random",
     "initial-scale+pcgrad",
+    "cr-mogm+log+mgda",
     "mgda(memory=rows)",
     "ema(every=3)",
     "pcgrad(max_change=0.1)",

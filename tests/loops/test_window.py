@@ -21,7 +21,7 @@ from steelyard.testing.toy import snapshot
 
 OPTIONS = [
     *("db-mtl(memory=rows)", "moco(memory=rows)", "mgda(memory=rows)", "gradvac(memory=rows)", "uw(memory=numbers)"),
-    *("mgda(every=2)", "log+ema-scale+pcgrad", "log+moco", "ema(max_change=0.1)", "gradnorm(every=2)"),
+    *("mgda(every=2)", "log+ema-scale+pcgrad", "log+moco", "cr-mogm+mgda", "ema(max_change=0.1)", "gradnorm(every=2)"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""From one observation to weights: stages, the method, scale, guards and priorities, in this order.
+"""From one observation to weights: stages, the method, stages again, scale, guards and priorities, in this order.
 
 `propose` is a pure function of the committed state and what was seen, so a proposal may be thrown away (a skipped
 step) or made again from a whole window of micro-batches.
@@ -62,7 +62,8 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
     whole = recall(method, seen.transformed(losses, factor), index, factor, refresh)
     state = method.working_state(whole.index)
 
-    balance, generator_state = _weigh(method, whole.seen, state, refresh)
+    answer, generator_state = _weigh(method, whole.seen, state, refresh)
+    balance = _back_through_stages(method, answer, whole, index, commits)
     priorities = _priorities(method, whole.index, balance.weights)
     final = _final(method, balance, whole, state, priorities)
     state.weight_sums = added(state.weight_sums, final.weights)
@@ -115,9 +116,23 @@ def _through_stages(method: Method, seen: Seen, index: Tensor | None) -> tuple[T
     return losses, factor, commits
 
 
+def _back_through_stages(
+    method: Method, answer: Balance, whole: Whole, index: Tensor | None, commits: Commits
+) -> Balance:
+    """The method's answer as multipliers of the task gradients in front of the stages, which may reweigh them."""
+    weights, value = answer.weights if whole.factor is None else answer.weights * whole.factor, answer.value
+    for stage in reversed(method.loss_stages()):
+        if stage.reweighs:
+            state = stage.working_state(whole.index)
+            weights, value = stage.reweigh(weights, state), None
+            state = state if whole.present is None else stage.narrowed(state, whole.present)
+            commits.append((stage, state, index))
+    return Balance(weights, value, answer.rows)
+
+
 @dataclass(frozen=True)
 class _Final:
-    """A method's answer, scaled, limited and multiplied by the priorities.
+    """Multipliers of the task gradients, scaled, limited and multiplied by the priorities.
 
     Attributes:
         value: of the method's own objective; ``None`` where the weights are no longer those it has.
@@ -138,7 +153,7 @@ class _Final:
 
 def _final(method: Method, balance: Balance, whole: Whole, state: State, priorities: Tensor | None) -> _Final:
     """Scale, guards and priorities, in this order."""
-    weights, value = balance.weights if whole.factor is None else balance.weights * whole.factor, balance.value
+    weights, value = balance.weights, balance.value
     if method.scale == "sum":
         weights, value = _to_sum(weights), None
     if method.guards:

@@ -105,6 +105,8 @@ class Method(Stateful):
     """Whether it waits for `end_epoch` or a period in steps."""
     looks_at_nothing: ClassVar[bool] = False
     """Whether its weights are chosen beforehand, whatever the losses are."""
+    weighs: ClassVar[bool] = True
+    """Whether its weights describe the direction: not where gradients are masked element by element."""
     independent: bool = False
     """Whether a task's weight follows from that task's losses alone, so that it means something alone in a batch."""
     needs_validation: bool = False
@@ -283,6 +285,7 @@ class Method(Stateful):
     def prepend_stages(self, stages: Sequence[Stage]) -> None:
         """Put loss stages in front; see `Chain`. What rescaling does is then no longer the method's own promise."""
         self.rescaling = "none"
+        check_order(self, [*stages, *self._stages])
         for stage in stages:
             stage.bind(len(self.tasks))
         self._stages = [*stages, *self._stages]
@@ -304,6 +307,21 @@ class Method(Stateful):
     def extra_repr(self) -> str:
         shown = ", ".join(self.tasks[:4]) + (f", … {len(self.tasks)} tasks" if len(self.tasks) > 4 else "")
         return f"{shown}; heads={self.heads!r}, scale={self.scale!r}"
+
+
+def check_order(method: Method, stages: Sequence[Stage]) -> None:
+    """Refuse stages that reweigh where there are no weights, or not yet those of the whole line."""
+    for before, stage in zip([None, *stages], stages, strict=False):
+        if not stage.reweighs:
+            continue
+        name = type(stage).__name__
+        if not method.weighs:
+            raise OptionError(f"{method.name} sends a direction that no weights describe: {name} has nothing to change")
+        if before is not None and not before.reweighs:
+            raise OptionError(
+                f"{name} changes the weights that all of the line gives, and {type(before).__name__} stands in front "
+                f"of it: put {name} first"
+            )
 
 
 SUMS = "weight_sums"

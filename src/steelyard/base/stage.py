@@ -12,6 +12,8 @@ from steelyard.base.state import State, Stateful
 class Stage(Stateful):
     """A map ``L_k → f(L_k)`` in front of a method, with declared state of its own.
 
+    One that says ``reweighs = True`` maps what all behind it weigh by too, or alone.
+
     Example:
         >>> class Halves(steelyard.Stage):
         ...     def transform(self, losses, state):
@@ -25,9 +27,15 @@ class Stage(Stateful):
     """Whether the stage is defined for losses of at least zero only."""
     periodic: bool = False
     """Whether the stage waits for the end of an epoch."""
+    reweighs: ClassVar[bool] = False
+    """Whether it has a `reweigh`; such a stage stands in front of all that change losses."""
 
     def transform(self, losses: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """``f(L) [T]`` and ``f'(L) [T]`` for the losses ``[T]`` of the present tasks; rebinds ``state``."""
+        raise NotImplementedError
+
+    def reweigh(self, weights: Tensor, state: State) -> Tensor:
+        """``[T]``, the multipliers of the task gradients, from those ``[T]`` of all behind it; rebinds ``state``."""
         raise NotImplementedError
 
     def period_ended(self, state: State) -> None:

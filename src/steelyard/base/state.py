@@ -203,8 +203,8 @@ class Stateful(nn.Module):
                 value = whole
             self._buffers[name] = value
 
-    def narrowed(self, state: State, positions: Tensor, leave: str) -> State:
-        """What a working state has rebound, restricted to the tasks at ``positions`` of it, but for one value."""
+    def narrowed(self, state: State, positions: Tensor, leave: str = "") -> State:
+        """What a working state has rebound, restricted to the tasks at ``positions`` of it, but for ``leave``."""
         rebound = {}
         for name, value in state.rebound():
             if name != leave:

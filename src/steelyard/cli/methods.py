@@ -45,7 +45,7 @@ def _describe(name: str) -> None:
     if name not in STAGES or name in method_names():
         _describe_class(name, "method", method_class(name))
     if name in STAGES:
-        _describe_class(name, "loss stage, to be put before a method with a plus", stage_class(name))
+        _describe_class(name, "stage, to be put before a method with a plus", stage_class(name))
 
 
 def _describe_class(name: str, kind: str, cls: type) -> None:

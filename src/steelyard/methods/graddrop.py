@@ -44,6 +44,7 @@ class GradDrop(Balancer):
     name = "graddrop"
     paper = "Chen et al. (2020), arXiv 2010.06808"
     reads = "rows"
+    weighs = False
     where = frozenset({"features"})
     default_heads = "plain"
     draws = True
