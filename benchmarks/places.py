@@ -76,7 +76,7 @@ def measure(name: str, steps: int, every: int, rows: int | None) -> None:
     tasks = list(problem.tasks)
     material = Material.of(problem, tasks, 0)
     network = build(problem, problem.task_names, 0, architecture or "hard-sharing")
-    tell_labels(network, material.split.targets, material.labels)
+    tell_labels(network, material.rows.split.targets, material.labels)
     network.train()
     optimizer = problem.optimizer(network.parameters())
     torch.manual_seed(0)

@@ -11,8 +11,9 @@ import steelyard
 from steelyard.errors import LossError, OptionError, UnknownNameError
 from steelyard.models import ArchitectureError, AsymmetricTransfer, build
 from steelyard.problems import Data, Problem, Split, binary, load_problem, regression
-from steelyard.study.training.batch import recompute, targets_of
+from steelyard.study.training.batch import recompute
 from steelyard.study.training.diagnose_training import diagnose_training
+from steelyard.study.training.hardware import ON_CPU
 from steelyard.study.training.sampling import batches
 from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
@@ -325,8 +326,8 @@ def test_looking_again_uses_the_price_and_the_given_parameters():
     made = problem(dropout=0.5)
     network, tasks = build(made, made.task_names, 0, "amtfl(passes=3)"), list(made.tasks)
     data = made.data().train
-    targets = {t.name: targets_of(data.targets[t.name], None, torch.arange(96)) for t in tasks}
-    state = torch.get_rng_state()
+    targets = {t.name: (data.targets[t.name], None) for t in tasks}
+    state = ON_CPU.random_state()
     outputs, h = network(data.inputs)
     plain = {t.name: t.loss(outputs[t.name], data.targets[t.name]) for t in tasks}
     first = network.reweigh(plain, outputs, h)

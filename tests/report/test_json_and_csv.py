@@ -203,6 +203,7 @@ def test_every_field_of_the_csv(name: str) -> None:
                         "status": "finished" if value is not None else "failed" if failed else "missing",
                         "value": "" if value is None else repr(value),
                         "verdict": (cell.verdict if cell else None) or "",
+                        "device": judgement.device, "precision": judgement.precision,
                     })  # fmt: skip
     rows = list(csv.DictReader(io.StringIO(to_csv(judgement))))
     further = sum(len(other.values) for other in judgement.others)

@@ -13,6 +13,7 @@ from scipy import stats
 
 from report import judgements
 from report.reading import Element, by_setting, number, parse, says, says_interval, table
+from steelyard.report.device_text import repeats_text
 from steelyard.report.study_page import page
 from steelyard.study.judgement import Cell, Judgement, OtherMetric, TaskInfo
 
@@ -249,7 +250,7 @@ def test_the_facts_and_the_details(name: str) -> None:
     facts = [*(many(len(found), noun) for found, noun in counts), many(judgement.epochs, "epoch")]
     if len(judgement.settings) > 1:
         facts.append(f"{len(judgement.settings)} amounts of training labels")
-    assert root.one("p", class_="facts").text.split("·") == [*facts, "14 March 2026, 15:09 UTC"]
+    assert root.one("p", class_="facts").text.split("·") == [*facts, "cpu, float32", "14 March 2026, 15:09 UTC"]
     details = root.one("section", id="details")
     run = details.all("dl", class_="run")[0]
     said = dict(zip((term.text for term in run.all("dt")), (entry.text for entry in run.all("dd")), strict=True))
@@ -262,6 +263,7 @@ def test_the_facts_and_the_details(name: str) -> None:
         **({"Tuning": judgement.tuning} if judgement.tuning else {}),
         "Trials": f"{judgement.finished} of {judgement.planned} finished{failed}",
         "Machine": judgement.machine,
+        "Device": f"cpu, float32: {repeats_text(judgement)}",
         "Versions": ", ".join(f"{name}\u00a0{version}" for name, version in judgement.versions.items()),
         "Made": "14 March 2026, 15:09 UTC",
     }

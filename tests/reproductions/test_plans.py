@@ -10,9 +10,10 @@ from steelyard.problems import load_problem
 from steelyard.problems.files import search_path
 from steelyard.reproductions import load_reproduction, reproduction_names
 from steelyard.reproductions.reproduction import SIZES
-from steelyard.reproductions.run_reproduction import prepare
+from steelyard.reproductions.run_reproduction import Where, prepare
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.best_fixed import BEST_FIXED
+from steelyard.study.running.engines.local import Local
 from steelyard.study.trial import SINGLE_TASK
 
 
@@ -58,7 +59,7 @@ def test_the_quick_plan_is_made_without_training(name):
     missing = [folder for folder in folders if not any((place / folder).is_dir() for place in search_path())]
     if missing:
         pytest.skip(f"no {', '.join(missing)} in STEELYARD_DATA")
-    prepared = prepare(found, "quick", workers=2)
+    prepared = prepare(found, "quick", Where(Local(), workers=2))
     assert len(prepared) == len(found.experiments("quick"))
     for each in prepared:
         assert len(each.trials) >= len(each.plan.trials) > 0

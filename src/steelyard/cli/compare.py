@@ -11,9 +11,12 @@ from steelyard.cli import arguments
 from steelyard.cli.messages import SOME_FAILED, command_line, resumable, say
 from steelyard.cli.program_words import check_what, program_of
 from steelyard.cli.shared_options import (
+    DEVICE,
+    PRECISION,
     Architecture,
     BatchSize,
     Checkpoints,
+    Device,
     Epochs,
     EpochSteps,
     LearningRate,
@@ -21,6 +24,8 @@ from steelyard.cli.shared_options import (
     OpenPage,
     Page,
     Patience,
+    PerDevice,
+    Precision,
     ProblemOrProgram,
     Resplit,
     ReuseAny,
@@ -92,6 +97,9 @@ def compare(
             show_default="0: none",
         ),
     ] = 0,
+    device: Device = DEVICE,
+    per_device: PerDevice = 1,
+    precision: Precision = PRECISION,
     workers: Workers = None,
     on: On = "local",
     checkpoints: Checkpoints = None,
@@ -119,8 +127,10 @@ def compare(
     from steelyard.report import announcements
     from steelyard.report.output_files import PAGE, check_outputs, check_store
     from steelyard.study import run
+    from steelyard.study.planning.make_plan import check_per_device
     from steelyard.study.running.engines import load_engine
-    from steelyard.study.running.environment import cores
+    from steelyard.study.running.engines.interface import device_for
+    from steelyard.study.running.engines.local import places_here
     from steelyard.study.running.kept_networks import check_keep
 
     command, program = command_line(), program_of(context)
@@ -128,13 +138,14 @@ def compare(
         **{"--batch-size": batch_size, "--epoch-steps": epoch_steps, "--shared": shared},
         **{"--patience": patience, "--resplit": resplit, "--ledger": ledger},
         "--architecture": None if architecture == ARCHITECTURE else architecture,
+        **{"--device": device != DEVICE, "--per-device": per_device != 1, "--precision": precision != PRECISION},
     }
     check_what(problem, program, [name for name, value in given.items() if value])
     settings = arguments.parse_fractions(fractions) if fractions else [1.0]
     engine = load_engine(on)
     kept = check_keep(keep)
-    # Who knows how many machines a cluster will have: what it takes is then said of one worker.
-    planned = workers or (cores() if on == "local" else 1)
+    check_per_device(per_device)
+    device = device_for(engine, asked := device)
     arms, added = announcements.with_baselines(methods)
     if store is not None:
         check_store(store)
@@ -152,16 +163,27 @@ def compare(
         else:
             options |= {"batch_size": batch_size, "epoch_steps": epoch_steps, "shared": shared}
             options |= {"patience": patience, "resplit": resplit, "ledger": ledger}
+            options |= {"device": device, "precision": precision}
             plan = announcements.prepare(problem, arms, workers, engine, architecture=architecture, **options)
         store = store or arguments.default_store(plan.problem)
         page = page or arguments.beside(store, ".html")
         announcements.announce(plan, added)
+        announcements.tell_devices(on, asked, device, per_device)
         if dry_run:
-            announcements.forecast(plan, store, planned, reuse_any, keep)
+            # Who knows how many machines a cluster will have: what it takes is then said of one worker.
+            places = places_here(device, per_device, workers) if on == "local" else workers or 1
+            announcements.forecast(plan, store, places, reuse_any, keep)
             return
         check_outputs([(page, PAGE)], store)
         judgement = run(
-            plan, store, workers=workers, reuse_any=reuse_any, on=engine, checkpoints=checkpoints, keep=kept
+            plan,
+            store,
+            workers=workers,
+            per_device=per_device,
+            reuse_any=reuse_any,
+            on=engine,
+            checkpoints=checkpoints,
+            keep=kept,
         )
     show_judgement(judgement, page, open_page)
     announcements.show_joint(store)

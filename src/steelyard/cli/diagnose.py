@@ -8,7 +8,7 @@ import typer
 
 from steelyard.cli.arguments import parse_names
 from steelyard.cli.messages import INTERRUPTED, say
-from steelyard.cli.shared_options import Architecture, Problem, Shared, Tasks
+from steelyard.cli.shared_options import DEVICE, PRECISION, Architecture, Device, Precision, Problem, Shared, Tasks
 
 
 def diagnose(
@@ -23,6 +23,8 @@ def diagnose(
         bool, typer.Option("--affinity", help="Print affinities between the tasks: the look-ahead of TAG, and cosines.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the network's start and the batches.")] = 0,
+    device: Device = DEVICE,
+    precision: Precision = PRECISION,
 ) -> None:
     """Train the plain sum for a while, and say whose gradients dominate or conflict."""
     from rich.progress import Progress
@@ -45,7 +47,9 @@ def diagnose(
                 progress.update(bar, completed=epoch, total=all_epochs)
 
             found = load_problem(problem)
-            return diagnose_training(found, epochs, architecture, shared, seed, on_epoch, affinity, names)
+            return diagnose_training(
+                found, epochs, architecture, shared, seed, on_epoch, affinity, names, device, precision
+            )
 
     try:
         course = trained()

@@ -14,24 +14,43 @@ from steelyard.cli.messages import say
 def export(
     store: Annotated[Path, typer.Argument(help="The file that `steelyard compare --keep best` filled.")],
     method: Annotated[str, typer.Option(help="Whose network, as the study calls it.")],
-    out: Annotated[Path, typer.Option(help="The file of safetensors to write.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The file to write: NAME.safetensors, the weights; or NAME.pt2, a program of torch.export that runs "
+            "without Steelyard."
+        ),
+    ],
     seed: Annotated[int | None, typer.Option(help="Of its trials.", show_default="the best on validation data")] = None,
     task: Annotated[
         str | None, typer.Option(help="Of a method that trains several networks, the one that serves this task.")
     ] = None,
     setting: Annotated[int, typer.Option(help="Which fractions of labels, counted from 0.")] = 0,
 ) -> None:
-    """Write the weights of a network that a study has trained and kept, for any loader of safetensors."""
+    """Write a network that a study has trained and kept: its weights, or the whole of it as a program."""
     from steelyard.io.writing import replacing
-    from steelyard.report.output_files import NETWORK, check_outputs, check_store, writing
+    from steelyard.report.output_files import NETWORK, PROGRAM, check_outputs, check_store, writing
+
+    check_store(store)
+    kinds = {".safetensors": NETWORK, ".pt2": PROGRAM}
+    if out.suffix not in kinds:
+        raise ArgumentError(
+            f"--out {out}: a file of weights ends in .safetensors, and a program of torch.export in .pt2"
+        )
+    check_outputs([(out, kinds[out.suffix])], store)
+    write = _weights if out.suffix == ".safetensors" else _program
+    found, what = write(store, method, seed, task, setting)
+    with writing(out), replacing(out) as file:
+        file.write(found)
+    say(f"Written: {out}, {what}, {len(found) / 2**20:.2f} MiB")
+
+
+def _weights(store: Path, method: str, seed: int | None, task: str | None, setting: int) -> tuple[bytes, str]:
+    """One network's, as the study kept them."""
     from steelyard.study.analysis.trained_network import kept_trials
     from steelyard.study.planning.plan import Plan
     from steelyard.study.storage.store import Store
 
-    check_store(store)
-    if out.suffix != ".safetensors":
-        raise ArgumentError(f"--out {out}: a file of safetensors ends in .safetensors")
-    check_outputs([(out, NETWORK)], store)
     with Store(store) as opened:
         plan = Plan.from_dict(opened.latest_plan())
         trials = kept_trials(plan, opened, method, seed, setting)
@@ -39,7 +58,17 @@ def export(
         if len(found) != 1:
             there = "; ".join(" and ".join(trial.tasks) for trial in trials)
             raise ArgumentError(f"--task {task or ''}: {method} has networks of {there}: name a task of one")
-        weights = opened.networks.file(found[0]).read_bytes()
-    with writing(out), replacing(out) as file:
-        file.write(weights)
-    say(f"Written: {out}, {method} of seed {found[0].seed}, {len(weights) / 2**20:.2f} MiB")
+        return opened.networks.file(found[0]).read_bytes(), f"{method} of seed {found[0].seed}"
+
+
+def _program(store: Path, method: str, seed: int | None, task: str | None, setting: int) -> tuple[bytes, str]:
+    """All networks of a method, or the one of a task; inputs as the problem's data hold them."""
+    from steelyard.problems.guard import guarded
+    from steelyard.study.analysis.exported_network import exported
+    from steelyard.study.analysis.trained_network import network
+
+    trained = guarded(network)(store, method, seed, setting)
+    if task is not None:
+        trained = trained.only(task)
+    seeds = ", ".join(map(str, dict.fromkeys(trained.seeds)))
+    return guarded(exported)(trained), f"{method} of seed {seeds}: inputs as the data hold them, outputs by task"

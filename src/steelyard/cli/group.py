@@ -10,15 +10,20 @@ import typer
 from steelyard.cli import arguments
 from steelyard.cli.messages import SOME_FAILED, command_line, resumable, say
 from steelyard.cli.shared_options import (
+    DEVICE,
+    PRECISION,
     Architecture,
     BatchSize,
     Checkpoints,
+    Device,
     Epochs,
     EpochSteps,
     LearningRate,
     On,
     OpenPage,
     Patience,
+    PerDevice,
+    Precision,
     Problem,
     ReuseAny,
     Shared,
@@ -60,6 +65,9 @@ def group(
     learning_rate: LearningRate = None,
     shared: Shared = None,
     architecture: Architecture = "hard-sharing",
+    device: Device = DEVICE,
+    per_device: PerDevice = 1,
+    precision: Precision = PRECISION,
     workers: Workers = None,
     on: On = "local",
     checkpoints: Checkpoints = None,
@@ -80,14 +88,19 @@ def group(
     """
     from steelyard.grouping.group_study import group as find
     from steelyard.problems import load_problem
+    from steelyard.report import announcements
     from steelyard.report.grouping_section import JSON, section, to_json
     from steelyard.report.output_files import PAGE, check_outputs, check_store, write_output
+    from steelyard.study.running.engines import load_engine
+    from steelyard.study.running.engines.interface import device_for
 
     command = command_line()
     store = store or arguments.default_store(load_problem(problem).name)
     check_store(store)
     page = page or arguments.beside(store, "-group.html")
     check_outputs([(page, PAGE), (json, JSON)], store)
+    engine = load_engine(on)
+    announcements.tell_devices(on, device, device_for(engine, device), per_device)
     with resumable(command):
         found = find(
             problem,
@@ -98,7 +111,10 @@ def group(
             seeds=arguments.parse_seeds(seeds),
             efforts=arguments.parse_efforts(efforts),
             workers=workers,
-            on=on,
+            device=device,
+            per_device=per_device,
+            precision=precision,
+            on=engine,
             checkpoints=checkpoints,
             reuse_any=reuse_any,
             say=say,

@@ -9,7 +9,18 @@ import typer
 
 from steelyard.cli import arguments
 from steelyard.cli.messages import SOME_FAILED, command_line, open_in_browser, resumable, say
-from steelyard.cli.shared_options import OpenPage, ReuseAny, Workers
+from steelyard.cli.shared_options import (
+    DEVICE,
+    PRECISION,
+    Checkpoints,
+    Device,
+    On,
+    OpenPage,
+    PerDevice,
+    Precision,
+    ReuseAny,
+    Workers,
+)
 
 
 def reproduce(
@@ -22,7 +33,12 @@ def reproduce(
     seeds: Annotated[
         str | None, typer.Option(help="How many seeds, or which ones: 5, or 3,7,11.", show_default="each study's own")
     ] = None,
+    device: Device = DEVICE,
+    per_device: PerDevice = 1,
+    precision: Precision = PRECISION,
     workers: Workers = None,
+    on: On = "local",
+    checkpoints: Checkpoints = None,
     store: Annotated[
         Path | None, typer.Option(help="Where results are kept.", show_default="steelyard-NAME.sqlite")
     ] = None,
@@ -42,6 +58,7 @@ def reproduce(
 
     Stopped at any moment, the same command goes on where it was.
     """
+    from steelyard.report import announcements
     from steelyard.report.output_files import PAGE, check_outputs, check_store, write_output
     from steelyard.reproductions import listing, load_reproduction
     from steelyard.reproductions.reproduction import Size
@@ -59,16 +76,23 @@ def reproduce(
     from steelyard.reproductions.markdown import check_section, write_section
     from steelyard.reproductions.reproduction_page import page as page_of
     from steelyard.reproductions.summary import Summary
-    from steelyard.study.planning.make_plan import check_workers
-    from steelyard.study.running.environment import cores
+    from steelyard.study.planning.make_plan import check_per_device, check_workers
+    from steelyard.study.running.engines import load_engine
+    from steelyard.study.running.engines.interface import device_for
+    from steelyard.study.running.engines.local import places_here
 
     command = command_line()
-    workers = cores() if workers is None else workers
     store = store or arguments.default_store(name)
     check_store(store)
     page_file = page or arguments.beside(store, ".html" if size == "real" else f"-{size}.html")
     chosen = None if seeds is None else arguments.parse_seeds(seeds)
     check_workers(workers)
+    check_per_device(per_device)
+    engine = load_engine(on)
+    device = device_for(engine, asked := device)
+    # What it takes is said of one worker where nobody knows how many machines there will be.
+    places = places_here(device, per_device, workers) if on == "local" else workers or 1
+    where = run_reproduction.Where(engine, workers, per_device, checkpoints)
     if not dry_run:
         check_outputs([(page_file, PAGE), (markdown, None)], store)
         if markdown is not None:
@@ -81,11 +105,14 @@ def reproduce(
 
     with resumable(command):
         run_reproduction.introduce(reproduction, size)
-        prepared = run_reproduction.prepare(reproduction, size, workers, chosen, command)
-        run_reproduction.announce(prepared, store, workers, reuse_any)
+        prepared = run_reproduction.prepare(
+            reproduction, size, where, chosen, command, device=device, precision=precision
+        )
+        announcements.tell_devices(on, asked, device, per_device)
+        run_reproduction.announce(prepared, store, places, reuse_any)
         if dry_run:
             return
-        summary = run_reproduction.carry_out(reproduction, size, prepared, store, workers, command, write, reuse_any)
+        summary = run_reproduction.carry_out(reproduction, size, prepared, store, where, command, write, reuse_any)
     run_reproduction.show(summary)
     say(f"\nPage: {page_file}\nStore: {store}")
     if markdown is not None:

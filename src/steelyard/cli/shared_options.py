@@ -50,6 +50,21 @@ Architecture = Annotated[
     typer.Option(help="Of the network: a name from `steelyard architectures`, options in parentheses."),
 ]
 Workers = Annotated[int | None, typer.Option(help="Trainings at a time.", show_default="one per core")]
+DEVICE, PRECISION = "cpu", "float32"
+"""Their defaults, on every machine: a command plans the same trials everywhere."""
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where to train: cpu, cuda (all of a machine's), cuda:1, mps; or auto: GPUs where there are some.",
+    ),
+]
+PerDevice = Annotated[int, typer.Option(help="Trials at a time on each GPU.", metavar="N")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of networks' forward passes: float32; bf16 or fp16, by autocast. Losses and balancing stay in float32."
+    ),
+]
 On = Annotated[
     str,
     typer.Option(

@@ -28,11 +28,12 @@ from steelyard.study.planning.arms import Arm, parse_arm
 from steelyard.study.planning.make_plan import plan as make_plan
 from steelyard.study.planning.plan import Plan
 from steelyard.study.running.engines import load_engine
-from steelyard.study.running.engines.interface import Engine
+from steelyard.study.running.engines.interface import Engine, device_for
 from steelyard.study.running.run_plan import job_of, run, train_missing
 from steelyard.study.running.stop_signals import ending_in_order
 from steelyard.study.storage.store import Store
 from steelyard.study.training.diagnose_training import diagnose_training
+from steelyard.study.training.hardware import CPU
 from steelyard.study.trial import SINGLE_TASK, Result, Trial
 
 MOST_POINTS = 20
@@ -49,6 +50,8 @@ def group(
     seeds: int | Sequence[int] = 5,
     efforts: Sequence[float] = (1.0,),
     workers: int | None = None,
+    device: str = CPU,
+    per_device: int = 1,
     progress: bool | Progress = True,
     reuse_any: bool = False,
     on: Engine | str = "local",
@@ -67,7 +70,8 @@ def group(
         method: balances every network of several tasks: ``uw``, ``mgda(shared=trunk)``, ``equal@mmoe``.
         seeds: on which single tasks, one network for all and the grouping are judged. Subsets are tried on another one.
         efforts: as `search` has them.
-        workers, progress, reuse_any, on, checkpoints: as `steelyard.study.run` has them.
+        workers, per_device, progress, reuse_any, on, checkpoints: as `steelyard.study.run` has them.
+        device: where trials train; ``"auto"`` takes GPUs where the engine has them.
         say: told what is known so far, a line at a time.
         affinities: measure how tasks' gradients get along, in a short training of the plain sum in this process, and
             tell how far that would have predicted the gains. Nothing is chosen by it.
@@ -80,9 +84,10 @@ def group(
     arm = _one_arm(method)
     check_request(budget, networks, efforts)
     engine = load_engine(on) if isinstance(on, str) else on
+    options["device"] = device_for(engine, device)
     engine.get_ready()
     settings: dict[str, Any] = {"workers": workers, "progress": progress, "reuse_any": reuse_any}
-    settings |= {"on": engine, "checkpoints": checkpoints}
+    settings |= {"on": engine, "checkpoints": checkpoints, "per_device": per_device}
     base = make_plan(problem, [SINGLE_TASK, arm], seeds=seeds, **options)
     if SEED in base.seeds:
         raise GroupingError(f"seed {SEED} is the one that subsets are tried on: choose others to judge by")
@@ -99,7 +104,8 @@ def group(
             trying = dataclasses.replace(trying, also=tuple(opened.origins(trying.identity)))
 
         def train(plan: Plan, trials: list[Trial], phase: str) -> None:
-            train_missing(plan, opened, trials, engine, job_of(plan, opened, workers, checkpoints), progress, phase)
+            job = job_of(plan, opened, workers, checkpoints, per_device)
+            train_missing(plan, opened, trials, engine, job, progress, phase)
 
         measuring = Measuring(trying, opened, train)
         names = base.task_names
@@ -119,7 +125,16 @@ def _affinities(plan: Plan, problem: str, say: Callable[[str], None]) -> dict[st
     train = guarded(diagnose_training)
     architecture = plan.methods[-1].architecture or plan.architecture
     try:
-        course = train(load_problem(problem), None, architecture, seed=SEED, affinity=True, tasks=plan.task_names)
+        course = train(
+            load_problem(problem),
+            None,
+            architecture,
+            seed=SEED,
+            affinity=True,
+            tasks=plan.task_names,
+            device=plan.device if plan.hardware else CPU,  # where that is not here, but only on other machines
+            precision=plan.precision,
+        )
     except SteelyardError as error:
         say(f"Affinities were not measured: {error}")
         return {}

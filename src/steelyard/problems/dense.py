@@ -82,8 +82,8 @@ def _confusion(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
     known = targets < classes
     # One more cell takes the pixels without a label.
     cells = torch.where(known, targets * classes + predicted, classes * classes)
-    counts = torch.zeros(len(targets), classes * classes + 1)
-    counts.scatter_add_(1, cells, torch.ones(()).expand(cells.shape))
+    counts = torch.zeros(len(targets), classes * classes + 1, device=cells.device)
+    counts.scatter_add_(1, cells, torch.ones((), device=cells.device).expand(cells.shape))
     return counts[:, :-1].reshape(-1, classes, classes)
 
 
@@ -135,7 +135,7 @@ def _angles(outputs: Tensor, targets: Tensor) -> Tensor:
     angle = 2 * torch.rad2deg(torch.asin((chord / 2).clamp(max=1)))
     total = torch.where(known, angle, 0).flatten(1).sum(1, dtype=torch.float64)
     bins = (angle.nan_to_num() * BINS_PER_DEGREE).long().clamp(max=BINS - 1)
-    histogram = torch.zeros(len(targets), BINS, dtype=torch.float64)
+    histogram = torch.zeros(len(targets), BINS, dtype=torch.float64, device=total.device)
     histogram.scatter_add_(1, bins.flatten(1), known.flatten(1).double())
     return torch.cat([total[:, None], histogram], dim=1)
 

@@ -119,7 +119,7 @@ class Task:
     def labelled(self, targets: Tensor) -> Tensor:
         """Which rows have a label: targets [N, ...] -> bool [N]."""
         if targets.dtype == torch.bool:
-            return torch.ones(len(targets), dtype=torch.bool)
+            return torch.ones(len(targets), dtype=torch.bool, device=targets.device)
         if targets.dtype.is_floating_point:
             mark = math.nan if self.missing is None else self.missing
         else:

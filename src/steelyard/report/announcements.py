@@ -21,6 +21,7 @@ from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.tuning import tried
 from steelyard.study.running.engines.interface import Engine
 from steelyard.study.running.engines.local import Local
+from steelyard.study.training.hardware import CPU, Hardware, named_devices
 
 BASELINES = ("single-task", "equal")
 
@@ -58,6 +59,21 @@ def announce(made: Plan, added: Sequence[str]) -> None:
         console.print(f"Added for a fair comparison: {' and '.join(added)}.", markup=False)
     for note in made.notes:
         console.print(f"Note: {note}", markup=False)
+
+
+def tell_devices(engine: str, asked: str, device: str, per_device: int) -> None:
+    """Say where trials will train, unless that is the CPU and nobody asked."""
+    if device == CPU:
+        if asked != CPU:
+            make_console().print(f"Device: {CPU}, the only one that trials can have here.", markup=False)
+        return
+    each = "one trial each" if per_device == 1 else f"{counted(per_device, 'trial')} each"
+    if engine != "local":
+        said = f"{device}, {each}, as {engine} hands them out"
+    else:
+        found = named_devices(device)
+        said = f"{', '.join(found)} ({Hardware.of(found[0]).name}), {each}"
+    make_console().print(f"Device: {said}.", markup=False)
 
 
 def show_joint(store: Path) -> None:

@@ -13,7 +13,7 @@ from steelyard.errors import SteelyardError
 from steelyard.io.writing import check_replaceable, is_file, replacing, standard_stream, what_it_is
 
 HEAD = 4096
-"""Bytes within which a file says what it is."""
+"""Bytes within which, from its start or its end, a file says what it is."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 BESIDE_STORES = ("-wal", "-shm", "-journal", ".lock")
 
@@ -38,6 +38,7 @@ class Kind:
 PAGE = Kind("page", b'<meta name="generator" content="Steelyard">')
 JSON = Kind("JSON export", b'"format": "steelyard-judgement/')
 NETWORK = Kind("network", b"steelyard-network/")
+PROGRAM = Kind("exported network", b"steelyard-network")
 CSV = Kind("CSV export", b"problem,method,setting,setting_label,task,")
 
 
@@ -116,8 +117,10 @@ def _check_ours(path: Path, kind: Kind) -> None:
     if not is_file(path):
         return
     with writing(path), path.open("rb") as file:
-        head = file.read(HEAD)
-    if head.strip() and kind.mark not in head:
+        said = file.read(HEAD)
+        file.seek(max(HEAD, path.stat().st_size - HEAD))  # archives say at their end what is in them
+        said += file.read()
+    if said.strip() and kind.mark not in said:
         raise OutputError(
             f"cannot write {path}: there is a file already, and it is no {kind.name} that Steelyard wrote. "
             "Choose another name, or move it away"

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from steelyard.report import numbers
 from steelyard.report.charts.labels import text_width
+from steelyard.report.device_text import device_text, repeats_text
 from steelyard.report.judgement_view import BASELINE, View, recipe_text
 from steelyard.report.output_files import PAGE, write_output
 from steelyard.report.panels import amounts, differences, histories
@@ -107,6 +108,8 @@ def study_context(judgement: Judgement, prefix: str = "") -> dict[str, object]:
         "baseline": BASELINE,
         "glance": len(view.tasks) >= GLANCE_FROM and view.judged,
         "created": date(judgement.created),
+        "device": device_text(judgement),
+        "repeats": repeats_text(judgement),
         "tilt": 26 + round(0.75 * max(text_width(elide(task.label, 22)) for task in view.tasks)),
         "notes": _notes(judgement),
         "verdicts": _grouped(judgement),

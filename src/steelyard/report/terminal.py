@@ -16,6 +16,7 @@ from rich.text import Text
 from steelyard.io.lists_and_counts import counted
 from steelyard.io.printable_text import printable
 from steelyard.report import numbers
+from steelyard.report.device_text import USUAL, device_text
 from steelyard.report.judgement_view import BASELINE, View, recipe_text
 from steelyard.report.verdict_styles import STYLES, style_of
 from steelyard.study.judgement import Judgement, Recipe, Row, Setting, TaskInfo
@@ -113,11 +114,12 @@ def _recipe(recipe: Recipe | None, console: Console, clean: Callable[[str], str]
 def _facts(judgement: Judgement) -> str:
     network = f" Joint networks: {judgement.architecture}." if judgement.architecture else ""
     tuning = f" {judgement.tuning[:1].upper()}{judgement.tuning[1:]}." if judgement.tuning else ""
+    device = f" Trained on {device_text(judgement)}." if device_text(judgement) not in ("", USUAL) else ""
     return (
         f"{counted(len(judgement.tasks), 'task')}, {counted(len(judgement.methods), 'method')}, "
         f"{counted(len(judgement.seeds), 'seed')}, {counted(judgement.epochs, 'epoch')}. "
         "Test values at the epoch chosen on validation data; "
-        f"differences from single-task with 95 % intervals.{network}{tuning}"
+        f"differences from single-task with 95 % intervals.{network}{tuning}{device}"
     )
 
 

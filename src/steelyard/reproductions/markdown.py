@@ -8,6 +8,7 @@ from pathlib import Path
 from steelyard.errors import StateError
 from steelyard.io.writing import is_file
 from steelyard.report import numbers
+from steelyard.report.device_text import USUAL, device_text
 from steelyard.report.judgement_view import View
 from steelyard.report.output_files import OutputError, write_text, writing
 from steelyard.report.panels.drawing import metric
@@ -115,7 +116,8 @@ def _machine(summary: Summary) -> str:
         return ""
     judgement = summary.outcomes[-1].judgement
     versions = ", ".join(f"{name} {version}" for name, version in judgement.versions.items())
-    return f" {judgement.machine}; {versions}."
+    device = "" if device_text(judgement) in ("", USUAL) else f"; {device_text(judgement)}"
+    return f" {judgement.machine}{device}; {versions}."
 
 
 def _study(judgement: Judgement) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from steelyard.report.device_text import device_text
 from steelyard.report.study_page import date, study_section, templates
 from steelyard.reproductions.summary import Summary, facts
 
@@ -41,6 +42,7 @@ def page(summary: Summary) -> str:
         command=summary.command,
         training=summary.time_text,
         machine=last.machine if last else "",
+        device=device_text(last) if last else "",
         versions=", ".join(f"{name} {version}" for name, version in last.versions.items()) if last else "",
         created=date(last.created) if last else "",
     )

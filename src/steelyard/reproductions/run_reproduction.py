@@ -24,6 +24,7 @@ from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.tuning import tried
+from steelyard.study.running.engines.interface import Engine
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Result, Trial
 
@@ -43,16 +44,35 @@ class Prepared:
         return list(dict.fromkeys([*tried(self.plan), *self.plan.trials]))
 
 
+@dataclass(frozen=True)
+class Where:
+    """What trains the trials, as `steelyard.study.run` has it."""
+
+    engine: Engine
+    workers: int | None = None
+    per_device: int = 1
+    checkpoints: str | None = None
+
+
 def prepare(
-    reproduction: Reproduction, size: Size, workers: int, seeds: int | Sequence[int] | None = None, command: str = ""
+    reproduction: Reproduction,
+    size: Size,
+    where: Where,
+    seeds: int | Sequence[int] | None = None,
+    command: str = "",
+    **hardware: str,
 ) -> list[Prepared]:
-    """Plan all studies, which tries every problem and method once; nothing is written."""
+    """Plan all studies, which tries every problem and method once; nothing is written.
+
+    ``hardware``: the plans' ``device`` and ``precision``.
+    """
     prepared = []
     for experiment in _watched(reproduction.experiments(size), "trying every method once"):
         plan = comparison.prepare(
             experiment.problem,
             parse_arms(experiment.methods),
-            workers,
+            where.workers,
+            where.engine,
             tasks=experiment.tasks,
             seeds=experiment.seeds if seeds is None else seeds,
             settings=experiment.settings,
@@ -64,6 +84,7 @@ def prepare(
             scale=experiment.scale,
             tune=experiment.tune,
             command=command,
+            **hardware,
         )
         prepared.append(Prepared(experiment, plan))
     return prepared
@@ -127,7 +148,7 @@ def carry_out(
     size: Size,
     prepared: Sequence[Prepared],
     store: Path,
-    workers: int,
+    where: Where,
     command: str,
     write: Callable[[Summary], None],
     reuse_any: bool = False,
@@ -141,7 +162,15 @@ def carry_out(
     for each in prepared:
         console.print()
         console.print(f"— {each.experiment.name}: {each.experiment.about}", style="bold", markup=False)
-        run(each.plan, store, workers=workers, reuse_any=reuse_any)
+        run(
+            each.plan,
+            store,
+            workers=where.workers,
+            per_device=where.per_device,
+            reuse_any=reuse_any,
+            on=where.engine,
+            checkpoints=where.checkpoints,
+        )
         with Store(store) as opened:
             plan = Plan.from_dict(opened.latest_plan())
             found = findings(plan, opened)

@@ -193,3 +193,6 @@ class Judgement:
     cautions: list[str] = field(default_factory=list)  # what bears on every verdict, and is to be read before it
     recipe: Recipe | None = None
     hurt: list[Hurt] = field(default_factory=list)  # empty where no ledger was kept
+    device: str = "cpu"  # on which trials trained; empty, like the next, where a program of the user's sees to that
+    precision: str = "float32"  # of forward passes
+    hardware: str = ""  # what that device is called, where the study was planned; empty for the CPU

@@ -35,6 +35,9 @@ class Trial:
         patience: training ends once so many epochs in a row were no better on validation data; 0: after all epochs.
         scale: the balancer's ``scale``; None for a single task, and where the method's own text says it.
         ledger: each so many-th step is measured, whom it helps and whom it hurts (`steelyard.Ledger`); 0: none.
+        device: the kind of device that it trains on: results of ``cuda`` and ``cpu`` are those of different trials,
+            since dropout draws other numbers there and times and memory do not compare.
+        precision: of the network's forward passes.
     """
 
     problem: str
@@ -52,6 +55,8 @@ class Trial:
     patience: int = 0
     resplit: bool = False
     ledger: int = 0
+    device: str = "cpu"
+    precision: str = "float32"
 
     def canonical(self) -> str:
         """Canonical JSON. Options at their default are left out, so that a new option keeps the old keys."""

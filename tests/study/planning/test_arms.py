@@ -87,7 +87,7 @@ def test_a_dry_run_times_each_place(tmp_path, monkeypatch):
 @pytest.mark.parametrize("row", steelyard.methods(), ids=lambda row: row.name)
 @pytest.mark.parametrize("place", ["features", "trunk"])
 def test_a_place_where_a_method_cannot_read_is_refused_with_both_fixes(row, place, monkeypatch):
-    monkeypatch.setattr("steelyard.study.planning.make_plan.rehearse_methods", lambda plan, problem: 1)
+    monkeypatch.setattr("steelyard.study.planning.make_plan.rehearse_methods", lambda *given: 1)
     main = {"main": "left"} if "main" in row.options else {}
     weights = {"weights": "left: 1, right: 2"} if row.name == "fixed" else {}
     balancer = steelyard.make(row.name, ["left", "right"], **main, **weights)

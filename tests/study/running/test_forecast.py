@@ -21,7 +21,7 @@ from steelyard.study.running import forecast
 def test_few_steps_are_timed(options, tmp_path, monkeypatch):
     taken = []
 
-    def train(trial, problem):
+    def train(trial, problem, hardware):
         result = real(trial, problem)
         taken.append(result.steps)
         return result

@@ -10,6 +10,7 @@ from steelyard.models import build
 from steelyard.problems import Data, Problem, Split, regression
 from steelyard.study.training.batch import Forward, recompute
 from steelyard.study.training.diagnose_training import COSINES, LOOK_AHEAD, diagnose_training
+from steelyard.study.training.hardware import ON_CPU
 from steelyard.study.training.task_affinity import look_ahead
 
 OPTIMIZERS = {
@@ -68,7 +69,7 @@ class Setting:
         optimizer.step()
 
     def look(self):
-        state = torch.get_rng_state()
+        state = ON_CPU.random_state()
         forward = self.forward(self.network)
         again = recompute(self.network, self.problem.tasks, self.inputs, self.targets, state)
         return forward, look_ahead(forward, again, self.optimizer)

@@ -16,6 +16,7 @@ from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.models import build
 from steelyard.problems import Data, Metric, Problem, Split, Task, classification, load_problem, regression
 from steelyard.study.training.batch import recompute, task_losses
+from steelyard.study.training.hardware import ON_CPU
 from steelyard.study.training.sampling import batches, kept_labels
 from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
@@ -340,7 +341,7 @@ def test_looking_again_leaves_the_network_alone_and_repeats_its_dropout():
     problem = made()
     network, tasks = build(problem, ["kind"], seed=0), [problem.task("kind")]
     inputs, targets = problem.data().train.inputs[:50], {"kind": (problem.data().train.targets["kind"][:50], None)}
-    state = torch.get_rng_state()
+    state = ON_CPU.random_state()
     first = task_losses(tasks, network(inputs)[0], targets)["kind"]
     before = {name: value.clone() for name, value in network.state_dict().items()}
     drawn = torch.get_rng_state()

@@ -113,6 +113,9 @@ def judge_findings(found: TrialResults) -> Judgement:
         about=" ".join(filter(None, (about_rows(found), about_test(found)))),
         cautions=cautions(found),
         hurt=[hurt for method, setting in pairs for hurt in _hurt(found, method, setting)],
+        device="" if plan.program else plan.device,
+        precision="" if plan.program else plan.precision,
+        hardware=plan.hardware,
     )
 
 

@@ -12,6 +12,7 @@ from steelyard.study.planning.arms import parse_arm
 from steelyard.study.planning.plan import PlannedMethod
 from steelyard.study.planning.tuning import deciding, validation_scores
 from steelyard.study.storage.store import Store
+from steelyard.study.training.hardware import FULL
 from steelyard.study.trial import SINGLE_TASK, Result
 
 PLAIN_SUM = "equal"
@@ -62,6 +63,8 @@ def _loop(found: TrialResults, planned: PlannedMethod, setting: int) -> list[str
         lines.append(f"# learning rate {', '.join(f'{rate:g}' for rate in rates)}, as validation data chose")
     if (own := parse_arm(planned.name).architecture) is not None or found.plan.architecture != "hard-sharing":
         lines.append(f"# in the architecture {own or found.plan.architecture}")
+    if found.plan.precision != FULL:
+        lines.append(f"# forward passes under autocast to {found.plan.precision}, losses in float32")
     return [
         *lines,
         f"balancer = steelyard.make({choice.method!r}, {tasks!r}{told}).attach(optimizer)",

@@ -16,7 +16,7 @@ from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import deciding, validation_scores
 from steelyard.study.storage.network_files import Networks, unpack
 from steelyard.study.storage.store import Store
-from steelyard.study.training.evaluate import take
+from steelyard.study.training.rows_on_device import take
 from steelyard.study.trial import Trial
 
 
@@ -36,6 +36,17 @@ class TrainedNetwork(nn.Module):
         self.serves = [tasks for tasks, _ in networks]
         self.networks = nn.ModuleList(network for _, network in networks)
 
+    def only(self, task: str) -> TrainedNetwork:
+        """The network that serves one task, with all tasks that it serves.
+
+        Raises:
+            UnknownNameError: none serves it.
+        """
+        for place, tasks in enumerate(self.serves):
+            if task in tasks:
+                return TrainedNetwork(self.problem, [(tasks, self.networks[place])], self.seeds[place : place + 1])
+        raise UnknownNameError("task of the network", task, [name for tasks in self.serves for name in tasks])
+
     def forward(self, inputs: Any) -> dict[str, Tensor]:
         """Outputs by task, of inputs as the problem's ``prepare`` leaves them."""
         found = {}
@@ -46,7 +57,7 @@ class TrainedNetwork(nn.Module):
 
     @torch.inference_mode()
     def predict(self, inputs: Inputs, batch_size: int | None = None) -> dict[str, Tensor]:
-        """Outputs [N, ...] by task, of inputs as the problem's data hold them, a batch at a time.
+        """Outputs [N, ...] by task, of inputs as the problem's data hold them, a batch at a time, in float32.
 
         Args:
             inputs: [N, ...], or a tuple of such tensors.
@@ -57,9 +68,9 @@ class TrainedNetwork(nn.Module):
         rows = len(inputs[0] if isinstance(inputs, tuple) else inputs)
         parts: dict[str, list[Tensor]] = {}
         for start in range(0, rows, size):
-            prepared = self.problem.prepare(take(inputs, slice(start, start + size)))
-            moved = prepared.to(device) if isinstance(prepared, Tensor) else tuple(part.to(device) for part in prepared)
-            for task, output in self(moved).items():
+            taken = take(inputs, slice(start, start + size))
+            moved = taken.to(device) if isinstance(taken, Tensor) else tuple(part.to(device) for part in taken)
+            for task, output in self(self.problem.prepare(moved)).items():
                 parts.setdefault(task, []).append(output)
         return {task: torch.cat(pieces) for task, pieces in parts.items()}
 

@@ -37,6 +37,17 @@ from steelyard.study.planning.plan_parts import chosen_seeds, machine, whole
 from steelyard.study.planning.planned_methods import planned_methods
 from steelyard.study.planning.provenance import Origin
 from steelyard.study.planning.tuning import make_tuning
+from steelyard.study.training.hardware import (
+    AUTO,
+    CPU,
+    FULL,
+    ON_CPU,
+    Hardware,
+    check_device,
+    check_precision,
+    devices_here,
+    kind_of,
+)
 from steelyard.study.training.problem_rehearsal import rehearse, try_optimizer
 from steelyard.study.training.sampling import kept_labels, steps_per_epoch, used_rows
 
@@ -63,6 +74,8 @@ def plan(
     tune: int = 0,
     tune_seeds: int = 1,
     ledger: int = 0,
+    device: str = CPU,
+    precision: str = FULL,
     command: str = "",
 ) -> Plan:
     """Plan a study; every method is made and takes one step on one batch, so that errors come now.
@@ -91,6 +104,10 @@ def plan(
             chosen.
         ledger: each so many-th step of a joint network is measured, whom it helps and whom it hurts
             (`steelyard.Ledger`); 0 measures none.
+        device: where trials train: ``"cpu"``, ``"cuda"`` (any of a machine's), ``"cuda:1"``, ``"mps"``, or
+            ``"auto"``, what this machine has. The kind is part of what a trial is known by.
+        precision: of networks' forward passes: ``"float32"``, or autocast to ``"bf16"`` or ``"fp16"`` (with gradient
+            scaling). Losses, balancing and metrics are in float32. Part of what a trial is known by.
         command: shown in the report.
 
     Raises:
@@ -102,6 +119,7 @@ def plan(
         >>> [method.name for method in made.methods]
         ['single-task', 'equal', 'uw']
     """
+    hardware = _hardware(device, precision)
     found = load_problem(problem)
     as_loaded = found
     found = found.redrawn() if resplit else found
@@ -162,15 +180,27 @@ def plan(
         tuning=tuning,
         folds=found.folds,
         final_rate=_final_rate(found),
+        device=device if device != AUTO else hardware.device.type,
+        precision=precision,
+        hardware="" if hardware.is_cpu else hardware.name,
     )
     tried_on = [*on_seeds, *([] if tuning is None else tuning.seeds)]
     made = dataclasses.replace(made, origin=Origin.of(as_loaded, tried_on, made.trials))
-    return dataclasses.replace(made, parameters=rehearse_methods(made, found))
+    return dataclasses.replace(made, parameters=rehearse_methods(made, found, hardware))
 
 
 def identity(problem: Problem) -> str:
     """What the keys of trials call a problem before its origin: its name, or that of its file."""
     return Path(problem.reference).name if problem.fingerprint else problem.reference
+
+
+def _hardware(device: str, precision: str) -> Hardware:
+    """To try methods on: the device, or the CPU where only other machines have it."""
+    check_precision(precision)
+    kind = kind_of(check_device(device))
+    if kind in (AUTO, *map(kind_of, devices_here())):
+        return Hardware.of(device, precision)
+    return ON_CPU
 
 
 def _task(task: Task, data: Data) -> PlannedTask:
@@ -269,3 +299,8 @@ def check_workers(workers: int | None) -> None:
     """Raise a `PlanError` unless there is a worker; None leaves their number open."""
     if workers is not None:
         whole("workers", workers)
+
+
+def check_per_device(per_device: int) -> None:
+    """Raise a `PlanError` unless a device has room for a trial."""
+    whole("per_device", per_device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from steelyard.balancing.balancer import Balancer
@@ -17,41 +16,47 @@ from steelyard.study.training.batch import (
     recompute,
     tell_labels,
 )
+from steelyard.study.training.hardware import ON_CPU, Hardware
+from steelyard.study.training.rows_on_device import Rows
 from steelyard.study.training.sampling import batches
 from steelyard.study.training.train import make_balancer
 from steelyard.study.training.training_rows import Material
 from steelyard.study.trial import SINGLE_TASK
 
 
-def rehearse_methods(plan: Plan, problem: Problem) -> int:
+def rehearse_methods(plan: Plan, problem: Problem, hardware: Hardware = ON_CPU) -> int:
     """One backward of every method on one batch of the untrained network; the network's number of parameters.
+
+    Args:
+        hardware: where to try them.
 
     Raises:
         SteelyardError: a method cannot balance these losses.
     """
     tasks, seed = [problem.task(name) for name in plan.task_names], plan.seeds[0]
-    material = Material.of(problem, tasks, seed)
+    material = Material.of(problem, tasks, seed, rows=Rows(problem.data(seed).train, tasks, hardware, stays=False))
     rows = next(batches(material.used, plan.batch_size, seed, epoch=1))
     networks: dict[str, nn.Module] = {}
-    with torch.random.fork_rng(devices=[]):
+    with hardware.drawing_from(seed):
         inputs, targets = material.batch(rows)
         for method in plan.methods:
             architecture = method.architecture or plan.architecture
             if architecture not in networks:
                 networks[architecture] = build(problem, plan.task_names, seed, architecture)
-                tell_labels(networks[architecture], material.split.targets, material.labels)
+                tell_labels(networks[architecture], material.rows.split.targets, material.labels)
+                networks[architecture].to(hardware.device)
             if method.name == SINGLE_TASK:
                 continue
             network = networks[architecture]
-            again = recompute(network, tasks, inputs, targets, None, (inputs, targets))
-            forward = Forward(network, tasks, inputs, targets)
+            again = recompute(network, tasks, inputs, targets, None, (inputs, targets), hardware)
+            forward = Forward(network, tasks, inputs, targets, hardware)
             if method.networks:
                 _rehearse_networks(plan, method.name)
             balancer = make_balancer(plan.trial(method.name, method.choice(0).method, plan.task_names, 0, seed))
             assert balancer is not None
             _check_signs(method.name, balancer, architecture, network)
             balancer.attach(problem.optimizer(Parameters.of(network)))
-            probes = [LossesOf(network, tasks)(inputs, targets) for _ in range(2)]
+            probes = [LossesOf(network, tasks, hardware)(inputs, targets) for _ in range(2)]
             shared = forward.shared(method.shared)
             balancer(forward.balanced(), shared=shared, again=again, probes=probes).backward()
     # Of the largest network: what is kept of it on disk is estimated from this.

@@ -21,6 +21,7 @@ from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
 from steelyard.study.planning.provenance import Origin
 from steelyard.study.program.command import Program
+from steelyard.study.training.hardware import CPU, FULL, kind_of
 from steelyard.study.trial import SINGLE_TASK, Trial
 
 JOINT = ""  # stands for all tasks together where others are named
@@ -164,6 +165,9 @@ class Plan:
     resplit: bool = False  # every seed has its own division of the rows
     redrawable: bool = False  # it could have; unknown to earlier plans
     patience: int = 0  # epochs without a better one after which a training ends
+    device: str = CPU  # on which trials train: a kind, or one of a machine's (``cuda:1``)
+    precision: str = FULL  # of forward passes
+    hardware: str = ""  # what the device of the planning machine is called
     also: tuple[str, ...] = ()  # other origins whose trials are taken all the same, as trials call their problem
 
     @property
@@ -241,6 +245,8 @@ class Plan:
             epoch_steps=self.epoch_steps,
             patience=self.patience,
             resplit=self.resplit,
+            device=kind_of(self.device),
+            precision=self.precision,
         )
         return dataclasses.replace(trial, problem=self.identity_of(trial))
 

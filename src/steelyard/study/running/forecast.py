@@ -22,7 +22,8 @@ from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import settle, tried
 from steelyard.study.storage.store import Store
-from steelyard.study.training.evaluate import take
+from steelyard.study.training.hardware import Hardware
+from steelyard.study.training.rows_on_device import take
 from steelyard.study.training.train import train
 from steelyard.study.trial import SINGLE_TASK, Trial
 
@@ -159,15 +160,17 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
     short = dataclasses.replace(
         trial, epochs=1, fractions=fractions, epoch_steps=min(trial.epoch_steps, STEPS), resplit=False
     )
+    hardware = Hardware.of(trial.device, trial.precision)
+    clock = time.process_time if hardware.is_cpu else time.perf_counter  # as `Result.work` has it
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train(short, small)  # the first run imports and allocates
-        started = time.process_time()
-        result = train(short, small)
+        train(short, small, hardware=hardware)  # the first run imports and allocates
+        started = clock()
+        result = train(short, small, hardware=hardware)
     finally:
         torch.set_num_threads(threads)
-    evaluation = max(0.0, time.process_time() - started - result.work) / 3
+    evaluation = max(0.0, clock() - started - result.work) / 3
     return _Cost(result.work / result.steps, evaluation)
 
 

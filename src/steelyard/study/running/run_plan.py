@@ -15,12 +15,12 @@ from steelyard.study.analysis.make_judgement import judge_plan
 from steelyard.study.analysis.provenance_notes import stale_note
 from steelyard.study.judgement import Judgement
 from steelyard.study.planning.arms import Arm
-from steelyard.study.planning.make_plan import check_workers
+from steelyard.study.planning.make_plan import check_per_device, check_workers
 from steelyard.study.planning.make_plan import plan as make_plan
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import ROUNDS, attempts, choose
 from steelyard.study.running.engines import load_engine
-from steelyard.study.running.engines.interface import Engine, Job
+from steelyard.study.running.engines.interface import Engine, Job, device_for
 from steelyard.study.running.events import Event, Finished
 from steelyard.study.running.kept_networks import Keep, Keeper, check_keep
 from steelyard.study.running.progress_line import Meter, progress_bar
@@ -28,6 +28,7 @@ from steelyard.study.running.send_to_engine import dispatch
 from steelyard.study.running.stop_signals import ending_in_order
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trial_checkpoint import Folder, as_folder, checkpoint_of, let_go, remove_checkpoint, tidy
+from steelyard.study.training.hardware import CPU
 from steelyard.study.trial import Failed, Trial
 
 
@@ -36,6 +37,7 @@ def run(
     store: Path | str,
     *,
     workers: int | None = None,
+    per_device: int = 1,
     progress: bool | Progress = True,
     reuse_any: bool = False,
     on: Engine | str = "local",
@@ -54,7 +56,9 @@ def run(
     Args:
         plan: from `steelyard.study.plan`.
         store: the SQLite file; its checkpoints lie beside it in a folder while trials run.
-        workers: trials at a time, each with one thread; by default as many as there is room for, here one per core.
+        workers: trials at a time, each with one thread; by default as many as there is room for, here one per core, or
+            `per_device` on each GPU where the plan trains on these.
+        per_device: trials that share a GPU at a time.
         reuse_any: take finished trials also where they were trained with other code, data or versions.
         progress: True shows a bar on stderr; a `rich.progress.Progress` gets a task of its own.
         on: where the trials run: ``"local"``, processes of this machine; ``"ray(address=auto)"``, a cluster; or an
@@ -77,13 +81,15 @@ def run(
         'digits'
     """
     check_workers(workers)
+    check_per_device(per_device)
     check_keep(keep)
     engine = load_engine(on) if isinstance(on, str) else on
+    device_for(engine, plan.device)
     with ending_in_order(), Store(store, write=True) as opened:
         if reuse_any:
             plan = dataclasses.replace(plan, also=tuple(opened.origins(plan.identity)))
         opened.add_plan(plan.to_dict())
-        job = job_of(plan, opened, workers, checkpoints)
+        job = job_of(plan, opened, workers, checkpoints, per_device)
         tidy(job.checkpoints)
         for place in range(ROUNDS):
             tried = attempts(plan, place)
@@ -103,14 +109,18 @@ def compare(
     *,
     store: Path | str,
     workers: int | None = None,
+    per_device: int = 1,
     progress: bool | Progress = True,
     reuse_any: bool = False,
     on: Engine | str = "local",
     checkpoints: Path | str | None = None,
     keep: Keep = "none",
+    device: str = CPU,
     **options: Any,
 ) -> Judgement:
-    """Plan a study and run it: ``run(plan(problem, methods, **options), store)``.
+    """Plan a study and run it: ``run(plan(problem, methods, device=device, **options), store)``.
+
+    ``device="auto"`` takes GPUs where the engine has them, and a device that is not there is refused at once.
 
     Example:
         >>> from steelyard.study import compare
@@ -122,16 +132,27 @@ def compare(
     check_workers(workers)
     check_keep(keep)
     engine = load_engine(on) if isinstance(on, str) else on
+    device = device_for(engine, device)
     engine.get_ready()
-    made = make_plan(problem, methods, **options)
+    made = make_plan(problem, methods, device=device, **options)
     settings: dict[str, Any] = {"workers": workers, "progress": progress, "reuse_any": reuse_any}
+    settings["per_device"] = per_device
     return run(made, store, **settings, on=engine, checkpoints=checkpoints, keep=keep)
 
 
-def job_of(plan: Plan, store: Store, workers: int | None, checkpoints: Folder | None) -> Job:
+def job_of(plan: Plan, store: Store, workers: int | None, checkpoints: Folder | None, per_device: int = 1) -> Job:
     """What an engine has to know of a plan whose trials this store keeps."""
     folder = store.checkpoints if checkpoints is None else as_folder(checkpoints)
-    return Job(plan.reference, plan.origin, folder, checkpoints is not None, store.scratch, workers)
+    return Job(
+        plan.reference,
+        plan.origin,
+        folder,
+        checkpoints is not None,
+        store.scratch,
+        workers,
+        device=plan.device,
+        per_device=per_device,
+    )
 
 
 def train_missing(

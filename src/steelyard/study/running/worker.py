@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from steelyard.errors import SteelyardWarning, StoreError, TrainingError
@@ -22,6 +24,7 @@ from steelyard.study.running.program_trial import train_by_program
 from steelyard.study.storage.network_files import pack
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
 from steelyard.study.training.ensemble import train_together
+from steelyard.study.training.hardware import Hardware
 from steelyard.study.training.train import train
 from steelyard.study.trial import Failed, Result, Trial
 
@@ -38,6 +41,8 @@ class Work:
         checkpoints: their folder, if there is one where the worker is.
         origin: of the problem when the study was planned.
         keep: whether results bring their networks.
+        device: where to train, if it is to be a certain one: by default one of the trial's kind.
+        sharing: so many trials have the device at a time.
     """
 
     reference: str
@@ -45,6 +50,17 @@ class Work:
     checkpoints: Folder | None
     origin: Origin | None = None
     keep: bool = False
+    device: str = ""
+    sharing: int = 1
+
+    @property
+    def hardware(self) -> Hardware:
+        """What to train with, on this machine."""
+        trial = self.trials[0]
+        found = Hardware.of(self.device or trial.device, trial.precision, self.sharing)
+        if found.device.type == "cuda":
+            torch.cuda.set_device(found.device)  # what the problem's code puts on "cuda" goes there too
+        return found
 
 
 Tell = Callable[[int, Event], None]
@@ -83,6 +99,7 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
         if (program := Program.read(work.reference)) is not None:
             yield 0, train_by_program(work.trials[0], program, work.checkpoints, work.origin, partial(tell, 0))
             return
+        hardware = work.hardware
         problem = load_problem(work.reference)
         if work.origin is not None:
             check_origin(work.origin, problem, work.trials[0])
@@ -95,10 +112,12 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
                 checkpoint,
                 lambda epoch: on_epoch(trial, epoch),
                 on_trained=lambda state: on_trained(trial, state),
+                hardware=hardware,
             )
             yield 0, Finished(result, trained.get(trial))
             return
-        for trial, ending in train_together(work.trials, problem, work.checkpoints, on_epoch, on_trained=on_trained):
+        options: dict[str, Any] = {"on_trained": on_trained, "hardware": hardware}
+        for trial, ending in train_together(work.trials, problem, work.checkpoints, on_epoch, **options):
             told = Finished(ending, trained.pop(trial, None)) if isinstance(ending, Result) else ending or Alone()
             yield waiting.pop(trial), told
     except StoreError as error:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from steelyard.balancing.losses_of import Again, losses_of
 from steelyard.models import Architecture
 from steelyard.problems.task import Inputs, Task
+from steelyard.study.training.hardware import ON_CPU, Hardware, RandomState
 
 Targets = dict[str, tuple[Tensor, Tensor | None]]
 
@@ -26,19 +27,12 @@ def task_losses(tasks: Sequence[Task], outputs: Mapping[str, Tensor], targets: T
     return losses
 
 
-def targets_of(targets: Tensor, mask: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The batch's targets, and which of its rows they belong to (None = all)."""
-    if mask is None:
-        return targets.index_select(0, rows), None
-    here = mask.index_select(0, rows).nonzero().squeeze(1)
-    return targets.index_select(0, rows.index_select(0, here)), here
-
-
 def in_order(tasks: Sequence[Task], losses: Mapping[str, Tensor]) -> Tensor:
     """Losses [T], NaN for absent tasks."""
     if len(losses) == len(tasks):
         return torch.stack([loss.detach() for loss in losses.values()])
-    return torch.stack([losses[t.name].detach() if t.name in losses else torch.tensor(torch.nan) for t in tasks])
+    absent = next(iter(losses.values())).new_full((), torch.nan) if losses else torch.tensor(torch.nan)
+    return torch.stack([losses[t.name].detach() if t.name in losses else absent for t in tasks])
 
 
 class Forward:
@@ -49,9 +43,18 @@ class Forward:
         losses: the tasks' own, of those that are there.
     """
 
-    def __init__(self, network: nn.Module, tasks: Sequence[Task], inputs: Inputs, targets: Targets) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        tasks: Sequence[Task],
+        inputs: Inputs,
+        targets: Targets,
+        hardware: Hardware = ON_CPU,
+    ) -> None:
         self.network, self.tasks = network, tasks
-        self.outputs, self.features = network(inputs)
+        with hardware.forward():
+            outputs, self.features = network(inputs)
+        self.outputs = hardware.outputs(outputs)
         self.losses = task_losses(tasks, self.outputs, targets)
 
     def balanced(self) -> Mapping[str, Tensor]:
@@ -64,23 +67,29 @@ class Forward:
         """What a balancer gets as ``shared=``: the features, or the module that holds the shared parameters."""
         return self.network.trunk if where == "trunk" else self.features
 
-    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def step(self, optimizer: torch.optim.Optimizer, loss: Tensor, scaler: torch.amp.GradScaler | None = None) -> None:
         """The step itself, with what the architecture adds to the balanced loss."""
         penalty = self.network.penalty(self.outputs, self.features) if isinstance(self.network, Architecture) else None
         optimizer.zero_grad()
-        (loss if penalty is None else loss + penalty).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        whole = loss if penalty is None else loss + penalty
+        if scaler is None:
+            whole.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        else:
+            scaler.scale(whole).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)  # leaves it out where a gradient has overflowed
+            scaler.update()
 
 
 class LossesOf(nn.Module):
     """A network with its losses behind it: ``(inputs, targets) -> what the balancer gets``."""
 
-    def __init__(self, network: nn.Module, tasks: Sequence[Task]) -> None:
+    def __init__(self, network: nn.Module, tasks: Sequence[Task], hardware: Hardware = ON_CPU) -> None:
         super().__init__()
-        self.network, self.tasks = network, tasks
+        self.network, self.tasks, self.hardware = network, tasks, hardware
 
     def forward(self, inputs: Inputs, targets: Targets) -> Mapping[str, Tensor]:
-        return Forward(self.network, self.tasks, inputs, targets).balanced()
+        return Forward(self.network, self.tasks, inputs, targets, self.hardware).balanced()
 
 
 def recompute(
@@ -88,8 +97,9 @@ def recompute(
     tasks: Sequence[Task],
     inputs: Inputs,
     targets: Targets,
-    random_state: Tensor | None,
+    random_state: RandomState | None,
     held_out: tuple[Inputs, Targets] | None = None,
+    hardware: Hardware = ON_CPU,
 ) -> Again:
     """``again(params=None, batch=None)``: the losses of this batch (or another), at these parameters (or others).
 
@@ -98,11 +108,11 @@ def recompute(
 
     def losses_on(call: Callable[..., Any], batch: tuple[Inputs, Targets]) -> Mapping[str, Tensor]:
         if random_state is not None:
-            torch.set_rng_state(random_state)
+            hardware.set_random_state(random_state)
         losses: Mapping[str, Tensor] = call(*batch)
         return losses
 
-    return losses_of(LossesOf(network, tasks), losses_on, (inputs, targets), held_out)
+    return losses_of(LossesOf(network, tasks, hardware), losses_on, (inputs, targets), held_out)
 
 
 def tell_labels(network: nn.Module, targets: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:

@@ -17,10 +17,11 @@ from steelyard.models import build
 from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem, check_place
 from steelyard.study.training.batch import Forward, recompute, tell_labels
+from steelyard.study.training.hardware import CPU, FULL, Hardware, seed_everything
 from steelyard.study.training.problem_rehearsal import rehearse
+from steelyard.study.training.rows_on_device import rows_of
 from steelyard.study.training.sampling import batches
 from steelyard.study.training.task_affinity import look_ahead
-from steelyard.study.training.train import seed_everything
 from steelyard.study.training.training_rows import Material
 from steelyard.study.trial import derive_seed
 
@@ -65,6 +66,8 @@ def diagnose_training(
     on_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
     affinity: bool = False,
     tasks: Sequence[str] | None = None,
+    device: str = CPU,
+    precision: str = FULL,
 ) -> Course:
     """Train a problem by the plain sum, as the method ``equal`` does in a study, and look at the gradients.
 
@@ -77,6 +80,8 @@ def diagnose_training(
         on_epoch: called with the number of finished epochs and of all.
         affinity: measure affinities between tasks, at the steps at which the places are compared.
         tasks: names of those that are trained; by default all.
+        device: where to train, one that is here: ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``"auto"``.
+        precision: of the network's forward passes: ``"float32"``, ``"bf16"`` or ``"fp16"``.
 
     Raises:
         SteelyardError: anything unknown or broken by name; a loss that is not finite.
@@ -88,14 +93,16 @@ def diagnose_training(
     if seed < 0:
         raise PlanError(f"seed={seed} must be at least 0")
     epochs = min(EPOCHS, problem.epochs) if epochs is None else epochs
+    hardware = Hardware.of(device, precision)
     rehearse(problem, architecture)
     trained = problem.chosen(tasks)
     names = tuple(task.name for task in trained)
-    material = Material.of(problem, trained, seed)
+    material = Material.of(problem, trained, seed, rows=rows_of(problem.data(seed), trained, hardware)["train"])
     network = build(problem, names, seed, architecture)
-    tell_labels(network, material.split.targets, material.labels)
-    network.train()
+    tell_labels(network, material.rows.split.targets, material.labels)
+    network.to(hardware.device).train()
     optimizer = problem.optimizer(Parameters.of(network))
+    scaler = hardware.scaler()
 
     seen: list[list[Diagnosis]] = []
     compared = _Compared()
@@ -106,8 +113,8 @@ def diagnose_training(
         look_at, compare_at = ({len(order) * k // most for k in range(most)} for most in (LOOKS, COMPARED))
         looks = []
         for step, rows in enumerate(order):
-            before, batch = torch.get_rng_state(), material.batch(rows)
-            forward = Forward(network, trained, *batch)
+            before, batch = hardware.random_state(), material.batch(rows)
+            forward = Forward(network, trained, *batch, hardware)
             _check_finite(forward.losses, epoch)
             balanced = forward.balanced()
             if step in look_at:
@@ -115,9 +122,9 @@ def diagnose_training(
             if step in compare_at and len(trained) > 1:
                 compared.take(balanced, forward)
                 if affinity:
-                    again = recompute(network, trained, *batch, before)
+                    again = recompute(network, trained, *batch, before, hardware=hardware)
                     compared.ahead.append(look_ahead(forward, again, optimizer))
-            forward.step(optimizer, reduce(torch.add, balanced.values()))
+            forward.step(optimizer, reduce(torch.add, balanced.values()), scaler)
         seen.append(looks)
         on_epoch(epoch, epochs)
     averages = tuple(averaged(names, looks) for looks in seen)

@@ -17,16 +17,17 @@ from steelyard.problems.problem import Problem
 from steelyard.problems.task import Data, Task
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
 from steelyard.study.training.epoch_progress import EpochProgress
-from steelyard.study.training.evaluate import BestEpoch, measure, predict
+from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
+from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
-from steelyard.study.training.peak_memory import PeakMemory
+from steelyard.study.training.peak_memory import peak_memory
+from steelyard.study.training.rows_on_device import Rows, rows_of
 from steelyard.study.training.sampling import batches, kept_labels, steps_per_epoch
 from steelyard.study.training.stacking import Stack, agrees, batch_of, kind_of, padded
 from steelyard.study.training.train import (
     CHECKPOINT_SECONDS,
     check_finite,
     schedule_rate,
-    seed_everything,
     set_rate,
     work_since,
 )
@@ -84,6 +85,7 @@ def train_together(
     on_epoch: Callable[[Trial, int], None] = lambda trial, epoch: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     on_trained: OnTrained = lambda trial, state: None,
+    hardware: Hardware = ON_CPU,
 ) -> Iterator[tuple[Trial, Result | Failed | None]]:
     """Train single-task trials that differ in the task only; None for those that must be trained one by one.
 
@@ -100,13 +102,15 @@ def train_together(
         on_epoch: called with a trial and the number of its finished epochs.
         checkpoint_seconds: checkpoints are written no more often than once in so many seconds for every ten networks.
         on_trained: called with a trial and its network's ``state_dict()`` at the chosen epoch.
+        hardware: where to, and in which precision. On a device whose memory the data do not fit into, none is stacked.
     """
     problem = problem.redrawn() if trials[0].resplit else problem
     data = problem.data(trials[0].seed)
+    rows = rows_of(data, [problem.task(trial.tasks[0]) for trial in trials], hardware)
     shapes: dict[object, list[_Member]] = {}
     for trial in trials:
-        member, kind = _prepare(trial, problem, data, checkpoints)
-        if kind is None:
+        member, kind = _prepare(trial, problem, data, checkpoints, hardware)
+        if kind is None or not rows["train"].stays:
             yield trial, None
         else:
             shapes.setdefault((kind, member.steps, member.progress.epoch), []).append(member)
@@ -114,24 +118,26 @@ def train_together(
         most = _most(members[0], data)
         for start in range(0, len(members), most):
             part = members[start : start + most]
-            stack = _stack(part, problem, data) if len(part) > 1 else None
+            stack = _stack(part, problem, rows["train"]) if len(part) > 1 else None
             if stack is None:
                 yield from ((member.trial, None) for member in part)
             else:
-                yield from _train(stack, part, problem, data, checkpoints, on_epoch, checkpoint_seconds, on_trained)
+                yield from _train(stack, part, problem, rows, checkpoints, on_epoch, checkpoint_seconds, on_trained)
 
 
-def _prepare(trial: Trial, problem: Problem, data: Data, checkpoints: Folder | None) -> tuple[_Member, object]:
+def _prepare(
+    trial: Trial, problem: Problem, data: Data, checkpoints: Folder | None, hardware: Hardware
+) -> tuple[_Member, object]:
     (name,) = trial.tasks
     task = problem.task(name)
     network = build(problem, trial.tasks, trial.seed, trial.architecture)
-    network.train()
+    network.to(hardware.device).train()
     optimizer = problem.optimizer(Parameters.of(network))
     set_rate(optimizer, trial)
     kept = kept_labels(task, data.train, dict(trial.fractions)[name], trial.seed)
     best = BestEpoch([task], {name: int(task.labelled(data.validation.targets[name]).sum())}, problem.main)
-    member = _Member(trial, task, network, optimizer, kept, EpochProgress(best))
-    kind = kind_of(network, task, optimizer)
+    member = _Member(trial, task, network, optimizer, kept, EpochProgress(best, hardware=hardware))
+    kind = kind_of(network, task, optimizer, hardware)
     if kind is not None and checkpoints is not None:
         member.progress.restore(checkpoint_of(checkpoints, trial), trial, network, optimizer)
     targets = data.train.targets[name]
@@ -147,7 +153,7 @@ def _most(member: _Member, data: Data) -> int:
     return max(1, ROOM // (4 * (2 * member.trial.batch_size * row + 8 * weights)))
 
 
-def _stack(members: Sequence[_Member], problem: Problem, data: Data) -> Stack | None:
+def _stack(members: Sequence[_Member], problem: Problem, train: Rows) -> Stack | None:
     """The stack of the members' networks, if it computes what they compute."""
     stack = Stack(
         [member.network for member in members],
@@ -156,24 +162,24 @@ def _stack(members: Sequence[_Member], problem: Problem, data: Data) -> Stack | 
         members[0].task.loss,
     )
     rows = [member.kept.nonzero().squeeze(1) for member in members]
-    return stack if agrees(stack, problem, data.train.inputs, _targets(members, data), rows) else None
+    return stack if agrees(stack, problem, train, _targets(members, train), rows) else None
 
 
-def _targets(members: Sequence[_Member], data: Data) -> Tensor:
-    return torch.stack([data.train.targets[member.task.name] for member in members])
+def _targets(members: Sequence[_Member], train: Rows) -> Tensor:
+    return torch.stack([train.targets(member.task.name, slice(None)) for member in members])
 
 
 def _train(
     stack: Stack,
     members: Sequence[_Member],
     problem: Problem,
-    data: Data,
+    rows: Mapping[str, Rows],
     checkpoints: Folder | None,
     on_epoch: Callable[[Trial, int], None],
     checkpoint_seconds: float,
     on_trained: OnTrained,
 ) -> Iterator[tuple[Trial, Result | Failed]]:
-    running = _Running(stack, members, problem, data)
+    running = _Running(stack, members, problem, rows)
     done = members[0].progress.epoch
     for member in members if done else ():
         on_epoch(member.trial, done)
@@ -193,11 +199,12 @@ def _train(
 class _Running:
     """The networks of one stack in training: what `train` does with one."""
 
-    def __init__(self, stack: Stack, members: Sequence[_Member], problem: Problem, data: Data) -> None:
-        self.stack, self.members, self.problem, self.data = stack, members, problem, data
+    def __init__(self, stack: Stack, members: Sequence[_Member], problem: Problem, rows: Mapping[str, Rows]) -> None:
+        self.stack, self.members, self.problem, self.rows = stack, members, problem, rows
         self.first = members[0].trial
-        self.memory = PeakMemory()
-        self.targets = _targets(members, data)
+        self.hardware = rows["train"].hardware
+        self.memory = peak_memory(self.hardware)
+        self.targets = _targets(members, rows["train"])
 
     @property
     def alive(self) -> list[tuple[int, _Member]]:
@@ -210,22 +217,25 @@ class _Running:
         seed_everything(derive_seed(first.seed, "epoch", epoch))
         schedule_rate(self.stack.optimizer, problem.schedule((epoch - 1) / first.epochs))
         step_losses = []
+        self.hardware.synchronize()
         started, worked = time.perf_counter(), time.process_time()
         orders = (
             batches(member.kept, first.batch_size, first.seed, epoch, first.epoch_steps) for member in self.members
         )
         for rows in zip(*orders, strict=True):
             numbers, mask = padded(rows)
-            losses = self.stack.losses(*batch_of(problem, self.data.train.inputs, self.targets, numbers), mask)
+            batch = batch_of(problem, self.rows["train"], self.targets, numbers)
+            losses = self.stack.losses(*batch, self.hardware.to(mask))
             self.stack.step(losses)
             step_losses.append(losses.detach())
+        self.hardware.synchronize()
         spent = {"seconds": time.perf_counter() - started, "processor": work_since(worked, step_losses)}
         shares = {kind: seconds / len(self.members) for kind, seconds in spent.items()}
-        return torch.stack(step_losses).double().mean(0).tolist(), shares, len(step_losses)
+        return torch.stack(step_losses).cpu().double().mean(0).tolist(), shares, len(step_losses)
 
     def validate(self, epoch: int, means: list[float], times: dict[str, float], steps: int) -> None:
         """Validation chooses the epoch, for each network its own."""
-        shown = predict(self.stack, self.problem, self.data.validation, self.first.batch_size)
+        shown = self._predict("validation")
         for place, member in self.alive:
             with _failing(member):
                 check_finite(member.trial, epoch, [means[place]])
@@ -233,7 +243,7 @@ class _Running:
                 note = {"loss": [means[place]], "weight": [1.0], "spread": [0.0], "validation": [value]}
                 member.progress.note(**note, **times, steps=steps)
                 if member.progress.best.better(epoch, {member.task.name: value}):
-                    member.progress.best_network = self.stack.state_of(place)
+                    member.progress.best_network = self.hardware.on_cpu(self.stack.state_of(place))
                 member.progress.epoch = epoch
 
     def save(self, checkpoints: Folder) -> None:
@@ -261,12 +271,15 @@ class _Running:
 
     def _test(self) -> tuple[dict[str, list[float]], dict[str, str]]:
         seed_everything(derive_seed(self.first.seed, "test"))
-        shown = predict(self.stack, self.problem, self.data.test, self.first.batch_size)
+        shown = self._predict("test")
         values: dict[str, list[float]] = {}
         for _, member in self.alive:
             with _failing(member):
                 values[member.task.name] = measure(member.task, shown[member.task.name], "test")
         return values, keep(self.problem, shown)
+
+    def _predict(self, part: str) -> dict[str, Shown]:
+        return predict(self.stack, self.problem, self.rows[part], self.first.batch_size, hardware=self.hardware)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.balancing.ledger import Ledger
 from steelyard.study.storage.trial_checkpoint import Folder, load_checkpoint, save_checkpoint
 from steelyard.study.training.evaluate import BestEpoch
+from steelyard.study.training.hardware import ON_CPU, Hardware
 from steelyard.study.trial import Account, Curves, Result, Trial
 
 KINDS = ("loss", "weight", "spread", "validation", "seconds", "processor", "steps")
@@ -35,6 +36,7 @@ class EpochProgress:
     history: dict[str, list[Any]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     epoch: int = 0
     peak: float = 0.0
+    hardware: Hardware = ON_CPU
 
     def note(self, **values: Any) -> None:
         """Write down one epoch's value of each kind named."""
@@ -49,6 +51,7 @@ class EpochProgress:
         optimizer: torch.optim.Optimizer,
         balancer: Balancer | None = None,
         ledger: Ledger | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> bool:
         """Go on from a checkpoint, if there is a whole one of this trial."""
         state = load_checkpoint(path, trial)
@@ -60,6 +63,8 @@ class EpochProgress:
             balancer.load_state_dict(state["balancer"])
         if ledger is not None:
             ledger.load_state_dict(state["ledger"])
+        if scaler is not None:
+            scaler.load_state_dict(state["scaler"])
         self.best.score, self.best.epoch, self.best.smallest = state["best"]
         self.best_network, self.history, self.peak = state["best network"], state["history"], state["peak"]
         self.history.setdefault("processor", [0.0] * len(self.history["steps"]))  # 0.2 did not count it
@@ -75,14 +80,17 @@ class EpochProgress:
         balancer: Balancer | None,
         peak: float,
         ledger: Ledger | None = None,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, with everything on the CPU: any device of the kind can go on from it."""
+        on_cpu = self.hardware.on_cpu
         state = {
             "epoch": self.epoch,
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "balancer": balancer.state_dict() if balancer is not None else {},
-            "ledger": ledger.state_dict() if ledger is not None else {},
+            "network": on_cpu(network.state_dict()),
+            "optimizer": on_cpu(optimizer.state_dict()),
+            "balancer": on_cpu(balancer.state_dict()) if balancer is not None else {},
+            "ledger": on_cpu(ledger.state_dict()) if ledger is not None else {},
+            "scaler": scaler.state_dict() if scaler is not None else {},
             "best": (self.best.score, self.best.epoch, self.best.smallest),
             "best network": self.best_network,
             "history": self.history,

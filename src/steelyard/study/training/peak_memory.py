@@ -7,6 +7,41 @@ import math
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from steelyard.study.training.hardware import Hardware
+
+
+def peak_memory(hardware: Hardware) -> PeakMemory | DeviceMemory:
+    """Of where a trial computes, from now on."""
+    return PeakMemory() if hardware.is_cpu else DeviceMemory(hardware.device)
+
+
+class DeviceMemory:
+    """The same of a device, by what tensors take there.
+
+    MPS keeps no high-water mark of it: there, what its allocator has taken from the system, and rarely gives back.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type != "mps":
+            self._module.reset_peak_memory_stats(device)
+        self._start = self._peak()
+
+    @property
+    def _module(self) -> Any:
+        return getattr(torch, self.device.type)
+
+    def _peak(self) -> float:
+        if self.device.type == "mps":
+            return float(torch.mps.driver_allocated_memory())
+        return float(self._module.max_memory_allocated(self.device))
+
+    def growth(self) -> float:
+        return (self._peak() - self._start) / 2**20
 
 
 class PeakMemory:

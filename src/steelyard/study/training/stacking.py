@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_map
 
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Inputs, Task
-from steelyard.study.training.evaluate import take
+from steelyard.study.training.hardware import FULL, Hardware
+from steelyard.study.training.rows_on_device import Rows
 
 # Element by element: what they do to one network of a stack is what they would do to it alone.
 ELEMENTWISE = (
@@ -141,19 +142,23 @@ def padded(rows: Sequence[Tensor], extra: int = 0) -> tuple[Tensor, Tensor]:
     return numbers, torch.arange(longest) < torch.tensor([[len(each)] for each in rows])
 
 
-def batch_of(problem: Problem, inputs: Inputs, targets: Tensor, rows: Tensor) -> tuple[Inputs, Tensor]:
+def batch_of(problem: Problem, train: Rows, targets: Tensor, rows: Tensor) -> tuple[Inputs, Tensor]:
     """Inputs and targets [K, N, ...] of the rows [K, N]; targets come as [K, all rows, ...]."""
-    prepared = problem.prepare(take(inputs, rows.flatten()))
+    prepared = problem.prepare(train.inputs(rows.flatten()))
     apart = tree_map(lambda tensor: tensor.unflatten(0, rows.shape), prepared)
-    return apart, targets[torch.arange(len(rows))[:, None], rows]
+    to = train.hardware.to
+    return apart, targets[to(torch.arange(len(rows))[:, None]), to(rows)]
 
 
-def kind_of(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -> object:
+def kind_of(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer, hardware: Hardware) -> object:
     """What networks must have in common to be stacked; None for one that cannot be.
 
-    Refused are optimizers that are not element by element or have hooks, and convolutions: a stack of them is a
-    grouped convolution, which the CPU does no faster than one after another.
+    Refused are optimizers that are not element by element or have hooks, convolutions (a stack of them is a grouped
+    convolution, which the CPU does no faster than one after another), and half precision, whose rounding would hide
+    that a network computes something else in the stack.
     """
+    if hardware.precision != FULL:
+        return None
     if (
         type(optimizer) not in ELEMENTWISE
         or optimizer._optimizer_step_pre_hooks
@@ -167,7 +172,7 @@ def kind_of(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) ->
     return repr(network), shapes, id(task.loss), options
 
 
-def agrees(stack: Stack, problem: Problem, inputs: Inputs, targets: Tensor, rows: Sequence[Tensor]) -> bool:
+def agrees(stack: Stack, problem: Problem, train: Rows, targets: Tensor, rows: Sequence[Tensor]) -> bool:
     """Whether every network computes in the stack, on a padded batch, what it computes alone; tried on a few rows.
 
     What speaks against it shows here: rows that see each other or change a buffer (batch normalisation), a loss that
@@ -175,30 +180,28 @@ def agrees(stack: Stack, problem: Problem, inputs: Inputs, targets: Tensor, rows
     cannot be batched, networks that differ in more than their parameters.
 
     Args:
-        inputs, targets: all training rows, [N, ...] and [K, N, ...].
+        train, targets: all training rows, their targets as [K, N, ...].
         rows: that each task learns from.
     """
     few = [each[:CHECKED_ROWS] for each in rows]
     try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with train.hardware.drawing_from(0), warnings.catch_warnings():
             # Of operations that are run one network after another all the same.
             warnings.filterwarnings("error", message="There is a performance drop")
-            torch.default_generator.manual_seed(0)
             numbers, mask = padded(few, extra=PADDING)
-            together = stack.losses(*batch_of(problem, inputs, targets, numbers), mask)
-        return all(_agrees(stack, k, problem, inputs, targets[k], few[k], together[k]) for k in range(len(few)))
+            together = stack.losses(*batch_of(problem, train, targets, numbers), train.hardware.to(mask))
+        return all(_agrees(stack, k, problem, train, targets[k], few[k], together[k]) for k in range(len(few)))
     except Exception:  # whatever it is that cannot be stacked; what is broken alone too is named there
         return False
 
 
 def _agrees(
-    stack: Stack, k: int, problem: Problem, inputs: Inputs, targets: Tensor, rows: Tensor, together: Tensor
+    stack: Stack, k: int, problem: Problem, train: Rows, targets: Tensor, rows: Tensor, together: Tensor
 ) -> bool:
     network = stack.networks[k]
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        (output,) = network(problem.prepare(take(inputs, rows)))[0].values()
-    alone = stack.loss(output, targets[rows])
+    with train.hardware.drawing_from(0):
+        (output,) = network(problem.prepare(train.inputs(rows)))[0].values()
+    alone = stack.loss(output, targets[train.hardware.to(rows)])
     near = (alone - together).abs() <= 1e3 * torch.finfo(alone.dtype).eps * alone.abs()
     return bool(near) and all(torch.equal(buffer, buffers[name]) for name, buffer in network.named_buffers())

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,9 +27,11 @@ from steelyard.study.training.batch import (
     tell_labels,
 )
 from steelyard.study.training.epoch_progress import EpochProgress
-from steelyard.study.training.evaluate import BestEpoch, measure, predict
+from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
+from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
-from steelyard.study.training.peak_memory import PeakMemory
+from steelyard.study.training.peak_memory import peak_memory
+from steelyard.study.training.rows_on_device import rows_of
 from steelyard.study.training.sampling import batches, probe_rows
 from steelyard.study.training.training_rows import Material
 from steelyard.study.trial import SINGLE_TASK, Result, Trial, derive_seed
@@ -46,11 +46,12 @@ def train(
     on_epoch: Callable[[int], None] = lambda epoch: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     on_trained: Callable[[Mapping[str, Tensor]], None] = lambda state: None,
+    hardware: Hardware = ON_CPU,
 ) -> Result:
     """Train the network of one trial and read its metrics.
 
     Deterministic on the CPU with one thread: the same trial gives the same numbers bit for bit, whether it ran
-    in one go or was killed and resumed from its checkpoint.
+    in one go or was killed and resumed from its checkpoint. Other devices add in an order that they do not promise.
 
     Args:
         trial: what to train.
@@ -59,11 +60,12 @@ def train(
             `checkpoint_seconds`, so that a kill loses the epoch in flight or one second, whichever is longer.
         on_epoch: called with the number of finished epochs; first with those that a checkpoint brought.
         on_trained: called with the network's ``state_dict()`` at the chosen epoch.
+        hardware: where to, and in which precision.
 
     Raises:
         TrainingError: the loss or a metric is not finite, or no epoch can be chosen.
     """
-    training = _Training(trial, problem)
+    training = _Training(trial, problem, hardware)
     if checkpoint is not None and training.restore(checkpoint):
         on_epoch(training.progress.epoch)
     saved_at = time.perf_counter()
@@ -83,29 +85,31 @@ def train(
 class _Training:
     """A network, what it learns from, and how far it has come."""
 
-    def __init__(self, trial: Trial, problem: Problem) -> None:
+    def __init__(self, trial: Trial, problem: Problem, hardware: Hardware) -> None:
         problem = problem.redrawn() if trial.resplit else problem
-        self.trial, self.problem = trial, problem
+        self.trial, self.problem, self.hardware = trial, problem, hardware
         self.tasks = [problem.task(name) for name in trial.tasks]
         self.data = problem.data(trial.seed)
-        self.memory = PeakMemory()
+        self.rows = rows_of(self.data, self.tasks, hardware)
+        self.memory = peak_memory(hardware)
         # What is learnt from: fractions hide labels, rows without any label are left out.
-        self.material = Material.of(problem, self.tasks, trial.seed, dict(trial.fractions))
+        self.material = Material.of(problem, self.tasks, trial.seed, dict(trial.fractions), self.rows["train"])
         # What learns: trunk and heads start from (seed, name), the same for every method.
         self.network = build(problem, trial.tasks, trial.seed, trial.architecture)
         tell_labels(self.network, self.data.train.targets, self.material.labels)
-        self.network.train()
+        self.network.to(hardware.device).train()
         self.optimizer = problem.optimizer(Parameters.of(self.network))
         set_rate(self.optimizer, trial)
+        self.scaler = hardware.scaler()
         self.balancer = make_balancer(trial)
         if self.balancer is not None:
-            self.balancer.attach(self.optimizer)
+            self.balancer.attach(self.optimizer, self.scaler)
         self.ledger = None
         if self.balancer is not None and trial.ledger:
             self.ledger = Ledger(self.balancer, self.optimizer, trial.ledger)
         validation = self.data.validation
         counts = {t.name: int(t.labelled(validation.targets[t.name]).sum()) for t in self.tasks}
-        self.progress = EpochProgress(BestEpoch(self.tasks, counts, problem.main))
+        self.progress = EpochProgress(BestEpoch(self.tasks, counts, problem.main), hardware=hardware)
 
     @property
     def ended(self) -> bool:
@@ -121,27 +125,29 @@ class _Training:
         seed_everything(derive_seed(trial.seed, "epoch", epoch))
         schedule_rate(optimizer, self.problem.schedule((epoch - 1) / trial.epochs))
         losses, weights = [], []
+        self.hardware.synchronize()
         started, worked = time.perf_counter(), time.process_time()
         rows_of = batches(self.material.used, trial.batch_size, trial.seed, epoch, trial.epoch_steps)
         for step, rows in enumerate(rows_of):
             forward, loss = self._loss(epoch, step, rows)
             if self.balancer is not None:
                 weights.append(self.balancer.last_weights)
-            forward.step(optimizer, loss)
+            forward.step(optimizer, loss, self.scaler)
             losses.append(in_order(self.tasks, forward.losses))
+        self.hardware.synchronize()
         seconds, work = time.perf_counter() - started, work_since(worked, losses)
         self.progress.note(seconds=seconds, processor=work, steps=len(losses))
         if self.balancer is not None:
             self.balancer.end_epoch()
-        self._write_down(epoch, torch.stack(losses).double(), weights)
+        self._write_down(epoch, torch.stack(losses).cpu().double(), weights)
 
     def _loss(self, epoch: int, step: int, rows: Tensor) -> tuple[Forward, Tensor]:
         """The batch through the network, and the scalar that the balancer makes of it."""
         trial, network, balancer = self.trial, self.network, self.balancer
         inputs, targets = self.material.batch(rows)
         recomputes = balancer is not None and (balancer.needs_after or balancer.reads == "lookahead")
-        before = torch.get_rng_state() if recomputes else None
-        forward = Forward(network, self.tasks, inputs, targets)
+        before = self.hardware.random_state() if recomputes else None
+        forward = Forward(network, self.tasks, inputs, targets, self.hardware)
         if balancer is None:
             return forward, forward.losses[trial.tasks[0]]
         further = []
@@ -150,14 +156,16 @@ class _Training:
             further = [self.material.batch(each) for each in drawn]
         probes = None
         if balancer.reads == "cross_gramian":
-            probes = [LossesOf(network, self.tasks)(there, wanted) for there, wanted in further]
-        again = recompute(network, self.tasks, inputs, targets, before, further[0] if further else None)
+            losses_of = LossesOf(network, self.tasks, self.hardware)
+            probes = [losses_of(there, wanted) for there, wanted in further]
+        held_out = further[0] if further else None
+        again = recompute(network, self.tasks, inputs, targets, before, held_out, self.hardware)
         loss = balancer(forward.balanced(), shared=forward.shared(trial.shared), again=again, probes=probes)
         return forward, loss
 
     def _write_down(self, epoch: int, losses: Tensor, weights: list[Tensor]) -> None:
         """Means over the steps [S, T] in which a task was there, and how far its weights moved around theirs."""
-        of_steps = torch.stack(weights) if weights else torch.ones_like(losses)
+        of_steps = torch.stack(weights).cpu() if weights else torch.ones_like(losses)
         of_steps = of_steps.where(~losses.isnan(), torch.nan)
         mean = of_steps.nanmean(0)
         spread = (of_steps - mean).square().nanmean(0).sqrt()
@@ -169,11 +177,12 @@ class _Training:
         """Validation chooses the epoch."""
         balancer = self.balancer
         observes = balancer is not None and type(balancer).validated is not Balancer.validated
-        shown = predict(self.network, self.problem, self.data.validation, self.trial.batch_size, losses=observes)
+        shown = self._predict("validation", losses=observes)
         values = {t.name: measure(t, shown[t.name], "validation", only_main=True)[0] for t in self.tasks}
         self.progress.note(validation=[values[t.name] for t in self.tasks])
         if self.progress.best.better(epoch, values):
-            self.progress.best_network = copy.deepcopy(self.network.state_dict())
+            state = self.network.state_dict()
+            self.progress.best_network = copy.deepcopy(state) if self.hardware.is_cpu else self.hardware.on_cpu(state)
         if balancer is not None and observes:
             balancer.observe(validation={t.name: shown[t.name].loss for t in self.tasks})
         self.progress.epoch = epoch
@@ -181,12 +190,14 @@ class _Training:
     # --- what outlives it ---------------------------------------------------------------------------------------------
     def restore(self, checkpoint: Folder) -> bool:
         """Go on where an earlier process was, if it left a checkpoint."""
-        return self.progress.restore(checkpoint, self.trial, self.network, self.optimizer, self.balancer, self.ledger)
+        parts = (self.network, self.optimizer, self.balancer, self.ledger, self.scaler)
+        return self.progress.restore(checkpoint, self.trial, *parts)
 
     def save(self, checkpoint: Folder) -> None:
         """Keep what is needed to go on."""
         growth = self.memory.growth()
-        self.progress.save(checkpoint, self.trial, self.network, self.optimizer, self.balancer, growth, self.ledger)
+        parts = (self.network, self.optimizer, self.balancer, growth, self.ledger, self.scaler)
+        self.progress.save(checkpoint, self.trial, *parts)
 
     def result(self) -> Result:
         """Test is read at the last epoch and at the chosen one, and never to choose."""
@@ -199,8 +210,11 @@ class _Training:
 
     def _test(self) -> tuple[dict[str, list[float]], dict[str, str]]:
         seed_everything(derive_seed(self.trial.seed, "test"))
-        shown = predict(self.network, self.problem, self.data.test, self.trial.batch_size)
+        shown = self._predict("test")
         return {t.name: measure(t, shown[t.name], "test") for t in self.tasks}, keep(self.problem, shown)
+
+    def _predict(self, part: str, losses: bool = False) -> dict[str, Shown]:
+        return predict(self.network, self.problem, self.rows[part], self.trial.batch_size, losses, self.hardware)
 
 
 def work_since(began: float, losses: list[Tensor]) -> float:
@@ -231,13 +245,6 @@ def make_balancer(trial: Trial) -> Balancer | None:
     options: dict[str, Any] = {} if trial.scale is None else {"scale": trial.scale}
     generator = torch.Generator().manual_seed(derive_seed(trial.seed, "balancer"))
     return make(trial.method, trial.tasks, generator=generator, **options)
-
-
-def seed_everything(seed: int) -> None:
-    """What dropout and augmentation draw from; done anew each epoch, so that a resumed trial draws the same."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
 
 
 def check_finite(trial: Trial, epoch: int, losses: list[float]) -> None:

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,6 +21,7 @@ from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.environment import cores, worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.worker import Work, perform
+from steelyard.study.training.hardware import AUTO, CPU, kind_of, named_devices
 from steelyard.study.trial import Trial
 
 
@@ -33,12 +34,35 @@ class Local:
     def open(self, job: Job) -> Pool:
         return Pool(job)
 
+    def device(self, asked: str) -> str:
+        """What ``auto`` stands for; a device that is not here is refused."""
+        found = named_devices(asked)
+        return kind_of(found[0]) if asked == AUTO else asked
+
+
+def places_on(devices: Sequence[str], per_device: int, workers: int | None, cores: int) -> list[str]:
+    """The device of every trial that runs at a time: ``cuda:0, cuda:1, cuda:0, cuda:1`` for two cards with two each.
+
+    On the CPU one for each core; `workers` is the most.
+    """
+    if list(devices) == [CPU]:
+        return [CPU] * (workers or cores)
+    return (list(devices) * per_device)[:workers]
+
+
+def places_here(device: str, per_device: int = 1, workers: int | None = None) -> int:
+    """So many trials at a time on this machine."""
+    return len(places_on(named_devices(device), per_device, workers, cores()))
+
 
 class Pool:
-    """At most `workers` processes, each with one piece of work."""
+    """At most `workers` processes, each with one piece of work, on a device that is its own while it runs."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.places = job, job.workers or cores()
+        self.job = job
+        self.free = places_on(named_devices(job.device), job.per_device, job.workers, cores())
+        self.places = len(self.free)
+        self.on: dict[Connection, str] = {}
         self.waiting: deque[tuple[Trial, ...]] = deque()
         self.running: dict[Connection, tuple[dict[int, Trial], BaseProcess]] = {}  # what has not ended, by its place
         self.context = _context()
@@ -48,7 +72,7 @@ class Pool:
 
     def events(self) -> Iterator[tuple[Trial, Event]]:
         while self.waiting or self.running:
-            while self.waiting and len(self.running) < self.places:
+            while self.waiting and self.free:
                 self._start(self.waiting.popleft())
             for connection in wait(list(self.running)):
                 assert isinstance(connection, Connection)
@@ -69,15 +93,18 @@ class Pool:
             del self.running[connection]
             connection.close()
             process.join()
+            self.free.append(self.on.pop(connection))  # the process is gone, and what it had there
 
     def _start(self, trials: tuple[Trial, ...]) -> None:
         receiver, sender = self.context.Pipe(duplex=False)
-        work = Work(self.job.reference, trials, self.job.checkpoints, self.job.origin, self.job.keep)
+        job, device = self.job, self.free.pop(0)
+        work = Work(job.reference, trials, job.checkpoints, job.origin, job.keep, device, job.per_device)
         process = self.context.Process(target=_serve, args=(sender, work), daemon=True)
         with worker_environment():
             process.start()
         sender.close()  # so that the worker's end is the only one, and its death is seen
         self.running[receiver] = (dict(enumerate(trials)), process)
+        self.on[receiver] = device
 
     def __enter__(self) -> Pool:
         return self

@@ -14,11 +14,12 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 
 from steelyard.errors import EngineError, OptionError, warn
-from steelyard.study.running.engines.interface import Job
+from steelyard.study.running.engines.interface import Job, device_of_cluster
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.shipped_modules import Luggage
 from steelyard.study.running.worker import Work, perform
 from steelyard.study.storage.trial_checkpoint import Folder
+from steelyard.study.training.hardware import kind_of
 from steelyard.study.trial import Failed, Trial
 
 AHEAD = 2
@@ -32,11 +33,12 @@ class Ray:
         address: of the head of a cluster that this machine belongs to, or ``auto``; without it what ``RAY_ADDRESS``
             says, else a cluster that is started on this machine and ends with the study.
         cpus: that a trial reserves.
-        gpus: the same; a share like 0.25 lets four trials have one.
+        gpus: the same; a share like 0.25 lets four trials have one. By default one where trials train on ``cuda``
+            (shared by as many as have a device at a time), else none.
     """
 
-    def __init__(self, address: str | None = None, cpus: float = 1, gpus: float = 0) -> None:
-        for name, value, least in (("cpus", cpus, "more than 0"), ("gpus", gpus, "at least 0")):
+    def __init__(self, address: str | None = None, cpus: float = 1, gpus: float | None = None) -> None:
+        for name, value, least in (("cpus", cpus, "more than 0"), ("gpus", gpus or 0, "at least 0")):
             if (
                 isinstance(value, bool)
                 or not isinstance(value, int | float)
@@ -50,6 +52,16 @@ class Ray:
                 "machine of the cluster, with address=auto"
             )
         self.address, self.cpus, self.gpus = address, cpus, gpus
+
+    def device(self, asked: str) -> str:
+        """What ``auto`` stands for: the cluster's GPUs where a trial reserves some. Ray says which of them it gets."""
+        return device_of_cluster("ray", asked, self.gpus)
+
+    def share(self, job: Job) -> float:
+        """Of GPUs, for one trial."""
+        if self.gpus is not None:
+            return self.gpus
+        return 1 / job.per_device if kind_of(job.device) == "cuda" else 0
 
     def get_ready(self) -> None:
         """Connecting is quick; a cluster that is started here would not be ready earlier for it."""
@@ -77,12 +89,12 @@ class Ray:
             raise EngineError(f"ray: no cluster at {self.address or os.environ.get('RAY_ADDRESS')}: {error}") from error
         return True
 
-    def room(self) -> int:
-        """How many trials the cluster can have at a time, as it is now."""
+    def room(self, gpus: float) -> int:
+        """How many trials the cluster can have at a time, as it is now, each with so many GPUs."""
         there = ray.cluster_resources()
         rooms = [there.get("CPU", 0) / self.cpus]
-        if self.gpus:
-            rooms.append(there.get("GPU", 0) / self.gpus)
+        if gpus:
+            rooms.append(there.get("GPU", 0) / gpus)
         return int(min(rooms) + 1e-9)
 
 
@@ -90,13 +102,13 @@ class Tasks:
     """Tasks in flight."""
 
     def __init__(self, engine: Ray, job: Job) -> None:
-        self.engine, self.job = engine, job
+        self.engine, self.job, self.gpus = engine, job, engine.share(job)
         self.waiting: deque[tuple[Trial, ...]] = deque()
         self.running: dict[ray.ObjectRefGenerator, dict[int, Trial]] = {}  # what has not ended, by its place
 
     @property
     def places(self) -> int:
-        room = max(1, self.engine.room())
+        room = max(1, self.engine.room(self.gpus))
         return room if self.job.workers is None else min(room, self.job.workers)
 
     def submit(self, trials: tuple[Trial, ...]) -> None:
@@ -117,10 +129,9 @@ class Tasks:
             return
         most = self.job.workers or AHEAD * self.places
         while self.waiting and len(self.running) < most:
-            trials = self.waiting.popleft()
-            self.running[self.task.remote(self.luggage, trials, self.checkpoints, self.job.keep)] = dict(
-                enumerate(trials)
-            )
+            trials, job = self.waiting.popleft(), self.job
+            stream = self.task.remote(self.luggage, trials, self.checkpoints, job.keep, job.per_device)
+            self.running[stream] = dict(enumerate(trials))
 
     def _received(self, stream: ray.ObjectRefGenerator) -> Iterator[tuple[Trial, Event]]:
         """What one task has to say, or that it is no more."""
@@ -147,7 +158,7 @@ class Tasks:
             self.luggage = ray.put(Luggage.of(self.job.reference, self.job.origin))
             self.checkpoints = self.job.checkpoints if self.job.shared or _all_here() else None
             self.task = ray.remote(_serve).options(
-                num_returns="streaming", max_retries=0, num_cpus=self.engine.cpus, num_gpus=self.engine.gpus
+                num_returns="streaming", max_retries=0, num_cpus=self.engine.cpus, num_gpus=self.gpus
             )
         except BaseException:
             self._disconnect()
@@ -155,9 +166,9 @@ class Tasks:
         return self
 
     def _check_room(self) -> None:
-        if self.engine.room() == 0:  # no error: a cluster may grow by what waits for it
+        if self.engine.room(self.gpus) == 0:  # no error: a cluster may grow by what waits for it
             has = {name: count for name, count in ray.cluster_resources().items() if name in ("CPU", "GPU")}
-            wanted = f"cpus={self.engine.cpus:g} and gpus={self.engine.gpus:g}"
+            wanted = f"cpus={self.engine.cpus:g} and gpus={self.gpus:g}"
             warn(f"a trial wants {wanted}, and the Ray cluster has {has}: waiting for a machine that has as much")
 
     def __exit__(
@@ -179,7 +190,7 @@ def _all_here() -> bool:
 
 
 def _serve(
-    luggage: Luggage, trials: tuple[Trial, ...], checkpoints: Folder | None, keep: bool
+    luggage: Luggage, trials: tuple[Trial, ...], checkpoints: Folder | None, keep: bool, sharing: int
 ) -> Iterator[tuple[int, Event]]:
     """The task. Its training tells events when they happen: a thread has it, so that they can be yielded meanwhile."""
     told: SimpleQueue[tuple[int, Event] | None] = SimpleQueue()
@@ -188,7 +199,8 @@ def _serve(
         torch.set_num_threads(1)
         try:
             reference, origin = luggage.unpack()
-            perform(Work(reference, trials, checkpoints, origin, keep), lambda place, event: told.put((place, event)))
+            work = Work(reference, trials, checkpoints, origin, keep, sharing=sharing)
+            perform(work, lambda place, event: told.put((place, event)))
         finally:
             told.put(None)
 

@@ -20,10 +20,11 @@ import submitit
 import torch
 
 from steelyard.errors import EngineError, OptionError, StoreError, UnknownNameError
-from steelyard.study.running.engines.interface import Job
+from steelyard.study.running.engines.interface import Job, device_of_cluster
 from steelyard.study.running.environment import worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.worker import Work, perform
+from steelyard.study.training.hardware import kind_of
 from steelyard.study.trial import Trial
 
 LOOKS = {"slurm": 2.0, "local": 0.1}
@@ -41,7 +42,7 @@ class Slurm:
         partition, account, qos: as sbatch takes them; by default the cluster's own.
         time: minutes that a job may take. One that is cut off is tried again, from its checkpoint.
         cpus: of a job. Training has one thread.
-        gpus: of a job.
+        gpus: of a job; by default one where trials train on ``cuda``, else none.
         memory: GiB of a job; by default the cluster's.
         cluster: ``"local"`` starts the jobs as processes here, to try a study out.
     """
@@ -53,22 +54,21 @@ class Slurm:
         qos: str | None = None,
         time: int = 240,
         cpus: int = 1,
-        gpus: int = 0,
+        gpus: int | None = None,
         memory: float | None = None,
         cluster: str = "slurm",
     ) -> None:
         if cluster not in LOOKS:
             raise UnknownNameError("cluster of the engine slurm", str(cluster), LOOKS)
-        for name, value, least in (("time", time, 1), ("cpus", cpus, 1), ("gpus", gpus, 0)):
+        for name, value, least in (("time", time, 1), ("cpus", cpus, 1), ("gpus", gpus or 0, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise OptionError(f"slurm: {name}={value!r} must be a whole number of at least {least}")
         if memory is not None and not (isinstance(memory, int | float) and memory > 0):
             raise OptionError(f"slurm: memory={memory!r} must be a number of GiB above 0")
-        self.cluster = cluster
+        self.cluster, self.gpus = cluster, gpus
         wanted = {
             "timeout_min": time,
             "cpus_per_task": cpus,
-            "gpus_per_node": gpus or None,
             "mem_gb": memory,
             "slurm_partition": partition,
             "slurm_account": account,
@@ -79,10 +79,14 @@ class Slurm:
     def get_ready(self) -> None:
         """Nothing takes a while."""
 
+    def device(self, asked: str) -> str:
+        """What ``auto`` stands for: GPUs where a job has some. Slurm says which of them it gets."""
+        return device_of_cluster("slurm", asked, self.gpus)
+
     def open(self, job: Job) -> Jobs:
         return Jobs(self, job)
 
-    def executor(self, folder: Path) -> submitit.Executor:
+    def executor(self, folder: Path, job: Job) -> submitit.Executor:
         try:
             found = submitit.AutoExecutor(folder, cluster=self.cluster, slurm_max_num_timeout=0)
         except (RuntimeError, OSError) as error:
@@ -90,7 +94,8 @@ class Slurm:
                 f"slurm: no Slurm here ({error}). Run the command where sbatch is, or try it out with "
                 "--on 'slurm(cluster=local)'"
             ) from error
-        found.update_parameters(name="steelyard", **self.parameters)
+        gpus = kind_of(job.device) == "cuda" if self.gpus is None else self.gpus
+        found.update_parameters(name="steelyard", **self.parameters, **{"gpus_per_node": int(gpus)} if gpus else {})
         return found
 
 
@@ -163,7 +168,7 @@ class Jobs:
             self.folder.mkdir(parents=True)
         except OSError as error:
             raise StoreError(f"cannot make the folder {self.folder} for the jobs: {error.strerror}") from error
-        self.executor = self.engine.executor(self.folder / "%j")
+        self.executor = self.engine.executor(self.folder / "%j", self.job)
         return self
 
     def __exit__(

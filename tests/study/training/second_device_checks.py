@@ -1,0 +1,181 @@
+"""Trials on a device that is not the CPU: the numbers of the CPU, bit for bit, and everything where it belongs.
+
+Run by `test_second_device.py` in a process of its own: autograd must know the device before it computes anything.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load
+from torch import nn
+
+from second_device import There, TwoDevicesError, second_device
+from steelyard.method_registry import make, method_class, method_names, options_of
+from steelyard.models import architecture_names
+from steelyard.problems import Data, JointMetric, Split, regression
+from steelyard.problems.dense import depth, normals, segmentation
+from steelyard.study.storage.network_files import pack
+from steelyard.study.training.diagnose_training import diagnose_training
+from steelyard.study.training.ensemble import train_together
+from steelyard.study.training.hardware import Hardware
+from steelyard.study.training.rows_on_device import Rows
+from steelyard.study.training.train import train
+from study.training import small_problem
+from study.training.small_problem import same, trial
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def module(monkeypatch):
+    with second_device(monkeypatch) as found:
+        monkeypatch.setattr(found, "free", 2**30)
+        yield found
+
+
+def made(**options):
+    return small_problem.made(**{"joint": (JointMetric("none", lambda outputs, targets: 0.0, True),), **options})
+
+
+def places(name):
+    method = make(name, ["kind", "size"])
+    return sorted(method.where) if method.needs_shared else [None]
+
+
+METHODS = [f"{name}(main=kind)" if "main" in options_of(method_class(name)) else name for name in method_names()]
+ARMS = [(name, place) for name in METHODS for place in places(name)]
+
+
+@pytest.mark.parametrize(("name", "place"), ARMS)
+def test_every_method_gives_the_numbers_of_the_cpu(module, name, place):
+    problem, one = made(), trial(name, shared=place, epochs=1)
+    assert same(train(one, problem, hardware=Hardware.of("second")), train(one, problem))
+
+
+@pytest.mark.parametrize("architecture", architecture_names())
+def test_every_architecture_too(module, architecture):
+    trunk = nn.Sequential(nn.Linear(4, 6), nn.Tanh()), nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+    problem = made(trunk=lambda: copy.deepcopy(nn.Sequential(*trunk)))
+    one = trial("uw", architecture=architecture, epochs=1)
+    assert same(train(one, problem, hardware=Hardware.of("second")), train(one, problem))
+
+
+def test_a_step_makes_nothing_elsewhere(module):
+    """What the checks rest on: one tensor on the CPU among those of a step is an error."""
+    elsewhere = made(head=lambda task: Elsewhere(task.outputs))
+    train(trial(epochs=1), elsewhere)
+    with pytest.raises(TwoDevicesError):
+        train(trial(epochs=1), elsewhere, hardware=Hardware.of("second"))
+
+
+class Elsewhere(nn.Linear):
+    def __init__(self, outputs):
+        super().__init__(6, outputs)
+        self.shift = torch.zeros(outputs)  # no buffer
+
+    def forward(self, inputs):
+        return super().forward(inputs) + self.shift
+
+
+@pytest.mark.parametrize("free", [2**30, 1000], ids=["moved once", "streamed"])
+def test_data_stay_there_if_they_fit(module, monkeypatch, free):
+    taken = []
+    original = Rows._of
+
+    def watched(rows, tensor, which):
+        taken.append(type(tensor) is There)
+        return original(rows, tensor, which)
+
+    monkeypatch.setattr(module, "free", free)
+    monkeypatch.setattr(Rows, "_of", watched)
+    assert same(train(trial(), made(), hardware=Hardware.of("second")), train(trial(), made()))
+    there = taken[: taken.index(False)] if free > 1000 else taken
+    assert there
+    assert set(there) == {free > 1000}
+
+
+def test_a_checkpoint_lies_on_the_cpu_and_goes_on_there(module, tmp_path):
+    problem, hardware = made(), Hardware.of("second")
+    whole, path = train(trial("uw", epochs=3), problem, hardware=hardware), tmp_path / "checkpoint.pt"
+
+    def stop(epoch):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(trial("uw", epochs=3), problem, path, stop, checkpoint_seconds=0, hardware=hardware)
+    assert same(train(trial("uw", epochs=3), problem, path), whole)  # on the CPU
+    assert same(train(trial("uw", epochs=3), problem, path, hardware=hardware), whole)
+
+
+def test_networks_are_kept_on_the_cpu(module):
+    kept = []
+    keep = {"on_trained": lambda state: kept.append(load(pack(trial(), state)))}
+    train(trial(), made(), hardware=Hardware.of("second"), **keep)
+    train(trial(), made(), **keep)
+    there, here = kept
+    assert there.keys() == here.keys()
+    assert all(torch.equal(there[name], here[name]) for name in here)
+
+
+def test_stacked_networks_train_there(module):
+    linear = {"trunk": lambda: nn.Sequential(nn.Linear(4, 6), nn.Tanh())}
+    tasks = tuple(regression(f"task{number}") for number in range(3))
+
+    def loaded():
+        data = made().data()
+        return Data(
+            *(Split(s.inputs, {t.name: s.inputs[:, k] for k, t in enumerate(tasks)}) for s in data.splits().values())
+        )
+
+    problem = made(tasks=tasks, load=loaded, joint=(), **linear)
+    trials = [trial("single-task", (task.name,)) for task in tasks]
+    there = dict(train_together(trials, problem, hardware=Hardware.of("second")))
+    here = dict(train_together(trials, problem))
+    assert all(same(there[each], here[each]) for each in trials)
+
+
+def test_pixels_are_judged_there(module):
+    generator = torch.Generator().manual_seed(0)
+
+    def split():
+        x = torch.randn(8, 3, 4, 4, generator=generator)
+        seg = torch.randint(3, (8, 4, 4), generator=generator)
+        seg[:, 0, 0] = 255
+        far = torch.randint(0, 200, (8, 1, 4, 4), generator=generator).to(torch.uint8)
+        return Split(
+            x, {"seg": seg.to(torch.uint8), "depth": far, "normal": torch.randn(8, 3, 4, 4, generator=generator)}
+        )
+
+    splits = [split() for _ in range(3)]
+    problem = made(
+        tasks=(segmentation("seg", 3), depth("depth", 0.05), normals("normal")),
+        load=lambda: Data(*splits),
+        trunk=lambda: nn.Conv2d(3, 4, 3, padding=1),
+        head=lambda task: nn.Conv2d(4, task.outputs, 1),
+        joint=(),
+    )
+    one = trial("equal", ("seg", "depth", "normal"), batch_size=4, epochs=1)
+    assert same(train(one, problem, hardware=Hardware.of("second")), train(one, problem))
+
+
+def test_a_diagnosis_looks_there(module):
+    seen = [diagnose_training(made(), 1, device=device, affinity=True) for device in ("second", "cpu")]
+    assert repr(seen[0]) == repr(seen[1])
+
+
+def test_memory_is_the_devices_and_times_wait_for_it(module, monkeypatch):
+    class Climbing:
+        calls = 0
+
+        def __call__(self, device):
+            self.calls += 1
+            return self.calls * 2**20
+
+    monkeypatch.setattr(module, "max_memory_allocated", Climbing(), raising=False)
+    module.synchronized = False
+    assert train(trial(), made(), hardware=Hardware.of("second")).peak_memory == 1.0
+    assert module.synchronized
