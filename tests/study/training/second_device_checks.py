@@ -1,6 +1,7 @@
 """Trials on a device that is not the CPU: the numbers of the CPU, bit for bit, and everything where it belongs.
 
 Run by `test_second_device.py` in a process of its own: autograd must know the device before it computes anything.
+Left out: the ledger, which tells tensors apart by where their memory lies; a tensor of this device has none of its own.
 """
 
 from __future__ import annotations
