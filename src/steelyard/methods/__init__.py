@@ -40,6 +40,7 @@ METHODS: dict[str, str] = {
     "pcgrad": "steelyard.methods.pcgrad:PCGrad",
     "gradops": "steelyard.methods.gradops:GradOPS",
     "cagrad": "steelyard.methods.cagrad:CAGrad",
+    "conicgrad": "steelyard.methods.conicgrad:ConicGrad",
     "nash-mtl": "steelyard.methods.nash_mtl:NashMTL",
     "fairgrad": "steelyard.methods.fairgrad:FairGrad",
     "imtl-g": "steelyard.methods.imtl_g:IMTLG",
