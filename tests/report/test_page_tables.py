@@ -6,6 +6,7 @@ import functools
 import math
 import os
 import re
+from dataclasses import replace
 from itertools import zip_longest
 
 import pytest
@@ -416,3 +417,10 @@ def test_headings_name_the_setting(name: str) -> None:
             label = next(s.label for s in judgement.settings if s.index == setting)
             titles = [title.text for title in part.all("h3", class_="setting")]
             assert titles == [f"Training labels: {label}"] * (len(judgement.settings) > 1)
+
+
+def test_a_cell_says_what_other_test_rows_would_do() -> None:
+    judgement = judgements.digits()
+    assert "other test rows" not in page(judgement)
+    cells = [replace(cell, rows_half=0.0123 if cell.difference else None) for cell in judgement.cells]
+    assert page(replace(judgement, cells=cells)).count("other test rows would move it by ±1.2") >= 1

@@ -129,6 +129,8 @@ def _entry(view: View, method: str, setting: Setting, task: TaskInfo) -> Entry |
     title = [f"{method} on {task.label}: {seeds}"]
     if cell.difference and math.isfinite(cell.difference.high):
         title.append(f"95 % interval of the difference {numbers.brackets(cell.difference, decimals, factor)}")
+    if cell.rows_half is not None:
+        title.append(f"other test rows would move it by ±{cell.rows_half * factor:.2g}")
     if cell.p_value is not None:
         title.append(f"p = {cell.p_value:.2g} together with all words")
     last = f"{numbers.fixed(cell.last_mean * factor, decimals)} ±{numbers.fixed(cell.last_sd * factor, decimals)}"

@@ -52,6 +52,7 @@ class Cell:
     p_value: float | None  # of the verdict, or of the one nearest to being given; adjusted over all words of the study
     verdict: Verdict | None  # None for single-task itself and where there is no baseline
     note: str = ""
+    rows_half: float | None = None  # of the difference, what as many other test rows would move it by: half of 95 %
 
 
 @dataclass(frozen=True)

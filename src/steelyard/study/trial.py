@@ -112,6 +112,9 @@ class Result:
     steps_per_second: float  # of processor time where it was counted: the median over epochs
     peak_memory: float  # MiB, of all networks that were trained at once
     curves: Curves = field(repr=False)
+    left_out: dict[str, list[float]] = field(
+        default_factory=dict, repr=False
+    )  # the main metric without parts of the rows
     processor_seconds: float = 0.0  # of training, that a processor worked; 0 where nobody counted (0.2, other devices)
     outputs: dict[str, str] = field(default_factory=dict, repr=False)  # of the test data, for joint metrics: `kept`
     # what a program's network started from, a digest by parameter and shape; only where the program shows it

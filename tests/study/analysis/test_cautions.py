@@ -135,6 +135,41 @@ def test_few_test_labels_make_a_verdict_one_of_its_division(tmp_path, rows, fold
     assert not told or found[0].startswith("Few test labels: right digit 99. ")
 
 
+def with_parts(path, made, spread):
+    """A plain sum that hurts both tasks by 10 points, the left one by more or less without some of its rows."""
+    parts = [spread * (-1) ** part for part in range(20)]
+    with Store(path, write=True) as store:
+        for method, value in ((SINGLE_TASK, 0.9), ("equal", 0.8)):
+            for seed in made.seeds:
+                for trial in made.trials_of(method, 0, seed):
+                    values = dict.fromkeys(trial.tasks, value + seed * (1 + (method == "equal")) / 1000)
+                    left_out = (
+                        {"left": [value + (method == "equal") * part for part in parts]} if "left" in values else {}
+                    )
+                    store.add_result(trial, dataclasses.replace(result(values), left_out=left_out))
+        return judge_plan(made, store)
+
+
+def test_a_difference_within_what_other_test_rows_would_move_is_a_finding(tmp_path):
+    """A jackknife of ±s in twenty parts has a standard error of s √19, and its interval 2.09 times that."""
+    made = with_tasks(plan(), test_rows=(500, 500))
+    for spread, told in ((0.001, False), (0.02, True)):
+        found = with_parts(tmp_path / f"{spread}", made, spread)
+        cells = {cell.task: cell for cell in found.cells if cell.method == "equal"}
+        half = 2.093 * spread * math.sqrt(19)
+        assert cells["left"].rows_half == pytest.approx(half, rel=1e-3)
+        assert cells["right"].rows_half is None
+        assert cells["left"].verdict == "negative transfer"
+        assert (
+            f"would move the differences of the plain sum by left digit ±{100 * half:.2g} points (500 rows)"
+            in found.about
+        )
+        said = [text for text in found.cautions if text.startswith("Decided over seeds, and within")]
+        assert [text.split(": ")[1].split(".")[0] for text in said] == ["equal on left digit"] * told
+    redrawn = with_parts(tmp_path / "r", dataclasses.replace(made, resplit=True), 0.02)
+    assert all(cell.rows_half is None for cell in redrawn.cells)  # the interval over seeds holds it
+
+
 # --- what the intervals are about ---
 
 

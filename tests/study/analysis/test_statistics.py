@@ -18,6 +18,7 @@ from steelyard.study.analysis.statistics import (
     not_worse,
     relative_changes,
     rounded_deviation,
+    rows_half_width,
     seeds_to_settle,
     step_of,
     verdicts,
@@ -344,3 +345,56 @@ def test_pairing_by_seed_keeps_its_level_and_pays_where_networks_of_a_seed_are_a
         assert found[-0.3]["Welch"][0] > 0.05  # it relies on an independence that a seed does not give
         assert found[0.6]["paired"][1] > found[0.6]["Welch"][1]
         assert found[0.0]["paired"][1] > found[0.0]["Welch"][1] - 0.2
+
+
+def jackknifed(metric, ours, theirs, targets, parts=20):
+    """[1, parts]: the difference without each part of the rows."""
+    part = np.arange(len(targets)) % parts
+    return np.array(
+        [
+            [
+                metric(ours[part != p], targets[part != p]) - metric(theirs[part != p], targets[part != p])
+                for p in range(parts)
+            ]
+        ]
+    )
+
+
+def test_what_other_rows_would_do_is_the_standard_error_of_a_mean():
+    """Of a metric that is a mean over rows: t(19) times the deviation of the rows' differences, grouped, over √n."""
+    random = np.random.default_rng(3)
+    ours, theirs, targets = random.normal(size=(3, 400))
+    half = rows_half_width(jackknifed(lambda outputs, wanted: np.mean(np.abs(outputs - wanted)), ours, theirs, targets))
+    by_row = np.abs(ours - targets) - np.abs(theirs - targets)
+    groups = np.array([by_row[np.arange(400) % 20 == part].mean() for part in range(20)])
+    assert half == pytest.approx(stats.t.ppf(0.975, 19) * stats.sem(groups), rel=1e-9)
+    assert rows_half_width(np.empty((0, 20))) is None
+    assert rows_half_width(np.empty((3, 1))) is None
+
+
+@pytest.mark.slow("simulates 600 test sets for each of four metrics")
+@pytest.mark.parametrize("name", ["accuracy", "RMSE", "R2", "AUC"])
+def test_intervals_of_other_rows_hold_what_all_rows_would_say(name):
+    """Two networks of different quality that err on the same rows: in 95 of 100 test sets, to within chance."""
+    from sklearn.metrics import roc_auc_score
+
+    metrics = {
+        "accuracy": lambda outputs, wanted: np.mean((outputs > 0) == (wanted > 0)),
+        "RMSE": lambda outputs, wanted: np.sqrt(np.mean((outputs - wanted) ** 2)),
+        "R2": lambda outputs, wanted: 1 - np.mean((outputs - wanted) ** 2) / np.var(wanted),
+        "AUC": lambda outputs, wanted: roc_auc_score(wanted > 0, outputs),
+    }
+    metric, random = metrics[name], np.random.default_rng(4)
+
+    def drawn(rows):
+        wanted, hard = random.normal(size=(2, rows))
+        ours, theirs = (wanted + 0.8 * hard + own * random.normal(size=rows) for own in (0.6, 0.9))
+        return ours, theirs, wanted
+
+    ours, theirs, wanted = drawn(1_000_000)
+    truth, held, studies = metric(ours, wanted) - metric(theirs, wanted), 0, 600
+    for _ in range(studies):
+        ours, theirs, wanted = drawn(300)
+        half = rows_half_width(jackknifed(metric, ours, theirs, wanted))
+        held += abs(metric(ours, wanted) - metric(theirs, wanted) - truth) <= half
+    assert 0.92 <= held / studies <= 0.98

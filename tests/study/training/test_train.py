@@ -68,6 +68,17 @@ def test_a_trial_counts_the_work_of_the_processor_and_not_the_time_it_waits():
     assert dataclasses.replace(found, processor_seconds=0.0).work == found.seconds  # as earlier versions stored it
 
 
+def test_the_main_metric_is_taken_without_each_twentieth_of_the_test_rows():
+    """Of the chosen network; a task with fewer labels than parts, or a metric that needs all rows, has none of it."""
+    problem = made()
+    found = train(trial(epochs=3), problem)
+    assert {task: len(parts) for task, parts in found.left_out.items()} == {"kind": 20, "size": 20}
+    for task, parts in found.left_out.items():
+        assert np.mean(parts) == pytest.approx(found.test[task][0], rel=0.05)
+        assert len(set(parts)) > 5
+    assert train(trial(epochs=3), made(rows=25)).left_out.keys() == {"kind"}  # of "size" 16 rows have a label
+
+
 def test_training_ends_when_patience_does():
     """As a training of so many epochs would, with the network that validation chose."""
     ends = []

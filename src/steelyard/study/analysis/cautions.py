@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 
 from steelyard.io.lists_and_counts import first_few, listed
 from steelyard.problems.metrics import r2
 from steelyard.study.analysis.trial_results import TrialResults
+from steelyard.study.judgement import Cell
 from steelyard.study.planning.plan import JOINT
 from steelyard.study.trial import SINGLE_TASK
 
@@ -148,6 +150,24 @@ def _few_test_rows(found: TrialResults) -> list[str]:
     return [
         f"Few test labels: {said}. Verdicts are about this division of the rows, and another one may give "
         f"another picture: {instead}"
+    ]
+
+
+def within_other_rows(found: TrialResults, cells: Sequence[Cell]) -> list[str]:
+    """What is decided over seeds and may be these test rows' doing: within what others would move it by."""
+    labels = {task.name: task.label for task in found.plan.tasks}
+    close = [
+        f"{cell.method} on {labels[cell.task]}"
+        for cell in cells
+        if cell.verdict in ("gain", "negative transfer") and cell.rows_half is not None and cell.difference is not None
+        if abs(cell.difference.mean) <= cell.rows_half
+    ]
+    if not close:
+        return []
+    instead = "--resplit" if found.plan.redrawable else "more test rows, or a division for every seed (--resplit)"
+    return [
+        f"Decided over seeds, and within what other test rows of the same number might move it by: "
+        f"{first_few(list(dict.fromkeys(close)), NAMED)}. What would tell: {instead}."
     ]
 
 

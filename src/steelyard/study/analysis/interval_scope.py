@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from steelyard.study.analysis.number_phrases import PLAIN_SUM, lowered, method_name
-from steelyard.study.analysis.statistics import Array, step_of
+from steelyard.study.analysis.number_phrases import PLAIN_SUM, lowered, method_name, plus_minus_of
+from steelyard.study.analysis.statistics import Array, rows_half_width, step_of
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import SINGLE_TASK
@@ -33,6 +33,8 @@ def about_rows(found: TrialResults) -> str:
         "Intervals are about other seeds on this division of the rows into training, validation and test, not about "
         "other rows"
     )
+    if text := _other_rows_text(found):
+        return f"{about}; {text}."
     shown = [(task, half) for task in plan.tasks if (half := sampling_half(found, task)) is not None]
     if not shown:
         return f"{about}."
@@ -42,12 +44,47 @@ def about_rows(found: TrialResults) -> str:
     return f"{about}; as many other test rows would move a value by{rest} {said}."
 
 
+def other_rows(found: TrialResults, task: PlannedTask, method: str, baseline: str, setting: int) -> float | None:
+    """By how much as many other test rows would move a mean difference, half of 95 %; None where nobody counted.
+
+    Where every seed has its own rows, the interval over seeds holds that already.
+    """
+    if found.plan.folds > 1 or found.plan.resplit:
+        return None
+    ours, theirs = (found.left_out(each, setting, task.name) for each in (method, baseline))
+    seeds = [seed for seed in found.plan.seeds if seed in ours and seed in theirs]
+    if not seeds or len({len(side[seed]) for side in (ours, theirs) for seed in seeds}) > 1:
+        return None
+    return rows_half_width(np.array([np.subtract(ours[seed], theirs[seed]) for seed in seeds]))
+
+
+def _other_rows_text(found: TrialResults) -> str:
+    """What other test rows would do to the differences of the plain sum, or of the first strategy."""
+    joint = [method.name for method in found.plan.methods if method.name != SINGLE_TASK]
+    if not joint or not found.has(SINGLE_TASK):
+        return ""
+    method, last = PLAIN_SUM if PLAIN_SUM in joint else joint[0], len(found.plan.settings) - 1
+    halves = [(task, other_rows(found, task, method, SINGLE_TASK, last)) for task in found.plan.tasks]
+    shown = [(task, half) for task, half in halves if half is not None]
+    if not shown:
+        return ""
+    first = [f"{task.label} {plus_minus_of(task, half)} ({task.test_rows} rows)" for task, half in shown[:NAMED]]
+    more = f", and so on for {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+    name = lowered(method_name(method))
+    return f"as many other test rows would move the differences of {name} by {', '.join(first)}{more}"
+
+
 def about_test(found: TrialResults) -> str:
     """Which test was made of the differences, and how far it is the right one here; empty where nothing is compared."""
     joint = [method.name for method in found.plan.methods if method.name != SINGLE_TASK]
     if not found.has(SINGLE_TASK) or not joint or len(found.plan.seeds) < 2:
         return ""
-    said = "Differences are paired by seed (Student's t): the networks of a seed share start, batches and rows"
+    shared = (
+        "the networks of a seed share start, batches and rows"
+        if found.plan.program is None
+        else "what the runs of a seed share is the program's to say"
+    )
+    said = f"Differences are paired by seed (Student's t): {shared}"
     beside = PLAIN_SUM if PLAIN_SUM in joint else joint[0]
     shown = [
         value

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from steelyard.study.analysis.cautions import cautions
-from steelyard.study.analysis.interval_scope import about_rows, about_test
+from steelyard.study.analysis.cautions import cautions, within_other_rows
+from steelyard.study.analysis.interval_scope import about_rows, about_test, other_rows
 from steelyard.study.analysis.provenance_notes import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
 from steelyard.study.analysis.recipe import recipe
@@ -111,7 +111,7 @@ def judge_findings(found: TrialResults) -> Judgement:
         architecture=plan.architecture if plan.program is None else "",
         parameters=plan.parameters,
         about=" ".join(filter(None, (about_rows(found), about_test(found)))),
-        cautions=cautions(found),
+        cautions=[*cautions(found), *within_other_rows(found, cells)],
         hurt=[hurt for method, setting in pairs for hurt in _hurt(found, method, setting)],
         device="" if plan.program else plan.device,
         precision="" if plan.program else plan.precision,
@@ -128,7 +128,7 @@ def judge_cells(found: TrialResults, answers: Answers, method: str, setting: int
             continue
         last = [metrics[0] for metrics in found.metrics(method, setting, task.name, last=True).values()]
         question = answers.asked(method, setting, task.name)
-        difference = relative = verdict = p_value = None
+        difference = relative = verdict = p_value = rows_half = None
         notes = []
         if question is not None:
             ours, theirs = found.paired(task, method, SINGLE_TASK, setting)
@@ -139,6 +139,7 @@ def judge_cells(found: TrialResults, answers: Answers, method: str, setting: int
                 notes.append("single-task is within 1e-6 of zero: no relative change, and left out of Δm")
             else:
                 relative = interval(changes)
+            rows_half = other_rows(found, task, method, SINGLE_TASK, setting)
             verdict, p_value = answers.verdict(question)
             notes += _undecided(answers, question)
         mean, sd = _mean_and_sd(list(values.values()))
@@ -158,6 +159,7 @@ def judge_cells(found: TrialResults, answers: Answers, method: str, setting: int
                 p_value=p_value,
                 verdict=verdict,
                 note="; ".join(notes),
+                rows_half=rows_half,
             )
         )
     return cells

@@ -39,6 +39,12 @@ def amount_of(task: PlannedTask, found: Interval) -> str:
     return _bounded(found, factor, points, _decimals(found, factor, abs(found.mean)))
 
 
+def plus_minus_of(task: PlannedTask, half: float) -> str:
+    """``±1.6 points``, to two digits."""
+    factor, _, points = _units(task)
+    return f"±{half * factor:.2g}{points}"
+
+
 def relative_of(changes: Mapping[str, Interval | None], unit: str = " %") -> str:
     """``ema +4.2 % (+1.1 to +7.3), …``, the best first; fractions, shown times 100."""
     known = {method: found for method, found in changes.items() if found is not None}

@@ -67,6 +67,11 @@ class TrialResults:
         seeds = [seed for seed in self.plan.seeds if seed in ours and seed in theirs]
         return np.array([ours[s][0] for s in seeds]), np.array([theirs[s][0] for s in seeds])
 
+    def left_out(self, method: str, setting: int, task: str) -> dict[int, list[float]]:
+        """Seed -> the main metric of one task without each part of its test rows, where it was taken."""
+        found = self._by_task.get((method, setting, task), {})
+        return {seed: result.left_out[task] for seed, result in found.items() if task in result.left_out}
+
     def has(self, method: str) -> bool:
         return any(planned.name == method for planned in self.plan.methods)
 

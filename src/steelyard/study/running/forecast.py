@@ -23,6 +23,7 @@ from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import settle, tried
 from steelyard.study.storage.store import Store
 from steelyard.study.training.hardware import Hardware
+from steelyard.study.training.left_out_rows import PARTS
 from steelyard.study.training.rows_on_device import take
 from steelyard.study.training.train import train
 from steelyard.study.trial import SINGLE_TASK, Trial
@@ -90,7 +91,7 @@ def estimate(
             waiting, failed = opened.unfinished(trials, plan.also), len(opened.failures(trials))
     else:
         waiting = trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
-    numbers = sum(3 * trial.epochs * len(trial.tasks) for trial in waiting)
+    numbers = sum((3 * trial.epochs + PARTS) * len(trial.tasks) for trial in waiting)
     rows = numbers * BYTES_PER_NUMBER + 1500 * len(waiting)
     if plan.program is not None:
         return Estimate(len(trials), len(trials) - len(waiting), failed, math.nan, rows)

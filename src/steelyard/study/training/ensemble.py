@@ -20,6 +20,7 @@ from steelyard.study.training.epoch_progress import EpochProgress
 from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
 from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
+from steelyard.study.training.left_out_rows import left_out
 from steelyard.study.training.peak_memory import peak_memory
 from steelyard.study.training.rows_on_device import Rows, rows_of
 from steelyard.study.training.sampling import batches, kept_labels, steps_per_epoch
@@ -255,10 +256,10 @@ class _Running:
 
     def results(self, on_trained: OnTrained) -> Iterator[tuple[Trial, Result | Failed]]:
         """Test values at the last epoch and at the chosen one."""
-        last, _ = self._test()
+        last, _, _ = self._test(parts=False)
         for place, member in self.alive:
             self.stack.load(place, member.progress.best_network)
-        chosen, kept = self._test()
+        chosen, kept, parts = self._test(parts=True)
         for member in self.members:
             if member.failed is not None:
                 yield member.trial, member.failed
@@ -267,16 +268,21 @@ class _Running:
             test_of, last_of = {name: chosen[name]}, {name: last[name]}
             outputs = {name: kept[name]} if kept else {}
             on_trained(member.trial, member.progress.best_network)
-            yield member.trial, member.progress.result(member.trial, test_of, last_of, outputs, self.memory.growth())
+            kept_out = {name: parts[name]} if name in parts else {}
+            growth = self.memory.growth()
+            yield member.trial, member.progress.result(member.trial, test_of, last_of, outputs, growth, kept_out)
 
-    def _test(self) -> tuple[dict[str, list[float]], dict[str, str]]:
+    def _test(self, parts: bool) -> tuple[dict[str, list[float]], dict[str, str], dict[str, list[float]]]:
         seed_everything(derive_seed(self.first.seed, "test"))
         shown = self._predict("test")
         values: dict[str, list[float]] = {}
+        without: dict[str, list[float]] = {}
         for _, member in self.alive:
             with _failing(member):
                 values[member.task.name] = measure(member.task, shown[member.task.name], "test")
-        return values, keep(self.problem, shown)
+                if parts and (found := left_out(member.task, shown[member.task.name])):
+                    without[member.task.name] = found
+        return values, keep(self.problem, shown), without
 
     def _predict(self, part: str) -> dict[str, Shown]:
         return predict(self.stack, self.problem, self.rows[part], self.first.batch_size, hardware=self.hardware)

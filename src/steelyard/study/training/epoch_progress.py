@@ -105,6 +105,7 @@ class EpochProgress:
         last: dict[str, list[float]],
         outputs: dict[str, str],
         peak: float,
+        left_out: dict[str, list[float]],
         ledger: Ledger | None = None,
     ) -> Result:
         """What the finished trial found."""
@@ -125,6 +126,7 @@ class EpochProgress:
             ),
             processor_seconds=sum(history["processor"]) if counted else 0.0,
             outputs=outputs,
+            left_out=left_out,
             ledger={} if ledger is None else _accounts(ledger),
         )
 

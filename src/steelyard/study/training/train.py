@@ -30,6 +30,7 @@ from steelyard.study.training.epoch_progress import EpochProgress
 from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
 from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
+from steelyard.study.training.left_out_rows import left_out
 from steelyard.study.training.peak_memory import peak_memory
 from steelyard.study.training.rows_on_device import rows_of
 from steelyard.study.training.sampling import batches, probe_rows
@@ -201,17 +202,20 @@ class _Training:
 
     def result(self) -> Result:
         """Test is read at the last epoch and at the chosen one, and never to choose."""
-        last, kept = self._test()
+        moved = self.progress.best.epoch < self.progress.epoch  # otherwise they are one network
+        last, kept, parts = self._test(parts=not moved)
         chosen = last
-        if self.progress.best.epoch < self.progress.epoch:  # otherwise they are one network
+        if moved:
             self.network.load_state_dict(self.progress.best_network)
-            chosen, kept = self._test()
-        return self.progress.result(self.trial, chosen, last, kept, self.memory.growth(), self.ledger)
+            chosen, kept, parts = self._test(parts=True)
+        return self.progress.result(self.trial, chosen, last, kept, self.memory.growth(), parts, self.ledger)
 
-    def _test(self) -> tuple[dict[str, list[float]], dict[str, str]]:
+    def _test(self, parts: bool) -> tuple[dict[str, list[float]], dict[str, str], dict[str, list[float]]]:
         seed_everything(derive_seed(self.trial.seed, "test"))
         shown = self._predict("test")
-        return {t.name: measure(t, shown[t.name], "test") for t in self.tasks}, keep(self.problem, shown)
+        values = {t.name: measure(t, shown[t.name], "test") for t in self.tasks}
+        without = {t.name: found for t in self.tasks if parts and (found := left_out(t, shown[t.name]))}
+        return values, keep(self.problem, shown), without
 
     def _predict(self, part: str, losses: bool = False) -> dict[str, Shown]:
         return predict(self.network, self.problem, self.rows[part], self.trial.batch_size, losses, self.hardware)

@@ -1,0 +1,35 @@
+"""A metric on parts of the test rows: how far it hangs on which rows these are."""
+
+from __future__ import annotations
+
+import torch
+
+from steelyard.errors import ProblemError
+from steelyard.problems.task import Task
+from steelyard.study.training.evaluate import Shown, measure
+
+PARTS = 20
+
+
+def left_out(task: Task, shown: Shown) -> list[float]:
+    """The main metric without each twentieth of a task's labelled test rows; empty where that has no value.
+
+    The same rows are left out of every network's outputs, so that differences between networks can be told from the
+    rows that they share (`statistics.rows_half_width`). There is no value with fewer rows than parts, where a metric's
+    statistics are not one per row, and where it fails without some rows (a part holds all labels of one class).
+
+    Cost: the metric twenty times.
+    """
+    count = len(shown.targets)
+    if count < PARTS or len(shown.outputs) != count:
+        return []
+    part = torch.arange(count, device=shown.targets.device) % PARTS
+    found = []
+    try:
+        for each in range(PARTS):
+            rows = (part != each).nonzero().squeeze(1)
+            there = Shown(shown.outputs.index_select(0, rows), shown.targets.index_select(0, rows), None)
+            found += [float(f"{value:.9g}") for value in measure(task, there, "test", only_main=True)]
+    except ProblemError:
+        return []
+    return found if all(map(torch.isfinite, torch.tensor(found))) else []
