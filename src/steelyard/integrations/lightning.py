@@ -1,4 +1,7 @@
-"""Lightning: a callback that attaches, ticks epochs and logs. The balancer itself stands in `training_step`."""
+"""Lightning: a callback that attaches, ticks epochs and logs, and one that reports to a study.
+
+The balancer itself stands in `training_step`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Any
 
 from steelyard.balancing.balancer import Balancer
 from steelyard.errors import OptionError, StateError
+from steelyard.integrations.reporting import Names, Reporting, values_of
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -97,3 +101,54 @@ class BalancerCallback(Callback):
         for name, balancer in self._balancers.items():
             prefix = f"{name}/" if len(self._balancers) > 1 else ""
             pl_module.log_dict({prefix + key: value for key, value in balancer.metrics().items()})
+
+
+class TrialCallback(Callback):
+    """Reports every epoch's validation to the study that runs this program.
+
+    The model logs its metrics in ``validation_step``, and a second validation loader holds the test data, whose metrics
+    the trainer then names ``…/dataloader_idx_1``. Validate once an epoch, and train ``max_epochs=trial.epochs``.
+
+    Args:
+        trial: from `steelyard.trial`.
+        validation, test: of each task the name under which its metric is logged, or such names by metric.
+
+    Errors: a name under which nothing is logged, and all that `trial.report` refuses.
+
+    Example::
+
+        trial = steelyard.trial(tasks={"seg": "miou:max:1", "depth": "rmse"}, epochs=30)
+        report = TrialCallback(
+            trial,
+            validation={task: f"{task}/dataloader_idx_0" for task in trial.tasks},
+            test={task: f"{task}/dataloader_idx_1" for task in trial.tasks},
+        )
+        Trainer(max_epochs=trial.epochs, callbacks=[BalancerCallback(), report]).fit(model, train, [validation, test])
+    """
+
+    def __init__(
+        self,
+        trial: Reporting,
+        *,
+        validation: Names,
+        test: Names,
+    ) -> None:
+        super().__init__()
+        self.trial, self.validation, self.test = trial, validation, test
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show what the network starts from, unless it goes on from a checkpoint."""
+        if trainer.global_step == 0:
+            self.trial.start(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the epoch."""
+        if trainer.sanity_checking:
+            return
+        logged = trainer.callback_metrics
+        found = [values_of(self.trial, logged, names, _hint) for names in (self.validation, self.test)]
+        self.trial.report(trainer.current_epoch + 1, *found)
+
+
+def _hint(name: str) -> str:
+    return f"the model logs no {name!r}: self.log({name.partition('/')[0]!r}, …) in validation_step"

@@ -1,4 +1,5 @@
-"""Hugging Face `Trainer`: a mixin that balances the losses by name that a model returns."""
+"""Hugging Face `Trainer`: a mixin that balances the losses by name that a model returns, and a callback that reports to
+a study."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from steelyard.balancing.balancer import Balancer
 from steelyard.balancing.features_of import RememberedFeatures, features_of
 from steelyard.errors import LossError, OptionError
+from steelyard.integrations.reporting import Names, Reporting, values_of
 from steelyard.io.writing import replacing
 
 try:
@@ -154,3 +156,48 @@ class _EpochTicks(TrainerCallback):
         at_boundary = state.epoch is not None and float(state.epoch).is_integer()
         if balancer.period is None and balancer.period_steps > 0 and at_boundary:
             balancer.end_epoch()
+
+
+class TrialCallback(TrainerCallback):
+    """Reports every epoch's evaluation to the study that runs this program.
+
+    The trainer evaluates at the end of epochs (``eval_strategy="epoch"``) two data sets,
+    ``eval_dataset={"validation": …, "test": …}``, with ``compute_metrics``; it trains ``num_train_epochs=trial.epochs``.
+
+    Args:
+        trial: from `steelyard.trial`.
+        metrics: of each task the name that ``compute_metrics`` gives to its metric, or such names by metric.
+
+    Errors: a name that ``compute_metrics`` does not give, and all that `trial.report` refuses.
+
+    Example::
+
+        trial = steelyard.trial(tasks={"tone": "accuracy", "length": "rmse"}, epochs=3)
+        report = TrialCallback(trial, metrics={"tone": "tone_accuracy", "length": "length_rmse"})
+        trainer = BalancedTrainer(model, args, balancer=trial.balancer(), callbacks=[report], …)
+    """
+
+    def __init__(self, trial: Reporting, *, metrics: Names) -> None:
+        self.trial, self.metrics = trial, metrics
+        self._found: dict[str, Mapping[str, Any]] = {}
+        self._reported = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Show what the network starts from, unless it goes on from a checkpoint."""
+        if state.global_step == 0:
+            self.trial.start(kwargs["model"])
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Report the epoch once both data sets are evaluated."""
+        epoch = state.epoch
+        if epoch is None or not float(epoch).is_integer() or epoch <= self._reported:
+            return
+        for part in ("validation", "test"):
+            prefix = f"eval_{part}_"
+            given = {name.removeprefix(prefix): each for name, each in kwargs["metrics"].items() if prefix in name}
+            if given:
+                self._found[part] = values_of(self.trial, given, self.metrics, "compute_metrics gives no {!r}".format)
+        if len(self._found) == 2:
+            self._reported = int(epoch)
+            found, self._found = self._found, {}
+            self.trial.report(self._reported, found["validation"], found["test"])

@@ -106,7 +106,7 @@ class Trial:
         self._declared: list[DeclaredTask] = declaration.only(planned.tasks)
         self._read: set[str] = set()
         self._meter: StepMeter | None = None
-        self._memory = PeakMemory()
+        self._memory: PeakMemory | None = None
         self._next: int | None = None
         self._history = History(self._declared, declaration.main)
         if assignment is not None:
@@ -168,7 +168,7 @@ class Trial:
         generator = torch.Generator().manual_seed(derive_seed(self._planned.seed, "balancer"))
         method = PLAIN_SUM if self.method == SINGLE_TASK else self.method
         made = make(method, self.tasks, **{"generator": generator, **given, **options})
-        self._meter = StepMeter(made)
+        self._meter, self._memory = StepMeter(made), PeakMemory()
         return made
 
     # --- what survives a restart --------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class Trial:
     # --- what was found -----------------------------------------------------------------------------------------------
     def start(self, network: nn.Module) -> None:
         """Show the network before its first step: a study says when two trials of one seed did not start alike."""
-        digests = {f"{name} {list(value.shape)}": _digest(value) for name, value in network.state_dict().items()}
+        digests = {f"{name} {list(value.shape)}": _digest(value) for name, value in network.named_parameters()}
         self._tell(kind="start", start=digests)
 
     def report(self, epoch: int, validation: Values, test: Values | Callable[[], Values]) -> bool:
@@ -225,6 +225,7 @@ class Trial:
             self._tell(kind="refused", error=str(error))
             raise
         assert self._meter is not None
+        assert self._memory is not None
         measured = self._meter.take()
         memory = self._memory.growth()
         if torch.cuda.is_available():

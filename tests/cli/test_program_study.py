@@ -1,0 +1,156 @@
+"""Whole studies of a program by the command: the same answer as of a problem file, stopped and gone on, by torchrun."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from steelyard import study
+from study.processes import alive_in_session, hear_interrupts, rows_written, wait_for
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "digits_program.py"
+STEELYARD = [sys.executable, "-m", "steelyard"]
+ALONE = (sys.executable, "digits_program.py")
+TWO_RANKS = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "digits_program.py")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with the program of the examples."""
+    shutil.copy(EXAMPLE, tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def of_this_folder(folder):
+    """Processes that work in a folder, whatever session they are in."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                there = os.readlink(f"/proc/{name}/cwd")
+            except OSError:
+                continue
+            if Path(there) == Path(folder).resolve() and alive(name):
+                found.append(int(name))
+    return found
+
+
+def alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.takes("torch is imported by two programs")
+def test_a_program_is_asked_and_trained(here):
+    plan = study.plan_program(ALONE, ["equal"], seeds=[3], epochs=2)
+    assert plan.task_names == ("left", "right")
+    (row,) = study.run(plan, "one.sqlite", workers=1, progress=False).rows
+    assert (row.seeds, row.failed) == (1, 0)
+    assert not list(here.glob("one.sqlite?*"))
+
+
+@pytest.mark.slow("torch is imported by four programs")
+def test_a_program_is_compared_by_the_command(run, here):
+    words = ["compare", "--methods", "equal", "--seeds", "1", "--epochs", "2", "--workers", "2", "--", *ALONE]
+    code, out, err = run(*words)
+    assert code == 0, err
+    assert out.startswith(f"Asking {sys.executable} digits_program.py what it trains.\n")
+    code, out, err = run("report", "steelyard-digits_program.sqlite", "--json", "all.json")
+    judgement = json.loads(Path("all.json").read_text())
+    assert (judgement["complete"], judgement["failures"]) == (True, [])
+    assert [task["name"] for task in judgement["tasks"]] == ["left", "right"]
+    assert judgement["command"].endswith("digits_program.py")
+    page = Path("steelyard-digits_program.html").read_text()
+    assert "batches of" not in page
+    assert "hard-sharing" not in page
+    assert {path.name for path in here.iterdir()} == {
+        *("digits_program.py", "all.json", "steelyard-digits_program.html", "steelyard-digits_program.sqlite")
+    }
+
+
+@pytest.mark.slow("three studies of real seeds and epochs")
+def test_the_three_faces_answer_the_same_question_with_the_same_verdict(here):
+    """A problem, a program, and that program on two ranks: not the same numbers, and the same words."""
+    methods, options = ["single-task", "equal", "fixed(weights='right: 0.01')"], {"seeds": 3, "epochs": 8}
+    plans = [
+        study.plan("digits", methods, **options),
+        study.plan_program(ALONE, methods, **options),
+        study.plan_program(TWO_RANKS, methods, **options),
+    ]
+    found = [study.run(plan, f"{place}.sqlite", progress=False) for place, plan in enumerate(plans)]
+    for judgement in found:
+        assert not judgement.failures
+        assert not [text for text in judgement.cautions if "do not start alike" in text]
+    verdicts = [[(cell.method, cell.task, cell.verdict) for cell in judgement.cells] for judgement in found]
+    assert verdicts[0] == verdicts[1] == verdicts[2]
+    assert "hurt" in {verdict for *_, verdict in verdicts[0]}, "right is hurt where it has next to no weight"
+
+
+@pytest.mark.slow("a study of a program on two ranks is killed, and goes on")
+@pytest.mark.skipif(sys.platform != "linux", reason="orphans in other sessions are found on Linux alone")
+@pytest.mark.parametrize("how", ["ctrl-c", "kill -9", "kill -9 of the group"])
+def test_a_study_that_is_stopped_leaves_no_process_and_goes_on_with_the_same_numbers(here, how):
+    words = [
+        "compare",
+        "--methods",
+        "equal",
+        "--tasks",
+        "left,right",
+        "--seeds",
+        "1",
+        "--epochs",
+        "30",
+        "--workers",
+        "1",
+    ]
+    running = subprocess.Popen(
+        [*STEELYARD, *words, "--", *TWO_RANKS],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear_interrupts,
+    )
+    store = here / "steelyard-digits_program.sqlite"
+    checkpoints = here / "steelyard-digits_program.sqlite.checkpoints"
+    wait_for(lambda: list(checkpoints.glob("*/checkpoint.pt")), running)
+    if how == "ctrl-c":
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.wait(timeout=240) == 130
+        assert f"-- {sys.executable} -m torch.distributed.run" in running.stderr.read()
+    else:
+        (os.killpg if "group" in how else os.kill)(running.pid, signal.SIGKILL)
+        running.wait()
+    wait_for(lambda: not alive_in_session(running.pid) and not of_this_folder(here))
+    before = rows_written(store) if store.exists() else {}
+    epochs = {file.parent.name: reported(file) for file in checkpoints.glob("*/reports.jsonl")}
+    done = subprocess.run([*STEELYARD, *words, "--", *TWO_RANKS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    after = rows_written(store)
+    assert len(after) == 3
+    assert before.items() <= after.items()
+    assert any(epochs.values())
+
+    whole = subprocess.run([*STEELYARD, *words, "--store", "whole.sqlite", "--", *TWO_RANKS], capture_output=True)
+    assert whole.returncode == 0
+    assert found_in(store) == found_in(here / "whole.sqlite")
+
+
+def reported(file):
+    return [json.loads(line)["epoch"] for line in file.read_text().splitlines() if '"kind": "epoch"' in line]
+
+
+def found_in(store):
+    """What trials found, but for times and memory."""
+    with sqlite3.connect(store) as connection:
+        rows = connection.execute("SELECT key, result FROM trial WHERE status = 'finished'").fetchall()
+    return {key: [json.loads(result)[name] for name in ("test", "last", "chosen_epoch")] for key, result in rows}

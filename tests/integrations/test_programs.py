@@ -1,0 +1,91 @@
+"""Programs of trainers report to a study by a callback, and Accelerate by the call itself."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PROGRAMS = {"lightning_program": "lightning", "hf_program": "transformers", "accelerate_program": "accelerate"}
+
+
+class Trial:
+    """Takes note of what is reported."""
+
+    tasks = ("a", "b")
+
+    def __init__(self) -> None:
+        self.told: list[tuple] = []
+
+    def start(self, network: object) -> None:
+        self.told.append(("start", network))
+
+    def report(self, epoch: int, validation: object, test: object) -> bool:
+        self.told.append((epoch, validation, test))
+        return True
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_study_trains_the_examples_program(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec(PROGRAMS[name]) is None:
+        pytest.skip(f"{PROGRAMS[name]} is not installed: make test-integrations")
+    from steelyard import study
+
+    monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
+    shutil.copy(EXAMPLES / f"{name}.py", tmp_path)
+    plan = study.plan_program([sys.executable, f"{name}.py"], ["single-task", "db-mtl"], seeds=1, folder=str(tmp_path))
+    judgement = study.run(plan, tmp_path / "study.sqlite", workers=2, progress=False)
+    assert judgement.complete, [failure.error for failure in judgement.failures]
+    assert len(judgement.cells) == 4
+
+
+def test_lightning_reports_what_is_logged_and_not_what_the_sanity_check_finds() -> None:
+    if find_spec("lightning") is None:
+        pytest.skip("lightning is not installed: make test-integrations")
+    from steelyard.errors import ProgramError
+    from steelyard.integrations.lightning import TrialCallback
+
+    trial = Trial()
+    callback = TrialCallback(
+        trial, validation={"a": "a/0", "b": {"rmse": "b/0"}, "not trained": "c/0"}, test={"a": "a/1", "b": "b/1"}
+    )
+    logged = {"a/0": 1.0, "a/1": 2.0, "b/0": 3.0, "b/1": 4.0}
+    trainer = SimpleNamespace(sanity_checking=True, current_epoch=0, global_step=0, callback_metrics=logged)
+    callback.on_validation_end(trainer, "model")
+    assert trial.told == []
+    callback.on_train_start(trainer, "model")
+    trainer.sanity_checking = False
+    callback.on_validation_end(trainer, "model")
+    assert trial.told == [("start", "model"), (1, {"a": 1.0, "b": {"rmse": 3.0}}, {"a": 2.0, "b": 4.0})]
+    del logged["b/1"]
+    with pytest.raises(ProgramError, match=r"the model logs no 'b/1': self.log\('b', …\)"):
+        callback.on_validation_end(trainer, "model")
+
+
+def test_hugging_face_reports_an_epoch_once_both_sets_are_evaluated_at_its_end() -> None:
+    if find_spec("transformers") is None:
+        pytest.skip("transformers is not installed: make test-integrations")
+    from steelyard.errors import ProgramError
+    from steelyard.integrations.transformers import TrialCallback
+
+    trial = Trial()
+    callback = TrialCallback(trial, metrics={"a": "a_rmse", "b": {"mae": "b_mae"}, "not trained": "c"})
+
+    def evaluated(epoch: float, part: str, **metrics: float) -> None:
+        named = {f"eval_{part}_{name}": value for name, value in metrics.items()}
+        callback.on_evaluate(None, SimpleNamespace(epoch=epoch), None, metrics=named)
+
+    evaluated(0.5, "validation", a_rmse=9.0, b_mae=9.0)
+    evaluated(0.5, "test", a_rmse=9.0, b_mae=9.0)
+    evaluated(1.0, "validation", a_rmse=1.0, b_mae=2.0)
+    assert trial.told == []
+    evaluated(1.0, "test", a_rmse=3.0, b_mae=4.0)
+    evaluated(1.0, "test", a_rmse=9.0, b_mae=9.0)  # once more when training is done
+    assert trial.told == [(1, {"a": 1.0, "b": {"mae": 2.0}}, {"a": 3.0, "b": {"mae": 4.0}})]
+    with pytest.raises(ProgramError, match="compute_metrics gives no 'b_mae'; there are a_rmse"):
+        evaluated(2.0, "validation", a_rmse=1.0)
