@@ -162,7 +162,7 @@ class TrialCallback(TrainerCallback):
     """Reports every epoch's evaluation to the study that runs this program.
 
     The trainer evaluates at the end of epochs (``eval_strategy="epoch"``) two data sets,
-    ``eval_dataset={"validation": …, "test": …}``, with ``compute_metrics``; it trains ``num_train_epochs=trial.epochs``.
+    ``eval_dataset={"validation": …, "test": …}``, with ``compute_metrics``. Train ``num_train_epochs=trial.epochs``.
 
     Args:
         trial: from `steelyard.trial`.

@@ -143,6 +143,7 @@ def test_a_study_has_the_say(in_study):
     assert trial.balancer()({"b": loss}).item() == 3.0
 
 
+@pytest.mark.filterwarnings("error")
 def test_reports_reach_the_study_and_test_is_read_where_validation_chooses(in_study, told):
     trial, asked = in_study(), []
     balancer = trial.balancer()
@@ -157,7 +158,8 @@ def test_reports_reach_the_study_and_test_is_read_where_validation_chooses(in_st
     for epoch, (value, factor) in enumerate([(0.5, 1.0), (0.7, 3.0), (0.6, 5.0)], 1):
         step(trial, balancer, factor)
         step(trial, balancer, factor + 1)
-        trial.report(epoch, {"a": value, "b": torch.tensor(1.0)}, test(epoch))
+        with_graph = torch.ones((), requires_grad=True)
+        trial.report(epoch, {"a": value, "b": with_graph}, test(epoch))
     assert asked == [1, 2, 3]  # the third because it is the last one
     found = told().result(trial._planned)
     assert (found.chosen_epoch, found.steps) == (2, 6)

@@ -372,7 +372,7 @@ def _numbers(task: DeclaredTask, values: Values, part: str, epoch: int, only_mai
 def _number(task: str, metric: DeclaredMetric, given: Value, part: str, epoch: int) -> float:
     what = f"epoch {epoch}: {metric.name} of {task!r} on {part} data"
     try:
-        value = float(given)
+        value = float(given.detach() if isinstance(given, Tensor) else given)
     except (TypeError, ValueError) as error:
         raise ProgramError(f"{what} is {given!r}, not a number") from error
     if not math.isfinite(value):
