@@ -31,6 +31,7 @@ METHODS: dict[str, str] = {
     "coba": "steelyard.methods.coba:CoBa",
     "go4align": "steelyard.methods.go4align:GO4Align",
     "igb": "steelyard.methods.igb:IGB",
+    "ldc-mtl": "steelyard.methods.ldc_mtl:LDCMTL",
     # reads norms or the Gramian
     "inverse-norm": "steelyard.methods.inverse_norm:InverseNorm",
     "mgda": "steelyard.methods.mgda:MGDA",
