@@ -206,6 +206,9 @@ def test_a_report_says_which_test_was_made_and_what_pairing_has_to_go_by(tmp_pat
         "the networks of a seed share start, batches and rows; between single-task learning and the plain sum values "
         f"correlate by {expected:+.2f}, the mean over tasks."
     )
+    program = dataclasses.replace(plan(), reference="cd /home/me && python train.py")
+    text = about(tmp_path / "p", program, {SINGLE_TASK: alone, "equal": joint})
+    assert "what the runs of a seed share is the program's to say; between single-task learning" in text
     constant = about(tmp_path / "b", plan(), {SINGLE_TASK: [alone[0]] * 3, "equal": joint})
     assert constant.endswith("share start, batches and rows.")
     assert "paired" not in about(tmp_path / "c", plan(methods=("equal", "uw")), {"equal": joint, "uw": joint})
