@@ -93,7 +93,7 @@ def test_the_three_faces_answer_the_same_question_with_the_same_verdict(here):
         assert not [text for text in judgement.cautions if "do not start alike" in text]
     verdicts = [[(cell.method, cell.task, cell.verdict) for cell in judgement.cells] for judgement in found]
     assert verdicts[0] == verdicts[1] == verdicts[2]
-    assert "hurt" in {verdict for *_, verdict in verdicts[0]}, "right is hurt where it has next to no weight"
+    assert "negative transfer" in {verdict for *_, verdict in verdicts[0]}, "right has next to no weight"
 
 
 @pytest.mark.slow("a study of a program on two ranks is killed, and goes on")
