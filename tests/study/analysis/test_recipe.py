@@ -54,7 +54,7 @@ def test_it_is_the_method_of_the_smallest_validation_error(tmp_path):
         assert said in text
     for line in (line for line in (*recipe.loop, *recipe.network) if line):
         assert line in shown(judgement, 60).replace("\n", "") or line in shown(judgement, 400)
-    assert from_json(to_json(judgement)) == judgement
+    assert to_json(from_json(to_json(judgement))) == to_json(judgement)  # NaN is no number, itself neither
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_one_method_alone_is_no_choice(tmp_path):
 
 def chosen(tmp_path, method):
     """The recipe of a study in which this method is better than the plain sum."""
-    plan = study.plan("digits", ["equal", method], seeds=1, epochs=1)
+    plan = study.plan("digits", ["equal", method], seeds=1, epochs=2)
     study.run(plan, tmp_path / "s.sqlite", on=MadeUp(), progress=False)
     with Store(tmp_path / "s.sqlite", write=True) as store:
         (trial,) = plan.trials_of("equal", 0, 0)
@@ -112,7 +112,7 @@ def test_a_method_that_looks_again_says_so(tmp_path):
 
 
 def test_the_lines_for_the_network_give_it(tmp_path):
-    plan = study.plan("digits", ["equal", "uw"], seeds=1, epochs=1)
+    plan = study.plan("digits", ["equal", "uw"], seeds=1, epochs=2)
     judgement = study.run(plan, tmp_path / "s.sqlite", on=InProcess(), keep="best", progress=False)
     names = {"inputs": torch.zeros(3, *_shape(), dtype=torch.float32)}
     exec("\n".join(judgement.recipe.network), names)
