@@ -13,7 +13,7 @@ from steelyard.balancing.observe import Shown
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
 from steelyard.errors import AngleWarning, SharedError, warn
-from steelyard.gradients.balanced_backward import Target, replaces_below
+from steelyard.gradients.balanced_backward import Target, goes_past, replaces_below
 from steelyard.gradients.shared_option import Place
 
 ANGLE_LOOKS = 10
@@ -22,6 +22,8 @@ REACH_LOOKS = 10
 """First steps that a task may go without a gradient at `shared=`, as behind a last layer that starts at zero."""
 NESTED_LOOKS = 10
 """First steps in which it is checked where another balancer inside a loss replaces gradients."""
+PAST_LOOKS = 2
+"""First steps in which it is checked whether losses go past the features."""
 LEARN_LOOKS = 10
 """Steps after which weights that an outside optimizer learns must have moved."""
 ALONE_LOOKS = 10
@@ -37,6 +39,7 @@ class FirstSteps:
         reach_looks: steps in which it was checked that every task has a gradient.
         unreached: the tasks that had none in all of them.
         nested_looks: steps in which other balancers were looked for inside the losses.
+        past_looks: steps in which ways past the features were looked for.
         sharing: which losses reach which parameters of the trunk; ``None`` once that is known.
         alone: the tasks of the first batches and their weights, as long as each held one alone; ``None`` once one
             held several.
@@ -50,6 +53,7 @@ class FirstSteps:
     reach_looks: int = 0
     unreached: frozenset[str] = frozenset()
     nested_looks: int = 0
+    past_looks: int = 0
     sharing: Sharing | None = field(default_factory=Sharing)
     alone: tuple[tuple[str, float], ...] | None = ()
     learned: tuple[int, ...] | None = None
@@ -103,6 +107,16 @@ class FirstSteps:
         for task, loss in zip(tasks, losses, strict=True):
             if replaces_below(loss, targets):
                 raise refused_nested(method, task)
+
+    def past(self, method: Method, tasks: Sequence[str], losses: Sequence[Tensor], targets: Sequence[Target]) -> None:
+        """Warn of losses that read the network in front of the features as well, where these are redirected."""
+        if self.past_looks >= PAST_LOOKS:
+            return
+        self.past_looks += 1
+        past = [task for task, loss in zip(tasks, losses, strict=True) if goes_past(loss, targets)]
+        if past:
+            self.past_looks = PAST_LOOKS
+            warn_of_ways_past(method, past)
 
     def weigh(self, method: Method, seen: Seen, weights: Tensor, reads: Reads) -> None:
         """Of one task per batch where tasks are weighed against each other: every weight says nothing, in silence."""
@@ -202,6 +216,18 @@ def warn_of_unreached_tasks(method: Method, tasks: Sequence[str], steps: int) ->
         f"first {steps} steps, so {'it is' if one else 'they are'} not balanced: "
         f"{'its head reads' if one else 'their heads read'} something else (detached or other features, or shared= is "
         "the head of another task). Pass what all heads read, or the module that all tasks share",
+    )
+
+
+def warn_of_ways_past(method: Method, tasks: Sequence[str]) -> None:
+    """What the balanced gradient replaces at the features is not all that these losses send to the trunk."""
+    fixes = ["pass shared=trunk"] if "trunk" in method.where else []
+    fixes += [] if method.reads == "rows" else ["make it with heads='weighted'"]
+    warn(
+        f"{method.name} with plain heads sends its direction through the features, and the loss of "
+        f"{', '.join(map(repr, tasks))} reads what lies in front of them by another way too (an activation further in "
+        "front, a derivative by the inputs), which is neither seen nor weighed: "
+        f"{', or '.join(fixes) or 'choose a method that weighs the losses'}"
     )
 
 

@@ -102,6 +102,9 @@ def _balanced(balancer: Persistent, taken: Taken) -> Tensor:
     now.record = Record(shown.seen, proposal.weights, shown.index)
     if shown.reading is not None and isinstance(shown.reading.rows, Rows) and shown.seen.rows is None:
         now.caches.workspace = shown.reading.rows.matrix
+    redirected = balancer.heads == "plain" or proposal.direction is not None
+    if redirected and shown.reading is not None and taken.place is not None and not taken.place.is_trunk:
+        now.watch.past(balancer, taken.batch.names, taken.batch.losses, shown.reading.targets)
     result = returned_scalar.carried(balancer, taken.batch, taken.ranks, shown, proposal, value)
     now.closure.held = hold
     _keep(balancer, taken, shown, proposal)

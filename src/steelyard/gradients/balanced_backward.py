@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
@@ -261,6 +261,24 @@ def replaces_below(loss: Tensor, targets: Sequence[Target]) -> bool:
     return bool(replaced) and any(
         depends(_node(target), nodes) or (isinstance(target, Tensor) and _node(target) in edges) for target in targets
     )
+
+
+def goes_past(loss: Tensor, targets: Sequence[Target]) -> bool:
+    """Whether a loss reads what lies in front of ``targets`` by another way too: an activation further in front, or a
+    derivative by the inputs. (A parameter that a head shares with the trunk is the head's there.)
+
+    Cost: a walk of the graph, about a microsecond a node.
+    """
+    ends = [_node(target) for target in targets]
+    outside = set(nodes_below([loss.grad_fn], ends))
+    both = (node for node in nodes_below(following for end in ends for following, _ in end.next_functions))
+    return any(node in outside and _interior(node) for node in both)
+
+
+def _interior(node: Node) -> bool:
+    """Whether an operation has parameters below it, and is no view of one."""
+    below = [each for each in nodes_below([node]) if each is not node]
+    return len(below) > 1 and any(isinstance(getattr(each, "variable", None), nn.Parameter) for each in below)
 
 
 def _node(target: Target) -> Node:
