@@ -72,8 +72,8 @@ def main(method: str | None = None, seed: int | None = None, epochs: int = 25) -
             optimizer.zero_grad()
             balancer(losses, shared=features).backward()  # was: sum(losses.values()).backward()
             optimizer.step()
-        trial.save(epoch=epoch, network=network.state_dict(), optimizer=optimizer.state_dict())
         trial.report(epoch, validation=accuracies("validation"), test=lambda: accuracies("test"))
+        trial.save(epoch=epoch, network=network.state_dict(), optimizer=optimizer.state_dict())  # what is reported
     if ranks > 1:
         distributed.destroy_process_group()
 

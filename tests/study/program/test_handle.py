@@ -180,6 +180,14 @@ def test_a_main_task_chooses_the_epoch_alone(monkeypatch, in_study, told):
     assert told(main="a").result(trial._planned).chosen_epoch == 2
 
 
+def test_an_epoch_that_was_saved_and_not_reported_is_named(in_study):
+    in_study().save(epoch=1)
+    second = in_study()
+    step(second)
+    with pytest.raises(ProgramError, match=r"epoch 2 is the first.*call trial\.save after trial\.report"):
+        second.report(second.resume()["epoch"] + 1, GOOD, GOOD)
+
+
 def test_a_trial_that_is_stopped_goes_on(in_study, told, tmp_path):
     first = in_study()
     assert first.resume() is None

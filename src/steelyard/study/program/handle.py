@@ -182,7 +182,8 @@ class Trial:
     def save(self, **state: Any) -> None:
         """Keep this until the next call, whole or not at all: ``trial.save(epoch=epoch, model=model.state_dict())``.
 
-        Under torchrun the first rank writes. By hand, nothing is kept.
+        Call it after the epoch's report: what was reported and not saved is trained and reported again, and what was
+        saved and not reported would be missing. Under torchrun the first rank writes. By hand, nothing is kept.
         """
         if self._assignment is not None and _rank() == 0:
             with replacing(self.folder / CHECKPOINT) as file:
@@ -244,6 +245,7 @@ class Trial:
             known = len(self._history.epochs)
             if epoch > known + 1:
                 before = f"before it epochs 1 to {known} were reported" if known else "epochs are counted from 1"
+                before += " (call trial.save after trial.report, so that no epoch is saved and not reported)"
                 raise ProgramError(f"epoch {epoch} is the first to be reported: {before}")
             self._best = self._history.best(before=epoch)
             self._check_use()
