@@ -95,7 +95,8 @@ def test_pages_with_results_in_their_prose_are_all_held_to_their_tables() -> Non
     for path in [ROOT / "README.md", *sorted((ROOT / "docs" / "know").glob("*.md"))]:
         text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         found = numbers(re.sub(r"^\|.*$", "", text, flags=re.MULTILINE), RESULT)
-        assert bool(found) == (path.relative_to(ROOT).as_posix() in PAGES), (path, found)
+        results = set(found) - {"1", "5", "95", "100"}  # regions, levels, all
+        assert not results or path.relative_to(ROOT).as_posix() in PAGES, (path, results, WHAT_TO_DO)
 
 
 def test_what_is_wrong_is_told() -> None:
