@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from steelyard.models import build
 from steelyard.problems import load_problem
+from steelyard.problems.data import Data
 from steelyard.problems.problem import Problem
-from steelyard.problems.task import Data, Split
+from steelyard.problems.rows import Split
 from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
 

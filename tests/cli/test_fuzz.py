@@ -235,7 +235,7 @@ COMMANDS = {
             "--methods": SPECS, "-m": SPECS, "--tasks": TASKS, "--seeds": SEEDS, "--fractions": FRACTIONS,
             "--epochs": NUMBERS,
             "--batch-size": NUMBERS, "--epoch-steps": NUMBERS, "--patience": NUMBERS, "--ledger": NUMBERS,
-            "--learning-rate": RATES, "--tune": NUMBERS,
+            "--learning-rate": RATES, "--tune": NUMBERS, "--sampling": ["size", "even", "temperature(2)", "odd"],
             "--scale": ["sum", "paper", "summ"], "--shared": PLACES, "--architecture": ARCHITECTURES,
             "--workers": NUMBERS, "--store": FILES, "--page": OUTPUTS, "--dry-run": None,
         },

@@ -29,6 +29,7 @@ from steelyard.cli.shared_options import (
     ProblemOrProgram,
     Resplit,
     ReuseAny,
+    Sampling,
     Shared,
     Store,
     Tasks,
@@ -67,6 +68,7 @@ def compare(
     batch_size: BatchSize = None,
     epoch_steps: EpochSteps = 0,
     patience: Patience = 0,
+    sampling: Sampling = None,
     resplit: Resplit = False,
     learning_rate: LearningRate = None,
     tune: Annotated[
@@ -136,7 +138,7 @@ def compare(
     command, program = command_line(), program_of(context)
     given = {
         **{"--batch-size": batch_size, "--epoch-steps": epoch_steps, "--shared": shared},
-        **{"--patience": patience, "--resplit": resplit, "--ledger": ledger},
+        **{"--patience": patience, "--resplit": resplit, "--ledger": ledger, "--sampling": sampling},
         "--architecture": None if architecture == ARCHITECTURE else architecture,
         **{"--device": device != DEVICE, "--per-device": per_device != 1, "--precision": precision != PRECISION},
     }
@@ -162,7 +164,7 @@ def compare(
             plan = announcements.prepare_program(program, arms, workers, engine, **options)
         else:
             options |= {"batch_size": batch_size, "epoch_steps": epoch_steps, "shared": shared}
-            options |= {"patience": patience, "resplit": resplit, "ledger": ledger}
+            options |= {"patience": patience, "resplit": resplit, "ledger": ledger, "sampling": sampling}
             options |= {"device": device, "precision": precision}
             plan = announcements.prepare(problem, arms, workers, engine, architecture=architecture, **options)
         store = store or arguments.default_store(plan.problem)

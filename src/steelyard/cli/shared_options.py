@@ -32,6 +32,13 @@ Resplit = Annotated[
         "--resplit", help="Every seed has its own division of the rows: intervals are about other rows as well."
     ),
 ]
+Sampling = Annotated[
+    str | None,
+    typer.Option(
+        help="Where tasks have rows of their own, how batches are drawn: size, even or 'temperature(2)'.",
+        show_default="the problem's",
+    ),
+]
 Patience = Annotated[
     int,
     typer.Option(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from steelyard.problems.rows import Draw
 
 if TYPE_CHECKING:
     from steelyard.problems.problem import Problem
@@ -15,8 +18,10 @@ Features = Tensor | tuple[Tensor, ...]
 
 
 def run(module: nn.Module, inputs: Features) -> Any:
-    """A trunk, or its first stage, takes a tuple of inputs as several arguments."""
-    return module(inputs) if isinstance(inputs, Tensor) else module(*inputs)
+    """A trunk, or its first stage, takes a tuple of inputs as several arguments, and a mapping of them by name."""
+    if isinstance(inputs, Mapping):  # what a tokenizer gives
+        return module(**{str(name): value for name, value in inputs.items()})
+    return module(*inputs) if isinstance(inputs, tuple) and not isinstance(inputs, PackedSequence) else module(inputs)
 
 
 def parts(features: Features) -> tuple[Tensor, ...]:
@@ -87,9 +92,10 @@ def flat(features: Features) -> Tensor:
 
 def sample_inputs(problem: Problem) -> Features:
     """Two rows of the training data as the trunk gets them, to learn shapes from."""
-    inputs = problem.data().train.inputs
+    train = problem.data().train
+    (batch,) = train.reader(ahead=False)([Draw(torch.arange(min(2, len(train))), seed=0)])
     with torch.random.fork_rng(devices=[]):  # prepare may augment
-        return problem.prepare(inputs[:2] if isinstance(inputs, Tensor) else tuple(tensor[:2] for tensor in inputs))
+        return problem.prepare(batch.inputs)
 
 
 def trace(stages: Sequence[nn.Module], inputs: Features) -> list[Features]:

@@ -1,6 +1,7 @@
 """Problems to study: tasks, data and networks. A user's own file has the same face as a built-in one."""
 
 from steelyard.errors import DataFileError, MissingDataError, ProblemError, ProblemFileError
+from steelyard.problems.data import Data
 from steelyard.problems.from_torchmetrics import torchmetric
 from steelyard.problems.kinds import binary, classification, regression
 from steelyard.problems.metrics import (
@@ -17,8 +18,9 @@ from steelyard.problems.metrics import (
 from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem
 from steelyard.problems.problem_registry import load_problem, problem_names
+from steelyard.problems.rows import Split
 from steelyard.problems.splits import split
-from steelyard.problems.task import Data, JointMetric, Metric, Split, Task
+from steelyard.problems.task import JointMetric, Metric, Task
 
 __all__ = [
     "Data",

@@ -2,26 +2,96 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from steelyard.errors import ProblemError
-from steelyard.problems.task import Data, Split, Task
+from steelyard.errors import ProblemError, SteelyardError, UnknownNameError
+from steelyard.problems.apart import Apart
+from steelyard.problems.data import Data
+from steelyard.problems.rows import Batch, Draw, Rows, Split
+from steelyard.problems.sources import batch_digest
+from steelyard.problems.stream import Stream
+from steelyard.problems.task import Task
 
 
 def check_data(name: str, tasks: Sequence[Task], data: Data) -> None:
     """Raise a `ProblemError` where the data do not fit the tasks of the problem of this name."""
     if not isinstance(data, Data):
         raise ProblemError(f"problem {name!r}: load() returned {type(data).__name__}, not a Data")
-    for part, split in data.splits().items():
-        where = f"problem {name!r}, {part} data"
-        _check_inputs(where, split)
-        for task in tasks:
-            _check_targets(where, task, split)
+    _check_alike(name, data)
+    for part, rows in data.splits().items():
+        _check_rows(f"problem {name!r}, {part} data", tasks, rows)
     for task in tasks:
         _check_marks(f"problem {name!r}", task, data)
+
+
+def _check_alike(name: str, data: Data) -> None:
+    apart = [part for part, rows in data.splits().items() if isinstance(rows, Apart)]
+    if 0 < len(apart) < 3:
+        raise ProblemError(
+            f"problem {name!r}: tasks have rows of their own in the {' and '.join(apart)} data alone: give all three "
+            "parts by task"
+        )
+
+
+def _check_rows(where: str, tasks: Sequence[Task], rows: Rows) -> None:
+    if isinstance(rows, Split):
+        _check_inputs(where, rows)
+        for task in tasks:
+            _check_targets(where, task, rows)
+    elif isinstance(rows, Stream):
+        _check_stream(where, tasks, rows)
+    elif isinstance(rows, Apart):
+        known = [task.name for task in tasks]
+        for name in rows.parts:
+            if name not in known:
+                raise UnknownNameError(f"{where}: task with rows of its own:", name, known)
+        for task in tasks:
+            if task.name not in rows.parts:
+                raise ProblemError(f"{where}: no rows of task {task.name!r}; there are {sorted(rows.parts)}")
+            _check_rows(f"{where} of {task.name!r}", [task], rows.parts[task.name])
+
+
+def _check_stream(where: str, tasks: Sequence[Task], stream: Stream) -> None:
+    """A few rows are read, twice: what is learnt from must follow from seeds."""
+    if len(stream) == 0:
+        raise ProblemError(f"{where}: no rows")
+    first, again = (read_sample(where, stream) for _ in range(2))
+    if batch_digest(first) != batch_digest(again):
+        raise ProblemError(
+            f"{where}: the same rows read twice from the same seed differ. Draw augmentation from the generators of "
+            "torch, NumPy (np.random.…) or random, which are seeded for every batch, and not from one of the Dataset's "
+            "own (np.random.default_rng(), torch.Generator())"
+        )
+    known = {task.name for task in tasks}
+    for name in first.targets:
+        if name not in known:
+            raise UnknownNameError(f"{where}: target of the rows:", name, known)
+    for task in tasks:
+        mask = stream.labelled(task)
+        if len(mask) != len(stream):
+            raise ProblemError(f"{where}: the Dataset's targets[{task.name!r}] has {len(mask)} of {len(stream)} rows")
+        if not mask.any():
+            raise ProblemError(f"{where}: every label of {task.name!r} is missing")
+
+
+def read_sample(where: str, stream: Stream) -> Batch:
+    """A few rows of a stream, or an error that says which part of the data they are of."""
+    try:
+        return next(stream.reader(ahead=False)([Draw(stream.sample(), seed=0)]))
+    except SteelyardError as error:
+        raise ProblemError(f"{where}: {error}") from error
+    except Exception as error:
+        raise ProblemError(f"{where}: reading rows {stream.sample().tolist()} failed: {_described(error)}") from error
+
+
+def _described(error: Exception) -> str:
+    """The error, and the line where it was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno}: {frame.line})"
 
 
 def _check_inputs(where: str, split: Split) -> None:
@@ -64,8 +134,13 @@ def _check_targets(where: str, task: Task, split: Split) -> None:
 
 def _check_marks(where: str, task: Task, data: Data) -> None:
     """Among whole numbers -1 marks a missing label, which must not be one of the values."""
-    targets = [split.targets[task.name] for split in data.splits().values()]
-    if task.missing is not None or any(each.dtype.is_floating_point or each.dim() > 1 for each in targets):
+    given = [_targets(rows, task) for rows in data.splits().values()]
+    targets = [each for each in given if each is not None]
+    if (
+        not targets
+        or task.missing is not None
+        or any(each.dtype.is_floating_point or each.dim() > 1 for each in targets)
+    ):
         return
     values = sorted({value for each in targets for value in each.unique().tolist()})  # type: ignore[no-untyped-call]
     if -1 not in values:
@@ -80,6 +155,13 @@ def _check_marks(where: str, task: Task, data: Data) -> None:
                 else "Where -1 is a value, give them as fractions, with NaN for what is missing"
             )
         )
+
+
+def _targets(rows: Rows, task: Task) -> Tensor | None:
+    """All targets of a task that are in memory."""
+    if isinstance(rows, Apart):
+        return _targets(rows.parts[task.name], task)
+    return rows.targets[task.name] if isinstance(rows, Split) else None
 
 
 def _check_kind(where: str, what: str, tensor: Tensor) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +16,10 @@ from torch import nn
 
 from steelyard.errors import PlanError, ProblemError, UnknownNameError
 from steelyard.problems.check_data import check_data
+from steelyard.problems.data import Data
 from steelyard.problems.network_parameters import Parameters
-from steelyard.problems.task import Data, Inputs, JointMetric, Task
+from steelyard.problems.stream import Stream
+from steelyard.problems.task import Inputs, JointMetric, Task
 
 DIVISIONS = 3
 """So many divisions of the rows are kept in memory, where each seed has its own."""
@@ -39,6 +44,21 @@ def constant(done: float) -> float:
 def as_is(inputs: Inputs) -> Inputs:
     """Give a batch of inputs to the network as it is."""
     return inputs
+
+
+def temperature_of(sampling: str) -> float:
+    """``size`` is a temperature of 1, ``even`` an infinite one.
+
+    Raises:
+        ProblemError: none of these, nor ``temperature(…)`` of a positive number.
+    """
+    if sampling in ("size", "even"):
+        return 1.0 if sampling == "size" else math.inf
+    found = re.fullmatch(r"temperature\(([0-9.]+)\)", sampling) if isinstance(sampling, str) else None
+    with contextlib.suppress(ValueError):
+        if found is not None and float(found[1]) > 0:
+            return float(found[1])
+    raise ProblemError(f"sampling={sampling!r}: give 'size', 'even' or 'temperature(2)' with a number above 0")
 
 
 @dataclass
@@ -70,6 +90,9 @@ class Problem:
             rows, because features then show no angles.
         folds: of a cross-validation: ``load(fold)`` returns the data that test on that fold, 0 … folds - 1, and a trial
             of seed s gets fold s mod folds, so that as many seeds test on every row once. With 1, it is ``load()``.
+        sampling: where tasks have rows of their own, each batch of a joint network is of one task: ``"size"`` draws
+            every task's rows once an epoch, ``"even"`` equally many batches of each, ``"temperature(2)"`` as many as
+            its number of batches to the power of 1/2; as many in all whichever it is.
         source: where the data come from and on what terms.
         needs: folders of data files; empty for embedded data.
         reference: by which :func:`steelyard.problems.load_problem` finds it again; set by that function.
@@ -110,6 +133,7 @@ class Problem:
     joint: tuple[JointMetric, ...] = ()
     shared: str = "features"
     folds: int = 1
+    sampling: str = "size"
     source: str = ""
     needs: tuple[str, ...] = ()
     reference: str = ""
@@ -137,6 +161,7 @@ class Problem:
         if self.main is not None:
             self.task(self.main)
         check_place(self.shared)
+        temperature_of(self.sampling)
         for name, value in (("batch_size", self.batch_size), ("epochs", self.epochs), ("folds", self.folds)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ProblemError(f"problem {self.name!r}: {name}={value!r} must be a whole number >= 1")
@@ -150,6 +175,22 @@ class Problem:
                     f"problem {self.name!r}: {name} is a {type(value).__name__}, not a function that makes one: "
                     f"write {name}={line}"
                 )
+
+    def _check_use(self, data: Data) -> None:
+        """What else is asked of the data must be possible with rows that are not in memory."""
+        for task in self.tasks if self.joint else ():
+            if data.test.labels(task, data.test.labelled(task)) is None:
+                raise ProblemError(
+                    f"problem {self.name!r}: joint metrics need the test data in memory: give Data(test=Split(…)), or "
+                    "leave joint= away"
+                )
+        train = data.train
+        own = None if not isinstance(train, Stream) or train.loader is None else train.loader.batch_size
+        if own is not None and own != self.batch_size:
+            raise ProblemError(
+                f"problem {self.name!r}: the DataLoader makes batches of {own} rows, the problem of {self.batch_size}: "
+                f"write Problem(batch_size={own}), or DataLoader(…, batch_size={self.batch_size})"
+            )
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -213,6 +254,7 @@ class Problem:
         if number not in self._data:
             data = self._load(number)
             check_data(self.name, self.tasks, data)
+            self._check_use(data)
             self._data[number] = data
             if self._redrawn and len(self._data) > DIVISIONS:
                 del self._data[next(iter(self._data))]

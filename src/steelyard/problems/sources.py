@@ -22,7 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.problems.task import Data
+from steelyard.problems.apart import Apart
+from steelyard.problems.data import Data
+from steelyard.problems.rows import Batch, Draw, Rows, Split
+from steelyard.problems.stream import Stream
 
 PACKAGE = "steelyard"  # its version stands for its code
 
@@ -85,15 +88,57 @@ def code_digest(sources: Mapping[str, Path]) -> str:
 
 
 def data_digests(data: Data) -> dict[str, str]:
-    """Of each tensor, ``inputs of train`` or ``'kind' of test``: changes with any number, the type and the shape."""
-    found = {}
-    for part, split in data.splits().items():
-        inputs = split.inputs if isinstance(split.inputs, tuple) else (split.inputs,)
+    """Of each tensor, ``inputs of train`` or ``'kind' of test``: changes with any number, the type and the shape.
+
+    What is read when it is needed is known by its class, its length and a few rows: another file in the middle does not
+    show.
+    """
+    found: dict[str, str] = {}
+    for part, rows in data.splits().items():
+        found |= _rows_digests(part, rows)
+    return found
+
+
+def _rows_digests(part: str, rows: Rows) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if isinstance(rows, Split):
+        inputs = rows.inputs if isinstance(rows.inputs, tuple) else (rows.inputs,)
         for place, tensor in enumerate(inputs):
             found[f"inputs{f' {place}' if len(inputs) > 1 else ''} of {part}"] = _digest_of(tensor)
-        for task, tensor in sorted(split.targets.items()):
+        for task, tensor in sorted(rows.targets.items()):
             found[f"{task!r} of {part}"] = _digest_of(tensor)
+    elif isinstance(rows, Apart):
+        for task, own in rows.parts.items():
+            found |= _rows_digests(f"{part} of {task!r}", own)
+    elif isinstance(rows, Stream):
+        kind = f"{type(rows.dataset).__qualname__}:{len(rows)}:"
+        sample = next(rows.reader(ahead=False)([Draw(rows.sample(), seed=0)]))
+        found[f"a sample of {part}"] = _digest(kind.encode(), batch_digest(sample).encode())
     return found
+
+
+def batch_digest(batch: Batch) -> str:
+    """Changes with the inputs and targets that were read, as far as they are numbers and text."""
+    hashed = hashlib.blake2b(digest_size=12)
+    _hash(hashed, batch.inputs)
+    _hash(hashed, batch.targets)
+    return hashed.hexdigest()
+
+
+def _hash(hashed: Any, value: Any) -> None:
+    """Take in a value; of what is neither numbers nor text, the kind alone."""
+    hashed.update(type(value).__name__.encode())
+    if isinstance(value, Tensor):
+        hashed.update(_digest_of(value).encode())
+    elif isinstance(value, Mapping):
+        for name in sorted(value, key=str):
+            _hash(hashed, name)
+            _hash(hashed, value[name])
+    elif isinstance(value, tuple | list):
+        for each in value:
+            _hash(hashed, each)
+    elif isinstance(value, str | bytes | int | float | None):
+        hashed.update(repr(value).encode())
 
 
 def libraries(sources: Mapping[str, Path]) -> dict[str, str]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from steelyard.errors import ProblemError, UnknownNameError
-from steelyard.problems.task import Data, Split
+from steelyard.problems.data import Data
+from steelyard.problems.rows import Split
 
 NUMBERS = "biufc"
 """Kinds of NumPy types: truth values, whole numbers, fractions, complex numbers."""

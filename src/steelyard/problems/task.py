@@ -1,4 +1,4 @@
-"""A task, its metrics, and the rows that it learns from."""
+"""A task and its metrics."""
 
 from __future__ import annotations
 
@@ -145,40 +145,3 @@ def _metrics(task: str, given: object) -> tuple[Metric, ...]:
             f'Metric("{name if name.isidentifier() else "my metric"}", function, higher_is_better=True)'
         )
     return tuple(given)
-
-
-@dataclass
-class Split:
-    """Rows of data: inputs (a tensor, or a tuple of tensors for a trunk of several arguments) and targets.
-
-    Example:
-        >>> from steelyard.problems import Split
-        >>> len(Split(torch.zeros(5, 3), {"a": torch.zeros(5)}))
-        5
-    """
-
-    inputs: Inputs
-    targets: dict[str, Tensor]
-
-    def __len__(self) -> int:
-        return len(self.inputs if isinstance(self.inputs, Tensor) else self.inputs[0])
-
-
-@dataclass
-class Data:
-    """Training rows, validation rows (they choose the epoch) and test rows (read once).
-
-    Example:
-        >>> from steelyard.problems import Data, Split
-        >>> rows = Split(torch.zeros(5, 3), {"a": torch.zeros(5)})
-        >>> list(Data(train=rows, validation=rows, test=rows).splits())
-        ['train', 'validation', 'test']
-    """
-
-    train: Split
-    validation: Split
-    test: Split
-    description: str = ""
-
-    def splits(self) -> dict[str, Split]:
-        return {"train": self.train, "validation": self.validation, "test": self.test}

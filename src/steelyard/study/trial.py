@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from steelyard.io.printable_text import LONGEST_MESSAGE, printable
 
 SINGLE_TASK = "single-task"
+SIZE = "size"  # how the batches of tasks with rows of their own are shared out, unless told otherwise
 KEY_VERSION = 1
 LONGEST_TRACEBACK = 20_000  # characters
 
@@ -38,6 +39,7 @@ class Trial:
         device: the kind of device that it trains on: results of ``cuda`` and ``cpu`` are those of different trials,
             since dropout draws other numbers there and times and memory do not compare.
         precision: of the network's forward passes.
+        sampling: of the tasks' batches, where they have rows of their own; ``size`` for a single task.
     """
 
     problem: str
@@ -57,6 +59,7 @@ class Trial:
     ledger: int = 0
     device: str = "cpu"
     precision: str = "float32"
+    sampling: str = SIZE
 
     def canonical(self) -> str:
         """Canonical JSON. Options at their default are left out, so that a new option keeps the old keys."""

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from steelyard.problems import Data, Split, regression
-from steelyard.study.training.rows_on_device import fits, rows_of, size_of, take
+from steelyard.problems.rows import take
+from steelyard.study.training.rows_on_device import fits, rows_of, size_of
 
 GIB = 2**30
 

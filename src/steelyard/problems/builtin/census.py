@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.errors import DataFileError
+from steelyard.problems.data import Data
 from steelyard.problems.files import DataFile, find
 from steelyard.problems.kinds import binary
 from steelyard.problems.problem import Problem
+from steelyard.problems.rows import Split
 from steelyard.problems.splits import divide, standardised
-from steelyard.problems.task import Data, Split, Task
+from steelyard.problems.task import Task
 
 NAMES = """age class_worker det_ind_code det_occ_code education wage_per_hour hs_college marital_stat
 major_ind_code major_occ_code race hisp_origin sex union_member unemp_reason full_or_part_emp capital_gains

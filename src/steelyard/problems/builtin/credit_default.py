@@ -19,11 +19,12 @@ import numpy.typing as npt
 from torch import nn
 
 from steelyard.errors import DataFileError
+from steelyard.problems.data import Data
 from steelyard.problems.files import DataFile, find
 from steelyard.problems.kinds import binary, classification, regression
 from steelyard.problems.problem import Problem
 from steelyard.problems.splits import split
-from steelyard.problems.task import Data, Task
+from steelyard.problems.task import Task
 
 COLUMNS = ("default", "amount", "interest", "grade", "years", "ownership", "income", "age")
 MISSING = "NA"

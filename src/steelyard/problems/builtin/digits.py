@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.problems.builtin.overlay import overlay
+from steelyard.problems.data import Data
 from steelyard.problems.kinds import classification
 from steelyard.problems.problem import Problem
-from steelyard.problems.task import Data, Split, Task
+from steelyard.problems.rows import Split
+from steelyard.problems.task import Task
 
 OFFSET, FEATURES = 3, 16
 # Digits in each pool, and pairs drawn from it. A digit image of one pool never appears in another split.

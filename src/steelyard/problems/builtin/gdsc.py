@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 from steelyard.errors import OptionError
 from steelyard.problems.builtin.arrays import load_arrays
+from steelyard.problems.data import Data
 from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import regression
 from steelyard.problems.metrics import pearson, r2, rmse
 from steelyard.problems.problem import Problem
+from steelyard.problems.rows import Split
 from steelyard.problems.splits import deal, in_fold, standardised
-from steelyard.problems.task import Data, Split, Task
+from steelyard.problems.task import Task
 
 # By the number of cell lines that they were measured on, most first.
 NUMBERS = """211 221 152 203 225 230 206 208 223 228 238 193 205 222 229 252 253 255 256 277 283 301 306 329 332 235

@@ -25,10 +25,12 @@ from torch import Tensor, nn
 
 from steelyard.errors import OptionError
 from steelyard.problems.builtin.idx import images_and_labels
+from steelyard.problems.data import Data
 from steelyard.problems.kinds import binary
 from steelyard.problems.metrics import auc, balanced_error, error_rate
 from steelyard.problems.problem import Problem
-from steelyard.problems.task import Data, Inputs, JointMetric, Split, Task
+from steelyard.problems.rows import Split
+from steelyard.problems.task import Inputs, JointMetric, Task
 
 COUNTS = tuple(range(200, 0, -20))
 SEED, OTHERS = 9, 60_000 - sum(COUNTS)

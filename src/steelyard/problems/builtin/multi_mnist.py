@@ -22,9 +22,11 @@ from torch import Tensor, nn
 
 from steelyard.problems.builtin.idx import Name, images_and_labels
 from steelyard.problems.builtin.overlay import overlay
+from steelyard.problems.data import Data
 from steelyard.problems.kinds import classification
 from steelyard.problems.problem import Problem
-from steelyard.problems.task import Data, Inputs, Split, Task
+from steelyard.problems.rows import Split
+from steelyard.problems.task import Inputs, Task
 
 CANVAS, OFFSET, SIZE = 36, 6, 28
 VALIDATION = 10_000

@@ -31,10 +31,12 @@ from torch import Tensor, nn
 from steelyard.problems.builtin.arrays import load_arrays
 from steelyard.problems.builtin.surfaces import Camera, surface_normals
 from steelyard.problems.builtin.u_net import Hourglass, Upsampled, convolution, residual
+from steelyard.problems.data import Data
 from steelyard.problems.dense import depth, normals, segmentation
 from steelyard.problems.files import DataFile
 from steelyard.problems.problem import Problem
-from steelyard.problems.task import Data, Inputs, Split, Task
+from steelyard.problems.rows import Split
+from steelyard.problems.task import Inputs, Task
 
 HEIGHT, WIDTH, FRAME = 120, 160, 2
 TEST, VALIDATION, SEED = 654, 100, 795

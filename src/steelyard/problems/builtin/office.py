@@ -21,11 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.problems.builtin.arrays import load_arrays
+from steelyard.problems.data import Data
 from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import classification
 from steelyard.problems.problem import Problem
+from steelyard.problems.rows import Split
 from steelyard.problems.splits import deal, in_fold, standardised
-from steelyard.problems.task import Data, Split, Task
+from steelyard.problems.task import Task
 
 CLASSES, WORDS, FEATURES, FOLDS = 10, 800, 64, 5
 # As the file calls them -> as tasks.

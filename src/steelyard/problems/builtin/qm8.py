@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.problems.builtin.arrays import load_arrays
+from steelyard.problems.data import Data
 from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import regression
 from steelyard.problems.metrics import mae, r2
 from steelyard.problems.problem import Problem
 from steelyard.problems.splits import split
-from steelyard.problems.task import Data, Task
+from steelyard.problems.task import Task
 
 BITS, DESCRIPTORS, HIDDEN, FEATURES = 2048, 14, 256, 128
 QUANTITIES = {"E1": "energy 1", "E2": "energy 2", "f1": "strength 1", "f2": "strength 2"}

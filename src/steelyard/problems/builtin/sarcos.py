@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from steelyard.problems.builtin.arrays import load_arrays
+from steelyard.problems.data import Data
 from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import regression
 from steelyard.problems.problem import Problem
 from steelyard.problems.splits import split
-from steelyard.problems.task import Data, Task
+from steelyard.problems.task import Task
 
 JOINTS = 7
 FILE = DataFile(

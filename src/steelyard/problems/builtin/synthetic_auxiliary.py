@@ -31,9 +31,11 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.errors import OptionError
+from steelyard.problems.data import Data
 from steelyard.problems.kinds import regression
 from steelyard.problems.problem import Problem
-from steelyard.problems.task import Data, Split, Task
+from steelyard.problems.rows import Split
+from steelyard.problems.task import Task
 
 INPUTS, WIDTH, NOISE = 16, 64, 0.1
 VALIDATION, TEST = 1000, 2000

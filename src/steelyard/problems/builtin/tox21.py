@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.problems.builtin.arrays import load_arrays
+from steelyard.problems.data import Data
 from steelyard.problems.files import DataFile
 from steelyard.problems.kinds import binary
 from steelyard.problems.problem import Problem
 from steelyard.problems.splits import split
-from steelyard.problems.task import Data, Inputs, Task
+from steelyard.problems.task import Inputs, Task
 
 BITS, DESCRIPTORS = 2048, 14
 ASSAYS = (

@@ -68,11 +68,12 @@ def _unequal_steps(found: TrialResults) -> list[str]:
     if not far:
         return []
     labels = {task.name: task.label for task in plan.tasks}
+    most = max(setting.steps[JOINT] for setting in plan.settings)
     said = listed([f"{labels[name]} ({ratios[name]:.1f} times)" for name in far[:NAMED]])
     more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
     return [
         f"The joint networks take more steps than the task alone in the same epochs: {said}{more}. A difference may be "
-        "one of training, not of sharing: give all the same steps with --epoch-steps."
+        f"one of training, not of sharing: give all the same steps with --epoch-steps {most}."
     ]
 
 

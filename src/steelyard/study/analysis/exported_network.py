@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.errors import ArchitectureError
+from steelyard.problems.rows import Split, take
 from steelyard.problems.task import Inputs
 from steelyard.study.analysis.trained_network import TrainedNetwork
-from steelyard.study.training.rows_on_device import take
 
 EXAMPLES = 3, 5
 """Rows that a program is made from, and that it is tried on afterwards."""
@@ -20,13 +20,13 @@ MARK = "steelyard-network"
 class FromStored(nn.Module):
     """Inputs as the problem's data hold them -> outputs by task."""
 
-    def __init__(self, trained: TrainedNetwork) -> None:
+    def __init__(self, trained: TrainedNetwork, several: bool) -> None:
         super().__init__()
-        self.trained = trained
+        self.trained, self.several = trained, several
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
         """``prepare`` and the networks."""
-        stored = inputs if isinstance(self.trained.problem.data().test.inputs, tuple) else inputs[0]
+        stored = inputs if self.several else inputs[0]
         outputs: dict[str, Tensor] = self.trained(self.trained.problem.prepare(stored))
         return outputs
 
@@ -39,7 +39,14 @@ def exported(trained: TrainedNetwork) -> bytes:
         ArchitectureError: `torch.export` makes no program of the network, or one that computes something else.
     """
     trained = trained.eval().cpu()
-    model, data = FromStored(trained), trained.problem.data().test.inputs
+    test = trained.problem.data().test
+    if not isinstance(test, Split):
+        raise ArchitectureError(
+            "torch.export needs rows of one shape in memory to follow a network: this problem's are read when they are "
+            "needed, or are apart for each task. Take its weights instead, with --out model.safetensors"
+        )
+    data = test.inputs
+    model = FromStored(trained, several=isinstance(data, tuple))
     # Copies: a file of a view has all that is behind it.
     few, more = (tuple(part.clone() for part in _parts(take(data, slice(0, count)))) for count in EXAMPLES)
     rows = torch.export.Dim("rows")

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from steelyard.errors import PlanError, StoreError, UnknownNameError, warn
 from steelyard.models import build
 from steelyard.problems import Problem, load_problem
+from steelyard.problems.rows import take
 from steelyard.problems.task import Inputs
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import deciding, validation_scores
 from steelyard.study.storage.network_files import Networks, unpack
 from steelyard.study.storage.store import Store
-from steelyard.study.training.rows_on_device import take
 from steelyard.study.trial import Trial
 
 

@@ -18,10 +18,12 @@ from steelyard.errors import PlanError, ProblemError
 from steelyard.io.lists_and_counts import counted
 from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
+from steelyard.problems.data import Data
 from steelyard.problems.guard import guarded
-from steelyard.problems.problem import Problem
+from steelyard.problems.problem import Problem, temperature_of
 from steelyard.problems.sources import data_digests
-from steelyard.problems.task import Data, Task
+from steelyard.problems.stream import Stream
+from steelyard.problems.task import Task
 from steelyard.study.planning.arms import Arm
 from steelyard.study.planning.method_rehearsal import rehearse_methods
 from steelyard.study.planning.plan import (
@@ -49,7 +51,8 @@ from steelyard.study.training.hardware import (
     kind_of,
 )
 from steelyard.study.training.problem_rehearsal import rehearse, try_optimizer
-from steelyard.study.training.sampling import kept_labels, steps_per_epoch, used_rows
+from steelyard.study.training.sampling import kept_labels, steps_of, used_rows
+from steelyard.study.trial import SIZE
 
 Fractions = float | Mapping[str, float]
 
@@ -66,6 +69,7 @@ def plan(
     batch_size: int | None = None,
     epoch_steps: int = 0,
     patience: int = 0,
+    sampling: str | None = None,
     resplit: bool = False,
     learning_rate: float | None = None,
     architecture: str = "hard-sharing",
@@ -93,6 +97,8 @@ def plan(
             several times, so that little data are not little training.
         resplit: every seed has its own division of the rows, the same for single tasks and joint networks: intervals
             are then about other rows as well. For problems whose ``load`` takes a seed.
+        sampling: of batches, where tasks have rows of their own: ``"size"``, ``"even"`` or ``"temperature(2)"``; the
+            problem's where not given.
         patience: a training ends once so many epochs in a row were no better on validation data, in every arm alike; 0
             trains all epochs.
         architecture: of the network, one of `steelyard.models.architecture_names`, options in parentheses.
@@ -147,6 +153,10 @@ def plan(
     tuning = make_tuning(rate, tune, planned, on_seeds, whole("tune_seeds", tune_seeds))
     for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
         rehearse(found, each, on_seeds)  # after what is quick to check: the data may take a while to load
+    drawn = _sampling(found, sampling)
+    if drawn != SIZE:
+        notes.append(f"batches of one task each, drawn by {drawn}")
+    _check_own_order(found, settings, batch_size)
     if resplit:
         _check_divisions(found, on_seeds)
         notes += _resplit_notes(tuning)
@@ -165,6 +175,7 @@ def plan(
         batch_size=chosen_batch,
         epoch_steps=epoch_steps,
         patience=patience,
+        sampling=drawn,
         resplit=resplit,
         redrawable=as_loaded.redrawable,
         ledger=ledger,
@@ -205,8 +216,36 @@ def _hardware(device: str, precision: str) -> Hardware:
 
 def _task(task: Task, data: Data) -> PlannedTask:
     metrics = [PlannedMetric(m.name, m.higher_is_better, m.ideal, m.percent) for m in task.metrics]
-    train, test = (int(task.labelled(split.targets[task.name]).sum()) for split in (data.train, data.test))
+    train, test = (int(split.labelled(task).sum()) for split in (data.train, data.test))
     return PlannedTask(task.name, task.label, task.equivalence, tuple(metrics), train, test)
+
+
+def _sampling(problem: Problem, asked: str | None) -> str:
+    """How the tasks' batches are drawn, where they have rows of their own."""
+    chosen = problem.sampling if asked is None else asked
+    temperature_of(chosen)
+    if chosen != SIZE and not problem.data().train.sections:
+        raise PlanError(
+            f"sampling={chosen!r}: the tasks of {problem.name} share their rows, so that a batch is of all of them: "
+            "give each rows of its own, Data(train={task: Split(…), …}, …), or leave sampling away"
+        )
+    return chosen
+
+
+def _check_own_order(problem: Problem, settings: Sequence[Fractions], batch_size: int | None) -> None:
+    """A DataLoader's own sampler decides which rows there are, and how many at once."""
+    train = problem.data().train
+    if not isinstance(train, Stream) or not train.has_own_order:
+        return
+    whole_rows = all(
+        fraction == 1 for each in settings for fraction in (each.values() if isinstance(each, Mapping) else [each])
+    )
+    if not whole_rows or batch_size is not None:
+        away = "fractions" if not whole_rows else "batch_size"
+        raise PlanError(
+            f"{problem.name}: the training DataLoader has a sampler of its own (or drop_last=True), which decides "
+            f"which rows are drawn: leave {away} away, or the sampler: the study then draws each row once"
+        )
 
 
 def _final_rate(problem: Problem) -> float:
@@ -292,7 +331,7 @@ def _steps(
     labels = {task.name: kept_labels(task, train, fractions[task.name], seed=0) for task in tasks}
     masks = {JOINT: used_rows(labels), **labels}
     masks |= {" ".join(group): used_rows({name: labels[name] for name in group}) for group in groups}
-    return {name: steps_per_epoch(int(mask.sum()), batch_size, least) for name, mask in masks.items()}
+    return {name: steps_of(train, mask, batch_size, least) for name, mask in masks.items()}
 
 
 def check_workers(workers: int | None) -> None:

@@ -18,7 +18,7 @@ from steelyard.study.training.batch import (
 )
 from steelyard.study.training.hardware import ON_CPU, Hardware
 from steelyard.study.training.rows_on_device import Rows
-from steelyard.study.training.sampling import batches
+from steelyard.study.training.sampling import order_of
 from steelyard.study.training.train import make_balancer
 from steelyard.study.training.training_rows import Material
 from steelyard.study.trial import SINGLE_TASK
@@ -35,7 +35,7 @@ def rehearse_methods(plan: Plan, problem: Problem, hardware: Hardware = ON_CPU) 
     """
     tasks, seed = [problem.task(name) for name in plan.task_names], plan.seeds[0]
     material = Material.of(problem, tasks, seed, rows=Rows(problem.data(seed).train, tasks, hardware, stays=False))
-    rows = next(batches(material.used, plan.batch_size, seed, epoch=1))
+    rows = next(order_of(material.rows.split, material.used, plan.batch_size, seed, epoch=1))
     networks: dict[str, nn.Module] = {}
     with hardware.drawing_from(seed):
         inputs, targets = material.batch(rows)
@@ -43,7 +43,7 @@ def rehearse_methods(plan: Plan, problem: Problem, hardware: Hardware = ON_CPU) 
             architecture = method.architecture or plan.architecture
             if architecture not in networks:
                 networks[architecture] = build(problem, plan.task_names, seed, architecture)
-                tell_labels(networks[architecture], material.rows.split.targets, material.labels)
+                tell_labels(networks[architecture], tasks, material.rows.split, material.labels)
                 networks[architecture].to(hardware.device)
             if method.name == SINGLE_TASK:
                 continue

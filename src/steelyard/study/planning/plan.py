@@ -22,7 +22,7 @@ from steelyard.study.planning.arms import parse_arm
 from steelyard.study.planning.provenance import Origin
 from steelyard.study.program.command import Program
 from steelyard.study.training.hardware import CPU, FULL, kind_of
-from steelyard.study.trial import SINGLE_TASK, Trial
+from steelyard.study.trial import SINGLE_TASK, SIZE, Trial
 
 JOINT = ""  # stands for all tasks together where others are named
 FEW = 4  # tasks of which everything that was chosen is shown
@@ -168,6 +168,7 @@ class Plan:
     device: str = CPU  # on which trials train: a kind, or one of a machine's (``cuda:1``)
     precision: str = FULL  # of forward passes
     hardware: str = ""  # what the device of the planning machine is called
+    sampling: str = SIZE  # of batches, where tasks have rows of their own
     also: tuple[str, ...] = ()  # other origins whose trials are taken all the same, as trials call their problem
 
     @property
@@ -247,6 +248,7 @@ class Plan:
             resplit=self.resplit,
             device=kind_of(self.device),
             precision=self.precision,
+            sampling=SIZE if len(tasks) == 1 else self.sampling,
         )
         return dataclasses.replace(trial, problem=self.identity_of(trial))
 

@@ -15,16 +15,16 @@ import torch
 from steelyard.base.specs import parse_spec
 from steelyard.method_registry import make
 from steelyard.problems import load_problem
+from steelyard.problems.data import Data
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
-from steelyard.problems.task import Data, Split
+from steelyard.problems.rows import Rows, Split
 from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import settle, tried
 from steelyard.study.storage.store import Store
 from steelyard.study.training.hardware import Hardware
 from steelyard.study.training.left_out_rows import PARTS
-from steelyard.study.training.rows_on_device import take
 from steelyard.study.training.train import train
 from steelyard.study.trial import SINGLE_TASK, Trial
 
@@ -152,9 +152,7 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
     """Train one epoch of a few steps, by the very loop of a study, with one thread as there."""
     data = problem.data(trial.seed)
     rows = _some_rows(problem, trial, data.train)
-    few = Split(
-        take(data.train.inputs, rows), {task: y.index_select(0, rows) for task, y in data.train.targets.items()}
-    )
+    few = data.train.some(rows)
     small = dataclasses.replace(problem, folds=1, load=lambda: Data(few, data.validation, data.validation))
     # Few steps whatever an epoch of the study takes: as many as are timed, where rows are few.
     fractions = tuple((task, 1.0) for task, _ in trial.fractions)
@@ -167,17 +165,19 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
     torch.set_num_threads(1)
     try:
         train(short, small, hardware=hardware)  # the first run imports and allocates
-        started = clock()
+        started, worked = time.perf_counter(), clock()
         result = train(short, small, hardware=hardware)
     finally:
         torch.set_num_threads(threads)
-    evaluation = max(0.0, clock() - started - result.work) / 3
+    if not isinstance(data.train, Split):  # reading is waited for, and done by other processes
+        return _Cost(result.seconds / result.steps, max(0.0, time.perf_counter() - started - result.seconds) / 3)
+    evaluation = max(0.0, clock() - worked - result.work) / 3
     return _Cost(result.work / result.steps, evaluation)
 
 
-def _some_rows(problem: Problem, trial: Trial, split: Split) -> torch.Tensor:
+def _some_rows(problem: Problem, trial: Trial, split: Rows) -> torch.Tensor:
     """Rows for a few batches of a trial; the data are only complete with a label of every task, so one of each."""
-    labels = {task.name: task.labelled(split.targets[task.name]) for task in problem.tasks}
+    labels = {task.name: split.labelled(task) for task in problem.tasks}
     used = torch.stack([labels[name] for name in trial.tasks]).any(0).nonzero().squeeze(1)
     drawn = torch.randperm(len(used), generator=torch.Generator().manual_seed(0))[: STEPS * trial.batch_size]
     firsts = torch.stack([mask.nonzero()[0, 0] for mask in labels.values()])

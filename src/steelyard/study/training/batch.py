@@ -9,22 +9,32 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.balancing.losses_of import Again, losses_of
+from steelyard.errors import ProblemError
 from steelyard.models import Architecture
+from steelyard.problems.rows import Rows, Targets
 from steelyard.problems.task import Inputs, Task
 from steelyard.study.training.hardware import ON_CPU, Hardware, RandomState
-
-Targets = dict[str, tuple[Tensor, Tensor | None]]
 
 
 def task_losses(tasks: Sequence[Task], outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
     """Each task's loss over the rows of the batch that have its label; a task without any is absent."""
     losses = {}
     for task in tasks:
+        if task.name not in targets:
+            continue
         wanted, rows = targets[task.name]
         if len(wanted):
             predicted = outputs[task.name]
             losses[task.name] = task.loss(predicted if rows is None else predicted[rows], wanted)
     return losses
+
+
+def labelled_targets(task: Task, targets: Tensor, places: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Those targets that are no mark of a missing label, and the rows of the batch that they belong to."""
+    mask = task.labelled(targets)
+    if mask.all():
+        return targets, places
+    return targets[mask], mask.nonzero().squeeze(1) if places is None else places[mask]
 
 
 def in_order(tasks: Sequence[Task], losses: Mapping[str, Tensor]) -> Tensor:
@@ -115,7 +125,21 @@ def recompute(
     return losses_of(LossesOf(network, tasks, hardware), losses_on, (inputs, targets), held_out)
 
 
-def tell_labels(network: nn.Module, targets: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
-    """Let the architecture see which labels its tasks learn from, if it wants to."""
-    if isinstance(network, Architecture) and type(network).before_training is not Architecture.before_training:
-        network.before_training({task: targets[task][mask] for task, mask in kept.items()})
+def tell_labels(network: nn.Module, tasks: Sequence[Task], rows: Rows, kept: Mapping[str, Tensor]) -> None:
+    """Let the architecture see which labels its tasks learn from, if it wants to.
+
+    Raises:
+        ProblemError: it wants to, and they are known by reading alone.
+    """
+    if not isinstance(network, Architecture) or type(network).before_training is Architecture.before_training:
+        return
+    labels: dict[str, Tensor] = {}
+    for task in tasks:
+        found = rows.labels(task, kept[task.name])
+        if found is None:
+            raise ProblemError(
+                f"{type(network).__name__} looks at all labels before training, and a Dataset gives them batch by "
+                "batch: give Data(train=Split(…)), in memory, or take another architecture"
+            )
+        labels[task.name] = found
+    network.before_training(labels)

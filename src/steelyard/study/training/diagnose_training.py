@@ -20,7 +20,6 @@ from steelyard.study.training.batch import Forward, recompute, tell_labels
 from steelyard.study.training.hardware import CPU, FULL, Hardware, seed_everything
 from steelyard.study.training.problem_rehearsal import rehearse
 from steelyard.study.training.rows_on_device import rows_of
-from steelyard.study.training.sampling import batches
 from steelyard.study.training.task_affinity import look_ahead
 from steelyard.study.training.training_rows import Material
 from steelyard.study.trial import derive_seed
@@ -99,7 +98,7 @@ def diagnose_training(
     names = tuple(task.name for task in trained)
     material = Material.of(problem, trained, seed, rows=rows_of(problem.data(seed), trained, hardware)["train"])
     network = build(problem, names, seed, architecture)
-    tell_labels(network, material.rows.split.targets, material.labels)
+    tell_labels(network, trained, material.rows.split, material.labels)
     network.to(hardware.device).train()
     optimizer = problem.optimizer(Parameters.of(network))
     scaler = hardware.scaler()
@@ -109,12 +108,14 @@ def diagnose_training(
     on_epoch(0, epochs)
     for epoch in range(1, epochs + 1):
         seed_everything(derive_seed(seed, "epoch", epoch))
-        order = list(batches(material.used, problem.batch_size, seed, epoch))
+        order = material.order(problem.batch_size, epoch, sampling=problem.sampling)
         look_at, compare_at = ({len(order) * k // most for k in range(most)} for most in (LOOKS, COMPARED))
         looks = []
-        for step, rows in enumerate(order):
-            before, batch = hardware.random_state(), material.batch(rows)
+        for step, batch in enumerate(material.read(order, epoch)):
+            before = hardware.random_state()
             forward = Forward(network, trained, *batch, hardware)
+            if not forward.losses:
+                continue
             _check_finite(forward.losses, epoch)
             balanced = forward.balanced()
             if step in look_at:

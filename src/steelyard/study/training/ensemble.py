@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.models import build
+from steelyard.problems.data import Data
 from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem
-from steelyard.problems.task import Data, Task
+from steelyard.problems.rows import Split
+from steelyard.problems.task import Task
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
 from steelyard.study.training.epoch_progress import EpochProgress
 from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
@@ -107,6 +109,9 @@ def train_together(
     """
     problem = problem.redrawn() if trials[0].resplit else problem
     data = problem.data(trials[0].seed)
+    if not isinstance(data.train, Split):  # a stack takes rows of one tensor: without it, one by one
+        yield from ((trial, None) for trial in trials)
+        return
     rows = rows_of(data, [problem.task(trial.tasks[0]) for trial in trials], hardware)
     shapes: dict[object, list[_Member]] = {}
     for trial in trials:
@@ -136,18 +141,19 @@ def _prepare(
     optimizer = problem.optimizer(Parameters.of(network))
     set_rate(optimizer, trial)
     kept = kept_labels(task, data.train, dict(trial.fractions)[name], trial.seed)
-    best = BestEpoch([task], {name: int(task.labelled(data.validation.targets[name]).sum())}, problem.main)
+    best = BestEpoch([task], {name: int(data.validation.labelled(task).sum())}, problem.main)
     member = _Member(trial, task, network, optimizer, kept, EpochProgress(best, hardware=hardware))
     kind = kind_of(network, task, optimizer, hardware)
     if kind is not None and checkpoints is not None:
         member.progress.restore(checkpoint_of(checkpoints, trial), trial, network, optimizer)
-    targets = data.train.targets[name]
+    targets = _in_memory(data).targets[name]
     return member, kind and (kind, targets.shape, targets.dtype)
 
 
 def _most(member: _Member, data: Data) -> int:
     """How many networks have room."""
-    inputs = data.train.inputs if isinstance(data.train.inputs, tuple) else (data.train.inputs,)
+    stored = _in_memory(data).inputs
+    inputs = stored if isinstance(stored, tuple) else (stored,)
     row = sum(tensor[0].numel() for tensor in inputs)
     weights = sum(parameter.numel() for parameter in member.network.parameters())
     # Inputs as stored and as prepared; parameters, gradients, best ones, two moments and what a step needs.
@@ -168,6 +174,11 @@ def _stack(members: Sequence[_Member], problem: Problem, train: Rows) -> Stack |
 
 def _targets(members: Sequence[_Member], train: Rows) -> Tensor:
     return torch.stack([train.targets(member.task.name, slice(None)) for member in members])
+
+
+def _in_memory(data: Data) -> Split:
+    assert isinstance(data.train, Split)
+    return data.train
 
 
 def _train(

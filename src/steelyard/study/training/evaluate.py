@@ -32,35 +32,41 @@ def predict(
     losses: bool = False,
     hardware: Hardware = ON_CPU,
 ) -> dict[str, Shown]:
-    """The labelled rows of a split, for every task of the network, in evaluation mode; on the CPU, for any metric."""
+    """The labelled rows of a split, for every task of the network, in evaluation mode; on the CPU, for any metric.
+
+    Raises:
+        ProblemError: a task turns out to have no label there.
+    """
     batch_size *= 2  # nothing is kept for a backward; beyond this, convolutions slow down again
     network.eval()
     parts: dict[str, list[Tensor]] = {}
     sums: dict[str, list[Tensor]] = {}
-    masks: dict[str, Tensor] = {}
+    seen: dict[str, list[Tensor]] = {}
+    learnt: set[str] = set()
     with torch.inference_mode():
-        for start in range(0, len(split), batch_size):
-            rows = slice(start, start + batch_size)
-            inputs = problem.prepare(split.inputs(rows))
+        for inputs, targets in split.evaluation(batch_size):
+            prepared = problem.prepare(inputs)
             with hardware.forward():
-                outputs, _ = network(inputs)
+                outputs, _ = network(prepared)
+            learnt.update(outputs)
             for name, output in hardware.outputs(outputs).items():
-                task = problem.task(name)
-                if name not in masks:
-                    masks[name] = task.labelled(split.split.targets[name])
-                mask, here = masks[name][rows], split.targets(name, rows)
-                if not mask.all():
-                    mask = hardware.to(mask)
-                    output, here = output[mask], here[mask]
+                if name not in targets:
+                    continue
+                task, (here, places) = problem.task(name), targets[name]
+                if places is not None:
+                    output = output[places]
                 if losses and len(here):
                     sums.setdefault(name, []).append(task.loss(output, here) * len(here))
                 parts.setdefault(name, []).append(task.statistics(output, here) if task.statistics else output)
+                seen.setdefault(name, []).append(here.cpu())
     network.train()
     shown = {}
-    for name, pieces in parts.items():
-        targets, mask = split.split.targets[name], masks[name]
-        loss = torch.stack(sums[name]).sum() / int(mask.sum()) if losses else None
-        shown[name] = Shown(torch.cat(pieces).cpu(), targets if mask.all() else targets[mask], loss)
+    for name in learnt:
+        count = sum(map(len, seen.get(name, ())))
+        if not count:
+            raise ProblemError(f"no row of the validation or test data has a label of {name!r}")
+        loss = torch.stack(sums[name]).sum() / count if losses else None
+        shown[name] = Shown(torch.cat(parts[name]).cpu(), torch.cat(seen[name]), loss)
     return shown
 
 

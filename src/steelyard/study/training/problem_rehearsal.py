@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from steelyard.errors import ProblemError, SteelyardError
 from steelyard.models import build
+from steelyard.problems.data import Data
 from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem, adam
-from steelyard.problems.task import Data, Inputs, Metric, Split, Task
+from steelyard.problems.rows import Batch, Draw, Rows
+from steelyard.problems.task import Inputs, Metric, Task
 from steelyard.problems.user_file import describe
+from steelyard.study.training.batch import labelled_targets
 
 ROWS = 32
 LINES = {"trunk": "lambda: nn.Sequential(…)", "head": "lambda task: nn.Linear(32, task.outputs)"}
@@ -40,19 +44,26 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
     if problem.optimizer is not adam:
         try_optimizer(problem, network)
     _check_fresh(problem)
-    rows = _rows(problem, data.train)
-    stored = _take(data.train.inputs, rows)
-    inputs = _unchanged("prepare()", stored, lambda: attempt(problem, "prepare()", lambda: problem.prepare(stored)))
-    what = f"the network on inputs {_shape(inputs)}{_told_of_type(inputs)}"
-    outputs, _ = _unchanged(what, inputs, lambda: attempt(problem, what, lambda: network(inputs)))
-    for task in problem.tasks:
-        _rehearse_task(problem, task, outputs[task.name], rows, data)
+    outputs: dict[str, Tensor] = {}
+    for batch in _samples(problem, data.train):
+        found = _rehearse_network(problem, network, batch)
+        for name in batch.targets:
+            outputs[name] = _rehearse_task(problem, problem.task(name), found[name], *batch.targets[name], data)
     part = "fold" if problem.folds > 1 else "division"
     for number in sorted({problem.division(seed) for seed in seeds} - {0}):
         further = attempt(problem, f"loading the data of {part} {number}", partial(problem.data, number))
         for task in problem.tasks:
-            _rehearse_metrics(problem, task, outputs[task.name].detach(), further, f" of {part} {number}")
+            _rehearse_metrics(problem, task, outputs[task.name], further, f" of {part} {number}")
     return data
+
+
+def _rehearse_network(problem: Problem, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    stored = batch.inputs
+    inputs = _unchanged("prepare()", stored, lambda: attempt(problem, "prepare()", lambda: problem.prepare(stored)))
+    what = f"the network on inputs {_shape(inputs)}{_told_of_type(inputs)}"
+    found: dict[str, Tensor]
+    found, _ = _unchanged(what, inputs, lambda: attempt(problem, what, lambda: network(inputs)))
+    return found
 
 
 def attempt(problem: Problem, what: str, action: Callable[[], T]) -> T:
@@ -80,12 +91,14 @@ def try_optimizer(problem: Problem, network: nn.Module) -> torch.optim.Optimizer
     return made
 
 
-def _rehearse_task(problem: Problem, task: Task, outputs: Tensor, rows: Tensor, data: Data) -> None:
+def _rehearse_task(
+    problem: Problem, task: Task, outputs: Tensor, targets: Tensor, places: Tensor | None, data: Data
+) -> Tensor:
+    """The task's outputs for those rows that have a label."""
     if not isinstance(outputs, Tensor):
         raise ProblemError(f"task {task.name!r}: the head gives a {type(outputs).__name__}, not a tensor")
-    targets = data.train.targets[task.name][rows]
-    labelled = task.labelled(targets)
-    outputs, targets = outputs[labelled], targets[labelled]
+    targets, places = labelled_targets(task, targets, places)
+    outputs = outputs if places is None else outputs[places]
     where = f"outputs {_shape(outputs)} and targets {_shape(targets)}{_told_of_labels(targets)}"
     what = f"the loss of task {task.name!r}"
     loss = _unchanged(
@@ -102,6 +115,7 @@ def _rehearse_task(problem: Problem, task: Task, outputs: Tensor, rows: Tensor, 
         _rehearse_statistics(problem, task, outputs.detach(), targets, where)
     else:
         _rehearse_metrics(problem, task, outputs.detach(), data)
+    return outputs.detach()
 
 
 def _rehearse_statistics(problem: Problem, task: Task, outputs: Tensor, targets: Tensor, where: str) -> None:
@@ -120,9 +134,10 @@ def _rehearse_metrics(problem: Problem, task: Task, outputs: Tensor, data: Data,
     """The few outputs over and over: a metric that these labels do not allow shows without a pass over the data."""
     if task.statistics is not None:
         return
-    for name, split in (("validation", data.validation), ("test", data.test)):
-        targets = split.targets[task.name]
-        targets = targets[task.labelled(targets)]
+    for name, rows in (("validation", data.validation), ("test", data.test)):
+        targets = rows.labels(task, rows.labelled(task))
+        if targets is None:  # to be known they would have to be read: what a metric makes of some rows says nothing
+            continue
         repeated = outputs[torch.arange(len(targets)) % len(outputs)]
         for metric in task.metrics:
             _rehearse_metric(problem, task, metric, repeated, targets, f"the {name} data{of}")
@@ -142,7 +157,7 @@ def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tens
 
 def _unchanged(what: str, given: Inputs, action: Callable[[], T]) -> T:
     """Run what may only read: data that it changed in place would be other data from then on."""
-    parts = (given,) if isinstance(given, Tensor) else given
+    parts = _tensors(given)
     before = [part._version for part in parts]
     result = action()
     if [part._version for part in parts] != before:
@@ -170,7 +185,7 @@ def _check_fresh(problem: Problem) -> None:
 
 def _told_of_type(inputs: Inputs) -> str:
     """What is to be said where a layer wants other numbers than it gets, as NumPy's or those of a table of counts."""
-    parts = (inputs,) if isinstance(inputs, Tensor) else inputs
+    parts = _tensors(inputs)
     usual = torch.get_default_dtype()
     other = sorted({_name(p.dtype) for p in parts if p.dtype.is_floating_point and p.dtype != usual})
     if other:
@@ -198,22 +213,32 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _rows(problem: Problem, split: Split) -> Tensor:
-    """Some rows, and for every task those with its smallest and largest label: wrong class numbers show there."""
-    rows: list[int] = list(range(min(ROWS, len(split))))
-    for task in problem.tasks:
-        targets = split.targets[task.name]
-        labelled = task.labelled(targets).nonzero()[:, 0]
-        size = targets[labelled].reshape(len(labelled), -1).sum(1, dtype=torch.float64)
-        rows += [int(labelled[size.argmin()]), int(labelled[size.argmax()])]
-    return torch.tensor(sorted(set(rows)))
+def _samples(problem: Problem, rows: Rows) -> Iterator[Batch]:
+    """Some rows; of each task alone, where tasks have rows of their own."""
+    sections = rows.sections or {"": slice(0, len(rows))}
+    for name, here in sections.items():
+        tasks = [problem.task(name)] if rows.sections else problem.tasks
+        chosen = [range(here.start, here.stop)[:ROWS], *(_extremes(task, rows) for task in tasks)]
+        numbers = torch.tensor(sorted({row for each in chosen for row in each}))
+        read = rows.reader(ahead=False)([Draw(numbers, seed=0)])
+        yield attempt(problem, "reading the training data", partial(next, read))
 
 
-def _take(inputs: Inputs, rows: Tensor) -> Inputs:
-    return inputs[rows] if isinstance(inputs, Tensor) else tuple(part[rows] for part in inputs)
+def _extremes(task: Task, rows: Rows) -> list[int]:
+    """The rows with a task's smallest and largest label, where they are in memory: wrong class numbers show there."""
+    labelled = rows.labelled(task)
+    targets = rows.labels(task, labelled)
+    places = labelled.nonzero()[:, 0]
+    if targets is None:
+        return [int(places[0])]
+    size = targets.reshape(len(targets), -1).sum(1, dtype=torch.float64)
+    return [int(places[size.argmin()]), int(places[size.argmax()])]
 
 
-def _shape(values: Inputs | Sequence[Tensor]) -> str:
-    if isinstance(values, Tensor):
-        return str(list(values.shape))
-    return ", ".join(str(list(part.shape)) for part in values)
+def _tensors(inputs: Any) -> list[Tensor]:
+    """All tensors among a batch of inputs, whatever holds them."""
+    return [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)]
+
+
+def _shape(values: Any) -> str:
+    return ", ".join(str(list(part.shape)) for part in _tensors(values))

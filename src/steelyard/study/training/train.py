@@ -18,6 +18,8 @@ from steelyard.method_registry import make
 from steelyard.models import build
 from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem
+from steelyard.problems.rows import Targets
+from steelyard.problems.task import Inputs
 from steelyard.study.storage.trial_checkpoint import Folder
 from steelyard.study.training.batch import (
     Forward,
@@ -33,7 +35,6 @@ from steelyard.study.training.kept_outputs import keep
 from steelyard.study.training.left_out_rows import left_out
 from steelyard.study.training.peak_memory import peak_memory
 from steelyard.study.training.rows_on_device import rows_of
-from steelyard.study.training.sampling import batches, probe_rows
 from steelyard.study.training.training_rows import Material
 from steelyard.study.trial import SINGLE_TASK, Result, Trial, derive_seed
 
@@ -97,7 +98,7 @@ class _Training:
         self.material = Material.of(problem, self.tasks, trial.seed, dict(trial.fractions), self.rows["train"])
         # What learns: trunk and heads start from (seed, name), the same for every method.
         self.network = build(problem, trial.tasks, trial.seed, trial.architecture)
-        tell_labels(self.network, self.data.train.targets, self.material.labels)
+        tell_labels(self.network, self.tasks, self.data.train, self.material.labels)
         self.network.to(hardware.device).train()
         self.optimizer = problem.optimizer(Parameters.of(self.network))
         set_rate(self.optimizer, trial)
@@ -108,8 +109,7 @@ class _Training:
         self.ledger = None
         if self.balancer is not None and trial.ledger:
             self.ledger = Ledger(self.balancer, self.optimizer, trial.ledger)
-        validation = self.data.validation
-        counts = {t.name: int(t.labelled(validation.targets[t.name]).sum()) for t in self.tasks}
+        counts = {t.name: int(self.data.validation.labelled(t).sum()) for t in self.tasks}
         self.progress = EpochProgress(BestEpoch(self.tasks, counts, problem.main), hardware=hardware)
 
     @property
@@ -128,24 +128,28 @@ class _Training:
         losses, weights = [], []
         self.hardware.synchronize()
         started, worked = time.perf_counter(), time.process_time()
-        rows_of = batches(self.material.used, trial.batch_size, trial.seed, epoch, trial.epoch_steps)
-        for step, rows in enumerate(rows_of):
-            forward, loss = self._loss(epoch, step, rows)
+        order = self.material.order(trial.batch_size, epoch, trial.epoch_steps, trial.sampling)
+        for step, (rows, batch) in enumerate(zip(order, self.material.read(order, epoch), strict=True)):
+            if not batch[1]:
+                continue  # no row of it turned out to have a label
+            forward, loss = self._loss(epoch, step, rows, batch)
             if self.balancer is not None:
                 weights.append(self.balancer.last_weights)
             forward.step(optimizer, loss, self.scaler)
             losses.append(in_order(self.tasks, forward.losses))
         self.hardware.synchronize()
+        if not losses:
+            raise TrainingError(f"no row of epoch {epoch} has a label of {', '.join(trial.tasks)}")
         seconds, work = time.perf_counter() - started, work_since(worked, losses)
         self.progress.note(seconds=seconds, processor=work, steps=len(losses))
         if self.balancer is not None:
             self.balancer.end_epoch()
         self._write_down(epoch, torch.stack(losses).cpu().double(), weights)
 
-    def _loss(self, epoch: int, step: int, rows: Tensor) -> tuple[Forward, Tensor]:
+    def _loss(self, epoch: int, step: int, rows: Tensor, batch: tuple[Inputs, Targets]) -> tuple[Forward, Tensor]:
         """The batch through the network, and the scalar that the balancer makes of it."""
         trial, network, balancer = self.trial, self.network, self.balancer
-        inputs, targets = self.material.batch(rows)
+        inputs, targets = batch
         recomputes = balancer is not None and (balancer.needs_after or balancer.reads == "lookahead")
         before = self.hardware.random_state() if recomputes else None
         forward = Forward(network, self.tasks, inputs, targets, self.hardware)
@@ -153,8 +157,7 @@ class _Training:
             return forward, forward.losses[trial.tasks[0]]
         further = []
         if balancer.reads == "cross_gramian" or balancer.needs_held_out:
-            drawn = probe_rows(self.material.used, trial.batch_size, trial.seed, epoch, step)
-            further = [self.material.batch(each) for each in drawn]
+            further = self.material.probes(trial.batch_size, epoch, step, rows)
         probes = None
         if balancer.reads == "cross_gramian":
             losses_of = LossesOf(network, self.tasks, self.hardware)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from steelyard.problems.problem import Problem
+from steelyard.problems.rows import Batch, Draw, Reader, Split, Targets
 from steelyard.problems.task import Inputs, Task
-from steelyard.study.training.batch import Targets
 from steelyard.study.training.rows_on_device import Rows
-from steelyard.study.training.sampling import kept_labels, used_rows
+from steelyard.study.training.sampling import kept_labels, order_of, probe_rows, used_rows
+from steelyard.study.trial import SIZE, derive_seed
 
 
 class Material:
@@ -22,8 +24,10 @@ class Material:
         used: mask [N] of the rows that have any of them; the others are left out.
     """
 
-    def __init__(self, problem: Problem, tasks: Sequence[Task], rows: Rows, labels: Mapping[str, Tensor]) -> None:
-        self.problem, self.tasks, self.rows, self.labels = problem, tasks, rows, labels
+    def __init__(
+        self, problem: Problem, tasks: Sequence[Task], rows: Rows, labels: Mapping[str, Tensor], seed: int = 0
+    ) -> None:
+        self.problem, self.tasks, self.rows, self.labels, self.seed = problem, tasks, rows, labels, seed
         self.used = used_rows(labels)
         self._gaps = {name: mask for name, mask in labels.items() if not torch.equal(mask, self.used)}
 
@@ -44,10 +48,39 @@ class Material:
         labels = {
             task.name: kept_labels(task, rows.split, (fractions or {}).get(task.name, 1.0), seed) for task in tasks
         }
-        return cls(problem, tasks, rows, labels)
+        return cls(problem, tasks, rows, labels, seed)
 
-    def batch(self, rows: Tensor) -> tuple[Inputs, Targets]:
-        """Prepared inputs and targets of these rows."""
+    def order(self, batch_size: int, epoch: int, least: int = 0, sampling: str = SIZE) -> list[Tensor]:
+        """Row numbers of each batch of an epoch."""
+        return list(order_of(self.rows.split, self.used, batch_size, self.seed, epoch, least, sampling))
+
+    def read(self, order: Sequence[Tensor], epoch: int) -> Iterator[tuple[Inputs, Targets]]:
+        """Prepared inputs and targets of these batches; one without any label of the tasks has no targets."""
+        if isinstance(self.rows.split, Split):
+            yield from map(self.batch, order)
+            return
+        draws = [Draw(rows, derive_seed(self.seed, "read", epoch, step)) for step, rows in enumerate(order)]
+        yield from map(self._prepared, self._reader(draws))
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return self.rows.split.reader(ahead=True)
+
+    def probes(self, batch_size: int, epoch: int, step: int, rows: Tensor) -> list[tuple[Inputs, Targets]]:
+        """Two further batches, independent of the one of these rows; of the same task, where tasks have their own."""
+        used = self.used
+        for here in self.rows.split.sections.values():
+            if here.start <= int(rows[0]) < here.stop:
+                used = torch.zeros_like(used)
+                used[here] = self.used[here]
+        drawn = probe_rows(used, batch_size, self.seed, epoch, step)
+        return [self.batch(each, derive_seed(self.seed, "probe", epoch, step, k)) for k, each in enumerate(drawn)]
+
+    def batch(self, rows: Tensor, seed: int = 0) -> tuple[Inputs, Targets]:
+        """Prepared inputs and targets of these rows; reading them starts from a seed."""
+        if not isinstance(self.rows.split, Split):
+            (read,) = self.rows.split.reader(ahead=False)([Draw(rows, seed)])
+            return self._prepared(read)
         targets = {task.name: self._targets_of(task.name, rows) for task in self.tasks}
         return self.problem.prepare(self.rows.inputs(rows)), targets
 
@@ -57,3 +90,7 @@ class Material:
             return self.rows.targets(task, rows), None
         here = mask.index_select(0, rows).nonzero().squeeze(1)  # on the CPU: a device would have to be waited for
         return self.rows.targets(task, rows.index_select(0, here)), self.rows.hardware.to(here)
+
+    def _prepared(self, read: Batch) -> tuple[Inputs, Targets]:
+        inputs, targets = self.rows.moved(read, self._gaps)
+        return self.problem.prepare(inputs), targets

@@ -1,0 +1,33 @@
+"""The problem files that are shown are short, and a study of each trains; without its data, one is skipped by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from steelyard.errors import MissingDataError, ProblemError, ProblemFileError
+from steelyard.problems import load_problem
+from steelyard.study import plan
+from steelyard.study.training.train import train
+
+FILES = sorted((Path(__file__).parent.parent / "examples" / "problems").glob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_network_of_its_tasks_trains(file: Path) -> None:
+    reference = f"{file}:enb" if file.stem == "mulan" else str(file)
+    try:
+        made = plan(reference, ["single-task", "equal"], seeds=1, epochs=1)
+    except (MissingDataError, ProblemError, ProblemFileError) as error:
+        if "missing" in str(error) or "no problem" in str(error) or "it has none" in str(error):
+            pytest.skip(f"without its data: {error}")
+        raise
+    joint = next(trial for trial in made.trials if len(trial.tasks) > 1)
+    assert train(joint, load_problem(reference)).steps == made.settings[0].steps[""]
+
+
+def test_each_has_at_most_forty_lines_of_code() -> None:
+    for file in FILES:
+        lines = [line for line in file.read_text().splitlines() if line.strip()]
+        assert len(lines) <= 40, file.name
