@@ -39,6 +39,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_message_is_lost(sent, tmp_pa
     sender.close()
     process = types.SimpleNamespace(exitcode=-9, join=lambda: None)
     pool.running[receiver] = ({0: trial}, process)
+    pool.on[receiver] = pool.free.pop(0)
     ((told, event),) = pool.events()
     assert told == trial
     assert isinstance(event, Lost)
