@@ -18,10 +18,10 @@ import torch
 
 from steelyard.errors import MissingDataError
 from steelyard.problems import load_problem
+from steelyard.problems.data import Data
 from steelyard.problems.problem import Problem
-from steelyard.problems.task import Data, Split
+from steelyard.problems.rows import Split, take
 from steelyard.study.training.hardware import CPU, Hardware, devices_here
-from steelyard.study.training.rows_on_device import take
 from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
 
