@@ -160,6 +160,7 @@ def test_the_estimate_counts_what_is_left(file, tmp_path, monkeypatch):
     """By a clock on which nothing takes time but the problem's sleep at every batch."""
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "process_time", lambda: now[0])
     monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     plan, store = study.plan(str(file), METHODS, seeds=2), tmp_path / "s.sqlite"
     before = study.estimate(plan, store, workers=1)
