@@ -156,7 +156,7 @@ def test_one_method_and_one_problem_can_be_described(run):
     assert "beta=" in out
     code, out, _ = run("methods", "log")
     assert "log (method)" in out
-    assert "log (loss stage" in out
+    assert "log (stage, to be put before a method" in out
     code, out, _ = run("problems", "digits")
     assert "left digit" in out
     assert "accuracy" in out

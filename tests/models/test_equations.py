@@ -6,7 +6,7 @@ import torch
 from steelyard.models import build
 from steelyard.models.architectures.dselect_k import Selector, smooth_step
 from steelyard.models.features import run, sample_inputs, stack
-from steelyard.problems import load_problem
+from steelyard.problems import Data, Split, load_problem
 
 ROWS = 32
 
@@ -100,8 +100,9 @@ def load_images():
     import copy
 
     problem = copy.copy(load_problem("multi-mnist"))
-    split = type("Rows", (), {"inputs": torch.zeros(2, 1, 28, 28, dtype=torch.uint8)})()
-    problem.data = lambda: type("Data", (), {"train": split})()
+    targets = {name: torch.zeros(2, dtype=torch.long) for name in problem.task_names}
+    rows = Split(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), targets)
+    problem.data = lambda: Data(rows, rows, rows)
     assert sample_inputs(problem).dtype == torch.float32
     return problem
 

@@ -62,8 +62,9 @@ def _unequal_steps(found: TrialResults) -> list[str]:
         return []
     for setting in plan.settings:
         for task in plan.tasks:
-            if own := setting.steps.get(task.name):
-                ratios[task.name] = max(ratios.get(task.name, 0.0), setting.steps[JOINT] / own)
+            own, together = setting.steps.get(task.name), setting.steps.get(JOINT)
+            if own and together:
+                ratios[task.name] = max(ratios.get(task.name, 0.0), together / own)
     far = sorted((name for name, ratio in ratios.items() if ratio > STEPS_APART), key=lambda name: -ratios[name])
     if not far:
         return []

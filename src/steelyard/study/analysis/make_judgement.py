@@ -302,7 +302,7 @@ def _mean_curve(curves: list[list[float]], epochs: int) -> list[float]:
     than half of the trainings have ended for want of a better epoch: the last ones would speak for all."""
     values = np.full((len(curves), epochs), np.nan)
     for row, curve in zip(values, curves, strict=True):
-        row[: len(curve)] = curve
+        row[: len(curve)] = curve[:epochs]
     values[:, sorted(map(len, curves), reverse=True)[(len(curves) - 1) // 2] :] = np.nan
     counts = np.maximum((~np.isnan(values)).sum(0), 1)
     mean = np.where(np.isnan(values).all(0), np.nan, np.nansum(values, axis=0) / counts)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from steelyard.balancing.balancer import Balancer
 from steelyard.errors import ProgramError, TrainingError, UnknownNameError
+from steelyard.io.printable_text import printable
 from steelyard.io.writing import replacing
 from steelyard.method_registry import make
 from steelyard.study.program.assignment import Assignment
@@ -304,7 +305,7 @@ class Trial:
         said = ", ".join(f"{task.name} {task.metrics[0].name} {values[task.name]:.4g}" for task in self._declared)
         tested = ", ".join(f"{task} {numbers[0]:.4g}" for task, numbers in found.items())
         which = "the best so far" if better else "the last"
-        print(f"epoch {epoch}: {said}" + (f"; {which}, on test data {tested}" if found else ""), flush=True)
+        print(printable(f"epoch {epoch}: {said}" + (f"; {which}, on test data {tested}" if found else "")), flush=True)
 
     def _tell(self, **values: Any) -> None:
         if self._assignment is not None and _rank() == 0:
