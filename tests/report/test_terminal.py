@@ -77,15 +77,16 @@ def test_control_characters_of_a_failed_trial_do_not_reach_the_terminal() -> Non
 def test_below_the_time_of_a_method_stands_its_spread_over_seeds(width: int) -> None:
     judgement = judgements.digits()
     rows = [
-        replace(row, relative_cost=0.71 + place, cost_low=0.61 + place, cost_high=0.92 + place)
+        replace(row, relative_cost=0.71 + place, cost_low=0.61 + place, cost_high=0.93 + place)
         for place, row in enumerate(judgement.rows)
     ]
     text = printed(replace(judgement, rows=rows), width)
     assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= width
     for place in range(len(judgement.methods)):
         assert f"{0.71 + place:.2f}" in text
-        assert f"{0.61 + place:.2f}–{0.92 + place:.2f}" in text
-    assert "0.71–0.71" not in printed(replace(judgement, rows=[replace(rows[0], cost_low=0.71, cost_high=0.71)]), width)
+    assert text.count("±0.16") == len(judgement.methods)
+    still = [replace(row, cost_low=0.708, cost_high=0.712) for row in rows]
+    assert "±0.00" not in printed(replace(judgement, rows=still), width)
 
 
 def test_cautions_come_before_the_verdict() -> None:

@@ -125,8 +125,8 @@ def _facts(judgement: Judgement) -> str:
 
 def _legend(clean: Callable[[str], str]) -> Text:
     words = ", ".join(f"{found.short} = {found.word}" for found in STYLES.values() if found.short != found.word)
-    costs = "time × = training time against all single-task networks; memory = peak while training"
-    return Text(clean(f"{words}; {costs}."), style="dim")
+    time = "time × = training time against all single-task networks, ± half its range over seeds"
+    return Text(clean(f"{words}; {time}; memory = peak while training."), style="dim")
 
 
 def _tables(
@@ -222,10 +222,9 @@ def _figures(view: View, setting: Setting, compact: bool, clean: Callable[[str],
 
 
 def _cost(row: Row) -> str:
-    """The median over seeds, and where they differ the smallest and the largest below it."""
-    bounds = [numbers.fixed(bound, 2) for bound in (row.cost_low, row.cost_high)]
-    apart = math.isfinite(row.cost_high) and bounds[0] != bounds[1]
-    return numbers.fixed(row.relative_cost, 2) + (f"\n{'–'.join(bounds)}" if apart else "")
+    """The median over seeds, and where they differ half of their range below it."""
+    half = numbers.fixed((row.cost_high - row.cost_low) / 2, 2) if math.isfinite(row.cost_high) else "0.00"
+    return numbers.fixed(row.relative_cost, 2) + (f"\n±{half}" if half != "0.00" else "")
 
 
 def _failures(judgement: Judgement, console: Console, clean: Callable[[str], str]) -> None:
