@@ -84,7 +84,7 @@ def test_below_the_time_of_a_method_stands_its_spread_over_seeds(width: int) -> 
     assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= width
     for place in range(len(judgement.methods)):
         assert f"{0.71 + place:.2f}" in text
-    assert text.count("±0.16") == len(judgement.methods)
+    assert text.count("±0.16") == len(judgement.methods) * len(judgement.settings)
     still = [replace(row, cost_low=0.708, cost_high=0.712) for row in rows]
     assert "±0.00" not in printed(replace(judgement, rows=still), width)
 

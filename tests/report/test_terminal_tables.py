@@ -178,7 +178,7 @@ def test_what_stands_around_the_tables(name: str) -> None:
     legend = [line for line in lines if line.startswith("same =")]
     assert legend == judged(judgement) * [
         "same = no difference, hurt = negative transfer, open = undecided; time × = training time against all "
-        "single-task networks, ± half its range over seeds; memory = peak while training."
+        "single-task networks, ± half its range; memory = peak while training."
     ]
     labels = {setting.index: setting.label for setting in judgement.settings}
     failures = []

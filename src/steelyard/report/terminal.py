@@ -125,7 +125,7 @@ def _facts(judgement: Judgement) -> str:
 
 def _legend(clean: Callable[[str], str]) -> Text:
     words = ", ".join(f"{found.short} = {found.word}" for found in STYLES.values() if found.short != found.word)
-    time = "time × = training time against all single-task networks, ± half its range over seeds"
+    time = "time × = training time against all single-task networks, ± half its range"
     return Text(clean(f"{words}; {time}; memory = peak while training."), style="dim")
 
 
