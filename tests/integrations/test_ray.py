@@ -144,7 +144,7 @@ def test_a_thousand_short_trials_are_finished_and_written(cluster, tmp_path):
     trials = made_up.plan(methods=("equal", "dwa"), seeds=500).trials
     result = made_up.result({"left": 0.5, "right": 0.5})
 
-    def sleep(luggage, trials, checkpoints, keep):
+    def sleep(luggage, trials, checkpoints, keep, sharing):
         yield 0, Started("somewhere")
         time.sleep(0.05)
         yield 0, Epoch(1)

@@ -43,7 +43,7 @@ class Queue:
 def test_a_job_of_a_killed_study_is_not_heard_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the first of its study, as the new one is: its numbers would be stored as those of another trial."""
     queue, job = Queue(), Job("digits", None, tmp_path / "c", False, tmp_path / "s.running", 1)
-    monkeypatch.setattr(on_slurm.Slurm, "executor", lambda engine, folder: queue)
+    monkeypatch.setattr(on_slurm.Slurm, "executor", lambda engine, folder, job: queue)
     killed = on_slurm.Slurm().open(job)
     killed.__enter__()  # and never left: kill -9
     killed._send((FIRST,))
