@@ -21,12 +21,12 @@ from steelyard.balancing.observe import label_counts
 from steelyard.balancing.state_dict import Persistent
 from steelyard.base.lookahead import Losses
 from steelyard.errors import OptionError, StateError
-from steelyard.gradients.along import Record, record, warn_of_rows
+from steelyard.gradients.along import BackwardRecord, record, warn_of_rows
 from steelyard.gradients.wrappers import is_sharded, unnoticed
 
 
 @dataclass
-class Entry:
+class TaskProgress:
     """What was measured of one task.
 
     Attributes:
@@ -94,7 +94,7 @@ class _Call:
 
     tasks: tuple[str, ...]
     counts: Sequence[float]
-    kept: Record
+    kept: BackwardRecord
     ran: bool = False
     """Whether its backward pass did."""
 
@@ -180,7 +180,7 @@ class Ledger:
                 "rank holds neither their gradients nor their changes in one piece"
             )
         self.steps = self._since = 0
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, TaskProgress] = {}
         self._measured: tuple[str, ...] = ()
         self._open: _Open | None = None
         self._by_rows = self._rows_said = self._inside = False
@@ -303,7 +303,7 @@ class Ledger:
             self._since = 0
         self._measured = tuple(products)
         for task, (total, count) in products.items():
-            self.entries.setdefault(task, Entry()).add(-total / count)
+            self.entries.setdefault(task, TaskProgress()).add(-total / count)
 
     def _products(self, opened: _Open) -> dict[str, tuple[float, float]]:
         """``(Σ n ⟨∇L, Δ⟩, Σ n)`` by task over the micro-batches whose backward ran."""
@@ -339,7 +339,7 @@ class Ledger:
     def summary(self) -> LedgerSummary:
         """The whole run, since the start or the checkpoint that was loaded; prints as a table."""
         tasks = tuple(dict.fromkeys([*self.balancer.tasks, *self.entries]))
-        rows = [self.entries.get(task, Entry()) for task in tasks]
+        rows = [self.entries.get(task, TaskProgress()) for task in tasks]
         return LedgerSummary(
             tasks,
             tuple(row.steps for row in rows),
@@ -371,7 +371,7 @@ class Ledger:
         self.discard()
         self.steps, self._since = int(state["steps"]), int(state["since"])
         self._measured = tuple(state["measured"])
-        self.entries = {task: Entry(**entry) for task, entry in state["entries"].items()}
+        self.entries = {task: TaskProgress(**entry) for task, entry in state["entries"].items()}
 
 
 def _change(before: Tensor, now: Tensor) -> Tensor:

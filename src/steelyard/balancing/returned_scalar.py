@@ -69,7 +69,7 @@ def nothing(balancer: Persistent, batch: Batch, ranks: Ranks | None) -> Tensor:
     return carry(as_result(batch.values.new_zeros(()), batch.losses), [], batch.values.new_zeros(0), **others)
 
 
-def on_backward(total: Tensor, balancer: Persistent) -> None:
+def warn_if_trained_in_eval(total: Tensor, balancer: Persistent) -> None:
     """Tell a balancer in ``eval()`` mode that its result is being trained on."""
     total.register_hook(functools.partial(_trained_in_eval, weakref.ref(balancer)))  # type: ignore[no-untyped-call]
 

@@ -122,7 +122,7 @@ def plain_sum(balancer: Persistent, losses: Losses) -> Tensor:
     total = functools.reduce(torch.add, terms)
     if total.requires_grad and torch.is_grad_enabled() and not balancer._now.watch.eval_said:
         total = total.clone() if total is found[0] else total  # the user's own tensor keeps no hook of ours
-        returned_scalar.on_backward(total, balancer)
+        returned_scalar.warn_if_trained_in_eval(total, balancer)
     return total
 
 

@@ -26,7 +26,7 @@ _AGREE = 1e-3
 """How far the tasks' products may miss that of their sum, in lengths of gradient and change, in float32."""
 
 
-class Record(Protocol):
+class BackwardRecord(Protocol):
     """What was kept of the losses.
 
     Attributes:
@@ -42,7 +42,7 @@ class Record(Protocol):
         """
 
 
-def record(losses: Sequence[Tensor], parameters: Sequence[Tensor], by_rows: bool = False) -> Record:
+def record(losses: Sequence[Tensor], parameters: Sequence[Tensor], by_rows: bool = False) -> BackwardRecord:
     """Keep what the products need; the losses' graph is kept for the backward pass to come.
 
     Args:

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from steelyard.problems.rows import Batch, Draw, Reader, Rows
+from steelyard.problems.rows import DataRows, Draw, ReadBatch, Reader
 from steelyard.problems.task import Task
 
 
-class Apart(Rows):
+class Apart(DataRows):
     """The rows of each task, one after the other under one numbering; a batch is of one task.
 
     Args:
         parts: by task.
     """
 
-    def __init__(self, parts: Mapping[str, Rows]) -> None:
+    def __init__(self, parts: Mapping[str, DataRows]) -> None:
         self.parts = dict(parts)
         self._sections: dict[str, slice] = {}
         start = 0
@@ -47,7 +47,7 @@ class Apart(Rows):
     def some(self, rows: Tensor) -> Apart:
         return Apart({name: part.some(_within(rows, self._sections[name])) for name, part in self.parts.items()})
 
-    def evaluation(self, batch_size: int) -> Iterator[Batch]:
+    def evaluation(self, batch_size: int) -> Iterator[ReadBatch]:
         for name, part in self.parts.items():
             for batch in part.evaluation(batch_size):
                 yield _of_task(batch, name, self._sections[name].start)
@@ -59,7 +59,7 @@ class _Reading:
     def __init__(self, readers: Mapping[str, Reader], sections: Mapping[str, slice]) -> None:
         self.readers, self.sections = readers, sections
 
-    def __call__(self, draws: Sequence[Draw]) -> Iterator[Batch]:
+    def __call__(self, draws: Sequence[Draw]) -> Iterator[ReadBatch]:
         whose = [self._task(draw) for draw in draws]
         own: dict[str, list[Draw]] = {}
         for name, draw in zip(whose, draws, strict=True):
@@ -78,5 +78,5 @@ def _within(rows: Tensor, section: slice) -> Tensor:
     return own - int(section.start)
 
 
-def _of_task(batch: Batch, name: str, start: int) -> Batch:
-    return Batch(batch.rows + start, batch.inputs, {name: batch.targets[name]})
+def _of_task(batch: ReadBatch, name: str, start: int) -> ReadBatch:
+    return ReadBatch(batch.rows + start, batch.inputs, {name: batch.targets[name]})

@@ -11,7 +11,7 @@ from torch import Tensor
 from steelyard.errors import ProblemError, SteelyardError, UnknownNameError
 from steelyard.problems.apart import Apart
 from steelyard.problems.data import Data
-from steelyard.problems.rows import Batch, Draw, Rows, Split
+from steelyard.problems.rows import DataRows, Draw, ReadBatch, Split
 from steelyard.problems.sources import batch_digest
 from steelyard.problems.stream import Stream
 from steelyard.problems.task import Task
@@ -37,7 +37,7 @@ def _check_alike(name: str, data: Data) -> None:
         )
 
 
-def _check_rows(where: str, tasks: Sequence[Task], rows: Rows) -> None:
+def _check_rows(where: str, tasks: Sequence[Task], rows: DataRows) -> None:
     if isinstance(rows, Split):
         _check_inputs(where, rows)
         for task in tasks:
@@ -78,7 +78,7 @@ def _check_stream(where: str, tasks: Sequence[Task], stream: Stream) -> None:
             raise ProblemError(f"{where}: every label of {task.name!r} is missing")
 
 
-def read_sample(where: str, stream: Stream) -> Batch:
+def read_sample(where: str, stream: Stream) -> ReadBatch:
     """A few rows of a stream, or an error that says which part of the data they are of."""
     try:
         return next(stream.reader(ahead=False)([Draw(stream.sample(), seed=0)]))
@@ -157,7 +157,7 @@ def _check_marks(where: str, task: Task, data: Data) -> None:
         )
 
 
-def _targets(rows: Rows, task: Task) -> Tensor | None:
+def _targets(rows: DataRows, task: Task) -> Tensor | None:
     """All targets of a task that are in memory."""
     if isinstance(rows, Apart):
         return _targets(rows.parts[task.name], task)

@@ -10,12 +10,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from steelyard.errors import ProblemError
 from steelyard.problems.apart import Apart
-from steelyard.problems.rows import Rows
+from steelyard.problems.rows import DataRows
 from steelyard.problems.stream import Stream
 
 Read = Dataset[Any] | DataLoader[Any] | Callable[[], DataLoader[Any]]
 """Rows that are read when they are needed."""
-Given = Rows | Read | Mapping[str, Rows | Read]
+Given = DataRows | Read | Mapping[str, DataRows | Read]
 
 
 @dataclass(init=False)
@@ -41,9 +41,9 @@ class Data:
         2
     """
 
-    train: Rows
-    validation: Rows
-    test: Rows
+    train: DataRows
+    validation: DataRows
+    test: DataRows
     description: str
 
     def __init__(self, train: Given, validation: Given, test: Given, description: str = "") -> None:
@@ -52,12 +52,12 @@ class Data:
         self.test = _rows(test, "test data")
         self.description = description
 
-    def splits(self) -> dict[str, Rows]:
+    def splits(self) -> dict[str, DataRows]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-def _rows(given: Any, where: str) -> Rows:
-    if isinstance(given, Rows):
+def _rows(given: Any, where: str) -> DataRows:
+    if isinstance(given, DataRows):
         return given
     if isinstance(given, Mapping):
         if not given:

@@ -23,7 +23,7 @@ class Draw(NamedTuple):
     seed: int
 
 
-class Batch(NamedTuple):
+class ReadBatch(NamedTuple):
     """What was read; of each task the targets that are there, unlabelled ones among them."""
 
     rows: Tensor
@@ -31,10 +31,10 @@ class Batch(NamedTuple):
     targets: Targets
 
 
-Reader = Callable[[Sequence[Draw]], Iterator[Batch]]
+Reader = Callable[[Sequence[Draw]], Iterator[ReadBatch]]
 
 
-class Rows(ABC):
+class DataRows(ABC):
     """Rows of inputs and targets, in memory or not."""
 
     @abstractmethod
@@ -53,7 +53,7 @@ class Rows(ABC):
         """What reads batches, in order; `ahead` of their use, where there are workers to do so."""
 
     @abstractmethod
-    def some(self, rows: Tensor) -> Rows:
+    def some(self, rows: Tensor) -> DataRows:
         """These rows alone; their numbers are in ascending order."""
 
     @property
@@ -61,7 +61,7 @@ class Rows(ABC):
         """Where tasks have rows of their own: whose rows lie where. Empty where rows are for all tasks."""
         return {}
 
-    def evaluation(self, batch_size: int) -> Iterator[Batch]:
+    def evaluation(self, batch_size: int) -> Iterator[ReadBatch]:
         """All rows in order, for a network that learns nothing from them."""
         draws = [Draw(rows, place) for place, rows in enumerate(torch.arange(len(self)).split(batch_size))]  # type: ignore[no-untyped-call]
         return self.reader(ahead=True)(draws)
@@ -80,7 +80,7 @@ def take_from(tensor: Tensor, rows: Tensor | slice) -> Tensor:
 
 
 @dataclass
-class Split(Rows):
+class Split(DataRows):
     """Rows in memory: inputs (a tensor, or a tuple of tensors for a trunk of several arguments) and targets.
 
     Example:
@@ -105,17 +105,17 @@ class Split(Rows):
     def reader(self, ahead: bool) -> Reader:
         return self._read
 
-    def _read(self, draws: Sequence[Draw]) -> Iterator[Batch]:
+    def _read(self, draws: Sequence[Draw]) -> Iterator[ReadBatch]:
         for rows, _ in draws:
             targets: Targets = {name: (each.index_select(0, rows), None) for name, each in self.targets.items()}
-            yield Batch(rows, take(self.inputs, rows), targets)
+            yield ReadBatch(rows, take(self.inputs, rows), targets)
 
     def some(self, rows: Tensor) -> Split:
         return Split(take(self.inputs, rows), {task: y.index_select(0, rows) for task, y in self.targets.items()})
 
-    def evaluation(self, batch_size: int) -> Iterator[Batch]:
+    def evaluation(self, batch_size: int) -> Iterator[ReadBatch]:
         for rows in torch.arange(len(self)).split(batch_size):  # type: ignore[no-untyped-call]
             here = slice(int(rows[0]), int(rows[-1]) + 1)  # a view
-            yield Batch(
+            yield ReadBatch(
                 rows, take(self.inputs, here), {name: (each[here], None) for name, each in self.targets.items()}
             )

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from steelyard.problems.apart import Apart
 from steelyard.problems.data import Data
-from steelyard.problems.rows import Batch, Draw, Rows, Split
+from steelyard.problems.rows import DataRows, Draw, ReadBatch, Split
 from steelyard.problems.stream import Stream
 
 PACKAGE = "steelyard"  # its version stands for its code
@@ -99,7 +99,7 @@ def data_digests(data: Data) -> dict[str, str]:
     return found
 
 
-def _rows_digests(part: str, rows: Rows) -> dict[str, str]:
+def _rows_digests(part: str, rows: DataRows) -> dict[str, str]:
     found: dict[str, str] = {}
     if isinstance(rows, Split):
         inputs = rows.inputs if isinstance(rows.inputs, tuple) else (rows.inputs,)
@@ -117,7 +117,7 @@ def _rows_digests(part: str, rows: Rows) -> dict[str, str]:
     return found
 
 
-def batch_digest(batch: Batch) -> str:
+def batch_digest(batch: ReadBatch) -> str:
     """Changes with the inputs and targets that were read, as far as they are numbers and text."""
     hashed = hashlib.blake2b(digest_size=12)
     _hash(hashed, batch.inputs)

@@ -24,7 +24,7 @@ from torch.utils.data import (
 )
 
 from steelyard.errors import ProblemError
-from steelyard.problems.rows import Batch, Draw, Reader, Rows, Targets
+from steelyard.problems.rows import DataRows, Draw, ReadBatch, Reader, Targets
 from steelyard.problems.task import Task
 
 SAMPLE = 8
@@ -32,7 +32,7 @@ SAMPLE = 8
 PROGRAM = "A program of your own does what this cannot: see steelyard.trial"
 
 
-class Stream(Rows):
+class Stream(DataRows):
     """Rows ``(inputs, {task: target})`` of a Dataset, read anew for every batch: they need not fit into memory.
 
     A batch's order, and all that reading it draws from the generators of torch, NumPy and `random`, follow from the
@@ -150,12 +150,12 @@ class _Reading:
             **options,
         )
 
-    def __call__(self, draws: Sequence[Draw]) -> Iterator[Batch]:
+    def __call__(self, draws: Sequence[Draw]) -> Iterator[ReadBatch]:
         self.order.draws = draws
         with _may_have_children() if self.workers else contextlib.nullcontext():
             reading = iter(self.loader)
         for draw, (inputs, targets) in zip(draws, reading, strict=True):
-            yield Batch(draw.rows, inputs, targets)
+            yield ReadBatch(draw.rows, inputs, targets)
 
 
 class _Order:

@@ -8,9 +8,9 @@ from functools import cached_property
 from steelyard.report import numbers
 from steelyard.report.short_names import short_methods
 from steelyard.study.judgement import Cell, Curve, Hurt, Judgement, Recipe, Row, Setting, TaskInfo
+from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
 
-BASELINE = "single-task"
-PLAIN_SUM = "equal"
+BASELINE = SINGLE_TASK
 
 
 def recipe_text(recipe: Recipe) -> str:

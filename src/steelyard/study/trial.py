@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from steelyard.io.printable_text import LONGEST_MESSAGE, printable
 
 SINGLE_TASK = "single-task"
+PLAIN_SUM = "equal"
 SIZE = "size"  # how the batches of tasks with rows of their own are shared out, unless told otherwise
 KEY_VERSION = 1
 LONGEST_TRACEBACK = 20_000  # characters

@@ -11,7 +11,7 @@ from steelyard.errors import AngleWarning
 from steelyard.models import build
 from steelyard.problems.builtin import office
 from steelyard.study.training.batch import task_losses
-from steelyard.study.training.rows_on_device import Rows
+from steelyard.study.training.rows_on_device import RowsOnDevice
 from steelyard.study.training.sampling import batches, kept_labels, used_rows
 from steelyard.study.training.training_rows import Material
 
@@ -65,7 +65,7 @@ def test_a_loss_is_the_mean_over_its_own_rows_and_angles_are_warned_of_at_featur
     rows = torch.arange(len(train))
     network = build(problem, problem.task_names, 0).eval()
     labels = {task.name: task.labelled(train.targets[task.name]) for task in tasks}
-    _, targets = Material(problem, tasks, Rows(train, tasks), labels).batch(rows)
+    _, targets = Material(problem, tasks, RowsOnDevice(train, tasks), labels).batch(rows)
 
     def losses():
         outputs, features = network(train.inputs)

@@ -6,7 +6,7 @@ import pytest
 
 from steelyard.errors import ProgramError, UnknownNameError
 from steelyard.problems import accuracy
-from steelyard.study.program.declaration import READY, Declaration, DeclaredMetric, declare
+from steelyard.study.program.declaration import READY, DeclaredMetric, ProgramDeclaration, declare
 
 
 def metrics(*given):
@@ -65,7 +65,7 @@ def test_a_main_task_is_one_of_them():
 
 def test_it_is_read_back_from_json():
     made = declare({"a": ("rmse", "mae"), "b": "loss:min"}, epochs=3, learning_rate=0.1, main="b")
-    assert Declaration.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    assert ProgramDeclaration.from_dict(json.loads(json.dumps(made.to_dict()))) == made
 
 
 def test_tasks_are_chosen_in_the_order_in_which_they_were_declared():

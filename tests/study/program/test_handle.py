@@ -11,8 +11,8 @@ from torch import nn
 import steelyard
 from steelyard.errors import ProgramError, SteelyardError, TrainingError
 from steelyard.study.program.assignment import VARIABLE, Assignment
-from steelyard.study.program.declaration import Declaration, declare
-from steelyard.study.program.reports import History, Reader
+from steelyard.study.program.declaration import ProgramDeclaration, declare
+from steelyard.study.program.reports import History, ReportReader
 from steelyard.study.trial import Trial
 
 TASKS = {"a": "accuracy", "b": ("rmse", "mae")}
@@ -55,7 +55,7 @@ def told(tmp_path):
 
     def read(tasks=("a", "b"), main=None):
         history = History(declare(TASKS, 3).only(tasks), main)
-        for report in Reader(tmp_path / "told").new():
+        for report in ReportReader(tmp_path / "told").new():
             history.take(report)
         return history
 
@@ -131,7 +131,7 @@ def test_a_study_that_asks_gets_the_declaration_and_the_program_ends(monkeypatch
     with pytest.raises(SystemExit) as ended:
         steelyard.trial(TASKS, epochs=2, main="a")
     assert ended.value.code == 0
-    answer = Declaration.from_dict(json.loads((tmp_path / "answer").read_text()))
+    answer = ProgramDeclaration.from_dict(json.loads((tmp_path / "answer").read_text()))
     assert answer == declare(TASKS, 2, main="a")
 
 

@@ -8,7 +8,7 @@ import torch
 from steelyard.study import compare, network
 from steelyard.study.storage.store import Store
 from steelyard.study.training.hardware import Hardware
-from steelyard.study.training.rows_on_device import Rows
+from steelyard.study.training.rows_on_device import RowsOnDevice
 from steelyard.study.training.train import train
 from study.training.small_problem import made, trial
 
@@ -56,7 +56,7 @@ def test_a_trial_learns_what_it_learns_on_the_cpu(method, precision):
 def test_streamed_batches_come_from_pinned_memory_and_are_the_same():
     problem, hardware = made(), Hardware.of("cuda")
     split, rows = problem.data().train, torch.tensor([5, 0, 7])
-    streamed, moved = (Rows(split, problem.tasks, hardware, stays) for stays in (False, True))
+    streamed, moved = (RowsOnDevice(split, problem.tasks, hardware, stays) for stays in (False, True))
     assert streamed.inputs(rows).device.type == "cuda"
     assert torch.equal(streamed.inputs(rows), moved.inputs(rows))
     assert torch.equal(streamed.inputs(slice(2, 9)), moved.inputs(slice(2, 9)))

@@ -22,7 +22,7 @@ from steelyard.study.storage.network_files import pack
 from steelyard.study.training.diagnose_training import diagnose_training
 from steelyard.study.training.ensemble import train_together
 from steelyard.study.training.hardware import Hardware
-from steelyard.study.training.rows_on_device import Rows
+from steelyard.study.training.rows_on_device import RowsOnDevice
 from steelyard.study.training.train import train
 from study.training import small_problem
 from study.training.small_problem import same, trial
@@ -84,14 +84,14 @@ class Elsewhere(nn.Linear):
 @pytest.mark.parametrize("free", [2**30, 1000], ids=["moved once", "streamed"])
 def test_data_stay_there_if_they_fit(module, monkeypatch, free):
     taken = []
-    original = Rows._of
+    original = RowsOnDevice._of
 
     def watched(rows, tensor, which):
         taken.append(type(tensor) is There)
         return original(rows, tensor, which)
 
     monkeypatch.setattr(module, "free", free)
-    monkeypatch.setattr(Rows, "_of", watched)
+    monkeypatch.setattr(RowsOnDevice, "_of", watched)
     assert same(train(trial(), made(), hardware=Hardware.of("second")), train(trial(), made()))
     there = taken[: taken.index(False)] if free > 1000 else taken
     assert there

@@ -7,7 +7,7 @@ from torch import nn
 from steelyard.errors import ProblemError, TrainingError
 from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, mae, r2, rmse
 from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
-from steelyard.study.training.rows_on_device import Rows
+from steelyard.study.training.rows_on_device import RowsOnDevice
 
 
 def task(name, metric):
@@ -71,7 +71,9 @@ def test_prediction_in_batches_is_in_order_and_in_evaluation_mode():
     split = Split((rows, rows), {"a": rows})
     problem = Problem("p", [task("a", rmse)], lambda: Data(split, split, split), nn.Identity, nn.Identity)
     network = Network()
-    assert torch.equal(predict(network, problem, Rows(split, problem.tasks), batch_size=2)["a"].outputs, rows * 3)
+    assert torch.equal(
+        predict(network, problem, RowsOnDevice(split, problem.tasks), batch_size=2)["a"].outputs, rows * 3
+    )
     assert network.training
 
 
@@ -84,7 +86,7 @@ def test_rows_without_a_label_are_not_measured():
     inputs = torch.eye(3)
     split = Split(inputs, {"a": torch.tensor([1, -1, 2])})
     problem = Problem("p", [classification("a", 3)], lambda: Data(split, split, split), nn.Identity, nn.Identity)
-    outputs, targets, _ = predict(Doubled(), problem, Rows(split, problem.tasks), batch_size=1)["a"]
+    outputs, targets, _ = predict(Doubled(), problem, RowsOnDevice(split, problem.tasks), batch_size=1)["a"]
     assert torch.equal(outputs, 2 * inputs[[0, 2]])
     assert targets.tolist() == [1, 2]
 
@@ -103,7 +105,7 @@ def test_statistics_are_taken_batch_by_batch_of_labelled_rows_and_stand_in_for_o
     split = Split(rows, {"a": targets})
     tasks = [Task("a", nn.functional.mse_loss, (mean,), outputs=5, statistics=statistics)]
     problem = Problem("p", tasks, lambda: Data(split, split, split), nn.Identity, nn.Identity)
-    shown = predict(Doubled(), problem, Rows(split, problem.tasks), batch_size=2)["a"]
+    shown = predict(Doubled(), problem, RowsOnDevice(split, problem.tasks), batch_size=2)["a"]
     assert batches == [3, 3]  # of 4 and 3 rows, one of them without a label
     labelled = rows[[0, 1, 3, 4, 5, 6]]
     assert torch.equal(shown.targets, labelled)
@@ -130,7 +132,7 @@ def test_the_loss_of_a_split_is_the_mean_over_its_labelled_rows():
     split = Split(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), {"a": targets})
     task = classification("a", 3)
     problem = Problem("p", [task], lambda: Data(split, split, split), nn.Identity, nn.Identity)
-    shown = predict(Doubled(), problem, Rows(split, problem.tasks), batch_size=1, losses=True)["a"]
+    shown = predict(Doubled(), problem, RowsOnDevice(split, problem.tasks), batch_size=1, losses=True)["a"]
     rows = [0, 1, 3, 4]
     torch.testing.assert_close(shown.loss, task.loss(2 * split.inputs[rows], targets[rows]))
-    assert predict(Doubled(), problem, Rows(split, problem.tasks), batch_size=1)["a"].loss is None
+    assert predict(Doubled(), problem, RowsOnDevice(split, problem.tasks), batch_size=1)["a"].loss is None

@@ -8,7 +8,7 @@ from steelyard.method_registry import make, method_class, method_names, options_
 from steelyard.study.training import hardware
 from steelyard.study.training.batch import Forward
 from steelyard.study.training.ensemble import train_together
-from steelyard.study.training.hardware import Hardware, check_device, devices_here, kind_of, named_devices
+from steelyard.study.training.hardware import Hardware, check_device, devices_here, kind_of_device, named_devices
 from steelyard.study.training.train import train
 from steelyard.study.trial import SINGLE_TASK
 from study.training.small_problem import made, same, trial
@@ -41,7 +41,7 @@ def test_a_kind_stands_for_all_of_a_machines_devices_of_it(cards):
     assert named_devices("cuda:1") == ["cuda:1"]
     assert named_devices("auto") == ["cuda:0", "cuda:1"]
     assert named_devices("cpu") == ["cpu"]
-    assert kind_of("cuda:1") == "cuda"
+    assert kind_of_device("cuda:1") == "cuda"
 
 
 def test_auto_is_the_cpu_where_nothing_else_is(monkeypatch):

@@ -5,7 +5,7 @@ import torch
 
 from steelyard.problems import Data, Split, regression
 from steelyard.problems.rows import take
-from steelyard.study.training.rows_on_device import fits, rows_of, size_of
+from steelyard.study.training.rows_on_device import bytes_of, fits, rows_of
 
 GIB = 2**30
 
@@ -28,8 +28,8 @@ def test_half_of_a_trials_share_of_the_free_memory_is_for_data(needed, free, sha
 def test_inputs_count_once_and_targets_of_the_tasks_at_hand():
     rows = Split((torch.zeros(4, 3), torch.zeros(4, dtype=torch.uint8)), {"a": torch.zeros(4), "b": torch.zeros(4, 5)})
     data = Data(rows, rows, rows)
-    assert size_of(data, [regression("a")]) == 3 * (48 + 4 + 16)
-    assert size_of(data, [regression("a"), regression("b")]) == 3 * (48 + 4 + 16 + 80)
+    assert bytes_of(data, [regression("a")]) == 3 * (48 + 4 + 16)
+    assert bytes_of(data, [regression("a"), regression("b")]) == 3 * (48 + 4 + 16 + 80)
 
 
 def test_on_the_cpu_rows_are_the_problems_own_tensors():

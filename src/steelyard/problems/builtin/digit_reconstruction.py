@@ -21,7 +21,7 @@ from steelyard.problems.data import Data
 from steelyard.problems.kinds import classification
 from steelyard.problems.metrics import r2, rmse
 from steelyard.problems.problem import Problem
-from steelyard.problems.rows import Rows, Split
+from steelyard.problems.rows import DataRows, Split
 from steelyard.problems.task import Metric, Task
 
 PIXELS = multi_mnist.SIZE**2
@@ -32,7 +32,7 @@ def load() -> Data:
     return Data(_retargeted(data.train), _retargeted(data.validation), _retargeted(data.test), data.description)
 
 
-def _retargeted(split: Rows) -> Split:
+def _retargeted(split: DataRows) -> Split:
     assert isinstance(split, Split)
     assert isinstance(split.inputs, Tensor)
     return Split(split.inputs, {"digit": split.targets["left"], "image": split.inputs})  # the same bytes, not a copy

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from steelyard.study.analysis.number_phrases import PLAIN_SUM, lowered, method_name, plus_minus_of
+from steelyard.study.analysis.number_phrases import lowered, method_name, plus_minus_of
 from steelyard.study.analysis.statistics import Array, rows_half_width, step_of
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import PlannedTask
-from steelyard.study.trial import SINGLE_TASK
+from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
 
 NAMED = 3
 LEVEL_Z = 1.96  # of a 95 % interval

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from steelyard.study.judgement import Cell, Interval
 from steelyard.study.planning.plan import PlannedTask
+from steelyard.study.trial import PLAIN_SUM
 
-PLAIN_SUM = "equal"
 OPENINGS = ("The ", "Over ", "One ", "Whether ", "No ", "Not ", "Of ")  # of sentences that start with no name
 
 

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 from steelyard.study.analysis.multiple_testing import FIRST, Unit, together
-from steelyard.study.analysis.number_phrases import PLAIN_SUM
 from steelyard.study.analysis.statistics import (
     LEVEL,
     MOST_SEEDS,
@@ -21,7 +20,7 @@ from steelyard.study.analysis.statistics import (
 from steelyard.study.analysis.trial_results import TrialResults, better_by
 from steelyard.study.judgement import Verdict
 from steelyard.study.planning.plan import PlannedTask
-from steelyard.study.trial import SINGLE_TASK
+from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
 
 SLIGHT = 0.01  # a mean relative change whose interval lies within it may be told from zero, and still not matter
 ALL = ""  # stands for all tasks together where others are named

@@ -13,9 +13,7 @@ from steelyard.study.planning.plan import PlannedMethod
 from steelyard.study.planning.tuning import deciding, validation_scores
 from steelyard.study.storage.store import Store
 from steelyard.study.training.hardware import FULL
-from steelyard.study.trial import SINGLE_TASK, Result
-
-PLAIN_SUM = "equal"
+from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK, Result
 
 
 def recipe(found: TrialResults, rows: Sequence[Row], store: Store) -> Recipe | None:

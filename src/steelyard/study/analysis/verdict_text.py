@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 from steelyard.io.lists_and_counts import counted, listed
 from steelyard.study.analysis.number_phrases import (
-    PLAIN_SUM,
     amount_of,
     difference_of,
     lowered,
@@ -19,7 +18,7 @@ from steelyard.study.analysis.questions import SLIGHT, Answers, Question
 from steelyard.study.analysis.statistics import LEVEL, Array, Key, claim, holm, interval
 from steelyard.study.analysis.trial_results import better_by
 from steelyard.study.judgement import Cell, Interval, Row, Verdict
-from steelyard.study.trial import SINGLE_TASK
+from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
 
 FINE: tuple[Verdict, ...] = ("gain", "no difference")
 NAMED = 4  # so many tasks, or strategies, are named one by one; of more the first, and the others are counted

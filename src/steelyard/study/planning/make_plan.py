@@ -48,7 +48,7 @@ from steelyard.study.training.hardware import (
     check_device,
     check_precision,
     devices_here,
-    kind_of,
+    kind_of_device,
 )
 from steelyard.study.training.problem_rehearsal import rehearse, try_optimizer
 from steelyard.study.training.sampling import kept_labels, steps_of, used_rows
@@ -208,8 +208,8 @@ def identity(problem: Problem) -> str:
 def _hardware(device: str, precision: str) -> Hardware:
     """To try methods on: the device, or the CPU where only other machines have it."""
     check_precision(precision)
-    kind = kind_of(check_device(device))
-    if kind in (AUTO, *map(kind_of, devices_here())):
+    kind = kind_of_device(check_device(device))
+    if kind in (AUTO, *map(kind_of_device, devices_here())):
         return Hardware.of(device, precision)
     return ON_CPU
 

@@ -17,7 +17,7 @@ from steelyard.study.training.batch import (
     tell_labels,
 )
 from steelyard.study.training.hardware import ON_CPU, Hardware
-from steelyard.study.training.rows_on_device import Rows
+from steelyard.study.training.rows_on_device import RowsOnDevice
 from steelyard.study.training.sampling import order_of
 from steelyard.study.training.train import make_balancer
 from steelyard.study.training.training_rows import Material
@@ -34,7 +34,9 @@ def rehearse_methods(plan: Plan, problem: Problem, hardware: Hardware = ON_CPU) 
         SteelyardError: a method cannot balance these losses.
     """
     tasks, seed = [problem.task(name) for name in plan.task_names], plan.seeds[0]
-    material = Material.of(problem, tasks, seed, rows=Rows(problem.data(seed).train, tasks, hardware, stays=False))
+    material = Material.of(
+        problem, tasks, seed, rows=RowsOnDevice(problem.data(seed).train, tasks, hardware, stays=False)
+    )
     rows = next(order_of(material.rows.split, material.used, plan.batch_size, seed, epoch=1))
     networks: dict[str, nn.Module] = {}
     with hardware.drawing_from(seed):

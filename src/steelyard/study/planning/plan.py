@@ -21,7 +21,7 @@ from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
 from steelyard.study.planning.provenance import Origin
 from steelyard.study.program.command import Program
-from steelyard.study.training.hardware import CPU, FULL, kind_of
+from steelyard.study.training.hardware import CPU, FULL, kind_of_device
 from steelyard.study.trial import SINGLE_TASK, SIZE, Trial
 
 JOINT = ""  # stands for all tasks together where others are named
@@ -246,7 +246,7 @@ class Plan:
             epoch_steps=self.epoch_steps,
             patience=self.patience,
             resplit=self.resplit,
-            device=kind_of(self.device),
+            device=kind_of_device(self.device),
             precision=self.precision,
             sampling=SIZE if len(tasks) == 1 else self.sampling,
         )

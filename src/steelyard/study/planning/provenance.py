@@ -19,7 +19,7 @@ from steelyard.models.build_network import architecture_class
 from steelyard.problems.problem import Problem
 from steelyard.problems.sources import code_digests, data_digests, libraries, sources_of_class
 from steelyard.study.program.command import Program
-from steelyard.study.program.declaration import Declaration
+from steelyard.study.program.declaration import ProgramDeclaration
 from steelyard.study.trial import SINGLE_TASK, Trial
 
 COMMAND = "the command line"
@@ -67,7 +67,7 @@ class Origin:
     data: tuple[dict[str, str] | None, ...]
     versions: dict[str, str]
     extensions: dict[str, Code] = field(default_factory=dict)
-    declared: Declaration | None = None
+    declared: ProgramDeclaration | None = None
 
     @classmethod
     def of(cls, problem: Problem, seeds: Iterable[int], trials: Iterable[Trial] = ()) -> Origin:
@@ -81,7 +81,7 @@ class Origin:
         )
 
     @classmethod
-    def of_program(cls, program: Program, declared: Declaration, trials: Iterable[Trial] = ()) -> Origin:
+    def of_program(cls, program: Program, declared: ProgramDeclaration, trials: Iterable[Trial] = ()) -> Origin:
         """The same of a program, whose command line says which data it reads."""
         sources = program.sources()
         command = hashlib.blake2b(json.dumps(program.command).encode(), digest_size=12).hexdigest()

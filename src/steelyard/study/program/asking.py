@@ -9,11 +9,11 @@ from pathlib import Path
 from steelyard.errors import ProgramError
 from steelyard.study.program.assignment import VARIABLE, Assignment
 from steelyard.study.program.command import Program
-from steelyard.study.program.declaration import Declaration
+from steelyard.study.program.declaration import ProgramDeclaration
 from steelyard.study.program.process import run
 
 
-def ask(program: Program) -> Declaration:
+def ask(program: Program) -> ProgramDeclaration:
     """What it declares.
 
     Raises:
@@ -25,7 +25,7 @@ def ask(program: Program) -> Declaration:
         Assignment("", str(answer)).write(question)
         ending = run(program, {VARIABLE: str(question)})
         if answer.is_file():
-            return Declaration.from_dict(json.loads(answer.read_text(encoding="utf-8")))
+            return ProgramDeclaration.from_dict(json.loads(answer.read_text(encoding="utf-8")))
     if ending.code:
         raise ProgramError(f"{ending.how}\nIt was to say what it trains. Its output:\n{ending.output}")
     raise ProgramError(

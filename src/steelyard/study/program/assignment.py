@@ -10,7 +10,7 @@ from pathlib import Path
 
 from steelyard.errors import ProgramError
 from steelyard.io.typed import typed
-from steelyard.study.program.declaration import Declaration
+from steelyard.study.program.declaration import ProgramDeclaration
 from steelyard.study.trial import Trial
 
 VARIABLE = "STEELYARD_TRIAL"
@@ -30,7 +30,7 @@ class Assignment:
 
     run: str
     answer: str
-    declaration: Declaration | None = None
+    declaration: ProgramDeclaration | None = None
     trial: Trial | None = None
     folder: str = ""
     version: int = VERSION

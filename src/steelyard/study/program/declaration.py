@@ -47,7 +47,7 @@ class DeclaredTask:
 
 
 @dataclass(frozen=True)
-class Declaration:
+class ProgramDeclaration:
     """What a program trains when nobody restricts it."""
 
     tasks: tuple[DeclaredTask, ...]
@@ -71,14 +71,14 @@ class Declaration:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Declaration:
-        declared: Declaration = typed(cls, values)
+    def from_dict(cls, values: dict[str, Any]) -> ProgramDeclaration:
+        declared: ProgramDeclaration = typed(cls, values)
         return declared
 
 
 def declare(
     tasks: Mapping[str, TaskLike], epochs: int, learning_rate: float | None = None, main: str | None = None
-) -> Declaration:
+) -> ProgramDeclaration:
     """Read what a program gives to `steelyard.trial`.
 
     Raises:
@@ -100,7 +100,7 @@ def declare(
         "torch": str(torch.__version__),
         "python": ".".join(platform.python_version_tuple()[:2]),
     }
-    return Declaration(found, epochs, None if learning_rate is None else float(learning_rate), main, versions)
+    return ProgramDeclaration(found, epochs, None if learning_rate is None else float(learning_rate), main, versions)
 
 
 def _named(name: object) -> str:

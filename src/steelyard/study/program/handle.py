@@ -23,14 +23,12 @@ from steelyard.io.printable_text import printable
 from steelyard.io.writing import replacing
 from steelyard.method_registry import make
 from steelyard.study.program.assignment import Assignment
-from steelyard.study.program.declaration import Declaration, DeclaredMetric, DeclaredTask, TaskLike, declare
-from steelyard.study.program.reports import History, Reader, Report, choice_of, tell
+from steelyard.study.program.declaration import DeclaredMetric, DeclaredTask, ProgramDeclaration, TaskLike, declare
+from steelyard.study.program.reports import History, Report, ReportReader, choice_of, tell
 from steelyard.study.program.step_meter import StepMeter
 from steelyard.study.training.peak_memory import PeakMemory
-from steelyard.study.trial import SINGLE_TASK, derive_seed
-from steelyard.study.trial import Trial as Planned
+from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK, Trial, derive_seed
 
-PLAIN_SUM = "equal"
 CHECKPOINT = "checkpoint.pt"
 Value = float | Tensor
 Values = Mapping[str, Value | Mapping[str, Value]]
@@ -45,7 +43,7 @@ def trial(
     main: str | None = None,
     method: str | None = None,
     seed: int | None = None,
-) -> Trial:
+) -> TrialHandle:
     """What this program is to train: everything by hand, or one trial of the study that runs it.
 
     ``steelyard compare --methods uw,db-mtl -- python train.py`` runs the program once for every trial, and this call
@@ -55,7 +53,7 @@ def trial(
         tasks: each task's metric, by name: a ready one (``"accuracy"``, ``"rmse"``, …), ``"perplexity:min"``,
             ``"miou:max:1"`` with its best value, a `Metric`, or several of these; the first chooses the epoch.
         epochs: how many reports there will be; a study may want another number.
-        learning_rate: the program's own, if it is used as `Trial.learning_rate`; without it, a study cannot tune it.
+        learning_rate: the program's own, if it is used as ``trial.learning_rate``; without it, a study cannot tune it.
         main: the task that the others are there to help, if there is one; it alone chooses the epoch.
         method, seed: by hand, what to train; by default ``STEELYARD_METHOD`` and ``STEELYARD_SEED``, or the plain sum
             and 0. (``STEELYARD_TASKS=left`` trains some of the tasks.) A study has its own.
@@ -78,7 +76,7 @@ def trial(
     declaration = declare(tasks, epochs, learning_rate, main)
     assignment = Assignment.here()
     if assignment is None:
-        return Trial(declaration, _by_hand(declaration, method, seed), None)
+        return TrialHandle(declaration, _by_hand(declaration, method, seed), None)
     if assignment.trial is None or assignment.declaration is None:
         if _rank() == 0:
             with replacing(Path(assignment.answer)) as file:
@@ -89,10 +87,10 @@ def trial(
             f"the program declares {declaration}, and declared {assignment.declaration} when the study was planned: "
             "what it declares may not depend on the trial"
         )
-    return Trial(declaration, assignment.trial, assignment)
+    return TrialHandle(declaration, assignment.trial, assignment)
 
 
-class Trial:
+class TrialHandle:
     """One network to be trained; `steelyard.trial` gives it.
 
     Attributes:
@@ -101,7 +99,7 @@ class Trial:
         epochs: how many to train and to report.
     """
 
-    def __init__(self, declaration: Declaration, planned: Planned, assignment: Assignment | None) -> None:
+    def __init__(self, declaration: ProgramDeclaration, planned: Trial, assignment: Assignment | None) -> None:
         self.tasks, self.method, self.epochs = planned.tasks, planned.method, planned.epochs
         self._planned, self._assignment, self._declaration = planned, assignment, declaration
         self._declared: list[DeclaredTask] = declaration.only(planned.tasks)
@@ -111,7 +109,7 @@ class Trial:
         self._next: int | None = None
         self._history = History(self._declared, declaration.main)
         if assignment is not None:
-            for report in Reader(Path(assignment.answer)).new():
+            for report in ReportReader(Path(assignment.answer)).new():
                 self._history.take(report)
             self._tell(kind="asked")
             _tell_uncaught(assignment)
@@ -325,7 +323,7 @@ def _tell_uncaught(assignment: Assignment) -> None:
     sys.excepthook = told
 
 
-def _by_hand(declaration: Declaration, method: str | None, seed: int | None) -> Planned:
+def _by_hand(declaration: ProgramDeclaration, method: str | None, seed: int | None) -> Trial:
     """What a person wants who runs the program."""
     named = os.environ.get("STEELYARD_TASKS")
     names = [name.strip() for name in named.split(",")] if named else declaration.task_names
@@ -336,7 +334,7 @@ def _by_hand(declaration: Declaration, method: str | None, seed: int | None) -> 
     text = os.environ.get("STEELYARD_SEED", "0")
     if seed is None and not text.isdecimal():
         raise ProgramError(f"STEELYARD_SEED={text!r} is no whole number")
-    return Planned(
+    return Trial(
         problem="",
         method=SINGLE_TASK if len(tasks) == 1 else chosen,
         tasks=tasks,

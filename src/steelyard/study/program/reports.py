@@ -63,7 +63,7 @@ def tell(file: Path, report: Report) -> None:
         os.close(there)
 
 
-class Reader:
+class ReportReader:
     """Reads a file of reports that grows."""
 
     def __init__(self, file: Path) -> None:

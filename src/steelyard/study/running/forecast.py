@@ -18,7 +18,7 @@ from steelyard.problems import load_problem
 from steelyard.problems.data import Data
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
-from steelyard.problems.rows import Rows, Split
+from steelyard.problems.rows import DataRows, Split
 from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import settle, tried
@@ -175,7 +175,7 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
     return _Cost(result.work / result.steps, evaluation)
 
 
-def _some_rows(problem: Problem, trial: Trial, split: Rows) -> torch.Tensor:
+def _some_rows(problem: Problem, trial: Trial, split: DataRows) -> torch.Tensor:
     """Rows for a few batches of a trial; the data are only complete with a label of every task, so one of each."""
     labels = {task.name: split.labelled(task) for task in problem.tasks}
     used = torch.stack([labels[name] for name in trial.tasks]).any(0).nonzero().squeeze(1)

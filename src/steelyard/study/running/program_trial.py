@@ -14,7 +14,7 @@ from steelyard.study.planning.provenance import Origin
 from steelyard.study.program.assignment import VARIABLE, Assignment
 from steelyard.study.program.command import Program
 from steelyard.study.program.process import Ending, run
-from steelyard.study.program.reports import History, Reader
+from steelyard.study.program.reports import History, ReportReader
 from steelyard.study.running.events import Epoch, Event, Finished, Lost, Warned
 from steelyard.study.storage.trial_checkpoint import Folder, folder_of
 from steelyard.study.trial import Failed, Trial
@@ -44,7 +44,7 @@ def train_by_program(
         run_id = uuid.uuid4().hex
         assignment = Assignment(run_id, str(folder / REPORTS), declaration, trial, str(folder))
         assignment.write(folder / ASSIGNMENT)
-        history, reader = History(declaration.only(trial.tasks), declaration.main), Reader(folder / REPORTS)
+        history, reader = History(declaration.only(trial.tasks), declaration.main), ReportReader(folder / REPORTS)
 
         def look() -> None:
             before = len(history.epochs)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from steelyard.balancing.losses_of import Again, losses_of
 from steelyard.errors import ProblemError
 from steelyard.models import Architecture
-from steelyard.problems.rows import Rows, Targets
+from steelyard.problems.rows import DataRows, Targets
 from steelyard.problems.task import Inputs, Task
 from steelyard.study.training.hardware import ON_CPU, Hardware, RandomState
 
@@ -125,7 +125,7 @@ def recompute(
     return losses_of(LossesOf(network, tasks, hardware), losses_on, (inputs, targets), held_out)
 
 
-def tell_labels(network: nn.Module, tasks: Sequence[Task], rows: Rows, kept: Mapping[str, Tensor]) -> None:
+def tell_labels(network: nn.Module, tasks: Sequence[Task], rows: DataRows, kept: Mapping[str, Tensor]) -> None:
     """Let the architecture see which labels its tasks learn from, if it wants to.
 
     Raises:

@@ -24,7 +24,7 @@ from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
 from steelyard.study.training.left_out_rows import left_out
 from steelyard.study.training.peak_memory import peak_memory
-from steelyard.study.training.rows_on_device import Rows, rows_of
+from steelyard.study.training.rows_on_device import RowsOnDevice, rows_of
 from steelyard.study.training.sampling import batches, kept_labels, steps_per_epoch
 from steelyard.study.training.stacking import Stack, agrees, batch_of, kind_of, padded
 from steelyard.study.training.train import (
@@ -160,7 +160,7 @@ def _most(member: _Member, data: Data) -> int:
     return max(1, ROOM // (4 * (2 * member.trial.batch_size * row + 8 * weights)))
 
 
-def _stack(members: Sequence[_Member], problem: Problem, train: Rows) -> Stack | None:
+def _stack(members: Sequence[_Member], problem: Problem, train: RowsOnDevice) -> Stack | None:
     """The stack of the members' networks, if it computes what they compute."""
     stack = Stack(
         [member.network for member in members],
@@ -172,7 +172,7 @@ def _stack(members: Sequence[_Member], problem: Problem, train: Rows) -> Stack |
     return stack if agrees(stack, problem, train, _targets(members, train), rows) else None
 
 
-def _targets(members: Sequence[_Member], train: Rows) -> Tensor:
+def _targets(members: Sequence[_Member], train: RowsOnDevice) -> Tensor:
     return torch.stack([train.targets(member.task.name, slice(None)) for member in members])
 
 
@@ -185,7 +185,7 @@ def _train(
     stack: Stack,
     members: Sequence[_Member],
     problem: Problem,
-    rows: Mapping[str, Rows],
+    rows: Mapping[str, RowsOnDevice],
     checkpoints: Folder | None,
     on_epoch: Callable[[Trial, int], None],
     checkpoint_seconds: float,
@@ -211,7 +211,9 @@ def _train(
 class _Running:
     """The networks of one stack in training: what `train` does with one."""
 
-    def __init__(self, stack: Stack, members: Sequence[_Member], problem: Problem, rows: Mapping[str, Rows]) -> None:
+    def __init__(
+        self, stack: Stack, members: Sequence[_Member], problem: Problem, rows: Mapping[str, RowsOnDevice]
+    ) -> None:
         self.stack, self.members, self.problem, self.rows = stack, members, problem, rows
         self.first = members[0].trial
         self.hardware = rows["train"].hardware

@@ -13,7 +13,7 @@ from steelyard.errors import ProblemError, SteelyardError, TrainingError
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Metric, Task
 from steelyard.study.training.hardware import ON_CPU, Hardware
-from steelyard.study.training.rows_on_device import Rows
+from steelyard.study.training.rows_on_device import RowsOnDevice
 
 
 class Shown(NamedTuple):
@@ -27,7 +27,7 @@ class Shown(NamedTuple):
 def predict(
     network: nn.Module,
     problem: Problem,
-    split: Rows,
+    split: RowsOnDevice,
     batch_size: int,
     losses: bool = False,
     hardware: Hardware = ON_CPU,

@@ -27,7 +27,7 @@ PRECISIONS = (FULL, *HALVES)
 RandomState = tuple[Tensor, ...]
 
 
-def kind_of(name: str) -> str:
+def kind_of_device(name: str) -> str:
     """``cuda`` of ``cuda:1``: trials are known by it, since one card of a kind is as good as another."""
     return name.partition(":")[0]
 
@@ -63,10 +63,14 @@ def named_devices(name: str) -> list[str]:
     check_device(name)
     here = devices_here()
     if name == AUTO:
-        name = kind_of(here[0])
-    found = [device for device in here if name in (device, kind_of(device))]
+        name = kind_of_device(here[0])
+    found = [device for device in here if name in (device, kind_of_device(device))]
     if not found:
-        built = "" if torch.version.cuda or kind_of(name) != "cuda" else f"; torch {torch.__version__} is without CUDA"
+        built = (
+            ""
+            if torch.version.cuda or kind_of_device(name) != "cuda"
+            else f"; torch {torch.__version__} is without CUDA"
+        )
         raise OptionError(f"there is no device {name} on this machine, only {', '.join(here)}{built}")
     return found
 

@@ -17,7 +17,7 @@ from steelyard.models import build
 from steelyard.problems.data import Data
 from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem, adam
-from steelyard.problems.rows import Batch, Draw, Rows
+from steelyard.problems.rows import DataRows, Draw, ReadBatch
 from steelyard.problems.task import Inputs, Metric, Task
 from steelyard.problems.user_file import describe
 from steelyard.study.training.batch import labelled_targets
@@ -57,7 +57,7 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
     return data
 
 
-def _rehearse_network(problem: Problem, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def _rehearse_network(problem: Problem, network: nn.Module, batch: ReadBatch) -> dict[str, Tensor]:
     stored = batch.inputs
     inputs = _unchanged("prepare()", stored, lambda: attempt(problem, "prepare()", lambda: problem.prepare(stored)))
     what = f"the network on inputs {_shape(inputs)}{_told_of_type(inputs)}"
@@ -213,7 +213,7 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _samples(problem: Problem, rows: Rows) -> Iterator[Batch]:
+def _samples(problem: Problem, rows: DataRows) -> Iterator[ReadBatch]:
     """Some rows; of each task alone, where tasks have rows of their own."""
     sections = rows.sections or {"": slice(0, len(rows))}
     for name, here in sections.items():
@@ -224,7 +224,7 @@ def _samples(problem: Problem, rows: Rows) -> Iterator[Batch]:
         yield attempt(problem, "reading the training data", partial(next, read))
 
 
-def _extremes(task: Task, rows: Rows) -> list[int]:
+def _extremes(task: Task, rows: DataRows) -> list[int]:
     """The rows with a task's smallest and largest label, where they are in memory: wrong class numbers show there."""
     labelled = rows.labelled(task)
     targets = rows.labels(task, labelled)

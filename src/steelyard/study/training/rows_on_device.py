@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from steelyard.problems.data import Data
-from steelyard.problems.rows import Batch, Split, Targets, take_from
-from steelyard.problems.rows import Rows as Loaded
+from steelyard.problems.rows import DataRows, ReadBatch, Split, Targets, take_from
 from steelyard.problems.task import Inputs, Task
 from steelyard.study.training.batch import labelled_targets
 from steelyard.study.training.hardware import ON_CPU, Hardware
@@ -25,7 +24,7 @@ def fits(needed: int, free: int, sharing: int = 1) -> bool:
     return 2 * needed * sharing <= free
 
 
-def size_of(data: Data, tasks: Sequence[Task]) -> int:
+def bytes_of(data: Data, tasks: Sequence[Task]) -> int:
     """Bytes of all inputs and of the targets of these tasks, as far as they are in memory and for all tasks."""
     return sum(_bytes(_tensors(split, tasks)) for split in data.splits().values() if isinstance(split, Split))
 
@@ -39,7 +38,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-class Rows:
+class RowsOnDevice:
     """A split of whose rows batches are taken.
 
     Args:
@@ -52,7 +51,7 @@ class Rows:
         split: on the CPU, as it was loaded.
     """
 
-    def __init__(self, split: Loaded, tasks: Sequence[Task], hardware: Hardware = ON_CPU, stays: bool = True) -> None:
+    def __init__(self, split: DataRows, tasks: Sequence[Task], hardware: Hardware = ON_CPU, stays: bool = True) -> None:
         self.split, self.hardware, self.stays, self.tasks = split, hardware, stays, tasks
         if not isinstance(split, Split):  # read batch by batch
             return
@@ -79,7 +78,7 @@ class Rows:
                 targets[name] = (here if places is None else here[places]), places
             yield self.inputs(rows), targets
 
-    def moved(self, read: Batch, allowed: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
+    def moved(self, read: ReadBatch, allowed: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
         """What was read, on the device, with the labels that are there and that a mask of all rows allows."""
         targets: Targets = {}
         for task in self.tasks:
@@ -124,7 +123,7 @@ def _pinned(tensor: Tensor, rows: Tensor | slice) -> Tensor:
     return found.copy_(tensor[rows]) if isinstance(rows, slice) else torch.index_select(tensor, 0, rows, out=found)
 
 
-def rows_of(data: Data, tasks: Sequence[Task], hardware: Hardware = ON_CPU) -> dict[str, Rows]:
+def rows_of(data: Data, tasks: Sequence[Task], hardware: Hardware = ON_CPU) -> dict[str, RowsOnDevice]:
     """All splits, by name; on a device they stay together, if they fit."""
-    stays = hardware.is_cpu or fits(size_of(data, tasks), hardware.free_memory(), hardware.sharing)
-    return {name: Rows(split, tasks, hardware, stays) for name, split in data.splits().items()}
+    stays = hardware.is_cpu or fits(bytes_of(data, tasks), hardware.free_memory(), hardware.sharing)
+    return {name: RowsOnDevice(split, tasks, hardware, stays) for name, split in data.splits().items()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steelyard.problems.problem import temperature_of
-from steelyard.problems.rows import Rows
+from steelyard.problems.rows import DataRows
 from steelyard.problems.stream import Stream
 from steelyard.problems.task import Task
 from steelyard.study.trial import SIZE, derive_seed
@@ -19,7 +19,7 @@ def _generator(seed: int, *purpose: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))
 
 
-def kept_labels(task: Task, split: Rows, fraction: float, seed: int) -> Tensor:
+def kept_labels(task: Task, split: DataRows, fraction: float, seed: int) -> Tensor:
     """Mask [N] of the labels that a task may train on: the given fraction of those it has, at least one.
 
     One permutation of the rows per seed serves all tasks and fractions: smaller fractions are subsets of larger
@@ -74,7 +74,7 @@ def batches(used: Tensor, batch_size: int, seed: int, epoch: int, least: int = 0
 
 
 def order_of(
-    rows: Rows, used: Tensor, batch_size: int, seed: int, epoch: int, least: int = 0, sampling: str = SIZE
+    rows: DataRows, used: Tensor, batch_size: int, seed: int, epoch: int, least: int = 0, sampling: str = SIZE
 ) -> Iterator[Tensor]:
     """Row numbers of each batch of one epoch, as `batches`; where tasks have rows of their own, each is of one task.
 
@@ -89,7 +89,7 @@ def order_of(
         yield from batches(used, batch_size, seed, epoch, least)
 
 
-def steps_of(rows: Rows, used: Tensor, batch_size: int, least: int = 0) -> int:
+def steps_of(rows: DataRows, used: Tensor, batch_size: int, least: int = 0) -> int:
     """How many batches `order_of` makes."""
     if isinstance(rows, Stream) and rows.has_own_order:
         return rows.own_steps * _passes(rows.own_steps, least)
@@ -100,7 +100,7 @@ def steps_of(rows: Rows, used: Tensor, batch_size: int, least: int = 0) -> int:
 
 
 def _one_task_each(
-    rows: Rows, used: Tensor, batch_size: int, seed: int, epoch: int, least: int, sampling: str
+    rows: DataRows, used: Tensor, batch_size: int, seed: int, epoch: int, least: int, sampling: str
 ) -> Iterator[Tensor]:
     """Batches of one task each, in random order: as many in all as the tasks' passes have, shared out by `sampling`."""
     own = _own_steps(rows, used, batch_size)
@@ -118,7 +118,7 @@ def _one_task_each(
         yield next(orders[place])
 
 
-def _own_steps(rows: Rows, used: Tensor, batch_size: int) -> dict[str, int]:
+def _own_steps(rows: DataRows, used: Tensor, batch_size: int) -> dict[str, int]:
     """Batches of one pass over the rows of each task that has any."""
     counts = {name: int(used[here].sum()) for name, here in rows.sections.items()}
     return {name: _steps_per_pass(count, batch_size) for name, count in counts.items() if count}

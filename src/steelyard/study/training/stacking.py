@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 from steelyard.problems.problem import Problem
 from steelyard.problems.task import Inputs, Task
 from steelyard.study.training.hardware import FULL, Hardware
-from steelyard.study.training.rows_on_device import Rows
+from steelyard.study.training.rows_on_device import RowsOnDevice
 
 # Element by element: what they do to one network of a stack is what they would do to it alone.
 ELEMENTWISE = (
@@ -142,7 +142,7 @@ def padded(rows: Sequence[Tensor], extra: int = 0) -> tuple[Tensor, Tensor]:
     return numbers, torch.arange(longest) < torch.tensor([[len(each)] for each in rows])
 
 
-def batch_of(problem: Problem, train: Rows, targets: Tensor, rows: Tensor) -> tuple[Inputs, Tensor]:
+def batch_of(problem: Problem, train: RowsOnDevice, targets: Tensor, rows: Tensor) -> tuple[Inputs, Tensor]:
     """Inputs and targets [K, N, ...] of the rows [K, N]; targets come as [K, all rows, ...]."""
     prepared = problem.prepare(train.inputs(rows.flatten()))
     apart = tree_map(lambda tensor: tensor.unflatten(0, rows.shape), prepared)
@@ -172,7 +172,7 @@ def kind_of(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer, ha
     return repr(network), shapes, id(task.loss), options
 
 
-def agrees(stack: Stack, problem: Problem, train: Rows, targets: Tensor, rows: Sequence[Tensor]) -> bool:
+def agrees(stack: Stack, problem: Problem, train: RowsOnDevice, targets: Tensor, rows: Sequence[Tensor]) -> bool:
     """Whether every network computes in the stack, on a padded batch, what it computes alone; tried on a few rows.
 
     What speaks against it shows here: rows that see each other or change a buffer (batch normalisation), a loss that
@@ -196,7 +196,7 @@ def agrees(stack: Stack, problem: Problem, train: Rows, targets: Tensor, rows: S
 
 
 def _agrees(
-    stack: Stack, k: int, problem: Problem, train: Rows, targets: Tensor, rows: Tensor, together: Tensor
+    stack: Stack, k: int, problem: Problem, train: RowsOnDevice, targets: Tensor, rows: Tensor, together: Tensor
 ) -> bool:
     network = stack.networks[k]
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from steelyard.problems.problem import Problem
-from steelyard.problems.rows import Batch, Draw, Reader, Split, Targets
+from steelyard.problems.rows import Draw, ReadBatch, Reader, Split, Targets
 from steelyard.problems.task import Inputs, Task
-from steelyard.study.training.rows_on_device import Rows
+from steelyard.study.training.rows_on_device import RowsOnDevice
 from steelyard.study.training.sampling import kept_labels, order_of, probe_rows, used_rows
 from steelyard.study.trial import SIZE, derive_seed
 
@@ -25,7 +25,7 @@ class Material:
     """
 
     def __init__(
-        self, problem: Problem, tasks: Sequence[Task], rows: Rows, labels: Mapping[str, Tensor], seed: int = 0
+        self, problem: Problem, tasks: Sequence[Task], rows: RowsOnDevice, labels: Mapping[str, Tensor], seed: int = 0
     ) -> None:
         self.problem, self.tasks, self.rows, self.labels, self.seed = problem, tasks, rows, labels, seed
         self.used = used_rows(labels)
@@ -38,13 +38,13 @@ class Material:
         tasks: Sequence[Task],
         seed: int,
         fractions: Mapping[str, float] | None = None,
-        rows: Rows | None = None,
+        rows: RowsOnDevice | None = None,
     ) -> Material:
         """Of a seed, with the given fraction of each task's labels; all of them where none is given.
 
         ``rows``: the training rows where batches are wanted; by default on the CPU.
         """
-        rows = rows or Rows(problem.data(seed).train, tasks)
+        rows = rows or RowsOnDevice(problem.data(seed).train, tasks)
         labels = {
             task.name: kept_labels(task, rows.split, (fractions or {}).get(task.name, 1.0), seed) for task in tasks
         }
@@ -91,6 +91,6 @@ class Material:
         here = mask.index_select(0, rows).nonzero().squeeze(1)  # on the CPU: a device would have to be waited for
         return self.rows.targets(task, rows.index_select(0, here)), self.rows.hardware.to(here)
 
-    def _prepared(self, read: Batch) -> tuple[Inputs, Targets]:
+    def _prepared(self, read: ReadBatch) -> tuple[Inputs, Targets]:
         inputs, targets = self.rows.moved(read, self._gaps)
         return self.problem.prepare(inputs), targets

@@ -21,7 +21,7 @@ from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.environment import cores, worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.worker import Work, perform
-from steelyard.study.training.hardware import AUTO, CPU, kind_of, named_devices
+from steelyard.study.training.hardware import AUTO, CPU, kind_of_device, named_devices
 from steelyard.study.trial import Trial
 
 
@@ -37,7 +37,7 @@ class Local:
     def device(self, asked: str) -> str:
         """What ``auto`` stands for; a device that is not here is refused."""
         found = named_devices(asked)
-        return kind_of(found[0]) if asked == AUTO else asked
+        return kind_of_device(found[0]) if asked == AUTO else asked
 
 
 def places_on(devices: Sequence[str], per_device: int, workers: int | None, cores: int) -> list[str]:

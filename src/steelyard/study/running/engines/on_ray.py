@@ -19,7 +19,7 @@ from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.shipped_modules import Luggage
 from steelyard.study.running.worker import Work, perform
 from steelyard.study.storage.trial_checkpoint import Folder
-from steelyard.study.training.hardware import kind_of
+from steelyard.study.training.hardware import kind_of_device
 from steelyard.study.trial import Failed, Trial
 
 AHEAD = 2
@@ -61,7 +61,7 @@ class Ray:
         """Of GPUs, for one trial."""
         if self.gpus is not None:
             return self.gpus
-        return 1 / job.per_device if kind_of(job.device) == "cuda" else 0
+        return 1 / job.per_device if kind_of_device(job.device) == "cuda" else 0
 
     def get_ready(self) -> None:
         """Connecting is quick; a cluster that is started here would not be ready earlier for it."""

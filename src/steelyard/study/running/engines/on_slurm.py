@@ -24,7 +24,7 @@ from steelyard.study.running.engines.interface import Job, device_of_cluster
 from steelyard.study.running.environment import worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.worker import Work, perform
-from steelyard.study.training.hardware import kind_of
+from steelyard.study.training.hardware import kind_of_device
 from steelyard.study.trial import Trial
 
 LOOKS = {"slurm": 2.0, "local": 0.1}
@@ -94,7 +94,7 @@ class Slurm:
                 f"slurm: no Slurm here ({error}). Run the command where sbatch is, or try it out with "
                 "--on 'slurm(cluster=local)'"
             ) from error
-        gpus = kind_of(job.device) == "cuda" if self.gpus is None else self.gpus
+        gpus = kind_of_device(job.device) == "cuda" if self.gpus is None else self.gpus
         found.update_parameters(name="steelyard", **self.parameters, **{"gpus_per_node": int(gpus)} if gpus else {})
         return found
 
