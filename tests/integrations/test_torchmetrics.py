@@ -4,7 +4,7 @@ import doctest
 
 import pytest
 
-torchmetrics = pytest.importorskip("torchmetrics")
+torchmetrics = pytest.importorskip("torchmetrics", reason="torchmetrics is not installed: make test-integrations")
 
 import torch
 

@@ -21,7 +21,7 @@ FEW_TEST_ROWS = 100
 
 
 def cautions(found: TrialResults) -> list[str]:
-    """TrialResults that come before the verdict, the gravest first."""
+    """Findings that come before the verdict, the gravest first."""
     return [
         *_unlike_starts(found),
         *_unequal_steps(found),
@@ -69,7 +69,7 @@ def _unequal_steps(found: TrialResults) -> list[str]:
     if not far:
         return []
     labels = {task.name: task.label for task in plan.tasks}
-    most = max(setting.steps[JOINT] for setting in plan.settings)
+    most = max(setting.steps.get(JOINT, 0) for setting in plan.settings)
     said = listed([f"{labels[name]} ({ratios[name]:.1f} times)" for name in far[:NAMED]])
     more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
     return [
