@@ -117,16 +117,16 @@ def sleep(luggage: object, trials: tuple[Trial, ...], checkpoints: object, keep:
 def ray_at(trials: int) -> None:
     import ray
 
-    from steelyard.study.running.engines.on_ray import Ray, Tasks
+    from steelyard.study.running.engines.on_ray import Ray, RayTasks
 
-    class Sleeping(Tasks):
+    class Sleeping(RayTasks):
         def __enter__(self) -> Sleeping:
             super().__enter__()
             self.task = ray.remote(sleep).options(num_returns="streaming", max_retries=0, num_cpus=SHARE)
             return self
 
     class Engine(Ray):
-        def open(self, job: Job) -> Tasks:
+        def open(self, job: Job) -> RayTasks:
             return Sleeping(self, job)
 
     made, every = planned(trials, 20)

@@ -69,8 +69,9 @@ def sample(path: Path, size: int, seed: int) -> tuple[int, list[str]]:
     """How many changes there are, and the names of those that are tried."""
     mutated = mutate_file_contents(str(path), path.read_text(encoding="utf-8"))
     names = [get_mutant_name(path, name) for name in mutated.mutant_names]
-    drawn = random.Random(f"{seed} {path.name}").sample(names, min(size or len(names), len(names)))
-    return len(names), drawn
+    drawn = names.copy()
+    random.Random(f"{seed} {path.name}").shuffle(drawn)  # a larger sample has all of a smaller one
+    return len(names), drawn[: size or len(names)]
 
 
 def judge(path: Path, count: int, drawn: list[str], reasons: dict[str, str]) -> Tried:

@@ -13,7 +13,7 @@ from typing import Any
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.method import Method
 from steelyard.base.option_types import shown
-from steelyard.base.specs import Part, Spec, parse_spec
+from steelyard.base.specs import Spec, SpecPart, parse_spec
 from steelyard.base.stage import Stage
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.io.lists_and_counts import columns
@@ -136,7 +136,7 @@ def _cost(cls: type[Balancer]) -> str:
     return "each head's backward to the features"
 
 
-def _build(cls: type, part: Part, options: Mapping[str, Any], *arguments: Any) -> Any:
+def _build(cls: type, part: SpecPart, options: Mapping[str, Any], *arguments: Any) -> Any:
     known = _parameters(cls)
     for key in options:
         if key not in known:

@@ -14,7 +14,7 @@ from steelyard.report.charts.cost import Point, _labels, cost_chart
 from steelyard.report.charts.curves import Series, curves, late_scale, scale_for, thin
 from steelyard.report.charts.forest import Line, common_scale, forest
 from steelyard.report.charts.labels import dodge
-from steelyard.report.charts.scale import Scale, fit, labels
+from steelyard.report.charts.scale import AxisScale, fit, labels
 from steelyard.report.charts.svg import of_width, tag
 from steelyard.report.palette import Ink, inks
 from steelyard.study.judgement import Interval
@@ -76,7 +76,7 @@ def test_a_diverged_method_does_not_squeeze_the_others() -> None:
 def test_the_scale_of_intervals_shows_all_that_are_not_far_off() -> None:
     """With a twentieth of room on both sides; beyond six times the usual reach, or twice the region, it is cut."""
 
-    def scale(*intervals: Interval, region: float = 0.5) -> Scale:
+    def scale(*intervals: Interval, region: float = 0.5) -> AxisScale:
         return common_scale([Line(0, "m", interval, "open", "", "") for interval in intervals], region, reverse=False)
 
     near = scale(Interval(-1.0, -2.0, 0.0))
@@ -151,7 +151,7 @@ def test_thinning_keeps_both_ends(length: int, limit: int) -> None:
 
 
 def test_scatter_labels_do_not_cover_each_other() -> None:
-    across, up = Scale(0.0, 1.1), Scale(-10.0, 10.0)
+    across, up = AxisScale(0.0, 1.1), AxisScale(-10.0, 10.0)
     points = [
         Point(i, f"method {i}", Ink("c0", None), 0.4 + 0.02 * (i % 5), Interval(i / 3, i / 3 - 1, i / 3 + 1), "")
         for i in range(12)

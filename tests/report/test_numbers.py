@@ -11,7 +11,7 @@ from report import judgements  # fmt: skip
 from steelyard.report import numbers, palette, verdict_styles
 from steelyard.report.charts.curves import Series
 from steelyard.report.charts.labels import text_width
-from steelyard.report.charts.scale import Scale, fit, labels, spans
+from steelyard.report.charts.scale import AxisScale, fit, labels, spans
 from steelyard.report.json_and_csv import _cell
 from steelyard.report.judgement_view import View
 from steelyard.report.panels.drawing import Drawing, of_mean
@@ -133,19 +133,19 @@ def test_long_names_lose_their_middle() -> None:
 
 
 def test_scales() -> None:
-    linear, log = Scale(10.0, 30.0), Scale(1.0, 100.0, log=True)
+    linear, log = AxisScale(10.0, 30.0), AxisScale(1.0, 100.0, log=True)
     assert (linear(10), linear(15), linear(30)) == (0, 0.25, 1)
     assert (log(1), log(10), log(100)) == pytest.approx((0, 0.5, 1))
-    assert Scale(10.0, 30.0, reverse=True)(15) == 0.75
+    assert AxisScale(10.0, 30.0, reverse=True)(15) == 0.75
     assert (linear.clip(5), linear.clip(20), linear.clip(50)) == (10, 20, 30)
     assert linear.ticks(4) == [10, 15, 20, 25, 30]
     assert linear.ticks(2) == [10, 20, 30]
-    assert Scale(1.0, 5.0, log=True).ticks(4) == [1, 2, 3, 4, 5]
+    assert AxisScale(1.0, 5.0, log=True).ticks(4) == [1, 2, 3, 4, 5]
     assert log.ticks(5) == [1, 3, 10, 30, 100]
-    assert Scale(1.0, 10.0, log=True).ticks(4) == [1, 2, 5, 10]
-    assert Scale(1.0, 5.5, log=True).ticks(4) == [1, 2, 5]
-    assert Scale(1.0, 1e9, log=True).ticks(4) == [1, 1e3, 1e6, 1e9]
-    assert Scale(10.0, 40.0, log=True).ticks(3) == [10, 20, 30, 40], "less than a power of ten has round steps"
+    assert AxisScale(1.0, 10.0, log=True).ticks(4) == [1, 2, 5, 10]
+    assert AxisScale(1.0, 5.5, log=True).ticks(4) == [1, 2, 5]
+    assert AxisScale(1.0, 1e9, log=True).ticks(4) == [1, 1e3, 1e6, 1e9]
+    assert AxisScale(10.0, 40.0, log=True).ticks(3) == [10, 20, 30, 40], "less than a power of ten has round steps"
     assert (fit([2.0, 4.0], pad=0.5).low, fit([2.0, 4.0], pad=0.5).high) == (1, 5)
     assert (fit([4.0, NAN, INF]).low, fit([4.0]).high) == pytest.approx((3.6, 4.4))
     assert (fit([0.0]).low, fit([0.0]).high) == (-1, 1)
@@ -216,7 +216,7 @@ def test_a_name_that_a_spreadsheet_would_compute_is_text() -> None:
 
 
 def test_weights_that_leave_the_common_scale_get_their_own() -> None:
-    together = Scale(0.1, 10.0, log=True)
+    together = AxisScale(0.1, 10.0, log=True)
     ink = palette.Ink("c0", None)
     for values, own in (([0.2, 9.0], False), ([0.05, 1.0], True), ([0.2, 11.0], True), ([-1.0, 1.0], True)):
         assert (_weight_scale([Series("a", ink, values)], together) is not together) == own, values

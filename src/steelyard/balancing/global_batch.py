@@ -43,7 +43,7 @@ pace."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _LocalBatch:
     """This rank's part of the global batch, loss by loss.
 
     Attributes:
@@ -59,7 +59,7 @@ class _Part:
     clean: Tensor
 
     @classmethod
-    def of(cls, method: Method, batch: Batch) -> _Part:
+    def of(cls, method: Method, batch: Batch) -> _LocalBatch:
         device = batch.values.device
         tasks = torch.tensor([batch.position(k) for k in range(len(batch.losses))], dtype=torch.long, device=device)
         counts = torch.ones_like(batch.values) if batch.counts is None else batch.values.new_tensor(batch.counts)
@@ -80,7 +80,7 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
+class _GlobalBatch:
     """The global batch, by the tasks that are balanced: the same numbers on all ranks.
 
     Attributes:
@@ -99,14 +99,14 @@ class _Whole:
     rows: Tensor | None = None
 
     @classmethod
-    def of(cls, live: list[int], table: Tensor) -> _Whole:
+    def of(cls, live: list[int], table: Tensor) -> _GlobalBatch:
         """From what the ranks have summed."""
         labels, _, totals = table[:3, live]
         return cls(live, labels, totals / labels)
 
-    def only(self, chosen: list[int]) -> _Whole:
+    def only(self, chosen: list[int]) -> _GlobalBatch:
         """Some of them, by their place among these."""
-        return _Whole(
+        return _GlobalBatch(
             [self.live[k] for k in chosen],
             self.labels[chosen],
             self.losses[chosen],
@@ -153,7 +153,7 @@ def look_together(
         # Every loss is looked at, also what will not take part: heads that are sharded over ranks gather in the look.
         whole = asked.by_rows and asked.reads not in ("losses", "rows")
         reading = read(method, batch.names, batch.losses, place, workspace, whole)
-    part = _Part.of(method, batch)
+    part = _LocalBatch.of(method, batch)
 
     # --- what travels
     flags = batch.values.new_tensor(
@@ -174,7 +174,7 @@ def look_together(
     live = _decide(ranks, method, batch, table, part, bool(summed[1]))
     if not live:
         return None
-    joint = _gradients(ranks, asked, batch, part, reading, _Whole.of(live, table), table, products)
+    joint = _gradients(ranks, asked, batch, part, reading, _GlobalBatch.of(live, table), table, products)
     joint = _finite(method, joint, tasks)
     if not joint.live:
         return None
@@ -217,12 +217,12 @@ def _gradients(
     ranks: Ranks,
     asked: _Asked,
     batch: Batch,
-    part: _Part,
+    part: _LocalBatch,
     reading: Reading | None,
-    whole: _Whole,
+    whole: _GlobalBatch,
     table: Tensor,
     products: Tensor,
-) -> _Whole:
+) -> _GlobalBatch:
     """The global batch with what is known of its gradients."""
     if len(products):
         # At the trunk the sum is the mean of the ranks' own Gramians, weighted by their labels.
@@ -234,7 +234,7 @@ def _gradients(
     return whole
 
 
-def _finite(method: Method, whole: _Whole, tasks: Sequence[str]) -> _Whole:
+def _finite(method: Method, whole: _GlobalBatch, tasks: Sequence[str]) -> _GlobalBatch:
     """Without the tasks whose gradient the policy leaves out: the same on all ranks, as the numbers are."""
     if whole.squared_norms is None or method.on_nonfinite == "ignore":
         return whole
@@ -251,8 +251,8 @@ def _seen_here(
     tasks: Sequence[str],
     reads: Reads,
     reading: Reading | None,
-    part: _Part,
-    whole: _Whole,
+    part: _LocalBatch,
+    whole: _GlobalBatch,
 ) -> Shown:
     """What is seen of the global batch, and what this rank has of it."""
     kept, chosen, mine = _kept_here(batch, part, whole)
@@ -287,7 +287,7 @@ def _seen_here(
     )
 
 
-def _kept_here(batch: Batch, part: _Part, whole: _Whole) -> tuple[list[bool], list[int], Tensor]:
+def _kept_here(batch: Batch, part: _LocalBatch, whole: _GlobalBatch) -> tuple[list[bool], list[int], Tensor]:
     """Which of this rank's losses take part, their positions, and of which of the seen tasks they are."""
     where = {position: k for k, position in enumerate(whole.live)}
     kept = [ok and batch.position(k) in where for k, ok in enumerate(part.clean.tolist())]
@@ -297,7 +297,7 @@ def _kept_here(batch: Batch, part: _Part, whole: _Whole) -> tuple[list[bool], li
 
 
 def _rows_here(
-    place: Place | None, reads: Reads, reading: Reading | None, whole: _Whole, mine: Tensor, share: Tensor
+    place: Place | None, reads: Reads, reading: Reading | None, whole: _GlobalBatch, mine: Tensor, share: Tensor
 ) -> tuple[Tensor | None, tuple[Tensor, ...] | None]:
     """For methods that read them: the rows, those of this rank's samples at features, and these features."""
     if reads != "rows" or place is None:
@@ -384,7 +384,7 @@ def announce_change(
     check_pace(ranks, ranks.sum(sent)[at].tolist(), counts, method.tasks)
 
 
-def _products(reading: Reading | None, part: _Part, size: int, square: bool) -> Tensor:
+def _products(reading: Reading | None, part: _LocalBatch, size: int, square: bool) -> Tensor:
     """``n_i n_j G_ij`` of this rank, spread over all tasks, flat; zero where it has no labels."""
     whole = part.counts.new_zeros((size, size) if square else (size,))
     if reading is None:
@@ -399,7 +399,7 @@ def _products(reading: Reading | None, part: _Part, size: int, square: bool) -> 
     return whole.flatten()
 
 
-def _with_products(whole: _Whole, products: Tensor, square: bool, scale: Tensor) -> _Whole:
+def _with_products(whole: _GlobalBatch, products: Tensor, square: bool, scale: Tensor) -> _GlobalBatch:
     """The Gramian, or the squared norms, from the sum of all ranks' `_products`; a task's gradient times ``scale``."""
     if not square:
         return replace(whole, squared_norms=products[whole.live] * scale**2)
@@ -408,7 +408,7 @@ def _with_products(whole: _Whole, products: Tensor, square: bool, scale: Tensor)
     return replace(whole, gramian=gramian, squared_norms=gramian.diagonal())
 
 
-def _with_rows(whole: _Whole, ranks: Ranks, reading: Reading, batch: Batch, part: _Part) -> _Whole:
+def _with_rows(whole: _GlobalBatch, ranks: Ranks, reading: Reading, batch: Batch, part: _LocalBatch) -> _GlobalBatch:
     """The gradients of the global batch, summed over the ranks, and their Gramian."""
     local = reading.whole if reading.whole is not None else reading.rows
     assert isinstance(local, Rows)
@@ -427,7 +427,7 @@ def _decide(
     method: Method,
     batch: Batch,
     table: Tensor,
-    part: _Part,
+    part: _LocalBatch,
     idle: bool,
 ) -> list[int]:
     """Which tasks are balanced: those that any rank has labels for, less what the policy leaves out."""
@@ -452,7 +452,7 @@ def _nobody_has_any() -> LossError:
     )
 
 
-def _non_finite_anywhere(ranks: Ranks, batch: Batch, part: _Part) -> NonFiniteLossError:
+def _non_finite_anywhere(ranks: Ranks, batch: Batch, part: _LocalBatch) -> NonFiniteLossError:
     """All ranks name the losses of all."""
     values, holds = batch.values.tolist(), part.holds.tolist()
     gathered = ranks.gather([(batch.names[k], values[k]) for k in not_finite(values) if holds[k]])
@@ -462,7 +462,7 @@ def _non_finite_anywhere(ranks: Ranks, batch: Batch, part: _Part) -> NonFiniteLo
 
 
 def _check_negative(
-    ranks: Ranks, method: Method, batch: Batch, part: _Part, negative: Sequence[float], live: Sequence[int]
+    ranks: Ranks, method: Method, batch: Batch, part: _LocalBatch, negative: Sequence[float], live: Sequence[int]
 ) -> None:
     """Losses below 0 for a method that takes none: all ranks name the first one's."""
     reader = method.positive_reader()

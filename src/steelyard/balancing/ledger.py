@@ -100,7 +100,7 @@ class _Call:
 
 
 @dataclass
-class _Open:
+class _OpenStep:
     """A step under way that will be measured.
 
     Attributes:
@@ -182,7 +182,7 @@ class Ledger:
         self.steps = self._since = 0
         self.entries: dict[str, TaskProgress] = {}
         self._measured: tuple[str, ...] = ()
-        self._open: _Open | None = None
+        self._open: _OpenStep | None = None
         self._by_rows = self._rows_said = self._inside = False
         if balancer._ledger is not None:
             balancer._ledger.remove()
@@ -231,10 +231,10 @@ class Ledger:
         self._open.calls.append(call)
         result.register_hook(lambda gradient: setattr(call, "ran", True))  # type: ignore[no-untyped-call]
 
-    def _begin(self) -> _Open:
+    def _begin(self) -> _OpenStep:
         attachment, parameters = self._attachment(), self._parameters()
         window = None if attachment is None else attachment.window
-        return _Open(parameters, [each.detach().clone() for each in parameters], window, self._scale())
+        return _OpenStep(parameters, [each.detach().clone() for each in parameters], window, self._scale())
 
     def _parameters(self) -> list[Tensor]:
         groups = self.optimizer.param_groups
@@ -249,7 +249,7 @@ class Ledger:
         scaler = self._scaler if self._scaler is not None or attachment is None else attachment.scaler
         return scaler.get_scale() if scaler is not None and scaler.is_enabled() else None
 
-    def _is_over(self, opened: _Open) -> bool:
+    def _is_over(self, opened: _OpenStep) -> bool:
         """Whether the step that was under way never came: plain optimizers are not even called then."""
         attachment, scale = self._attachment(), self._scale()
         if attachment is not None and opened.window is not None and attachment.window is not opened.window:
@@ -305,7 +305,7 @@ class Ledger:
         for task, (total, count) in products.items():
             self.entries.setdefault(task, TaskProgress()).add(-total / count)
 
-    def _products(self, opened: _Open) -> dict[str, tuple[float, float]]:
+    def _products(self, opened: _OpenStep) -> dict[str, tuple[float, float]]:
         """``(Σ n ⟨∇L, Δ⟩, Σ n)`` by task over the micro-batches whose backward ran."""
         with torch.no_grad():
             changes = [_change(before, now) for before, now in zip(opened.before, opened.parameters, strict=True)]

@@ -24,7 +24,7 @@ _CALL = re.compile(r"^\s*([A-Za-z][\w.-]*)\s*(?:\((.*)\))?\s*$", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Part:
+class SpecPart:
     """A name with its options: one stage, or the method itself."""
 
     name: str
@@ -40,8 +40,8 @@ class Part:
 class Spec:
     """A method with the loss stages in front of it; ``str(spec)`` is its canonical form."""
 
-    stages: tuple[Part, ...]
-    method: Part
+    stages: tuple[SpecPart, ...]
+    method: SpecPart
 
     @property
     def name(self) -> str:
@@ -61,7 +61,7 @@ def parse_spec(text: str) -> Spec:
     return Spec(tuple(parts[:-1]), parts[-1])
 
 
-def _part(piece: str, text: str) -> Part:
+def _part(piece: str, text: str) -> SpecPart:
     match = _CALL.match(piece)
     if match is None:
         raise OptionError(f"cannot read {piece!r} in {text!r}: write it as name or name(option=value,…)")
@@ -74,7 +74,7 @@ def _part(piece: str, text: str) -> Part:
         if key.strip() in options:
             raise OptionError(f"the option {key.strip()!r} of {name!r} is given twice")
         options[key.strip()] = _read(value.strip())
-    return Part(name, options)
+    return SpecPart(name, options)
 
 
 def split_outside(text: str, separator: str) -> list[str]:

@@ -88,7 +88,7 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared, look: Look 
             "(or tuple of tensors) that the task heads read, or shared=trunk with the shared module"
         )
     names = tuple(losses)
-    method = _Read(names)
+    method = _ReadOnly(names)
     positions, there = present_losses(method.tasks, frozenset(names), losses, needs_graph=True)
     tasks = names if positions is None else tuple(names[position] for position in positions)
     place = place_of(method, shared, look, there)
@@ -106,7 +106,7 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared, look: Look 
         return _from_gramian(tasks, absent, where, numbers, gramian.cpu())
 
 
-class _Read(Method):
+class _ReadOnly(Method):
     """Declares what is read; it weighs nothing."""
 
     name: ClassVar[str] = "diagnose"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steelyard.diagnosis.measurements import Measurements
-from steelyard.io.lists_and_counts import columns
+from steelyard.io.lists_and_counts import columns, percent
 
 MATRIX, ROWS, PAIRS = 8, 20, 5
 """Tasks up to which all cosines are printed; tasks that are printed; pairs printed in place of more."""
@@ -33,7 +33,7 @@ def task_table(measured: Measurements) -> str:
             short(values[0][k]),
             number(values[1][k]),
             number(values[2][k]),
-            percent(values[3][k]),
+            share(values[3][k]),
             cosine(values[4][k]),
         )
         for k in order
@@ -83,9 +83,9 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def percent(value: float) -> str:
-    """A fraction as a percentage; nothing where it is unknown."""
-    return "-" if value != value else f"{100 * value:.0f} %".replace("-0 %", "0 %")
+def share(value: float) -> str:
+    """In whole per cent; nothing where it is unknown."""
+    return "-" if value != value else percent(value, ".0f").replace("−0 %", "0 %")
 
 
 def cosine(value: float) -> str:

@@ -157,7 +157,7 @@ def _partial_sums(multipliers: Tensor, gramian: Tensor) -> Tensor:
 
 class _Carry(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, plan: _Plan, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, plan: _InputGradients, *tensors: Tensor) -> Tensor:
         ctx.plan = plan
         return value.clone()
 
@@ -170,7 +170,7 @@ class _Carry(torch.autograd.Function):
         return (None, None, *ctx.plan.gradients(incoming))
 
 
-class _Plan:
+class _InputGradients:
     """Which gradient each input of the scalar receives."""
 
     def __init__(
@@ -226,7 +226,7 @@ def carry(
         zeros: pairs of a parameter and a zero gradient, which arrives as it is.
     """
     device = value.device
-    plan = _Plan(
+    plan = _InputGradients(
         multipliers.to(device, torch.float32 if device.type == "mps" else None),
         [loss.dtype for loss in losses],
         len(untouched),

@@ -20,7 +20,7 @@ from steelyard.gradients.rows import is_safe
 _SHARE = 0.6
 """Of what the backward pass will allocate for gradients; the rest is for products and for the walk itself."""
 
-_Layer = tuple[Formula, Match, Edge]
+_LinearLayer = tuple[Formula, Match, Edge]
 Arrivals = Callable[[range], dict[Edge, Tensor]]
 """What arrives at the layers' edges from some of the tasks, ``[those tasks, …]``."""
 
@@ -31,7 +31,7 @@ def block_size(tasks: int, per_task: int, parameters: int) -> int:
     return tasks if tasks <= room else room
 
 
-def gramian_in_blocks(layers: Sequence[_Layer], arrivals: Arrivals, tasks: int, block: int) -> Tensor | None:
+def gramian_in_blocks(layers: Sequence[_LinearLayer], arrivals: Arrivals, tasks: int, block: int) -> Tensor | None:
     """``[T, T]`` float64; ``None`` where float32 would not hold it, or a task does not reach a layer.
 
     Args:
@@ -49,7 +49,9 @@ def gramian_in_blocks(layers: Sequence[_Layer], arrivals: Arrivals, tasks: int, 
     return total if is_safe(total.diagonal()) else None
 
 
-def _one_block(layers: Sequence[_Layer], arrivals: Arrivals, total: Tensor, mine: slice, kernels: list[Tensor]) -> bool:
+def _one_block(
+    layers: Sequence[_LinearLayer], arrivals: Arrivals, total: Tensor, mine: slice, kernels: list[Tensor]
+) -> bool:
     """The products of a block of tasks with each other and with all later ones; False as `gramian_in_blocks` has it."""
     held = _laid_out(layers, arrivals(range(mine.start, mine.stop)), kernels)
     if held is None or not all(_lift(K, D, total[mine, mine]) for K, D in zip(kernels, held, strict=True)):
@@ -64,7 +66,9 @@ def _one_block(layers: Sequence[_Layer], arrivals: Arrivals, total: Tensor, mine
     return True
 
 
-def _laid_out(layers: Sequence[_Layer], arrived: dict[Edge, Tensor], kernels: list[Tensor]) -> list[Tensor] | None:
+def _laid_out(
+    layers: Sequence[_LinearLayer], arrived: dict[Edge, Tensor], kernels: list[Tensor]
+) -> list[Tensor] | None:
     """The tasks' output gradients ``[those, N, out]`` of each layer; its ``AAᵀ`` is added to the kernels once."""
     found = []
     for place, (formula, use, edge) in enumerate(layers):

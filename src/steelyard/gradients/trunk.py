@@ -151,7 +151,7 @@ def trunk_gradients(
     else:
         stretches = segments(found, held)
     with torch.no_grad():
-        plan = _Plan(stretches, layers, raw, wanted, precision.float16)
+        plan = _ReadingPlan(stretches, layers, raw, wanted, precision.float16)
         if not whole and (blocked := _in_blocks(losses, found, plan)) is not None:
             return TrunkGradients(blocked, (), None)
         try:
@@ -168,7 +168,7 @@ def trunk_gradients(
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _ReadingPlan:
     """What to read, and in which stretches of the graph."""
 
     segments: Sequence[Segment]
@@ -178,7 +178,7 @@ class _Plan:
     float16: bool
 
 
-def _in_blocks(losses: Sequence[Tensor], found: Survey, plan: _Plan) -> Tensor | None:
+def _in_blocks(losses: Sequence[Tensor], found: Survey, plan: _ReadingPlan) -> Tensor | None:
     """The Gramian of layers that are all linear, in memory that the backward pass will need anyway; else ``None``."""
     tasks = len(losses)
     if tasks <= AT_A_TIME or plan.raw or plan.boundary or len(plan.segments) > 1 or not METADATA:
@@ -205,7 +205,7 @@ def _in_blocks(losses: Sequence[Tensor], found: Survey, plan: _Plan) -> Tensor |
         return gramian_in_blocks(layers, arrivals, tasks, block)
 
 
-def _look(losses: Sequence[Tensor], plan: _Plan) -> tuple[Tensor, dict[Edge, Tensor], Tensor]:
+def _look(losses: Sequence[Tensor], plan: _ReadingPlan) -> tuple[Tensor, dict[Edge, Tensor], Tensor]:
     """The Gramian, the gradients ``[T, …]`` at the boundary, and the rows of the parameters read last."""
     tasks, device = len(losses), losses[0].device
     gramian = torch.zeros(tasks, tasks, dtype=torch.float64, device=device)

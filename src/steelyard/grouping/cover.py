@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Gains = NDArray[np.float64]
-Rows = NDArray[np.intp]
+RowNumbers = NDArray[np.intp]
 
 # Subgradient steps at the root and at each node below it: bounds are tight after a few dozen.
 ROOT_STEPS, NODE_STEPS = 300, 40
@@ -56,7 +56,7 @@ def best_cover(gains: Gains, networks: int, *, most_nodes: int = 400) -> Cover |
     )
 
 
-def _undominated(gains: Gains) -> Rows:
+def _undominated(gains: Gains) -> RowNumbers:
     """Rows that no other row beats or equals at every task that they serve; of equal rows the first."""
     kept: list[int] = []
     for row in np.argsort(-np.isfinite(gains).sum(1), kind="stable"):
@@ -89,7 +89,7 @@ class _Search:
         self._greedy()
         left: list[float] = []
         prices = self.gains.max(0)
-        nodes: list[tuple[float, tuple[int, ...], Rows, Gains, int]] = [
+        nodes: list[tuple[float, tuple[int, ...], RowNumbers, Gains, int]] = [
             (np.inf, (), np.arange(len(self.gains)), prices, ROOT_STEPS)
         ]
         opened = 0
@@ -144,8 +144,8 @@ class _Search:
         self._offer(rows)
 
     def _relax(
-        self, chosen: tuple[int, ...], free: Rows, prices: Gains, steps: int
-    ) -> tuple[float, Rows, Gains, int | None]:
+        self, chosen: tuple[int, ...], free: RowNumbers, prices: Gains, steps: int
+    ) -> tuple[float, RowNumbers, Gains, int | None]:
         """The bound of a node, the rows that may still matter, the prices, and the row to branch on."""
         count = self.networks - len(chosen)
         must = self.gains[list(chosen)]

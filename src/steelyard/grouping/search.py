@@ -142,7 +142,7 @@ def search(
     names = _tasks(tasks)
     allowed = _candidates(names, candidates)
     rungs = check_request(budget, networks, efforts)
-    ledger = _Ledger(names, measure)
+    ledger = _TrainedSubsets(names, measure)
     everything = frozenset(names)
     if len(names) > 1 and (allowed is None or everything in allowed):
         ledger.train([everything], 1.0)
@@ -243,7 +243,7 @@ def _grouping(
     )
 
 
-class _Ledger:
+class _TrainedSubsets:
     """What was trained, what it gave, and what it cost."""
 
     def __init__(self, tasks: tuple[str, ...], measure: Measure) -> None:

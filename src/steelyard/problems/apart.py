@@ -42,7 +42,7 @@ class Apart(DataRows):
         return self.parts[task.name].labels(task, chosen[self._sections[task.name]])
 
     def reader(self, ahead: bool) -> Reader:
-        return _Reading({name: part.reader(ahead) for name, part in self.parts.items()}, self._sections)
+        return _TaskBatches({name: part.reader(ahead) for name, part in self.parts.items()}, self._sections)
 
     def some(self, rows: Tensor) -> Apart:
         return Apart({name: part.some(_within(rows, self._sections[name])) for name, part in self.parts.items()})
@@ -53,7 +53,7 @@ class Apart(DataRows):
                 yield _of_task(batch, name, self._sections[name].start)
 
 
-class _Reading:
+class _TaskBatches:
     """Reads each batch from the rows of its task."""
 
     def __init__(self, readers: Mapping[str, Reader], sections: Mapping[str, slice]) -> None:

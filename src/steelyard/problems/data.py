@@ -13,9 +13,9 @@ from steelyard.problems.apart import Apart
 from steelyard.problems.rows import DataRows
 from steelyard.problems.stream import Stream
 
-Read = Dataset[Any] | DataLoader[Any] | Callable[[], DataLoader[Any]]
+Readable = Dataset[Any] | DataLoader[Any] | Callable[[], DataLoader[Any]]
 """Rows that are read when they are needed."""
-Given = DataRows | Read | Mapping[str, DataRows | Read]
+GivenData = DataRows | Readable | Mapping[str, DataRows | Readable]
 
 
 @dataclass(init=False)
@@ -46,7 +46,7 @@ class Data:
     test: DataRows
     description: str
 
-    def __init__(self, train: Given, validation: Given, test: Given, description: str = "") -> None:
+    def __init__(self, train: GivenData, validation: GivenData, test: GivenData, description: str = "") -> None:
         self.train = _rows(train, "train data")
         self.validation = _rows(validation, "validation data")
         self.test = _rows(test, "test data")

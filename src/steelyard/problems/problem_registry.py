@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
-from steelyard.base.specs import Part, parse_spec
+from steelyard.base.specs import SpecPart, parse_spec
 from steelyard.errors import OptionError, ProblemError, UnknownNameError
 from steelyard.problems.builtin import PROBLEMS
 from steelyard.problems.problem import Problem
@@ -52,7 +52,7 @@ def load_problem(reference: str) -> Problem:
             raise UnknownNameError(f"option of {asked.name}", option, known)
     # Options at their default are left out, so that one problem has one name.
     changed = {option: value for option, value in asked.options.items() if value != known[option]}
-    return _built(str(Part(asked.name, changed)))
+    return _built(str(SpecPart(asked.name, changed)))
 
 
 def problem_options(name: str) -> dict[str, object]:
@@ -81,9 +81,9 @@ def _built(reference: str) -> Problem:
     return problem
 
 
-def _parsed(reference: str) -> Part:
+def _parsed(reference: str) -> SpecPart:
     if not reference.endswith(")"):
-        return Part(reference)
+        return SpecPart(reference)
     spec = parse_spec(reference)
     if spec.stages:
         raise OptionError(f"problem {reference!r}: loss stages go before a method, not before a problem")

@@ -119,14 +119,14 @@ class Stream(DataRows):
 
     # --- reading ------------------------------------------------------------------------------------------------------
     def reader(self, ahead: bool) -> Reader:
-        return _Reading(self, self.workers if ahead else 0)
+        return _Batches(self, self.workers if ahead else 0)
 
     def sample(self) -> Tensor:
         """A few row numbers, spread evenly."""
         return torch.tensor(sorted({k * (len(self) - 1) // max(1, SAMPLE - 1) for k in range(SAMPLE)}))
 
 
-class _Reading:
+class _Batches:
     """Reads batches; its workers live as long as it does."""
 
     def __init__(self, stream: Stream, workers: int) -> None:
@@ -142,7 +142,7 @@ class _Reading:
                 "persistent_workers": True,
             }
         self.loader: DataLoader[Any] = DataLoader(
-            _Drawn(stream.dataset, stream.collate),
+            _DrawnBatches(stream.dataset, stream.collate),
             batch_sampler=self.order,  # type: ignore[arg-type]
             collate_fn=_as_it_is,
             num_workers=workers,
@@ -170,7 +170,7 @@ class _Order:
         return len(self.draws)
 
 
-class _Drawn(Dataset[Any]):
+class _DrawnBatches(Dataset[Any]):
     """A dataset that gives batches; each starts from a seed, in whichever process it is read."""
 
     def __init__(self, dataset: Dataset[Any], collate: Callable[[list[Any]], Any] | None) -> None:

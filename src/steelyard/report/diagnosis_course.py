@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steelyard.diagnosis.diagnosis import Diagnosis
-from steelyard.diagnosis.text_tables import affinity_table, cosine, number, percent, short
+from steelyard.diagnosis.text_tables import affinity_table, cosine, number, share, short
 from steelyard.io.lists_and_counts import counted
 from steelyard.study.training.diagnose_training import Course
 
@@ -53,7 +53,7 @@ def _epochs(course: Course) -> Table:
         cells = [str(position), *(_by_task(course, diagnosis) if few else _extremes(diagnosis))]
         pairs = diagnosis.pairs
         lowest = cosine(pairs[0][2]) if pairs else "-"
-        cells += [number(diagnosis.ratio), lowest, percent(diagnosis.conflict_rate)]
+        cells += [number(diagnosis.ratio), lowest, share(diagnosis.conflict_rate)]
         table.add_row(*map(Text, cells))
     return table
 
@@ -86,8 +86,8 @@ def _fidelity(course: Course) -> list[str]:
     names = {"features": "the features", "last": "the last layer (look=last)"}
     return [
         f"Against the exact gradients of the trunk, {counted(found.looks, 'look')}, {names[found.place]}: cosines "
-        f"correlate {cosine(found.correlation)}, the sign is wrong in {percent(found.wrong_sign)} of the pairs beyond "
-        f"±0.1, relative norms are off by {percent(found.norms_off)}."
+        f"correlate {cosine(found.correlation)}, the sign is wrong in {share(found.wrong_sign)} of the pairs beyond "
+        f"±0.1, relative norms are off by {share(found.norms_off)}."
         for found in course.fidelity
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from steelyard.base.specs import Part
+from steelyard.base.specs import SpecPart
 from steelyard.io.console import make_console
 from steelyard.report.judgement_view import BASELINE
 from steelyard.study.judgement import Curve, Judgement
@@ -25,7 +25,7 @@ def frozen_specs(judgement: Judgement) -> list[tuple[str, int, str]]:
             means = _means(curve)
             if means and all(map(math.isfinite, means.values())):
                 text = ", ".join(f"{task}: {mean:.{DIGITS}g}" for task, mean in means.items())
-                found.append((curve.method, curve.setting, str(Part("fixed", {"weights": text}))))
+                found.append((curve.method, curve.setting, str(SpecPart("fixed", {"weights": text}))))
     return found
 
 

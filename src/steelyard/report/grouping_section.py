@@ -13,13 +13,13 @@ from markupsafe import Markup
 from steelyard.grouping.affinity_correlation import Affinity
 from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.grouping_text import correlation, write_words
-from steelyard.report.output_files import Kind
+from steelyard.report.output_files import FileKind
 from steelyard.report.panels import groups
 from steelyard.report.study_page import templates
 from steelyard.study.judgement import Interval
 
 FORMAT = "steelyard-grouping/1"
-JSON = Kind("JSON export", b'"format": "steelyard-grouping/')
+JSON = FileKind("JSON export", b'"format": "steelyard-grouping/')
 
 
 def section(found: GroupingResult) -> Markup:

@@ -23,7 +23,7 @@ class OutputError(SteelyardError, OSError):
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """A kind of file that Steelyard writes.
 
     Args:
@@ -35,11 +35,11 @@ class Kind:
     mark: bytes
 
 
-PAGE = Kind("page", b'<meta name="generator" content="Steelyard">')
-JSON = Kind("JSON export", b'"format": "steelyard-judgement/')
-NETWORK = Kind("network", b"steelyard-network/")
-PROGRAM = Kind("exported network", b"steelyard-network")
-CSV = Kind("CSV export", b"problem,method,setting,setting_label,task,")
+PAGE = FileKind("page", b'<meta name="generator" content="Steelyard">')
+JSON = FileKind("JSON export", b'"format": "steelyard-judgement/')
+NETWORK = FileKind("network", b"steelyard-network/")
+PROGRAM = FileKind("exported network", b"steelyard-network")
+CSV = FileKind("CSV export", b"problem,method,setting,setting_label,task,")
 
 
 @contextlib.contextmanager
@@ -67,7 +67,7 @@ def check_store(path: Path) -> None:
         raise OutputError(f"the store {path} is {there}: name a file, e.g. {instead}")
 
 
-def check_outputs(outputs: Sequence[tuple[Path | None, Kind | None]], store: Path) -> None:
+def check_outputs(outputs: Sequence[tuple[Path | None, FileKind | None]], store: Path) -> None:
     """Refuse what could not be written at the end now, rather than after hours of training; makes folders.
 
     Raises:
@@ -90,7 +90,7 @@ def check_outputs(outputs: Sequence[tuple[Path | None, Kind | None]], store: Pat
             _check_ours(path, kind)
 
 
-def write_output(path: Path, kind: Kind, text: str) -> None:
+def write_output(path: Path, kind: FileKind, text: str) -> None:
     """Write a whole file or none, in the place of an earlier one of its kind and of nothing else.
 
     Raises:
@@ -113,7 +113,7 @@ def prints(path: Path | None) -> bool:
     return path is not None and path.exists() and standard_stream(path.stat()) == 1
 
 
-def _check_ours(path: Path, kind: Kind) -> None:
+def _check_ours(path: Path, kind: FileKind) -> None:
     if not is_file(path):
         return
     with writing(path), path.open("rb") as file:

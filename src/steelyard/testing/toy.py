@@ -14,7 +14,7 @@ from steelyard.balancing.losses_of import losses_of
 Rescale = Callable[[str, Tensor], Tensor]
 
 
-class _Network(nn.Module):
+class _ToyNetwork(nn.Module):
     """Inputs -> the outputs of each head, and the features."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Toy:
         self.rescale = rescale or (lambda task, loss: loss)
         generator = torch.Generator().manual_seed(seed)
         self.inputs = torch.randn(12, 5, generator=generator, dtype=torch.float64)
-        self.network = _Network()
+        self.network = _ToyNetwork()
         self.trunk, self.heads = self.network.trunk, self.network.heads
         self.targets: dict[str, Tensor] = {}
         _draw(self.trunk, generator)

@@ -6,7 +6,7 @@ from torch import nn
 
 from steelyard.errors import ProblemError, TrainingError
 from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, mae, r2, rmse
-from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
+from steelyard.study.training.evaluate import BestEpoch, TaskOutputs, measure, predict
 from steelyard.study.training.rows_on_device import RowsOnDevice
 
 
@@ -120,7 +120,7 @@ def test_statistics_are_taken_batch_by_batch_of_labelled_rows_and_stand_in_for_o
 def test_a_metric_that_fails_names_itself_its_task_and_the_part(metric, place, part):
     metrics = [mae, mae]
     metrics[place] = metric
-    shown = Shown(torch.zeros(4, 1), torch.ones(4), None)
+    shown = TaskOutputs(torch.zeros(4, 1), torch.ones(4), None)
     with pytest.raises(ProblemError, match=rf"^{metric.name} of task 'a' on the {part} data: "):
         measure(Task("a", nn.functional.mse_loss, tuple(metrics)), shown, part)
     found = measure(Task("a", nn.functional.mse_loss, tuple(metrics)), shown, part, only_main=True) if place else [1.0]

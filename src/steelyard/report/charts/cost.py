@@ -10,7 +10,7 @@ from statistics import median
 from markupsafe import Markup
 
 from steelyard.report.charts.labels import LINE, Box, text_width
-from steelyard.report.charts.scale import Scale, fit, labels, spans
+from steelyard.report.charts.scale import AxisScale, fit, labels, spans
 from steelyard.report.charts.svg import of_width, tag
 from steelyard.report.palette import Ink
 from steelyard.study.judgement import Interval
@@ -68,7 +68,7 @@ def _ends(point: Point) -> tuple[float, float]:
     return (gain.low, gain.high) if math.isfinite(gain.low) else (gain.mean, gain.mean)
 
 
-def _point(point: Point, across: Scale, up: Scale) -> Markup:
+def _point(point: Point, across: AxisScale, up: AxisScale) -> Markup:
     x, y = of_width(across(point.cost)), _y(up, point.gain.mean)
     parts = [tag("title", point.title)]
     low, high = (_y(up, end) for end in _ends(point))
@@ -84,12 +84,12 @@ def _point(point: Point, across: Scale, up: Scale) -> Markup:
     return tag("g", *parts, class_=f"dot {point.ink.css}", data_m=point.method)
 
 
-def _label(point: Point, across: Scale, up: Scale, dx: float, dy: float, anchor: str) -> Markup:
+def _label(point: Point, across: AxisScale, up: AxisScale, dx: float, dy: float, anchor: str) -> Markup:
     x, y = of_width(across(point.cost)), _y(up, point.gain.mean)
     return tag("text", point.label, class_="name", x=x, y=y, dx=dx, dy=dy + 4, text_anchor=anchor, data_m=point.method)
 
 
-def _labels(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[float, float, str] | None]:
+def _labels(points: Sequence[Point], across: AxisScale, up: AxisScale) -> list[tuple[float, float, str] | None]:
     """For each point, where its label goes relative to it; None where there is no room on any side.
 
     Greedy over candidates; a label may cover no dot, no bar and no other label, at the narrowest and at the
@@ -125,7 +125,7 @@ def _labels(points: Sequence[Point], across: Scale, up: Scale) -> list[tuple[flo
     return found
 
 
-def _candidates(point: Point, up: Scale) -> list[tuple[float, float, str]]:
+def _candidates(point: Point, up: AxisScale) -> list[tuple[float, float, str]]:
     """Beside the dot, then at the ends of its bar; further off only straight above or below.
 
     Aside from its bar's end and off it as well, a label may lie nearer to the bar of another.
@@ -143,5 +143,5 @@ def _box(x: float, y: float, width: float, anchor: str) -> Box:
     return Box(left, y - LINE / 2, left + width, y + LINE / 2)
 
 
-def _y(scale: Scale, value: float) -> float:
+def _y(scale: AxisScale, value: float) -> float:
     return HEIGHT * (1 - scale(scale.clip(value)))

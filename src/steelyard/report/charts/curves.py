@@ -10,7 +10,7 @@ from statistics import median
 from markupsafe import Markup
 
 from steelyard.report.charts.labels import dodge
-from steelyard.report.charts.scale import Scale, fit, labels, spans
+from steelyard.report.charts.scale import AxisScale, fit, labels, spans
 from steelyard.report.charts.svg import of_width, tag
 from steelyard.report.palette import Ink
 
@@ -32,7 +32,7 @@ class Series:
     spread: Sequence[float] = ()
 
 
-def scale_for(series: Sequence[Series], log_from: float = 25.0) -> Scale:
+def scale_for(series: Sequence[Series], log_from: float = 25.0) -> AxisScale:
     """Logarithmic where the values span more than `log_from` and no band reaches zero, otherwise linear."""
     values = [value for line in series for value in line.values]
     bands = [pair for line in series for pair in zip(line.values, line.spread, strict=False) if pair[1] > 0]
@@ -40,7 +40,7 @@ def scale_for(series: Sequence[Series], log_from: float = 25.0) -> Scale:
     return fit([*values, *tops], log=spans(values) > log_from and all(value > spread for value, spread in bands))
 
 
-def late_scale(series: Sequence[Series]) -> Scale:
+def late_scale(series: Sequence[Series]) -> AxisScale:
     """Linear; the first epochs, and a method that diverged, may run off the edge.
 
     What tells methods apart happens late, and one that diverged would squeeze all the others into a line.
@@ -57,9 +57,9 @@ def late_scale(series: Sequence[Series]) -> Scale:
     return late if late.high - late.low < 0.85 * (whole.high - whole.low) else whole
 
 
-def curves(epochs: Sequence[int], series: Sequence[Series], scale: Scale, aria: str) -> Markup:
+def curves(epochs: Sequence[int], series: Sequence[Series], scale: AxisScale, aria: str) -> Markup:
     """One panel."""
-    across = Scale(epochs[0], epochs[-1]) if epochs[-1] > epochs[0] else Scale(epochs[0] - 0.5, epochs[0] + 0.5)
+    across = AxisScale(epochs[0], epochs[-1]) if epochs[-1] > epochs[0] else AxisScale(epochs[0] - 0.5, epochs[0] + 0.5)
     parts: list[Markup] = []
     ticks = scale.ticks(4)
     for tick, text in zip(ticks, labels(ticks), strict=True):
@@ -98,7 +98,7 @@ def thin(length: int, limit: int) -> list[int]:
     return sorted({round(step * (length - 1) / (limit - 1)) for step in range(limit)})
 
 
-def _path(epochs: Sequence[int], line: Series, across: Scale, scale: Scale) -> Markup:
+def _path(epochs: Sequence[int], line: Series, across: AxisScale, scale: AxisScale) -> Markup:
     pieces, pen = [], "M"
     for epoch, value in zip(epochs, line.values, strict=True):
         if not _shown(value, scale):
@@ -113,7 +113,7 @@ def _path(epochs: Sequence[int], line: Series, across: Scale, scale: Scale) -> M
     )  # fmt: skip
 
 
-def _band(epochs: Sequence[int], line: Series, across: Scale, scale: Scale) -> Markup:
+def _band(epochs: Sequence[int], line: Series, across: AxisScale, scale: AxisScale) -> Markup:
     found = [
         (WIDE * across(epoch), _y(scale, value + spread), _y(scale, value - spread) if lower else HEIGHT)
         for epoch, value, spread in zip(epochs, line.values, line.spread, strict=False)
@@ -129,7 +129,7 @@ def _links(line: Series) -> dict[str, int | None]:
     return {"data_m": line.method, "data_t": line.task}
 
 
-def _direct_labels(series: Sequence[Series], scale: Scale) -> list[Markup]:
+def _direct_labels(series: Sequence[Series], scale: AxisScale) -> list[Markup]:
     ends = []
     for line in series:
         last = next((value for value in reversed(line.values) if _shown(value, scale)), None)
@@ -154,13 +154,13 @@ def _epoch_ticks(epochs: Sequence[int]) -> list[int]:
     if first == last:
         return [first]
     room = (last - first) / 6
-    between = [int(tick) for tick in Scale(first, last).ticks(4) if tick == int(tick)]
+    between = [int(tick) for tick in AxisScale(first, last).ticks(4) if tick == int(tick)]
     return [first, *[tick for tick in between if first + room < tick < last - room], last]
 
 
-def _shown(value: float, scale: Scale) -> bool:
+def _shown(value: float, scale: AxisScale) -> bool:
     return math.isfinite(value) and (value > 0 or not scale.log)
 
 
-def _y(scale: Scale, value: float) -> float:
+def _y(scale: AxisScale, value: float) -> float:
     return HEIGHT * (1 - scale(value))

@@ -9,7 +9,7 @@ from statistics import median
 
 from markupsafe import Markup
 
-from steelyard.report.charts.scale import Scale, labels
+from steelyard.report.charts.scale import AxisScale, labels
 from steelyard.report.charts.svg import of_width, tag
 from steelyard.study.judgement import Interval
 
@@ -29,7 +29,7 @@ class Line:
     title: str  # the whole row in words
 
 
-def common_scale(lines: Sequence[Line], region: float, reverse: bool) -> Scale:
+def common_scale(lines: Sequence[Line], region: float, reverse: bool) -> AxisScale:
     """A scale that shows every typical interval; a diverged one is cut and drawn with an arrow.
 
     Without the cut, one method that diverged would squeeze all the others into a line.
@@ -47,10 +47,10 @@ def common_scale(lines: Sequence[Line], region: float, reverse: bool) -> Scale:
             ends += [line.interval.mean] if math.isinf(line.interval.high) else [line.interval.low, line.interval.high]
     low, high = (min(max(end, -limit), limit) for end in (min(ends), max(ends)))
     room = (high - low) * 0.05 or 1.0
-    return Scale(low - room, high + room, reverse=reverse)
+    return AxisScale(low - room, high + room, reverse=reverse)
 
 
-def forest(lines: Sequence[Line], scale: Scale, region: float, aria: str) -> Markup:
+def forest(lines: Sequence[Line], scale: AxisScale, region: float, aria: str) -> Markup:
     """The rows of one task."""
     bottom = ROW * len(lines) + 4
     parts: list[Markup] = []
@@ -68,7 +68,7 @@ def forest(lines: Sequence[Line], scale: Scale, region: float, aria: str) -> Mar
     return tag("svg", *parts, class_="plot", width="100%", height=bottom + 36, role="img", aria_label=aria)
 
 
-def _row(line: Line, scale: Scale, y: float) -> Markup:
+def _row(line: Line, scale: AxisScale, y: float) -> Markup:
     parts = [tag("title", line.title), tag("rect", class_="hit", x=0, width="100%", y=y - ROW / 2, height=ROW)]
     parts.append(tag("text", line.label, class_="name", x=0, dx=-10, y=y + 4, text_anchor="end"))
     if line.text:

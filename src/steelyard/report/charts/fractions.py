@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from steelyard.report.charts.labels import dodge, text_width
-from steelyard.report.charts.scale import Scale, fit, labels
+from steelyard.report.charts.scale import AxisScale, fit, labels
 from steelyard.report.charts.svg import of_width, tag
 from steelyard.report.palette import Ink
 from steelyard.study.judgement import Interval
@@ -33,27 +33,27 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Stop:
+class AxisPlace:
     """A place on the horizontal axis."""
 
     position: float  # 0 to 1
     label: str
 
 
-def stops(fractions: Sequence[float], names: Sequence[str]) -> list[Stop]:
+def stops(fractions: Sequence[float], names: Sequence[str]) -> list[AxisPlace]:
     """Logarithmic in the fraction where each setting has one of its own; evenly spaced names otherwise."""
     if len(set(fractions)) == len(fractions) and all(value > 0 for value in fractions):
-        across = Scale(min(fractions), max(fractions), log=True)
+        across = AxisScale(min(fractions), max(fractions), log=True)
         return [
-            Stop(INSET + (1 - 2 * INSET) * across(value), f"{100 * value:g} %".replace("e-0", "e-"))
+            AxisPlace(INSET + (1 - 2 * INSET) * across(value), f"{100 * value:g} %".replace("e-0", "e-"))
             for value in fractions
         ]
     last = max(1, len(names) - 1)
-    return [Stop(INSET + (1 - 2 * INSET) * index / last, name) for index, name in enumerate(names)]
+    return [AxisPlace(INSET + (1 - 2 * INSET) * index / last, name) for index, name in enumerate(names)]
 
 
 def learning_curves(
-    places: Sequence[Stop],
+    places: Sequence[AxisPlace],
     tracks: Sequence[Track],
     aria: str,
     regions: Sequence[float] | None = None,
@@ -105,7 +105,7 @@ def learning_curves(
     return tag("svg", *parts, class_="plot", width="100%", height=HEIGHT + 22, role="img", aria_label=aria)
 
 
-def _anchors(places: Sequence[Stop]) -> list[str]:
+def _anchors(places: Sequence[AxisPlace]) -> list[str]:
     """How each label hangs on its stop; empty for one that would touch a neighbour on a phone.
 
     Both ends are always labelled, from the end inwards.
@@ -124,7 +124,7 @@ def _anchors(places: Sequence[Stop]) -> list[str]:
     return found
 
 
-def _region(places: Sequence[Stop], regions: Sequence[float], scale: Scale) -> Markup:
+def _region(places: Sequence[AxisPlace], regions: Sequence[float], scale: AxisScale) -> Markup:
     known = sorted((place.position, region) for place, region in zip(places, regions, strict=True)
                    if math.isfinite(region))  # fmt: skip
     edges = [(x, sign * region) for sign, side in ((1, known), (-1, known[::-1])) for x, region in side]
@@ -133,7 +133,7 @@ def _region(places: Sequence[Stop], regions: Sequence[float], scale: Scale) -> M
                viewBox=f"0 0 {WIDE} {HEIGHT}", preserveAspectRatio="none")  # fmt: skip
 
 
-def _track(places: Sequence[Stop], track: Track, scale: Scale, aside: float) -> tuple[Markup, Markup]:
+def _track(places: Sequence[AxisPlace], track: Track, scale: AxisScale, aside: float) -> tuple[Markup, Markup]:
     order = sorted(range(len(places)), key=lambda index: places[index].position)
     path: list[str] = []
     marks: list[Markup] = []
@@ -156,7 +156,7 @@ def _track(places: Sequence[Stop], track: Track, scale: Scale, aside: float) -> 
     return line, tag("g", *marks, data_m=track.method)
 
 
-def _direct_labels(places: Sequence[Stop], tracks: Sequence[Track], scale: Scale) -> list[Markup]:
+def _direct_labels(places: Sequence[AxisPlace], tracks: Sequence[Track], scale: AxisScale) -> list[Markup]:
     last = max(range(len(places)), key=lambda index: places[index].position)
     ends = [
         (track, HEIGHT * (1 - scale(point.mean)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """Linear or logarithmic; `reverse` puts the low end at 1."""
 
     low: float
@@ -37,7 +37,7 @@ class Scale:
         return [round(index * step, 12) for index in range(first, last + 1)]
 
 
-def fit(values: Iterable[float], pad: float = 0.06, log: bool = False, zero: bool = False) -> Scale:
+def fit(values: Iterable[float], pad: float = 0.06, log: bool = False, zero: bool = False) -> AxisScale:
     """The scale that shows all finite values with a little room around them."""
     found = [value for value in values if math.isfinite(value) and (value > 0 or not log)]
     if zero:
@@ -45,9 +45,9 @@ def fit(values: Iterable[float], pad: float = 0.06, log: bool = False, zero: boo
     low, high = (min(found), max(found)) if found else (0.0, 1.0)
     if log:
         room = max((high / low) ** pad, 1.05)
-        return Scale(low / room, high * room, log=True)
+        return AxisScale(low / room, high * room, log=True)
     room = (high - low) * pad if high > low else abs(high) * 0.1 or 1.0
-    return Scale(low - (0 if zero and low == 0 else room), high + (0 if zero and high == 0 else room))
+    return AxisScale(low - (0 if zero and low == 0 else room), high + (0 if zero and high == 0 else room))
 
 
 def spans(values: Iterable[float]) -> float:

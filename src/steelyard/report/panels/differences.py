@@ -9,7 +9,7 @@ from markupsafe import Markup
 from steelyard.report import numbers
 from steelyard.report.charts.cost import Point, cost_chart
 from steelyard.report.charts.forest import NUMBER, Line, common_scale, forest
-from steelyard.report.charts.scale import Scale, spans
+from steelyard.report.charts.scale import AxisScale, spans
 from steelyard.report.panels.drawing import Drawing, Panel, bounds, metric, scaled
 from steelyard.report.verdict_styles import style_of
 from steelyard.study.judgement import Setting, TaskInfo
@@ -59,7 +59,9 @@ def cost_panel(drawing: Drawing, setting: Setting) -> Markup | None:
     return cost_chart(points, f"Gain against cost. {said}") if points else None
 
 
-def _panel(drawing: Drawing, setting: Setting, task: TaskInfo, lines: list[Line], scale: Scale, region: float) -> Panel:
+def _panel(
+    drawing: Drawing, setting: Setting, task: TaskInfo, lines: list[Line], scale: AxisScale, region: float
+) -> Panel:
     view = drawing.view
     baseline = numbers.fixed(view.baseline(setting, task) * numbers.factor(task), view.decimals(task))
     said = "; ".join(line.title for line in lines)

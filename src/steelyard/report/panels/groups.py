@@ -11,7 +11,7 @@ from markupsafe import Markup
 from steelyard.grouping.effects import Effects, effects
 from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.grouping_text import gain_text
-from steelyard.report.charts.fractions import Stop, Track, learning_curves
+from steelyard.report.charts.fractions import AxisPlace, Track, learning_curves
 from steelyard.report.charts.matrix import Square, matrix
 from steelyard.report.palette import Ink
 from steelyard.report.panels.drawing import Panel
@@ -85,7 +85,7 @@ def _panel(title: str, points: Sequence[tuple[str, float]], noun: str) -> Panel:
     step = math.ceil(len(points) / MOST_STOPS)
     # Every so many, counted from the end: the last is what was found.
     stops = [
-        Stop(0.05 + 0.9 * place / last, label if (last - place) % step == 0 else "")
+        AxisPlace(0.05 + 0.9 * place / last, label if (last - place) % step == 0 else "")
         for place, (label, _) in enumerate(points)
     ]
     means = [Interval(100 * gain, -math.inf, math.inf) for _, gain in points]

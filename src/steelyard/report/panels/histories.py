@@ -10,7 +10,7 @@ from statistics import median
 from steelyard.report import numbers
 from steelyard.report.charts.curves import DIRECT, Series, curves, late_scale, scale_for, thin
 from steelyard.report.charts.labels import text_width
-from steelyard.report.charts.scale import Scale, fit
+from steelyard.report.charts.scale import AxisScale, fit
 from steelyard.report.panels.drawing import Drawing, Panel, metric
 from steelyard.report.short_names import elide
 from steelyard.study.judgement import Curve, Setting, TaskInfo
@@ -73,7 +73,7 @@ def _task_panels(
     read: Callable[[Curve], dict[str, list[float]]],
     factor: Callable[[TaskInfo], float],
     note: Callable[[TaskInfo], str],
-    scale: Callable[[Sequence[Series]], Scale],
+    scale: Callable[[Sequence[Series]], AxisScale],
 ) -> list[Panel]:
     view, panels = drawing.view, []
     for task in view.tasks:
@@ -93,7 +93,7 @@ def _task_panels(
     return panels
 
 
-def _panel(title: str, note: str, epochs: Sequence[int], series: list[Series], scale: Scale) -> Panel:
+def _panel(title: str, note: str, epochs: Sequence[int], series: list[Series], scale: AxisScale) -> Panel:
     padded = [replace(line, values=[*line.values, *[math.nan] * (len(epochs) - len(line.values))]) for line in series]
     said = "; ".join(f"{line.label} ends at {numbers.compact(line.values[-1])}" for line in series[:8])
     note += ", log scale" if scale.log else ""
@@ -107,7 +107,7 @@ def _point_limit(drawing: Drawing) -> int:
     return max(12, min(200, POINTS // max(1, lines)))
 
 
-def _common_scale(methods: Sequence[Sequence[Series]]) -> Scale:
+def _common_scale(methods: Sequence[Sequence[Series]]) -> AxisScale:
     """The scale of the methods whose weights stay within a few times the usual size."""
     sizes = [max(abs(value) for line in series for value in line.values if math.isfinite(value)) for series in methods]
     usual = [series for series, size in zip(methods, sizes, strict=True) if size <= 5 * median(sizes)]
@@ -117,7 +117,7 @@ def _common_scale(methods: Sequence[Sequence[Series]]) -> Scale:
     return fit([0.0, *(2 * value for line in lines for value in line.values)], pad=0.0)  # constant: from zero
 
 
-def _weight_scale(series: Sequence[Series], together: Scale) -> Scale:
+def _weight_scale(series: Sequence[Series], together: AxisScale) -> AxisScale:
     """The common scale, so that a method that hardly moves looks it, unless this one leaves that scale."""
     values = [value for line in series for value in (*line.values, *_tops(line)) if math.isfinite(value)]
     shown = [together(value) for value in values if value > 0 or not together.log]

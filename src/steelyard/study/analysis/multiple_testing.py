@@ -42,7 +42,7 @@ def together(p_values: Mapping[Test, float], units: Sequence[Unit[Test]], first:
     gatekeeping strategies", Statist. Med. 26 (2007); Bretz, Maurer, Brannath & Posch, "A graphical approach to
     sequentially rejective multiple test procedures", Statist. Med. 28 (2009).
     """
-    opened = [state for unit in units if (state := _Open(unit, p_values, first)).tests]
+    opened = [state for unit in units if (state := _OpenTests(unit, p_values, first)).tests]
     queue = [(state.ratio, place) for place, state in enumerate(opened)]
     heapq.heapify(queue)
     adjusted: dict[Test, float] = {}
@@ -58,7 +58,7 @@ def together(p_values: Mapping[Test, float], units: Sequence[Unit[Test]], first:
     return adjusted
 
 
-class _Open(Generic[Test]):
+class _OpenTests(Generic[Test]):
     """A unit with its open tests: the first one, and the others with the smallest p-value last."""
 
     def __init__(self, unit: Unit[Test], p_values: Mapping[Test, float], first: float) -> None:

@@ -18,8 +18,8 @@ from steelyard.study.analysis.statistics import LEVEL, Array, claim, counted_dev
 from steelyard.study.judgement import Verdict
 
 Kind = Literal["normal", "skewed", "tied", "unequal", "collapsing"]
-Asked = tuple[int, int]  # method, task; method 0 is the plain sum
-Procedure = Callable[[dict[Asked, float], int, int], dict[Asked, float]]
+Pair = tuple[int, int]  # method, task; method 0 is the plain sum
+Procedure = Callable[[dict[Pair, float], int, int], dict[Pair, float]]
 ALPHA = 1.0 - LEVEL
 STEP = 0.5  # of a tied metric, in deviations of a value
 EFFECT = 6.0  # in deviations of a value
@@ -36,25 +36,25 @@ class Rates:
     methods_found: float  # of the true effects of the strategies
 
 
-def per_method(p_values: dict[Asked, float], methods: int, tasks: int) -> dict[Asked, float]:
+def per_method(p_values: dict[Pair, float], methods: int, tasks: int) -> dict[Pair, float]:
     """A family for every method: Holm over the tasks."""
-    found: dict[Asked, float] = {}
+    found: dict[Pair, float] = {}
     for method in range(methods):
         found |= holm({key: p for key, p in p_values.items() if key[0] == method})
     return found
 
 
-def over_the_study(p_values: dict[Asked, float], methods: int, tasks: int) -> dict[Asked, float]:
+def over_the_study(p_values: dict[Pair, float], methods: int, tasks: int) -> dict[Pair, float]:
     """One family, all words alike: Holm."""
     return holm(p_values)
 
 
-def plain_sum_first(p_values: dict[Asked, float], methods: int, tasks: int) -> dict[Asked, float]:
+def plain_sum_first(p_values: dict[Pair, float], methods: int, tasks: int) -> dict[Pair, float]:
     """One family, in which the plain sum is asked first: what studies do."""
     return together(p_values, [Unit((0, t), tuple((m, t) for m in range(1, methods))) for t in range(tasks)])
 
 
-def gate(p_values: dict[Asked, float], methods: int, tasks: int) -> dict[Asked, float]:
+def gate(p_values: dict[Pair, float], methods: int, tasks: int) -> dict[Pair, float]:
     """Two families, one after the other: all words of the plain sum must be decided before a strategy is judged."""
     first = holm({key: p for key, p in p_values.items() if key[0] == 0})
     closed = max(first.values(), default=0.0)
@@ -76,7 +76,7 @@ def max_t(seeds: int, methods: int, tasks: int, drawn: int = 2000, seed: int = 1
     statistic = np.abs(null.mean(1) / null.std(1, ddof=1)).reshape(shape) * np.sqrt(seeds)
     by_chance = 2.0 * special.stdtr(seeds - 1, -statistic)
 
-    def procedure(p_values: dict[Asked, float], methods: int, tasks: int) -> dict[Asked, float]:
+    def procedure(p_values: dict[Pair, float], methods: int, tasks: int) -> dict[Pair, float]:
         keys = sorted(p_values, key=lambda key: p_values[key])
         places = [method * tasks + task for method, task in keys]
         # The smallest p-value by chance among a test and all that are less significant.
@@ -151,7 +151,7 @@ def _log_normal(values: Array) -> Array:
     return found
 
 
-def _claims(found: Array, step: float) -> dict[Asked, tuple[Verdict, float]]:
+def _claims(found: Array, step: float) -> dict[Pair, tuple[Verdict, float]]:
     """The nearest claim of each method and task, with the region shrunk to a point: the mean is on both its edges."""
     _, methods, tasks = found.shape
     made = {
@@ -163,8 +163,8 @@ def _claims(found: Array, step: float) -> dict[Asked, tuple[Verdict, float]]:
 
 
 def _said(
-    claims: dict[Asked, tuple[Verdict, float]], procedure: Procedure, methods: int, tasks: int
-) -> dict[Asked, Verdict]:
+    claims: dict[Pair, tuple[Verdict, float]], procedure: Procedure, methods: int, tasks: int
+) -> dict[Pair, Verdict]:
     adjusted = procedure({key: p for key, (_, p) in claims.items()}, methods, tasks)
     return {key: verdict for key, (verdict, _) in claims.items() if adjusted[key] <= ALPHA}
 
@@ -173,7 +173,7 @@ def _truth(effect: float) -> str:
     return "gain" if effect > 0 else "negative transfer" if effect < 0 else "nothing"
 
 
-def _share(said: dict[Asked, Verdict], effects: Array, of: Callable[[Asked], bool]) -> float:
+def _share(said: dict[Pair, Verdict], effects: Array, of: Callable[[Pair], bool]) -> float:
     """Of the true effects, how many are said; 1 where there are none."""
     true = [(int(m), int(t)) for m, t in zip(*np.nonzero(effects), strict=True) if of((int(m), int(t)))]
     return sum(said.get(key) == _truth(effects[key]) for key in true) / len(true) if true else 1.0

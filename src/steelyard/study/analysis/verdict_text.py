@@ -34,7 +34,7 @@ def write_verdict(answers: Answers, cells: Sequence[Cell], rows: Sequence[Row]) 
     if missing:  # before anything that may change with them
         sentences.append(f"Preliminary: {missing} of {len(plan.trials)} trials are not finished.")
     for index, setting in enumerate(plan.settings):
-        here = _Setting(
+        here = _SettingText(
             answers, index, [c for c in cells if c.setting == index], [r for r in rows if r.setting == index]
         )
         said = [
@@ -60,7 +60,7 @@ def write_verdict(answers: Answers, cells: Sequence[Cell], rows: Sequence[Row]) 
     return sentences
 
 
-class _Setting:
+class _SettingText:
     """The words about one setting."""
 
     def __init__(self, answers: Answers, index: int, cells: Sequence[Cell], rows: Sequence[Row]) -> None:

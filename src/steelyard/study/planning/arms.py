@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 
-from steelyard.base.specs import Part, Spec, parse_spec, split_outside
+from steelyard.base.specs import Spec, SpecPart, parse_spec, split_outside
 from steelyard.errors import OptionError
 from steelyard.problems.problem import check_place
 from steelyard.study.planning.arm_networks import Network, parse_networks, write_networks
@@ -29,11 +29,11 @@ class Arm:
         """The method with the place among its options, as it is written."""
         if self.shared is None:
             return self.method
-        part = Part(self.method.name, {**self.method.options, SHARED: self.shared})
+        part = SpecPart(self.method.name, {**self.method.options, SHARED: self.shared})
         return dataclasses.replace(self.method, method=part)
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[SpecPart, ...]:
         """Loss stages, the method, and the architecture if there is one."""
         parts = (*self.method.stages, self.written.method)
         return parts if self.architecture is None else (*parts, self.architecture.method)
@@ -61,7 +61,7 @@ def make_arm(method: Spec, architecture: Spec | None = None, networks: tuple[Net
     options = dict(method.options)
     shared = str(options.pop(SHARED))
     check_place(shared)
-    return Arm(dataclasses.replace(method, method=Part(method.name, options)), architecture, shared, networks)
+    return Arm(dataclasses.replace(method, method=SpecPart(method.name, options)), architecture, shared, networks)
 
 
 @lru_cache(maxsize=1024)

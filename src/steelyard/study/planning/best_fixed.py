@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steelyard.base.specs import Part, Spec
+from steelyard.base.specs import Spec, SpecPart
 from steelyard.errors import OptionError, UnknownNameError
 
 BEST_FIXED = "best-fixed"
@@ -36,7 +36,7 @@ def candidates(spec: Spec, tasks: Sequence[str], main: str | None) -> tuple[str,
         vectors = [{task: ratio if task == heavy else 1.0 for task in tasks} for ratio in ratios for heavy in tasks]
     every = [dict.fromkeys(tasks, 1.0), *vectors]
     texts = [", ".join(f"{task}: {weight:g}" for task, weight in vector.items()) for vector in every]
-    return tuple(dict.fromkeys(str(Part("fixed", {"weights": text})) for text in texts))
+    return tuple(dict.fromkeys(str(SpecPart("fixed", {"weights": text})) for text in texts))
 
 
 def _numbers(found: object) -> list[float]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from steelyard.balancing.balancer import Balancer
-from steelyard.base.specs import Part, Spec, parse_spec
+from steelyard.base.specs import Spec, SpecPart, parse_spec
 from steelyard.errors import OptionError, PlanError
 from steelyard.method_registry import make, method_class, options_of
 from steelyard.models.build_network import architecture_spec
@@ -98,4 +98,4 @@ def _with_main(spec: Spec, main: str | None) -> Spec:
     """A method that serves a main task and was not told which serves the problem's: ``gcs`` -> ``gcs(main=income)``."""
     if main is None or "main" in spec.options or "main" not in options_of(method_class(spec.name)):
         return spec
-    return dataclasses.replace(spec, method=Part(spec.name, {**spec.options, "main": main}))
+    return dataclasses.replace(spec, method=SpecPart(spec.name, {**spec.options, "main": main}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import sys
 import traceback
@@ -23,16 +22,14 @@ from steelyard.io.printable_text import printable
 from steelyard.io.writing import replacing
 from steelyard.method_registry import make
 from steelyard.study.program.assignment import Assignment
-from steelyard.study.program.declaration import DeclaredMetric, DeclaredTask, ProgramDeclaration, TaskLike, declare
+from steelyard.study.program.declaration import DeclaredTask, ProgramDeclaration, TaskLike, declare
+from steelyard.study.program.reported_values import Values, numbers
 from steelyard.study.program.reports import History, Report, ReportReader, choice_of, tell
 from steelyard.study.program.step_meter import StepMeter
 from steelyard.study.training.peak_memory import PeakMemory
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK, Trial, derive_seed
 
 CHECKPOINT = "checkpoint.pt"
-Value = float | Tensor
-Values = Mapping[str, Value | Mapping[str, Value]]
-"""By task: its metric, or its metrics by name."""
 
 
 def trial(
@@ -281,12 +278,12 @@ class TrialHandle:
                 )
 
     def _main_of(self, task: DeclaredTask, validation: Values, epoch: int) -> float:
-        return _numbers(task, validation, "validation", epoch, only_main=True)[0]
+        return numbers(task, validation, "validation", epoch, only_main=True)[0]
 
     def _test(self, test: Values | Callable[[], Values], epoch: int) -> dict[str, list[float]]:
         values = test() if callable(test) else test
         self._refuse_others(values)
-        return {task.name: _numbers(task, values, "test", epoch) for task in self._declared}
+        return {task.name: numbers(task, values, "test", epoch) for task in self._declared}
 
     def _refuse_others(self, values: Values) -> None:
         others = [name for name in values if name not in self.tasks]
@@ -301,9 +298,9 @@ class TrialHandle:
 
     def _print(self, epoch: int, values: Mapping[str, float], found: Mapping[str, list[float]], better: bool) -> None:
         said = ", ".join(f"{task.name} {task.metrics[0].name} {values[task.name]:.4g}" for task in self._declared)
-        tested = ", ".join(f"{task} {numbers[0]:.4g}" for task, numbers in found.items())
+        on_test = ", ".join(f"{task} {tested[0]:.4g}" for task, tested in found.items())
         which = "the best so far" if better else "the last"
-        print(printable(f"epoch {epoch}: {said}" + (f"; {which}, on test data {tested}" if found else "")), flush=True)
+        print(printable(f"epoch {epoch}: {said}" + (f"; {which}, on test data {on_test}" if found else "")), flush=True)
 
     def _tell(self, **values: Any) -> None:
         if self._assignment is not None and _rank() == 0:
@@ -343,44 +340,6 @@ def _by_hand(declaration: ProgramDeclaration, method: str | None, seed: int | No
         epochs=declaration.epochs,
         batch_size=0,
     )
-
-
-def _numbers(task: DeclaredTask, values: Values, part: str, epoch: int, only_main: bool = False) -> list[float]:
-    """The metrics of a task, in the order in which they were declared."""
-    if task.name not in values:
-        raise ProgramError(
-            f"epoch {epoch}: the {part} values have no {task.name!r}, only {', '.join(values) or 'none'}"
-        )
-    given = values[task.name]
-    wanted = task.metrics[:1] if only_main else task.metrics
-    if not isinstance(given, Mapping):
-        if len(wanted) > 1:
-            names = ", ".join(metric.name for metric in wanted)
-            raise ProgramError(
-                f"epoch {epoch}: task {task.name!r} has several metrics on {part} data, give {names} by name"
-            )
-        given = {wanted[0].name: given}
-    known = [metric.name for metric in task.metrics]
-    for name in given:
-        if name not in known:
-            raise UnknownNameError(f"metric of task {task.name!r}:", name, known)
-    missing = [metric.name for metric in wanted if metric.name not in given]
-    if missing:
-        raise ProgramError(f"epoch {epoch}: the {part} values of {task.name!r} have no {', '.join(missing)}")
-    return [_number(task.name, metric, given[metric.name], part, epoch) for metric in wanted]
-
-
-def _number(task: str, metric: DeclaredMetric, given: Value, part: str, epoch: int) -> float:
-    what = f"epoch {epoch}: {metric.name} of {task!r} on {part} data"
-    try:
-        value = float(given.detach() if isinstance(given, Tensor) else given)
-    except (TypeError, ValueError) as error:
-        raise ProgramError(f"{what} is {given!r}, not a number") from error
-    if not math.isfinite(value):
-        raise ProgramError(f"{what} is {value}: training diverged, or the metric is not defined there")
-    if metric.percent and not 0 <= value <= 1:
-        raise ProgramError(f"{what} is {value:g}: give it as a share, from 0 to 1")
-    return value
 
 
 def _rank() -> int:

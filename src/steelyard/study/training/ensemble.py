@@ -19,7 +19,7 @@ from steelyard.problems.rows import Split
 from steelyard.problems.task import Task
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
 from steelyard.study.training.epoch_progress import EpochProgress
-from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
+from steelyard.study.training.evaluate import BestEpoch, TaskOutputs, measure, predict
 from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
 from steelyard.study.training.left_out_rows import left_out
@@ -297,7 +297,7 @@ class _Running:
                     without[member.task.name] = found
         return values, keep(self.problem, shown), without
 
-    def _predict(self, part: str) -> dict[str, Shown]:
+    def _predict(self, part: str) -> dict[str, TaskOutputs]:
         return predict(self.stack, self.problem, self.rows[part], self.first.batch_size, hardware=self.hardware)
 
 

@@ -16,7 +16,7 @@ from steelyard.study.training.hardware import ON_CPU, Hardware
 from steelyard.study.training.rows_on_device import RowsOnDevice
 
 
-class Shown(NamedTuple):
+class TaskOutputs(NamedTuple):
     """What a network makes of the rows of a split that have a label of one task."""
 
     outputs: Tensor  # or the task's statistics of them
@@ -31,7 +31,7 @@ def predict(
     batch_size: int,
     losses: bool = False,
     hardware: Hardware = ON_CPU,
-) -> dict[str, Shown]:
+) -> dict[str, TaskOutputs]:
     """The labelled rows of a split, for every task of the network, in evaluation mode; on the CPU, for any metric.
 
     Raises:
@@ -66,11 +66,11 @@ def predict(
         if not count:
             raise ProblemError(f"no row of the validation or test data has a label of {name!r}")
         loss = torch.stack(sums[name]).sum() / count if losses else None
-        shown[name] = Shown(torch.cat(parts[name]).cpu(), torch.cat(seen[name]), loss)
+        shown[name] = TaskOutputs(torch.cat(parts[name]).cpu(), torch.cat(seen[name]), loss)
     return shown
 
 
-def measure(task: Task, shown: Shown, part: str, only_main: bool = False) -> list[float]:
+def measure(task: Task, shown: TaskOutputs, part: str, only_main: bool = False) -> list[float]:
     """The task's metrics, or the first of them, of its labelled rows of a part of the data (``"test"``).
 
     Raises:
@@ -81,7 +81,7 @@ def measure(task: Task, shown: Shown, part: str, only_main: bool = False) -> lis
         return [_measured(task, metric, shown, part) for metric in metrics]
 
 
-def _measured(task: Task, metric: Metric, shown: Shown, part: str) -> float:
+def _measured(task: Task, metric: Metric, shown: TaskOutputs, part: str) -> float:
     try:
         return float(metric.function(shown.outputs, shown.targets))
     except Exception as error:  # a metric knows neither its task nor its rows

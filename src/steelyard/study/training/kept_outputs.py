@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from steelyard.problems.problem import Problem
-from steelyard.study.training.evaluate import Shown
+from steelyard.study.training.evaluate import TaskOutputs
 
 
-def keep(problem: Problem, shown: Mapping[str, Shown]) -> dict[str, str]:
+def keep(problem: Problem, shown: Mapping[str, TaskOutputs]) -> dict[str, str]:
     """What a `Result` keeps of the test outputs: nothing, unless the problem has joint metrics."""
     return {task: pack(found.outputs) for task, found in shown.items()} if problem.joint else {}
 

@@ -6,12 +6,12 @@ import torch
 
 from steelyard.errors import ProblemError
 from steelyard.problems.task import Task
-from steelyard.study.training.evaluate import Shown, measure
+from steelyard.study.training.evaluate import TaskOutputs, measure
 
 PARTS = 20
 
 
-def left_out(task: Task, shown: Shown) -> list[float]:
+def left_out(task: Task, shown: TaskOutputs) -> list[float]:
     """The main metric without each twentieth of a task's labelled test rows; empty where that has no value.
 
     The same rows are left out of every network's outputs, so that differences between networks can be told from the
@@ -28,7 +28,7 @@ def left_out(task: Task, shown: Shown) -> list[float]:
     try:
         for each in range(PARTS):
             rows = (part != each).nonzero().squeeze(1)
-            there = Shown(shown.outputs.index_select(0, rows), shown.targets.index_select(0, rows), None)
+            there = TaskOutputs(shown.outputs.index_select(0, rows), shown.targets.index_select(0, rows), None)
             found += [float(f"{value:.9g}") for value in measure(task, there, "test", only_main=True)]
     except ProblemError:
         return []

@@ -29,7 +29,7 @@ from steelyard.study.training.batch import (
     tell_labels,
 )
 from steelyard.study.training.epoch_progress import EpochProgress
-from steelyard.study.training.evaluate import BestEpoch, Shown, measure, predict
+from steelyard.study.training.evaluate import BestEpoch, TaskOutputs, measure, predict
 from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
 from steelyard.study.training.left_out_rows import left_out
@@ -220,7 +220,7 @@ class _Training:
         without = {t.name: found for t in self.tasks if parts and (found := left_out(t, shown[t.name]))}
         return values, keep(self.problem, shown), without
 
-    def _predict(self, part: str, losses: bool = False) -> dict[str, Shown]:
+    def _predict(self, part: str, losses: bool = False) -> dict[str, TaskOutputs]:
         return predict(self.network, self.problem, self.rows[part], self.trial.batch_size, losses, self.hardware)
 
 

@@ -66,8 +66,8 @@ class Ray:
     def get_ready(self) -> None:
         """Connecting is quick; a cluster that is started here would not be ready earlier for it."""
 
-    def open(self, job: Job) -> Tasks:
-        return Tasks(self, job)
+    def open(self, job: Job) -> RayTasks:
+        return RayTasks(self, job)
 
     def connect(self, workers: int | None) -> bool:
         """Connect to the cluster, or start one; False where this program is connected already."""
@@ -98,7 +98,7 @@ class Ray:
         return int(min(rooms) + 1e-9)
 
 
-class Tasks:
+class RayTasks:
     """Tasks in flight."""
 
     def __init__(self, engine: Ray, job: Job) -> None:
@@ -151,7 +151,7 @@ class Tasks:
             del self.running[stream]
             yield from ((trial, ended) for trial in trials.values())
 
-    def __enter__(self) -> Tasks:
+    def __enter__(self) -> RayTasks:
         self.connected = self.engine.connect(self.job.workers)
         try:
             self._check_room()
