@@ -6,7 +6,7 @@ import os
 import shlex
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from steelyard.errors import DamagedStoreError, StoreError
@@ -55,9 +55,12 @@ class Database:
             self.connection = self._connect("rwc" if write else "ro")
         try:
             with self.named_errors():
-                self.checked = self._prepare(write)
-                if not salvage:
-                    self._verify()
+                # One moment of the file for all of a reader's questions, while a writer makes or renews it: what is
+                # asked before a change and what is asked after it belong together as little as a store's halves.
+                with self._one_moment() if not write else nullcontext():
+                    self.checked = self._prepare(write)
+                    if not salvage:
+                        self._verify()
                 if write:
                     self._get_ready()
         except BaseException:
@@ -68,6 +71,12 @@ class Database:
         return sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None
         )
+
+    @contextmanager
+    def _one_moment(self) -> Iterator[None]:
+        self.connection.execute("BEGIN")
+        yield
+        self.connection.execute("COMMIT")
 
     def _undo_what_was_cut_off(self) -> None:
         """A writer that was killed while it opened or closed the file leaves a journal, and only who may write can read
