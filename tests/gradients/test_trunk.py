@@ -16,6 +16,7 @@ from steelyard.errors import SharedError, SteelyardWarning
 from steelyard.gradients import layers
 from steelyard.gradients.graph import METADATA, Survey, survey
 from steelyard.gradients.layers import convolution, formula
+from steelyard.gradients.layers.products import AT_A_TIME
 from steelyard.gradients.segments import Segment, pieces
 from steelyard.gradients.task_blocks import block_size, gramian_in_blocks
 from steelyard.gradients.trunk import _layers, trunk_gradients
@@ -309,8 +310,9 @@ def test_many_tasks_are_held_in_blocks(kind: str, monkeypatch: pytest.MonkeyPatc
 def test_as_many_tasks_are_held_as_the_backward_pass_makes_room_for() -> None:
     assert block_size(4, 1000, 10) == 4
     assert block_size(40, 1000, 100_000) == 40
-    assert block_size(40, 1000, 30_000) == 18
-    assert block_size(40, 1000, 10) == 8
+    assert block_size(20, 1000, 24_000) == 20  # all of them: no others pass by
+    assert block_size(40, 1000, 30_000) == 21
+    assert block_size(40, 1000, 10) == AT_A_TIME
 
 
 def test_the_upper_half_of_a_trunk_is_cut_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

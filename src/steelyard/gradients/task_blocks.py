@@ -17,8 +17,9 @@ from steelyard.gradients.layers import Formula, Match
 from steelyard.gradients.layers.products import AT_A_TIME, cancels, kernel_of
 from steelyard.gradients.rows import is_safe
 
-_SHARE = 0.6
-"""Of what the backward pass will allocate for gradients; the rest is for products and for the walk itself."""
+_SHARE, _WHOLE = 0.72, 0.86
+"""Of what the backward pass will allocate for gradients: for a block, and for all tasks, by which no others pass. The
+rest is for products and for the walk itself."""
 
 _LinearLayer = tuple[Formula, Match, Edge]
 Arrivals = Callable[[range], dict[Edge, Tensor]]
@@ -26,9 +27,10 @@ Arrivals = Callable[[range], dict[Edge, Tensor]]
 
 
 def block_size(tasks: int, per_task: int, parameters: int) -> int:
-    """How many tasks are held at once; all of them where there is room, or nearly."""
-    room = max(int(_SHARE * parameters / max(per_task, 1)), AT_A_TIME)
-    return tasks if tasks <= room else room
+    """How many tasks are held at once; all of them where there is room."""
+    if tasks * per_task <= _WHOLE * parameters:
+        return tasks
+    return min(tasks, max(int(_SHARE * parameters / max(per_task, 1)), AT_A_TIME))
 
 
 def gramian_in_blocks(layers: Sequence[_LinearLayer], arrivals: Arrivals, tasks: int, block: int) -> Tensor | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 _MOST_CANCELLATION = 50.0
 """float32 keeps ``G_ij`` to ``eps`` times this, relative to ``√(G_ii G_jj)``."""
-AT_A_TIME = 8
+AT_A_TIME = 4
 """Tasks whose products are held at once."""
 
 
