@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from steelyard.problems import load_problem
 from steelyard.problems.files import present
@@ -15,6 +16,16 @@ FILES = sorted((Path(__file__).parent.parent / "examples" / "problems").glob("*.
 NEEDS = {"landmine": "landmine", "mulan": "mulan_mtr", "office_own_inputs": "office_caltech10"}
 
 
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of a few, for the file that reads them."""
+    for number in range(40):
+        level = Image.new("RGB", (64, 64), (number, 40, 5 * number))
+        level.save(tmp_path / f"{number:05d}-{number // 5 % 2}-{number / 40:.2f}.jpg")
+    monkeypatch.setenv("PICTURES", str(tmp_path))
+
+
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_network_of_its_tasks_trains(file: Path) -> None:
     if file.stem in NEEDS and not present(NEEDS[file.stem]):

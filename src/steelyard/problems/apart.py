@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from steelyard.problems.rows import DataRows, Draw, ReadBatch, Reader
+from steelyard.problems.rows import DataRows, Draw, Passes, ReadBatch, Reader
 from steelyard.problems.task import Task
 
 
@@ -47,10 +47,16 @@ class Apart(DataRows):
     def some(self, rows: Tensor) -> Apart:
         return Apart({name: part.some(_within(rows, self._sections[name])) for name, part in self.parts.items()})
 
-    def evaluation(self, batch_size: int) -> Iterator[ReadBatch]:
-        for name, part in self.parts.items():
-            for batch in part.evaluation(batch_size):
-                yield _of_task(batch, name, self._sections[name].start)
+    def evaluation(self, tasks: Sequence[Task]) -> Passes:
+        """Of these tasks' rows alone: a network has nothing to say of the others."""
+        passes = {task.name: self.parts[task.name].evaluation([task]) for task in tasks}
+
+        def read(batch_size: int) -> Iterator[ReadBatch]:
+            for name, own in passes.items():
+                for batch in own(batch_size):
+                    yield _of_task(batch, name, self._sections[name].start)
+
+        return read
 
 
 class _TaskBatches:

@@ -32,6 +32,8 @@ class ReadBatch(NamedTuple):
 
 
 Reader = Callable[[Sequence[Draw]], Iterator[ReadBatch]]
+Passes = Callable[[int], Iterator[ReadBatch]]
+"""Reads all rows once, in batches of the size given."""
 
 
 class DataRows(ABC):
@@ -61,10 +63,19 @@ class DataRows(ABC):
         """Where tasks have rows of their own: whose rows lie where. Empty where rows are for all tasks."""
         return {}
 
-    def evaluation(self, batch_size: int) -> Iterator[ReadBatch]:
-        """All rows in order, for a network that learns nothing from them."""
-        draws = [Draw(rows, place) for place, rows in enumerate(torch.arange(len(self)).split(batch_size))]  # type: ignore[no-untyped-call]
-        return self.reader(ahead=True)(draws)
+    def evaluation(self, tasks: Sequence[Task]) -> Passes:
+        """What reads the rows in order for a network of these tasks that learns nothing from them, pass by pass."""
+        reader = self.reader(ahead=True)  # its workers are started once
+
+        def read(batch_size: int) -> Iterator[ReadBatch]:
+            return reader([Draw(rows, place) for place, rows in enumerate(_pieces(len(self), batch_size))])
+
+        return read
+
+
+def _pieces(count: int, size: int) -> Sequence[Tensor]:
+    """The numbers of so many rows, by batches."""
+    return torch.arange(count).split(size)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def take(inputs: Inputs, rows: Tensor | slice) -> Inputs:
@@ -113,8 +124,11 @@ class Split(DataRows):
     def some(self, rows: Tensor) -> Split:
         return Split(take(self.inputs, rows), {task: y.index_select(0, rows) for task, y in self.targets.items()})
 
-    def evaluation(self, batch_size: int) -> Iterator[ReadBatch]:
-        for rows in torch.arange(len(self)).split(batch_size):  # type: ignore[no-untyped-call]
+    def evaluation(self, tasks: Sequence[Task]) -> Passes:
+        return self._read_in_order
+
+    def _read_in_order(self, batch_size: int) -> Iterator[ReadBatch]:
+        for rows in _pieces(len(self), batch_size):
             here = slice(int(rows[0]), int(rows[-1]) + 1)  # a view
             yield ReadBatch(
                 rows, take(self.inputs, here), {name: (each[here], None) for name, each in self.targets.items()}

@@ -15,6 +15,7 @@ from steelyard.models.features import run
 from steelyard.problems import Data, Problem, Split, binary, regression
 from steelyard.problems.rows import Draw
 from steelyard.problems.sources import data_digests
+from steelyard.problems.stream import Stream
 from steelyard.study import plan
 from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
@@ -249,3 +250,19 @@ def test_data_that_are_read_are_known_by_class_length_and_a_sample():
     assert first == again
     assert first["a sample of train"] != other["a sample of train"]
     assert first["a sample of test"] == other["a sample of test"]
+
+
+def test_workers_are_started_once_for_all_epochs(monkeypatch):
+    """One reader of each part with its workers, however many epochs ask it; and no more of what is read by one step."""
+    made_readers = []
+    real = Stream.reader
+
+    def reader(self, ahead):
+        made_readers.append(ahead)
+        return real(self, ahead)
+
+    problem = made(Numbers(0))
+    problem.data()
+    monkeypatch.setattr(Stream, "reader", reader)
+    train(dataclasses.replace(trial(), epochs=4), problem)
+    assert made_readers == [True] * 3

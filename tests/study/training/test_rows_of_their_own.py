@@ -202,3 +202,20 @@ def test_what_does_not_fit_is_refused_by_name(monkeypatch):
     together = Split(torch.randn(20, 4), {name: torch.randn(20) for name in SIZES})
     with pytest.raises(PlanError, match="share their rows"):
         planned(monkeypatch, made(together, together, together), sampling="even")
+
+
+def test_a_single_task_network_is_evaluated_on_its_own_rows_alone():
+    """139 tasks apart would else be 139 passes over all rows."""
+    read = []
+
+    class Counted(Pairs):
+        def __getitem__(self, row):
+            read.append(self.name)
+            return super().__getitem__(row)
+
+    problem = made(*(part(seed, Counted) for seed in range(3)))
+    problem.data()
+    read.clear()
+    train(trial("single-task", ("small",)), problem)
+    assert set(read) == {"small"}
+    assert len(read) == (2 + 2 + 1) * SIZES["small"]  # two epochs, their validation, and the test: the last was best

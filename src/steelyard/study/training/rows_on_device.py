@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from steelyard.problems.data import Data
-from steelyard.problems.rows import DataRows, ReadBatch, Split, Targets, take_from
+from steelyard.problems.rows import DataRows, Passes, ReadBatch, Split, Targets, take_from
 from steelyard.problems.task import Inputs, Task
 from steelyard.study.training.batch import labelled_targets
 from steelyard.study.training.hardware import ON_CPU, Hardware
@@ -67,7 +68,7 @@ class RowsOnDevice:
     def evaluation(self, batch_size: int) -> Iterator[tuple[Inputs, Targets]]:
         """All rows in order, on the device, with the labels that are there."""
         if not isinstance(self.split, Split):
-            yield from (self.moved(read, {}) for read in self.split.evaluation(batch_size))
+            yield from (self.moved(read, {}) for read in self._passes(batch_size))
             return
         masks = {task.name: self.split.labelled(task) for task in self.tasks}
         for start in range(0, len(self), batch_size):
@@ -77,6 +78,10 @@ class RowsOnDevice:
                 places = None if mask.all() else self.hardware.to(mask.nonzero().squeeze(1))
                 targets[name] = (here if places is None else here[places]), places
             yield self.inputs(rows), targets
+
+    @cached_property
+    def _passes(self) -> Passes:
+        return self.split.evaluation(self.tasks)
 
     def moved(self, read: ReadBatch, allowed: Mapping[str, Tensor]) -> tuple[Inputs, Targets]:
         """What was read, on the device, with the labels that are there and that a mask of all rows allows."""
