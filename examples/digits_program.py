@@ -74,6 +74,8 @@ def main(method: str | None = None, seed: int | None = None, epochs: int = 25) -
             optimizer.step()
         trial.report(epoch, validation=accuracies("validation"), test=lambda: accuracies("test"))
         trial.save(epoch=epoch, network=network.state_dict(), optimizer=optimizer.state_dict())  # what is reported
+        if trial.should_stop:
+            break
     if ranks > 1:
         distributed.destroy_process_group()
 

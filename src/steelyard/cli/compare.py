@@ -138,7 +138,7 @@ def compare(
     command, program = command_line(), program_of(context)
     given = {
         **{"--batch-size": batch_size, "--epoch-steps": epoch_steps, "--shared": shared},
-        **{"--patience": patience, "--resplit": resplit, "--ledger": ledger, "--sampling": sampling},
+        **{"--ledger": ledger, "--sampling": sampling},
         "--architecture": None if architecture == ARCHITECTURE else architecture,
         **{"--device": device != DEVICE, "--per-device": per_device != 1, "--precision": precision != PRECISION},
     }
@@ -156,7 +156,7 @@ def compare(
             "tasks": arguments.parse_names("--tasks", tasks),
             "seeds": arguments.parse_seeds(seeds),
             **{"settings": settings, "epochs": epochs, "learning_rate": learning_rate, "scale": scale},
-            **{"tune": tune, "tune_seeds": tune_seeds, "command": command},
+            **{"tune": tune, "tune_seeds": tune_seeds, "patience": patience, "resplit": resplit, "command": command},
         }
         if problem is None:
             assert program is not None
@@ -164,8 +164,7 @@ def compare(
             plan = announcements.prepare_program(program, arms, workers, engine, **options)
         else:
             options |= {"batch_size": batch_size, "epoch_steps": epoch_steps, "shared": shared}
-            options |= {"patience": patience, "resplit": resplit, "ledger": ledger, "sampling": sampling}
-            options |= {"device": device, "precision": precision}
+            options |= {"ledger": ledger, "sampling": sampling, "device": device, "precision": precision}
             plan = announcements.prepare(problem, arms, workers, engine, architecture=architecture, **options)
         store = store or arguments.default_store(plan.problem)
         page = page or arguments.beside(store, ".html")

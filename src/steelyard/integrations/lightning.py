@@ -107,7 +107,8 @@ class TrialCallback(Callback):
     """Reports every epoch's validation to the study that runs this program.
 
     The model logs its metrics in ``validation_step``, and a second validation loader holds the test data, whose metrics
-    the trainer then names ``…/dataloader_idx_1``. Validate once an epoch, and train ``max_epochs=trial.epochs``.
+    the trainer then names ``…/dataloader_idx_1``. Validate once an epoch, and train ``max_epochs=trial.epochs``. Where
+    the study has patience, training ends when that is used up.
 
     Args:
         trial: from `steelyard.trial`.
@@ -148,6 +149,8 @@ class TrialCallback(Callback):
         logged = trainer.callback_metrics
         found = [values_of(self.trial, logged, names, _hint) for names in (self.validation, self.test)]
         self.trial.report(trainer.current_epoch + 1, *found)
+        if self.trial.should_stop:
+            trainer.should_stop = True
 
 
 def _hint(name: str) -> str:

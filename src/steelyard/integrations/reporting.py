@@ -16,6 +16,10 @@ class Reporting(Protocol):
 
     tasks: tuple[str, ...]
 
+    @property
+    def should_stop(self) -> bool:
+        """No further epoch is wanted."""
+
     def start(self, network: Any) -> None:
         """Show what the network starts from."""
 

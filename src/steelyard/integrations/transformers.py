@@ -163,6 +163,7 @@ class TrialCallback(TrainerCallback):
 
     The trainer evaluates at the end of epochs (``eval_strategy="epoch"``) two data sets,
     ``eval_dataset={"validation": …, "test": …}``, with ``compute_metrics``. Train ``num_train_epochs=trial.epochs``.
+    Where the study has patience, training ends when that is used up.
 
     Args:
         trial: from `steelyard.trial`.
@@ -201,3 +202,5 @@ class TrialCallback(TrainerCallback):
             self._reported = int(epoch)
             found, self._found = self._found, {}
             self.trial.report(self._reported, found["validation"], found["test"])
+            if self.trial.should_stop:
+                control.should_training_stop = True

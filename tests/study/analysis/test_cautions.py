@@ -41,6 +41,23 @@ def test_of_a_study_without_faults_nothing_is_said(tmp_path):
     assert said(tmp_path, made) == []
 
 
+@pytest.mark.parametrize("seeds_differ", [False, True])
+def test_trials_of_one_seed_that_do_not_start_alike_are_told_by_parameter(tmp_path, seeds_differ):
+    """By those that they have in common: a single task has one head; other seeds may start otherwise."""
+    made = with_tasks(plan(seeds=2), train_rows=(1000, 900), test_rows=(400, 400))
+    with Store(tmp_path / "s", write=True) as store:
+        for seed in (0, 1):
+            for method in (SINGLE_TASK, "equal"):
+                for trial in made.trials_of(method, 0, seed):
+                    trunk = f"{seed} {method}" if seeds_differ else str(seed)
+                    start = {"trunk [3]": trunk, **{f"{task} [1]": str(seed) for task in trial.tasks}}
+                    found = result({task: [0.9] for task in trial.tasks})
+                    store.add_result(trial, dataclasses.replace(found, start=start))
+        told = [text for text in judge_plan(made, store).cautions if "do not start alike" in text]
+    assert bool(told) is seeds_differ
+    assert not told or "alike: trunk [3]. They differ by chance too" in told[0]
+
+
 @pytest.mark.parametrize(("own", "told"), [(4, False), (3, True)])
 def test_unequal_steps_come_first(tmp_path, own, told):
     """12 steps of the joint network beside 4 are three times as many, beside 3 more."""
@@ -210,6 +227,9 @@ def test_a_report_says_which_test_was_made_and_what_pairing_has_to_go_by(tmp_pat
     program = dataclasses.replace(plan(), reference="cd /home/me && python train.py")
     text = about(tmp_path / "p", program, {SINGLE_TASK: alone, "equal": joint})
     assert "what the runs of a seed share is the program's to say; between single-task learning" in text
+    assert text.startswith("Intervals are about other seeds; about other rows only if the program divides its rows by")
+    text = about(tmp_path / "r", dataclasses.replace(program, resplit=True), {SINGLE_TASK: alone, "equal": joint})
+    assert text.startswith("Intervals are about other seeds and other rows alike: each seed has its own division")
     constant = about(tmp_path / "b", plan(), {SINGLE_TASK: [alone[0]] * 3, "equal": joint})
     assert constant.endswith("share start, batches and rows.")
     assert "paired" not in about(tmp_path / "c", plan(methods=("equal", "uw")), {"equal": joint, "uw": joint})

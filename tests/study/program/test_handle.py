@@ -211,6 +211,92 @@ def test_a_trial_that_is_stopped_goes_on(in_study, told, tmp_path):
     assert [report.run for report in told().epochs] == ["run 3"] * 3
 
 
+# --- patience, and rows of a seed's own ------------------------------------------------------------------------------
+WORSE = {"a": 0.1, "b": 2.0}
+
+
+def train_on(trial, values):
+    """A program's loop from the epoch after those that `trial.resume` knows; gives the last one."""
+    saved = trial.resume()
+    for epoch in range(saved["epoch"] + 1 if saved else 1, trial.epochs + 1):
+        step(trial)
+        trial.report(epoch, values[epoch - 1], GOOD)
+        trial.save(epoch=epoch)
+        if trial.should_stop:
+            return epoch
+    return None
+
+
+def test_patience_ends_a_program_as_it_ends_the_training_of_a_problem(in_study, told):
+    trial = in_study(epochs=6, patience=2)
+    better = {"a": 0.6, "b": 1.0}
+    assert train_on(trial, [GOOD, WORSE, better, WORSE, WORSE, better]) == 5
+    found = told().result(trial._planned)
+    assert found.chosen_epoch == 3
+    assert found.last["a"] == [0.5]  # test is read at the last epoch, whichever that turns out to be
+    assert len(found.curves.validation["a"]) == 5
+
+
+def test_without_patience_the_last_epoch_is_the_one_to_stop_after(in_study):
+    assert train_on(in_study(), [GOOD, WORSE, WORSE]) == 3
+    assert in_study().should_stop  # stopped after its last report, and started once more
+
+
+@pytest.mark.parametrize("reported", [1, 2, 3])
+def test_patience_counts_on_after_a_stop(in_study, told, reported):
+    first = in_study(epochs=6, patience=2)
+    for epoch, values in enumerate([GOOD, WORSE, WORSE][:reported], 1):
+        step(first)
+        first.report(epoch, values, GOOD)
+        first.save(epoch=epoch)
+        _ = first.should_stop
+    second = in_study(epochs=6, patience=2)
+    assert second.should_stop is (reported == 3)
+    train_on(second, [GOOD, WORSE, WORSE, GOOD, GOOD, GOOD])
+    assert len(told().epochs) == 3
+    assert not told().refused
+    assert told().result(second._planned).chosen_epoch == 1
+
+
+def test_a_study_with_patience_wants_no_more_epochs_than_it_leads_to(in_study, told):
+    trial = in_study(epochs=6, patience=1)
+    report(trial)
+    with pytest.raises(ProgramError, match="reports 1 of 6 epochs"):
+        told().result(trial._planned)
+
+
+def test_a_program_that_trains_on_is_told(in_study, told):
+    trial = in_study(epochs=6, patience=1)
+    for epoch in (1, 2):
+        report(trial, epoch)
+        assert trial.should_stop is (epoch == 2)
+    with pytest.raises(ProgramError, match=r"was to end after epoch 2: the last 1 were no better.*should_stop: break"):
+        report(trial, 3)
+    assert "was to end after epoch 2" in told().refused["run 1"]
+
+
+def test_a_program_that_never_asks_whether_to_stop_is_told_before_it_matters(in_study):
+    trial = in_study(epochs=6, patience=3)
+    report(trial)
+    with pytest.raises(ProgramError, match=r"never reads trial\.should_stop, and the study asks for patience"):
+        report(trial, 2, {"a": 0.9, "b": 0.1})
+
+
+def test_a_rank_that_does_not_report_cannot_know_whether_to_stop(in_study, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    trial = in_study(patience=2)
+    assert not trial.should_stop  # before anything is trained
+    step(trial)
+    with pytest.raises(ProgramError, match=r"rank 1 reads trial\.should_stop and has reported nothing"):
+        _ = trial.should_stop
+
+
+def test_the_division_is_the_seed_where_every_seed_has_rows_of_its_own(in_study):
+    assert in_study().division == 0
+    assert in_study(resplit=True).division == 4
+    assert steelyard.trial(TASKS, epochs=3, learning_rate=0.1, seed=9).division == 4  # the study's, not the flag's
+
+
 def test_the_first_rank_reports_and_all_ranks_hear_the_same(in_study, told, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     trial = in_study()
@@ -321,6 +407,7 @@ def test_a_run_of_one_task_that_reports_all_is_told(in_study, told):
     [
         ({"learning_rate": 0.5}, "never reads trial.learning_rate, and the study asks for a learning rate of its own"),
         ({"fractions": (("a", 0.1), ("b", 0.1))}, "never reads trial.fraction"),
+        ({"resplit": True}, "never reads trial.division, and the study asks for a division of its own"),
     ],
 )
 def test_what_the_study_asks_for_and_the_program_never_reads_is_told(in_study, changes, says):
@@ -352,6 +439,12 @@ def test_a_value_without_an_ideal_must_be_positive(in_study):
     trial = in_study(tasks=("a",), declared={"a": "elbo:max"})
     with pytest.raises(TrainingError, match="has no ideal"):
         report(trial, 1, {"a": -3.0}, {"a": 1.0})
+
+
+def test_a_program_that_trains_twice_in_one_run_is_told(in_study, told):
+    report(in_study())
+    report(steelyard.trial(TASKS, epochs=3, learning_rate=0.1))
+    assert "epoch 1 is reported twice: call steelyard.trial once" in told().refused["run 1"]
 
 
 def test_two_processes_that_both_report_are_told(in_study, told, monkeypatch):

@@ -29,6 +29,11 @@ def about_rows(found: TrialResults) -> str:
             "Intervals are about other seeds and other rows alike: each seed has its own division of the rows into "
             "training, validation and test, and divisions share most of their rows."
         )
+    if plan.program is not None:
+        return (
+            "Intervals are about other seeds; about other rows only if the program divides its rows by the seed, which "
+            "it does for --resplit by trial.division."
+        )
     about = (
         "Intervals are about other seeds on this division of the rows into training, validation and test, not about "
         "other rows"

@@ -15,7 +15,6 @@ from torch import nn
 from steelyard import __version__
 from steelyard.base.specs import Spec
 from steelyard.errors import PlanError, ProblemError
-from steelyard.io.lists_and_counts import counted
 from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.data import Data
@@ -35,7 +34,7 @@ from steelyard.study.planning.plan import (
     PlannedTask,
     Tuning,
 )
-from steelyard.study.planning.plan_parts import chosen_seeds, machine, whole
+from steelyard.study.planning.plan_parts import chosen_seeds, machine, patience_note, resplit_notes, whole
 from steelyard.study.planning.planned_methods import planned_methods
 from steelyard.study.planning.provenance import Origin
 from steelyard.study.planning.tuning import make_tuning
@@ -148,7 +147,7 @@ def plan(
     if epoch_steps:
         notes.append(f"an epoch takes at least {epoch_steps} steps, in as many passes over the rows as they need")
     if patience:
-        notes.append(f"a training ends after {counted(patience, 'epoch')} without a better one on validation data")
+        notes.append(patience_note(patience))
     rate = _own_rate(found) if learning_rate is None else learning_rate
     tuning = make_tuning(rate, tune, planned, on_seeds, whole("tune_seeds", tune_seeds))
     for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
@@ -159,7 +158,7 @@ def plan(
     _check_own_order(found, settings, batch_size)
     if resplit:
         _check_divisions(found, on_seeds)
-        notes += _resplit_notes(tuning)
+        notes += resplit_notes(tuning)
     if found.folds > 1:
         notes += _fold_notes(found.folds, on_seeds, tuning)
     made = Plan(
@@ -278,18 +277,6 @@ def _check_divisions(problem: Problem, seeds: Sequence[int]) -> None:
             f"problem {problem.name!r}: load(seed={seeds[0]}) and load(seed={seeds[1]}) give the same rows: hand the "
             "seed to what divides them, as in split(inputs, targets, seed=seed), or leave --resplit (resplit=True) away"
         )
-
-
-def _resplit_notes(tuning: Tuning | None) -> list[str]:
-    """That each seed has its own rows, and where rows serve twice."""
-    notes = ["every seed has its own division of the rows into training, validation and test"]
-    if tuning is not None:
-        several = len(tuning.seeds) > 1
-        where = (
-            f"the division{'s' if several else ''} of seed{'s' if several else ''} {', '.join(map(str, tuning.seeds))}"
-        )
-        notes.append(f"learning rates and constant weights are chosen on {where}: other divisions test on its rows")
-    return notes
 
 
 def _settings(

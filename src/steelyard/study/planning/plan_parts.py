@@ -1,4 +1,4 @@
-"""Small parts that every plan has: seeds, whole numbers, the machine."""
+"""Small parts that every plan has: seeds, whole numbers, notes, the machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steelyard.errors import PlanError
+from steelyard.io.lists_and_counts import counted
+from steelyard.study.planning.plan import Tuning
 
 MOST_SEEDS = 10_000
 LARGEST_SEED = 2**63 - 1
@@ -30,6 +32,23 @@ def whole(name: str, value: int, besides: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise PlanError(f"{name}={value!r} must be a whole number of at least 1{besides}")
     return value
+
+
+def patience_note(patience: int) -> str:
+    """When trainings end."""
+    return f"a training ends after {counted(patience, 'epoch')} without a better one on validation data"
+
+
+def resplit_notes(tuning: Tuning | None) -> list[str]:
+    """That each seed has its own rows, and where rows serve twice."""
+    notes = ["every seed has its own division of the rows into training, validation and test"]
+    if tuning is not None:
+        several = len(tuning.seeds) > 1
+        where = (
+            f"the division{'s' if several else ''} of seed{'s' if several else ''} {', '.join(map(str, tuning.seeds))}"
+        )
+        notes.append(f"learning rates and constant weights are chosen on {where}: other divisions test on its rows")
+    return notes
 
 
 def machine() -> str:

@@ -19,7 +19,7 @@ from steelyard.study.planning.plan import (
     PlannedSetting,
     PlannedTask,
 )
-from steelyard.study.planning.plan_parts import chosen_seeds, machine, whole
+from steelyard.study.planning.plan_parts import chosen_seeds, machine, patience_note, resplit_notes, whole
 from steelyard.study.planning.planned_methods import planned_methods
 from steelyard.study.planning.provenance import Origin
 from steelyard.study.planning.tuning import make_tuning
@@ -40,6 +40,8 @@ def plan_program(
     seeds: int | Sequence[int] = 5,
     settings: Sequence[float | Mapping[str, float]] = (1.0,),
     epochs: int | None = None,
+    patience: int = 0,
+    resplit: bool = False,
     learning_rate: float | None = None,
     scale: str | None = None,
     tune: int = 0,
@@ -53,6 +55,8 @@ def plan_program(
         methods: as `plan` takes them, but where gradients are read and the architecture are the program's to say.
         folder: in which it is run; the current one by default.
         tasks, seeds, settings, epochs, learning_rate, scale, tune, tune_seeds: as `plan` has them.
+        patience: the same; the program reads ``trial.should_stop``.
+        resplit: the program divides its rows by ``trial.division``, which is the seed then.
         command: the one that made the study, shown in the report.
 
     Raises:
@@ -73,6 +77,8 @@ def plan_program(
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise PlanError(f"learning_rate={learning_rate} must be positive and finite")
     seeds_of_study, among = chosen_seeds(seeds), whole("tune_seeds", tune_seeds)
+    if patience:
+        whole("patience", patience, " (0 trains all epochs)")
     declared = ask(found)
     if declared.learning_rate is None and (learning_rate is not None or tune):
         raise PlanError(
@@ -85,6 +91,12 @@ def plan_program(
     names = [task.name for task in learnt]
     main = declared.main if declared.main in names else None
     planned, notes = planned_methods(arms, names, None, scale, HARD_SHARING, main)
+    own_rate = learning_rate or declared.learning_rate or math.nan
+    tuning = make_tuning(own_rate, tune, planned, seeds_of_study, among)
+    if patience:
+        notes.append(patience_note(patience))
+    if resplit:
+        notes += resplit_notes(tuning)
     made = Plan(
         problem=found.name,
         reference=found.reference,
@@ -105,7 +117,9 @@ def plan_program(
         machine=machine(),
         created=datetime.datetime.now().astimezone().isoformat(timespec="milliseconds"),
         main=main,
-        tuning=make_tuning(learning_rate or declared.learning_rate or math.nan, tune, planned, seeds_of_study, among),
+        tuning=tuning,
+        patience=patience,
+        resplit=resplit,
     )
     return dataclasses.replace(made, origin=Origin.of_program(found, declared, made.trials))
 

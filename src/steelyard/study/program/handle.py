@@ -24,7 +24,7 @@ from steelyard.method_registry import make
 from steelyard.study.program.assignment import Assignment
 from steelyard.study.program.declaration import DeclaredTask, ProgramDeclaration, TaskLike, declare
 from steelyard.study.program.reported_values import Values, numbers
-from steelyard.study.program.reports import History, Report, ReportReader, choice_of, tell
+from steelyard.study.program.reports import History, Report, ReportReader, tell
 from steelyard.study.program.step_meter import StepMeter
 from steelyard.study.training.peak_memory import PeakMemory
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK, Trial, derive_seed
@@ -110,7 +110,7 @@ class TrialHandle:
                 self._history.take(report)
             self._tell(kind="asked")
             _tell_uncaught(assignment)
-        self._best = choice_of(self._declared, declaration.main)
+        self._best = self._history.best()
 
     # --- what to train ------------------------------------------------------------------------------------------------
     @property
@@ -119,6 +119,13 @@ class TrialHandle:
         before anything is drawn. Trials of one seed are compared with each other."""
         self._read.add("seed")
         return self._planned.seed
+
+    @property
+    def division(self) -> int:
+        """By which number the rows are divided into training, validation and test: with ``--resplit`` the seed, so that
+        every seed has rows of its own, the same for all methods; else 0."""
+        self._read.add("division")
+        return self._planned.seed if self._planned.resplit else 0
 
     @property
     def fractions(self) -> dict[str, float]:
@@ -193,6 +200,30 @@ class TrialHandle:
         return state
 
     # --- what was found -----------------------------------------------------------------------------------------------
+    @property
+    def should_stop(self) -> bool:
+        """No further epoch is wanted: all are reported, or as many in a row as the study has patience for were no
+        better on validation data. Under torchrun every rank reads the same if every rank reports.
+
+        Raises:
+            ProgramError: this rank has trained and reported nothing, and so cannot know.
+        """
+        self._read.add("should_stop")
+        trained = self._meter is not None and self._meter.steps > 0
+        if self._planned.patience and self._next is None and trained and _rank() > 0:
+            raise ProgramError(
+                f"rank {_rank()} reads trial.should_stop and has reported nothing, so that it would go on alone: call "
+                "trial.report on all ranks, with the same numbers"
+            )
+        return self._ends
+
+    @property
+    def _ends(self) -> bool:
+        return self._last(len(self._history.epochs) if self._next is None else self._next - 1)
+
+    def _last(self, epoch: int) -> bool:
+        return self._best.ends(epoch, self.epochs, self._planned.patience)
+
     def start(self, network: nn.Module) -> None:
         """Show the network before its first step: a study says when two trials of one seed did not start alike."""
         digests = {f"{name} {list(value.shape)}": _digest(value) for name, value in network.named_parameters()}
@@ -212,12 +243,14 @@ class TrialHandle:
         Raises:
             ProgramError: a name, number or epoch that does not fit.
         """
+        if self._next is None and self._ends and epoch == len(self._history.epochs) + 1 <= self.epochs:
+            return False  # an earlier start was stopped between its last report and its end
         try:
             self._check(epoch)
             values = {task.name: self._main_of(task, validation, epoch) for task in self._declared}
             self._refuse_others(validation)
             better = self._best.better(epoch, values)
-            found = self._test(test, epoch) if better or epoch == self.epochs else {}
+            found = self._test(test, epoch) if better or self._last(epoch) else {}
         except (ProgramError, TrainingError, UnknownNameError) as error:
             self._tell(kind="refused", error=str(error))
             raise
@@ -253,6 +286,19 @@ class TrialHandle:
             raise ProgramError(
                 f"epoch {epoch} is reported, and the trial has {self.epochs}: train trial.epochs of them"
             )
+        if self._next is not None and self._planned.patience:
+            self._check_patience(epoch)
+
+    def _check_patience(self, epoch: int) -> None:
+        """Raise a `ProgramError` where the program trains on when it is to stop, or never asks whether it is."""
+        how = "write `if trial.should_stop: break` after trial.report"
+        if "should_stop" not in self._read:
+            raise ProgramError(f"the program never reads trial.should_stop, and the study asks for patience: {how}")
+        if self._ends:
+            raise ProgramError(
+                f"epoch {epoch} is reported, and training was to end after epoch {epoch - 1}: the last "
+                f"{self._planned.patience} were no better on validation data; {how}"
+            )
 
     def _check_use(self) -> None:
         """Raise a `ProgramError` where the program trains something else than it is asked to."""
@@ -269,6 +315,7 @@ class TrialHandle:
             "seed": ("trial.seed", True),
             "fraction": ("trial.fraction", any(each != 1 for _, each in self._planned.fractions)),
             "learning_rate": ("trial.learning_rate", self._planned.learning_rate is not None),
+            "division": ("trial.division", self._planned.resplit),
         }
         for what, (attribute, wanted) in asked.items():
             if wanted and what not in self._read:

@@ -116,6 +116,11 @@ class History:
                 f"two of its processes report epoch {report.epoch}: report from the first alone (rank 0, which "
                 "torch.distributed or the variable RANK tells)",
             )
+        elif again:
+            self.refused.setdefault(
+                report.run,
+                f"epoch {report.epoch} is reported twice: call steelyard.trial once, and train one network by it",
+            )
         del self.epochs[report.epoch - 1 :]
         self.epochs.append(report)
 
@@ -132,11 +137,11 @@ class History:
         Raises:
             ProgramError: epochs are missing.
         """
-        done, wanted = len(self.epochs), trial.epochs
-        if done < wanted:
-            told = f"reports {done} of {wanted} epochs" if done else "reports nothing"
+        done, best = len(self.epochs), self.best()
+        if not best.ends(done, trial.epochs, trial.patience):
+            told = f"reports {done} of {trial.epochs} epochs" if done else "reports nothing"
             raise ProgramError(f"the program ends without an error and {told}: trial.report(…) follows each epoch")
-        chosen = self.best().epoch
+        chosen = best.epoch
         paces = [report.steps / report.seconds for report in self.epochs if report.seconds > 0]
         return Result(
             test=self.epochs[chosen - 1].test,

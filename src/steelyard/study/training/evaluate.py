@@ -116,6 +116,10 @@ class BestEpoch:
             self.score, self.epoch = score, epoch
         return self.epoch == epoch
 
+    def ends(self, epoch: int, epochs: int, patience: int) -> bool:
+        """Is it the last: of all `epochs`, or because so many in a row as there is patience for were no better?"""
+        return epoch >= epochs or 0 < patience <= epoch - self.epoch
+
 
 def _error(task: Task, value: float) -> float:
     metric = task.metrics[0]

@@ -115,9 +115,8 @@ class _Training:
     @property
     def ended(self) -> bool:
         """After all epochs, or as soon as so many in a row as the trial has patience for were no better."""
-        progress, patience = self.progress, self.trial.patience
-        waited = progress.epoch - progress.best.epoch
-        return progress.epoch >= self.trial.epochs or 0 < patience <= waited
+        progress, trial = self.progress, self.trial
+        return progress.best.ends(progress.epoch, trial.epochs, trial.patience)
 
     # --- one epoch ----------------------------------------------------------------------------------------------------
     def learn(self, epoch: int) -> None:
