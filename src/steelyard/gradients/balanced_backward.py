@@ -28,6 +28,10 @@ Target = Tensor | Edge
 """Where a gradient can be replaced: a tensor, or the edge of a graph node."""
 InGraph = Callable[[Tensor], list[tuple[Tensor, Tensor]]]
 """From the incoming gradient to what is wanted and what is sent at each target."""
+_TRANSPOSED = ("TBackward", "TransposeBackward", "PermuteBackward")
+# Layers whose derivative by the inputs shows without the inputs (weights are transposed, or it has a name), or reads no
+# parameter (biases).
+_TOLD = (*_TRANSPOSED, "Addmm", "Add", "Sub", "Convolution", "Embedding")
 
 
 class Redirection:
@@ -271,14 +275,38 @@ def goes_past(loss: Tensor, targets: Sequence[Target]) -> bool:
     """
     ends = [_node(target) for target in targets]
     outside = set(nodes_below([loss.grad_fn], ends))
-    both = (node for node in nodes_below(following for end in ends for following, _ in end.next_functions))
-    return any(node in outside and _interior(node) for node in both)
+    front = list(nodes_below(following for end in ends for following, _ in end.next_functions))
+    return any(node in outside and _interior(node) for node in front) or _differentiated({*ends, *front}, outside)
 
 
 def _interior(node: Node) -> bool:
-    """Whether an operation has parameters below it, and is no view of one."""
+    """Whether an operation has parameters below it, and is no view or cast of one: a layer's transposed weight is the
+    layer's own, and only its derivative reads it again."""
     below = [each for each in nodes_below([node]) if each is not node]
-    return len(below) > 1 and any(isinstance(getattr(each, "variable", None), nn.Parameter) for each in below)
+    own = len(below) > 1 or (bool(below) and node.name().startswith(_TRANSPOSED))
+    return own and any(isinstance(getattr(each, "variable", None), nn.Parameter) for each in below)
+
+
+def _differentiated(front: set[Node], outside: set[Node]) -> bool:
+    """Whether a derivative by the inputs reads parameters of the layers in front where these are leaves themselves.
+
+    Such a parameter may be one that a head shares. Second derivatives go by names of their own; where they are sums of
+    ordinary operations, inputs that require grad tell.
+    """
+    leaves = {node for node in front & outside if isinstance(getattr(node, "variable", None), nn.Parameter)}
+    if not leaves:
+        return False
+    readers = {node.name().rstrip("0123456789") for node in outside if _reads(node, leaves)}
+    if any(name.endswith("BackwardBackward") for name in readers):
+        return True
+    inputs = [each for node in front if (each := getattr(node, "variable", None)) is not None]
+    if all(isinstance(each, nn.Parameter) for each in inputs):
+        return False
+    return any(_reads(node, leaves) and not node.name().startswith(_TOLD) for node in front)
+
+
+def _reads(node: Node, leaves: set[Node]) -> bool:
+    return any(following in leaves for following, _ in node.next_functions)
 
 
 def _node(target: Target) -> Node:
