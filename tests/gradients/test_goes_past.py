@@ -93,6 +93,7 @@ TRUNKS: dict[str, Callable[[], nn.Module]] = {
     "layer norm": lambda: nn.LayerNorm(4),
     "batch norm": lambda: nn.BatchNorm1d(4),
     "bilinear": Squared,
+    "leaky": nn.PReLU,
     "weight norm": normed,
 }
 

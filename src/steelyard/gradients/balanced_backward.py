@@ -29,9 +29,10 @@ Target = Tensor | Edge
 InGraph = Callable[[Tensor], list[tuple[Tensor, Tensor]]]
 """From the incoming gradient to what is wanted and what is sent at each target."""
 _TRANSPOSED = ("TBackward", "TransposeBackward", "PermuteBackward")
+_COPIES = ("ToCopyBackward", "ViewBackward", "UnsafeViewBackward", "ExpandBackward")  # of a parameter, as itself
 # Layers whose derivative by the inputs shows without the inputs (weights are transposed, or it has a name), or reads no
 # parameter (biases).
-_TOLD = (*_TRANSPOSED, "Addmm", "Add", "Sub", "Convolution", "Embedding")
+_TOLD = (*_TRANSPOSED, *_COPIES, "Addmm", "Add", "Sub", "Convolution", "Embedding")
 
 
 class Redirection:
@@ -296,6 +297,7 @@ def _differentiated(front: set[Node], outside: set[Node]) -> bool:
     leaves = {node for node in front & outside if isinstance(getattr(node, "variable", None), nn.Parameter)}
     if not leaves:
         return False
+    leaves |= {node for node in front | outside if node.name().startswith(_COPIES) and _reads(node, leaves)}
     readers = {node.name().rstrip("0123456789") for node in outside if _reads(node, leaves)}
     if any(name.endswith("BackwardBackward") for name in readers):
         return True
