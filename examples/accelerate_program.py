@@ -62,7 +62,9 @@ def main() -> None:
             optimizer.zero_grad()
             accelerator.backward(balancer(losses, shared=features))  # was: sum(losses.values())
             optimizer.step()
-        trial.report(epoch, validation=errors("validation"), test=lambda: errors("test"))
+        trial.report(epoch, errors("validation"), test=lambda: errors("test"), network=network)
+        if trial.should_stop:
+            break
 
 
 if __name__ == "__main__":

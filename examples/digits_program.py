@@ -72,7 +72,7 @@ def main(method: str | None = None, seed: int | None = None, epochs: int = 25) -
             optimizer.zero_grad()
             balancer(losses, shared=features).backward()  # was: sum(losses.values()).backward()
             optimizer.step()
-        trial.report(epoch, validation=accuracies("validation"), test=lambda: accuracies("test"))
+        trial.report(epoch, accuracies("validation"), test=lambda: accuracies("test"), network=network)
         trial.save(epoch=epoch, network=network.state_dict(), optimizer=optimizer.state_dict())  # what is reported
         if trial.should_stop:
             break

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import sqlite3
@@ -10,8 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from steelyard import study
+from steelyard.errors import StoreError
+from steelyard.problems import load_problem
+from steelyard.study.storage.store import Store
 from study.processes import alive_in_session, hear_interrupts, rows_written, wait_for
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits_program.py"
@@ -51,12 +56,32 @@ def alive(process):
 
 
 @pytest.mark.takes("torch is imported by two programs")
-def test_a_program_is_asked_and_trained(here):
+def test_a_program_is_asked_and_trained_and_its_network_kept(run, here):
     plan = study.plan_program(ALONE, ["equal"], seeds=[3], epochs=2)
     assert plan.task_names == ("left", "right")
-    (row,) = study.run(plan, "one.sqlite", workers=1, progress=False).rows
+    (row,) = study.run(plan, "one.sqlite", workers=1, progress=False, keep="best").rows
     assert (row.seeds, row.failed) == (1, 0)
-    assert not list(here.glob("one.sqlite?*"))
+    assert [path.name for path in here.glob("one.sqlite?*")] == ["one.sqlite.networks"]
+
+    code, out, err = run("export", "one.sqlite", "--method", "equal", "--out", "equal.safetensors")
+    assert code == 0, err
+    assert out.startswith("Written: equal.safetensors, equal of seed 3")
+    network = runpy.run_path("digits_program.py")["Network"](plan.task_names)
+    network.load_state_dict(load_file("equal.safetensors"))
+    test = load_problem("digits").data().test
+    right = {
+        task: (network(test.inputs)[0][task].argmax(1) == test.targets[task]).double().mean()
+        for task in plan.task_names
+    }
+    with Store("one.sqlite") as store:
+        (result,) = store.results(plan.trials).values()
+    assert result.test == {task: [float(value)] for task, value in right.items()}
+
+    code, out, err = run("export", "one.sqlite", "--method", "equal", "--out", "equal.pt2")
+    assert code == 2
+    assert "builds its networks itself, so that a study has their weights alone: `steelyard export one.sqlite" in err
+    with pytest.raises(StoreError, match=r"load them into your own, model\.load_state_dict"):
+        study.network("one.sqlite", "equal")
 
 
 @pytest.mark.slow("torch is imported by four programs")
@@ -74,7 +99,8 @@ def test_a_program_is_compared_by_the_command(run, here):
     assert "batches of" not in page
     assert "hard-sharing" not in page
     assert {path.name for path in here.iterdir()} == {
-        *("digits_program.py", "all.json", "steelyard-digits_program.html", "steelyard-digits_program.sqlite")
+        *("digits_program.py", "all.json", "steelyard-digits_program.html", "steelyard-digits_program.sqlite"),
+        "steelyard-digits_program.sqlite.networks",
     }
 
 
@@ -143,10 +169,19 @@ def test_a_study_that_is_stopped_leaves_no_process_and_goes_on_with_the_same_num
     whole = subprocess.run([*STEELYARD, *words, "--store", "whole.sqlite", "--", *TWO_RANKS], capture_output=True)
     assert whole.returncode == 0
     assert found_in(store) == found_in(here / "whole.sqlite")
+    assert networks_of(store) == networks_of(here / "whole.sqlite") != {}
 
 
 def reported(file):
     return [json.loads(line)["epoch"] for line in file.read_text().splitlines() if '"kind": "epoch"' in line]
+
+
+def networks_of(store):
+    """The weights that are kept beside it, by trial."""
+    return {
+        file.stem: {name: value.tolist() for name, value in load_file(file).items()}
+        for file in Path(f"{store}.networks").iterdir()
+    }
 
 
 def found_in(store):

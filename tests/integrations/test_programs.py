@@ -21,12 +21,15 @@ class Trial:
 
     def __init__(self) -> None:
         self.told: list[tuple] = []
+        self.networks: list[object] = []
+        self.should_stop = False
 
     def start(self, network: object) -> None:
         self.told.append(("start", network))
 
-    def report(self, epoch: int, validation: object, test: object) -> bool:
+    def report(self, epoch: int, validation: object, test: object, network: object = None) -> bool:
         self.told.append((epoch, validation, test))
+        self.networks.append(network)
         return True
 
 
@@ -35,13 +38,21 @@ def test_a_study_trains_the_examples_program(name: str, tmp_path: Path, monkeypa
     if find_spec(PROGRAMS[name]) is None:
         pytest.skip(f"{PROGRAMS[name]} is not installed: make test-integrations")
     from steelyard import study
+    from steelyard.study.storage.network_files import unpack
 
     monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
     shutil.copy(EXAMPLES / f"{name}.py", tmp_path)
-    plan = study.plan_program([sys.executable, f"{name}.py"], ["single-task", "db-mtl"], seeds=1, folder=str(tmp_path))
-    judgement = study.run(plan, tmp_path / "study.sqlite", workers=2, progress=False)
+    program, methods = [sys.executable, f"{name}.py"], ["single-task", "db-mtl"]
+    plan = study.plan_program(program, methods, seeds=1, patience=2, folder=str(tmp_path))
+    judgement = study.run(plan, tmp_path / "study.sqlite", workers=2, progress=False, keep="best")
     assert judgement.complete, [failure.error for failure in judgement.failures]
     assert len(judgement.cells) == 4
+    networks = tmp_path / "study.sqlite.networks"
+    assert {path.name for path in networks.iterdir()} == {f"{trial.key}.safetensors" for trial in plan.trials}
+    for trial in plan.trials:
+        names = unpack(networks / f"{trial.key}.safetensors")
+        assert {task for task in plan.task_names if f"heads.{task}.weight" in names} == set(trial.tasks)
+        assert not [each for each in names if "balancer" in each or each.startswith("module.")]
 
 
 def test_lightning_reports_what_is_logged_and_not_what_the_sanity_check_finds() -> None:
@@ -62,6 +73,11 @@ def test_lightning_reports_what_is_logged_and_not_what_the_sanity_check_finds() 
     trainer.sanity_checking = False
     callback.on_validation_end(trainer, "model")
     assert trial.told == [("start", "model"), (1, {"a": 1.0, "b": {"rmse": 3.0}}, {"a": 2.0, "b": 4.0})]
+    assert trial.networks == ["model"]
+    assert not hasattr(trainer, "should_stop")
+    trial.should_stop = True
+    callback.on_validation_end(trainer, "model")
+    assert trainer.should_stop
     del logged["b/1"]
     with pytest.raises(ProgramError, match=r"the model logs no 'b/1': self.log\('b', …\)"):
         callback.on_validation_end(trainer, "model")
@@ -76,9 +92,11 @@ def test_hugging_face_reports_an_epoch_once_both_sets_are_evaluated_at_its_end()
     trial = Trial()
     callback = TrialCallback(trial, metrics={"a": "a_rmse", "b": {"mae": "b_mae"}, "not trained": "c"})
 
+    control = SimpleNamespace(should_training_stop=False)
+
     def evaluated(epoch: float, part: str, **metrics: float) -> None:
         named = {f"eval_{part}_{name}": value for name, value in metrics.items()}
-        callback.on_evaluate(None, SimpleNamespace(epoch=epoch), None, metrics=named)
+        callback.on_evaluate(None, SimpleNamespace(epoch=epoch), control, metrics=named, model="model")
 
     evaluated(0.5, "validation", a_rmse=9.0, b_mae=9.0)
     evaluated(0.5, "test", a_rmse=9.0, b_mae=9.0)
@@ -87,5 +105,11 @@ def test_hugging_face_reports_an_epoch_once_both_sets_are_evaluated_at_its_end()
     evaluated(1.0, "test", a_rmse=3.0, b_mae=4.0)
     evaluated(1.0, "test", a_rmse=9.0, b_mae=9.0)  # once more when training is done
     assert trial.told == [(1, {"a": 1.0, "b": {"mae": 2.0}}, {"a": 3.0, "b": {"mae": 4.0}})]
+    assert trial.networks == ["model"]
+    assert not control.should_training_stop
+    trial.should_stop = True
+    evaluated(2.0, "validation", a_rmse=1.0, b_mae=2.0)
+    evaluated(2.0, "test", a_rmse=1.0, b_mae=2.0)
+    assert control.should_training_stop
     with pytest.raises(ProgramError, match="compute_metrics gives no 'b_mae'; there are a_rmse"):
-        evaluated(2.0, "validation", a_rmse=1.0)
+        evaluated(3.0, "validation", a_rmse=1.0)

@@ -147,8 +147,8 @@ class TrialCallback(Callback):
         if trainer.sanity_checking:
             return
         logged = trainer.callback_metrics
-        found = [values_of(self.trial, logged, names, _hint) for names in (self.validation, self.test)]
-        self.trial.report(trainer.current_epoch + 1, *found)
+        validation, test = (values_of(self.trial, logged, names, _hint) for names in (self.validation, self.test))
+        self.trial.report(trainer.current_epoch + 1, validation, test, network=pl_module)
         if self.trial.should_stop:
             trainer.should_stop = True
 

@@ -23,7 +23,7 @@ class Reporting(Protocol):
     def start(self, network: Any) -> None:
         """Show what the network starts from."""
 
-    def report(self, epoch: int, validation: Any, test: Any) -> bool:
+    def report(self, epoch: int, validation: Any, test: Any, network: Any = None) -> bool:
         """Say what an epoch has brought."""
 
 

@@ -201,6 +201,6 @@ class TrialCallback(TrainerCallback):
         if len(self._found) == 2:
             self._reported = int(epoch)
             found, self._found = self._found, {}
-            self.trial.report(self._reported, found["validation"], found["test"])
+            self.trial.report(self._reported, found["validation"], found["test"], network=kwargs["model"])
             if self.trial.should_stop:
                 control.should_training_stop = True

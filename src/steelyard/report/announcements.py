@@ -118,9 +118,11 @@ def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False, kee
     kept = f", {found.networks / 2**20:.1f} MiB of it trained networks" if found.networks else ""
     state = f" ({found.finished} finished, {found.failed} failed)" if found.finished or found.failed else ""
     if made.program is not None:
+        of_each = {"all": "every network", "best": "the best seed of each network"}.get(keep)
+        kept = f" Of networks that it gives to trial.report, {of_each} stays beside the store." if of_each else ""
         console.print(
-            f"{found.trials} trials{state}: how long a program takes is known when it has run. Nothing was trained or "
-            "written.",
+            f"{found.trials} trials{state}: how long a program takes, and how large its networks are, is known when it "
+            f"has run.{kept} Nothing was trained or written.",
             markup=False,
         )
         return

@@ -6,13 +6,16 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 import steelyard
 from steelyard.errors import ProgramError, SteelyardError, TrainingError
 from steelyard.study.program.assignment import VARIABLE, Assignment
 from steelyard.study.program.declaration import ProgramDeclaration, declare
+from steelyard.study.program.reported_network import read_weights, weights_of
 from steelyard.study.program.reports import History, ReportReader
+from steelyard.study.storage.network_files import unpack
 from steelyard.study.trial import Trial
 
 TASKS = {"a": "accuracy", "b": ("rmse", "mae")}
@@ -32,7 +35,7 @@ def in_study(monkeypatch, tmp_path):
     """Makes this process the program of a trial; each call is one more start of it."""
     starts = []
 
-    def become(tasks=("a", "b"), declared=TASKS, epochs=3, **changes):
+    def become(tasks=("a", "b"), declared=TASKS, epochs=3, keep=False, **changes):
         planned = Trial(
             **{
                 **{"problem": "p", "method": "equal", "tasks": tuple(tasks), "seed": 4, "epochs": epochs},
@@ -42,7 +45,8 @@ def in_study(monkeypatch, tmp_path):
         starts.append(planned)
         declaration = declare(declared, 3, 0.1)
         run = f"run {len(starts)}"
-        Assignment(run, str(tmp_path / "told"), declaration, planned, str(tmp_path / "kept")).write(tmp_path / "trial")
+        files = str(tmp_path / "told"), declaration, planned, str(tmp_path / "kept")
+        Assignment(run, *files, keep=keep).write(tmp_path / "trial")
         monkeypatch.setenv(VARIABLE, str(tmp_path / "trial"))
         return steelyard.trial(declared, epochs=3, learning_rate=0.1)
 
@@ -297,6 +301,127 @@ def test_the_division_is_the_seed_where_every_seed_has_rows_of_its_own(in_study)
     assert steelyard.trial(TASKS, epochs=3, learning_rate=0.1, seed=9).division == 4  # the study's, not the flag's
 
 
+# --- networks ---------------------------------------------------------------------------------------------------------
+def network(value):
+    made = nn.Linear(2, 1)
+    nn.init.constant_(made.weight, value)
+    return made
+
+
+def kept(tmp_path, epoch):
+    file = tmp_path / "kept" / "network.safetensors"
+    weights, why_not = read_weights(file.parent, epoch)
+    return (float(unpack(file)["weight"][0, 0]) if weights else None), why_not
+
+
+def test_the_network_of_the_best_epoch_is_kept_for_the_study(in_study, tmp_path):
+    trial = in_study(keep=True)
+    for epoch, validation in enumerate([WORSE, GOOD, WORSE], 1):
+        step(trial)
+        trial.report(epoch, validation, GOOD, network=network(epoch))
+    assert kept(tmp_path, 2) == (2.0, "")
+    assert "validation chose epoch 1, and the program gave that of epoch 2 last" in kept(tmp_path, 1)[1]
+    with safe_open(tmp_path / "kept" / "network.safetensors", "pt") as opened:
+        assert opened.metadata()["trial"] == trial._planned.canonical()
+
+
+def test_the_network_is_kept_before_the_report_is_told(in_study, told, tmp_path, monkeypatch):
+    """A start that is killed between the two trains the epoch again; told first, it would have no network."""
+    trial = in_study(keep=True)
+    step(trial)
+
+    def killed(file, report):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("steelyard.study.program.handle.tell", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trial.report(1, GOOD, GOOD, network=network(1.0))
+    assert told().epochs == []
+    assert kept(tmp_path, 1) == (1.0, "")
+
+
+@pytest.mark.parametrize("keep", [False, None])
+def test_where_nothing_is_kept_no_network_is_asked_for(in_study, tmp_path, keep):
+    trial = steelyard.trial(TASKS, epochs=1, learning_rate=0.1) if keep is None else in_study(keep=keep)
+    step(trial)
+    trial.report(1, GOOD, GOOD, network=lambda: 1 / 0)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_start_that_begins_anew_puts_its_own_networks_in_the_place(in_study, tmp_path):
+    for start, best in ((1, 2), (2, 1)):
+        trial = in_study(keep=True)
+        for epoch in (1, 2, 3):
+            step(trial)
+            trial.report(epoch, GOOD if epoch == best else WORSE, GOOD, network=network(10 * start + epoch))
+    assert kept(tmp_path, 1) == (21.0, "")
+
+
+class Wrapping(nn.Module):
+    """As Lightning has it: the balancer is a module of the network."""
+
+    def __init__(self, balancer):
+        super().__init__()
+        self.linear, self.balancer = network(3.0), balancer
+
+
+class Compiled(nn.Module):
+    """As `torch.compile` wraps a module (which takes seconds to import)."""
+
+    def __init__(self, module):
+        super().__init__()
+        self._orig_mod = module
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: network(3.0),
+        lambda: network(3.0).state_dict(),
+        lambda: lambda: network(3.0),
+        lambda: lambda: network(3.0).state_dict(),
+        lambda: nn.DataParallel(network(3.0)),
+        lambda: Compiled(nn.DataParallel(network(3.0))),
+    ],
+)
+def test_weights_have_the_names_of_the_bare_network(given):
+    assert set(weights_of(given())) == {"weight", "bias"}
+
+
+def test_a_balancer_in_the_network_is_none_of_its_weights(in_study):
+    assert set(weights_of(Wrapping(in_study(method="db-mtl").balancer()))) == {"linear.weight", "linear.bias"}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (3, "network=int: give the network"),
+        ({}, "network= holds no tensors"),
+        ({"model": {"weight": torch.ones(1)}, "epoch": 3}, "network= holds no tensors"),
+        (
+            {"weight": torch.ones(2**30, device="meta")},
+            r"network= holds 4\.0 GiB, and a study keeps at most 2",
+        ),
+    ],
+)
+def test_what_is_no_network_to_keep_is_told(in_study, told, given, says):
+    trial = in_study(keep=True)
+    step(trial)
+    with pytest.raises(ProgramError, match=says):
+        trial.report(1, GOOD, GOOD, network=given)
+    assert re.search(says, told().refused["run 1"])
+
+
+def test_the_first_rank_writes_and_all_gather(in_study, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    asked = []
+    trial = in_study(keep=True)
+    step(trial)
+    trial.report(1, GOOD, GOOD, network=lambda: asked.append(1) or {})
+    assert asked == [1]
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_the_first_rank_reports_and_all_ranks_hear_the_same(in_study, told, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     trial = in_study()
@@ -459,5 +584,5 @@ def test_two_processes_that_both_report_are_told(in_study, told, monkeypatch):
 def test_an_assignment_that_cannot_be_read_is_named(monkeypatch, tmp_path):
     (tmp_path / "trial").write_text('{"version": 99}')
     monkeypatch.setenv(VARIABLE, str(tmp_path / "trial"))
-    with pytest.raises(ProgramError, match=r"version 99, and here is 1.*need the same version of Steelyard"):
+    with pytest.raises(ProgramError, match=r"version 99, and here is 2.*need the same version of Steelyard"):
         steelyard.trial(TASKS, epochs=1)

@@ -41,12 +41,12 @@ def train(tmp_path):
     """Has a worker run a script for a trial; gives what it tells."""
     trial = Trial("mine", "equal", ("a", "b"), 0, (("a", 1.0), ("b", 1.0)), epochs=2, batch_size=0)
 
-    def run(script, command=None, speaks=SPEAKS, checkpoints=tmp_path / "checkpoints"):
+    def run(script, command=None, speaks=SPEAKS, checkpoints=tmp_path / "checkpoints", keep=False):
         (tmp_path / "program.py").write_text(speaks + script)
         program = Program(command or (sys.executable, "-S", "program.py"), str(tmp_path))
         origin = Origin.of_program(program, declare({"a": "rmse", "b": "rmse"}, epochs=2), [trial])
         told = []
-        work = Work(program.reference, (trial,), checkpoints, origin)
+        work = Work(program.reference, (trial,), checkpoints, origin, keep)
         perform(work, lambda place, event: told.append(event))
         return told
 
@@ -82,6 +82,42 @@ def test_a_program_that_was_stopped_goes_on_with_what_it_reported(train):
     assert lost.reason.startswith("the program was killed by SIGTERM")
     told = train("epoch(2)")
     assert told[-1].result.curves.validation["a"] == [0.31, 0.52]
+
+
+NETWORK = """
+def network(number):  # as safetensors has it: the length of a header of JSON, the header, and numbers
+    header = json.dumps({"__metadata__": {"epoch": str(number)}}).encode()
+    with open(HERE["folder"] + "/network.safetensors", "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+"""
+
+
+@pytest.mark.parametrize("checkpoints", ["here", "memory://checkpoints"])
+def test_the_network_of_the_chosen_epoch_comes_with_the_result(train, tmp_path, checkpoints):
+    there = tmp_path / "checkpoints" if checkpoints == "here" else checkpoints
+    told = train("network(1); epoch(1); epoch(2)", speaks=SPEAKS + NETWORK, checkpoints=there, keep=True)
+    assert b'"epoch": "1"' in told[-1].weights
+    assert not [event for event in told if isinstance(event, Warned)]
+
+
+def test_after_a_stop_the_network_that_was_kept_is_still_there(train):
+    train("network(1); epoch(1, .3); os.kill(os.getpid(), 15)", speaks=SPEAKS + NETWORK, keep=True)
+    assert b'"epoch": "1"' in train("epoch(2)", keep=True)[-1].weights
+
+
+@pytest.mark.parametrize("script", ["network(2)", "open(HERE['folder'] + '/network.safetensors', 'w').write('text')"])
+def test_a_network_of_another_epoch_is_not_kept_and_that_is_said(train, script):
+    told = train(f"epoch(1); {script}; epoch(2)", speaks=SPEAKS + NETWORK, keep=True)
+    assert isinstance(told[-1], Finished)
+    assert told[-1].weights is None
+    (warned,) = [event.text for event in told if isinstance(event, Warned)]
+    assert "the network is not kept: validation chose epoch 1, and the program gave that of" in warned
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_program_that_gives_no_network_or_is_not_asked_for_it_keeps_none(train, keep):
+    gives = "" if keep else "network(1); "
+    assert train(f"{gives}epoch(1); epoch(2)", speaks=SPEAKS + NETWORK, keep=keep)[-1].weights is None
 
 
 FAILURES = {

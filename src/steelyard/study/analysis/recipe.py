@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Sequence
 
@@ -76,6 +77,15 @@ def _network(found: TrialResults, method: str, setting: int, store: Store) -> li
     trials = (trial for _, trial in found.trials(method, setting))
     if not any(map(store.networks.has, trials)):
         return []
+    if found.plan.program is not None:
+        which = f" --setting {setting}" if setting else ""
+        named = f"{shlex.quote(str(store.path))} --method {shlex.quote(method)}{which}"
+        return [
+            "from safetensors.torch import load_file",
+            "",
+            f"# steelyard export {named} --out network.safetensors",
+            'model.load_state_dict(load_file("network.safetensors"))  # the best seed on validation data',
+        ]
     which = f", setting={setting}" if setting else ""
     return [
         "from steelyard.study import network",

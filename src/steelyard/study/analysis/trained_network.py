@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,9 @@ def network(
         plan, networks = Plan.from_dict(opened.latest_plan()), opened.networks
         if plan.program is not None:
             raise StoreError(
-                f"{plan.program.text} keeps its networks itself: a study of a program has what it reported alone"
+                f"{plan.program.text} builds its networks itself, so that a study has their weights alone: `steelyard "
+                f"export {shlex.quote(str(store))} --method {shlex.quote(method)} --out network.safetensors`, and load "
+                "them into your own, model.load_state_dict(safetensors.torch.load_file('network.safetensors'))"
             )
         trials = kept_trials(plan, opened, method, seed, setting)
     problem = load_problem(plan.reference)
@@ -138,9 +141,11 @@ def kept_trials(plan: Plan, store: Store, method: str, seed: int | None = None, 
         kept = [trial for trial in network if store.networks.has(trial)]
         if not kept:
             which = "none of its networks is kept" if seed is None else f"its network of seed {seed} is not kept"
+            given = " that the program gives, trial.report(…, network=model)," if plan.program is not None else ""
             raise StoreError(
-                f"{method}, {' and '.join(network[0].tasks)}: {which} in {store.networks.folder}. A study keeps them "
-                "with --keep all (in Python keep='all') as trials finish; what is finished is not trained again"
+                f"{method}, {' and '.join(network[0].tasks)}: {which} in {store.networks.folder}. A study keeps those"
+                f"{given} with --keep all (in Python keep='all') as trials finish; what is finished is not trained "
+                "again"
             )
         results = store.results(kept, plan.also)
         scores = validation_scores(deciding(plan, plan.serves(method, kept[0].tasks)), [results[t] for t in kept])

@@ -14,7 +14,7 @@ from steelyard.study.program.declaration import ProgramDeclaration
 from steelyard.study.trial import Trial
 
 VARIABLE = "STEELYARD_TRIAL"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Assignment:
         declaration: what the program said when the study was planned; None where it is to say it.
         answer: the file for what it declares, and for what it reports.
         folder: what survives a restart.
+        keep: whether the study takes the network.
     """
 
     run: str
@@ -33,6 +34,7 @@ class Assignment:
     declaration: ProgramDeclaration | None = None
     trial: Trial | None = None
     folder: str = ""
+    keep: bool = False
     version: int = VERSION
 
     def write(self, file: Path) -> None:

@@ -23,6 +23,7 @@ from steelyard.io.writing import replacing
 from steelyard.method_registry import make
 from steelyard.study.program.assignment import Assignment
 from steelyard.study.program.declaration import DeclaredTask, ProgramDeclaration, TaskLike, declare
+from steelyard.study.program.reported_network import NetworkLike, weights_of, write_weights
 from steelyard.study.program.reported_values import Values, numbers
 from steelyard.study.program.reports import History, Report, ReportReader, tell
 from steelyard.study.program.step_meter import StepMeter
@@ -229,7 +230,13 @@ class TrialHandle:
         digests = {f"{name} {list(value.shape)}": _digest(value) for name, value in network.named_parameters()}
         self._tell(kind="start", start=digests)
 
-    def report(self, epoch: int, validation: Values, test: Values | Callable[[], Values]) -> bool:
+    def report(
+        self,
+        epoch: int,
+        validation: Values,
+        test: Values | Callable[[], Values],
+        network: NetworkLike | None = None,
+    ) -> bool:
         """Say what an epoch has brought; True if it is the best so far.
 
         Validation chooses the epoch, and test is read there and at the last one: give a function, and it is called for
@@ -239,9 +246,12 @@ class TrialHandle:
             epoch: counted from 1.
             validation, test: by task its metric, or its metrics by name: the first one on validation data, all of them
                 on test data.
+            network: for the study to keep, if it keeps networks (``--keep``): its weights at the epoch that validation
+                chooses. A network, its ``state_dict()``, or a function that gives it, which is called on every rank
+                (FSDP gathers there).
 
         Raises:
-            ProgramError: a name, number or epoch that does not fit.
+            ProgramError: a name, number, epoch or network that does not fit.
         """
         if self._next is None and self._ends and epoch == len(self._history.epochs) + 1 <= self.epochs:
             return False  # an earlier start was stopped between its last report and its end
@@ -251,6 +261,8 @@ class TrialHandle:
             self._refuse_others(validation)
             better = self._best.better(epoch, values)
             found = self._test(test, epoch) if better or self._last(epoch) else {}
+            if better and network is not None:
+                self._keep(network, epoch)
         except (ProgramError, TrainingError, UnknownNameError) as error:
             self._tell(kind="refused", error=str(error))
             raise
@@ -265,6 +277,13 @@ class TrialHandle:
         if self._assignment is None and _rank() == 0:
             self._print(epoch, values, found, better)
         return better
+
+    def _keep(self, network: NetworkLike, epoch: int) -> None:
+        """Before the report is told: what is told to be the best so far has its network."""
+        if self._assignment is not None and self._assignment.keep:
+            weights = weights_of(network)
+            if _rank() == 0:
+                write_weights(self.folder, self._planned, epoch, weights)
 
     def _check(self, epoch: int) -> None:
         """Raise a `ProgramError` unless this is the epoch that comes, of a program that does what it is asked."""

@@ -14,6 +14,7 @@ from steelyard.study.planning.provenance import Origin
 from steelyard.study.program.assignment import VARIABLE, Assignment
 from steelyard.study.program.command import Program
 from steelyard.study.program.process import Ending, run
+from steelyard.study.program.reported_network import read_weights
 from steelyard.study.program.reports import History, ReportReader
 from steelyard.study.running.events import Epoch, Event, Finished, Lost, Warned
 from steelyard.study.storage.trial_checkpoint import Folder, folder_of
@@ -23,7 +24,12 @@ REPORTS, ASSIGNMENT = "reports.jsonl", "assignment.json"
 
 
 def train_by_program(
-    trial: Trial, program: Program, checkpoints: Folder | None, origin: Origin | None, tell: Callable[[Event], None]
+    trial: Trial,
+    program: Program,
+    checkpoints: Folder | None,
+    origin: Origin | None,
+    tell: Callable[[Event], None],
+    keep: bool = False,
 ) -> Event:
     """Run it for this trial, tell how far it is, and say how that ended.
 
@@ -42,7 +48,7 @@ def train_by_program(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="steelyard-trial-")))
         folder.mkdir(parents=True, exist_ok=True)
         run_id = uuid.uuid4().hex
-        assignment = Assignment(run_id, str(folder / REPORTS), declaration, trial, str(folder))
+        assignment = Assignment(run_id, str(folder / REPORTS), declaration, trial, str(folder), keep)
         assignment.write(folder / ASSIGNMENT)
         history, reader = History(declaration.only(trial.tasks), declaration.main), ReportReader(folder / REPORTS)
 
@@ -57,7 +63,13 @@ def train_by_program(
             ending = run(program, {VARIABLE: str(folder / ASSIGNMENT)}, look)
         except ProgramError as error:
             return Failed(printable(error, LONGEST_MESSAGE), "")
-    return _told(trial, history, run_id, ending, tell)
+        told = _told(trial, history, run_id, ending, tell)
+        if keep and isinstance(told, Finished):
+            weights, why_not = read_weights(folder, told.result.chosen_epoch)
+            told = Finished(told.result, weights)
+            if why_not:
+                tell(Warned(why_not))
+        return told
 
 
 def _told(trial: Trial, history: History, run_id: str, ending: Ending, tell: Callable[[Event], None]) -> Event:

@@ -97,7 +97,8 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
 
     try:
         if (program := Program.read(work.reference)) is not None:
-            yield 0, train_by_program(work.trials[0], program, work.checkpoints, work.origin, partial(tell, 0))
+            run = partial(train_by_program, work.trials[0], program, work.checkpoints, work.origin)
+            yield 0, run(partial(tell, 0), work.keep)
             return
         hardware = work.hardware
         problem = load_problem(work.reference)

@@ -16,14 +16,27 @@ from steelyard.study.trial import Trial
 MADE_BY = "steelyard-network/1"
 
 
-def pack(trial: Trial, state: Mapping[str, Tensor]) -> bytes:
-    """A ``state_dict()`` as a file of safetensors that says which trial it is of."""
+def pack(trial: Trial, state: Mapping[str, Tensor], epoch: int | None = None) -> bytes:
+    """A ``state_dict()`` as a file of safetensors that says which trial it is of, and of which epoch."""
     from safetensors.torch import save
 
     # Copies: tensors that share memory are refused.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-    packed: bytes = save(tensors, metadata={"made by": f"{MADE_BY} {__version__}", "trial": trial.canonical()})
+    told = {"made by": f"{MADE_BY} {__version__}", "trial": trial.canonical()}
+    packed: bytes = save(tensors, metadata=told if epoch is None else {**told, "epoch": str(epoch)})
     return packed
+
+
+def epoch_of(file: Path) -> int | None:
+    """The epoch that `pack` was given; None where it was none, or the file is not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as opened:
+            said = (opened.metadata() or {}).get("epoch", "")
+    except SafetensorError:
+        return None
+    return int(said) if said.isdecimal() else None
 
 
 def unpack(file: Path) -> dict[str, Tensor]:

@@ -1,0 +1,79 @@
+"""The network that a program gives with a report: its weights lie in the trial's folder until the study takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from steelyard.balancing.balancer import Balancer
+from steelyard.errors import ProgramError
+from steelyard.io.writing import replacing
+from steelyard.study.storage.network_files import epoch_of, pack
+from steelyard.study.trial import Trial
+
+FILE = "network.safetensors"
+LARGEST = 2**31
+"""Bytes of a network's weights: the study holds them in memory while it writes them beside its store."""
+
+State = Mapping[str, Tensor]
+NetworkLike = nn.Module | State | Callable[[], nn.Module | State]
+"""A network, its ``state_dict()``, or a function that gives one of these."""
+
+
+def weights_of(network: NetworkLike) -> dict[str, Tensor]:
+    """Its tensors, without the names that wrappers put in front, and without balancers that are modules of it."""
+    given = network() if callable(network) and not isinstance(network, nn.Module) else network
+    if isinstance(given, nn.Module):
+        bare = _unwrapped(given)
+        others = tuple(f"{name}." for name, module in bare.named_modules() if isinstance(module, Balancer))
+        given = {name: value for name, value in bare.state_dict().items() if not name.startswith(others)}
+    if not isinstance(given, Mapping):
+        raise ProgramError(f"network={type(given).__name__}: give the network, or its state_dict()")
+    return {name: value for name, value in given.items() if isinstance(value, Tensor)}
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """What `torch.compile`, DDP and DataParallel have put around it is taken off."""
+    if isinstance(module, DataParallel | DistributedDataParallel):
+        return _unwrapped(module.module)
+    compiled = getattr(module, "_orig_mod", None)
+    return _unwrapped(compiled) if isinstance(compiled, nn.Module) else module
+
+
+def write_weights(folder: Path, trial: Trial, epoch: int, weights: State) -> None:
+    """Put them in the place of those of an earlier epoch, whole or not at all.
+
+    Raises:
+        ProgramError: there are none, or more than a study keeps.
+    """
+    if not weights:
+        raise ProgramError("network= holds no tensors: give the network, or its state_dict()")
+    shards = [name for name, value in weights.items() if hasattr(value, "full_tensor")]
+    if shards:
+        raise ProgramError(
+            f"network= holds {shards[0]!r} as a shard of it (DTensor): give a function that gathers, network=lambda: "
+            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))"
+        )
+    size = sum(value.numel() * value.element_size() for value in weights.values())
+    if size > LARGEST:
+        raise ProgramError(
+            f"network= holds {size / 2**30:.1f} GiB, and a study keeps at most {LARGEST / 2**30:g}: leave it away, and "
+            "keep it in a place of the program's own"
+        )
+    with replacing(folder / FILE) as file:
+        file.write(pack(trial, weights, epoch))
+
+
+def read_weights(folder: Path, epoch: int) -> tuple[bytes | None, str]:
+    """The file of the chosen epoch's weights; without it, what is to be said of that."""
+    if not (folder / FILE).is_file():
+        return None, ""  # the program gives none
+    if (there := epoch_of(folder / FILE)) != epoch:
+        return None, (
+            f"the network is not kept: validation chose epoch {epoch}, and the program gave that of "
+            f"epoch {there} last: write network= in every trial.report"
+        )
+    return (folder / FILE).read_bytes(), ""
