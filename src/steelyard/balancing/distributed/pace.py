@@ -2,8 +2,12 @@
 
 What each has counted travels with every batch, as one number and its square: where they differ, all ranks see it in the
 same sum, and raise. A rank whose tasks have changed first says so in the form that the others still expect. A rank that
-was told to balance alone says nothing to the others; it leaves a note in the process group's store, which they read
-before they wait for it.
+was told to balance alone says nothing to the others; it leaves a note in the process group's store. All who balance
+together leave one as well, and wait for each other's: who is missed is named before a collective waits for it.
+
+A whole step more on one rank cannot be told from what travels. Collectives meet by their order, so the step too many is
+answered by the others' next one, and whatever both have counted by then is equal: the ranks have different batches, as
+they have anyway.
 """
 
 from __future__ import annotations
@@ -16,14 +20,12 @@ from typing import Any
 import torch.distributed as dist
 
 from steelyard.balancing.distributed.ranks import Ranks
-from steelyard.errors import StateError
+from steelyard.errors import StateError, warn
 
 FLAGS = 3
 """The mark of what was counted, its square, and whether the tasks have changed."""
 GRACE = 20.0
-"""Seconds for which a rank that balanced alone may still turn up to balance with the others."""
-_PATIENCE = 60.0
-"""Seconds after which a rank that has not turned up is waited for in the collective itself."""
+"""Seconds after which a rank that has not come to balance with the others is named."""
 
 Counts = tuple[int, int, int, bool]
 """Steps, steps since the last end of an epoch, ends of epochs since the ranks met, and whether the backward of the last
@@ -85,28 +87,42 @@ def _note(what: str) -> tuple[Any, int]:
 
 def leave_alone() -> None:
     """This rank balances for itself (``sync="off"``): a note, and nothing is waited for."""
-    _note("all")
+    _note("alone")
 
 
 def expect_all(ranks: Ranks, sync: str) -> None:
     """Wait until all ranks come to balance together, before a collective that could only be waited out.
 
+    Who has not come after `GRACE` is named in a warning and waited for as long as a collective would wait: it may only
+    be late.
+
     Raises:
-        StateError: a rank has made its balancer with ``sync="off"``.
+        StateError: a rank has not come at all.
     """
     members = dist.get_process_group_ranks(ranks.group)
     group = "together/" + ",".join(map(str, members))
     store, joint = _note(group)
-    _, every = _note("all")
-    start = time.monotonic()
-    for rank in members:
-        while not store.check([f"steelyard/{group}/{joint}/{rank}"]):
-            waited = time.monotonic() - start
-            if waited > GRACE and store.check([f"steelyard/all/{every}/{rank}"]):
-                raise StateError(
-                    f"the ranks balance differently: sync= is {sync!r} on rank {dist.get_rank()} and 'off' on rank "
-                    f"{rank}. Make the balancer with the same arguments on all ranks"
-                )
-            if waited > _PATIENCE:
-                return
-            time.sleep(0.005)
+    start, warned = time.monotonic(), False
+    patience: float = store.timeout.total_seconds()
+    while missing := [rank for rank in members if not store.check([f"steelyard/{group}/{joint}/{rank}"])]:
+        waited = time.monotonic() - start
+        if waited > patience:
+            raise StateError(_missed(missing, patience, sync, store))
+        if waited > GRACE and not warned:
+            warned = True
+            warn(f"{_missed(missing, GRACE, sync, store)}. Waiting on")
+        time.sleep(0.005)
+
+
+def _missed(missing: list[int], seconds: float, sync: str, store: Any) -> str:
+    """What is known of ranks that do not come, and no more."""
+    alone = [rank for rank in missing if store.check([f"steelyard/alone/1/{rank}"])]
+    known = f" (a balancer with sync='off' has been called on rank {', '.join(map(str, alone))})" if alone else ""
+    who, late, made = "rank {} has", "it is", "its balancer was"
+    if len(missing) > 1:
+        who, late, made = "ranks {} have", "they are", "their balancers were"
+    return (
+        f"{who.format(', '.join(map(str, missing)))} not come for {seconds:g} s to the first call of a balancer that "
+        f"rank {dist.get_rank()} has made with sync={sync!r}: {late} late or stopped, or {made} made with "
+        f"sync='off'{known}. Make the balancer with the same arguments on all ranks, and call it on all"
+    )
