@@ -141,6 +141,19 @@ def test_csv_has_the_further_metrics_too() -> None:
             assert (row["setting"], row["fraction"]) == ("0", "1.0")
 
 
+def test_csv_says_the_steps_of_the_network_beside_every_metric() -> None:
+    judgement = judgements.unequal()
+    taken = {
+        (cell.method, cell.setting, cell.task, seed): count
+        for cell in judgement.cells
+        for seed, count in cell.steps.items()
+    }
+    rows = list(csv.DictReader(io.StringIO(to_csv(judgement))))
+    assert {row["metric"] for row in rows} == {"accuracy", "RMSE", "within <5>"}
+    for row in rows:
+        assert int(row["steps"]) == taken[row["method"], int(row["setting"]), row["task"], int(row["seed"])]
+
+
 def test_csv_tells_failed_from_missing() -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(judgements.twelve()))))
     absent = [row for row in rows if row["method"] == "uw" and row["task"] == "NR-AR"]
@@ -204,6 +217,7 @@ def test_every_field_of_the_csv(name: str) -> None:
                         "value": "" if value is None else repr(value),
                         "verdict": (cell.verdict if cell else None) or "",
                         "device": judgement.device, "precision": judgement.precision,
+                        "steps": str(cell.steps.get(seed, "")) if cell else "",
                     })  # fmt: skip
     rows = list(csv.DictReader(io.StringIO(to_csv(judgement))))
     further = sum(len(other.values) for other in judgement.others)

@@ -106,6 +106,12 @@ def test_memory(amount: float, text: str) -> None:
     assert numbers.memory(amount) == text
 
 
+def test_counts_are_whole_and_one_where_they_are_equal() -> None:
+    assert numbers.count(660.0, 660.0) == "660"
+    assert numbers.count(20, 13200.5) == "20–13\u202f200"
+    assert numbers.count(math.nan, math.nan) == "–"
+
+
 def test_units() -> None:
     share, plain = (TaskInfo("a", "a", "accuracy", True, 1.0, percent, 0.01) for percent in (True, False))
     assert (numbers.factor(share), numbers.unit(share)) == (100.0, " %")

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from itertools import zip_longest
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -69,7 +70,8 @@ def test_the_main_table(name: str) -> None:
         (found,) = part.all("table", class_="results")
         heading(found, judgement)
         cells = table(found)
-        columns = [task.label for task in judgement.tasks] + ["Δm"] * judged(judgement) + ["Time", "Steps", "Memory"]
+        columns = [task.label for task in judgement.tasks] + ["Δm"] * judged(judgement) + ["Time", "Steps"]
+        columns += ["Trained"] * (steps_apart(judgement, setting) is not None) + ["Memory"]
         assert list(cells) == [(method, column) for method in judgement.methods for column in columns]
         known = {(cell.method, cell.task): cell for cell in judgement.cells if cell.setting == setting}
         for method in judgement.methods:
@@ -122,10 +124,29 @@ def check_tooltip(title: str, cell: Cell, task: TaskInfo) -> None:
     assert more == expected
 
 
+def steps_apart(judgement: Judgement, setting: int) -> dict[str, str] | None:
+    """By method what is told of its networks' steps; None where all took about as many."""
+    taken: dict[str, list[float]] = {method: [] for method in judgement.methods}
+    for cell in judgement.cells:
+        if cell.setting == setting and cell.steps:
+            taken[cell.method].append(float(np.median(list(cell.steps.values()))))
+    every = [count for counts in taken.values() for count in counts]
+    if not every or max(every) <= 1.1 * min(every):
+        return None
+    return {
+        method: "–".join(dict.fromkeys(f"{round(end(counts)):,}".replace(",", "\u202f") for end in (min, max)))
+        if counts
+        else "–"
+        for method, counts in taken.items()
+    }
+
+
 def check_figures(method: str, setting: int, cells: dict[tuple[str, str], Element], judgement: Judgement) -> None:
     row = next(row for row in judgement.rows if (row.method, row.setting) == (method, setting))
     if judged(judgement):
         check_delta(cells[method, "Δm"], row.delta_m)
+    if (told := steps_apart(judgement, setting)) is not None:
+        assert cells[method, "Trained"].text == told[method]
     time, steps, memory = (cells[method, column] for column in ("Time", "Steps", "Memory"))
     assert says(time.own, row.relative_cost)
     assert seconds(time.one("i").text) == (pytest.approx(row.seconds, abs=0.51) if row.seeds else None)

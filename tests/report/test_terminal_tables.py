@@ -9,7 +9,7 @@ import pytest
 
 from report import judgements
 from report.reading import number, says, says_interval
-from report.test_page_tables import SHOWN, WORDS, factor, judged, started
+from report.test_page_tables import SHOWN, WORDS, factor, judged, started, steps_apart
 from report.test_terminal import printed
 from steelyard.report.terminal import _fold
 from steelyard.reproductions.markdown import _study
@@ -19,7 +19,7 @@ from steelyard.study.judgement import Cell, Judgement, Row, TaskInfo
 TERMINALS = {"wide": (800, "utf-8"), "narrow": (70, "utf-8"), "ascii": (110, "ascii")}
 # Left out: names cut or written in wide characters, whose columns only a terminal can measure (see test_terminal.py).
 READABLE = [name for name in SHOWN if name != "hostile"]
-FIGURES = {"Δm": "%", "steps": "/s", "time": "×", "memory": "MiB", "failed": "trials"}
+FIGURES = {"Δm": "%", "steps": "/s", "trained": "steps", "time": "×", "memory": "MiB", "failed": "trials"}
 
 
 def blocks(text: str) -> list[tuple[str, str, list[str]]]:
@@ -96,6 +96,8 @@ def test_every_cell_of_the_terminal(name: str, terminal: str) -> None:
             shown += heads
             cells |= found
         told = {"Δm": any(row.delta_m for row in rows.values()), "failed": any(row.failed for row in rows.values())}
+        steps = steps_apart(judgement, setting.index)
+        told["trained"] = steps is not None
         wanted = [task.label for task in judgement.tasks] + [s for s, head in figures.items() if told.get(head, True)]
         assert shown == wanted
         assert list(dict.fromkeys(method for method, _ in cells)) == judgement.methods
@@ -107,7 +109,10 @@ def test_every_cell_of_the_terminal(name: str, terminal: str) -> None:
                 if terminal == "wide" and cell and cell.verdict:
                     assert words[-1] == WORDS[cell.verdict], "value, difference and verdict on one line"
             for sign, head in figures.items():
-                if sign in shown:
+                if head == "trained":
+                    if steps is not None:
+                        assert "".join(plain(cells[method, sign])).replace("-", "–") == steps[method]
+                elif sign in shown:
                     check_figure(head, " ".join(plain(cells[method, sign])), rows[method])
 
 
@@ -175,9 +180,11 @@ def test_what_stands_around_the_tables(name: str) -> None:
         f"{facts}. Test values at the epoch chosen on validation data; differences from single-task"
     )
     assert lines[1].endswith("Three rates were tried." if judgement.tuning else "95 % intervals.")
+    apart = any(steps_apart(judgement, setting.index) for setting in judgement.settings)
+    steps = " trained steps = of each network, from the fewest to the most;" * apart
     legend = [line for line in lines if line.startswith("same =")]
     assert legend == judged(judgement) * [
-        "same = no difference, hurt = negative transfer, open = undecided; time × = training time against all "
+        f"same = no difference, hurt = negative transfer, open = undecided;{steps} time × = training time against all "
         "single-task networks, ± half its range; memory = peak while training."
     ]
     labels = {setting.index: setting.label for setting in judgement.settings}
@@ -226,7 +233,8 @@ def test_every_cell_of_the_markdown(name: str) -> None:
         tasks = [f"{t.label} ({t.metric}{', %' * t.percent} {marks[t.name]})" for t in judgement.tasks]
         chosen = any(row.chosen for row in judgement.rows if row.setting == setting)
         middle = ["better / same / worse / open"] if wide else [text.replace("|", "\\|") for text in tasks]
-        assert heads == ["arm", *middle, "Δm, %", "time ×", *["chosen"] * chosen]
+        steps = steps_apart(judgement, setting)
+        assert heads == ["arm", *middle, "Δm, %", "time ×", *["steps"] * (steps is not None), *["chosen"] * chosen]
         known = {(cell.method, cell.task): cell for cell in judgement.cells if cell.setting == setting}
         for method, (arm, *cells) in zip(judgement.methods, rows, strict=True):
             figures = next(row for row in judgement.rows if (row.method, row.setting) == (method, setting))
@@ -243,7 +251,7 @@ def test_every_cell_of_the_markdown(name: str) -> None:
             delta, time, *rest = cells[len(middle) :]
             check_change("" if delta == "–" and figures.delta_m is None else delta, figures.delta_m, 100)
             assert says(time, figures.relative_cost)
-            assert rest == [figures.chosen or "–"] * chosen
+            assert rest == [*([steps[method]] if steps else []), *[figures.chosen or "–"] * chosen]
 
 
 def check_markdown(text: str, cell: Cell | None, task: TaskInfo) -> None:

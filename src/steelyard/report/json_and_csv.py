@@ -20,7 +20,7 @@ FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 FORMAT = "steelyard-judgement/1"
 COLUMNS = (
     "problem", "method", "setting", "setting_label", "task", "fraction", "seed", "metric", "higher_is_better",
-    "status", "value", "verdict", "device", "precision",
+    "status", "value", "verdict", "device", "precision", "steps",
 )  # fmt: skip
 
 
@@ -63,8 +63,8 @@ def to_csv(judgement: Judgement) -> str:
     One row per method, setting, task and seed; `status` says whether the trial is finished, failed or
     missing; only a finished one has a `value`. A name that a spreadsheet would take for a formula gets an apostrophe in
     front. `verdict` belongs to method, setting and task over all seeds. The values of a task's further metrics follow,
-    those of finished trials, without a verdict. The last two columns say where all of them were trained, and in
-    which precision.
+    those of finished trials, without a verdict. The last columns say where all of them were trained, in which
+    precision, and how many steps the network took.
     """
     cells = {(cell.method, cell.setting, cell.task): cell for cell in judgement.cells}
     failed = {(failure.method, failure.setting, failure.task, failure.seed) for failure in judgement.failures}
@@ -84,16 +84,18 @@ def to_csv(judgement: Judgement) -> str:
                         setting.fractions.get(task.name, ""), seed, _cell(task.metric), task.higher_is_better,
                         "finished" if value is not None else "failed" if broken else "missing",
                         "" if value is None else repr(value), (cell and cell.verdict) or "",
-                        judgement.device, judgement.precision,
+                        judgement.device, judgement.precision, cell.steps.get(seed, "") if cell else "",
                     ])  # fmt: skip
     labels = {setting.index: setting for setting in judgement.settings}
     for other in judgement.others:
         setting = labels[other.setting]
+        cell = cells.get((other.method, other.setting, other.task))
+        steps = cell.steps if cell else {}
         for seed, value in other.values.items():
             writer.writerow([
                 _cell(judgement.problem), _cell(other.method), setting.index, _cell(setting.label), _cell(other.task),
                 setting.fractions.get(other.task, ""), seed, _cell(other.metric), other.higher_is_better, "finished",
-                repr(value), "", judgement.device, judgement.precision,
+                repr(value), "", judgement.device, judgement.precision, steps.get(seed, ""),
             ])  # fmt: skip
     return text.getvalue()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from functools import cached_property
 
 from steelyard.report import numbers
@@ -11,6 +12,8 @@ from steelyard.study.judgement import Cell, Curve, Hurt, Judgement, Recipe, Row,
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
 
 BASELINE = SINGLE_TASK
+UNEQUAL = 1.1
+"""Times the steps of the network with the fewest, beyond which all are told."""
 
 
 def recipe_text(recipe: Recipe) -> str:
@@ -44,6 +47,17 @@ class View:
         """``2 of 3 seeds``, where all tasks of so many are there and no more; empty before the first."""
         row, seeds = self.row(method, setting), len(self.judgement.seeds)
         return f"{row.seeds} of {seeds} seeds" if row and 0 < row.seeds < seeds else ""
+
+    def steps(self, method: str, setting: Setting) -> tuple[float, float]:
+        """The fewest and the most steps of a method's networks, each the median over seeds; NaN if none was counted."""
+        cells = [self.cell(method, setting, task) for task in self.tasks]
+        taken = [statistics.median(cell.steps.values()) for cell in cells if cell and cell.steps]
+        return min(taken, default=math.nan), max(taken, default=math.nan)
+
+    def unequal_steps(self, setting: Setting) -> bool:
+        """Whether some networks took over a tenth more steps than others, so that they are told."""
+        taken = [count for method in self.methods for count in self.steps(method, setting) if math.isfinite(count)]
+        return bool(taken) and max(taken) > UNEQUAL * min(taken)
 
     def chosen(self, setting: Setting) -> dict[str, str]:
         """What validation data chose, by method; empty where nothing."""

@@ -72,6 +72,12 @@ def compact(value: float) -> str:
     return text.replace("-", "−")
 
 
+def count(least: float, most: float) -> str:
+    """ "660", or "20–13 200" where they are several numbers."""
+    texts = [f"{round(number):,}".replace(",", "\u202f") for number in (least, most) if math.isfinite(number)]
+    return "–".join(dict.fromkeys(texts)) or MISSING
+
+
 def duration(seconds: float) -> str:
     """ "41 s", "3 min 20 s", "2 h 5 min"."""
     if not math.isfinite(seconds):

@@ -97,6 +97,7 @@ def study_context(judgement: Judgement, prefix: str = "") -> dict[str, object]:
         "delta": lambda interval: _delta(view, interval),
         "fixed": numbers.fixed,
         "compact": numbers.compact,
+        "count_of": numbers.count,
         "memory": numbers.memory,
         "duration": numbers.duration,
         "metric": metric,

@@ -75,7 +75,7 @@ def render(judgement: Judgement, console: Console, every: bool = False) -> None:
             said = "; ".join(f"{method}: {text}" for method, text in chosen.items())
             console.print(Text(clean(f"Chosen on validation data: {said}."), style="dim"))
     if view.judged:
-        console.print(Padding(_legend(clean), (0, 1), expand=False))
+        console.print(Padding(_legend(view, clean), (0, 1), expand=False))
         if judgement.about:
             console.print(Padding(Text(clean(judgement.about), style="dim"), (0, 1), expand=False))
     _failures(judgement, console, clean)
@@ -123,10 +123,12 @@ def _facts(judgement: Judgement) -> str:
     )
 
 
-def _legend(clean: Callable[[str], str]) -> Text:
+def _legend(view: View, clean: Callable[[str], str]) -> Text:
     words = ", ".join(f"{found.short} = {found.word}" for found in STYLES.values() if found.short != found.word)
     time = "time × = training time against all single-task networks, ± half its range"
-    return Text(clean(f"{words}; {time}; memory = peak while training."), style="dim")
+    told = any(view.unequal_steps(setting) for setting in view.settings)
+    steps = " trained steps = of each network, from the fewest to the most;" if told else ""
+    return Text(clean(f"{words};{steps} {time}; memory = peak while training."), style="dim")
 
 
 def _tables(
@@ -213,6 +215,8 @@ def _figures(view: View, setting: Setting, compact: bool, clean: Callable[[str],
     columns = [column("Δm\n%", [delta.replace(" ", "\n") if compact else delta for delta in deltas])]
     columns = columns if any(deltas) else []
     columns.append(column("steps\n/s", [numbers.compact(row.steps_per_second) if row else "" for row in rows]))
+    if view.unequal_steps(setting):
+        columns.append(column("trained\nsteps", [numbers.count(*view.steps(m, setting)) for m in view.methods]))
     if BASELINE in view.methods:
         columns.append(column("time\n×", [_cost(row) if row else "" for row in rows]))
     columns.append(column("memory\nMiB", [numbers.fixed(row.peak_memory, 0) if row else "" for row in rows]))

@@ -136,16 +136,17 @@ def _study(judgement: Judgement) -> list[str]:
 def _results(view: View, setting: Setting) -> list[str]:
     wide = len(view.tasks) > WIDE
     heads = ["better / same / worse / open"] if wide else [f"{task.label} ({metric(task)})" for task in view.tasks]
-    rows = []
+    rows, told = [], view.unequal_steps(setting)
     for method in view.methods:
         row = view.row(method, setting)
         delta = numbers.plus_minus(row.delta_m, view.delta_decimals, 100) if row and row.delta_m else ""
         time = numbers.fixed(row.relative_cost, 2) if row else ""
         entries = [_verdicts(view, method, setting)] if wide else _values(view, method, setting)
         so_far = f" ({said})" if (said := view.so_far(method, setting)) else ""
-        rows.append((f"`{method}`{so_far}", *entries, delta, time, row.chosen if row else ""))
+        steps = [numbers.count(*view.steps(method, setting))] if told else []
+        rows.append((f"`{method}`{so_far}", *entries, delta, time, *steps, row.chosen if row else ""))
     chosen = any(row[-1] for row in rows)
-    table = ["arm", *heads, "Δm, %", "time ×", *(["chosen"] if chosen else [])]
+    table = ["arm", *heads, "Δm, %", "time ×", *(["steps"] if told else []), *(["chosen"] if chosen else [])]
     return _table(table, rows if chosen else [row[:-1] for row in rows])
 
 

@@ -53,6 +53,7 @@ class Cell:
     verdict: Verdict | None  # None for single-task itself and where there is no baseline
     note: str = ""
     rows_half: float | None = None  # of the difference, what as many other test rows would move it by: half of 95 %
+    steps: dict[int, int] = field(default_factory=dict)  # seed -> steps that the network took; none where not counted
 
 
 @dataclass(frozen=True)

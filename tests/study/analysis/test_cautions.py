@@ -69,6 +69,29 @@ def test_unequal_steps_come_first(tmp_path, own, told):
     assert not told or found[0].endswith("give all the same steps with --epoch-steps 12.")
 
 
+@pytest.mark.parametrize(("own", "told"), [(20, False), (5, True)])
+def test_of_a_program_the_steps_that_it_took_are_compared(tmp_path, own, told):
+    """What it plans nobody knows: networks are told apart by what they did."""
+    made = dataclasses.replace(with_steps(plan(), **{"": 1}), reference="cd /home/me && python train.py")
+    with Store(tmp_path / "s", write=True) as store:
+        for trial in made.trials:
+            found = result(dict.fromkeys(trial.tasks, 0.8 + trial.seed / 100))
+            store.add_result(trial, dataclasses.replace(found, steps=own if trial.tasks == ("left",) else 20))
+        judgement = judge_plan(made, store)
+    taken = {(cell.method, cell.task): set(cell.steps.values()) for cell in judgement.cells}
+    assert taken == {
+        (SINGLE_TASK, "left"): {own},
+        (SINGLE_TASK, "right"): {20},
+        ("equal", "left"): {20},
+        ("equal", "right"): {20},
+    }
+    said = [text for text in judgement.cautions if "more steps than the task alone" in text]
+    assert judgement.cautions[:1] == said[:1]
+    assert len(said) is int(told)
+    assert not told or ": left digit (4.0 times). A difference" in said[0]
+    assert not told or said[0].endswith("give all the same steps, 20, in the program.")
+
+
 def test_steps_are_compared_with_single_task_learning_only(tmp_path):
     made = with_steps(plan(methods=("equal", "dwa")), **{"": 12, "left": 12, "right": 1})
     assert said(tmp_path, made, {"equal": VALUES, "dwa": VALUES}) == []

@@ -23,8 +23,8 @@ FEW_TEST_ROWS = 100
 def cautions(found: TrialResults) -> list[str]:
     """Findings that come before the verdict, the gravest first."""
     return [
-        *_unlike_starts(found),
         *_unequal_steps(found),
+        *_unlike_starts(found),
         *_worse_than_the_mean(found),
         *_nothing_learnt(found),
         *_still_improving(found),
@@ -57,25 +57,43 @@ def _unlike_starts(found: TrialResults) -> list[str]:
 def _unequal_steps(found: TrialResults) -> list[str]:
     """More steps are more training: what a joint network gains by them is no gain of sharing."""
     plan = found.plan
-    ratios: dict[str, float] = {}
     if not found.has(SINGLE_TASK) or len(plan.tasks) < 2:
         return []
-    for setting in plan.settings:
-        for task in plan.tasks:
-            own, together = setting.steps.get(task.name), setting.steps.get(JOINT)
-            if own and together:
-                ratios[task.name] = max(ratios.get(task.name, 0.0), together / own)
+    pairs = [pair for setting in range(len(plan.settings)) for pair in _steps_in_pairs(found, setting)]
+    ratios: dict[str, float] = {}
+    for name, own, together in pairs:
+        ratios[name] = max(ratios.get(name, 0.0), together / own)
     far = sorted((name for name, ratio in ratios.items() if ratio > STEPS_APART), key=lambda name: -ratios[name])
     if not far:
         return []
     labels = {task.name: task.label for task in plan.tasks}
-    most = max(setting.steps.get(JOINT, 0) for setting in plan.settings)
+    most = round(max(together for _, _, together in pairs))
     said = listed([f"{labels[name]} ({ratios[name]:.1f} times)" for name in far[:NAMED]])
     more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
+    cure = f" with --epoch-steps {most}" if plan.program is None else f", {most}, in the program"
     return [
         f"The joint networks take more steps than the task alone in the same epochs: {said}{more}. A difference may be "
-        f"one of training, not of sharing: give all the same steps with --epoch-steps {most}."
+        f"one of training, not of sharing: give all the same steps{cure}."
     ]
+
+
+def _steps_in_pairs(found: TrialResults, setting: int) -> list[tuple[str, float, float]]:
+    """(task, steps of its own network, of a joint one): planned ones in an epoch, of a program those that it took."""
+    planned = found.plan.settings[setting].steps
+    pairs: list[tuple[str, float, float]] = []
+    for task in found.plan.task_names:
+        own, together = float(planned.get(task, 0)), float(planned.get(JOINT, 0))
+        if found.plan.program is not None:
+            counts = [found.steps(method.name, setting, task).values() for method in found.plan.methods]
+            medians = {
+                method.name: statistics.median(each)
+                for method, each in zip(found.plan.methods, counts, strict=True)
+                if each
+            }
+            own, together = medians.pop(SINGLE_TASK, 0.0), max(medians.values(), default=0.0)
+        if own and together:
+            pairs.append((task, own, together))
+    return pairs
 
 
 def _worse_than_the_mean(found: TrialResults) -> list[str]:

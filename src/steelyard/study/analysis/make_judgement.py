@@ -160,6 +160,7 @@ def judge_cells(found: TrialResults, answers: Answers, method: str, setting: int
                 verdict=verdict,
                 note="; ".join(notes),
                 rows_half=rows_half,
+                steps=found.steps(method, setting, task.name),
             )
         )
     return cells

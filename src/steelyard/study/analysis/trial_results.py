@@ -45,6 +45,11 @@ class TrialResults:
         found = self._by_task.get((method, setting, task), {})
         return {seed: (result.last if last else result.test)[task] for seed, result in found.items()}
 
+    def steps(self, method: str, setting: int, task: str) -> dict[int, int]:
+        """Seed -> steps that the network with this task took, where they were counted."""
+        found = self._by_task.get((method, setting, task), {})
+        return {seed: result.steps for seed, result in found.items() if result.steps}
+
     def accounts(self, method: str, setting: int, task: str) -> dict[int, Account]:
         """Seed -> what a ledger kept of one task, where there was one."""
         found = self._by_task.get((method, setting, task), {})
