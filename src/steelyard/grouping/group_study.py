@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.progress import Progress
 
 from steelyard.errors import GroupingError, SteelyardError
@@ -15,6 +14,7 @@ from steelyard.grouping.affinity_correlation import Affinity, judged
 from steelyard.grouping.effects import Matrix
 from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.grouping.grouping_text import gain_text, write_words
+from steelyard.grouping.other_half import noise_of, only_network, paid_on_the_other_half
 from steelyard.grouping.proposals import Subset
 from steelyard.grouping.search import Grouping, best_of, check_request, choose, search
 from steelyard.grouping.train_subset import SEED, Measuring, changes, gains
@@ -94,7 +94,7 @@ def group(
     if len(base.tasks) < 2:
         raise GroupingError(f"{base.task_names[0]} is the only task: nothing can be grouped")
     run(base, store, **settings)
-    first, noise = _one_for_all(base, store)
+    first, over_seeds = _one_for_all(base, store)
     own = choose(base.task_names, first, networks)
     say(_so_far(base, first, own))
     trying = make_plan(problem, [SINGLE_TASK, arm], seeds=[SEED], **options)
@@ -109,13 +109,22 @@ def group(
 
         measuring = Measuring(trying, opened, train)
         names = base.task_names
-        found = search(names, measuring, budget=budget, networks=networks, seed=SEED, efforts=efforts, noise=noise)
+        found = search(names, measuring, budget=budget, networks=networks, seed=SEED, efforts=efforts)
+    # What is measured tells how noisy it is.
+    noise = None if over_seeds is None else noise_of(measuring.halves, over_seeds)
+    found = choose(names, found.measured, networks, noise=noise, failed=found.failed, spent=found.spent)
+    everything = frozenset(names)
+    paid = None
+    if found.networks != (everything,):
+        paid = paid_on_the_other_half(names, measuring.halves, networks, noise)
+        if paid is not None and paid <= 0.0:
+            found = only_network(found, everything)
     explained = judged(names, found.measured, _affinities(base, problem, say) if affinities else {})
     arms = {"one for all": base.methods[-1].name}
     arms |= {"own networks": _arm(base, own), "grouping": _arm(base, found)}
     final = make_plan(problem, [SINGLE_TASK, *dict.fromkeys(arms.values())], seeds=seeds, **options)
     run(final, store, **settings)
-    return _judged(final, store, found, arms, networks, noise, explained)
+    return _judged(final, store, found, arms, networks, noise, explained, paid)
 
 
 def _affinities(plan: Plan, problem: str, say: Callable[[str], None]) -> dict[str, Matrix]:
@@ -160,11 +169,11 @@ def _one_for_all(plan: Plan, store: Path | str) -> tuple[dict[Subset, dict[str, 
         )
     together = [joint[seed][0] for seed in seeds]
     singles = {task: [alone[s][place] for s in seeds] for place, task in enumerate(plan.task_names)}
-    found = {frozenset(plan.task_names): gains(plan, together, singles)}
+    changed = changes(plan, together, singles)
+    found = {frozenset(plan.task_names): gains(changed)}
     if len(seeds) < 2:
         return found, None
-    spread = {task.name: float(np.std(changes(task, together, singles[task.name]), ddof=1)) for task in plan.tasks}
-    return found, spread
+    return found, {task: float(of_task.mean(1).std(ddof=1)) for task, of_task in changed.items()}
 
 
 def _by_seed(plan: Plan, results: Mapping[Trial, Result], method: str) -> dict[int, list[Result]]:
@@ -207,16 +216,17 @@ def _judged(
     networks: int,
     noise: dict[str, float] | None,
     affinities: Sequence[Affinity],
+    paid: float | None,
 ) -> GroupingResult:
     with Store(store) as opened:
         found = findings(plan, opened)
     renamed = dict(zip(dict.fromkeys(arms.values()), (method.name for method in plan.methods[1:]), strict=True))
     arms = {what: renamed[arm] for what, arm in arms.items()}
 
-    def over(other: str) -> Interval | None:
-        if arms["grouping"] == arms[other]:
+    def over(other: str, what: str = "grouping") -> Interval | None:
+        if arms[what] == arms[other]:
             return None
-        ours, theirs = (found.changes(arms[each], SINGLE_TASK, 0) for each in ("grouping", other))
+        ours, theirs = (found.changes(arms[each], SINGLE_TASK, 0) for each in (what, other))
         return interval(ours - theirs) if len(ours) == len(theirs) > 0 else None
 
     names, measured = plan.task_names, dict(grouping.measured)
@@ -227,6 +237,8 @@ def _judged(
         grouping=grouping,
         over_one=over("one for all"),
         over_own=over("own networks"),
+        own_over_one=over("one for all", "own networks"),
+        paid=paid,
         by_networks={
             count: best.gain for count in counts if (best := best_of(names, measured, count, noise=noise)) is not None
         },

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from steelyard.grouping.grouping_result import GroupingResult
-from steelyard.grouping.proposals import Subset
 from steelyard.io.lists_and_counts import counted, first_few, percent
 from steelyard.study.judgement import Interval, Row
+from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
 
 FEW = 12  # tasks that are named one by one
@@ -13,41 +15,74 @@ FEW = 12  # tasks that are named one by one
 
 def write_words(found: GroupingResult) -> list[str]:
     """The sentences, the first says what to do."""
-    row = _row(found, "grouping")
-    said = [f"{_what_to_do(found)}: {_change(row.delta_m)} over single tasks on test data, {_networks(found)}."]
+    what = found.recommended
+    row, count = _row(found, what), max(1, len(parse_arm(found.arms[what]).networks))
+    instead = f"{counted(count, 'network')} instead of {len(found.grouping.tasks)}"
+    said = [f"{_what_to_do(found, what)}: {_change(row.delta_m)} over single tasks on test data, {instead}."]
     if row.delta_m is None or row.delta_m.low <= 0 <= row.delta_m.high:
         said.append("Whether that is better than training every task alone is not decided.")
     elif row.delta_m.high < 0:
         said.append("Training every task alone is better by that much: allow more networks, or try another --method.")
-    said += _against(found, "one for all", "one network for all tasks", found.over_one)
-    if found.arms["own networks"] != found.arms["one for all"]:
-        said += _against(found, "own networks", "own networks for those that one network for all hurts", found.over_own)
+    said += _beside_groups(found) if what == "grouping" else _instead_of_groups(found, what)
     said += _hurt(found)
     return [*said, *_affinities(found), _cost(found, row)]
 
 
-def _what_to_do(found: GroupingResult) -> str:
+def _what_to_do(found: GroupingResult, what: str) -> str:
     method = parse_arm(found.arms["one for all"]).name
-    tasks, groups = found.grouping.tasks, [network for network in found.grouping.networks if len(network) > 1]
-    if not groups:
-        return "Train every task alone"
-    if groups == [frozenset(tasks)] and len(found.grouping.networks) == 1:
+    networks = parse_arm(found.arms[what]).networks
+    if not networks:
         return f"Train all tasks together with {method}"
-    together = " and ".join(_names(found, network) for network in groups)
-    alone = [task for task in tasks if found.grouping.network_of(task) == frozenset([task])]
-    rest = f", {first_few(alone, FEW)} alone" if alone else ""
-    return f"Train {together} together with {method}{rest}"
+    together, alone = _together(networks), [task for each in networks if len(each.learns) == 1 for task in each.learns]
+    if not together:
+        return "Train every task alone"
+    return f"Train {together} together with {method}{f', {first_few(alone, FEW)} alone' if alone else ''}"
 
 
-def _names(found: GroupingResult, network: Subset) -> str:
+def _together(networks: Sequence[Network]) -> str:
+    """``{a, b} and {c, d, helped by e}``: those networks that learn several tasks."""
+    return " and ".join(_names(network) for network in networks if len(network.learns) > 1)
+
+
+def _names(network: Network) -> str:
     """``{a, b}``; tasks that only help are told apart: ``{a, b, helped by c}``."""
-    serves = [task for task in found.grouping.tasks if found.grouping.network_of(task) == network]
-    helps = [task for task in found.grouping.tasks if task in network and task not in serves]
-    return f"{{{first_few(serves, FEW)}{', helped by ' + first_few(helps, FEW) if helps else ''}}}"
+    helps = [task for task in network.learns if task not in network.serves]
+    return f"{{{first_few(network.serves, FEW)}{', helped by ' + first_few(helps, FEW) if helps else ''}}}"
 
 
-def _networks(found: GroupingResult) -> str:
-    return f"{counted(len(found.grouping.networks), 'network')} instead of {len(found.grouping.tasks)}"
+def _beside_groups(found: GroupingResult) -> list[str]:
+    """What the groups are better than."""
+    said = _against(found, "one for all", "one network for all tasks", found.over_one)
+    if found.arms["own networks"] != found.arms["one for all"]:
+        said += _against(found, "own networks", "own networks for those that one network for all hurts", found.over_own)
+    return said
+
+
+def _instead_of_groups(found: GroupingResult, what: str) -> list[str]:
+    """What validation data chose, and why it is not the advice."""
+    if what == "own networks":
+        said = _against(found, "one for all", "one network for all tasks", found.own_over_one)
+        other = found.over_own
+    else:
+        said, other = [], found.over_one
+    if found.arms["grouping"] == found.arms["one for all"]:
+        return [*said, _no_groups(found)]
+    groups = _together(parse_arm(found.arms["grouping"]).networks)
+    named = f"The groups that validation data chose, {groups}" if groups else "Every task alone"
+    theirs = _change(_row(found, "grouping").delta_m)
+    if other is not None:
+        verdict = "worse" if other.high < 0 else "not shown to be better"
+        said.append(f"{named} ({theirs}): {_change(other)} against that, {verdict}.")
+    return said
+
+
+def _no_groups(found: GroupingResult) -> str:
+    if found.paid is None:
+        return "No other choice of what was measured is better on validation data."
+    return (
+        "Groups do not pay here: chosen on one half of the validation rows, on the other half they gain "
+        f"{gain_text(found.paid)} over one network for all tasks."
+    )
 
 
 def _change(interval: Interval | None) -> str:
@@ -64,7 +99,7 @@ def gain_text(share: float) -> str:
 
 
 def _against(found: GroupingResult, what: str, words: str, over: Interval | None) -> list[str]:
-    if found.arms[what] == found.arms["grouping"]:
+    if found.arms[what] == found.arms[found.recommended]:
         return [f"This is {words}: no other choice of what was measured is better on validation data."]
     if over is None:
         return []
@@ -79,7 +114,7 @@ def _against(found: GroupingResult, what: str, words: str, over: Interval | None
 
 
 def _hurt(found: GroupingResult) -> list[str]:
-    cells = [cell for cell in found.judgement.cells if cell.method == found.arms["grouping"]]
+    cells = [cell for cell in found.judgement.cells if cell.method == found.arms[found.recommended]]
     hurt = [cell.task for cell in cells if cell.verdict == "negative transfer"]
     return [f"Still hurt: {first_few(hurt, FEW)}."] if hurt else []
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from steelyard.errors import GroupingError
+from steelyard.grouping.cross_fitting import Array, values_of
 from steelyard.grouping.proposals import Subset
 from steelyard.io.lists_and_counts import counted
 from steelyard.study.analysis.statistics import relative_changes
@@ -18,6 +19,9 @@ from steelyard.study.trial import SINGLE_TASK, Result, Trial
 SEED = 10_009
 """Subsets are tried on a seed of their own: what is chosen is judged on others, on which it had no luck yet."""
 
+Halves = dict[Subset, dict[str, Array]]
+"""By subset and task the gain on either half of the validation rows; one number where the halves have no value."""
+
 
 class Measuring:
     """A `Measure` that trains; what the store holds already is not trained again.
@@ -26,10 +30,14 @@ class Measuring:
         plan: single tasks and one method, on the seed that subsets are tried on.
         store: open for writing.
         train: trains those of these trials that the store does not hold.
+
+    Attributes:
+        halves: of what was measured in full, for its noise.
     """
 
     def __init__(self, plan: Plan, store: Store, train: Callable[[Plan, list[Trial], str], None]) -> None:
         self.plan, self.store, self.train = plan, store, train
+        self.halves: Halves = {}
 
     def __call__(self, subsets: Sequence[Subset], *, effort: float = 1.0) -> dict[Subset, dict[str, float]]:
         epochs = max(1, round(effort * self.plan.epochs))
@@ -41,11 +49,14 @@ class Measuring:
         results = self.store.results([*alone.values(), *together.values()], plan.also)
         if missing := [task for task, trial in alone.items() if trial not in results]:
             raise GroupingError(f"{', '.join(missing)} could not be trained alone, and gains are measured against that")
-        return {
-            subset: gains(plan, [results[trial]], {task: [results[alone[task]]] for task in trial.tasks})
+        found = {
+            subset: changes(plan, [results[trial]], {task: [results[alone[task]]] for task in trial.tasks})
             for subset, trial in together.items()
             if trial in results
         }
+        if effort == 1.0:
+            self.halves |= {subset: {task: each[0] for task, each in of.items()} for subset, of in found.items()}
+        return {subset: gains(of) for subset, of in found.items()}
 
     @staticmethod
     def _trial(plan: Plan, subset: Subset) -> Trial:
@@ -54,29 +65,43 @@ class Measuring:
         return plan.trial(method.name, method.choice(0).method, tasks, 0, plan.seeds[0])
 
 
-def gains(plan: Plan, together: Sequence[Result], alone: Mapping[str, Sequence[Result]]) -> dict[str, float]:
-    """By task, the relative change of its main metric on validation data, at the chosen epochs, positive = better.
+def gains(changed: Mapping[str, Array]) -> dict[str, float]:
+    """By task the mean of its `changes`."""
+    return {task: float(found.mean()) for task, found in changed.items()}
+
+
+def changes(plan: Plan, together: Sequence[Result], alone: Mapping[str, Sequence[Result]]) -> dict[str, Array]:
+    """By task [seeds, 2], the relative change of its main metric on either half of the validation rows; positive =
+    better.
+
+    Each network is read on one half at the epoch that is best on the other (`values_of`). Where a half has no value,
+    [seeds, 1], of all rows at the chosen epochs. Where the single network leaves nothing to gain, what is lost is in
+    the metric's units.
 
     Args:
         plan: knows the metrics.
         together: the joint network, seed by seed.
         alone: of each of its tasks the single network, on the same seeds.
     """
+    ours = [values_of(plan, result, tuple(alone)) for result in together]
     found = {}
     for task in plan.tasks:
         if task.name in alone:
-            found[task.name] = float(np.mean(changes(task, together, alone[task.name])))
+            theirs = [values_of(plan, result, (task.name,))[task.name] for result in alone[task.name]]
+            mine = [values[task.name] for values in ours]
+            if len({len(values) for values in (*mine, *theirs)}) > 1:
+                mine = [[_chosen(result, task.name)] for result in together]
+                theirs = [[_chosen(result, task.name)] for result in alone[task.name]]
+            found[task.name] = _changes(task, np.array(mine), np.array(theirs))
     return found
 
 
-def changes(task: PlannedTask, together: Sequence[Result], alone: Sequence[Result]) -> Sequence[float]:
-    """`gains` of one task, seed by seed; where the single network leaves nothing to gain, what is lost in its units."""
+def _changes(task: PlannedTask, ours: Array, theirs: Array) -> Array:
     main = task.metrics[0]
-    ours, theirs = ([_chosen(result, task.name) for result in results] for results in (together, alone))
-    found = relative_changes(ours, theirs, higher_is_better=main.higher_is_better, ideal=main.ideal)
+    found = relative_changes(ours.ravel(), theirs.ravel(), higher_is_better=main.higher_is_better, ideal=main.ideal)
     if found is None:
-        found = (np.array(ours) - np.array(theirs)) * (1.0 if main.higher_is_better else -1.0)
-    return [float(value) for value in found]
+        found = (ours - theirs).ravel() * (1.0 if main.higher_is_better else -1.0)
+    return found.reshape(ours.shape)
 
 
 def _chosen(result: Result, task: str) -> float:

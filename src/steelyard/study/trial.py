@@ -92,6 +92,8 @@ class Curves:
     validation: dict[str, list[float]]  # the main metric
     # standard deviation of the multiplier over the same steps; empty in what earlier versions stored
     weight_spreads: dict[str, list[float]] = field(default_factory=dict)
+    # the main metric on either half of the validation rows; only of tasks where that has a value in every epoch
+    halves: dict[str, list[list[float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,7 @@ def test_augmentation_may_draw_from_any_library(tmp_path, last):
 
 def test_resuming_keeps_the_best_network_of_before(tmp_path):
     """Validation is best at epoch 1 of 3; the stop comes after 2."""
-    values = iter([0.9, 0.5, 0.5])
+    values = iter([*[0.9] * 3, *[0.5] * 6])  # validation and its halves, epoch by epoch
     falling = Metric("falling", lambda outputs, targets: next(values), higher_is_better=True, ideal=1.0)
     where = Metric("where", lambda outputs, targets: float(outputs.sum()), higher_is_better=True)
     task = Task("kind", F.cross_entropy, (falling, where), outputs=3)
@@ -241,10 +241,10 @@ def test_resuming_keeps_the_best_network_of_before(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(planned, problem, path, stop, checkpoint_seconds=0)
-    values = iter([0.5, 0.1, 0.1])
+    values = iter([*[0.5] * 3, 0.1, 0.1])  # then test twice
     resumed = train(planned, problem, path)
     assert resumed.chosen_epoch == 1
-    values = iter([0.9, 0.1, 0.1])  # validation, then test twice
+    values = iter([*[0.9] * 3, 0.1, 0.1])
     first = train(trial("single-task", ("kind",), epochs=1), problem)
     assert resumed.test["kind"][1] == first.test["kind"][1]
     assert resumed.last["kind"][1] != first.last["kind"][1]

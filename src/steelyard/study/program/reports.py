@@ -151,7 +151,12 @@ class History:
             seconds=sum(report.seconds for report in self.epochs),
             steps_per_second=statistics.median(paces) if paces else math.nan,
             peak_memory=max(report.memory for report in self.epochs),
-            curves=Curves(*(self._curve(trial.tasks, kind) for kind in ("losses", "weights", "validation", "spreads"))),
+            curves=Curves(
+                losses=self._curve(trial.tasks, "losses"),
+                weights=self._curve(trial.tasks, "weights"),
+                validation=self._curve(trial.tasks, "validation"),
+                weight_spreads=self._curve(trial.tasks, "spreads"),
+            ),
             start=self.start,
         )
 

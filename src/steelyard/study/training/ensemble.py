@@ -22,7 +22,7 @@ from steelyard.study.training.epoch_progress import EpochProgress
 from steelyard.study.training.evaluate import BestEpoch, TaskOutputs, measure, predict
 from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
-from steelyard.study.training.left_out_rows import left_out
+from steelyard.study.training.left_out_rows import left_out, on_halves
 from steelyard.study.training.peak_memory import peak_memory
 from steelyard.study.training.rows_on_device import RowsOnDevice, rows_of
 from steelyard.study.training.sampling import batches, kept_labels, steps_per_epoch
@@ -255,7 +255,8 @@ class _Running:
                 check_finite(member.trial, epoch, [means[place]])
                 (value,) = measure(member.task, shown[member.task.name], "validation", only_main=True)
                 note = {"loss": [means[place]], "weight": [1.0], "spread": [0.0], "validation": [value]}
-                member.progress.note(**note, **times, steps=steps)
+                halves = [on_halves(member.task, shown[member.task.name])]
+                member.progress.note(**note, halves=halves, **times, steps=steps)
                 if member.progress.best.better(epoch, {member.task.name: value}):
                     member.progress.best_network = self.hardware.on_cpu(self.stack.state_of(place))
                 member.progress.epoch = epoch

@@ -16,7 +16,7 @@ from steelyard.study.training.evaluate import BestEpoch
 from steelyard.study.training.hardware import ON_CPU, Hardware
 from steelyard.study.trial import Account, Curves, Result, Trial
 
-KINDS = ("loss", "weight", "spread", "validation", "seconds", "processor", "steps")
+KINDS = ("loss", "weight", "spread", "validation", "halves", "seconds", "processor", "steps")
 """What is written down epoch by epoch."""
 CURVES = ("loss", "weight", "validation", "spread")
 """What of it a result shows by task, in the order of `Curves`."""
@@ -67,7 +67,9 @@ class EpochProgress:
             scaler.load_state_dict(state["scaler"])
         self.best.score, self.best.epoch, self.best.smallest = state["best"]
         self.best_network, self.history, self.peak = state["best network"], state["history"], state["peak"]
-        self.history.setdefault("processor", [0.0] * len(self.history["steps"]))  # 0.2 did not count it
+        epochs = len(self.history["steps"])
+        self.history.setdefault("processor", [0.0] * epochs)  # 0.2 did not count it
+        self.history.setdefault("halves", [[[]] * len(trial.tasks)] * epochs)  # nor measured these
         self.epoch = state["epoch"]
         return True
 
@@ -112,6 +114,7 @@ class EpochProgress:
         history = self.history
         counted = all(history["processor"])
         spent = history["processor" if counted else "seconds"]
+        halves = {task: of for task, of in _by_task(trial.tasks, history["halves"]).items() if all(of)}
         rates = [steps / s for steps, s in zip(history["steps"], spent, strict=True)]
         return Result(
             test=test,
@@ -121,9 +124,7 @@ class EpochProgress:
             seconds=sum(history["seconds"]),
             steps_per_second=statistics.median(rates),
             peak_memory=max(self.peak, peak),
-            curves=Curves(
-                *(_by_task(trial.tasks, history[kind]) for kind in ("loss", "weight", "validation", "spread"))
-            ),
+            curves=Curves(*[*(_by_task(trial.tasks, history[kind]) for kind in CURVES), halves]),
             processor_seconds=sum(history["processor"]) if counted else 0.0,
             outputs=outputs,
             left_out=left_out,
@@ -141,5 +142,5 @@ def _accounts(ledger: Ledger) -> dict[str, Account]:
     }
 
 
-def _by_task(tasks: tuple[str, ...], history: list[Any]) -> dict[str, list[float]]:
+def _by_task(tasks: tuple[str, ...], history: list[Any]) -> dict[str, list[Any]]:
     return {task: [values[position] for values in history] for position, task in enumerate(tasks)}

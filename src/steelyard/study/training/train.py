@@ -32,7 +32,7 @@ from steelyard.study.training.epoch_progress import EpochProgress
 from steelyard.study.training.evaluate import BestEpoch, TaskOutputs, measure, predict
 from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
-from steelyard.study.training.left_out_rows import left_out
+from steelyard.study.training.left_out_rows import left_out, on_halves
 from steelyard.study.training.peak_memory import peak_memory
 from steelyard.study.training.rows_on_device import rows_of
 from steelyard.study.training.training_rows import Material
@@ -182,7 +182,8 @@ class _Training:
         observes = balancer is not None and type(balancer).validated is not Balancer.validated
         shown = self._predict("validation", losses=observes)
         values = {t.name: measure(t, shown[t.name], "validation", only_main=True)[0] for t in self.tasks}
-        self.progress.note(validation=[values[t.name] for t in self.tasks])
+        halves = [on_halves(t, shown[t.name]) for t in self.tasks]
+        self.progress.note(validation=[values[t.name] for t in self.tasks], halves=halves)
         if self.progress.best.better(epoch, values):
             state = self.network.state_dict()
             self.progress.best_network = copy.deepcopy(state) if self.hardware.is_cpu else self.hardware.on_cpu(state)
