@@ -9,14 +9,14 @@ import torch
 
 from steelyard.problems import Metric, binary, classification, regression
 from steelyard.problems.task import Task
-from steelyard.study.training.evaluate import Shown
+from steelyard.study.training.evaluate import TaskOutputs
 from steelyard.study.training.left_out_rows import on_halves
 from steelyard.study.training.train import train
 from study.training.small_problem import made, trial
 
 
-def shown(outputs, targets) -> Shown:
-    return Shown(torch.as_tensor(outputs), torch.as_tensor(targets), None)
+def shown(outputs, targets) -> TaskOutputs:
+    return TaskOutputs(torch.as_tensor(outputs), torch.as_tensor(targets), None)
 
 
 def task_of(metric) -> Task:

@@ -39,7 +39,7 @@ def left_out(task: Task, shown: TaskOutputs) -> list[float]:
     return found if all(map(torch.isfinite, torch.tensor(found))) else []
 
 
-def on_halves(task: Task, shown: Shown) -> list[float]:
+def on_halves(task: Task, shown: TaskOutputs) -> list[float]:
     """The main metric on either half of a task's labelled validation rows; empty where that has no value.
 
     What is chosen on one half is measured on the other without luck. The halves have labels alike: of rows in the order
@@ -57,7 +57,7 @@ def on_halves(task: Task, shown: Shown) -> list[float]:
     try:
         for half in (order[::2], order[1::2]):
             rows = half.sort().values
-            there = Shown(shown.outputs.index_select(0, rows), targets.index_select(0, rows), None)
+            there = TaskOutputs(shown.outputs.index_select(0, rows), targets.index_select(0, rows), None)
             found += [float(f"{value:.9g}") for value in measure(task, there, "validation", only_main=True)]
     except ProblemError:
         return []
