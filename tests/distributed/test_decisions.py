@@ -629,6 +629,22 @@ def test_a_rank_without_losses_speaks_where_its_group_listens(found: list[dict[s
 
 
 @case
+def parameters_of_one_rank(rank: int, ranks: int) -> Any:
+    """The loss of b reads two more numbers on rank 1 alone."""
+    w, more = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    a, b = (torch.tensor([[4.0, 1.0], [0.1, 0.3]]) * (1 + rank)) @ w
+    balancer = steelyard.LRAnnealing(["a", "b"], main="a", shared=[w, more, torch.nn.Parameter(torch.ones(9))])
+    balancer({"a": a, "b": b + 0.1 * more.sum() if rank else b})
+    return balancer.last_weights
+
+
+def test_a_mean_over_what_a_loss_reads_on_any_rank(found: list[dict[str, Any]]) -> None:
+    largest, mean = 1.5 * 4, (1.5 * (0.1 + 0.3) + 0.5 * (0.1 + 0.1)) / 4
+    for each in found:
+        assert each["parameters_of_one_rank"].tolist() == pytest.approx([1.0, largest / mean], rel=1e-6)
+
+
+@case
 def evaluating(rank: int, ranks: int) -> float:
     balancer = build("uw").eval()
     return float(balancer({task: torch.tensor(1.0 + rank) for task in TASKS})) if rank == 0 else 0.0

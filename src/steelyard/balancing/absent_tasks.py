@@ -72,7 +72,10 @@ def recall(method: Method, seen: Seen, index: Tensor | None, factor: Tensor | No
         wide = kept.to(seen.rows) if kept.shape[1] else seen.rows.new_zeros(len(kept), seen.rows.shape[1])
         rows = like_rows(wide, seen.rows, method.name).index_copy(0, index, seen.rows)[everyone]
         gramian = gramian_of_rows(rows)
-        whole = replace(whole, rows=rows, gramian=gramian, squared_norms=gramian.diagonal())
+        reached = seen.reached
+        if reached is not None:
+            reached = reached.new_zeros(len(everyone), reached.shape[1]).index_copy(0, present, reached)
+        whole = replace(whole, rows=rows, gramian=gramian, squared_norms=gramian.diagonal(), reached=reached)
     return Whole(whole, None if bool(known.all()) else everyone, slopes, present)
 
 

@@ -31,7 +31,7 @@ from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
 from steelyard.errors import LossError, MissingInputError, NonFiniteLossError, OptionError
 from steelyard.gradients.reading import Reading, read, rows_of_probes
-from steelyard.gradients.rows import Rows, gramian_of_rows
+from steelyard.gradients.rows import Rows, gramian_of_rows, numbers_in
 from steelyard.gradients.shared_option import Place
 
 _ROWS = 6
@@ -89,6 +89,7 @@ class _GlobalBatch:
         losses: the mean over those labels.
         gramian, squared_norms: of their gradients, where those are read.
         rows: their gradients, where the ranks' sums of them are.
+        reached: the numbers in each parameter that a task depends on, on any rank, for methods that read rows.
     """
 
     live: list[int]
@@ -97,6 +98,7 @@ class _GlobalBatch:
     gramian: Tensor | None = None
     squared_norms: Tensor | None = None
     rows: Tensor | None = None
+    reached: Tensor | None = None
 
     @classmethod
     def of(cls, live: list[int], table: Tensor) -> _GlobalBatch:
@@ -113,6 +115,7 @@ class _GlobalBatch:
             None if self.gramian is None else self.gramian[chosen][:, chosen],
             None if self.squared_norms is None else self.squared_norms[chosen],
             None if self.rows is None else self.rows[chosen],
+            None if self.reached is None else self.reached[chosen],
         )
 
 
@@ -230,7 +233,7 @@ def _gradients(
         return _with_products(whole, products, asked.square, scale)
     if asked.by_rows and asked.reads != "losses":
         assert reading is not None
-        return _with_rows(whole, ranks, reading, batch, part)
+        return _with_rows(whole, ranks, reading, batch, part, element_wise=asked.reads == "rows")
     return whole
 
 
@@ -274,6 +277,7 @@ def _seen_here(
         rows,
         features,
         over_ranks=summed_over(ranks) if features is not None else None,
+        reached=whole.reached,
     )
     return Shown(
         seen,
@@ -408,18 +412,27 @@ def _with_products(whole: _GlobalBatch, products: Tensor, square: bool, scale: T
     return replace(whole, gramian=gramian, squared_norms=gramian.diagonal())
 
 
-def _with_rows(whole: _GlobalBatch, ranks: Ranks, reading: Reading, batch: Batch, part: _LocalBatch) -> _GlobalBatch:
+def _with_rows(
+    whole: _GlobalBatch, ranks: Ranks, reading: Reading, batch: Batch, part: _LocalBatch, element_wise: bool
+) -> _GlobalBatch:
     """The gradients of the global batch, summed over the ranks, and their Gramian."""
     local = reading.whole if reading.whole is not None else reading.rows
     assert isinstance(local, Rows)
     rows = local.matrix.new_zeros(len(whole.live), local.matrix.shape[1])
+    reached = part.counts.new_zeros(len(whole.live), len(local.tensors))
     for k, clean in enumerate(part.clean.tolist()):
         if clean and batch.position(k) in whole.live:
             place = whole.live.index(batch.position(k))
             rows[place] = local.matrix[k] * (part.counts[k] / whole.labels[place]).to(rows)
+            if local.reached is not None:
+                reached[place] = local.reached[k].to(reached)
     rows = ranks.sum(rows)
     gramian = gramian_of_rows(rows)
-    return replace(whole, gramian=gramian, squared_norms=gramian.diagonal(), rows=rows)
+    whole = replace(whole, gramian=gramian, squared_norms=gramian.diagonal(), rows=rows)
+    if not element_wise:
+        return whole
+    sizes = reached.new_tensor([numbers_in(tensor) for tensor in local.tensors])
+    return replace(whole, reached=torch.minimum(ranks.sum(reached), sizes))
 
 
 def _decide(

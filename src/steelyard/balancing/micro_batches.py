@@ -71,6 +71,7 @@ class _Mean:
         # Rows at features belong to their samples: those of different micro-batches do not add up.
         at_trunk = first.rows is not None and first.features is None
         self.rows = zeros(first.rows, size, first.rows.shape[1]) if at_trunk and first.rows is not None else None
+        self.reached = None if first.reached is None else first.reached.new_zeros(size, first.reached.shape[1])
 
     def add(self, seen: Seen, index: Tensor | None) -> None:
         counts = self._spread(seen.counts, index)
@@ -102,6 +103,10 @@ class _Mean:
             else:
                 self.rows.index_add_(0, index, seen.rows * part[index, None].to(seen.rows))
 
+        if self.reached is not None and seen.reached is not None:  # by any of them
+            whole = slice(None) if index is None else index
+            self.reached[whole] = torch.maximum(self.reached[whole], seen.reached)
+
     def _spread(self, values: Tensor, index: Tensor | None) -> Tensor:
         """``[T]`` or ``[T, T]`` over all tasks, of values over those in the micro-batch."""
         if index is None:
@@ -130,5 +135,6 @@ class _Mean:
             cross_gramian=None if self.cross is None else self.cross[present[:, None], present],
             rows=self.rows if len(present) == len(tasks) else of_present(self.rows),
             outlook=of_present(self.outlook),
+            reached=of_present(self.reached),
         )
         return seen, None if len(present) == len(tasks) else present

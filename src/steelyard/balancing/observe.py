@@ -154,7 +154,19 @@ def _seen(
     if reading is None or (place is not None and not place.told):
         return Seen(names, values, labels, cross_gramian=cross, outlook=outlook)
     rows, features = element_wise(method, place, reading)
-    return Seen(names, values, labels, reading.squared_norms, reading.gramian, cross, rows, features, outlook)
+    reached = reading.rows.reached if rows is not None and isinstance(reading.rows, Rows) else None
+    return Seen(
+        names,
+        values,
+        labels,
+        reading.squared_norms,
+        reading.gramian,
+        cross,
+        rows,
+        features,
+        outlook,
+        reached=None if reached is None or features is not None else reached.to(labels.device),
+    )
 
 
 def _taking_part(method: Method, batch: Batch) -> list[int]:

@@ -25,6 +25,9 @@ class Seen:
         gramian: ``[T, T]``, inner products of the task gradients, for methods that read the ``gramian`` or more.
         cross_gramian: ``[T, T]``, inner products of the rows of two independent probe batches, ``J₁ J₂ᵀ``.
         rows: ``[T, P]`` in float32 or better, the task gradients themselves, for methods that read ``rows``.
+        reached: ``[T, n]``, where rows are read at a trunk of ``n`` parameters: the numbers in each that the loss
+            depends on, all of them or none. Gradients that are zero by chance count, a parameter that the loss does not
+            use does not; zero for a task that is remembered from another batch. ``None``: nobody knows.
         features: the tensors that the heads read, detached, for methods that read ``rows`` at features.
         outlook: ``[T]``, what `Method.look_ahead` found, for methods that read the ``lookahead``.
         over_ranks: the sum of a tensor over the ranks that share the batch; ``None``: there is but one.
@@ -47,6 +50,7 @@ class Seen:
     features: tuple[Tensor, ...] | None = None
     outlook: Tensor | None = None
     over_ranks: Callable[[Tensor], Tensor] | None = None
+    reached: Tensor | None = None
 
     def batch_sum(self, values: Tensor) -> Tensor:
         """The sum of ``[T, B, …]`` over the batch, that of all ranks."""

@@ -27,11 +27,13 @@ class Rows:
         matrix: ``[T, P]``, ``P`` the number of elements of all tensors, two for a complex one; float32 or better.
         tensors: feature tensors, or parameters; give the shapes.
         coarsest: the dtype with the largest rounding on the way there.
+        reached: ``[T, n]`` float64, the numbers in each tensor that the loss depends on: all of them, or none.
     """
 
     matrix: Tensor
     tensors: tuple[Tensor, ...]
     coarsest: torch.dtype
+    reached: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.matrix)
@@ -51,7 +53,9 @@ class Rows:
 
     def select(self, positions: Sequence[int]) -> Rows:
         """The rows of the tasks at ``positions``."""
-        return Rows(self.matrix[list(positions)], self.tensors, self.coarsest)
+        chosen = list(positions)
+        reached = None if self.reached is None else self.reached[chosen]
+        return Rows(self.matrix[chosen], self.tensors, self.coarsest, reached)
 
     def squared_norms(self) -> Tensor:
         """``‖d_k‖²`` as ``[T]`` float64, exact to the matrix's precision whether norms are 1e-30 or 1e30."""
@@ -116,16 +120,16 @@ def task_rows(
     matrix = workspace if workspace is not None and fits else torch.empty(shape, dtype=dtype, device=device)
     precision = precision_between(losses, tensors)
     places = [tensor if (edge := behind_wrapper(tensor)) is None else GradientEdge(*edge) for tensor in tensors]
-    reached = False
-    for row, loss in zip(matrix, losses, strict=True):
+    reached = torch.zeros(len(losses), len(sizes), dtype=torch.float64, device="cpu")
+    for row, loss, there in zip(matrix, losses, reached, strict=True):
         gradients = differentiate(loss, places, precision.float16)
-        for piece, gradient in zip(torch.split(row, sizes), gradients, strict=True):
+        for k, (piece, gradient) in enumerate(zip(torch.split(row, sizes), gradients, strict=True)):
             if gradient is None:
                 piece.zero_()
             else:
                 piece.copy_(real_numbers(gradient))
-                reached = True
-    if not reached:
+                there[k] = sizes[k]
+    if not bool(reached.any()):
         if compiled_whole(losses, tensors):
             raise refused_compiled_whole()
         raise SharedError(
@@ -133,7 +137,7 @@ def task_rows(
             "were called with, not a copy of it, nor a detached or recomputed one (trainers copy what a model returns "
             "in mixed precision and under DDP: steelyard.features_of(module) takes it where it is made)"
         )
-    return Rows(matrix, tensors, precision.coarsest)
+    return Rows(matrix, tensors, precision.coarsest, reached)
 
 
 def _double(matrix: Tensor) -> Tensor:

@@ -21,6 +21,10 @@ class LRAnnealing(AuxiliaryBalancer):
     elements of the gradient with respect to the trunk's parameters; ``λ_main = 1``. The average starts at the first
     ratio. A task whose gradient is exactly zero keeps its weight.
 
+    The mean is over the parameters that the task's loss depends on, ``θ`` of its own network: what another task alone
+    uses (an unknown coefficient of the equation, a branch of its own) has no gradient and is not counted, whatever lies
+    in ``shared=``. Zeros of a parameter that the loss does depend on (a unit that is off, rows of a table) count.
+
     Args:
         tasks: task names.
         main: the residual.
@@ -59,6 +63,9 @@ class LRAnnealing(AuxiliaryBalancer):
         assert seen.rows is not None
         main = self.is_main(seen)
         means = seen.rows.abs().mean(1).double()
+        if seen.reached is not None:
+            means = means * seen.rows.shape[1] / seen.reached.sum(1)
+            means = torch.where(seen.reached.any(1), means, 0.0)  # a remembered task keeps its weight
         if bool(main.any()):
             largest = seen.rows[main].abs().max().double()
             ratio = torch.where(means > 0, largest / means, state.average)
