@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from steelyard.balancing.along_call import AlongCall, Step
 from steelyard.balancing.clipping import ClipWatch
 from steelyard.balancing.closure import evaluates_often
 from steelyard.balancing.micro_batches import Window
@@ -97,8 +98,11 @@ class Attached(Protocol):
     def steps(self) -> int:
         """Optimizer steps since the start."""
 
-    def commit_window(self, window: Window) -> None:
-        """Commit what the micro-batches of one step saw together."""
+    def commit_window(self, window: Window, step: Step | None) -> None:
+        """Commit what the micro-batches of one step saw together, and what the step teaches."""
+
+    def look_along_step(self, window: Window, calls: Sequence[AlongCall]) -> Step | None:
+        """Look along the gradients that the parameters hold now."""
 
     def hold_window(self, window: Window) -> None:
         """Hold the weights of what they saw for losses at other parameters."""
@@ -154,6 +158,8 @@ class Attachment:
         self.balancer, self.optimizer, self.scaler = balancer, optimizer, scaler
         self.window = Window(balancer.tasks)
         self._again: list[tuple[tuple[str, ...], Tensor, Recompute | None]] = []
+        self._calls: list[AlongCall] = []
+        self._step: Step | None = None
         self.skipping = self.empty = False
         self.inside_step = self.evaluates_often = False
         self._clip = ClipWatch(balancer.name, len(balancer.tasks))
@@ -217,7 +223,7 @@ class Attachment:
     def _open(self) -> bool:
         return self.window.calls > 0 or self.skipping or self.empty
 
-    def add(self, seen: Seen, proposal: Proposal, again: Recompute | None) -> None:
+    def add(self, seen: Seen, proposal: Proposal, again: Recompute | None, call: AlongCall | None) -> None:
         """One micro-batch has been weighed."""
         if self._resumed:
             self._warn_of_lost_state()
@@ -226,6 +232,8 @@ class Attachment:
             self._clip.weighed(proposal.weights)
         if self.balancer.needs_after:
             self._again.append((seen.tasks, seen.counts, again))
+        if call is not None:
+            self._calls.append(call)
         if self.window.calls == _PATIENCE:
             warn(
                 f"{self.balancer.name} is attached to an optimizer ({type(self.optimizer).__name__}) that has not "
@@ -252,7 +260,7 @@ class Attachment:
 
     def discard(self) -> None:
         """Forget the open window."""
-        self.window, self._again = Window(self.balancer.tasks), []
+        self.window, self._again, self._calls, self._step = Window(self.balancer.tasks), [], [], None
         self.skipping = self.empty = False
 
     # --- the optimizer's hooks --------------------------------------------------------------------------------------
@@ -261,7 +269,16 @@ class Attachment:
         if not self._clip.done:
             self._clip.stepping(self.parameters())
         self.evaluates_often = evaluates_often(optimizer)
-        return _with_closure(args, kwargs, self._guarded)
+        with_closure = _with_closure(args, kwargs, self._guarded)
+        if with_closure is None:  # else the gradients come with the closure
+            self._look_along()
+        return with_closure
+
+    def _look_along(self) -> None:
+        """What the step's own direction does to every task, before it is taken."""
+        if self._calls and self._step is None and not self.skipping:
+            self._step = self.balancer.look_along_step(self.window, self._calls)
+            self._calls = []
 
     def _before_both_steps(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         return _with_closure(args, kwargs, self._discarding)
@@ -272,6 +289,7 @@ class Attachment:
         if self.skipping:
             for parameter in self.parameters():
                 parameter.grad = torch.zeros_like(parameter)
+        self._look_along()
 
     def _after_first_step(self) -> None:
         """The parameters have climbed: the losses there have the weights of those before, and are not observed."""
@@ -309,6 +327,7 @@ class Attachment:
             finally:
                 self.inside_step = False
             self._withhold_gradients()
+            self._look_along()
             return value
 
         return guarded
@@ -333,9 +352,9 @@ class Attachment:
             return
         if not self.window.calls:
             return
-        window, again = self.window, self._again
+        window, again, step = self.window, self._again, self._step
         self.discard()
-        self.balancer.commit_window(window)
+        self.balancer.commit_window(window, step)
         if again and all(recompute is not None for *_, recompute in again):
             self._look_again(again)
 

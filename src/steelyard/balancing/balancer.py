@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steelyard.balancing.along_call import AlongCall, Step
+from steelyard.balancing.along_step import learn, look_along
 from steelyard.balancing.attachment import Attachment, innermost
 from steelyard.balancing.check_losses import present_losses
 from steelyard.balancing.closure import hold_of
@@ -155,9 +157,15 @@ class Balancer(Persistent):
         return result
 
     # --- what the optimizer's step does -------------------------------------------------------------------------------
-    def commit_window(self, window: Window) -> None:
-        """Commit what the micro-batches of one optimizer step saw together."""
+    def commit_window(self, window: Window, step: Step | None) -> None:
+        """Commit what the micro-batches of one optimizer step saw together, and what the step teaches."""
         commit(self, proposed(self, window))
+        if step is not None:
+            learn(self, step)
+
+    def look_along_step(self, window: Window, calls: Sequence[AlongCall]) -> Step | None:
+        """Look along the gradients that the parameters hold now."""
+        return look_along(self, window, calls)
 
     def hold_window(self, window: Window) -> None:
         """Hold the weights of what the micro-batches of a step saw together, for losses at other parameters."""
@@ -311,8 +319,10 @@ class Balancer(Persistent):
             yield
             if closure.pending is not None:
                 commit(self, closure.pending)
+            if closure.pending_step is not None:
+                learn(self, closure.pending_step)
         finally:
-            closure.frozen, closure.held, closure.pending = False, None, None
+            closure.frozen, closure.held, closure.pending, closure.pending_step = False, None, None, None
 
     def current_learning_rate(self) -> float:
         """The rate of learned weights: the option, else the attached optimizer's, else 1e-3."""

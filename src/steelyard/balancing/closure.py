@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from steelyard.balancing.along_call import Step
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.method import Method
 from steelyard.base.observation import Seen
@@ -64,6 +65,7 @@ class Closure:
         frozen: inside `Balancer.frozen`.
         held: the function that goes on after the first evaluation, if there was one.
         pending: inside `Balancer.frozen`, what its end commits.
+        pending_step: and what the step teaches, where it is known.
         last: of the last evaluation within a step of an optimizer that is not attached, the step's number and the
             weights.
         said: whether it has been said that these move.
@@ -72,6 +74,7 @@ class Closure:
     frozen: bool = False
     held: Hold | None = None
     pending: Proposal | None = None
+    pending_step: Step | None = None
     last: tuple[int, Tensor] | None = None
     said: bool = False
 

@@ -365,6 +365,8 @@ def _wanted(method: Method, place: Place | None, refresh: bool) -> Reads:
     if place is None or not refresh:
         return "losses"
     reads = place.asked_by(method)
+    if reads == "along":  # what is read is for carrying alone
+        return "losses"
     if place.is_trunk and method.sync == "local-mean" and reads == "rows":
         raise OptionError(
             f"sync='local-mean' takes the mean of the ranks' Gramians, and {method.name} reads the task gradients "

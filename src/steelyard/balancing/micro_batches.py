@@ -50,6 +50,10 @@ class Window:
         """What the only micro-batch led to, if there is one alone."""
         return None if self._first is None else self._first[1]
 
+    def seen(self) -> tuple[Seen, Tensor | None]:
+        """The observation, of one micro-batch or of several, and the index of the tasks that it saw."""
+        return self.observation() if self._first is None else (self._first[0], self._first[1].index)
+
     def observation(self) -> tuple[Seen, Tensor | None]:
         """One observation of several micro-batches, and the index of the tasks that it saw."""
         assert self._mean is not None, "one micro-batch is its own observation"

@@ -57,11 +57,15 @@ class Caches:
         device: where the state is.
         workspace: the last step's task gradients, for the next step to write over.
         unnoticed: whether a data-parallel wrapper may take a look for its first backward.
+        coarse: whether losses are made in half precision; ``None``: not asked yet.
+        repeats: whether recomputed losses are those at hand; ``None``: not asked yet.
     """
 
     device: torch.device | None = None
     workspace: Tensor | None = None
     unnoticed: bool = True
+    coarse: bool | None = None
+    repeats: bool | None = None
 
 
 @dataclass

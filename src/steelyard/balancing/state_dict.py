@@ -49,7 +49,7 @@ class Persistent(Method):
 
     def discard(self) -> None:
         """Forget what was observed since the last optimizer step (a step that was skipped by hand)."""
-        self._now.closure.pending = self._now.closure.held = None
+        self._now.closure.pending = self._now.closure.held = self._now.closure.pending_step = None
         if self._attachment is not None:
             self._attachment.discard()
         if self._ledger is not None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Container, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from steelyard.balancing import returned_scalar
+from steelyard.balancing.along_call import AlongCall
+from steelyard.balancing.along_step import call_of, learn, step_of
 from steelyard.balancing.check_losses import check_not_freed, present_losses
 from steelyard.balancing.closure import Hold, hold_of
 from steelyard.balancing.commit import commit
@@ -60,6 +62,7 @@ class Taken:
         refresh: whether the method weighs anew.
         ranks: who shares the batch.
         again: recomputes the losses, of all ranks.
+        along: parameters along whose step the losses are looked at; ``None``: all.
     """
 
     batch: Batch
@@ -67,6 +70,7 @@ class Taken:
     refresh: bool
     ranks: Ranks | None
     again: Recompute | None
+    along: tuple[Tensor, ...] | None = None
 
 
 def balance(balancer: Persistent, given: Given) -> Tensor:
@@ -77,7 +81,7 @@ def balance(balancer: Persistent, given: Given) -> Tensor:
     _begin(balancer, names, losses)
     device = losses[0].device if losses else without_losses(balancer, ranks)
     with torch.no_grad(), full_precision(device.type):
-        result = _balanced(balancer, _take(balancer, given, names, positions, losses, ranks))
+        result = _balanced(balancer, given, _take(balancer, given, names, positions, losses, ranks))
     if ranks is not None:
         company = balancer._now.company
         company.sent = False  # the others are told with the next call
@@ -85,7 +89,7 @@ def balance(balancer: Persistent, given: Given) -> Tensor:
     return result
 
 
-def _balanced(balancer: Persistent, taken: Taken) -> Tensor:
+def _balanced(balancer: Persistent, given: Given, taken: Taken) -> Tensor:
     """The scalar of what is taken: look, weigh, carry, keep."""
     shown = _look(balancer, taken)
     _note_left_out(balancer, taken.batch, shown)
@@ -106,8 +110,9 @@ def _balanced(balancer: Persistent, taken: Taken) -> Tensor:
     if redirected and shown.reading is not None and taken.place is not None and not taken.place.is_trunk:
         now.watch.past(balancer, taken.batch.names, taken.batch.losses, shown.reading.targets)
     result = returned_scalar.carried(balancer, taken.batch, taken.ranks, shown, proposal, value)
+    call = _along(balancer, given, taken, shown, proposal) if balancer.needs_along and taken.refresh else None
     now.closure.held = hold
-    _keep(balancer, taken, shown, proposal)
+    _keep(balancer, taken, shown, proposal, call)
     return result
 
 
@@ -157,12 +162,17 @@ def _take(
     device = compute_device(losses[0].device) if losses else without_losses(balancer, ranks)
     follow(balancer, device)
     place = _place(balancer, given, names, losses, ranks, device)
+    along = None
+    if place is not None and balancer.reads == "along":
+        # The step's own direction is looked along; nothing is read beforehand but what plain heads are carried by.
+        along = place.read
+        place = replace(place, look=None, told=False) if balancer.heads == "plain" else None
     batch = _batch(balancer, given, names, positions, losses, ranks, device)
     again = given.again
     if ranks is not None and again is not None:
         again = recompute_together(ranks, balancer.tasks, again, given.counts, device, balancer._now.idle.tasks)
     refresh = balancer._now.closure.held is None and balancer.refreshing()
-    return Taken(batch, place, refresh, ranks, again)
+    return Taken(batch, place, refresh, ranks, again, along)
 
 
 def _place(
@@ -308,13 +318,26 @@ def _go_on(balancer: Persistent, taken: Taken, shown: Shown, held: Hold) -> Tens
 
 
 # --- keep -------------------------------------------------------------------------------------------------------------
-def _keep(balancer: Persistent, taken: Taken, shown: Shown, proposal: Proposal) -> None:
+def _along(balancer: Persistent, given: Given, taken: Taken, shown: Shown, proposal: Proposal) -> AlongCall:
+    """What a look along the step needs."""
+    batch = taken.batch
+    losses = {name: loss for name, loss, kept in zip(batch.names, batch.losses, shown.kept, strict=True) if kept}
+    return call_of(balancer, losses, given.counts, given.again, taken.along, taken.ranks, shown.seen, proposal)
+
+
+def _keep(balancer: Persistent, taken: Taken, shown: Shown, proposal: Proposal, call: AlongCall | None) -> None:
     """Commit now, or when the optimizer steps, or when `Balancer.frozen` ends."""
     closure = balancer._now.closure
     closure.unattached(balancer, proposal)
     if balancer._attachment is not None:
-        balancer._attachment.add(shown.seen, proposal, taken.again)
-    elif closure.frozen:
-        closure.pending = proposal
-    else:
-        commit(balancer, proposal)
+        balancer._attachment.add(shown.seen, proposal, taken.again, call)
+        return
+    step = None
+    if call is not None and call.products is not None:
+        step = step_of(balancer, shown.seen, shown.index, proposal, call.products)
+    if closure.frozen:
+        closure.pending, closure.pending_step = proposal, step
+        return
+    commit(balancer, proposal)
+    if step is not None:
+        learn(balancer, step)

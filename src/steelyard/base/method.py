@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from steelyard.base.absent_option import Memory, declare_memory
 from steelyard.base.learned import adam, declare_learned
-from steelyard.base.observation import Balance, Reads, Seen
+from steelyard.base.observation import Along, Balance, Reads, Seen
 from steelyard.base.options import (
     Guards,
     Heads,
@@ -29,15 +29,15 @@ from steelyard.base.state import TASKS, State, Stateful
 from steelyard.errors import MissingInputError, OptionError
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from steelyard.base.lookahead import LookAhead
 
 
 Trunk = nn.Module | Iterable[nn.Parameter | nn.Module]
 Look = str | nn.Module | Iterable[nn.Parameter | nn.Module | str]
 """Where gradients are read: ``"features"``, ``"last"``, ``"trunk"``, or layers."""
+Product = Literal["auto", "difference", "forward", "backward"]
+"""How ``⟨∇L_k, d⟩`` of all tasks is found: one more forward pass a little further along ``d``, one in forward mode, or
+two backward passes, for which nothing else must be known."""
 
 
 def checked_trunk(shared: Trunk | None) -> tuple[Trunk] | None:
@@ -97,7 +97,7 @@ class Method(Stateful):
     nothing."""
     signed_weights: ClassVar[bool] = False
     """Whether weights may be negative; ``scale="sum"`` then makes their sizes sum to the number of tasks."""
-    native_priorities: ClassVar[bool] = False
+    native_priorities: bool = False
     """Whether `weigh` uses ``self.priorities`` itself."""
     draws: ClassVar[bool] = False
     """Whether `weigh` draws random numbers from ``self.generator``."""
@@ -113,6 +113,10 @@ class Method(Stateful):
     """Whether it must see validation losses, `Balancer.observe`, before each end of an epoch."""
     needs_after: bool = False
     """Whether it must see the losses again after the optimizer's step."""
+    needs_along: bool = False
+    """Whether it learns from how fast the losses fall along the step's own direction, `look_along`."""
+    product: Product = "auto"
+    """How that is found; see `Product`."""
     whole_network: ClassVar[bool] = False
     """Whether its paper reads gradients with respect to all parameters, the heads' included."""
     needs_held_out: bool = False
@@ -237,6 +241,10 @@ class Method(Stateful):
         Called before `weigh` where it reads the ``lookahead``; ``state`` is only read.
         """
         raise NotImplementedError
+
+    def look_along(self, along: Along, state: State) -> None:
+        """Learn from how fast the losses fall along a step that is taken; `weigh` sees the state in the next one."""
+        raise NotImplementedError(f"{type(self).__name__} asks for products along its steps and has no look_along")
 
     def period_ended(self, state: State) -> None:
         """A period has ended; ``state`` covers all tasks."""

@@ -8,8 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
-Reads = Literal["losses", "norms", "gramian", "cross_gramian", "rows", "lookahead"]
-"""What a method needs to know of a step, in order of cost."""
+Reads = Literal["losses", "norms", "gramian", "cross_gramian", "rows", "lookahead", "along"]
+"""What a method needs to know of a step, in order of cost; ``"along"`` it hears of it when it is taken, see `Along`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,35 @@ class Seen:
             cross_gramian=None if self.cross_gramian is None else self.cross_gramian * factor[:, None] * factor,
             rows=None if self.rows is None else self.rows * factor[:, None].to(self.rows),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """How fast every loss falls along the direction of one step, ``d = Σ_k w_k g_k``, seen through the stages.
+
+    Attributes:
+        tasks: the present ones.
+        products: ``[T]``, ``⟨g_k, d⟩``; that is ``G w``.
+        weights: ``[T]``, ``w``, the multipliers that were sent.
+        losses: ``[T]``.
+
+    Example:
+        >>> from steelyard.base.observation import Along
+        >>> gramian = torch.tensor([[1.0, 0.0], [0.0, 9.0]], dtype=torch.float64)
+        >>> weights = torch.tensor([0.5, 0.5], dtype=torch.float64)
+        >>> Along(("a", "b"), gramian @ weights, weights, torch.ones(2)).squared_length
+        tensor(2.5000, dtype=torch.float64)
+    """
+
+    tasks: tuple[str, ...]
+    products: Tensor
+    weights: Tensor
+    losses: Tensor
+
+    @property
+    def squared_length(self) -> Tensor:
+        """``‖d‖² = wᵀ G w``."""
+        return self.weights @ self.products
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ Where an operation on the way cannot be differentiated twice, the gradients them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -79,6 +80,63 @@ def record(losses: Sequence[Tensor], parameters: Sequence[Tensor], by_rows: bool
             {position: gradient for position, gradient in zip(reached, row, strict=True) if gradient is not None}
             for row in rows
         ]
+    )
+
+
+def products_at_once(losses: Sequence[Tensor], parameters: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """``⟨∇L_k, Σ_j w_j ∇L_j⟩ [T]`` float64, ``G w`` at these parameters; the losses' graph is kept.
+
+    Args:
+        losses: scalars with a graph.
+        parameters: those that the gradients are of.
+        weights: ``w [T]``.
+
+    Cost: two backward passes, whatever the number of losses.
+
+    Raises:
+        SharedError: an operation on the way cannot be differentiated twice.
+    """
+    largest = weights.abs().max()
+    if not bool(largest > 0):
+        return torch.zeros_like(weights)
+    seeds = [(each / largest).to(loss).requires_grad_() for each, loss in zip(weights, losses, strict=True)]
+    try:
+        with torch.enable_grad(), unchecked():
+            arrived = torch.autograd.grad(losses, parameters, seeds, create_graph=True, allow_unused=True)
+            gradients = [each.to_dense() if each is not None and each.is_sparse else each for each in arrived]
+            recorded = [each for each in gradients if each is not None and each.grad_fn is not None]
+            if _ends_early(recorded):
+                raise _once_only_error()
+            unit = _unit(recorded)
+            along = [each.detach() * unit for each in recorded]
+            found = torch.autograd.grad(recorded, seeds, along, allow_unused=True) if recorded else [None] * len(seeds)
+    except RuntimeError as error:
+        if not _is_once_only(error):
+            raise
+        raise _once_only_error() from error
+    products = torch.stack(
+        [torch.zeros_like(loss) if each is None else each for each, loss in zip(found, losses, strict=True)]
+    )
+    products = products.detach().to(weights) / unit
+    length, inner = _dot(along, along) / unit**2, float((weights / largest) @ products)
+    rounding = max(_AGREE, 64 * max(torch.finfo(loss.dtype).eps for loss in losses))
+    if abs(length - inner) > rounding * abs(length):
+        raise _once_only_error()
+    return products * largest
+
+
+def _unit(gradients: Sequence[Tensor]) -> float:
+    """A power of two that brings the largest number to about one: exact."""
+    largest = [each.detach().abs().amax().double().cpu() for each in gradients if each.numel()]
+    found = float(torch.stack(largest).max()) if largest else 0.0
+    return 2.0 ** -math.floor(math.log2(found)) if 0 < found < math.inf else 1.0
+
+
+def _once_only_error() -> SharedError:
+    return SharedError(
+        "an operation of this network cannot be differentiated twice (fused attention, torch.compile), which takes the "
+        "place of a second forward pass where none is given: pass again=steelyard.losses_of(model, losses_on, batch) "
+        "and call balancer.attach(optimizer); attention can under torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
     )
 
 

@@ -96,6 +96,8 @@ def place_of(
             "shared= mixes features and parameters: pass either the tensors that the heads read, or the trunk"
         )
     place = Place(tensors, is_trunk=bool(parameters))
+    if method.reads == "along" and look is None:
+        look = "trunk"  # a step moves parameters
     _check_carrier(method, place)
     if look is not None and method.reads not in ("losses", "lookahead"):
         named_in = shared if isinstance(shared, nn.Module) else method.trunk

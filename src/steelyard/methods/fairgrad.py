@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from steelyard.base.observation import Seen
+from steelyard.base.method import Product
+from steelyard.base.observation import Along, Seen
 from steelyard.base.options import at_least
 from steelyard.base.state import State
+from steelyard.methods.amortised import Solver, amortised
 from steelyard.methods.bases import GramianBalancer
-from steelyard.methods.nash_mtl import bargain
+from steelyard.methods.nash_mtl import bargain, bargained, learn_to_bargain
 from steelyard.methods.solvers.unit_rows import UnitRows
 
 
@@ -25,6 +27,7 @@ class FairGrad(GramianBalancer):
         tasks: task names.
         alpha: ``α > 0``: towards 0 the sum of gains, 1 proportional fairness (`NashMTL`), towards infinity max-min
             fairness.
+        solver, product, rate: as in `MGDA` and `NashMTL`.
         common: the options of `Balancer`.
 
     A zero gradient takes no part and has weight 1; a task of priority 0 has weight 0. Where a positive combination of
@@ -50,11 +53,28 @@ class FairGrad(GramianBalancer):
     default_heads = "weighted"
     native_priorities = True
 
-    def __init__(self, tasks: Sequence[str], *, alpha: float = 1.0, **common: Any) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        *,
+        alpha: float = 1.0,
+        solver: Solver = "exact",
+        product: Product | None = None,
+        rate: float | None = None,
+        **common: Any,
+    ) -> None:
         super().__init__(tasks, **common)
         at_least("alpha", alpha, 0, strictly=True)
         self.alpha = alpha
         self.rescaling = "contribution" if alpha == 1 else "none"
+        self.amortised = amortised(self, solver, product, rate)
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        return super().weigh(seen, state) if self.amortised is None else bargained(self, seen, state)
+
+    def look_along(self, along: Along, state: State) -> None:
+        if self.amortised is not None:
+            learn_to_bargain(self, along, state, self.alpha, self.amortised.rate)
 
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
         return bargain(rows, self.preferences(seen), self.alpha)

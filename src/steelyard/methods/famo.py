@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
-from steelyard.base.observation import Balance, Seen
+from steelyard.base.method import Product
+from steelyard.base.observation import Along, Balance, Seen
 from steelyard.base.options import at_least, one_of
 from steelyard.base.state import State
-from steelyard.errors import LossError
+from steelyard.errors import LossError, OptionError
 
-Form = Literal["after", "lagged"]
+Form = Literal["after", "lagged", "before"]
 
 
 class FAMO(Balancer):
@@ -30,7 +31,10 @@ class FAMO(Balancer):
         form: ``"after"`` is the paper's: the new losses come from the same batch, by a second forward pass
             (``observe(after=losses)`` once the optimizer has stepped, or ``again=`` with an attached optimizer).
             ``"lagged"`` takes them from the next batch: nothing to recompute, and ``δ`` is noisy by the difference of
-            the batches.
+            the batches. ``"before"`` is what the paper's ``δ`` stands for, how fast each log loss falls along the
+            gradient ``d`` of the step, ``⟨∇L_k, d⟩ / (L_k - b_k + ε)``: exact, of the step's own batch and of no
+            learning rate, and known before the step.
+        product: of the form ``"before"``: how that is found, see `MGDA`.
         learning_rate: of ``ξ``; the paper's 0.025.
         decay: L2 decay of ``ξ``.
         minimum: ``b``, a lower bound of the losses, the same for all.
@@ -64,6 +68,7 @@ class FAMO(Balancer):
         tasks: Sequence[str],
         *,
         form: Form = "after",
+        product: Product | None = None,
         learning_rate: float = 0.025,
         decay: float = 1e-3,
         minimum: float = 0.0,
@@ -75,7 +80,14 @@ class FAMO(Balancer):
         at_least("decay", decay, 0)
         at_least("epsilon", epsilon, 0)
         self.form, self.decay, self.minimum, self.epsilon = form, decay, minimum, epsilon
-        self.needs_after = form == "after"
+        self.needs_after, self.needs_along = form == "after", form == "before"
+        if form == "before":
+            one_of("product", product or "auto", Product)
+            self.product = product or "auto"
+            if self.heads == "plain":
+                raise OptionError("famo(form=before) looks along the step of weighted heads: leave out heads='plain'")
+        elif product is not None:
+            raise OptionError(f"product={product!r} belongs to form='before': give that too, or leave it out")
         self.declare_learned("logits")
         self.declare("log_before", default=float("nan"), reduce="mean")
 
@@ -84,13 +96,17 @@ class FAMO(Balancer):
         log_excess = excess.log()
         if self.form == "lagged":
             self._learn_from(log_excess, state)
-        state.log_before = log_excess
+        if self.form != "before":
+            state.log_before = log_excess
         z = state.logits.softmax(0)
         c = 1 / (z / excess).sum()
         return Balance(c * z / excess, c * (z * log_excess).sum())
 
+    def look_along(self, along: Along, state: State) -> None:
+        self._learn(along.products / self._excess(along.losses), state)
+
     def after_step(self, losses: Tensor, state: State) -> None:
-        if self.form == "lagged":
+        if self.form != "after":
             super().after_step(losses, state)
         self._learn_from(self._excess(losses).log(), state)
         state.log_before = torch.full_like(losses, float("nan"))
@@ -105,7 +121,9 @@ class FAMO(Balancer):
         return excess
 
     def _learn_from(self, log_now: Tensor, state: State) -> None:
-        delta = state.log_before - log_now
+        self._learn(state.log_before - log_now, state)
+
+    def _learn(self, delta: Tensor, state: State) -> None:
         known = delta.isfinite()
         if not bool(known.any()):
             return

@@ -8,11 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.base.observation import Seen
+from steelyard.balancing.balancer import Balancer
+from steelyard.base.method import Product
+from steelyard.base.observation import Along, Seen
 from steelyard.base.options import at_least
 from steelyard.base.state import State
+from steelyard.errors import OptionError
+from steelyard.methods.amortised import Solver, amortised, bounded_lengths, powers
 from steelyard.methods.bases import GramianBalancer
 from steelyard.methods.solvers.bargaining import bargaining_point
+from steelyard.methods.solvers.mirror_descent import bargaining_step
 from steelyard.methods.solvers.unit_rows import UnitRows
 
 
@@ -27,6 +32,8 @@ class NashMTL(GramianBalancer):
         normalise: divide ``G`` by its Frobenius norm first, as the authors' code does; ``w`` grows by ``√‖G‖_F``.
         max_norm: limit of ``‖d‖ = √(wᵀGw)`` at the point where gradients are read; ``None``: none. The authors'
             code clips the shared gradient to 1, after ``normalise``.
+        solver, product, rate: as in `MGDA`. The amortised solver starts from weights of 1, finds ``‖d‖ = √Σp`` with
+            its first step, and moves to the solution from there.
         common: the options of `Balancer`.
 
     A zero gradient takes no part in the game and has weight 1; a task of priority 0 has weight 0. Where a
@@ -56,7 +63,15 @@ class NashMTL(GramianBalancer):
     rescaling = "contribution"
 
     def __init__(
-        self, tasks: Sequence[str], *, normalise: bool = False, max_norm: float | None = None, **common: Any
+        self,
+        tasks: Sequence[str],
+        *,
+        normalise: bool = False,
+        max_norm: float | None = None,
+        solver: Solver = "exact",
+        product: Product | None = None,
+        rate: float | None = None,
+        **common: Any,
     ) -> None:
         super().__init__(tasks, **common)
         if max_norm is not None:
@@ -64,6 +79,19 @@ class NashMTL(GramianBalancer):
         self.normalise, self.max_norm = normalise, max_norm
         if normalise or max_norm is not None:
             self.rescaling = "proportion"
+        self.amortised = amortised(self, solver, product, rate)
+        if self.amortised is not None and (normalise or max_norm is not None):
+            raise OptionError(
+                "normalise and max_norm need the Gramian, which solver='amortised' never sees: ‖d‖ is √T there "
+                "already; clip in the loop, or use solver='exact'"
+            )
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        return super().weigh(seen, state) if self.amortised is None else bargained(self, seen, state)
+
+    def look_along(self, along: Along, state: State) -> None:
+        if self.amortised is not None:
+            learn_to_bargain(self, along, state, 1.0, self.amortised.rate)
 
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
         weights = bargain(rows, self.preferences(seen), 1.0)
@@ -76,6 +104,22 @@ class NashMTL(GramianBalancer):
             length = (unit @ rows.cosines @ unit).clamp(min=0).sqrt()
             weights = weights * (self.max_norm / length).clamp(max=1)
         return weights
+
+
+def bargained(method: Balancer, seen: Seen, state: State) -> Tensor:
+    """The weights that the amortised solver holds; 0 without power."""
+    power = powers(method, seen.tasks, seen.losses)
+    return torch.where(power > 0, state.log_weights.exp(), torch.zeros_like(power))
+
+
+def learn_to_bargain(method: Balancer, along: Along, state: State, alpha: float, rate: float) -> None:
+    """A step of the amortised solver."""
+    lengths = bounded_lengths(along, state)
+    if lengths is not None:
+        power = powers(method, along.tasks, along.weights)
+        state.log_weights = bargaining_step(
+            state.log_weights, along.weights, along.products, lengths, power, alpha, rate
+        )
 
 
 def bargain(rows: UnitRows, power: Tensor, alpha: float) -> Tensor:
