@@ -37,6 +37,8 @@ from steelyard.gradients.wrappers import is_sharded
 
 CHECK_EVERY = 100
 """Steps after which it is asked again in which precision losses are made, and whether `again` makes them alike."""
+_WIDER = 4
+"""By what a difference to both sides reaches further: its error is of second order."""
 _ALIKE = 8
 """Roundings by which losses that are computed twice may differ."""
 
@@ -233,7 +235,7 @@ def _difference(
     size = math.sqrt(sum(float(torch.linalg.vector_norm(each).double().square()) for each in here.values()))
     precision = max(torch.finfo(each.dtype).eps for each in (*here.values(), *call.values.values()))
     repeats = _repeats(balancer, call)
-    reach = (precision**0.5 if repeats else precision ** (1 / 3)) * (size or 1.0) / length
+    reach = (1 if repeats else _WIDER) * precision**0.5 * (size or 1.0) / length
 
     def at(sign: float) -> dict[str, Tensor]:
         lent = {name: here[name] + (sign * reach) * each for name, each in direction.items()}

@@ -179,7 +179,7 @@ def bfloat16_losses_work(make: Make) -> None:
         assert result.dtype == torch.float32, f"bfloat16 losses give a {result.dtype} scalar"
         gradients = toy.gradients(result)
         assert all(bool(g.isfinite().all()) for g in gradients.values()), "bfloat16 losses give non-finite gradients"
-        if half.reads == "losses":
+        if _by_losses_alone(half):
             rounded({task: loss + (loss.bfloat16() - loss).detach() for task, loss in losses.items()}, **where)
             _close(half.last_weights, rounded.last_weights, f"step {number}: weights of bfloat16 losses")
         for balancer in (half, rounded):
@@ -257,7 +257,7 @@ def a_window_of_micro_batches_commits_once(make: Make) -> None:
     balancer.discard()
     again = window(halves)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True)), "a discarded window leaves a trace"
-    if balancer.reads == "losses" and not balancer.draws:
+    if _by_losses_alone(balancer) and not balancer.draws:
         # The window's observation is the mean of the losses: the same state follows from one call that sees that mean.
         whole = make(list(TASKS), learning_rate=0.01)
         whole.load_state_dict(before)
@@ -265,7 +265,7 @@ def a_window_of_micro_batches_commits_once(make: Make) -> None:
         whole(losses, **where)
     toy.optimizer.step()
     assert balancer.steps == 2, f"a window of two micro-batches counts as {balancer.steps - 1} steps"
-    if balancer.reads == "losses" and not balancer.draws:
+    if _by_losses_alone(balancer) and not balancer.draws:
         after, expected = snapshot(balancer), snapshot(whole)
         for name, value in after.items():
             if isinstance(value, Tensor):
@@ -410,6 +410,11 @@ def _toy(make: Make, tasks: Sequence[str], **options: Any) -> Toy:
         looking=method.reads == "lookahead" or method.needs_along,
         **options,
     )
+
+
+def _by_losses_alone(balancer: Balancer) -> bool:
+    """Whether its weights follow from the losses, and from nothing else."""
+    return balancer.reads == "losses" and not balancer.needs_along
 
 
 def _weights_on(toy: Toy, balancer: Balancer) -> Tensor:
