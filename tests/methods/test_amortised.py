@@ -126,7 +126,7 @@ def test_in_a_loop_it_comes_to_the_exact_weights(spec: str) -> None:
         again = steelyard.losses_of(network, losses_on, inputs)
         balancer(losses_on(network, inputs), again=again).backward()
         optimizer.step()
-    assert torch.allclose(balancer.last_weights, exact.last_weights, rtol=0.02, atol=1e-3 * exact.last_weights.max())
+    assert torch.allclose(balancer.last_weights, exact.last_weights, rtol=0.02, atol=5e-3 * exact.last_weights.max())
 
 
 def test_famo_before_the_step_learns_what_it_learns_after_a_small_one() -> None:

@@ -194,6 +194,11 @@ class Method(Stateful):
         """Whether gradients are read, or heads told apart from the trunk, at a place that ``shared=`` must name."""
         return self.heads == "plain" or self.reads not in ("losses", "lookahead")
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether it has a use for the function that computes the losses once more, ``again=``."""
+        return self.needs_after or self.needs_along or self.reads == "lookahead"
+
     def reads_at(self, trunk: bool) -> Reads:
         """What it reads at the trunk, or at features, where that differs."""
         return self.reads

@@ -407,7 +407,7 @@ def _toy(make: Make, tasks: Sequence[str], **options: Any) -> Toy:
         tasks,
         at_trunk="features" not in method.where,
         probing=method.reads == "cross_gramian",
-        looking=method.reads == "lookahead" or method.needs_along,
+        looking=method.recomputes,
         **options,
     )
 

@@ -53,7 +53,7 @@ def _loop(found: TrialResults, planned: PlannedMethod, setting: int) -> list[str
     arguments = ["losses"]
     if planned.shared is not None:
         arguments.append("shared=features" if planned.shared == "features" else "shared=model.trunk")
-    if balancer.reads == "lookahead" or balancer.needs_after:
+    if balancer.recomputes:
         arguments.append("again=again")
     if balancer.reads == "cross_gramian":
         arguments.append("probes=[losses_1, losses_2]")

@@ -139,7 +139,8 @@ def _class(trial: Trial) -> Hashable:
     if trial.method == SINGLE_TASK:
         return SINGLE_TASK
     balancer = make(trial.method, trial.tasks)
-    return balancer.reads, balancer.heads, balancer.needs_after, trial.shared, trial.architecture
+    looks = balancer.reads, balancer.heads, balancer.needs_after, balancer.needs_along
+    return *looks, balancer.product, trial.shared, trial.architecture
 
 
 @dataclass(frozen=True)

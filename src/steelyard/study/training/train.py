@@ -149,7 +149,7 @@ class _Training:
         """The batch through the network, and the scalar that the balancer makes of it."""
         trial, network, balancer = self.trial, self.network, self.balancer
         inputs, targets = batch
-        recomputes = balancer is not None and (balancer.needs_after or balancer.reads == "lookahead")
+        recomputes = balancer is not None and balancer.recomputes
         before = self.hardware.random_state() if recomputes else None
         forward = Forward(network, self.tasks, inputs, targets, self.hardware)
         if balancer is None:
