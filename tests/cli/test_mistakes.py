@@ -40,9 +40,36 @@ def folder(tmp_path, monkeypatch):
         (["compare"], "give a problem (steelyard problems lists them), or a program: -- python train.py"),
         (["compare", "--"], "there is no program behind --"),
         (["compare", "--", "not-here"], "command not found, or not to be executed: not-here"),
+        (["compare", "--", "--methods", "uw", "true"], "--methods: options of steelyard stand before --"),
+        (["compare", "--", "true | sh x"], "one word: leave the quotes away, -- true | sh x, or have a shell read it"),
+        (["compare", "--", ""], "command not found, or not to be executed: an empty word"),
+        (
+            ["compare", "--", "false", "--seeds", "3"],
+            "behind -- is the program's: --seeds too. Options of steelyard stand",
+        ),
+        (["compare", "--", "env", "-i", "true"], "keeps the variable STEELYARD_TRIAL from it, as sudo, ssh, env -i"),
+        (["compare", "python", "train.py"], "A program stands behind --, with all its words: steelyard compare --"),
+        (["diagnose", "digits", "--", "true"], "A program stands behind --, with all its words: steelyard compare --"),
+        (["group", "digits", "--budget", "1", "--", "true"], "A program stands behind --, with all its words"),
+        (["compare", "--", sys.executable, "-S", "-c", "1"], "ends without having called steelyard.trial(…)"),
+        (["compare", "--", sys.executable, "-S", "-m", "gone"], "exit code 1: "),
         (["compare", "--", sys.executable, "gone.py"], "there is no gone.py in "),
         (["compare", "digits", "--", "true"], "a problem (digits) and a program (true): give one of them"),
-        (["compare", "--shared", "trunk", "--", "true"], "--shared: a program sees to that itself"),
+        *(
+            (["compare", *words, "--", "true"], f"{words[0]}: a program sees to that itself")
+            for words in (
+                ["--shared", "trunk"],
+                ["--batch-size", "8"],
+                ["--epoch-steps", "8"],
+                ["--architecture", "mmoe"],
+                ["--ledger", "8"],
+                ["--sampling", "even"],
+                ["--per-device", "2"],
+            )
+        ),
+        (["compare", "--patience", "-1", "--", "true"], "patience=-1 must be a whole number of at least 1"),
+        (["compare", "--workers", "0", "--", "true"], "workers"),
+        (["compare", "--keep", "some", "--", "true"], "value of keep 'some'"),
         (["compare", "--methods", "uw@mmoe", "--", "true"], "uw@mmoe: the program builds its network itself"),
         (["compare", "--methods", "moco(shared=trunk)", "--", "true"], "leave shared=trunk away"),
         (["compare", "--methods", "emma", "--", "true"], "steelyard.trial(…): a study asks by that call"),
@@ -116,6 +143,16 @@ def test_a_mistake_in_a_loss_is_named_before_anything_is_trained(run, folder):
     assert "the network on inputs [" in err
     assert "32 and 33" in err or "33 and 32" in err or "32x33" in err or "33x" in err
     assert not list(folder.glob("*.sqlite"))
+
+
+def test_a_program_in_the_place_of_a_problem_file_is_told_before_it_trains(run, folder):
+    text = "import steelyard\nsteelyard.trial(tasks={'a': 'rmse'}, epochs=1)\nopen('trained', 'w')\n"
+    Path("train.py").write_text(text)
+    code, _, err = run("compare", "train.py")
+    assert code == 2
+    assert "train.py, line 2" in err
+    assert "a file that calls steelyard.trial is a program: steelyard compare -- python train.py" in err
+    assert [path.name for path in folder.iterdir()] == ["train.py"]
 
 
 def test_new_writes_a_file_once(run, folder):

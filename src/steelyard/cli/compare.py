@@ -9,7 +9,7 @@ import typer
 
 from steelyard.cli import arguments
 from steelyard.cli.messages import SOME_FAILED, command_line, resumable, say
-from steelyard.cli.program_words import check_what, program_of
+from steelyard.cli.program_words import check_what, program_of, telling_whose_options
 from steelyard.cli.shared_options import (
     DEVICE,
     PRECISION,
@@ -161,7 +161,8 @@ def compare(
         if problem is None:
             assert program is not None
             say(f"Asking {shlex.join(program)} what it trains.")
-            plan = announcements.prepare_program(program, arms, workers, engine, **options)
+            with telling_whose_options(context, program):
+                plan = announcements.prepare_program(program, arms, workers, engine, **options)
         else:
             options |= {"batch_size": batch_size, "epoch_steps": epoch_steps, "shared": shared}
             options |= {"ledger": ledger, "sampling": sampling, "device": device, "precision": precision}

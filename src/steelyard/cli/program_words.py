@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import typer
 from typer.core import TyperCommand
 
 from steelyard.cli.arguments import ArgumentError
+from steelyard.errors import ProgramError
 
 MARK = "steelyard.program"
 
@@ -27,6 +29,22 @@ def program_of(context: typer.Context) -> list[str] | None:
     """The words of the program; None where there is no ``--``."""
     found: list[str] | None = context.meta.get(MARK)
     return found
+
+
+@contextmanager
+def telling_whose_options(context: typer.Context, program: Sequence[str]) -> Iterator[None]:
+    """Where a program fails, say which of its words are options of ours that it may have no use for."""
+    try:
+        yield
+    except ProgramError as error:
+        known = {option for parameter in context.command.params for option in parameter.opts}
+        ours = dict.fromkeys(name for word in program if (name := word.partition("=")[0]) in known)
+        if not ours:
+            raise
+        raise ProgramError(
+            f"{error}\nWhat stands behind -- is the program's: {', '.join(ours)} too. Options of steelyard stand "
+            "before it."
+        ) from error
 
 
 def check_what(problem: str | None, program: Sequence[str] | None, of_problems: Sequence[str]) -> None:

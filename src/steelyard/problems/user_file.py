@@ -21,6 +21,13 @@ _brought: dict[str, tuple[Path, str]] = {}
 """Modules of the user's that problem files have imported, with the digest of their text at the time."""
 _brought_by: dict[Path, set[str]] = {}
 
+_reading: list[Path] = []
+
+
+def being_read() -> Path | None:
+    """The problem file whose code is running."""
+    return _reading[-1] if _reading else None
+
 
 @guarded
 def read_problem_file(path: Path, variable: str = "") -> Problem:
@@ -63,6 +70,7 @@ def _execute(path: Path) -> tuple[dict[str, object], dict[str, Path]]:
     _forget_edited()
     before = set(sys.modules)
     sys.modules[name] = module  # dataclasses and pickle look a class's module up there
+    _reading.append(path)
     try:
         spec.loader.exec_module(module)
     except KeyboardInterrupt:
@@ -71,6 +79,7 @@ def _execute(path: Path) -> tuple[dict[str, object], dict[str, Path]]:
         sys.modules.pop(name, None)
         raise ProblemFileError(describe(error, path)) from error
     finally:
+        _reading.pop()
         for new in sorted(set(sys.modules) - before - {name}):
             if (file := _own_file(new)) is not None:
                 _brought[new] = file, code_digest({new: file})

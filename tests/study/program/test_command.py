@@ -17,6 +17,7 @@ def here(tmp_path):
     (tmp_path / "further" / "below.py").write_text("")
     (tmp_path / "unrelated.py").write_text("")
     (tmp_path / "config.yaml").write_text("rate: 1")
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n")
     return tmp_path
 
 
@@ -66,11 +67,28 @@ def test_a_large_file_of_the_command_is_data(here):
         (("nothere", "x"), "command not found, or not to be executed: nothere"),
         (("train.py", "x"), "write -- python train.py x"),
         (("python", "gone.py"), "no gone.py in"),
+        (("run.sh", "x"), r"executed: run\.sh: write -- \./run\.sh x"),
+        (
+            ("./run.sh", "x"),
+            r"executed: \./run\.sh: chmod \+x \./run\.sh, or name what runs it, as in -- sh \./run\.sh x",
+        ),
+        (("python train.py",), "It is one word: leave the quotes away, -- python train.py, or have a shell read it"),
+        (("further",), "executed: further$"),
+        (("",), "executed: an empty word"),
+        (("--methods", "uw"), "executed: --methods: options of steelyard stand before --"),
     ],
 )
 def test_what_is_missing_is_named_before_anything_starts(here, words, says):
     with pytest.raises(ProgramError, match=says):
         program(here, *words).check()
+
+
+def test_a_script_that_may_be_executed_is_named_with_its_folder(here):
+    (here / "run.sh").chmod(0o755)
+    program(here, "./run.sh").check()
+    program(here, str(here / "run.sh")).check()
+    with pytest.raises(ProgramError, match=r"write -- \./run\.sh"):  # a shell would not find it either
+        program(here, "run.sh").check()
 
 
 def test_an_option_that_ends_in_py_is_no_script(here):

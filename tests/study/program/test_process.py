@@ -86,7 +86,15 @@ def test_children_that_outlive_it_are_ended_and_counted(tmp_path, short_grace, s
 
 
 @linux
-@pytest.mark.parametrize("start", ["sleep 600", "setsid sleep 600", "setsid sh -c 'sleep 600 & sleep 600'"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "sleep 600",
+        "setsid sleep 600",
+        "setsid sh -c 'sleep 600 & sleep 600'",
+        "sh -c 'trap \"\" TERM INT HUP; sleep 600 & sleep 600'",
+    ],
+)
 def test_when_the_worker_dies_nothing_is_left(tmp_path, start):
     """Its end of the pipe is closed by the kernel then, as here by hand."""
     script = f"{start} & echo $! > pids; echo $$ >> pids; wait"

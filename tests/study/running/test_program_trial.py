@@ -128,8 +128,41 @@ FAILURES = {
     "crashes": ("print('hello', flush=True); os.abort()", "the program was killed by SIGABRT: hello"),
     "refuses": ("print('hello'); say('refused', error='accuracy is nan')", "^accuracy is nan$"),
     "refuses and dies": ("print('hello'); say('refused', error='it is nan'); sys.exit(1)", "^it is nan$"),
+    "takes no such flag": (
+        "print('hello'); import argparse; argparse.ArgumentParser().parse_args(['--data', 'x'])",
+        "exit code 2: hello / usage: .* error: unrecognized arguments: --data x",
+    ),
+    "waits for somebody to type": ("print('hello'); input()", "exit code 1.*EOFError"),
+    "prints what is no text": (
+        "print('hello', flush=True); sys.stdout.buffer.write(bytes(range(256)) * 100); sys.exit(3)",
+        "exit code 3: ",
+    ),
+    "prints one line without an end": ("print('hello'); print('x' * 10**7, end=''); sys.exit(3)", "exit code 3: "),
+    "forks, and both go on": (
+        "print('hello', flush=True); child = os.fork(); epoch(1); epoch(2); child and os.waitpid(child, 0)",
+        "two of its processes report epoch 1: report from the first alone",
+    ),
     "two report": ("print('hello'); epoch(1); epoch(1, process=1); epoch(2)", "two of its processes report epoch 1"),
 }
+
+
+FINE = {
+    "changes its folder": "os.chdir('/')",
+    "closes what it prints to": "os.close(1); os.close(2)",
+    "is deaf to signals": "import signal; [signal.signal(each, signal.SIG_IGN) for each in (1, 2, 15)]",
+    "forks children that report nothing": "child = os.fork(); child or os._exit(0); os.waitpid(child, 0)",
+    "has flags like those of a study": "assert sys.argv[1:] == ['--seeds', '7', '--', '--methods=uw', ''], sys.argv",
+    "closes its input": "os.close(0)",
+    "forgets its environment": "os.environ.clear()",
+}
+
+
+@pytest.mark.parametrize("habit", FINE)
+def test_what_programs_may_do_costs_them_nothing(train, habit):
+    flags = (sys.executable, "-S", "program.py", "--seeds", "7", "--", "--methods=uw", "")
+    told = train(f"{FINE[habit]}\nepoch(1); epoch(2)", flags)
+    assert isinstance(told[-1], Finished), told[-1]
+    assert not [event for event in told if isinstance(event, Warned)]
 
 
 @pytest.mark.parametrize("failure", FAILURES)
@@ -165,6 +198,15 @@ def test_children_that_outlive_the_program_are_ended_and_that_is_said(train, sho
     told = train("import subprocess; subprocess.Popen(['sleep', '600'], start_new_session=True); epoch(1); epoch(2)")
     assert Warned("1 process of the program outlived it, and was ended") in told
     assert isinstance(told[-1], Finished)
+
+
+@linux
+def test_a_program_that_goes_into_the_background_is_told(train, short_grace):
+    failed = train("os.fork() and os._exit(0); os.setsid(); time.sleep(60); epoch(1); epoch(2)")[-1]
+    assert failed.error.endswith(
+        "reports nothing: trial.report(…) follows each epoch; 1 process of the program outlived it, and was ended: "
+        "what is started has to stay until all is trained"
+    )
 
 
 def test_a_program_that_was_edited_since_is_not_run(train, tmp_path):

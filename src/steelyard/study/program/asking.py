@@ -30,5 +30,6 @@ def ask(program: Program) -> ProgramDeclaration:
         raise ProgramError(f"{ending.how}\nIt was to say what it trains. Its output:\n{ending.output}")
     raise ProgramError(
         f"{program.text} ends without having called steelyard.trial(…): a study asks by that call what there is to "
-        "train, and tells by it what to train"
+        "train, and tells by it what to train. (Where it does call it, what starts the program keeps the variable "
+        f"{VARIABLE} from it, as sudo, ssh, env -i and docker do.)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -64,12 +65,30 @@ class Program:
         if not self.command:
             raise ProgramError("there is no program behind --: write e.g. -- python train.py")
         first = self.command[0]
-        if shutil.which(first) is None and shutil.which(str(Path(self.folder) / first)) is None:
-            hint = f": write -- python {self.text}" if first.endswith(".py") else ""
-            raise ProgramError(f"command not found, or not to be executed: {first}{hint}")
+        # A name alone is looked for where commands are, one with a folder from where the command was given.
+        if shutil.which(str(Path(self.folder) / first) if os.sep in first else first) is None:
+            raise ProgramError(f"command not found, or not to be executed: {first or 'an empty word'}{self._hint()}")
         for word in self.command[1:]:
             if word.endswith(".py") and not word.startswith("-") and not (Path(self.folder) / word).is_file():
                 raise ProgramError(f"there is no {word} in {self.folder}")
+
+    def _hint(self) -> str:
+        """What may have been meant by a first word that is no command."""
+        first = self.command[0]
+        if first.startswith("-"):
+            return ": options of steelyard stand before --, and the program behind it"
+        if first.endswith(".py") and " " not in first:
+            return f": write -- python {self.text}"
+        if " " in first.strip():
+            return (
+                f". It is one word: leave the quotes away, -- {first}, or have a shell read it, -- sh -c "
+                f"{shlex.quote(first)}"
+            )
+        if not (Path(self.folder) / first).is_file():
+            return ""
+        if os.sep not in first:
+            return f": write -- ./{self.text}"
+        return f": chmod +x {shlex.quote(first)}, or name what runs it, as in -- sh {self.text}"
 
     def sources(self) -> dict[str, Path]:
         """The files it is written in: scripts and modules of the user's side that they import, and small files named in

@@ -21,6 +21,7 @@ from steelyard.errors import ProgramError, TrainingError, UnknownNameError
 from steelyard.io.printable_text import printable
 from steelyard.io.writing import replacing
 from steelyard.method_registry import make
+from steelyard.problems.user_file import being_read
 from steelyard.study.program.assignment import Assignment
 from steelyard.study.program.declaration import DeclaredTask, ProgramDeclaration, TaskLike, declare
 from steelyard.study.program.reported_network import NetworkLike, weights_of, write_weights
@@ -73,6 +74,8 @@ def trial(
     """
     declaration = declare(tasks, epochs, learning_rate, main)
     assignment = Assignment.here()
+    if assignment is None and (read := being_read()) is not None:  # by hand it would train, for as long as it takes
+        raise ProgramError(f"a file that calls steelyard.trial is a program: steelyard compare -- python {read.name}")
     if assignment is None:
         return TrialHandle(declaration, _by_hand(declaration, method, seed), None)
     if assignment.trial is None or assignment.declaration is None:

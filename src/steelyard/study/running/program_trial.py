@@ -80,13 +80,15 @@ def _told(trial: Trial, history: History, run_id: str, ending: Ending, tell: Cal
     if ending.code:
         how = printable(ending.how, LONGEST_MESSAGE)
         return Lost(how) if ending.sent_away else Failed(how, output)
+    count = f"{ending.left} process{'' if ending.left == 1 else 'es'}"
+    left = f"{count} of the program outlived it, and {'was' if ending.left == 1 else 'were'} ended"
     if run_id not in history.asked:
         return Failed("the program ends without having called steelyard.trial(…)", output)
     try:
         result = history.result(trial)
     except ProgramError as error:
-        return Failed(str(error), output)
+        waits = f"; {left}: what is started has to stay until all is trained" if ending.left else ""
+        return Failed(f"{error}{waits}", output)
     if ending.left:
-        count = f"{ending.left} process{'' if ending.left == 1 else 'es'}"
-        tell(Warned(f"{count} of the program outlived it, and {'was' if ending.left == 1 else 'were'} ended"))
+        tell(Warned(left))
     return Finished(result)
