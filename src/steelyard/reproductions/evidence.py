@@ -23,6 +23,7 @@ from steelyard.study.analysis.statistics import (
 )
 from steelyard.study.analysis.trial_results import TrialResults, better_by
 from steelyard.study.judgement import Interval, Verdict
+from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.planning.tuning import validation_scores
 from steelyard.study.trial import SINGLE_TASK
 
@@ -143,10 +144,15 @@ def one_task(found: TrialResults, task: str, arm: str, others: Iterable[str], se
         ours, theirs = found.paired(planned, arm, other, setting)
         if other == arm:
             continue
-        ideal = planned.metrics[0].ideal
-        unit = abs(float((theirs if ideal is None else ideal - theirs).mean())) if len(ours) else 1.0
-        samples[other] = better_by(planned, ours, theirs) / (unit or 1.0)
+        samples[other] = relative_gain(planned, ours, theirs)
     return Comparison(arm, samples, dict.fromkeys(samples, REGION))
+
+
+def relative_gain(task: PlannedTask, ours: Array, theirs: Array) -> Array:
+    """How much better ours are in the main metric, relative to the others' mean error (its value without an ideal)."""
+    ideal = task.metrics[0].ideal
+    unit = abs(float((theirs if ideal is None else ideal - theirs).mean())) if len(ours) else 1.0
+    return better_by(task, ours, theirs) / (unit or 1.0)
 
 
 def standings(asked: Mapping[str, Comparison]) -> dict[str, Standings]:
