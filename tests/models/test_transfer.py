@@ -19,7 +19,7 @@ from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
 
 SIZES = {"a": 1, "b": 3, "c": 1}
-FORMS = ["none", "data", "log1p", "detached"]
+FORMS = ["none", "data", "log1p", "detached", "tugda"]
 PRICED = ["data", "log1p", "detached"]
 
 
@@ -57,6 +57,8 @@ def written_out(transfer, h, outputs, losses, heads, trunk, counts):
             total += (1 + 0.1 * norm) * (loss + 0.001 / n_t)
         elif transfer.uncertainty == "data":
             total += loss / variance + math.log(variance) + 0.001 / n_t + 0.1 * norm * (loss / variance + 0.001 / n_t)
+        elif transfer.uncertainty == "tugda":
+            total += (1 + 0.1 * norm) * (loss / variance + math.log(variance))
         elif transfer.uncertainty == "log1p":
             total += (1 + 0.1 * norm) * (loss / variance + math.log(1 + variance) + 0.001 / n_t)
         else:
@@ -80,6 +82,25 @@ def test_the_objective_is_the_papers(uncertainty):
     total = sum(transfer.reweigh(losses).values()) + transfer.penalty(h, outputs, heads, trunk)
     expected = written_out(transfer, h, outputs, losses, heads, trunk, counts)
     assert total.item() == pytest.approx(expected, rel=1e-7)  # the counts' floor is kept in float32
+
+
+def test_the_objective_of_tugda_is_that_of_its_code():
+    """Term by term: factor 1 + U + Σ|A|, a mean over features, norms of the trunk's weights that are not squared."""
+    transfer = made("tugda", alpha=1.0, gamma=1e-4 / 6, mu=0.01, decay=0.001, norms="plain")
+    h, outputs, losses = seen()
+    heads = [nn.Linear(6, size).double() for size in SIZES.values()]
+    trunk = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 6)).double()
+    spread = dict(zip(SIZES, torch.tensor([0.1, 0.4, 0.02], dtype=torch.float64), strict=True))
+    total = sum(transfer.reweigh(losses, spread).values()) + transfer.penalty(h, outputs, heads, trunk)
+    expected = 1e-4 * float((h - transfer.rebuild(outputs)).square().mean())
+    for place, (task, rows) in enumerate(zip(SIZES, transfer.rows.split(list(SIZES.values())), strict=True)):
+        s = float(transfer.log_variance[place])
+        expected += (1 + float(spread[task]) + float(rows.abs().sum())) * (float(losses[task]) * math.exp(-s) + s)
+    expected += 0.01 * sum(float(head.weight.abs().sum()) for head in heads)
+    expected += 0.001 * sum(math.sqrt(float(layer.weight.square().sum())) for layer in trunk)
+    assert total.item() == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(UnknownNameError, match="Did you mean 'plain'"):
+        made(norms="plane")
 
 
 @pytest.mark.parametrize("uncertainty", FORMS)
@@ -108,7 +129,7 @@ def test_gradients_are_right(uncertainty):
     assert torch.autograd.gradcheck(objective, inputs)
 
 
-@pytest.mark.parametrize("uncertainty", FORMS)
+@pytest.mark.parametrize("uncertainty", [form for form in FORMS if form != "tugda"])  # of which the next test is
 @pytest.mark.parametrize("log_variance", [-8.0, 0.0, 8.0])
 def test_a_larger_transfer_is_never_rewarded(uncertainty, log_variance):
     transfer = made(uncertainty)
@@ -124,6 +145,10 @@ def test_a_larger_transfer_is_never_rewarded(uncertainty, log_variance):
 
 def test_the_form_of_the_abstract_would_reward_it():
     """Why there are three others: with ``e^{-s} L + s`` as the price, a small loss makes a larger row cheaper."""
+    published = made("tugda")
+    published.log_variance.data.fill_(-3.0)
+    (slope,) = torch.autograd.grad(published.reweigh({"a": torch.tensor(0.05)})["a"], published.rows)
+    assert (slope[0] * published.rows[0].sign() < 0).all()
     transfer, loss = made("data"), torch.tensor(0.05, dtype=torch.float64)
     s = loss.log()  # where it settles
     price = (-s).exp() * loss + s

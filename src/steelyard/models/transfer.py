@@ -13,7 +13,8 @@ from steelyard.base.options import at_least, checked_tasks, one_of
 from steelyard.errors import LossError, OptionError, UnknownNameError
 from steelyard.models.features import Features, flat
 
-Uncertainty = Literal["none", "data", "log1p", "detached"]
+Uncertainty = Literal["none", "data", "log1p", "detached", "tugda"]
+Norms = Literal["squared", "plain"]
 Activation = Literal["relu", "none"]
 FLOOR = 1e-3  # of a loss, at a task of average size: what keeps the price of a row above zero
 
@@ -47,6 +48,7 @@ class AsymmetricTransfer(nn.Module):
     ``data``      ``e^{-s} L_t + s``               ``e^{-s} L_t``          with ``s`` settled the same for all tasks
     ``log1p``     ``e^{-s} L_t + log(1 + e^s)``    the same as ``ℓ_t``     grows with the loss, as its root where small
     ``detached``  ``e^{-s} L_t + s``               ``e^s``, detached       the noise; does not hold ``s`` down
+    ``tugda``     ``e^{-s} L_t + s``               the same as ``ℓ_t``     without ``f_t``; may be negative (see below)
     ============  ===============================  ======================  =============================================
 
     The default is the form that did best in our study (``steelyard reproduce amtfl``): on MNIST-Imbalanced over five
@@ -54,9 +56,9 @@ class AsymmetricTransfer(nn.Module):
     lowest test error of the four; on the drugs none is told from another. Its price soon is the same for all tasks, so
     that this speaks for a price of transfer, less for its being asymmetric.
 
-    No price is ever negative, so that a large ``A`` is never rewarded, as it would be with ``price_t = e^{-s} L_t + s``
-    at small losses. Only with ``none`` and ``log1p`` does every reweighed loss stay above zero, as methods that take
-    logarithms need it.
+    ``tugda`` is what the authors of the uncertainty wrote in their later code, where ``U_t`` multiplies the same: at
+    small losses its price is negative, and a large ``A`` is rewarded. No other price ever is. Only with ``none`` and
+    ``log1p`` does every reweighed loss stay above zero, as methods that take logarithms need it.
 
     Args:
         outputs: how many numbers each task puts out per row, by task name.
@@ -64,6 +66,8 @@ class AsymmetricTransfer(nn.Module):
         counts: ``N_t``, training labels of each task; equal by default. Also `count`.
         alpha, gamma, mu, decay: ``α``, ``γ``, ``μ`` and ``λ``.
         uncertainty: see the table.
+        norms: of the trunk's penalty: ``"squared"``, as above; ``"plain"``: ``λ Σ‖W‖₂`` of its weights, without
+            offsets, as TUGDA has it.
         activation: ``"relu"``, as where features come out of a ReLU; ``"none"`` where they may be negative.
 
     Errors: a negative loss raises `LossError`: it would reward a large ``A``. Unknown tasks, options out of range and
@@ -72,10 +76,12 @@ class AsymmetricTransfer(nn.Module):
     Cost: one product ``[B, O] x [O, H]``, and ``O·H`` parameters.
 
     Source: Lee, Yang, Hwang, "Deep Asymmetric Multi-task Feature Learning", ICML 2018, arXiv 1708.00260; with
-    uncertainty: Peres da Silva, Suphavilai, Nagarajan, "MTL with task uncertainty loss" (2020), arXiv 2012.09575;
-    ``U_t`` as in their TUGDA (2021). Deviations: the forms with ``s`` are reconstructed from an abstract, whose own
-    price may be negative. Heads may be any networks and put out several numbers, which then transfer each by a row of
-    its own. The authors start heads like ``A``, from N(0, 0.01²); here they start as they are.
+    uncertainty: Peres da Silva, Suphavilai, Nagarajan, "Task Uncertainty Loss Reduce Negative Transfer in Asymmetric
+    Multi-task Feature Learning" (AAAI 2021, student abstract), arXiv 2012.09575; ``tugda`` and ``U_t`` as in the public
+    code of their TUGDA (2021), which leaves ``α`` at 1 and takes the mean of ``(h - ĥ)²`` over features as well.
+    Deviations: the other forms with ``s`` are reconstructed from the abstract, whose own price may be negative. Heads
+    may be any networks and put out several numbers, which then transfer each by a row of its own. The authors start
+    heads like ``A``, from N(0, 0.01²); here they start as they are.
 
     Example:
         >>> heads = nn.ModuleDict({"a": nn.Linear(4, 1), "b": nn.Linear(4, 1)})
@@ -97,6 +103,7 @@ class AsymmetricTransfer(nn.Module):
         decay: float = 1e-4,
         uncertainty: Uncertainty = "data",
         activation: Activation = "relu",
+        norms: Norms = "squared",
     ) -> None:
         super().__init__()
         self.tasks = checked_tasks(tuple(outputs))
@@ -107,9 +114,10 @@ class AsymmetricTransfer(nn.Module):
             at_least(name, weight, 0.0)
         one_of("uncertainty", uncertainty, Uncertainty)
         one_of("activation", activation, Activation)
+        one_of("norms", norms, Norms)
         self.sizes = [outputs[task] for task in self.tasks]
         self.alpha, self.gamma, self.mu, self.decay = alpha, gamma, mu, decay
-        self.uncertainty, self.activation = uncertainty, activation
+        self.uncertainty, self.activation, self.norms = uncertainty, activation, norms
         self.rows = nn.Parameter(torch.empty(sum(self.sizes), features).normal_(std=0.01))
         self.offset = nn.Parameter(torch.zeros(features))
         if uncertainty != "none":
@@ -170,6 +178,8 @@ class AsymmetricTransfer(nn.Module):
         precision = (-s).exp()
         if self.uncertainty == "data":
             return (1 + extra) * precision, s + (1 + extra) * floor
+        if self.uncertainty == "tugda":
+            return (1 + extra) * precision, (1 + extra) * s
         if self.uncertainty == "log1p":
             return (1 + extra) * precision, (1 + extra) * (F.softplus(s) + floor)
         return precision, s + floor + extra * (s.detach().exp() + floor)
@@ -219,7 +229,10 @@ class AsymmetricTransfer(nn.Module):
                 total = total + self.mu * last_weight(head).abs().sum()
         if trunk is not None and self.decay > 0:
             for parameter in trunk.parameters():
-                total = total + 0.5 * self.decay * parameter.square().sum()
+                if self.norms == "squared":
+                    total = total + 0.5 * self.decay * parameter.square().sum()
+                elif parameter.dim() > 1:
+                    total = total + self.decay * parameter.norm()
         return total
 
     def extra_repr(self) -> str:

@@ -90,6 +90,8 @@ class Problem:
             rows, because features then show no angles.
         folds: of a cross-validation: ``load(fold)`` returns the data that test on that fold, 0 … folds - 1, and a trial
             of seed s gets fold s mod folds, so that as many seeds test on every row once. With 1, it is ``load()``.
+        choose: the epoch at which a network is judged: the ``"best"`` on validation data, or the ``"last"``, whatever
+            validation data say, where an experiment is to be repeated that chooses none.
         sampling: where tasks have rows of their own, each batch of a joint network is of one task: ``"size"`` draws
             every task's rows once an epoch, ``"even"`` equally many batches of each, ``"temperature(2)"`` as many as
             its number of batches to the power of 1/2; as many in all whichever it is.
@@ -102,7 +104,7 @@ class Problem:
 
     Raises:
         ProblemError: no tasks, repeated task names, a batch size or number of epochs or folds below one.
-        UnknownNameError: ``main`` is no task, ``shared`` no place.
+        UnknownNameError: ``main`` is no task, ``shared`` no place, ``choose`` no epoch.
 
     Example:
         >>> from steelyard.problems import Problem, regression, split
@@ -134,6 +136,7 @@ class Problem:
     shared: str = "features"
     folds: int = 1
     sampling: str = "size"
+    choose: str = "best"
     source: str = ""
     needs: tuple[str, ...] = ()
     reference: str = ""
@@ -162,6 +165,8 @@ class Problem:
             self.task(self.main)
         check_place(self.shared)
         temperature_of(self.sampling)
+        if self.choose not in ("best", "last"):
+            raise UnknownNameError("epoch at which networks are judged, choose =", str(self.choose), ["best", "last"])
         for name, value in (("batch_size", self.batch_size), ("epochs", self.epochs), ("folds", self.folds)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ProblemError(f"problem {self.name!r}: {name}={value!r} must be a whole number >= 1")

@@ -30,6 +30,7 @@ class Experiment:
         settings: fractions of the training labels.
         tasks: those to learn; all by default.
         tune: learning rates tried for every network.
+        tune_seeds: on so many seeds each.
         shared, scale: as `steelyard compare` takes them.
     """
 
@@ -42,6 +43,7 @@ class Experiment:
     settings: tuple[float | Mapping[str, float], ...] = (1.0,)
     tasks: tuple[str, ...] | None = None
     tune: int = 0
+    tune_seeds: int = 1
     shared: str | None = None
     scale: str | None = None
     batch_size: int | None = None

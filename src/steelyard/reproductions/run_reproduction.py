@@ -83,6 +83,7 @@ def prepare(
             shared=experiment.shared,
             scale=experiment.scale,
             tune=experiment.tune,
+            tune_seeds=experiment.tune_seeds,
             command=command,
             **hardware,
         )

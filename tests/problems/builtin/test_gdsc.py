@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from steelyard.errors import OptionError
+from steelyard.errors import OptionError, UnknownNameError
 from steelyard.models import build
 from steelyard.problems import ProblemError, load_problem
 from steelyard.problems.builtin import gdsc
@@ -45,6 +45,19 @@ def test_every_line_is_tested_once_and_every_drug_keeps_its_column_and_gaps(writ
     assert int(targets.isnan().sum()) == int(np.isnan(column).sum())
     tissues = [split.inputs[:, gdsc.MARKS :].count_nonzero(0).tolist() for split in tested]
     assert {count for fold in tissues for count in fold} == {1, 2}  # six lines of each tissue in five folds
+
+
+def test_the_network_of_tugda_comes_with_its_training():
+    wide = load_problem("gdsc(drugs=5,network=tugda)")
+    assert (wide.batch_size, wide.epochs, wide.choose) == (300, 100, "last")
+    network = build(wide, [task.name for task in wide.tasks], seed=0)
+    assert [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)] == [0.1, 0.1]
+    shapes = [tuple(m.weight.shape) for m in network.modules() if isinstance(m, torch.nn.Linear)]
+    assert sorted(shapes) == [*[(1, 700)] * 5, (700, 1024), (1024, 705)]
+    optimizer = wide.optimizer(network.parameters())
+    assert (type(optimizer), optimizer.defaults["lr"]) == (torch.optim.Adagrad, 0.001)
+    with pytest.raises(UnknownNameError, match="network"):
+        load_problem("gdsc(network=wide)")
 
 
 def test_a_drug_that_was_never_measured_is_refused(write_arrays):

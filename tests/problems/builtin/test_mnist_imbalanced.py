@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from steelyard.errors import OptionError
+from steelyard.errors import OptionError, UnknownNameError
 from steelyard.problems import load_problem
 from steelyard.problems.builtin import mnist_imbalanced
 
@@ -43,6 +43,24 @@ def test_the_largest_output_names_the_digit():
 def test_the_rate_falls_to_a_tenth_after_half_of_the_epochs():
     schedule = load_problem("mnist-imbalanced").schedule
     assert [schedule(done / 4) for done in range(4)] == [1, 1, 0.1, 0.1]
+
+
+def test_networks_start_and_are_judged_as_the_authors_do_where_that_is_asked():
+    ours, theirs = (load_problem(f"mnist-imbalanced{options}") for options in ("", "(start=glorot,choose=last)"))
+    assert (ours.choose, theirs.choose) == ("best", "last")
+    torch.manual_seed(0)
+    layers = [module for module in theirs.trunk().modules() if hasattr(module, "weight")]
+    for layer, fans in zip(layers, (25 + 500, 500 + 1250, 800 + 500), strict=True):
+        most = (6 / fans) ** 0.5
+        assert 0.98 * most < float(layer.weight.detach().abs().max()) <= most
+        assert float(layer.weight.detach().std()) == pytest.approx(most / 3**0.5, rel=0.05)
+        assert not layer.bias.any()
+    head = theirs.head(theirs.tasks[0])
+    assert float(head.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+    assert not head.bias.any()
+    for wrong in ("start=xavier", "choose=first"):
+        with pytest.raises(UnknownNameError, match=wrong.split("=")[0]):
+            load_problem(f"mnist-imbalanced({wrong})")
 
 
 @pytest.mark.parametrize("validation", [10, 58_901, "all"])

@@ -78,6 +78,18 @@ def test_rows_that_cannot_be_divided_anew_are_refused(file):
         plan(str(file), ["equal"], resplit=True)
 
 
+def test_a_problem_that_wants_its_last_epoch_says_so_and_waits_for_none(file):
+    file.write_text(file.read_text().replace("epochs=3,", 'epochs=3, choose="last",'))
+    found = plan(str(file), ["equal"])
+    assert (found.choose, plan("digits", ["equal"], epochs=1).choose) == ("last", "best")
+    assert "networks are judged at their last epoch, whatever validation data say" in found.notes
+    with pytest.raises(PlanError, match="patience=2: mine judges networks at their last epoch"):
+        plan(str(file), ["equal"], patience=2)
+    file.write_text(file.read_text().replace('"last"', '"latest"'))
+    with pytest.raises(ProblemError, match=r"choose = 'latest'\. Did you mean 'last'"):
+        plan(str(file), ["equal"])
+
+
 def test_trials_come_seed_by_seed():
     seeds = [trial.seed for trial in made_plan(seeds=3).trials]
     assert seeds == sorted(seeds)

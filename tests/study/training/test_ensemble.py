@@ -157,6 +157,15 @@ def test_the_schedule_is_followed_and_outputs_are_kept():
         assert constant.curves.losses != alone.curves.losses
 
 
+def test_the_last_epoch_is_taken_where_the_problem_wants_it():
+    problem = made(choose="last")
+    found = {trial: result for trial, result in train_together(trials(problem), problem) if result is not None}
+    assert len(found) > 4
+    for trial, result in found.items():
+        assert result.chosen_epoch == trial.epochs
+        assert near(result, train(trial, problem), 1e-10)
+
+
 def test_one_dropout_layer_draws_what_it_draws_alone():
     problem = made(layers=(nn.Tanh, lambda: nn.Dropout(0.4)))
     found = {trial: result for trial, result in train_together(trials(problem), problem) if result is not None}

@@ -47,6 +47,13 @@ def test_a_main_task_decides_alone_where_it_is_learnt():
         chosen(tasks, [(0.5, float("nan"))], main="a")
 
 
+def test_the_last_epoch_is_taken_where_nothing_chooses():
+    """Whatever its values are: one that no error can be made of as well."""
+    best = BestEpoch([task("a", accuracy)], {"a": 100}, last=True)
+    assert all(best.better(epoch, {"a": value}) for epoch, value in enumerate((0.9, 0.5, 0.7), start=1))
+    assert best.epoch == 3
+
+
 def test_without_an_ideal_the_direction_counts():
     higher = Metric("score", None, higher_is_better=True)
     lower = Metric("cost", None, higher_is_better=False)

@@ -97,6 +97,14 @@ def test_training_ends_when_patience_does():
     assert min(ends) < 12
 
 
+def test_a_problem_may_want_its_last_epoch():
+    """The same training, judged where it ends."""
+    best, last = (train(trial(epochs=12, learning_rate=0.05), made(choose=each)) for each in ("best", "last"))
+    assert best.chosen_epoch < last.chosen_epoch == 12
+    assert last.test == last.last == best.last != best.test
+    assert last.curves == best.curves
+
+
 def test_patience_counts_on_after_a_stop(tmp_path):
     asked = trial(seed=1, epochs=40, patience=2, learning_rate=0.05)
     whole = train(asked, made())

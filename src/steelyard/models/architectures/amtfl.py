@@ -12,7 +12,7 @@ from steelyard.base.options import one_of
 from steelyard.errors import ArchitectureError, OptionError
 from steelyard.models.base_architecture import Architecture, build_heads, whole
 from steelyard.models.features import Features, each, flat, run, sample_inputs, stack, trace
-from steelyard.models.transfer import Activation, AsymmetricTransfer, Uncertainty
+from steelyard.models.transfer import Activation, AsymmetricTransfer, Norms, Uncertainty
 
 if TYPE_CHECKING:
     from steelyard.models.base_architecture import Part
@@ -34,13 +34,14 @@ class AMTFL(Architecture):
         alpha: the price of transfer, ``α``. 0 leaves the asymmetry out.
         gamma, mu, decay: the weights of reconstruction, sparse heads and small trunk, ``γ``, ``μ``, ``λ``.
         uncertainty: ``none``: the loss is the price, AMTFL as published; ``data``, ``log1p``, ``detached``: with
-            a learnt uncertainty, in three forms.
+            a learnt uncertainty, in three forms; ``tugda``: as its authors' later code has it.
         passes: 0, or how often (2 or more) each training batch goes through the network's dropout; predictions are then
             the mean over passes, and their variance ``U_t``, averaged over rows, makes the task's loss dearer by ``1 +
             U_t + α Σ|A_t|``. One pass in evaluation. The features that are rebuilt are the mean over passes.
         counts: what ``N_t`` counts: the training ``labels`` of a task, or only its ``positives`` (labels of 1), as
             the authors do where each task is one class against the rest.
         activation: ``relu``, or ``none`` where features may be negative.
+        norms: of the trunk's penalty, ``squared``, or ``plain`` as in TUGDA.
 
     Methods above: the losses that they see hold the price, so that a method whose weights undo a loss's scale (``log``,
     ``db-mtl``, ``uw``) undoes that of the price too: rows then cost the same for all tasks. Methods that need positive
@@ -51,14 +52,15 @@ class AMTFL(Architecture):
 
     Single task: the problem's plain trunk and head, so that the baseline is that of every architecture.
 
-    Deviations: those of `AsymmetricTransfer`. TUGDA multiplies ``e^{-s} L + s`` by the whole factor, which may be
-    negative, leaves ``α`` at 1 and rebuilds the features of the last pass; here ``passes`` goes with any of the forms.
+    Deviations: those of `AsymmetricTransfer`. TUGDA is ``amtfl(uncertainty=tugda,alpha=1,norms=plain,passes=50)``; it
+    rebuilds the features of the last pass and predicts with dropout too. Here ``passes`` goes with any of the forms.
     Outputs must be one vector per row: not defined for dense prediction.
 
     Source: Lee, Yang, Hwang, "Deep Asymmetric Multi-task Feature Learning", ICML 2018, arXiv:1708.00260; Peres da
-    Silva, Suphavilai, Nagarajan, "MTL with task uncertainty loss", AAAI 2021 (student abstract), arXiv:2012.09575, and
-    "TUGDA: task uncertainty guided domain adaptation for robust generalization of cancer drug response prediction from
-    in vitro to in vivo settings", Bioinformatics 37, 2021.
+    Silva, Suphavilai, Nagarajan, "Task Uncertainty Loss Reduce Negative Transfer in Asymmetric Multi-task Feature
+    Learning", AAAI 2021 (student abstract), arXiv:2012.09575, and "TUGDA: task uncertainty guided domain adaptation for
+    robust generalization of cancer drug response prediction from in vitro to in vivo settings", Bioinformatics 37,
+    2021.
 
     Example:
         >>> from steelyard.models import build
@@ -81,7 +83,7 @@ class AMTFL(Architecture):
     ) -> None:
         super().__init__(heads)
         self.trunk, self.transfer, self.passes, self.counts = trunk, transfer, passes, counts
-        if transfer.uncertainty in ("data", "detached"):
+        if transfer.uncertainty in ("data", "detached", "tugda"):
             self.for_positive_losses = "amtfl(uncertainty=none), AMTFL as published, or amtfl(uncertainty=log1p)"
 
     @classmethod
@@ -99,6 +101,7 @@ class AMTFL(Architecture):
         passes: int = 0,
         counts: Counts = "labels",
         activation: Activation = "relu",
+        norms: Norms = "squared",
     ) -> AMTFL:
         if passes != 0:
             whole("amtfl", "passes", passes, least=2)
@@ -132,6 +135,7 @@ class AMTFL(Architecture):
                 decay=decay,
                 uncertainty=uncertainty,
                 activation=activation,
+                norms=norms,
             )
 
         built = part("transfer", transfer)

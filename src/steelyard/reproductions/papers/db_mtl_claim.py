@@ -39,6 +39,10 @@ ABOUT = {
 PROBLEMS = {NYUV2: "nyuv2", OFFICE: "office", QM8: "qm8"}
 RATES = {QM8: 0.00632}  # √10 times its own, which lies at the lower end of what validation chooses; others: their own
 
+# On QM8, for 80 % power by the intervals of five seeds: 8 against the plain sum, 9 against the largest norm alone, 11
+# against the best constant weights. Of rates one seed chose another one than five did, and with it another answer.
+SEEDS, TUNE_SEEDS = 11, 3
+
 
 def experiments(size: Size) -> tuple[Experiment, ...]:
     if size == "quick":
@@ -50,7 +54,7 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
     choices = (*SCALES, *CONSTANT, *DECAYING[:-1])
     if size == "real":
         return (
-            _experiment(QM8, (*ABLATION, *LOGGED, *choices), epochs=20, seeds=5, tune=3),
+            _experiment(QM8, (*ABLATION, *LOGGED, *choices), epochs=20, seeds=SEEDS, tune=3, tune_seeds=TUNE_SEEDS),
             _experiment(OFFICE, (*ABLATION, *LOGGED, *choices), seeds=5, tune=3),
             _experiment(NYUV2, ABLATION, epochs=10, settings=(0.25,), tune=3),
             _experiment(STAGE, ("single-task", "equal", "best-fixed", *LOGGED), epochs=10, settings=(0.25,)),
@@ -68,6 +72,7 @@ def _experiment(
     seeds: int = 3,
     settings: tuple[float, ...] = (1.0,),
     tune: int = 0,
+    tune_seeds: int = 1,
 ) -> Experiment:
     problem = PROBLEMS[NYUV2 if name == STAGE else name]
     return Experiment(
@@ -80,6 +85,7 @@ def _experiment(
         settings,
         learning_rate=RATES.get(name),
         tune=tune,
+        tune_seeds=tune_seeds,
         scale="paper",
     )
 
@@ -200,8 +206,8 @@ reproduction = Reproduction(
     name="db-mtl",
     title="dual balancing: log losses, and task gradients of one norm",
     paper=(
-        'Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Kwok, "Dual-Balancing for Multi-Task Learning", Neural Networks, '
-        "arXiv 2308.12029."
+        'Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Tsang, Kwok, "Dual-Balancing for Multi-Task Learning", Neural '
+        "Networks, arXiv 2308.12029."
     ),
     claim=(
         "Balancing both the scale of losses (by their logarithm) and the size of task gradients (to that of the "
@@ -220,9 +226,9 @@ reproduction = Reproduction(
     takes={"quick": "7 min", "real": "1 h 30 min", "full": "weeks"},
     scope={
         "quick": "a tenth of NYUv2 for three epochs, few epochs elsewhere; no tuned learning rates.",
-        "real": "five seeds on QM8 and Office; a quarter of NYUv2 for ten epochs, three seeds; the choice of common "
-        "scale and β on QM8 and Office; three learning rates for every network, except in front of the six gradient "
-        "methods on NYUv2.",
+        "real": "eleven seeds on QM8, with rates chosen on three, five seeds on Office; a quarter of NYUv2 for ten "
+        "epochs, three seeds; the choice of common scale and β on QM8 and Office; three learning rates for every "
+        "network, except in front of the six gradient methods on NYUv2.",
         "full": "the paper's numbers of epochs, five learning rates; data and networks stay the reduced ones.",
     },
 )

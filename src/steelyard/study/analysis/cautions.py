@@ -196,7 +196,8 @@ def _still_improving(found: TrialResults) -> list[str]:
     plan, results = found.plan, list(found.results.values())
     epochs = plan.epochs
     last = sum(result.chosen_epoch == epochs for result in results)
-    ended = plan.final_rate <= ENDED  # the last epoch is the best one where the rate fell to nothing
+    # The last epoch is the best one where the rate fell to nothing, and the chosen one where nothing is chosen.
+    ended = plan.final_rate <= ENDED or plan.choose == "last"
     if epochs < 2 or last * 2 < len(results) or not results or ended:
         return []
     return [

@@ -130,10 +130,7 @@ def plan(
     found = found.redrawn() if resplit else found
     chosen_epochs = whole("epochs", found.epochs if epochs is None else epochs)
     chosen_batch = whole("batch_size", found.batch_size if batch_size is None else batch_size)
-    if epoch_steps:
-        whole("epoch_steps", epoch_steps, " (0 leaves epochs as long as their rows make them)")
-    if patience:
-        whole("patience", patience, " (0 trains all epochs)")
+    _check_epochs(found, epoch_steps, patience)
     if ledger:
         whole("ledger", ledger, " (0 measures no steps)")
     if learning_rate is not None and not 0 < learning_rate < math.inf:
@@ -144,10 +141,7 @@ def plan(
     place = found.shared if shared is None else shared
     planned, notes = planned_methods(methods, [task.name for task in learnt], place, scale, architecture, main)
     on_seeds = chosen_seeds(seeds)
-    if epoch_steps:
-        notes.append(f"an epoch takes at least {epoch_steps} steps, in as many passes over the rows as they need")
-    if patience:
-        notes.append(patience_note(patience))
+    notes += _epoch_notes(found, epoch_steps, patience)
     rate = _own_rate(found) if learning_rate is None else learning_rate
     tuning = make_tuning(rate, tune, planned, on_seeds, whole("tune_seeds", tune_seeds))
     for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
@@ -190,6 +184,7 @@ def plan(
         tuning=tuning,
         folds=found.folds,
         final_rate=_final_rate(found),
+        choose=found.choose,
         device=device if device != AUTO else hardware.device.type,
         precision=precision,
         hardware="" if hardware.is_cpu else hardware.name,
@@ -245,6 +240,30 @@ def _check_own_order(problem: Problem, settings: Sequence[Fractions], batch_size
             f"{problem.name}: the training DataLoader has a sampler of its own (or drop_last=True), which decides "
             f"which rows are drawn: leave {away} away, or the sampler: the study then draws each row once"
         )
+
+
+def _check_epochs(problem: Problem, epoch_steps: int, patience: int) -> None:
+    if epoch_steps:
+        whole("epoch_steps", epoch_steps, " (0 leaves epochs as long as their rows make them)")
+    if patience:
+        whole("patience", patience, " (0 trains all epochs)")
+    if patience and problem.choose == "last":
+        raise PlanError(
+            f"patience={patience}: {problem.name} judges networks at their last epoch, so that there is no better "
+            "one to wait for: leave patience away"
+        )
+
+
+def _epoch_notes(problem: Problem, epoch_steps: int, patience: int) -> list[str]:
+    """How long epochs are, which one counts, and when a training ends."""
+    notes = []
+    if epoch_steps:
+        notes.append(f"an epoch takes at least {epoch_steps} steps, in as many passes over the rows as they need")
+    if problem.choose == "last":
+        notes.append("networks are judged at their last epoch, whatever validation data say")
+    if patience:
+        notes.append(patience_note(patience))
+    return notes
 
 
 def _final_rate(problem: Problem) -> float:

@@ -162,6 +162,7 @@ class Plan:
     origin: Origin | None = None  # the code and data; unknown to plans of Steelyard 0.1
     folds: int = 1  # of a cross-validation; unknown to plans of Steelyard 0.1
     final_rate: float = 1.0  # what the schedule leaves of the learning rate at the end
+    choose: str = "best"  # the epoch at which networks are judged: best on validation data, or last
     resplit: bool = False  # every seed has its own division of the rows
     redrawable: bool = False  # it could have; unknown to earlier plans
     patience: int = 0  # epochs without a better one after which a training ends

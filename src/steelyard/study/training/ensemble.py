@@ -141,7 +141,8 @@ def _prepare(
     optimizer = problem.optimizer(Parameters.of(network))
     set_rate(optimizer, trial)
     kept = kept_labels(task, data.train, dict(trial.fractions)[name], trial.seed)
-    best = BestEpoch([task], {name: int(data.validation.labelled(task).sum())}, problem.main)
+    count = int(data.validation.labelled(task).sum())
+    best = BestEpoch([task], {name: count}, problem.main, problem.choose == "last")
     member = _Member(trial, task, network, optimizer, kept, EpochProgress(best, hardware=hardware))
     kind = kind_of(network, task, optimizer, hardware)
     if kind is not None and checkpoints is not None:

@@ -96,11 +96,15 @@ class BestEpoch:
     geometric mean does not care about units. An error of exactly zero would outweigh all other tasks; it counts as
     half of one row's, or as half of the smallest error seen, if that is less. The earlier of equal epochs wins.
 
-    With a main task, it decides alone wherever it is among the tasks.
+    With a main task, it decides alone wherever it is among the tasks. Where the `last` epoch is to be taken, each is
+    better than those before.
     """
 
-    def __init__(self, tasks: Sequence[Task], rows: Mapping[str, int], main: str | None = None) -> None:
+    def __init__(
+        self, tasks: Sequence[Task], rows: Mapping[str, int], main: str | None = None, last: bool = False
+    ) -> None:
         self.tasks = tasks
+        self.last = last
         self.deciding = [task.name for task in tasks if task.name == main] or [task.name for task in tasks]
         self.smallest = {name: 1 / count for name, count in rows.items()}
         self.score = math.inf
@@ -108,6 +112,9 @@ class BestEpoch:
 
     def better(self, epoch: int, values: Mapping[str, float]) -> bool:
         """Take note of an epoch's main metrics; is it the best so far?"""
+        if self.last:
+            self.epoch = epoch
+            return True
         errors = {task.name: _error(task, values[task.name]) for task in self.tasks}
         for name, error in errors.items():
             self.smallest[name] = min(self.smallest[name], error or math.inf)

@@ -110,7 +110,9 @@ class _Training:
         if self.balancer is not None and trial.ledger:
             self.ledger = Ledger(self.balancer, self.optimizer, trial.ledger)
         counts = {t.name: int(self.data.validation.labelled(t).sum()) for t in self.tasks}
-        self.progress = EpochProgress(BestEpoch(self.tasks, counts, problem.main), hardware=hardware)
+        self.progress = EpochProgress(
+            BestEpoch(self.tasks, counts, problem.main, problem.choose == "last"), hardware=hardware
+        )
 
     @property
     def ended(self) -> bool:
