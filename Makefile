@@ -17,8 +17,11 @@ DOCS_READY := $(DOCS)/.ready
 INSTALLED := .venv-dist
 # One thread per process: trials and test workers run side by side.
 export OMP_NUM_THREADS := 1
-# A test file stays with one of the two processes until the other has nothing left: what its tests share is made once.
-TESTS := -m pytest -n 2 --dist worksteal
+# What a process has compiled is there for the next one, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+# A test file stays with one of the processes until another has nothing left: what its tests share is made once.
+# One process more than two cores: while one waits for ranks, workers or the command, the others go on.
+TESTS := -m pytest -n 3 --dist worksteal
 
 .PHONY: demo test slow quick slowest test-integrations slow-integrations test-oldest check dist docs docs-links benchmark mutation clean
 

@@ -148,7 +148,8 @@ def _build(cls: type, part: SpecPart, options: Mapping[str, Any], *arguments: An
         raise OptionError(f"cannot build {part.name!r} with {dict(options)}: {error}") from error
 
 
-def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+@lru_cache
+def _parameters(cls: type) -> Mapping[str, inspect.Parameter]:
     """Keyword options of a class, those passed on to its bases included."""
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:

@@ -132,6 +132,24 @@ class Toy:
         return torch.stack(weights)
 
 
+class WideToy(Toy):
+    """One layer has an output for each of many tasks: a head each would take most of a check's time."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__(())
+        self.tasks = tuple(tasks)
+        self.heads["all"] = nn.Linear(7, len(self.tasks)).double()
+        self.sizes = torch.logspace(-2, 2, len(self.tasks), dtype=torch.float64)
+        self.optimizer = torch.optim.SGD(self.parameters(), lr=1e-5)
+
+    def losses(
+        self, rows: slice = slice(None), tasks: Iterable[str] | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        outputs, features = self.network(self.inputs[rows])
+        each = self.sizes * (outputs["all"] - 1).square().mean(0)
+        return dict(zip(self.tasks, each.unbind(), strict=True)), {"shared": features}
+
+
 def snapshot(balancer: Balancer) -> dict[str, object]:
     """A copy of the whole state."""
     return {
