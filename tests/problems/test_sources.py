@@ -174,3 +174,58 @@ def test_versions_are_those_of_the_installed_packages_that_are_imported(folder):
     assert found == {
         name: metadata.version(package) for name, package in (("numpy", "numpy"), ("sklearn", "scikit-learn"))
     }
+
+
+def installed_into(folder, module, *, editable=False):
+    """What an installer leaves of a package: its module (or, of an editable one, nothing) and a record."""
+    package, record = folder / module, folder / f"{module}-1.0.dist-info"
+    record.mkdir(parents=True)
+    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    listed = [f"{record.name}/METADATA,,"]
+    if not editable:
+        package.mkdir()
+        (package / "__init__.py").write_text("from . import inner")
+        (package / "inner.py").write_text("")
+        listed += [f"{module}/__init__.py,,", f"{module}/inner.py,,"]
+    (record / "RECORD").write_text("\n".join(listed) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "where", ["other/lib/python3/site-packages", "usr/lib/python3/dist-packages", "a target", "linked to"]
+)
+def test_what_is_installed_is_not_the_users_wherever_it_lies(tmp_path, monkeypatch, where):
+    folder = installed_into(tmp_path / where, "a_library")
+    if where == "linked to":
+        (tmp_path / "site-packages").mkdir()
+        (tmp_path / "site-packages" / "a_library").symlink_to(folder / "a_library")
+        monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    else:
+        monkeypatch.syspath_prepend(folder)
+    problem = tmp_path / "problem.py"
+    problem.write_text("import a_library.inner")
+    assert set(sources_of(problem)) == {""}
+
+
+def test_what_is_installed_to_be_edited_is_the_users(tmp_path, monkeypatch):
+    """By a record in one folder and a path to another, which may hold a record of how it was built."""
+    monkeypatch.syspath_prepend(installed_into(tmp_path / "site-packages", "our_library", editable=True))
+    source = tmp_path / "checkout" / "src"
+    (source / "our_library").mkdir(parents=True)
+    (source / "our_library" / "__init__.py").write_text("")
+    (source / "our_library.egg-info").mkdir()
+    (source / "our_library.egg-info" / "top_level.txt").write_text("our_library\n")
+    monkeypatch.syspath_prepend(source)
+    problem = tmp_path / "problem.py"
+    problem.write_text("import our_library")
+    assert set(sources_of(problem)) == {"", "our_library"}
+
+
+def test_a_module_of_the_users_beside_what_is_installed_is_the_users(tmp_path, monkeypatch):
+    folder = installed_into(tmp_path / "everything", "a_library")
+    (folder / "mine").mkdir()
+    (folder / "mine" / "__init__.py").write_text("import a_library")
+    monkeypatch.syspath_prepend(folder)
+    problem = folder / "problem.py"
+    problem.write_text("import mine")
+    assert set(sources_of(problem)) == {"", "mine"}

@@ -59,7 +59,12 @@ def is_own(name: str, path: Path, module: str = "") -> bool:
     top = name.partition(".")[0]
     if top == PACKAGE:
         return False
-    return top == module.partition(".")[0] or not any(path.is_relative_to(folder) for folder in _installed())
+    if top == module.partition(".")[0]:
+        return True
+    if any(path.is_relative_to(folder) for folder in _installed(tuple(sys.path))):
+        return False
+    depth = name.count(".") + (path.name == "__init__.py")
+    return len(path.parents) <= depth or top not in _distributed_in(path.parents[depth])
 
 
 def sources_of_class(cls: type) -> dict[str, Path]:
@@ -232,8 +237,22 @@ def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
 
 
 @cache
-def _installed() -> tuple[Path, ...]:
-    """Where Python's own modules and installed packages lie."""
+def _installed(import_path: tuple[str, ...]) -> tuple[Path, ...]:
+    """Where Python's own modules and installed packages lie, those of other environments that a ``.pth`` file adds or
+    that the import path names included."""
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     folders = [*(sysconfig.get_path(kind) for kind in kinds), *site.getsitepackages(), site.getusersitepackages()]
+    folders += [folder for folder in import_path if Path(folder).name in ("site-packages", "dist-packages")]
     return tuple({Path(folder).resolve() for folder in folders})
+
+
+@cache
+def _distributed_in(folder: Path) -> frozenset[str]:
+    """The top-level modules of what an installer has put into a folder of any name (``pip install --target``, a cache
+    that is linked to). An editable installation leaves its record elsewhere."""
+    found: set[str] = set()
+    for record in folder.glob("*.dist-info"):
+        distribution = metadata.Distribution.at(record)
+        named = (distribution.read_text("top_level.txt") or "").split()
+        found.update(named or (Path(file.parts[0]).stem for file in distribution.files or ()))
+    return frozenset(found)
