@@ -12,7 +12,7 @@ Clipping, scalers and the mean over ranks multiply the direction by a number tha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,8 @@ from steelyard.gradients.wrappers import is_sharded
 
 CHECK_EVERY = 100
 """Steps after which it is asked again in which precision losses are made, and whether `again` makes them alike."""
+_PLAIN_LENGTHS = 40
+"""Powers of two up to which a direction is taken as it is."""
 _WIDER = 4
 """By what a difference to both sides reaches further: its error is of second order."""
 _ALIKE = 8
@@ -103,10 +105,10 @@ def _check(balancer: Persistent, later: bool, ranks: Ranks | None, parameters: t
 def _is_coarse(balancer: Persistent, losses: Mapping[str, Tensor]) -> bool:
     """Whether they are made in half precision; asked now and then, since that takes a walk of the graph."""
     caches = balancer._now.caches
-    if caches.coarse is None or balancer._now.counters.steps % CHECK_EVERY == 0:
+    if _due(balancer, caches.coarse):
         nodes = nodes_below([loss.grad_fn for loss in losses.values()])
         caches.coarse = bool(losses) and precision_of(nodes, losses.values()).coarsest.itemsize < 4
-    return caches.coarse
+    return bool(caches.coarse)
 
 
 # --- at the step ------------------------------------------------------------------------------------------------------
@@ -118,20 +120,20 @@ def look_along(balancer: Persistent, window: Window, calls: Sequence[AlongCall])
         if calls[0].products is not None:
             return step_of(balancer, seen, index, proposal, calls[0].products)
         total, labels = torch.zeros_like(seen.losses), torch.zeros_like(seen.losses)
+        places = {task: place for place, task in enumerate(seen.tasks)}
         length = 0.0
         for call in calls:
             direction = _direction(balancer, call)
-            length = math.sqrt(
-                sum(float(torch.linalg.vector_norm(each).double().square()) for each in direction.values())
-            )
+            length = _length(direction.values())
             slopes = _slopes(balancer, call, direction, length) if 0 < length < math.inf else {}
             if call.ranks is not None:
                 slopes = losses_together(call.ranks, balancer.tasks, slopes, call.counts, seen.losses.device)
-            counts = dict(zip(call.seen.tasks, call.seen.counts, strict=True))
-            for place, task in enumerate(seen.tasks):
-                if task in counts and task in slopes:
-                    total[place] += counts[task] * slopes[task].to(total)
-                    labels[place] += counts[task]
+            known = [k for k, task in enumerate(call.seen.tasks) if task in slopes]
+            if known:
+                found = torch.stack([slopes[call.seen.tasks[k]] for k in known]).to(total)
+                at = torch.tensor([places[call.seen.tasks[k]] for k in known], device=total.device)
+                total.index_add_(0, at, call.seen.counts[known].to(total) * found)
+                labels.index_add_(0, at, call.seen.counts[known].to(total))
         products = total / labels
         if balancer.reads == "along":
             inner = proposal.weights @ products
@@ -182,8 +184,10 @@ def _direction(balancer: Persistent, call: AlongCall) -> dict[str, Tensor]:
 def _slopes(balancer: Persistent, call: AlongCall, direction: dict[str, Tensor], length: float) -> dict[str, Tensor]:
     """``⟨∇L_k, d⟩`` by task, of this rank's part of the batch."""
     here = {name: call.again.parameters[name] for name in direction}
-    unit = 2.0 ** -math.floor(math.log2(length))  # exact, and no product overflows or vanishes
-    direction = {name: each * unit for name, each in direction.items()}
+    unit = 1.0
+    if abs(math.log2(length)) > _PLAIN_LENGTHS:  # a power of two is exact, and no product overflows or vanishes
+        unit = 2.0 ** -math.floor(math.log2(length))
+        direction = {name: each * unit for name, each in direction.items()}
     product = balancer.product
     if product == "auto":
         product = "forward" if call.coarse else "difference"
@@ -232,13 +236,28 @@ def _difference(
     length: float,
 ) -> dict[str, Tensor]:
     """By one more forward pass; by two where dropout or the like makes other losses each time."""
-    size = math.sqrt(sum(float(torch.linalg.vector_norm(each).double().square()) for each in here.values()))
+    caches = balancer._now.caches
+    if _due(balancer, caches.size):
+        caches.size = _length(here.values())
+    size = caches.size
     precision = max(torch.finfo(each.dtype).eps for each in (*here.values(), *call.values.values()))
     repeats = _repeats(balancer, call)
     reach = (1 if repeats else _WIDER) * precision**0.5 * (size or 1.0) / length
 
     def at(sign: float) -> dict[str, Tensor]:
-        lent = {name: here[name] + (sign * reach) * each for name, each in direction.items()}
+        # Written over in the next step: memory that is new each time takes longer than what is done in it.
+        kept, caches.lent = caches.lent, {}
+        for name, each in direction.items():
+            buffer = kept.get(name)
+            if (
+                buffer is None
+                or buffer.shape != each.shape
+                or buffer.device != each.device
+                or buffer.dtype != each.dtype
+            ):
+                buffer = torch.empty_like(each)
+            caches.lent[name] = torch.add(here[name], each, alpha=sign * reach, out=buffer)
+        lent = caches.lent
         return {name: loss.double() for name, loss in _of(balancer, call, call.again(lent)).items()}
 
     ahead = at(1.0)
@@ -251,13 +270,28 @@ def _difference(
 def _repeats(balancer: Persistent, call: AlongCall) -> bool:
     """Whether `again` makes the losses at hand: dropout that draws anew does not."""
     caches = balancer._now.caches
-    if caches.repeats is None or balancer._now.counters.steps % CHECK_EVERY == 0:
+    if _due(balancer, caches.repeats):
         caches.repeats = all(
             abs(float(loss) - float(call.values[name]))
             <= _ALIKE * torch.finfo(loss.dtype).eps * abs(float(call.values[name]))
             for name, loss in _of(balancer, call, call.again()).items()
         )
-    return caches.repeats
+    return bool(caches.repeats)
+
+
+def _due(balancer: Persistent, known: object) -> bool:
+    """Whether what hardly ever changes is looked at again."""
+    return known is None or balancer._now.counters.steps % CHECK_EVERY == 0
+
+
+def _length(parts: Iterable[Tensor]) -> float:
+    """Of one vector; waits for the device once."""
+    lengths = [torch.linalg.vector_norm(part) for part in parts]
+    return (
+        float(torch.linalg.vector_norm(torch.stack([each.to(lengths[0].device) for each in lengths]).cpu().double()))
+        if lengths
+        else 0.0
+    )
 
 
 def _of(balancer: Persistent, call: AlongCall, losses: Losses) -> dict[str, Tensor]:
