@@ -237,9 +237,7 @@ def _difference(
 ) -> dict[str, Tensor]:
     """By one more forward pass; by two where dropout or the like makes other losses each time."""
     caches = balancer._now.caches
-    if _due(balancer, caches.size):
-        caches.size = _length(here.values())
-    size = caches.size
+    size = _length(here.values())
     precision = max(torch.finfo(each.dtype).eps for each in (*here.values(), *call.values.values()))
     repeats = _repeats(balancer, call)
     reach = (1 if repeats else _WIDER) * precision**0.5 * (size or 1.0) / length
@@ -287,11 +285,9 @@ def _due(balancer: Persistent, known: object) -> bool:
 def _length(parts: Iterable[Tensor]) -> float:
     """Of one vector; waits for the device once."""
     lengths = [torch.linalg.vector_norm(part) for part in parts]
-    return (
-        float(torch.linalg.vector_norm(torch.stack([each.to(lengths[0].device) for each in lengths]).cpu().double()))
-        if lengths
-        else 0.0
-    )
+    if not lengths:
+        return 0.0
+    return float(torch.linalg.vector_norm(torch.stack([each.to(lengths[0].device) for each in lengths]).cpu().double()))
 
 
 def _of(balancer: Persistent, call: AlongCall, losses: Losses) -> dict[str, Tensor]:

@@ -59,7 +59,6 @@ class Caches:
         unnoticed: whether a data-parallel wrapper may take a look for its first backward.
         coarse: whether losses are made in half precision; ``None``: not asked yet.
         repeats: whether recomputed losses are those at hand; ``None``: not asked yet.
-        size: length of the parameters along whose step they are looked at; ``None``: not asked yet.
         lent: parameters a little further along the last step, to write over.
     """
 
@@ -68,7 +67,6 @@ class Caches:
     unnoticed: bool = True
     coarse: bool | None = None
     repeats: bool | None = None
-    size: float | None = None
     lent: dict[str, Tensor] = field(default_factory=dict)
 
 
