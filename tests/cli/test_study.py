@@ -60,6 +60,32 @@ def test_a_study_of_a_file_of_ones_own_with_missing_labels(run, tmp_path):
     assert Path("steelyard-mine.html").is_file()
 
 
+def test_few_test_rows_are_divided_anew_by_default_and_a_study_that_goes_on_keeps_its_own(run):
+    assert run("new", "mine.py")[0] == 0
+    words = ["compare", "mine.py", "--methods", "equal", "--seeds", "2", "--epochs", "1", "--workers", "1"]
+
+    def resplit():
+        with sqlite3.connect("file:steelyard-mine.sqlite?mode=ro", uri=True) as connection:
+            (content,) = connection.execute("SELECT content FROM plan ORDER BY rowid DESC LIMIT 1").fetchone()
+        return json.loads(content)["resplit"]
+
+    said = "every seed has its own division"
+    assert said in " ".join(run(*words, "--dry-run")[1].split())
+    assert said not in " ".join(run(*words, "--dry-run", "--no-resplit")[1].split())
+    assert run(*words, "--no-resplit")[0] == 0
+    first = finished("steelyard-mine.sqlite")
+    code, out, _ = run(*words)  # as earlier versions began it, and the same command goes on
+    assert (code, resplit(), finished("steelyard-mine.sqlite")) == (0, False, first)
+    assert said not in " ".join(out.split())
+    assert run(*words, "--resplit")[0] == 0
+    both = finished("steelyard-mine.sqlite")
+    assert len(both) == 2 * len(first)
+    assert run(*words)[0] == 0
+    assert (resplit(), finished("steelyard-mine.sqlite")) == (True, both)
+    # In a store that holds another problem's study the rule decides.
+    assert said in " ".join(run("compare", "mine.py", *words[2:], "--dry-run", "--store", "other.sqlite")[1].split())
+
+
 SLOW = """
 import dataclasses, time
 from steelyard.problems.builtin.digits import problem as digits

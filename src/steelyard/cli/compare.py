@@ -69,7 +69,7 @@ def compare(
     epoch_steps: EpochSteps = 0,
     patience: Patience = 0,
     sampling: Sampling = None,
-    resplit: Resplit = False,
+    resplit: Resplit = None,
     learning_rate: LearningRate = None,
     tune: Annotated[
         int,
@@ -126,6 +126,7 @@ def compare(
 
     Stopped at any moment, the same command goes on where it was.
     """
+    from steelyard.problems import load_problem
     from steelyard.report import announcements
     from steelyard.report.output_files import PAGE, check_outputs, check_store
     from steelyard.study import run
@@ -156,15 +157,18 @@ def compare(
             "tasks": arguments.parse_names("--tasks", tasks),
             "seeds": arguments.parse_seeds(seeds),
             **{"settings": settings, "epochs": epochs, "learning_rate": learning_rate, "scale": scale},
-            **{"tune": tune, "tune_seeds": tune_seeds, "patience": patience, "resplit": resplit, "command": command},
+            **{"tune": tune, "tune_seeds": tune_seeds, "patience": patience, "command": command},
         }
         if problem is None:
             assert program is not None
             say(f"Asking {shlex.join(program)} what it trains.")
             with telling_whose_options(context, program):
-                plan = announcements.prepare_program(program, arms, workers, engine, **options)
+                plan = announcements.prepare_program(program, arms, workers, engine, resplit=bool(resplit), **options)
         else:
-            options |= {"batch_size": batch_size, "epoch_steps": epoch_steps, "shared": shared}
+            if resplit is None:
+                found = load_problem(problem)
+                resplit = announcements.divisions_of(found, store or arguments.default_store(found.name))
+            options |= {"resplit": resplit, "batch_size": batch_size, "epoch_steps": epoch_steps, "shared": shared}
             options |= {"ledger": ledger, "sampling": sampling, "device": device, "precision": precision}
             plan = announcements.prepare(problem, arms, workers, engine, architecture=architecture, **options)
         store = store or arguments.default_store(plan.problem)

@@ -27,9 +27,11 @@ EpochSteps = Annotated[
     typer.Option(help="An epoch takes at least so many steps, and several passes where rows are few.", metavar="N"),
 ]
 Resplit = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--resplit", help="Every seed has its own division of the rows: intervals are about other rows as well."
+        "--resplit/--no-resplit",
+        help="Every seed has its own division of the rows: intervals are about other rows as well.",
+        show_default="where a task has fewer than 100 test labels that load's seed divides",
     ),
 ]
 Sampling = Annotated[

@@ -13,14 +13,16 @@ from rich.text import Text
 
 from steelyard.io.console import make_console
 from steelyard.io.lists_and_counts import counted, percent
+from steelyard.problems.problem import Problem
 from steelyard.report.numbers import duration
 from steelyard.study import Plan, estimate, plan, plan_program
 from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
-from steelyard.study.planning.make_plan import check_workers
+from steelyard.study.planning.make_plan import check_workers, identity
 from steelyard.study.planning.tuning import tried
 from steelyard.study.running.engines.interface import Engine
 from steelyard.study.running.engines.local import Local
+from steelyard.study.storage.store import Store
 from steelyard.study.training.hardware import CPU, Hardware, named_devices
 
 BASELINES = ("single-task", "equal")
@@ -41,6 +43,21 @@ def prepare(
     check_workers(workers)
     (on or Local()).get_ready()  # it imports what the workers need while the plan is made
     return plan(problem, methods, **options)
+
+
+def divisions_of(problem: Problem, store: Path) -> bool | None:
+    """Whether every seed has its own division of the rows in the latest study of this problem that a store holds.
+
+    A study that goes on keeps its rows, whatever rule there is for new ones. None where there is no such study.
+    """
+    if not store.is_file():
+        return None
+    with Store(store) as opened:
+        for content in opened.plans():
+            made = Plan.from_dict(content)
+            if made.program is None and made.identity == identity(problem):
+                return made.resplit
+    return None
 
 
 def prepare_program(

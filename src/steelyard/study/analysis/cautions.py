@@ -9,7 +9,7 @@ from steelyard.io.lists_and_counts import first_few, listed
 from steelyard.problems.metrics import r2
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.judgement import Cell
-from steelyard.study.planning.plan import JOINT
+from steelyard.study.planning.plan import FEW_TEST_ROWS, JOINT
 from steelyard.study.trial import SINGLE_TASK
 
 NAMED = 4  # so many are named, the others counted
@@ -17,7 +17,6 @@ STEPS_APART = 3.0  # times the steps of a task alone
 SHORT = 3  # epochs below which the first one says nothing
 ENDED = 0.02  # of the learning rate: a schedule that ends so low has ended
 FEW_LABELS = 1 / 20  # of the labels of the task with the most
-FEW_TEST_ROWS = 100
 
 
 def cautions(found: TrialResults) -> list[str]:

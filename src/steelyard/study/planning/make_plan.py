@@ -14,16 +14,16 @@ from torch import nn
 
 from steelyard import __version__
 from steelyard.base.specs import Spec
-from steelyard.errors import PlanError, ProblemError
+from steelyard.errors import PlanError
 from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.data import Data
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem, temperature_of
-from steelyard.problems.sources import data_digests
 from steelyard.problems.stream import Stream
 from steelyard.problems.task import Task
 from steelyard.study.planning.arms import Arm
+from steelyard.study.planning.divisions import check_divisions, choose_divisions
 from steelyard.study.planning.method_rehearsal import rehearse_methods
 from steelyard.study.planning.plan import (
     JOINT,
@@ -69,7 +69,7 @@ def plan(
     epoch_steps: int = 0,
     patience: int = 0,
     sampling: str | None = None,
-    resplit: bool = False,
+    resplit: bool | None = False,
     learning_rate: float | None = None,
     architecture: str = "hard-sharing",
     shared: str | None = None,
@@ -95,7 +95,8 @@ def plan(
         epoch_steps: an epoch takes at least so many steps: where fractions leave fewer, it goes through their rows
             several times, so that little data are not little training.
         resplit: every seed has its own division of the rows, the same for single tasks and joint networks: intervals
-            are then about other rows as well. For problems whose ``load`` takes a seed.
+            are then about other rows as well. For problems whose ``load`` takes a seed. None: where a task has fewer
+            than 100 test labels, and the seed divides these.
         sampling: of batches, where tasks have rows of their own: ``"size"``, ``"even"`` or ``"temperature(2)"``; the
             problem's where not given.
         patience: a training ends once so many epochs in a row were no better on validation data, in every arm alike; 0
@@ -127,7 +128,6 @@ def plan(
     hardware = _hardware(device, precision)
     found = load_problem(problem)
     as_loaded = found
-    found = found.redrawn() if resplit else found
     chosen_epochs = whole("epochs", found.epochs if epochs is None else epochs)
     chosen_batch = whole("batch_size", found.batch_size if batch_size is None else batch_size)
     _check_epochs(found, epoch_steps, patience)
@@ -144,15 +144,19 @@ def plan(
     notes += _epoch_notes(found, epoch_steps, patience)
     rate = _own_rate(found) if learning_rate is None else learning_rate
     tuning = make_tuning(rate, tune, planned, on_seeds, whole("tune_seeds", tune_seeds))
+    # After what is quick to check: the data may take a while to load.
+    divisions = choose_divisions(found, learnt, resplit)
+    found = found.redrawn() if divisions.resplit else found
     for each in dict.fromkeys([architecture, *(method.architecture or architecture for method in planned)]):
-        rehearse(found, each, on_seeds)  # after what is quick to check: the data may take a while to load
+        with divisions.explained():
+            rehearse(found, each, on_seeds)
     drawn = _sampling(found, sampling)
     if drawn != SIZE:
         notes.append(f"batches of one task each, drawn by {drawn}")
     _check_own_order(found, settings, batch_size)
-    if resplit:
-        _check_divisions(found, on_seeds)
-        notes += resplit_notes(tuning)
+    if divisions.resplit:
+        check_divisions(found, on_seeds)
+        notes += resplit_notes(tuning, divisions.reason)
     if found.folds > 1:
         notes += _fold_notes(found.folds, on_seeds, tuning)
     made = Plan(
@@ -169,7 +173,7 @@ def plan(
         epoch_steps=epoch_steps,
         patience=patience,
         sampling=drawn,
-        resplit=resplit,
+        resplit=divisions.resplit,
         redrawable=as_loaded.redrawable,
         ledger=ledger,
         learning_rate=learning_rate,
@@ -287,15 +291,6 @@ def _fold_notes(folds: int, seeds: Sequence[int], tuning: Tuning | None) -> list
         where = f"fold{'' if len(dealt) == 1 else 's'} {', '.join(map(str, dealt))}"
         notes.append(f"learning rates and constant weights are chosen once, on {where}: other folds test on its rows")
     return notes
-
-
-def _check_divisions(problem: Problem, seeds: Sequence[int]) -> None:
-    """Refuse a load() that takes a seed and leaves it lying."""
-    if len(seeds) > 1 and data_digests(problem.data(seeds[0])) == data_digests(problem.data(seeds[1])):
-        raise ProblemError(
-            f"problem {problem.name!r}: load(seed={seeds[0]}) and load(seed={seeds[1]}) give the same rows: hand the "
-            "seed to what divides them, as in split(inputs, targets, seed=seed), or leave --resplit (resplit=True) away"
-        )
 
 
 def _settings(

@@ -25,6 +25,7 @@ from steelyard.study.training.hardware import CPU, FULL, kind_of_device
 from steelyard.study.trial import SINGLE_TASK, SIZE, Trial
 
 JOINT = ""  # stands for all tasks together where others are named
+FEW_TEST_ROWS = 100  # test labels of a task, below which a study is best divided anew for every seed
 FEW = 4  # tasks of which everything that was chosen is shown
 
 

@@ -39,9 +39,10 @@ def patience_note(patience: int) -> str:
     return f"a training ends after {counted(patience, 'epoch')} without a better one on validation data"
 
 
-def resplit_notes(tuning: Tuning | None) -> list[str]:
-    """That each seed has its own rows, and where rows serve twice."""
-    notes = ["every seed has its own division of the rows into training, validation and test"]
+def resplit_notes(tuning: Tuning | None, reason: str = "") -> list[str]:
+    """That each seed has its own rows, why, and where rows serve twice."""
+    why = f", {reason}" if reason else ""
+    notes = [f"every seed has its own division of the rows into training, validation and test{why}"]
     if tuning is not None:
         several = len(tuning.seeds) > 1
         where = (
