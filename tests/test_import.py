@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import steelyard
 
 STUDY_ONLY = ("numpy", "scipy", "sklearn", "rich", "typer", "jinja2", "pooch")
@@ -18,6 +20,8 @@ def test_the_balancing_half_imports_torch_alone() -> None:
     blocked = "\n".join(f"sys.modules[{name!r}] = None" for name in STUDY_ONLY if name != "numpy")
     code = f"""
 import sys
+
+import pytest
 {blocked}
 import torch, steelyard, steelyard.testing
 trunk, x = torch.nn.Linear(3, 3), torch.randn(4, 3)
@@ -55,5 +59,6 @@ print("\\n".join(sorted(name for name in set(sys.modules) - before if not name.s
     assert not any(name.split(".")[0] in STUDY_ONLY for name in brought)
 
 
+@pytest.mark.takes("torch is imported by a process of its own")
 def test_a_report_does_not_wait_for_scipys_statistics() -> None:
     assert run("import sys, steelyard.report; print('scipy.stats' in sys.modules)").strip() == "False"

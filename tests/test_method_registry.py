@@ -49,6 +49,7 @@ def test_classes_are_attributes_of_the_package() -> None:
         _ = steelyard.Nothing
 
 
+@pytest.mark.takes("torch is imported by a process that finds the package")
 def test_another_packages_method_registers_by_entry_point(tmp_path: Path) -> None:
     """A real distribution on the path of a fresh interpreter."""
     (tmp_path / "theirs.py").write_text(

@@ -27,6 +27,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.takes("each file's own data and network")
 def test_a_network_of_its_tasks_trains(file: Path) -> None:
     if file.stem in NEEDS and not present(NEEDS[file.stem]):
         pytest.skip(f"{file.name} needs the data of {NEEDS[file.stem]}")

@@ -67,7 +67,7 @@ def train(
     at: str,
     rank: int = 0,
     ranks: int = 1,
-    steps: int = 20,
+    steps: int = 12,
     wrapper: Callable[..., nn.Module] = DistributedDataParallel,
     mask: Callable[[int, str], Tensor] | None = None,
     attached: bool = False,

@@ -190,6 +190,7 @@ def test_features_inside_a_compiled_step_are_refused() -> None:
     not hasattr(functorch_config, "donated_buffer"),
     reason="before torch 2.6 no memory is given away, and generated code turns subnormal numbers off for good",
 )
+@pytest.mark.takes("torch generates code")
 def test_generated_code_and_the_memory_it_gives_away() -> None:
     assert torch.allclose(
         trained("parts", "mgda", "features", "inductor"), trained("eager", "mgda", "features"), rtol=1e-4, atol=1e-6
@@ -207,6 +208,7 @@ AUTOGRAD = [("uw", "losses"), ("mgda", "features"), ("pcgrad", "features"), ("pc
 
 
 @pytest.mark.parametrize(("spec", "where"), AUTOGRAD)
+@pytest.mark.takes("torch compiles a backward pass")
 def test_compiled_autograd_records_a_backward_with_a_balancer_in_it(spec: str, where: str) -> None:
     found = []
     for compiled in (False, True):

@@ -83,6 +83,7 @@ class Plain(nn.Module):
         return {"kind": x}, x
 
 
+@pytest.mark.takes("torch is imported by a process that has no Steelyard")
 def test_the_command_writes_a_file_that_runs_without_steelyard(store, tmp_path, run):
     out = tmp_path / "model.pt2"
     for _ in range(2):  # its own file may be written again

@@ -161,6 +161,7 @@ def test_constant_weightings():
         weights("best-fixed(ratio=1)", "ab")
 
 
+@pytest.mark.takes("workers start, and train every candidate")
 def test_a_tuned_study_from_end_to_end(tmp_path):
     methods = [SINGLE_TASK, "equal", "best-fixed(ratios=(0.3,))"]
     made = study.plan("digits", methods, seeds=2, epochs=1, tune=2, settings=[0.05])

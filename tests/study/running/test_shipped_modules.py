@@ -63,6 +63,7 @@ def elsewhere(luggage, trial):
 
 
 @pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.takes("torch is imported by a process that lacks the files")
 def test_a_problem_of_several_files_is_the_same_where_they_are_not(file, tmp_path, gone):
     plan = study.plan(f"{file}:second", ["equal"], seeds=1)
     luggage = Luggage.of(plan.reference, plan.origin)

@@ -113,6 +113,7 @@ def test_a_study_of_ensembles_is_that_of_single_networks(file, tmp_path, monkeyp
     assert_same(together, found(file, tmp_path / "alone"), 1e-10)
 
 
+@pytest.mark.takes("workers start, for two studies")
 def test_networks_that_cannot_be_stacked_are_trained_one_by_one(file, tmp_path, monkeypatch):
     (tmp_path / "normal").touch()
     assert run(file, tmp_path / "refused").complete
@@ -121,6 +122,7 @@ def test_networks_that_cannot_be_stacked_are_trained_one_by_one(file, tmp_path, 
     assert_same(found(file, tmp_path / "refused"), found(file, tmp_path / "alone"), 0)
 
 
+@pytest.mark.takes("workers start, and one is killed")
 def test_a_killed_worker_fails_its_trials_and_they_are_tried_again(file, tmp_path):
     (tmp_path / "die").write_text(str(os.getppid()))
     judged = run(file, tmp_path / "s", workers=1)
