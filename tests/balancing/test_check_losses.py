@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from steelyard.balancing import commit
 from steelyard.errors import (
     AngleWarning,
     LossError,
@@ -197,10 +198,12 @@ def test_a_method_spelt_as_in_its_paper_is_recognised(written: str, meant: str) 
         steelyard.make(written, ["a", "b"])
 
 
-def test_an_epoch_that_never_ends_is_warned_of() -> None:
+def test_an_epoch_that_never_ends_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert commit._PATIENCE == 10_000
+    monkeypatch.setattr(commit, "_PATIENCE", 50)
     balancer = steelyard.make("dwa", ["a", "b"])
     losses = {"a": loss(), "b": loss()}
-    for _ in range(9_999):
+    for _ in range(49):
         balancer(losses)
     with pytest.warns(PeriodWarning, match=r"dwa waits.*balancer.end_epoch\(\)"):
         balancer(losses)
