@@ -55,6 +55,23 @@ def test_a_study_trains_the_examples_program(name: str, tmp_path: Path, monkeypa
         assert not [each for each in names if "balancer" in each or each.startswith("module.")]
 
 
+def test_a_study_trains_a_program_of_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both gather and report the same numbers, the first tells the study; what is kept has no wrapper's names."""
+    if find_spec("accelerate") is None:
+        pytest.skip("accelerate is not installed: make test-integrations")
+    from steelyard import study
+    from steelyard.study.storage.network_files import unpack
+
+    monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
+    shutil.copy(EXAMPLES / "accelerate_program.py", tmp_path)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    plan = study.plan_program([*launch, "accelerate_program.py"], ["uw"], seeds=1, folder=str(tmp_path))
+    judgement = study.run(plan, tmp_path / "study.sqlite", workers=1, progress=False, keep="best")
+    assert judgement.complete, [failure.error for failure in judgement.failures]
+    (kept,) = (tmp_path / "study.sqlite.networks").iterdir()
+    assert "trunk.0.weight" in unpack(kept)
+
+
 def test_lightning_reports_what_is_logged_and_not_what_the_sanity_check_finds() -> None:
     if find_spec("lightning") is None:
         pytest.skip("lightning is not installed: make test-integrations")
