@@ -104,6 +104,54 @@ def test_a_program_is_compared_by_the_command(run, here):
     }
 
 
+SHARDED = """
+import steelyard, torch
+from torch import distributed, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+trial = steelyard.trial(tasks={"a": "rmse", "b": "rmse"}, epochs=2)
+distributed.init_process_group("gloo")
+torch.manual_seed(trial.seed)
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.trunk, self.heads = nn.Linear(4, 8), nn.ModuleDict({task: nn.Linear(8, 1) for task in trial.tasks})
+
+    def forward(self, x):
+        return {task: head(self.trunk(x)) for task, head in self.heads.items()}
+
+model = Model()
+fully_shard(model, mesh=init_device_mesh("cpu", (2,)))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+balancer = trial.balancer().attach(optimizer)
+whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+for epoch in (1, 2):
+    outputs = model(torch.randn(16, 4))
+    optimizer.zero_grad()
+    balancer({task: output.square().mean() for task, output in outputs.items()}).backward()
+    optimizer.step()
+    rmse = {task: 1 / epoch for task in trial.tasks}
+    trial.report(epoch, rmse, rmse, network=lambda: get_model_state_dict(model, options=whole))
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow("torch is imported by six programs")
+def test_a_network_that_is_sharded_over_the_ranks_is_gathered_and_kept(here):
+    Path("sharded.py").write_text(SHARDED)
+    plan = study.plan_program([*TWO_RANKS[:-1], "sharded.py"], ["equal"], seeds=1)
+    judgement = study.run(plan, "s.sqlite", workers=1, progress=False, keep="best")
+    assert not judgement.failures
+    (weights,) = networks_of("s.sqlite").values()
+    assert {name: len(each) for name, each in weights.items()} == {
+        **{"trunk.weight": 8, "trunk.bias": 8},
+        **{f"heads.{task}.{name}": 1 for task in "ab" for name in ("weight", "bias")},
+    }
+
+
 @pytest.mark.slow("three studies of real seeds and epochs")
 def test_the_three_faces_answer_the_same_question_with_the_same_verdict(here):
     """A problem, a program, and that program on two ranks: not the same numbers, and the same words."""

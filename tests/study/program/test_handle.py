@@ -357,6 +357,12 @@ def test_a_start_that_begins_anew_puts_its_own_networks_in_the_place(in_study, t
     assert kept(tmp_path, 1) == (21.0, "")
 
 
+class Shard(torch.Tensor):
+    """Like a DTensor, it can be asked for the whole."""
+
+    full_tensor = None
+
+
 class Wrapping(nn.Module):
     """As Lightning has it: the balancer is a module of the network."""
 
@@ -398,10 +404,8 @@ def test_a_balancer_in_the_network_is_none_of_its_weights(in_study):
         (3, "network=int: give the network"),
         ({}, "network= holds no tensors"),
         ({"model": {"weight": torch.ones(1)}, "epoch": 3}, "network= holds no tensors"),
-        (
-            {"weight": torch.ones(2**30, device="meta")},
-            r"network= holds 4\.0 GiB, and a study keeps at most 2",
-        ),
+        ({"weight": Shard(torch.ones(2))}, "holds 'weight' as a shard of it .DTensor.: give a function that gathers"),
+        ({"weight": torch.ones(2**30, device="meta")}, r"network= holds 4\.0 GiB, and a study keeps at most 2"),
     ],
 )
 def test_what_is_no_network_to_keep_is_told(in_study, told, given, says):
