@@ -3,6 +3,7 @@
     python benchmarks/gradients.py                          # all trunks, one thread
     python benchmarks/gradients.py --trunks mlp --tasks 2,8 --threads 2
     python benchmarks/gradients.py --methods mgda,pcgrad,upgrad --what time
+    python benchmarks/gradients.py --disjoint --tasks 2,8 --places trunk      # each task has samples of its own
 
 A step is forward + looking + backward, without the optimizer. Time: the candidates take turns in one process; medians
 and quartiles as multiples of the plain step. Operations: the multiplications of matrix products and convolutions that
@@ -123,6 +124,7 @@ def main() -> None:
     parser.add_argument("--methods", default="mgda", help="Gramian methods; all share one look")
     parser.add_argument("--places", default="features,last,trunk", help="last: the last layer behind the features")
     parser.add_argument("--alone", action="store_true", help="leave out the loop and torchjd")
+    parser.add_argument("--disjoint", action="store_true", help="tasks that share no samples")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--what", default="time,memory")
@@ -134,7 +136,7 @@ def main() -> None:
     for trunk in arguments.trunks.split(","):
         print(f"\n{trunk}: {TRUNKS[trunk].__doc__}")
         for tasks in (int(number) for number in arguments.tasks.split(",")):
-            network = Network(tasks, trunk, device)
+            network = Network(tasks, trunk, device, arguments.disjoint)
             methods, places = arguments.methods.split(","), arguments.places.split(",")
             makers = candidates(network, methods, places, not arguments.alone)
             memory = {name: peak_memory(two_steps(make, network)) for name, make in makers.items()} if weighed else {}

@@ -54,21 +54,27 @@ TRUNKS: dict[str, Callable[[], tuple[nn.Module, Tensor, int]]] = {
 
 
 class Network:
-    """A trunk, its heads, and a batch."""
+    """A trunk, its heads, and a batch.
 
-    def __init__(self, tasks: int, trunk: str = "mlp", device: str = "cpu") -> None:
+    ``disjoint``: each task has labels for samples of its own; batch norm, which mixes samples, uses running statistics.
+    """
+
+    def __init__(self, tasks: int, trunk: str = "mlp", device: str = "cpu", disjoint: bool = False) -> None:
         torch.manual_seed(0)
         module, inputs, width = TRUNKS[trunk]()
+        module.train(not disjoint)
         self.trunk, self.inputs = module.to(device), inputs.to(device)
         self.names = [f"task{number}" for number in range(tasks)]
         self.heads = nn.ModuleList([nn.Linear(width, CLASSES) for _ in self.names]).to(device)
         self.labels = torch.randint(CLASSES, (tasks, len(inputs)), device=device)
+        size = len(inputs) // tasks
+        self.samples = [slice(size * k, size * k + size) if disjoint else slice(None) for k in range(tasks)]
 
     def losses(self) -> tuple[dict[str, Tensor], Tensor]:
         features = self.trunk(self.inputs)
         return {
-            name: nn.functional.cross_entropy(head(features), labels)
-            for name, head, labels in zip(self.names, self.heads, self.labels, strict=True)
+            name: nn.functional.cross_entropy(head(features[mine]), labels[mine])
+            for name, head, labels, mine in zip(self.names, self.heads, self.labels, self.samples, strict=True)
         }, features
 
     def zero(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -29,8 +30,11 @@ from steelyard.gradients.graph import METADATA, REENTRANT, TRUNK, Edge, Node, Su
 from steelyard.gradients.layers import Formula, Match, match
 from steelyard.gradients.layers.products import AT_A_TIME
 from steelyard.gradients.rows import Rows, is_safe, numbers_in, real_dtype, real_numbers
+from steelyard.gradients.samples.look import AtEnd, at_end, gramian_of_disjoint
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
 from steelyard.gradients.task_blocks import block_size, gramian_in_blocks
+
+_Place = TypeVar("_Place")
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ def trunk_gradients(
         boundary: where they are wanted, if not there.
         given: the argument that named the parameters, for messages.
 
-    Cost: per task one backward pass, without the weight gradients of layers with a formula. In memory ``T x`` the
+    Cost: of tasks that share no samples one backward pass for all, where the trunk keeps samples apart. Otherwise per
+    task one backward pass, without the weight gradients of layers with a formula. In memory ``T x`` the
     outputs of those layers and ``T x`` the parameters of the others; of the largest segment, where the trunk is cut.
     """
     found = survey(losses, parameters)
@@ -152,12 +157,15 @@ def trunk_gradients(
         stretches = segments(found, held)
     with torch.no_grad():
         plan = _ReadingPlan(stretches, layers, raw, wanted, precision.float16)
-        if not whole and (blocked := _in_blocks(losses, found, plan)) is not None:
+        end = None if whole else _at_one_end(losses, found, plan)
+        apart = None if end is None else gramian_of_disjoint(found, end)
+        if apart is None and not whole and (blocked := _in_blocks(losses, found, plan)) is not None:
             return TrunkGradients(blocked, (), None)
-        try:
-            gramian, ends, room = _look(losses, plan)
-        except HookedEdgeError:  # nodes do not tell before
-            gramian, ends, room = _look(losses, replace(plan, segments=[in_one_piece(found)]))
+        if apart is not None and end is not None:
+            gramian, room = apart, torch.empty(len(losses), 0, device=apart.device)
+            ends = {edge: _stacked(end.known) for edge in wanted}
+        else:
+            gramian, ends, room = _look_past_hooks(losses, plan, found, end)
         rows = None
         if boundary is not None:
             flat = [real_numbers(end).view(len(end), -1) for end in ends.values()]
@@ -176,6 +184,24 @@ class _ReadingPlan:
     raw: dict[Tensor, None]
     boundary: tuple[Edge, ...]
     float16: bool
+
+
+def _at_one_end(losses: Sequence[Tensor], found: Survey, plan: _ReadingPlan) -> AtEnd | None:
+    """What arrives where heads meet the trunk, if that is one place, until two tasks share a sample."""
+    if not METADATA or len(losses) < 2 or plan.float16 or len(found.boundary) != 1:
+        return None
+    (edge,) = found.boundary
+    if not found.in_trunk(edge[0]) or hasattr(edge[0], "variable") or not set(plan.boundary) <= {edge}:
+        return None
+    return at_end(losses, edge)
+
+
+def _stacked(gradients: Sequence[Tensor | None]) -> Tensor:
+    """``[T, …]``; zero where a loss does not reach."""
+    arrived: dict[None, Tensor] = {}
+    for task, gradient in enumerate(gradients):
+        _put(arrived, None, gradient, task, len(gradients))
+    return arrived[None]
 
 
 def _in_blocks(losses: Sequence[Tensor], found: Survey, plan: _ReadingPlan) -> Tensor | None:
@@ -205,16 +231,33 @@ def _in_blocks(losses: Sequence[Tensor], found: Survey, plan: _ReadingPlan) -> T
         return gramian_in_blocks(layers, arrivals, tasks, block)
 
 
-def _look(losses: Sequence[Tensor], plan: _ReadingPlan) -> tuple[Tensor, dict[Edge, Tensor], Tensor]:
-    """The Gramian, the gradients ``[T, …]`` at the boundary, and the rows of the parameters read last."""
+_Looked = tuple[Tensor, dict[Edge, Tensor], Tensor]
+"""The Gramian, the gradients ``[T, …]`` at the boundary, and the rows of the parameters read last."""
+
+
+def _look_past_hooks(losses: Sequence[Tensor], plan: _ReadingPlan, found: Survey, end: AtEnd | None) -> _Looked:
+    """From where heads meet the trunk, and in segments, unless a hook stands there: nodes do not tell before."""
+    for known in (end, None) if end is not None else (None,):
+        try:
+            return _look(losses, plan, known)
+        except HookedEdgeError:
+            continue
+    return _look(losses, replace(plan, segments=[in_one_piece(found)]))
+
+
+def _look(losses: Sequence[Tensor], plan: _ReadingPlan, end: AtEnd | None = None) -> _Looked:
+    """Task by task; those that are known where heads meet the trunk go on from there."""
     tasks, device = len(losses), losses[0].device
     gramian = torch.zeros(tasks, tasks, dtype=torch.float64, device=device)
     widest = max(sum(numbers_in(p) for p in segment.parameters if p in plan.raw) for segment in plan.segments)
     room = torch.empty(tasks, widest, dtype=_row_dtype(plan.raw), device=device)
     ends: dict[Edge, Tensor] = {}
-    starts: Sequence[Tensor | GradientEdge] = losses
+    starts: list[Tensor | GradientEdge] = list(losses)
     begin: Edge | None = None
     gradients: list[Tensor | None] = [torch.ones_like(loss) for loss in losses]
+    if end is not None and end.edge[0] in plan.segments[0].nodes:
+        begin, known = end.edge, len(end.known)
+        starts[:known], gradients[:known] = [GradientEdge(*begin)] * known, end.known
     for segment in plan.segments:
         layers = [layer for layer in plan.layers if layer.edges[0][0] in segment.nodes]
         boundary = [edge for edge in plan.boundary if edge[0] in segment.nodes]
@@ -255,7 +298,7 @@ def _walk(
     return differentiate(start, inputs, float16, arrived, received)
 
 
-def _put(arrived: dict[Edge, Tensor], edge: Edge, gradient: Tensor | None, task: int, tasks: int) -> None:
+def _put(arrived: dict[_Place, Tensor], edge: _Place, gradient: Tensor | None, task: int, tasks: int) -> None:
     """Into ``[T, …]``, task by task; zero where a loss does not reach."""
     if edge in arrived:
         if gradient is None:

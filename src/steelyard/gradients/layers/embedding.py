@@ -15,14 +15,12 @@ from steelyard.gradients.layers.formula import Formula, Match, Uses, gramian_of
 
 def _table_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
     """Gradients of equal ids add up, others are orthogonal; only the table's rows that occur are formed."""
-    lookups = [_lookups(use.node) for use in uses]
-    occurring, places = torch.unique(torch.cat([each.ids for each in lookups]), return_inverse=True)
+    found = [lookups(use.node) for use in uses]
+    occurring, places = torch.unique(torch.cat([each.ids for each in found]), return_inverse=True)
     precise = functools.reduce(torch.promote_types, (gradient.dtype for gradient in gradients), torch.float32)
     tasks, width = len(gradients[0]), gradients[0].shape[-1]  # a single id, without dimensions, brings one row
     summed = gradients[0].new_zeros(tasks, len(occurring), width, dtype=precise)
-    for each, place, gradient in zip(
-        lookups, places.split([len(each.ids) for each in lookups]), gradients, strict=True
-    ):
+    for each, place, gradient in zip(found, places.split([len(each.ids) for each in found]), gradients, strict=True):
         for total, D in zip(summed, gradient.reshape(tasks, -1, width).to(precise), strict=True):
             total.index_add_(0, place, each.of(D))  # task by task: a bag's gradient counts once for each of its ids
     flat = summed.flatten(1)
@@ -30,7 +28,7 @@ def _table_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Lookups:
+class Lookups:
     """Which row of a table received what: ``factor · D[row]``.
 
     Attributes:
@@ -53,7 +51,7 @@ _SUM, _MEAN = 0, 1
 """Modes of an `nn.EmbeddingBag`."""
 
 
-def _lookups(node: Node) -> _Lookups:
+def lookups(node: Node) -> Lookups:
     """Without those of the padding, which receives nothing."""
     ids = node._saved_indices.reshape(-1)
     rows = torch.arange(len(ids), device=ids.device)
@@ -71,8 +69,18 @@ def _lookups(node: Node) -> _Lookups:
         _, place, counts = torch.unique(ids, return_inverse=True, return_counts=True)
         factor = 1 / counts[place].double()
     if kept is None:
-        return _Lookups(ids, rows, factor)
-    return _Lookups(ids[kept], rows[kept], None if factor is None else factor[kept])
+        return Lookups(ids, rows, factor)
+    return Lookups(ids[kept], rows[kept], None if factor is None else factor[kept])
+
+
+def is_linear(node: Node) -> bool:
+    """Whether rows of a table are added up as they are.
+
+    The largest number of a bag is another row's for each column, and by what torch divides a bag for frequency differs
+    from one of its kernels to the next: both are left to autograd.
+    """
+    bag = node.name() == "EmbeddingBagBackward0"
+    return not bag or (node._saved_mode in (_SUM, _MEAN) and not node._saved_scale_grad_by_freq)
 
 
 TABLE = Formula(_table_gramian, lambda uses, tasks: True)
@@ -85,8 +93,4 @@ def _embedding(node: Node) -> Match | None:
 
 @gramian_of("EmbeddingBagBackward0", TABLE)
 def _embedding_bag(node: Node) -> Match | None:
-    # The largest number of a bag is another row's for each column, and by what torch divides for frequency differs
-    # from one of its kernels to the next: both are left to autograd.
-    if node._saved_mode not in (_SUM, _MEAN) or node._saved_scale_grad_by_freq:
-        return None
-    return Match((node.next_functions[0][0],), (), (), node)
+    return Match((node.next_functions[0][0],), (), (), node) if is_linear(node) else None

@@ -54,7 +54,12 @@ def cancels(K: Tensor, D: Tensor, squares: Tensor) -> bool:
     if not bool((most > kept).any()):
         return False
     samples = torch.linalg.vector_norm(D, dim=2).double().square()
-    return bool((samples @ lengths > kept).any())
+    return cancel(samples @ lengths, squares)
+
+
+def cancel(own: Tensor, squares: Tensor) -> bool:
+    """Whether squared norms lose what float32 should hold, against the sum of the samples' own."""
+    return bool((own > _MOST_CANCELLATION * squares).any())
 
 
 def products_are_worth(rows: int, inputs: int, outputs: int, tasks: int) -> bool:
