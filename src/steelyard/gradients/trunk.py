@@ -34,7 +34,7 @@ from steelyard.gradients.samples.look import AtEnd, at_end, gramian_of_disjoint
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
 from steelyard.gradients.task_blocks import block_size, gramian_in_blocks
 
-_Place = TypeVar("_Place")
+_EdgeOrNone = TypeVar("_EdgeOrNone")
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ def _walk(
     return differentiate(start, inputs, float16, arrived, received)
 
 
-def _put(arrived: dict[_Place, Tensor], edge: _Place, gradient: Tensor | None, task: int, tasks: int) -> None:
+def _put(arrived: dict[_EdgeOrNone, Tensor], edge: _EdgeOrNone, gradient: Tensor | None, task: int, tasks: int) -> None:
     """Into ``[T, …]``, task by task; zero where a loss does not reach."""
     if edge in arrived:
         if gradient is None:

@@ -21,7 +21,7 @@ from steelyard.gradients.differentiation import differentiate
 from steelyard.gradients.graph import Edge, Node, Survey, nodes_below
 from steelyard.gradients.rows import is_safe
 from steelyard.gradients.samples.paths import SamplePaths, sample_paths, shape_at
-from steelyard.gradients.samples.per_task import Arrived, Outer, Owners, Sent, TableRows, sent_to
+from steelyard.gradients.samples.per_task import Arrived, Outer, Owners, Contribution, TableRows, sent_to
 
 _LARGEST_WEIGHT = 32
 """Nodes between a layer and the parameters that its weight is computed from."""
@@ -169,7 +169,7 @@ def _is_sum(arrived: Tensor, sent: Sequence[Tensor]) -> bool:
     return bool(((arrived - total).abs() <= rounding).all())
 
 
-_ByLeaf = dict[Node, list[Sent]]
+_ByLeaf = dict[Node, list[Contribution]]
 
 
 def _sent(
@@ -189,7 +189,7 @@ def _sent(
     return sent if plain else None
 
 
-def _follow(found: Survey, paths: SamplePaths, edge: Edge, here: Sent, sent: _ByLeaf) -> bool:
+def _follow(found: Survey, paths: SamplePaths, edge: Edge, here: Contribution, sent: _ByLeaf) -> bool:
     """To the parameters that an input of a layer is, or is computed from; whether that was possible."""
     node, turned = edge[0], False
     while node.name() in ("TBackward0", "ToCopyBackward0"):
@@ -226,7 +226,7 @@ def _computed(edge: Edge, leaves: Mapping[Tensor, Node], gradients: Tensor, sent
     return True
 
 
-def _gramian(parts: Sequence[Sent], tasks: int) -> Tensor | None:
+def _gramian(parts: Sequence[Contribution], tasks: int) -> Tensor | None:
     """Of one parameter, to which several layers may send."""
     if tables := [part for part in parts if isinstance(part, TableRows)]:
         return _table_gramian(tables, tasks) if len(tables) == len(parts) else None

@@ -51,7 +51,7 @@ class SamplePaths:
 
 
 @dataclass(frozen=True)
-class _Step:
+class _Passage:
     """From one output of a node back to one of its inputs.
 
     Attributes:
@@ -113,7 +113,7 @@ def _onward(edge: Edge, position: int, axis: Axis, shape: Shape) -> Axis | None:
     place = axis.within(output)
     if rule is None or place is None:
         return None
-    return rule(_Step(edge[0], position, axis, output, shape, *place))
+    return rule(_Passage(edge[0], position, axis, output, shape, *place))
 
 
 def operation(node: Node) -> str:
@@ -122,85 +122,85 @@ def operation(node: Node) -> str:
     return name.rpartition("Backward")[0] if name[-1].isdigit() else ""
 
 
-def _elementwise(step: _Step) -> Axis | None:
+def _elementwise(passage: _Passage) -> Axis | None:
     """Dimensions that are not there, or of length 1, are spread."""
-    return step.to(step.dim - (len(step.output) - len(step.input)))
+    return passage.to(passage.dim - (len(passage.output) - len(passage.input)))
 
 
-def _reshaped(step: _Step) -> Axis | None:
-    return step.axis if math.prod(step.input) == math.prod(step.output) else None
+def _reshaped(passage: _Passage) -> Axis | None:
+    return passage.axis if math.prod(passage.input) == math.prod(passage.output) else None
 
 
-def _transposed(step: _Step) -> Axis | None:
-    if step.node.name() == "TBackward0":
-        return step.to(len(step.output) - 1 - step.dim)
-    pair = [_dim(step.node._saved_dim0, step.output), _dim(step.node._saved_dim1, step.output)]
-    return step.to(pair[1 - pair.index(step.dim)] if step.dim in pair else step.dim)
+def _transposed(passage: _Passage) -> Axis | None:
+    if passage.node.name() == "TBackward0":
+        return passage.to(len(passage.output) - 1 - passage.dim)
+    pair = [_dim(passage.node._saved_dim0, passage.output), _dim(passage.node._saved_dim1, passage.output)]
+    return passage.to(pair[1 - pair.index(passage.dim)] if passage.dim in pair else passage.dim)
 
 
-def _permuted(step: _Step) -> Axis | None:
-    return step.to(_dim(step.node._saved_dims[step.dim], step.output))
+def _permuted(passage: _Passage) -> Axis | None:
+    return passage.to(_dim(passage.node._saved_dims[passage.dim], passage.output))
 
 
-def _along(step: _Step) -> Axis | None:
+def _along(passage: _Passage) -> Axis | None:
     """Something happens along one dimension, and all others stay."""
-    return None if step.dim == _dim(step.node._saved_dim, step.output) else step.to(step.dim)
+    return None if passage.dim == _dim(passage.node._saved_dim, passage.output) else passage.to(passage.dim)
 
 
-def _one_dim_less(step: _Step) -> Axis | None:
+def _one_dim_less(passage: _Passage) -> Axis | None:
     """The output lacks one dimension of the input."""
-    return step.to(step.dim + (step.dim >= _dim(step.node._saved_dim, step.input)))
+    return passage.to(passage.dim + (passage.dim >= _dim(passage.node._saved_dim, passage.input)))
 
 
-def _one_dim_more(step: _Step) -> Axis | None:
-    dim = _dim(step.node._saved_dim, step.output)
-    return None if step.dim == dim else step.to(step.dim - (step.dim > dim))
+def _one_dim_more(passage: _Passage) -> Axis | None:
+    dim = _dim(passage.node._saved_dim, passage.output)
+    return None if passage.dim == dim else passage.to(passage.dim - (passage.dim > dim))
 
 
-def _reduced(step: _Step) -> Axis | None:
-    saved = getattr(step.node, "_saved_dim", None)
+def _reduced(passage: _Passage) -> Axis | None:
+    saved = getattr(passage.node, "_saved_dim", None)
     if saved is None:
         return None
-    gone = {_dim(dim, step.input) for dim in (saved if isinstance(saved, tuple) else (saved,))}
-    if step.node._saved_keepdim:
-        return None if step.dim in gone else step.to(step.dim)
-    left = [dim for dim in range(len(step.input)) if dim not in gone]
-    return step.to(left[step.dim]) if len(left) == len(step.output) else None
+    gone = {_dim(dim, passage.input) for dim in (saved if isinstance(saved, tuple) else (saved,))}
+    if passage.node._saved_keepdim:
+        return None if passage.dim in gone else passage.to(passage.dim)
+    left = [dim for dim in range(len(passage.input)) if dim not in gone]
+    return passage.to(left[passage.dim]) if len(left) == len(passage.output) else None
 
 
-def _before_last(places: int) -> Callable[[_Step], Axis | None]:
+def _before_last(places: int) -> Callable[[_Passage], Axis | None]:
     """Dimensions before the last few stay."""
-    return lambda step: step.to(step.dim) if step.dim < len(step.output) - places else None
+    return lambda passage: passage.to(passage.dim) if passage.dim < len(passage.output) - places else None
 
 
-def _padded(step: _Step) -> Axis | None:
-    return _before_last(len(step.node._saved_pad) // 2)(step)
+def _padded(passage: _Passage) -> Axis | None:
+    return _before_last(len(passage.node._saved_pad) // 2)(passage)
 
 
-def _first(*positions: int) -> Callable[[_Step], Axis | None]:
+def _first(*positions: int) -> Callable[[_Passage], Axis | None]:
     """Samples in the first dimension of the output stay there in these inputs."""
-    return lambda step: step.to(0) if step.dim == 0 and step.position in positions else None
+    return lambda passage: passage.to(0) if passage.dim == 0 and passage.position in positions else None
 
 
-def _addmm(step: _Step) -> Axis | None:
-    return _elementwise(step) if step.position == 0 else _first(1)(step)
+def _addmm(passage: _Passage) -> Axis | None:
+    return _elementwise(passage) if passage.position == 0 else _first(1)(passage)
 
 
-def _baddbmm(step: _Step) -> Axis | None:
-    return _elementwise(step) if step.position == 0 else _first(1, 2)(step)
+def _baddbmm(passage: _Passage) -> Axis | None:
+    return _elementwise(passage) if passage.position == 0 else _first(1, 2)(passage)
 
 
-def _attention(step: _Step) -> Axis | None:
-    return step.to(step.dim) if step.position < 3 and len(step.output) == 4 and step.dim < 2 else None
+def _attention(passage: _Passage) -> Axis | None:
+    return passage.to(passage.dim) if passage.position < 3 and len(passage.output) == 4 and passage.dim < 2 else None
 
 
-def _layer_norm(step: _Step) -> Axis | None:
-    return _before_last(len(step.node._saved_normalized_shape))(step) if step.position == 0 else None
+def _layer_norm(passage: _Passage) -> Axis | None:
+    return _before_last(len(passage.node._saved_normalized_shape))(passage) if passage.position == 0 else None
 
 
-def _batch_norm(step: _Step) -> Axis | None:
+def _batch_norm(passage: _Passage) -> Axis | None:
     """In training a sample's gradient goes to the whole batch."""
-    return step.to(step.dim) if step.position == 0 and step.node._saved_training is False else None
+    return passage.to(passage.dim) if passage.position == 0 and passage.node._saved_training is False else None
 
 
 def _dim(saved: int, shape: Shape) -> int:
@@ -215,7 +215,7 @@ _ELEMENTWISE = (
     *("NativeDropout", "MaskedFill", "Where", "ToCopy", "Clone", "Maximum", "Minimum", "Expand"),
 )
 _RESHAPED = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "Alias")
-_RULES: dict[str, Callable[[_Step], Axis | None]] = {
+_RULES: dict[str, Callable[[_Passage], Axis | None]] = {
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     **dict.fromkeys(_RESHAPED, _reshaped),
     **dict.fromkeys(("T", "Transpose"), _transposed),

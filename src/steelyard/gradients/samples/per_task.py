@@ -129,11 +129,11 @@ class TableRows:
     rows: Tensor
 
 
-Sent = Tensor | Outer | TableRows
+Contribution = Tensor | Outer | TableRows
 """Each task's gradient of a parameter, ``[T, …]``, or what it follows from."""
 
 
-def sent_to(arrived: Arrived, position: int, shape: Shape) -> Sent | None:
+def sent_to(arrived: Arrived, position: int, shape: Shape) -> Contribution | None:
     """What each task sends to an input of a node in which all samples meet; ``None`` where that is not known.
 
     Args:
@@ -166,7 +166,7 @@ def _expanded(arrived: Arrived, position: int, shape: Shape) -> Tensor | None:
     return arrived.summed(arrived.gradient, shape)
 
 
-def _addmm(arrived: Arrived, position: int, shape: Shape) -> Sent | None:
+def _addmm(arrived: Arrived, position: int, shape: Shape) -> Contribution | None:
     if arrived.node._saved_alpha != 1 or arrived.node._saved_beta != 1:
         return None
     if position == 0:
@@ -174,7 +174,7 @@ def _addmm(arrived: Arrived, position: int, shape: Shape) -> Sent | None:
     return _outer(arrived, arrived.node._saved_mat1) if position == 2 else None
 
 
-def _mm(arrived: Arrived, position: int, shape: Shape) -> Sent | None:
+def _mm(arrived: Arrived, position: int, shape: Shape) -> Contribution | None:
     return _outer(arrived, arrived.node._saved_self) if position == 1 else None
 
 
@@ -268,7 +268,7 @@ def _by_owner(tasks: int, rows: Tensor, *tensors: Tensor) -> tuple[list[int], li
     return sizes, list(tensors)
 
 
-_FORMULAS: dict[str, Callable[[Arrived, int, Shape], Sent | None]] = {
+_FORMULAS: dict[str, Callable[[Arrived, int, Shape], Contribution | None]] = {
     "Add": _added,
     "Sub": _subtracted,
     "Mul": _multiplied,
