@@ -21,7 +21,7 @@ from steelyard.gradients.differentiation import differentiate
 from steelyard.gradients.graph import Edge, Node, Survey, nodes_below
 from steelyard.gradients.rows import is_safe
 from steelyard.gradients.samples.paths import SamplePaths, sample_paths, shape_at
-from steelyard.gradients.samples.per_task import Arrived, Outer, Owners, Contribution, TableRows, sent_to
+from steelyard.gradients.samples.per_task import Arrived, Contribution, Outer, Owners, TableRows, sent_to
 
 _LARGEST_WEIGHT = 32
 """Nodes between a layer and the parameters that its weight is computed from."""
