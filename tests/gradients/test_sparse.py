@@ -19,7 +19,9 @@ SPECS = [
 """Methods that bring further batches are carried by the same code."""
 TABLES = {
     "embedding": lambda sparse: nn.Embedding(9, 4, sparse=sparse),
+    "embedding with padding": lambda sparse: nn.Embedding(9, 4, padding_idx=1, sparse=sparse),
     "bag": lambda sparse: nn.EmbeddingBag(9, 4, mode="sum", sparse=sparse),
+    "mean of a bag with padding": lambda sparse: nn.EmbeddingBag(9, 4, mode="mean", padding_idx=1, sparse=sparse),
 }
 
 
