@@ -29,6 +29,7 @@ from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.observe import finite_losses
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.step import Given, balance, plain_sum
+from steelyard.balancing.weighing import hold_unless
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS, Look
 from steelyard.base.options import checked_priorities, checked_tasks
@@ -47,7 +48,8 @@ class Balancer(Persistent):
         every: refresh the weights each ``every``-th step and hold them in between.
         on_nonfinite: what an inf or NaN loss does, and where a method reads gradients an inf or NaN task gradient:
             ``"raise"``; ``"drop_task"`` leaves the task out of the step; ``"skip_step"`` returns a scalar that moves
-            nothing; ``"ignore"`` does not look, which spares a CUDA sync. Methods that read losses only do not see the
+            nothing; ``"ignore"`` does not look, which spares a CUDA sync: weights that may depend on it are NaN, no
+            state moves, and a gradient scaler leaves the step out. Methods that read losses only do not see the
             gradients of a finite loss (``sqrt`` at 0): with ``"drop_task"`` or ``"skip_step"`` and `attach`, a step
             whose gradients are not finite is left out (one look at each, and a CUDA sync a step).
         heads: ``"weighted"`` scales the gradients of the task heads like those of the trunk, ``"plain"`` leaves
@@ -238,6 +240,8 @@ class Balancer(Persistent):
             index = torch.tensor([positions[k] for k in live], device=device)
             state = self.working_state(index)
             method(values[live], state)
+            if numbers is None:
+                hold_unless(values.isfinite().all(), self, state, index)
             self.commit(state, index)
 
     def set_tasks(self, tasks: Sequence[str], *, priorities: Mapping[str, float] | None = None) -> None:

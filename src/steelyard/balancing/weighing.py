@@ -7,7 +7,7 @@ step) or made again from a whole window of micro-batches.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -74,6 +74,8 @@ def propose(method: Method, seen: Seen, index: Tensor | None, refresh: bool) -> 
         state = method.narrowed(state, whole.present, leave="held_weights")
         final = final.of(whole.present)
     commits.append((method, state, index))
+    if method.on_nonfinite == "ignore":
+        final = _unlooked_at(method, seen, final, commits)
 
     direction = None
     if final.rows is not None:
@@ -128,6 +130,35 @@ def _back_through_stages(
             state = state if whole.present is None else stage.narrowed(state, whole.present)
             commits.append((stage, state, index))
     return Balance(weights, value, answer.rows)
+
+
+def _unlooked_at(method: Method, seen: Seen, final: _Final, commits: Commits) -> _Final:
+    """Of what is not finite where nobody looks (``on_nonfinite="ignore"``) no state moves, and a weight that may depend
+    on it is NaN: nothing stands in for it, and a gradient scaler leaves the step out.
+
+    Decided where the numbers are, so that the host does not wait.
+    """
+    told = (seen.squared_norms, seen.gramian, seen.cross_gramian, seen.outlook)
+    fine = seen.losses.isfinite()
+    every = torch.stack([fine.all(), *(each.isfinite().all() for each in told if each is not None)]).all()
+    for module, state, index in commits:
+        hold_unless(every, module, state, index)
+    if method.looks_at_nothing:
+        return final
+    by_itself = method.independent and method.scale == "paper" and seen.squared_norms is None
+    known = fine if by_itself else every
+    lost = final.weights.new_tensor(float("nan"))
+    on_heads = final.on_heads if method.heads == "plain" else torch.where(known, final.on_heads, lost)
+    return replace(final, weights=torch.where(known, final.weights, lost), on_heads=on_heads)
+
+
+def hold_unless(fine: Tensor, module: Stateful, state: State, index: Tensor | None) -> None:
+    """Leave a working state as it was committed where ``fine``, a number on the device, is false."""
+    before = module.working_state(index)
+    for name, value in state.rebound():
+        kept = getattr(before, name)
+        kept = kept.to(value) if kept.shape == value.shape else torch.zeros_like(value)  # before the first rows
+        setattr(state, name, torch.where(fine, value, kept))
 
 
 @dataclass(frozen=True)
