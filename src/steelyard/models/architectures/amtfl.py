@@ -159,7 +159,8 @@ class AMTFL(Architecture):
             features = run(self.trunk, inputs)
             return {task: head(features) for task, head in self._heads()}, features
         shared = stack([run(self.trunk, inputs) for _ in range(self.passes)])
-        return {task: self._each_pass(head, shared).mean(0) for task, head in self._heads()}, shared
+        apart = self._apart(shared)
+        return {task: _each_pass(head, apart).mean(0) for task, head in self._heads()}, shared
 
     def reweigh(
         self, losses: Mapping[str, Tensor], outputs: Mapping[str, Tensor], shared: Features
@@ -167,7 +168,8 @@ class AMTFL(Architecture):
         if not (self.passes and self.training):
             return self.transfer.reweigh(losses)
         # Heads run once more: what they drop is drawn anew, an estimate as good as that of the first run.
-        spread = {task: self._each_pass(head, shared).var(0).mean() for task, head in self._heads() if task in losses}
+        apart = self._apart(shared)
+        spread = {task: _each_pass(head, apart).var(0).mean() for task, head in self._heads() if task in losses}
         return self.transfer.reweigh(losses, spread)
 
     def penalty(self, outputs: Mapping[str, Tensor], shared: Features) -> Tensor:
@@ -177,9 +179,16 @@ class AMTFL(Architecture):
     def _heads(self) -> list[tuple[str, nn.Module]]:
         return list(zip(self.tasks, self.heads, strict=True))
 
-    def _each_pass(self, head: nn.Module, shared: Features) -> Tensor:
-        """Outputs of every pass [P, N, ...]."""
-        return torch.stack([head(each(lambda tensor, n=n: tensor[n], shared)) for n in range(self.passes)])
+    def _apart(self, shared: Features) -> list[Features]:
+        """Features of every pass, for all heads: taken out singly, each would have a gradient of the size of all."""
+        if isinstance(shared, Tensor):
+            return list(shared.unbind(0))
+        return [each(lambda tensor, n=n: tensor[n], shared) for n in range(self.passes)]
+
+
+def _each_pass(head: nn.Module, apart: Sequence[Features]) -> Tensor:
+    """Outputs of every pass [P, N, ...]."""
+    return torch.stack([head(features) for features in apart])
 
 
 def _modules(*networks: nn.Module) -> list[nn.Module]:
