@@ -18,7 +18,7 @@ from steelyard.errors import LossError, MissingInputError, OptionError
 
 Losses = Mapping[str, Tensor | None]
 Recompute = Callable[..., Losses]
-Step = Literal["plain", "optimizer"]
+StepRule = Literal["plain", "optimizer"]
 """A look's step: ``θ - η g``, or where the attached optimizer would go with ``g``."""
 
 _PROBE = 0.01
@@ -63,7 +63,7 @@ class LookAhead:
         self.squared_norms: Tensor | None = None
         """``[T]``, squared norms of the gradients that were stepped along, once `gains` has been called."""
 
-    def gains(self, main: str, rate: float, *, held_out: bool = False, step: Step = "plain") -> Tensor:
+    def gains(self, main: str, rate: float, *, held_out: bool = False, step: StepRule = "plain") -> Tensor:
         """``[T]`` float64: ``δ_t = L_main(θ) - L_main(θ^(t))``, what the main task gains by task ``t``'s own step.
 
         ``θ^(t)`` is one step along ``g_t = ∇L_t(θ)`` over all trainable parameters of the model. A step after which
@@ -89,7 +89,7 @@ class LookAhead:
         self.squared_norms = torch.stack(norms)
         return torch.stack(gains)
 
-    def slopes(self, weights: Tensor, mains: Sequence[str], rate: float, *, step: Step = "plain") -> Tensor:
+    def slopes(self, weights: Tensor, mains: Sequence[str], rate: float, *, step: StepRule = "plain") -> Tensor:
         """``[T]`` float64: ``⟨∇L_t(θ), d⟩``, with ``d`` the gradient of the main losses one weighted step ahead.
 
         ``θ' = θ - η Σ_t w_t ∇L_t(θ)``, ``d = ∇ Σ_main L_main(θ')`` on the held-out batch, and the derivative along
@@ -146,7 +146,7 @@ class LookAhead:
             )
         return gradients
 
-    def _stepped(self, gradients: Mapping[str, Tensor], rate: float, step: Step) -> dict[str, Tensor]:
+    def _stepped(self, gradients: Mapping[str, Tensor], rate: float, step: StepRule) -> dict[str, Tensor]:
         if step == "plain":
             return {name: self._parameters[name] - rate * gradient for name, gradient in gradients.items()}
         if self._optimizer is None or isinstance(self._optimizer, torch.optim.LBFGS):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.learned import adam, declare_learned
-from steelyard.base.lookahead import LookAhead, Step
+from steelyard.base.lookahead import LookAhead, StepRule
 from steelyard.base.observation import Seen
 from steelyard.base.options import at_least, one_of
 from steelyard.base.state import State
@@ -70,7 +70,7 @@ class AutoLambda(Balancer):
         main: str | None = None,
         start: float = 0.1,
         weight_rate: float = 1e-4,
-        step: Step = "plain",
+        step: StepRule = "plain",
         **common: Any,
     ) -> None:
         super().__init__(tasks, **common)
@@ -79,7 +79,7 @@ class AutoLambda(Balancer):
         self.main = main
         at_least("start", start, 0)
         at_least("weight_rate", weight_rate, 0, strictly=True)
-        one_of("step", step, Step)
+        one_of("step", step, StepRule)
         self.weight_rate, self.step = weight_rate, step
         declare_learned(self, "lambdas", start)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from steelyard.base.lookahead import LookAhead, Step
+from steelyard.base.lookahead import LookAhead, StepRule
 from steelyard.base.observation import Reads, Seen
 from steelyard.base.options import Heads, at_least, one_of
 from steelyard.base.state import State
@@ -88,14 +88,14 @@ class HydaLearn(AuxiliaryBalancer):
         main: str | None = None,
         mode: Mode = "exact",
         judged: Judged = "batch",
-        step: Step = "plain",
+        step: StepRule = "plain",
         max_ratio: float = 10.0,
         **common: Any,
     ) -> None:
         super().__init__(tasks, main=main, **common)
         one_of("mode", mode, Mode)
         one_of("judged", judged, Judged)
-        one_of("step", step, Step)
+        one_of("step", step, StepRule)
         at_least("max_ratio", max_ratio, 0, strictly=True)
         if mode == "first-order":
             if judged != "batch" or step != "plain":

@@ -18,8 +18,8 @@ FILE = "network.safetensors"
 LARGEST = 2**31
 """Bytes of a network's weights: the study holds them in memory while it writes them beside its store."""
 
-State = Mapping[str, Tensor]
-NetworkLike = nn.Module | State | Callable[[], nn.Module | State]
+NetworkState = Mapping[str, Tensor]
+NetworkLike = nn.Module | NetworkState | Callable[[], nn.Module | NetworkState]
 """A network, its ``state_dict()``, or a function that gives one of these."""
 
 
@@ -43,7 +43,7 @@ def _unwrapped(module: nn.Module) -> nn.Module:
     return _unwrapped(compiled) if isinstance(compiled, nn.Module) else module
 
 
-def write_weights(folder: Path, trial: Trial, epoch: int, weights: State) -> None:
+def write_weights(folder: Path, trial: Trial, epoch: int, weights: NetworkState) -> None:
     """Put them in the place of those of an earlier epoch, whole or not at all.
 
     Raises:
