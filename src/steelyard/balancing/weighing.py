@@ -147,9 +147,9 @@ def _unlooked_at(method: Method, seen: Seen, final: _Final, commits: Commits) ->
         return final
     by_itself = method.independent and method.scale == "paper" and seen.squared_norms is None
     known = fine if by_itself else every
-    lost = final.weights.new_tensor(float("nan"))
-    on_heads = final.on_heads if method.heads == "plain" else torch.where(known, final.on_heads, lost)
-    return replace(final, weights=torch.where(known, final.weights, lost), on_heads=on_heads)
+    nan = float("nan")
+    on_heads = final.on_heads if method.heads == "plain" else final.on_heads.masked_fill(~known, nan)
+    return replace(final, weights=final.weights.masked_fill(~known, nan), on_heads=on_heads)
 
 
 def hold_unless(fine: Tensor, module: Stateful, state: State, index: Tensor | None) -> None:
