@@ -88,6 +88,17 @@ def test_hydalearn_has_to_beat_all_three_by_what_matters(outcome, level, word):
     assert the(claims, "Control (constant weights are right), ").word == word
 
 
+def test_hydalearn_says_whether_there_was_anything_to_gain(outcome):
+    """All labels of the main task against a few, of training it alone; those studies are no place of the claim."""
+    few, name = gained(outcome, "few", 0.95), hydalearn_claim.CREDIT
+    for level, word in ((0.97, "held"), (0.9, "undecided"), (0.8, "did not hold")):
+        every = outcome(f"all{level}", {"equal": 0.9, "single-task": level, "best-fixed": 0.9}, main="left")
+        claims = hydalearn_claim.judge({name + hydalearn_claim.ALL: every, name: few})
+        assert the(claims, "There is something to gain").word == word
+        assert len(the(claims, "HydaLearn beats single-task").parts) == 1
+    assert the(hydalearn_claim.judge({name: few}), "There is something to gain") is None
+
+
 def dual(outcome, name, **levels):
     arms = {"single-task": 0.9, "equal": 0.8, "best-fixed": 0.81, "log": 0.84, "max-norm": 0.84, "db-mtl": 0.88}
     for method in db_mtl_claim.SIX:
