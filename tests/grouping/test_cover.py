@@ -114,3 +114,14 @@ def test_whether_there_is_a_choice_is_decided_however_few_nodes_are_allowed() ->
     cover = best_cover(np.where(np.array(inside), 1.0, -np.inf), 2, most_nodes=0)
     assert cover is not None
     assert (cover.rows, cover.value) == ((0, 1), 12.0)
+
+
+def test_that_there_is_no_choice_is_seen_at_once() -> None:
+    """Too few networks for many tasks whose networks serve one each, or two: every choice of them would be tried."""
+    alone = np.where(np.eye(60, dtype=bool), 0.0, -np.inf)
+    assert best_cover(alone, 20) is None
+    pairs = np.vstack([alone, *(np.where(np.isin(np.arange(60), [k, k + 1]), 0.1, -np.inf) for k in range(59))])
+    assert best_cover(pairs, 29) is None
+    found = best_cover(pairs, 30)
+    assert found is not None
+    assert found.value == pytest.approx(6.0)

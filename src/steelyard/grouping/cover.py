@@ -113,6 +113,12 @@ class _Search:
     def _worth(self, rows: tuple[int, ...]) -> float:
         return float(self.gains[list(rows)].max(0).sum())
 
+    def _may_serve_all(self, chosen: tuple[int, ...], free: Rows, count: int) -> bool:
+        """Whether the widest of the free rows serve as many tasks as are not served yet, together at most."""
+        left = ~self.served[list(chosen)].any(0)
+        widths = np.sort(self.served[free][:, left].sum(1))
+        return bool(widths[-count:].sum() >= left.sum())
+
     def _offer(self, rows: tuple[int, ...]) -> None:
         """Take a choice that serves every task and is better than the best so far."""
         if self.served[list(rows)].any(0).all() and (value := self._worth(rows)) > self.value:
@@ -152,6 +158,8 @@ class _Search:
         if count == 0 or not len(free):
             if chosen:
                 self._offer(chosen)
+            return -np.inf, free, prices, None
+        if not self._may_serve_all(chosen, free, count):
             return -np.inf, free, prices, None
         bound, best_prices, step = np.inf, prices, 1.0
         for index in range(steps):
