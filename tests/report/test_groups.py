@@ -111,3 +111,12 @@ def test_few_and_many_tasks(problem, tmp_path, tasks) -> None:  # noqa: F811
     html = str(section(find(problem(tasks), tmp_path / "s.sqlite", planted(0.01, 0.01), budget=4, seeds=1)[0]))
     assert "nan" not in html
     assert "inf" not in html.replace("info", "")
+
+
+def test_groups_that_are_not_the_advice_are_said_to_be_none(problem, tmp_path) -> None:  # noqa: F811
+    def error(trial, task, kind) -> float:  # validation data are wrong
+        return planted(0.1 if kind == "validation" else 0.0, 0.01)(trial, task, kind)
+
+    said = "They are not the advice above"
+    assert said in str(section(find(problem(4), tmp_path / "wrong.sqlite", error)[0]))
+    assert said not in str(section(find(problem(4), tmp_path / "right.sqlite", planted(0.1, 0.01))[0]))

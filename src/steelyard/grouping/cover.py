@@ -113,7 +113,7 @@ class _Search:
     def _worth(self, rows: tuple[int, ...]) -> float:
         return float(self.gains[list(rows)].max(0).sum())
 
-    def _may_serve_all(self, chosen: tuple[int, ...], free: Rows, count: int) -> bool:
+    def _may_serve_all(self, chosen: tuple[int, ...], free: RowNumbers, count: int) -> bool:
         """Whether the widest of the free rows serve as many tasks as are not served yet, together at most."""
         left = ~self.served[list(chosen)].any(0)
         widths = np.sort(self.served[free][:, left].sum(1))

@@ -195,6 +195,14 @@ def _arm(plan: Plan, grouping: Grouping) -> str:
     return str(arm if len(networks) == 1 else dataclasses.replace(arm, networks=networks))
 
 
+def _short(sentence: str, arms: Mapping[str, str]) -> str:
+    """Networks are named once, above: what an arm of many tasks is called fills a screen."""
+    for what in ("grouping", "own networks"):
+        if "{" in arms[what]:
+            sentence = sentence.replace(arms[what], f"the {what}")
+    return sentence
+
+
 def _so_far(plan: Plan, first: Mapping[Subset, Mapping[str, float]], own: Grouping) -> str:
     """``One network for all: -3.2 % on validation data; with own networks for left and depth: +1.6 %.``"""
     one = sum(next(iter(first.values())).values()) / len(plan.tasks)
@@ -250,5 +258,5 @@ def _judged(
         affinities=affinities,
     )
     # The page, the terminal and the exports begin with what was asked for.
-    verdict = [*write_words(told), *told.judgement.verdict]
+    verdict = [*write_words(told), *(_short(sentence, arms) for sentence in told.judgement.verdict)]
     return dataclasses.replace(told, judgement=dataclasses.replace(told.judgement, verdict=verdict))

@@ -11,6 +11,7 @@ from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
 
 FEW = 12  # tasks that are named one by one
+MANY, FEWER = 30, 3  # in all groups together, from where so few of each are: a sentence has to be read
 
 
 def write_words(found: GroupingResult) -> list[str]:
@@ -41,13 +42,15 @@ def _what_to_do(found: GroupingResult, what: str) -> str:
 
 def _together(networks: Sequence[Network]) -> str:
     """``{a, b} and {c, d, helped by e}``: those networks that learn several tasks."""
-    return " and ".join(_names(network) for network in networks if len(network.learns) > 1)
+    several = [network for network in networks if len(network.learns) > 1]
+    most = FEW if sum(len(network.learns) for network in several) <= MANY else FEWER
+    return " and ".join(_names(network, most) for network in several)
 
 
-def _names(network: Network) -> str:
+def _names(network: Network, most: int) -> str:
     """``{a, b}``; tasks that only help are told apart: ``{a, b, helped by c}``."""
     helps = [task for task in network.learns if task not in network.serves]
-    return f"{{{first_few(network.serves, FEW)}{', helped by ' + first_few(helps, FEW) if helps else ''}}}"
+    return f"{{{first_few(network.serves, most)}{', helped by ' + first_few(helps, most) if helps else ''}}}"
 
 
 def _beside_groups(found: GroupingResult) -> list[str]:

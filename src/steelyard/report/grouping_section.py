@@ -30,6 +30,7 @@ def section(found: GroupingResult) -> Markup:
         .get_template("groups.html.jinja")
         .render(
             cards=groups.cards(found),
+            advised=found.arms["grouping"] == found.arms[found.recommended],
             panels=[groups.more_networks(found), groups.more_budget(found)],
             measured=len(found.grouping.measured),
             correlation=None if estimates.correlation is None else correlation(estimates.correlation),

@@ -19,6 +19,7 @@ from steelyard.report.short_names import elide
 from steelyard.study.judgement import Interval
 
 MOST_STOPS = 12  # places on an axis
+FEW = 12  # helping tasks that a card names
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def cards(found: GroupingResult) -> list[Card]:
     for network in grouping.networks:
         serves = [task for task in grouping.tasks if grouping.network_of(task) == network]
         helps = [labels[task] for task in grouping.tasks if task in network and task not in serves]
+        if len(helps) > FEW:
+            helps = [*helps[:FEW], f"{len(helps) - FEW} more"]
         gains = [(labels[task], gain_text(grouping.gains[task]) if len(network) > 1 else "alone") for task in serves]
         result.append(Card(gains, helps))
     return result
