@@ -51,6 +51,8 @@ def test_from_a_problem_to_a_sentence_and_again_from_the_store(run) -> None:
         (["group", "my_problem.py", "--budget", "3", "--efforts", "half"], "shares of a whole training"),
         (["group", "my_problem.py", "--budget", "3", "--efforts", "1,0.5"], "rise from above 0 to 1"),
         (["group", "my_problem.py", "--budget", "3", "--json", "my_problem.py"], "my_problem.py"),
+        (["group", "my_problem.py", "--budget", "3", "--sampling", "odd"], "sampling='odd'"),
+        (["group", "my_problem.py", "--budget", "3", "--sampling", "even"], "share their rows"),
         (["group", "nothing.py", "--budget", "3"], "nothing.py"),
     ],
 )

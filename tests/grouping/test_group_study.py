@@ -96,6 +96,23 @@ def test_planted_groups_are_found_and_judged_on_fresh_seeds(problem, tmp_path) -
     assert "The search trained 11 subsets, 11 trainings of one network; what it found trains in 1.00 ×" in words[-1]
 
 
+APART = PROBLEM.replace(
+    "lambda: split(x, {{task.name: x.sum(1) for task in tasks}})",
+    "lambda: Data(*[{{task.name: Split(x[k:], {{task.name: x[k:].sum(1)}}) for task in tasks}} for k in range(3)])",
+).replace("split\n", "Data, Split\n")
+
+
+def test_every_network_of_several_tasks_draws_its_batches_as_asked(problem, tmp_path) -> None:
+    """Subsets that are tried, and the groups that are judged; a task alone has nothing to share out."""
+    path = tmp_path / "apart.py"
+    path.write_text(textwrap.dedent(APART.format(names=["t0", "t1", "t2"])))
+    for asked, drawn in ((None, "size"), ("temperature(2)", "temperature(2)")):
+        _, engine, _ = find(str(path), tmp_path / f"{drawn}.sqlite", planted(0.05, 0.01), sampling=asked)
+        assert {len(trial.tasks) for trial in engine.trained} == {1, 2, 3}
+        assert {trial.sampling for trial in engine.trained if len(trial.tasks) > 1} == {drawn}
+        assert {trial.sampling for trial in engine.trained if len(trial.tasks) == 1} == {"size"}
+
+
 def test_the_same_command_trains_nothing_again_and_a_larger_budget_only_more(problem, tmp_path) -> None:
     path, store, error = problem(5), tmp_path / "s.sqlite", planted(0.1, 0.02)
     first, engine, _ = find(path, store, error, budget=6)
