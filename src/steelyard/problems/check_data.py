@@ -16,6 +16,9 @@ from steelyard.problems.sources import batch_digest
 from steelyard.problems.stream import Stream
 from steelyard.problems.task import Task
 
+PIECE = 2**20
+"""Numbers that are looked at at a time."""
+
 
 def check_data(name: str, tasks: Sequence[Task], data: Data) -> None:
     """Raise a `ProblemError` where the data do not fit the tasks of the problem of this name."""
@@ -105,15 +108,24 @@ def _check_inputs(where: str, split: Split) -> None:
     for tensor in inputs:
         if len(tensor) != len(split):
             raise ProblemError(f"{where}: inputs have {len(split)} and {len(tensor)} rows")
-        finite = torch.isfinite(tensor)
-        if not finite.all():
-            row, *place = (~finite).nonzero()[0].tolist()
+        unusable = _unusable(tensor).nonzero()[:, 0]
+        if len(unusable):
+            row = int(unusable[0])
+            place = (~torch.isfinite(tensor[row])).nonzero()[0].tolist()
             at = f"row {row}, column {place[0]}" if len(place) == 1 else f"row {row}"
-            rows = int((~finite).flatten(1).any(1).sum()) if tensor.dim() > 1 else int((~finite).sum())
             raise ProblemError(
-                f"{where}: the inputs hold NaN or inf in {rows} of {len(tensor)} rows, first at {at}. Leave these "
-                "rows out in load(), or fill them, e.g. with the column's mean"
+                f"{where}: the inputs hold NaN or inf in {len(unusable)} of {len(tensor)} rows, first at {at}. Leave "
+                "these rows out in load(), or fill them, e.g. with the column's mean"
             )
+
+
+def _unusable(tensor: Tensor) -> Tensor:
+    """Mask [N] of the rows that hold NaN or inf; piece by piece, so that a mapped file need not fit into memory."""
+    if not tensor.dtype.is_floating_point and not tensor.dtype.is_complex:
+        return torch.zeros(len(tensor), dtype=torch.bool)
+    rows = max(1, PIECE * len(tensor) // max(1, tensor.numel()))
+    pieces = [tensor[start : start + rows] for start in range(0, len(tensor), rows)]
+    return torch.cat([~torch.isfinite(piece).reshape(len(piece), -1).all(1) for piece in pieces])
 
 
 def _check_targets(where: str, task: Task, split: Split) -> None:
