@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from steelyard.errors import ProblemError, SteelyardError, UnknownNameError
 from steelyard.problems.apart import Apart
@@ -69,6 +70,13 @@ def _check_stream(where: str, tasks: Sequence[Task], stream: Stream) -> None:
             "torch, NumPy (np.random.…) or random, which are seeded for every batch, and not from one of the Dataset's "
             "own (np.random.default_rng(), torch.Generator())"
         )
+    for tensor in (leaf for leaf in tree_leaves(first.inputs) if isinstance(leaf, Tensor) and leaf.dim()):
+        if len(tensor) == len(first.rows) and (missing := tensor.isnan()).any():  # masks may hold inf
+            row = int(first.rows[int(missing.nonzero()[0, 0])])
+            raise ProblemError(f"{where}: the inputs of row {row} hold NaN: leave such rows out, or fill them")
+    for name, (targets, _) in first.targets.items():
+        if torch.isinf(targets).any():
+            raise ProblemError(f"{where}: targets of {name!r} hold inf")
     known = {task.name for task in tasks}
     for name in first.targets:
         if name not in known:
@@ -100,7 +108,10 @@ def _described(error: Exception) -> str:
 def _check_inputs(where: str, split: Split) -> None:
     inputs = split.inputs if isinstance(split.inputs, tuple) else (split.inputs,)
     if not inputs or not all(isinstance(tensor, Tensor) for tensor in inputs):
-        raise ProblemError(f"{where}: inputs must be a torch tensor or a tuple of them")
+        raise ProblemError(
+            f"{where}: inputs must be a torch tensor or a tuple of them: write torch.tensor(inputs).float(), or take "
+            "split(inputs, targets), which makes tensors of arrays and frames"
+        )
     for tensor in inputs:
         _check_kind(where, "the inputs", tensor)
     if len(split) == 0:

@@ -24,6 +24,7 @@ from torch.utils.data import (
 )
 
 from steelyard.errors import ProblemError
+from steelyard.io.lists_and_counts import first_few
 from steelyard.problems.rows import DataRows, Draw, ReadBatch, Reader, Targets
 from steelyard.problems.task import Task
 
@@ -187,7 +188,7 @@ class _DrawnBatches(Dataset[Any]):
             for row, item in zip(rows, items, strict=True):
                 _check_item(row, item)
             if self.collate is None:
-                return _tuples(default_collate([inputs for inputs, _ in items])), _stacked([own for _, own in items])
+                return _tuples(_batched([inputs for inputs, _ in items], "inputs")), _stacked([own for _, own in items])
             return _collated(self.collate(items), len(rows))
 
 
@@ -209,9 +210,40 @@ def _stacked(rows: Sequence[Mapping[str, Any]]) -> Targets:
     for name in dict.fromkeys(name for each in rows for name in each):
         here = [place for place, each in enumerate(rows) if each.get(name) is not None]
         if here:
-            values = default_collate([rows[place][name] for place in here])
+            values = _numbers(_batched([rows[place][name] for place in here], f"targets of {name!r}"), name)
             found[name] = values, None if len(here) == len(rows) else torch.tensor(here)
     return found
+
+
+def _batched(values: list[Any], what: str) -> Any:
+    """As torch puts rows together, or an error that says why it cannot and what to write."""
+    try:
+        return default_collate(values)
+    except (RuntimeError, TypeError) as error:
+        shapes = sorted({str(list(np.shape(each))) for each in values if isinstance(each, Tensor | np.ndarray)})
+        if any(isinstance(each, Tensor) and each.layout != torch.strided for each in values):
+            why = "are sparse: call .to_dense() in the Dataset"
+        elif any(each is None for each in values):
+            why = "are None in some rows: leave these rows out, or fill them"
+        elif len(shapes) > 1:
+            why = f"have several shapes, {first_few(shapes, 3)}: give a DataLoader(…, collate_fn=…) that pads them"
+        else:
+            why = f"cannot be put together ({error}): give a DataLoader(…, collate_fn=…) that does it"
+        raise ProblemError(f"the {what} {why}") from error
+
+
+def _numbers(values: Any, name: str) -> Tensor:
+    """Targets of a task as a tensor."""
+    if isinstance(values, Tensor):
+        return values
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = list(values)[:1] if isinstance(values, list | tuple | Mapping) else [type(values).__name__]
+        raise ProblemError(
+            f"the targets of {name!r} are no numbers ({given[0]!r}): give a number, or a tensor, for each row (a class "
+            "as a whole number from 0, a missing label as None)"
+        ) from error
 
 
 def _collated(batch: Any, count: int) -> tuple[Any, Targets]:
@@ -221,7 +253,7 @@ def _collated(batch: Any, count: int) -> tuple[Any, Targets]:
             f"collate_fn returned {type(batch).__name__}: give (inputs, {{task: targets}}) of the list of rows"
         )
     inputs, given = batch
-    targets: Targets = {name: (torch.as_tensor(each), None) for name, each in given.items() if each is not None}
+    targets: Targets = {name: (_numbers(each, name), None) for name, each in given.items() if each is not None}
     for name, (each, _) in targets.items():
         if len(each) != count:
             raise ProblemError(f"collate_fn gives {len(each)} targets of {name!r} for {count} rows: mark missing ones")
@@ -229,8 +261,11 @@ def _collated(batch: Any, count: int) -> tuple[Any, Targets]:
 
 
 def _tuples(inputs: Any) -> Any:
-    """Inputs of several tensors as a trunk takes them; torch makes a list of what a Dataset gives as a tuple."""
-    return tuple(inputs) if type(inputs) is list else inputs
+    """Inputs of several tensors as a trunk takes them; torch makes a list of what a Dataset gives as a tuple.
+
+    A list of texts is one input.
+    """
+    return tuple(inputs) if type(inputs) is list and not all(isinstance(each, str) for each in inputs) else inputs
 
 
 def _known_targets(dataset: Any) -> Mapping[str, Any] | None:

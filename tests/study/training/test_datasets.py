@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, WeightedRandomSampler
 
-from steelyard.errors import PlanError, ProblemError, UnknownNameError
+from steelyard.errors import PlanError, ProblemError, TrainingError, UnknownNameError
 from steelyard.models.features import run
 from steelyard.problems import Data, Problem, Split, binary, regression
 from steelyard.problems.rows import Draw
@@ -229,6 +229,97 @@ class Failing(Numbers):
 def test_what_cannot_be_learnt_from_is_refused_by_name(rows, error, said):
     with pytest.raises(error, match=said):
         made(rows()).data()
+
+
+class Of(Dataset):
+    """Rows as a function makes them of their number, with targets that differ from the right ones."""
+
+    def __init__(self, x=lambda row: torch.ones(4) * (row % 3), **targets):
+        self.x, self.targets_of = x, targets
+
+    def __len__(self):
+        return ROWS
+
+    def __getitem__(self, row):
+        own = {"size": lambda row: 1.0 * row, "sign": lambda row: float(row % 2), **self.targets_of}
+        return self.x(row), {name: made(row) for name, made in own.items()}
+
+
+def collated(change):
+    """A loader whose collate_fn makes batches of this many rows' inputs, and of `change` of them the targets."""
+
+    def collate(rows):
+        count = len(rows)
+        return torch.ones(count, 4), {"size": change(count), "sign": torch.zeros(count)}
+
+    return loader(Of(), collate_fn=collate)
+
+
+# What one might hand over, and what is said to it: which rows or targets, and what to write instead.
+ODD = {
+    "text as a label": (
+        lambda: Of(sign=lambda row: "yes"),
+        r"targets of 'sign' are no numbers \('yes'\): give a number",
+    ),
+    "a dictionary as a label": (
+        lambda: Of(sign=lambda row: {"value": 1.0}),
+        r"targets of 'sign' are no numbers \('value'\): give a number",
+    ),
+    "text from a collate_fn": (lambda: collated(lambda count: ["a"] * count), "targets of 'size' are no numbers"),
+    "labels of several lengths": (
+        lambda: Of(size=lambda row: torch.ones(1 + row % 2)),
+        r"targets of 'size' have several shapes, \[1\], \[2\]: give a DataLoader\(…, collate_fn=…\)",
+    ),
+    "inputs of several lengths": (
+        lambda: Of(lambda row: torch.ones(1 + row % 2)),
+        r"inputs have several shapes, \[1\], \[2\]: give a DataLoader\(…, collate_fn=…\) that pads them",
+    ),
+    "inputs that are missing": (
+        lambda: Of(lambda row: None if row else torch.ones(4)),
+        "inputs are None in some rows: leave these rows out",
+    ),
+    "sparse inputs": (lambda: Of(lambda row: torch.ones(4).to_sparse()), r"inputs are sparse: call .to_dense\(\)"),
+    "a class of one's own as inputs": (lambda: Of(lambda row: object()), "inputs cannot be put together .*collate_fn"),
+    "inputs with NaN": (
+        lambda: Of(lambda row: torch.tensor([0, 0, 0, float("nan") if row > 40 else 1])),
+        "train data: the inputs of row 49 hold NaN: leave such rows out",
+    ),
+    "a label that is inf": (lambda: Of(size=lambda row: float("inf")), "targets of 'size' hold inf"),
+    "targets of another number": (lambda: collated(lambda count: torch.ones(3)), "3 targets of 'size' for 8 rows"),
+    "a batch in place of a row": (lambda: DataLoader(Of(), batch_size=None), "batch_size=None: give it a batch_size"),
+    "three values": (lambda: [(torch.ones(4), {"size": 0.0, "sign": 0.0}, 1)] * 4, "row 0 of the Dataset is 3 values"),
+    "arrays in place of tensors": (
+        lambda: Split(np.ones((4, 4)), {name: torch.ones(4) for name in ("size", "sign")}),
+        r"inputs must be a torch tensor .*split\(inputs, targets\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "said"), ODD.values(), ids=ODD)
+def test_what_is_no_rows_is_refused_with_what_to_write(rows, said):
+    with pytest.raises(ProblemError, match=said):
+        made(rows()).data()
+
+
+def test_labels_that_turn_out_to_be_nowhere_are_named():
+    """Known by reading alone: the first epoch tells."""
+    with pytest.raises(TrainingError, match="no row of the first epoch has a label of sign"):
+        train(trial(), made(Of(sign=lambda row: None)))
+
+
+def test_texts_are_one_input_which_a_trunk_may_read_itself():
+    class Lengths(nn.Module):
+        def forward(self, texts):
+            return torch.tensor([[float(len(text))] * 4 for text in texts])
+
+    text = Of(lambda row: "word " * (row % 5))
+    problem = dataclasses.replace(
+        made(text, text, text), trunk=lambda: nn.Sequential(Lengths(), nn.Linear(4, 8)), load=lambda: Data(*[text] * 3)
+    )
+    plan_of(problem)
+    assert train(trial(), problem).steps == 2 * 5
+    with pytest.raises(ProblemError, match=r"text alone \(make numbers of it by a tokenizer"):
+        plan_of(made(text, text, text))
 
 
 def test_an_architecture_that_looks_at_all_labels_is_refused():

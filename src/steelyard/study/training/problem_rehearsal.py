@@ -186,6 +186,8 @@ def _check_fresh(problem: Problem) -> None:
 def _told_of_type(inputs: Inputs) -> str:
     """What is to be said where a layer wants other numbers than it gets, as NumPy's or those of a table of counts."""
     parts = _tensors(inputs)
+    if not parts:
+        return " of text alone (make numbers of it by a tokenizer, in a DataLoader's collate_fn or in the trunk)"
     usual = torch.get_default_dtype()
     other = sorted({_name(p.dtype) for p in parts if p.dtype.is_floating_point and p.dtype != usual})
     if other:

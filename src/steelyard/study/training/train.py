@@ -126,7 +126,7 @@ class _Training:
         trial, optimizer = self.trial, self.optimizer
         seed_everything(derive_seed(trial.seed, "epoch", epoch))
         schedule_rate(optimizer, self.problem.schedule((epoch - 1) / trial.epochs))
-        losses, weights = [], []
+        losses, weights, there = [], [], set[str]()
         self.hardware.synchronize()
         started, worked = time.perf_counter(), time.process_time()
         order = self.material.order(trial.batch_size, epoch, trial.epoch_steps, trial.sampling)
@@ -138,9 +138,10 @@ class _Training:
                 weights.append(self.balancer.last_weights)
             forward.step(optimizer, loss, self.scaler)
             losses.append(in_order(self.tasks, forward.losses))
+            there.update(forward.losses)
         self.hardware.synchronize()
-        if not losses:
-            raise TrainingError(f"no row of epoch {epoch} has a label of {', '.join(trial.tasks)}")
+        if absent := [name for name in trial.tasks if name not in there and epoch == 1]:
+            raise TrainingError(f"no row of the first epoch has a label of {', '.join(absent)}")
         seconds, work = time.perf_counter() - started, work_since(worked, losses)
         self.progress.note(seconds=seconds, processor=work, steps=len(losses))
         if self.balancer is not None:
