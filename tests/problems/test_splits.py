@@ -170,6 +170,16 @@ def test_columns_of_several_types_stand_side_by_side(frame, columns):
 
 
 @pytest.mark.parametrize("frame", FRAMES)
+def test_columns_of_truth_values_and_whole_numbers_are_standardised_as_fractions(frame):
+    """As `get_dummies` gives them."""
+    data = split(frame(age=WHOLE, paris=TRUE, rome=~TRUE), {"a": WHOLE}, standardise=True)
+    rows = torch.cat([part.inputs for part in data.splits().values()])
+    assert rows.dtype == torch.float32
+    assert torch.allclose(data.train.inputs.mean(0), torch.zeros(3), atol=1e-6)
+    assert torch.allclose(data.train.inputs.std(0, unbiased=False), torch.ones(3), atol=1e-6)
+
+
+@pytest.mark.parametrize("frame", FRAMES)
 def test_what_stands_for_a_missing_value_becomes_nan(frame):
     gaps = np.array([None, Frame.NA, True, 7, np.float32(0.5)] * 8, object)
     data = split(frame(gaps=gaps, whole=WHOLE), {"a": WHOLE, "b": gaps})

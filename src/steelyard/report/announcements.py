@@ -143,9 +143,9 @@ def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False, kee
             markup=False,
         )
         return
-    most = "at most " if made.patience else ""
+    times = dict.fromkeys(duration(seconds) for seconds in (found.least, found.most))
     console.print(
-        f"{found.trials} trials{state}: {most}about {duration(found.seconds)} for {waiting} of them on "
+        f"{found.trials} trials{state}: about {' to '.join(times)} for {waiting} of them on "
         f"{counted(workers, 'worker')}, about {max(found.disk, 1) / 2**20:.1f} MiB of disk{kept}. "
         "Nothing was trained or written.",
         markup=False,

@@ -1,7 +1,10 @@
 """A dry run trains a few steps of each kind, whatever the study would take."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from steelyard.problems import load_problem
 from steelyard.study.planning.make_plan import plan
 from steelyard.study.running import forecast
 
@@ -19,11 +22,12 @@ from steelyard.study.running import forecast
     ids=str,
 )
 def test_few_steps_are_timed(options, tmp_path, monkeypatch):
-    taken = []
+    taken, shown = [], []
 
     def train(trial, problem, hardware):
         result = real(trial, problem)
         taken.append(result.steps)
+        shown.append([len(rows) for rows in (problem.data().validation, problem.data().test)])
         return result
 
     real = forecast.train
@@ -32,6 +36,41 @@ def test_few_steps_are_timed(options, tmp_path, monkeypatch):
     found = forecast.estimate(made, tmp_path / "none.sqlite", workers=1)
     assert len(taken) == 4, "each kind twice: the first time is not counted"
     assert max(taken) <= forecast.STEPS + 2
+    assert max(map(max, shown)) <= 2 * forecast.EVALUATED * made.batch_size + len(made.tasks)
     trials = {trial: made.steps(trial) for trial in made.trials}
     assert found.trials == len(trials)
     assert found.seconds > 1e-6 * sum(trials.values())
+
+
+def test_what_is_seen_of_some_rows_is_counted_for_all(tmp_path, monkeypatch):
+    """A clock that runs by rows: 1 s for each that is learnt from, 0.1 s for each that is evaluated."""
+    made = plan("digits", ["single-task", "equal"], seeds=1, epochs=3, batch_size=4)
+    problem = load_problem("digits")
+    now = [0.0]
+
+    def train(trial, small, hardware):
+        data = small.data()
+        work = float(len(data.train))
+        now[0] += work + 0.1 * (len(data.validation) + 2 * len(data.test))
+        return SimpleNamespace(work=work, steps=len(data.train) / trial.batch_size)
+
+    monkeypatch.setattr(forecast, "train", train)
+    monkeypatch.setattr(forecast.time, "process_time", lambda: now[0])
+    cost = forecast._time(problem, made.trials[0])
+    assert cost.step == pytest.approx(made.batch_size)
+    assert cost.evaluation == pytest.approx(0.1 * len(problem.data().validation))
+
+
+@pytest.mark.parametrize(("workers", "patience", "shortest"), [(1, 0, 1.0), (2, 0, 1.0), (2, 4, 0.5)])
+def test_each_method_has_its_time_and_all_of_it_a_range(tmp_path, monkeypatch, workers, patience, shortest):
+    """A method whose step takes seven times as long counts seven times; the last trial may have a worker alone."""
+    steps = {"single-task": 1.0, "equal": 1.0, "pcgrad": 7.0}
+    monkeypatch.setattr(forecast, "_time", lambda problem, trial: forecast._Cost(steps[trial.method], 0.0))
+    monkeypatch.setattr(forecast, "START", 0.0)
+    monkeypatch.setattr(forecast.time, "perf_counter", lambda: 0.0)
+    made = plan("digits", list(steps), seeds=2, epochs=10, patience=patience)
+    found = forecast.estimate(made, tmp_path / "none.sqlite", workers=workers)
+    trained = 10 * made.settings[0].steps[""]
+    assert found.seconds == pytest.approx(2 * (2 + 1 + 7) * trained / workers)
+    assert found.least == pytest.approx(shortest * found.seconds / forecast.SPREAD)
+    assert found.most == pytest.approx(forecast.SPREAD * (found.seconds + (7 * trained if workers > 1 else 0)))

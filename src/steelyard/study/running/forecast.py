@@ -19,6 +19,7 @@ from steelyard.problems.data import Data
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
 from steelyard.problems.rows import DataRows, Split
+from steelyard.problems.task import Metric
 from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import settle, tried
@@ -29,7 +30,10 @@ from steelyard.study.training.train import train
 from steelyard.study.trial import SINGLE_TASK, Trial
 
 STEPS = 8  # timed per method
+EVALUATED = 8  # batches of validation rows
+SPREAD = 1.25  # times more or less than a short look says: machines are busier at other times
 START = 0.2  # seconds until a worker trains, without loading the data
+UNMEASURED = Metric("none", lambda outputs, targets: 0.5, higher_is_better=False, ideal=0.0)
 BYTES_PER_NUMBER = 22  # a float as JSON
 
 
@@ -49,6 +53,8 @@ class Estimate:
     seconds: float  # for what is not finished, with so many workers
     disk: int  # bytes: the store's growth, checkpoints while it runs, and the networks that are kept
     networks: int = 0  # bytes of these networks, roughly
+    least: float = math.nan  # seconds, if all goes well
+    most: float = math.nan
 
 
 @guarded
@@ -60,7 +66,9 @@ def estimate(
     reuse_any: bool = False,
     keep: str = "none",
 ) -> Estimate:
-    """Time a few real steps of each method and an evaluation, and add up what the store does not hold yet.
+    """Time a few real steps of each method and an evaluation of a few rows, and add up what the store does not hold.
+
+    What is timed is bounded, whatever the study would take; from `least` to `most` seconds allow for what that misses.
 
     A program is not timed: it says how long it takes by running, and `seconds` is NaN.
 
@@ -100,22 +108,28 @@ def estimate(
     dataclasses.replace(problem).data()  # a copy: it has not loaded them yet
     overhead = START + time.perf_counter() - started
     costs: dict[Hashable, _Cost] = {}
-    seconds = 0.0
+    each: list[float] = []
     for trial in waiting:
         kind = _class(trial) if coarse else _kind(trial)
         if kind not in costs:
             costs[kind] = _time(problem, trial)
-        seconds += overhead + plan.steps(trial) * costs[kind].step + (trial.epochs + 2) * costs[kind].evaluation
+        each.append(overhead + plan.steps(trial) * costs[kind].step + (trial.epochs + 2) * costs[kind].evaluation)
     # Network, best network, Adam's two moments; an old and a new checkpoint for a moment.
     checkpoints = min(workers, len(waiting)) * 2 * 4 * 4 * plan.parameters
     networks = 4 * plan.parameters * _kept(plan, waiting, keep)
+    seconds = sum(each) / min(workers, max(1, len(waiting)))
+    # A training that has patience may end as soon as that is over; the last one of all may have a worker for itself.
+    shortest = min(1.0, (plan.patience + 1) / plan.epochs) if plan.patience else 1.0
+    alone = max(each, default=0.0) if workers > 1 and len(waiting) > 1 else 0.0
     return Estimate(
         trials=len(trials),
         finished=len(trials) - len(waiting),
         failed=failed,
-        seconds=seconds / min(workers, max(1, len(waiting))),
+        seconds=seconds,
         disk=rows + checkpoints + networks,
         networks=networks,
+        least=shortest * seconds / SPREAD,
+        most=SPREAD * (seconds + alone),
     )
 
 
@@ -154,7 +168,10 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
     data = problem.data(trial.seed)
     rows = _some_rows(problem, trial, data.train)
     few = data.train.some(rows)
-    small = dataclasses.replace(problem, folds=1, load=lambda: Data(few, data.validation, data.validation))
+    shown = data.validation.some(_some_rows(problem, trial, data.validation, EVALUATED * 2))
+    # Metrics are left out: of a few rows, some have no value.
+    tasks = [dataclasses.replace(task, metrics=(UNMEASURED,)) for task in problem.tasks]
+    small = dataclasses.replace(problem, tasks=tasks, joint=(), folds=1, load=lambda: Data(few, shown, shown))
     # Few steps whatever an epoch of the study takes: as many as are timed, where rows are few.
     fractions = tuple((task, 1.0) for task, _ in trial.fractions)
     short = dataclasses.replace(
@@ -170,17 +187,24 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
         result = train(short, small, hardware=hardware)
     finally:
         torch.set_num_threads(threads)
+    times = _rows_for(trial, data.validation) / _rows_for(trial, shown) / 3  # there were three passes over those few
     if not isinstance(data.train, Split):  # reading is waited for, and done by other processes
-        return _Cost(result.seconds / result.steps, max(0.0, time.perf_counter() - started - result.seconds) / 3)
-    evaluation = max(0.0, clock() - worked - result.work) / 3
-    return _Cost(result.work / result.steps, evaluation)
+        waited = max(0.0, time.perf_counter() - started - result.seconds)
+        return _Cost(result.seconds / result.steps, times * waited)
+    return _Cost(result.work / result.steps, times * max(0.0, clock() - worked - result.work))
 
 
-def _some_rows(problem: Problem, trial: Trial, split: DataRows) -> torch.Tensor:
+def _rows_for(trial: Trial, rows: DataRows) -> int:
+    """How many rows a network of the trial is evaluated on."""
+    own = [here for name, here in rows.sections.items() if name in trial.tasks]
+    return sum(here.stop - here.start for here in own) if own else len(rows)
+
+
+def _some_rows(problem: Problem, trial: Trial, split: DataRows, count: int = STEPS) -> torch.Tensor:
     """Rows for a few batches of a trial; the data are only complete with a label of every task, so one of each."""
     labels = {task.name: split.labelled(task) for task in problem.tasks}
     used = torch.stack([labels[name] for name in trial.tasks]).any(0).nonzero().squeeze(1)
-    drawn = torch.randperm(len(used), generator=torch.Generator().manual_seed(0))[: STEPS * trial.batch_size]
+    drawn = torch.randperm(len(used), generator=torch.Generator().manual_seed(0))[: count * trial.batch_size]
     firsts = torch.stack([mask.nonzero()[0, 0] for mask in labels.values()])
     chosen = torch.zeros(len(split), dtype=torch.bool)
     chosen[torch.cat([used[drawn], firsts])] = True
