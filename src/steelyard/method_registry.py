@@ -1,4 +1,7 @@
-"""Methods and loss stages by name: `make` builds one from a line of text, `methods` lists them all."""
+"""Methods and loss stages by name: `make` builds one from a line of text, `methods` lists them all.
+
+The rows themselves stand in `methods/__init__.py` and `methods/loss_stages/__init__.py`.
+"""
 
 from __future__ import annotations
 
@@ -194,7 +197,7 @@ def Chain(*parts: Stage | Balancer) -> Balancer:  # noqa: N802  (reads as the la
         if not isinstance(stage, Stage):
             raise OptionError(
                 f"{type(stage).__name__} is not a loss stage: only the last part of a Chain is a method; "
-                "stages are LogLosses, EMAScale, InitialScale, CRMOGM"
+                f"stages are {', '.join(path.rpartition(':')[2] for path in STAGES.values())}"
             )
     method.prepend_stages([stage for stage in stages if isinstance(stage, Stage)])
     return method

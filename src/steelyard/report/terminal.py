@@ -138,7 +138,7 @@ def _tables(
     blocks: list[list[Column]] = []
     for compact in (False, True):
         tasks = [_task_column(view, setting, task, compact, clean) for task in of]
-        blocks = _pack([*tasks, *_figures(view, setting, compact, clean)], width - names.width)
+        blocks = _pack([*tasks, *_further_columns(view, setting, compact, clean)], width - names.width)
         if len(blocks) == 1:
             break
     return [_table(names, block, clean("±") != "±") for block in blocks]
@@ -197,7 +197,7 @@ def _marks(task: TaskInfo) -> str:
     return f"{', %' if task.percent else ''} {'↑' if task.higher_is_better else '↓'}"
 
 
-def _figures(view: View, setting: Setting, compact: bool, clean: Callable[[str], str]) -> list[Column]:
+def _further_columns(view: View, setting: Setting, compact: bool, clean: Callable[[str], str]) -> list[Column]:
     rows = [view.row(method, setting) for method in view.methods]
 
     def column(heading: str, texts: list[str]) -> Column:

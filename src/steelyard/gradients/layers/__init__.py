@@ -3,7 +3,7 @@
 A formula is registered for the autograd node that the layer leaves in the graph. It names the parameters it covers
 and turns the gradients that arrive at the node's output into ``⟨g_i, g_j⟩`` over those parameters::
 
-    @gramian_of("AddmmBackward0")
+    @gramian_of("AddmmBackward0", LINEAR)
     def linear_with_bias(node): ...
 
 Names of nodes and of what they save are private to torch, so everything that knows them is in this folder; a node that

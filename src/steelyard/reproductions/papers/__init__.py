@@ -1,4 +1,4 @@
-"""The five systems, one file each: experiments, figures of the paper, and how its claim is judged.
+"""The reproduced systems, one file each: experiments, figures of the paper, and how its claim is judged.
 
 To add one, write one file with a `Reproduction` and one row below.
 """

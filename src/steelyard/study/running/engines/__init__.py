@@ -1,4 +1,7 @@
-"""Engines by name: ``local``, ``ray(gpus=0.5)``, and those that other packages register."""
+"""Engines by name: ``local``, ``ray(gpus=0.5)``, and those that other packages register.
+
+To add one, write one file with a class that does what `interface.py` says, and one row below.
+"""
 
 from __future__ import annotations
 
