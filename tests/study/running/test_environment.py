@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
-from steelyard.study.running.environment import no_interrupts
+from steelyard.study.running.environment import no_interrupts, safe_path, unsafe_path, worker_environment
 
 
 @pytest.mark.parametrize("threads", [0, 1])
@@ -49,3 +52,34 @@ def test_the_handler_of_interrupts_is_put_back() -> None:
     with no_interrupts():
         pass
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python has no PYTHONSAFEPATH before 3.11")
+def test_a_server_of_workers_takes_no_file_of_the_current_folder_for_pythons_own(tmp_path: Path) -> None:
+    for name in ("logging", "signal", "socket"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken for the standard library')")
+    command = [sys.executable, "-c", "import multiprocessing.forkserver, logging"]
+    shadowed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "taken for" in shadowed.stderr
+    with worker_environment(), safe_path():
+        found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("given", [None, "1"])
+def test_a_worker_gives_the_switch_back(given: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that it starts are found beside their scripts, unless the caller has said otherwise."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    if given:
+        monkeypatch.setenv("PYTHONSAFEPATH", given)
+    with safe_path():
+        assert os.environ["PYTHONSAFEPATH"] == "1"
+        inherited = dict(os.environ)
+    assert os.environ.get("PYTHONSAFEPATH") == given
+    with monkeypatch.context() as worker:
+        for name in ("PYTHONSAFEPATH", "STEELYARD_SAFE_PATH"):
+            if name in inherited:
+                worker.setenv(name, inherited[name])
+        unsafe_path()
+        assert os.environ.get("PYTHONSAFEPATH") == given
+        assert "STEELYARD_SAFE_PATH" not in os.environ

@@ -19,6 +19,33 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_SAFE, _OURS = "PYTHONSAFEPATH", "STEELYARD_SAFE_PATH"
+
+
+@contextmanager
+def safe_path() -> Iterator[None]:
+    """A process that is started inside finds the standard library, whatever the current folder holds.
+
+    ``python -c``, which starts the server of workers, looks there first, and a ``logging.py`` beside a problem would
+    be taken for Python's own. Before Python 3.11 there is no such switch. `unsafe_path` takes it back in the worker,
+    since programs that a worker starts are found beside their scripts.
+    """
+    if _SAFE in os.environ:
+        yield
+        return
+    os.environ.update({_SAFE: "1", _OURS: "1"})
+    try:
+        yield
+    finally:
+        unsafe_path()
+
+
+def unsafe_path() -> None:
+    """What `safe_path` has set is no more; what the caller has set stays."""
+    if os.environ.pop(_OURS, None):
+        os.environ.pop(_SAFE, None)
+
+
 @contextmanager
 def worker_environment() -> Iterator[None]:
     """What a worker inherits: one thread, no Ctrl-C, and none of the caller's main module.

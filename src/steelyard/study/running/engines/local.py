@@ -18,7 +18,7 @@ import torch
 from steelyard.errors import EngineError
 from steelyard.study.running.end_with_parent import end_with_parent
 from steelyard.study.running.engines.interface import Job
-from steelyard.study.running.environment import cores, worker_environment
+from steelyard.study.running.environment import cores, safe_path, unsafe_path, worker_environment
 from steelyard.study.running.events import Epoch, Event, Lost, Started, Warned
 from steelyard.study.running.worker import Work, perform
 from steelyard.study.training.hardware import AUTO, CPU, kind_of_device, named_devices
@@ -100,7 +100,7 @@ class Pool:
         job, device = self.job, self.free.pop(0)
         work = Work(job.reference, trials, job.checkpoints, job.origin, job.keep, device, job.per_device)
         process = self.context.Process(target=_serve, args=(sender, work), daemon=True)
-        with worker_environment():
+        with worker_environment(), safe_path():
             process.start()
         sender.close()  # so that the worker's end is the only one, and its death is seen
         self.running[receiver] = (dict(enumerate(trials)), process)
@@ -122,6 +122,7 @@ class Pool:
 
 def _serve(connection: Connection, work: Work) -> None:
     """The worker process: it never outlives its parent."""
+    unsafe_path()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     end_with_parent()
     torch.set_num_threads(1)
@@ -140,7 +141,7 @@ def start_server() -> None:
         >>> start_server()  # returns at once: the server imports what workers need while a plan is made
     """
     if _has_forkserver():
-        with worker_environment():
+        with worker_environment(), safe_path():
             _context()
             try:
                 forkserver.ensure_running()
