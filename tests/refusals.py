@@ -55,6 +55,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case("make('uw')({'seg': losses['seg'].detach()})", "make('uw')({'seg': losses['seg']})"),
         Case("make('uw')({'seg': (features - 1) ** 2})", "make('uw')({'seg': ((features - 1) ** 2).mean()})"),
         Case("make('uw')({'seg': None, 'depth': None})", "make('uw')(losses)"),
+        Case("make('uw')({'seg': losses['seg'], 'depth': losses['seg']})", "make('uw')(losses)"),
         Case(
             "make('uw')({'seg': 0 * losses['seg'] - 1})",
             "make('mgda')({'seg': 0 * losses['seg'] - 1, 'depth': losses['depth']}, shared=features)",
@@ -84,6 +85,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case("make('mgda')(losses, shared=[features, 3])", "make('mgda')(losses, shared=[features])"),
         Case("make('mgda')(losses, shared=(features, features.tanh()))", "make('mgda')(losses, shared=features)"),
         Case("make('mgda')(losses, shared=[features, model.encoder])", "make('mgda')(losses, shared=model.encoder)"),
+        Case("make('mgda')(losses, shared=losses['seg'])", "make('mgda')(losses, shared=features)"),
         Case("make('mgda')(losses, shared=nn.Linear(2, 2))", "make('mgda')(losses, shared=model.encoder)"),
         Case("make('mgda')(losses, shared=model.heads)", "make('mgda')(losses, shared=[model.encoder, model.neck])"),
         Case(

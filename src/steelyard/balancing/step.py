@@ -17,7 +17,7 @@ from torch import Tensor
 from steelyard.balancing import returned_scalar
 from steelyard.balancing.along_call import AlongCall
 from steelyard.balancing.along_step import call_of, learn, step_of
-from steelyard.balancing.check_losses import check_not_freed, present_losses
+from steelyard.balancing.check_losses import check_not_freed, present_losses, warn_of_twins
 from steelyard.balancing.closure import Hold, hold_of
 from steelyard.balancing.commit import commit
 from steelyard.balancing.devices import as_result, compute_device, follow, full_precision, stacked, without_losses
@@ -146,6 +146,7 @@ def _begin(balancer: Persistent, names: tuple[str, ...], losses: list[Tensor]) -
         )
     if now.counters.steps == 0:
         check_not_freed(names, losses)
+        warn_of_twins(names, losses)
     if balancer._attachment is not None:
         balancer._attachment.before_forward()
 

@@ -20,7 +20,7 @@ from torch.autograd import Variable
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from steelyard.gradients.differentiation import differentiate, watched
-from steelyard.gradients.graph import Edge, Node, depends, nodes_below
+from steelyard.gradients.graph import Edge, Node, depends, nodes_below, replacing
 from steelyard.gradients.heads import Factors
 from steelyard.gradients.rows import Rows
 
@@ -258,8 +258,7 @@ def replaces_below(loss: Tensor, targets: Sequence[Target]) -> bool:
 
     Cost: a walk of the graph, about a microsecond a node.
     """
-    plans = [node.plan for node in nodes_below([loss.grad_fn]) if node.name() == f"{_Carry.__name__}Backward"]
-    replaced = [each for plan in plans if plan.redirection is not None for each in plan.redirection.targets]
+    replaced = [each for redirection in replacing(nodes_below([loss.grad_fn])) for each in redirection.targets]
     nodes = [_node(each) for each in replaced]
     edges = [node for node, each in zip(nodes, replaced, strict=True) if not isinstance(each, Tensor)]
     # An edge's turn comes after that of the tensor that its node made.

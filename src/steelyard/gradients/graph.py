@@ -21,6 +21,9 @@ Edge = tuple[Node, int]
 COMPILED, REENTRANT = "CompiledFunctionBackward", "CheckpointFunctionBackward"
 """Nodes whose inside the graph does not show: what torch.compile made, and reentrant activation checkpointing."""
 
+CARRIER = "_CarryBackward"
+"""The node of a balancer's own result, see `balanced_backward.py`."""
+
 METADATA = hasattr(torch.autograd.graph.Node, "_input_metadata")
 """Whether nodes tell what arrives at them, since torch 2.6."""
 TRUNK, _OTHER = 1, 2
@@ -251,6 +254,12 @@ def depends(node: Node | None, targets: Sequence[Node | None]) -> bool:
     wanted = {target for target in targets if target is not None}
     below = [] if node is None else [following for following, _ in node.next_functions]
     return any(each in wanted for each in nodes_below(below))
+
+
+def replacing(nodes: Iterable[Node]) -> list[Any]:
+    """What those of them that are a balancer's result put in the place of gradients further down."""
+    carriers = (node for node in nodes if node.name() == CARRIER)
+    return [node.plan.redirection for node in carriers if node.plan.redirection is not None]
 
 
 def nodes_below(roots: Iterable[Node | None], stop: Iterable[Node | None] = ()) -> Iterator[Node]:

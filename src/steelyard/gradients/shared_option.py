@@ -90,6 +90,11 @@ def place_of(
                 f"shared[{position}] is a {type(tensor).__name__}, not a tensor: pass what the task heads read itself, "
                 "shared=features, or the shared module, shared=trunk (several in a list)"
             )
+        if tensor.dim() == 0 and any(tensor is loss for loss in losses):
+            raise SharedError(
+                f"shared[{position}] is one of the losses: pass what the task heads read, shared=features, or the "
+                "shared module, shared=trunk"
+            )
     parameters = sum(isinstance(tensor, nn.Parameter) for tensor in tensors)
     if parameters not in (0, len(tensors)):
         raise SharedError(

@@ -26,7 +26,18 @@ from steelyard.gradients.differentiation import (
     refused_reentrant,
     watched,
 )
-from steelyard.gradients.graph import METADATA, REENTRANT, TRUNK, Edge, Node, Survey, is_compiled, precision_of, survey
+from steelyard.gradients.graph import (
+    METADATA,
+    REENTRANT,
+    TRUNK,
+    Edge,
+    Node,
+    Survey,
+    is_compiled,
+    precision_of,
+    replacing,
+    survey,
+)
 from steelyard.gradients.layers import Formula, Match, match
 from steelyard.gradients.layers.products import AT_A_TIME
 from steelyard.gradients.rows import Rows, is_safe, numbers_in, real_dtype, real_numbers
@@ -149,15 +160,18 @@ def trunk_gradients(
         rows = sum(numbers_in(parameter) for parameter in segment.parameters if parameter in raw)
         return rows + sum(size_of(edge) for edge in edges if edge[0] in segment.nodes)
 
+    # What float16 must not lose is seeded by the loss, and divided again where it arrives; a balancer's result replaces
+    # gradients in the backward pass that has come through it.
+    undivided = precision.float16 or bool(replacing(found.leads_to))
     if whole:
         stretches = [Segment(None, set(found.leads_to), list(raw))]
-    elif precision.float16:  # what it must not lose is seeded by the loss, and divided again where it arrives
+    elif undivided:
         stretches = [in_one_piece(found)]
     else:
         stretches = segments(found, held)
     with torch.no_grad():
         plan = _ReadingPlan(stretches, layers, raw, wanted, precision.float16)
-        end = None if whole else _at_one_end(losses, found, plan)
+        end = None if whole or undivided else _at_one_end(losses, found, plan)
         apart = None if end is None else gramian_of_disjoint(found, end)
         if apart is None and not whole and (blocked := _in_blocks(losses, found, plan)) is not None:
             return TrunkGradients(blocked, (), None)
@@ -188,7 +202,7 @@ class _ReadingPlan:
 
 def _at_one_end(losses: Sequence[Tensor], found: Survey, plan: _ReadingPlan) -> AtEnd | None:
     """What arrives where heads meet the trunk, if that is one place, until two tasks share a sample."""
-    if not METADATA or len(losses) < 2 or plan.float16 or len(found.boundary) != 1:
+    if not METADATA or len(losses) < 2 or len(found.boundary) != 1:
         return None
     (edge,) = found.boundary
     if not found.in_trunk(edge[0]) or hasattr(edge[0], "variable") or not set(plan.boundary) <= {edge}:

@@ -50,7 +50,7 @@ def divisions_of(problem: Problem, store: Path) -> bool | None:
 
     A study that goes on keeps its rows, whatever rule there is for new ones. None where there is no such study.
     """
-    if not store.is_file():
+    if not store.is_file() or not store.stat().st_size:  # an empty file is filled as a new one
         return None
     with Store(store) as opened:
         for content in opened.plans():
