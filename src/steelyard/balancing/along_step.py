@@ -63,20 +63,21 @@ def call_of(
         SharedError: parameters are sharded, or an operation cannot be differentiated twice.
     """
     later = balancer._attachment is not None and getattr(again, "parameters", None) is not None
-    _check(balancer, later, ranks, parameters)
     if later and balancer.product != "backward":
+        _check(balancer, later, ranks, tuple(again.parameters.values()) if parameters is None else parameters)
         values = {name: loss.detach() for name, loss in losses.items()}
         coarse = _is_coarse(balancer, losses)
         return AlongCall(seen, proposal.index, values, counts, again, parameters, coarse, ranks)
-    there = list(losses.values())
     if parameters is None:
-        parameters = parameters_behind([(loss.grad_fn, 0) for loss in there if loss.grad_fn is not None])
-    products = products_at_once(there, parameters, proposal.weights)
+        parameters = parameters_behind([(loss.grad_fn, 0) for loss in losses.values() if loss.grad_fn is not None])
+    _check(balancer, later, ranks, parameters)
+    products = products_at_once(list(losses.values()), parameters, proposal.weights)
     return AlongCall(seen, proposal.index, {}, counts, None, parameters, False, ranks, products)
 
 
-def _check(balancer: Persistent, later: bool, ranks: Ranks | None, parameters: tuple[Tensor, ...] | None) -> None:
-    if any(is_sharded(parameter) for parameter in parameters or ()):
+def _check(balancer: Persistent, later: bool, ranks: Ranks | None, parameters: tuple[Tensor, ...]) -> None:
+    """Refuse what a look along the step cannot be had for."""
+    if any(is_sharded(parameter) for parameter in parameters):
         raise SharedError(
             f"{balancer.name} looks along a step of all shared parameters, which are sharded over ranks (DTensor, as "
             "fully_shard makes them), and no rank holds the step in one piece: use the exact solver"

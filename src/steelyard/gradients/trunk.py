@@ -207,7 +207,7 @@ def _at_one_end(losses: Sequence[Tensor], found: Survey, plan: _ReadingPlan) -> 
     (edge,) = found.boundary
     if not found.in_trunk(edge[0]) or hasattr(edge[0], "variable") or not set(plan.boundary) <= {edge}:
         return None
-    return at_end(losses, edge)
+    return at_end(losses, edge, found)
 
 
 def _stacked(gradients: Sequence[Tensor | None]) -> Tensor:

@@ -104,7 +104,9 @@ def expect_all(ranks: Ranks, sync: str) -> None:
     store, joint = _note(group)
     start, warned = time.monotonic(), False
     patience: float = store.timeout.total_seconds()
-    while missing := [rank for rank in members if not store.check([f"steelyard/{group}/{joint}/{rank}"])]:
+    missing = list(members)
+    # Those who have come stay: of many ranks, the store is asked about the late ones alone.
+    while missing := [rank for rank in missing if not store.check([f"steelyard/{group}/{joint}/{rank}"])]:
         waited = time.monotonic() - start
         if waited > patience:
             raise StateError(_missed(missing, patience, sync, store))

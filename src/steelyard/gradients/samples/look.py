@@ -35,32 +35,42 @@ class AtEnd:
         edge: the place.
         known: the gradients of the first tasks there; ``None`` for one that does not reach it.
         owners: whose each sample is, if all tasks are known and no two share one.
+        paths: of their samples through the trunk, if it keeps them apart.
     """
 
     edge: Edge
     known: Sequence[Tensor | None]
-    owners: Owners | None
+    owners: Owners | None = None
+    paths: SamplePaths | None = None
 
 
-def at_end(losses: Sequence[Tensor], edge: Edge) -> AtEnd:
-    """Differentiate the losses at the trunk's end, until two of them share a sample: mostly the first two."""
+def at_end(losses: Sequence[Tensor], edge: Edge, found: Survey) -> AtEnd:
+    """Differentiate the losses at the trunk's end, until two of them share a sample: mostly the first two.
+
+    Where the trunk is not known to keep samples apart, no more than two either.
+    """
     known: list[Tensor | None] = []
     owner: Tensor | None = None
+    paths: SamplePaths | None = None
     for task, loss in enumerate(losses):
         (gradient,) = differentiate(loss, [GradientEdge(*edge)], False)
         known.append(gradient)
         if gradient is None:
             continue
         if gradient.is_sparse or gradient.is_complex() or gradient.dim() < 1:
-            return AtEnd(edge, known, None)
+            return AtEnd(edge, known)
         uses = (gradient != 0).flatten(1).any(1) if gradient.dim() > 1 else gradient != 0
         owner = uses.new_full(uses.shape, len(losses), dtype=torch.long) if owner is None else owner
         if bool((uses & (owner < len(losses))).any()):
-            return AtEnd(edge, known, None)
+            return AtEnd(edge, known)
+        if task > 0 and paths is None and (paths := sample_paths(found, edge)) is None:
+            return AtEnd(edge, known)
         owner[uses] = task
     if owner is None:
-        return AtEnd(edge, known, None)
-    return AtEnd(edge, known, Owners(owner % len(losses), len(losses)))  # of samples that none uses, all get zero
+        return AtEnd(edge, known)
+    return AtEnd(
+        edge, known, Owners(owner % len(losses), len(losses)), paths
+    )  # of samples that none uses, all get zero
 
 
 def gramian_of_disjoint(found: Survey, end: AtEnd) -> Tensor | None:
@@ -70,7 +80,8 @@ def gramian_of_disjoint(found: Survey, end: AtEnd) -> Tensor | None:
         found: the graph, with one place where heads meet the trunk.
         end: what arrives there.
     """
-    if end.owners is None or (paths := sample_paths(found, end.edge)) is None:
+    paths = end.paths
+    if end.owners is None or paths is None:
         return None
     arrived = _arrivals(end, paths)
     if arrived is None:
