@@ -14,10 +14,18 @@ from steelyard.study.trial import Curves, Result
 
 ERROR = PlannedMetric("error", False, 0.0, False)
 SCORE = PlannedMetric("score", True, None, False)
+COST = PlannedMetric("cost", False, None, False)
+ACCURACY = PlannedMetric("accuracy", True, 1.0, False)
 
 
-def plan_of(main: str | None = None, **metrics: PlannedMetric):
-    return SimpleNamespace(tasks=tuple(PlannedTask(n, n, 0.01, (m,)) for n, m in metrics.items()), main=main)
+def plan_of(main: str | None = None, choose: str = "best", **metrics: PlannedMetric):
+    tasks = tuple(PlannedTask(n, n, 0.01, (m,)) for n, m in metrics.items())
+    return SimpleNamespace(tasks=tasks, main=main, choose=choose)
+
+
+def alike(*values: float) -> list[list[float]]:
+    """Epochs in which both halves have one value."""
+    return [[value, value] for value in values]
 
 
 def result(halves: dict, validation: dict | None = None, epoch: int = 1) -> Result:
@@ -42,6 +50,62 @@ def test_a_joint_network_has_one_epoch_for_all_and_a_main_task_decides_alone() -
 def test_an_error_of_zero_does_not_outweigh_all_else() -> None:
     halves = {"a": [[0.0, 0.0], [0.1, 0.1]], "b": [[0.9, 0.9], [0.1, 0.1]]}
     assert values_of(plan_of(a=ERROR, b=ERROR), result(halves), ("a", "b"))["b"] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_what_an_error_of_zero_counts_as_has_the_unit_of_the_others(unit: float) -> None:
+    """Half of the smallest other one: epoch 1 has a mean of √(0.5 · 3), epoch 2 of 1, in any unit."""
+    halves = {"a": alike(0.0, unit, 4 * unit), "b": alike(3.0, 1.0, 4.0)}
+    assert values_of(plan_of(a=ERROR, b=ERROR), result(halves), ("a", "b"))["b"] == [1.0, 1.0]
+    halves["b"] = alike(1.5, 1.0, 4.0)
+    assert values_of(plan_of(a=ERROR, b=ERROR), result(halves), ("a", "b"))["b"] == [1.5, 1.5]
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(
+    ("metric", "values", "best"),
+    [
+        (SCORE, (0.4, -0.02, 0.5), 0.5),
+        (SCORE, (0.4, 0.0, 0.5), 0.5),
+        (SCORE, (-0.4, -0.02, -0.5), -0.02),
+        (COST, (0.4, -0.02, 0.5), -0.02),
+        (COST, (0.4, -0.02, -0.5), -0.5),
+        (ERROR, (0.4, -0.02, 0.5), -0.02),
+        (ERROR, (0.4, 0.0, 0.5), 0.0),
+        (PlannedMetric("slope", True, 0.5, False), (0.4, -0.02, 0.55), 0.55),
+    ],
+)
+def test_one_task_has_the_best_epoch_of_its_metric_s_own_order(metric, values, best, unit: float) -> None:
+    """A half may have values that training refuses on all rows: of a kappa, chance takes some below zero."""
+    if metric.ideal is not None:
+        metric = PlannedMetric(metric.name, metric.higher_is_better, metric.ideal * unit, False)
+    halves = {"a": alike(*(value * unit for value in values))}
+    assert values_of(plan_of(a=metric), result(halves), ("a",)) == {"a": [best * unit] * 2}
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("low", [0.0, -1e-9, -0.02, -30.0])
+def test_among_several_tasks_a_score_that_is_not_positive_is_the_worst(low: float, unit: float) -> None:
+    halves = {"a": alike(0.4 * unit, low * unit, 0.5 * unit), "b": alike(0.2, 0.2, 0.2)}
+    assert values_of(plan_of(a=SCORE, b=ERROR), result(halves), ("a", "b"))["a"] == [0.5 * unit] * 2
+    # Others have their say: it is as bad as half of the worst that has a logarithm.
+    halves["b"] = alike(0.2, 0.02, 0.2)
+    assert values_of(plan_of(a=SCORE, b=ERROR), result(halves), ("a", "b"))["b"] == [0.02, 0.02]
+
+
+def test_a_task_without_a_positive_value_leaves_the_epoch_to_the_others() -> None:
+    halves = {"a": alike(-0.1, -0.3, 0.0), "b": alike(0.3, 0.1, 0.2)}
+    for metric in (SCORE, COST):
+        assert values_of(plan_of(a=metric, b=ERROR), result(halves), ("a", "b"))["b"] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize("metric", [ERROR, SCORE, COST, ACCURACY])
+def test_networks_judged_at_their_last_epoch_are_read_there(metric: PlannedMetric) -> None:
+    halves = {"a": [[0.1, 0.2], [0.9, 0.8], [0.4, 0.6]], "b": [[0.3, 0.2], [0.8, 0.7], [0.5, 0.4]]}
+    last, plan = result(halves, epoch=3), plan_of(choose="last", a=metric, b=metric)
+    assert values_of(plan, last, ("a", "b")) == {"a": [0.4, 0.6], "b": [0.5, 0.4]}
+    without = result({}, {"a": [0.1, 0.2, 0.3]}, epoch=3)
+    assert values_of(plan, without, ("a",)) == {"a": [0.3]}
 
 
 def test_without_halves_it_is_the_value_at_the_chosen_epoch() -> None:

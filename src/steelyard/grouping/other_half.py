@@ -1,4 +1,4 @@
-"""What groups are worth on validation rows that they were not chosen on, and how noisy one measured gain is."""
+"""What groups are worth on the half of the validation rows whose gains did not choose them; the noise of one gain."""
 
 from __future__ import annotations
 
@@ -33,8 +33,12 @@ def paid_on_the_other_half(
 ) -> float | None:
     """What networks chosen on one half of the validation rows bring over one for all on the other half, on average.
 
-    The largest of many noisy gains is the luckiest, but not on rows that had no part in the choice: where it is noise
-    alone, what is expected here is no more than 0, whatever was promised.
+    The largest of many noisy gains is the luckiest, and the luck of a half's rows does not come back on the other half.
+    Where a network's values on the halves are noise of their own, what is expected here is no more than 0, whatever was
+    promised. They nearly are, not quite: each half is read at the epoch that is best on the other (`values_of`), so
+    that the half that judges has chosen the epochs at which the choice was made. Where both halves are best at one
+    epoch, both have its luck, and what is left of it here is too much by that. It is a first check; the advice rests
+    on test data.
 
     Args:
         tasks: all tasks.
