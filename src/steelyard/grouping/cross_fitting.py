@@ -52,7 +52,8 @@ def _best_epoch(result: Result, tasks: Sequence[PlannedTask], on_halves: dict[st
     if len(tasks) == 1:
         ((task, values),) = curves.items()
         return int(_distance(task.metrics[0], values).argmin())
-    return int(sum(_log_errors(task.metrics[0], values) for task, values in curves.items()).argmin())
+    scores = np.sum([_log_errors(task.metrics[0], values) for task, values in curves.items()], axis=0)
+    return int(scores.argmin())
 
 
 def _distance(metric: PlannedMetric, values: Array) -> Array:
