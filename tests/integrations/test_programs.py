@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import sys
 from importlib.util import find_spec
@@ -9,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
+import steelyard
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = {"lightning_program": "lightning", "hf_program": "transformers", "accelerate_program": "accelerate"}
@@ -31,6 +34,23 @@ class Trial:
         self.told.append((epoch, validation, test))
         self.networks.append(network)
         return True
+
+
+@pytest.mark.parametrize("trainer", ["lightning", "transformers"])
+def test_a_callback_has_the_option_that_a_refused_network_is_advised_to(trainer: str) -> None:
+    """Read from its text: the trainer need not be installed."""
+    from steelyard.study.program.reported_network import GIVE_NONE
+
+    source = Path(steelyard.__file__).parent / "integrations" / f"{trainer}.py"
+    (callback,) = [
+        each for each in ast.parse(source.read_text()).body if getattr(each, "name", None) == "TrialCallback"
+    ]
+    assert isinstance(callback, ast.ClassDef)
+    (made,) = [each for each in callback.body if isinstance(each, ast.FunctionDef) and each.name == "__init__"]
+    defaults = dict(zip([each.arg for each in made.args.kwonlyargs], made.args.kw_defaults, strict=True))
+    assert isinstance(defaults["network"], ast.Constant)
+    assert defaults["network"].value is True
+    assert "TrialCallback(…, network=False)" in GIVE_NONE
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -95,6 +115,10 @@ def test_lightning_reports_what_is_logged_and_not_what_the_sanity_check_finds() 
     trial.should_stop = True
     callback.on_validation_end(trainer, "model")
     assert trainer.should_stop
+    TrialCallback(trial, validation=callback.validation, test=callback.test, network=False).on_validation_end(
+        trainer, "model"
+    )
+    assert trial.networks == ["model", "model", None]
     del logged["b/1"]
     with pytest.raises(ProgramError, match=r"the model logs no 'b/1': self.log\('b', …\)"):
         callback.on_validation_end(trainer, "model")
@@ -128,5 +152,9 @@ def test_hugging_face_reports_an_epoch_once_both_sets_are_evaluated_at_its_end()
     evaluated(2.0, "validation", a_rmse=1.0, b_mae=2.0)
     evaluated(2.0, "test", a_rmse=1.0, b_mae=2.0)
     assert control.should_training_stop
+    callback = TrialCallback(trial, metrics=callback.metrics, network=False)
+    evaluated(3.0, "validation", a_rmse=1.0, b_mae=2.0)
+    evaluated(3.0, "test", a_rmse=1.0, b_mae=2.0)
+    assert trial.networks == ["model", "model", None]
     with pytest.raises(ProgramError, match="compute_metrics gives no 'b_mae'; there are a_rmse"):
-        evaluated(3.0, "validation", a_rmse=1.0)
+        evaluated(4.0, "validation", a_rmse=1.0)

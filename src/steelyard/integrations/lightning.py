@@ -113,6 +113,8 @@ class TrialCallback(Callback):
     Args:
         trial: from `steelyard.trial`.
         validation, test: of each task the name under which its metric is logged, or such names by metric.
+        network: whether the study gets the model's weights, which it keeps under ``--keep``. Not of models above 2 GiB,
+            or of parameters in shards (FSDP): it refuses these.
 
     Errors: a name under which nothing is logged, and all that `trial.report` refuses.
 
@@ -133,9 +135,10 @@ class TrialCallback(Callback):
         *,
         validation: Names,
         test: Names,
+        network: bool = True,
     ) -> None:
         super().__init__()
-        self.trial, self.validation, self.test = trial, validation, test
+        self.trial, self.validation, self.test, self.network = trial, validation, test, network
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show what the network starts from, unless it goes on from a checkpoint."""
@@ -148,7 +151,7 @@ class TrialCallback(Callback):
             return
         logged = trainer.callback_metrics
         validation, test = (values_of(self.trial, logged, names, _hint) for names in (self.validation, self.test))
-        self.trial.report(trainer.current_epoch + 1, validation, test, network=pl_module)
+        self.trial.report(trainer.current_epoch + 1, validation, test, network=pl_module if self.network else None)
         if self.trial.should_stop:
             trainer.should_stop = True
 

@@ -168,6 +168,8 @@ class TrialCallback(TrainerCallback):
     Args:
         trial: from `steelyard.trial`.
         metrics: of each task the name that ``compute_metrics`` gives to its metric, or such names by metric.
+        network: whether the study gets the model's weights, which it keeps under ``--keep``. Not of models above 2 GiB,
+            or of parameters in shards (FSDP): it refuses these.
 
     Errors: a name that ``compute_metrics`` does not give, and all that `trial.report` refuses.
 
@@ -178,8 +180,8 @@ class TrialCallback(TrainerCallback):
         trainer = BalancedTrainer(model, args, balancer=trial.balancer(), callbacks=[report], …)
     """
 
-    def __init__(self, trial: Reporting, *, metrics: Names) -> None:
-        self.trial, self.metrics = trial, metrics
+    def __init__(self, trial: Reporting, *, metrics: Names, network: bool = True) -> None:
+        self.trial, self.metrics, self.network = trial, metrics, network
         self._found: dict[str, Mapping[str, Any]] = {}
         self._reported = 0
 
@@ -201,6 +203,7 @@ class TrialCallback(TrainerCallback):
         if len(self._found) == 2:
             self._reported = int(epoch)
             found, self._found = self._found, {}
-            self.trial.report(self._reported, found["validation"], found["test"], network=kwargs["model"])
+            network = kwargs["model"] if self.network else None
+            self.trial.report(self._reported, found["validation"], found["test"], network=network)
             if self.trial.should_stop:
                 control.should_training_stop = True

@@ -388,10 +388,28 @@ class Compiled(nn.Module):
         lambda: lambda: network(3.0).state_dict(),
         lambda: nn.DataParallel(network(3.0)),
         lambda: Compiled(nn.DataParallel(network(3.0))),
+        lambda: nn.DataParallel(Compiled(network(3.0))),
+        lambda: nn.DataParallel(network(3.0)).state_dict(),
+        lambda: Compiled(nn.DataParallel(network(3.0))).state_dict(),
+        lambda: nn.DataParallel(Compiled(network(3.0))).state_dict(),
     ],
 )
 def test_weights_have_the_names_of_the_bare_network(given):
     assert set(weights_of(given())) == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("around", [lambda each: each, Compiled, nn.DataParallel], ids=["bare", "compiled", "replica"])
+@pytest.mark.parametrize("wrap", [Compiled, nn.DataParallel, lambda each: Compiled(nn.DataParallel(each))])
+def test_a_part_that_is_wrapped_has_the_names_of_the_bare_one(wrap, around):
+    def model(wrap):
+        return nn.ModuleDict({"trunk": wrap(network(3.0)), "module": network(2.0)})
+
+    model(lambda each: each).load_state_dict(weights_of(around(model(wrap))))
+
+
+def test_a_submodule_of_the_name_module_keeps_it():
+    assert set(weights_of(nn.ModuleDict({"module": network(3.0)}))) == {"module.weight", "module.bias"}
+    assert set(weights_of({"module.weight": torch.ones(1), "head": torch.ones(1)})) == {"module.weight", "head"}
 
 
 def test_a_balancer_in_the_network_is_none_of_its_weights(in_study):
@@ -404,8 +422,14 @@ def test_a_balancer_in_the_network_is_none_of_its_weights(in_study):
         (3, "network=int: give the network"),
         ({}, "network= holds no tensors"),
         ({"model": {"weight": torch.ones(1)}, "epoch": 3}, "network= holds no tensors"),
-        ({"weight": Shard(torch.ones(2))}, "holds 'weight' as a shard of it .DTensor.: give a function that gathers"),
-        ({"weight": torch.ones(2**30, device="meta")}, r"network= holds 4\.0 GiB, and a study keeps at most 2"),
+        (
+            {"weight": Shard(torch.ones(2))},
+            "holds 'weight' as a shard of it .DTensor.: give a function that gathers.*network=False",
+        ),
+        (
+            {"weight": torch.ones(2**30, device="meta")},
+            r"network= holds 4\.0 GiB, and a study keeps at most 2: leave network= away .*network=False",
+        ),
     ],
 )
 def test_what_is_no_network_to_keep_is_told(in_study, told, given, says):

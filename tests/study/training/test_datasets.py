@@ -1,6 +1,7 @@
 """Training rows that are read when they are needed: a Dataset or a DataLoader gives what rows in memory give."""
 
 import dataclasses
+import math
 import random
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset, WeightedRandomSampler
 
 from steelyard.errors import PlanError, ProblemError, TrainingError, UnknownNameError
 from steelyard.models.features import run
@@ -305,6 +306,59 @@ def test_labels_that_turn_out_to_be_nowhere_are_named():
     """Known by reading alone: the first epoch tells."""
     with pytest.raises(TrainingError, match="no row of the first epoch has a label of sign"):
         train(trial(), made(Of(sign=lambda row: None)))
+
+
+class Passes(Sampler):
+    """Draws these rows, one list for each pass: as a random sampler of few rows may."""
+
+    def __init__(self, *passes):
+        self.passes = iter(passes)
+
+    def __iter__(self):
+        return iter(next(self.passes))
+
+    def __len__(self):
+        return 20
+
+
+RARE = 1  # the one row with a label of it
+WITH, WITHOUT = range(20), range(20, 40)
+
+
+def drawn(*passes):
+    rows = Of(sign=lambda row: 1.0 if row == RARE else None)
+    return made(loader(rows, sampler=Passes(*passes)))
+
+
+def test_a_label_that_an_epoch_missed_may_come_in_a_later_one():
+    result = train(trial(), drawn(WITHOUT, WITH))
+    first, second = result.curves.losses["sign"]
+    assert math.isnan(first)
+    assert math.isfinite(second)
+    assert result.steps == 4
+
+
+@pytest.mark.parametrize(
+    ("tasks", "passes", "said"),
+    [
+        (("size", "sign"), (WITHOUT, WITHOUT), "no row that any epoch drew has a label of sign: .*sampler draw more"),
+        (("sign",), (WITHOUT, WITH), "no row that epoch 1 drew has a label of sign: .*sampler draw more"),
+        (("sign",), (WITH, WITHOUT), "no row that epoch 2 drew has a label of sign: .*sampler draw more"),
+    ],
+)
+def test_a_label_that_the_sampler_never_draws_is_named(tasks, passes, said):
+    with pytest.raises(TrainingError, match=said):
+        train(trial("single-task" if len(tasks) == 1 else "equal", tasks), drawn(*passes))
+
+
+def test_a_label_that_was_drawn_is_remembered_over_a_stop(tmp_path):
+    def stop(epoch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(trial(), drawn(WITH), tmp_path / "checkpoint.pt", stop, checkpoint_seconds=0)
+    result = train(trial(), drawn(WITHOUT), tmp_path / "checkpoint.pt")
+    assert list(map(math.isnan, result.curves.losses["sign"])) == [False, True]
 
 
 def test_texts_are_one_input_which_a_trunk_may_read_itself():

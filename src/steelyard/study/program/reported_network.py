@@ -15,8 +15,12 @@ from steelyard.study.storage.network_files import epoch_of, pack
 from steelyard.study.trial import Trial
 
 FILE = "network.safetensors"
+REPLICA, COMPILED = "module.", "_orig_mod"
+"""What DDP and DataParallel, and `torch.compile`, put into the names of weights."""
 LARGEST = 2**31
 """Bytes of a network's weights: the study holds them in memory while it writes them beside its store."""
+
+GIVE_NONE = "leave network= away (with a callback, TrialCallback(…, network=False))"
 
 NetworkState = Mapping[str, Tensor]
 NetworkLike = nn.Module | NetworkState | Callable[[], nn.Module | NetworkState]
@@ -24,23 +28,44 @@ NetworkLike = nn.Module | NetworkState | Callable[[], nn.Module | NetworkState]
 
 
 def weights_of(network: NetworkLike) -> dict[str, Tensor]:
-    """Its tensors, without the names that wrappers put in front, and without balancers that are modules of it."""
+    """Its tensors under the names that they have without wrappers, and without balancers that are modules of it.
+
+    Of a state dict the names alone are known: where all of them begin with ``module.``, that is taken for DDP's.
+    """
     given = network() if callable(network) and not isinstance(network, nn.Module) else network
     if isinstance(given, nn.Module):
-        bare = _unwrapped(given)
-        others = tuple(f"{name}." for name, module in bare.named_modules() if isinstance(module, Balancer))
-        given = {name: value for name, value in bare.state_dict().items() if not name.startswith(others)}
+        return _of_module(given)
     if not isinstance(given, Mapping):
         raise ProgramError(f"network={type(given).__name__}: give the network, or its state_dict()")
-    return {name: value for name, value in given.items() if isinstance(value, Tensor)}
+    weights = {_uncompiled(name): value for name, value in given.items() if isinstance(value, Tensor)}
+    in_ddp = all(name.startswith(REPLICA) for name in weights)
+    return {name.removeprefix(REPLICA): value for name, value in weights.items()} if in_ddp else weights
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """What `torch.compile`, DDP and DataParallel have put around it is taken off."""
-    if isinstance(module, DataParallel | DistributedDataParallel):
-        return _unwrapped(module.module)
-    compiled = getattr(module, "_orig_mod", None)
-    return _unwrapped(compiled) if isinstance(compiled, nn.Module) else module
+def _of_module(module: nn.Module) -> dict[str, Tensor]:
+    """A module may itself have a submodule named ``module``: that of DDP and DataParallel alone is taken off."""
+    parts = [(f"{name}." if name else "", part) for name, part in module.named_modules(remove_duplicate=False)]
+    balancers = tuple(name for name, part in parts if isinstance(part, Balancer))
+    # Inner ones first: what is taken off further out changes their names.
+    wrappers = [name for name, part in reversed(parts) if isinstance(part, DataParallel | DistributedDataParallel)]
+
+    def bare(name: str) -> str:
+        for place in wrappers:
+            if name.startswith(place + REPLICA):
+                name = place + name.removeprefix(place + REPLICA)
+        return _uncompiled(name)
+
+    state = module.state_dict()
+    return {
+        bare(name): value
+        for name, value in state.items()
+        if isinstance(value, Tensor) and not name.startswith(balancers)
+    }
+
+
+def _uncompiled(name: str) -> str:
+    """`torch.compile` puts its name wherever in the network it was called."""
+    return ".".join(part for part in name.split(".") if part != COMPILED)
 
 
 def write_weights(folder: Path, trial: Trial, epoch: int, weights: NetworkState) -> None:
@@ -55,13 +80,14 @@ def write_weights(folder: Path, trial: Trial, epoch: int, weights: NetworkState)
     if shards:
         raise ProgramError(
             f"network= holds {shards[0]!r} as a shard of it (DTensor): give a function that gathers, network=lambda: "
-            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))"
+            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)); or "
+            f"{GIVE_NONE}"
         )
     size = sum(value.numel() * value.element_size() for value in weights.values())
     if size > LARGEST:
         raise ProgramError(
-            f"network= holds {size / 2**30:.1f} GiB, and a study keeps at most {LARGEST / 2**30:g}: leave it away, and "
-            "keep it in a place of the program's own"
+            f"network= holds {size / 2**30:.1f} GiB, and a study keeps at most {LARGEST / 2**30:g}: {GIVE_NONE}, "
+            "and keep it in a place of the program's own"
         )
     with replacing(folder / FILE) as file:
         file.write(pack(trial, weights, epoch))

@@ -16,7 +16,7 @@ from steelyard.study.training.evaluate import BestEpoch
 from steelyard.study.training.hardware import ON_CPU, Hardware
 from steelyard.study.trial import Account, Curves, Result, Trial
 
-KINDS = ("loss", "weight", "spread", "validation", "halves", "seconds", "processor", "steps")
+KINDS = ("loss", "weight", "spread", "validation", "halves", "seconds", "processor", "steps", "labelled")
 """What is written down epoch by epoch."""
 CURVES = ("loss", "weight", "validation", "spread")
 """What of it a result shows by task, in the order of `Curves`."""
@@ -42,6 +42,10 @@ class EpochProgress:
         """Write down one epoch's value of each kind named."""
         for kind, value in values.items():
             self.history[kind].append(value)
+
+    def never_labelled(self, tasks: tuple[str, ...]) -> list[str]:
+        """Those of the tasks that no batch of any epoch so far had a label of."""
+        return [task for task, seen in _by_task(tasks, self.history["labelled"]).items() if not any(seen)]
 
     def restore(
         self,
@@ -70,6 +74,7 @@ class EpochProgress:
         epochs = len(self.history["steps"])
         self.history.setdefault("processor", [0.0] * epochs)  # 0.2 did not count it
         self.history.setdefault("halves", [[[]] * len(trial.tasks)] * epochs)  # nor measured these
+        self.history.setdefault("labelled", [[True] * len(trial.tasks)] * epochs)  # nor wrote this down
         self.epoch = state["epoch"]
         return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,6 +39,7 @@ from steelyard.study.training.training_rows import Material
 from steelyard.study.trial import SINGLE_TASK, Result, Trial, derive_seed
 
 CHECKPOINT_SECONDS = 1.0
+DRAW_MORE = "have the DataLoader's sampler draw more rows in an epoch, or such rows more often"
 
 
 def train(
@@ -65,7 +66,7 @@ def train(
         hardware: where to, and in which precision.
 
     Raises:
-        TrainingError: the loss or a metric is not finite, or no epoch can be chosen.
+        TrainingError: the loss or a metric is not finite, no epoch can be chosen, or no label of a task was drawn.
     """
     training = _Training(trial, problem, hardware)
     if checkpoint is not None and training.restore(checkpoint):
@@ -140,13 +141,25 @@ class _Training:
             losses.append(in_order(self.tasks, forward.losses))
             there.update(forward.losses)
         self.hardware.synchronize()
-        if absent := [name for name in trial.tasks if name not in there and epoch == 1]:
-            raise TrainingError(f"no row of the first epoch has a label of {', '.join(absent)}")
+        self.progress.note(labelled=[name in there for name in trial.tasks])
+        self._check_labels(epoch, order, len(losses))
         seconds, work = time.perf_counter() - started, work_since(worked, losses)
         self.progress.note(seconds=seconds, processor=work, steps=len(losses))
         if self.balancer is not None:
             self.balancer.end_epoch()
         self._write_down(epoch, torch.stack(losses).cpu().double(), weights)
+
+    def _check_labels(self, epoch: int, order: Sequence[Tensor], steps: int) -> None:
+        """Raise a `TrainingError` where a task has no label in all rows, or no task has one in the rows of an epoch.
+
+        A sampler of a DataLoader's own may miss a rare label in one epoch and draw it in another: `result` asks then.
+        """
+        absent = self.progress.never_labelled(self.trial.tasks)
+        if absent and epoch == 1 and self.material.are_all(order):
+            raise TrainingError(f"no row of the first epoch has a label of {', '.join(absent)}")
+        if not steps:
+            names = ", ".join(self.trial.tasks)
+            raise TrainingError(f"no row that epoch {epoch} drew has a label of {names}: {DRAW_MORE}")
 
     def _loss(self, epoch: int, step: int, rows: Tensor, batch: tuple[Inputs, Targets]) -> tuple[Forward, Tensor]:
         """The batch through the network, and the scalar that the balancer makes of it."""
@@ -208,6 +221,8 @@ class _Training:
 
     def result(self) -> Result:
         """Test is read at the last epoch and at the chosen one, and never to choose."""
+        if absent := self.progress.never_labelled(self.trial.tasks):
+            raise TrainingError(f"no row that any epoch drew has a label of {', '.join(absent)}: {DRAW_MORE}")
         moved = self.progress.best.epoch < self.progress.epoch  # otherwise they are one network
         last, kept, parts = self._test(parts=not moved)
         chosen = last

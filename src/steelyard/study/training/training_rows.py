@@ -54,6 +54,13 @@ class Material:
         """Row numbers of each batch of an epoch."""
         return list(order_of(self.rows.split, self.used, batch_size, self.seed, epoch, least, sampling))
 
+    def are_all(self, order: Sequence[Tensor]) -> bool:
+        """Whether these batches have every row that may be learnt from."""
+        left = self.used.clone()
+        for rows in order:
+            left[rows] = False
+        return not left.any()
+
     def read(self, order: Sequence[Tensor], epoch: int) -> Iterator[tuple[Inputs, Targets]]:
         """Prepared inputs and targets of these batches; one without any label of the tasks has no targets."""
         if isinstance(self.rows.split, Split):
