@@ -40,8 +40,8 @@ def test_masked_mean_brings_its_own_count() -> None:
     balancer.attach(optimizer)
     for values in ([1.0, 1.0, 1.0], [5.0]):
         unreduced = torch.tensor(values, requires_grad=True) * 1
-        mean = steelyard.masked_mean(unreduced, torch.ones(len(values), dtype=torch.bool))
-        balancer({"a": mean, "b": mean})
+        there = torch.ones(len(values), dtype=torch.bool)
+        balancer({task: steelyard.masked_mean(unreduced, there) for task in "ab"})
     optimizer.step()
     assert balancer.average.tolist() == pytest.approx([2.0, 2.0])
 
