@@ -422,7 +422,10 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(product: str) -> None:
     assert all(map(torch.equal, network.parameters(), twin.parameters()))
 
 
-def test_famo_before_the_step_hears_of_all_parameters() -> None:
+@pytest.mark.parametrize("factor", [1.0, 1e-3, 1e4])
+def test_famo_before_the_step_hears_of_all_parameters(factor: float) -> None:
+    """And of the step that the losses ask for, whatever clipping or a gradient scaler has made of it."""
+
     class Famo(steelyard.FAMO):
         def look_along(self, along: Along, state: State) -> None:
             self.heard = along
@@ -439,5 +442,7 @@ def test_famo_before_the_step_hears_of_all_parameters() -> None:
         expected = by_a_loop(losses, list(network.parameters()), balancer.last_weights)
         optimizer.zero_grad()
         loss.backward()
+        for parameter in network.parameters():
+            parameter.grad *= factor
         optimizer.step()
         assert off(balancer.heard.products, expected) <= BOUNDS[torch.float64][product]

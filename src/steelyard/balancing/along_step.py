@@ -136,9 +136,8 @@ def look_along(balancer: Persistent, window: Window, calls: Sequence[AlongCall])
                 total.index_add_(0, at, call.seen.counts[known].to(total) * found)
                 labels.index_add_(0, at, call.seen.counts[known].to(total))
         products = total / labels
-        if balancer.reads == "along":
-            inner = proposal.weights @ products
-            products = products * torch.where(inner > 0, inner / length**2, torch.nan)
+        inner = proposal.weights @ products
+        products = products * torch.where(inner > 0, inner / length**2, torch.nan)
         return step_of(balancer, seen, index, proposal, products)
 
 
@@ -248,16 +247,10 @@ def _difference(
         kept, caches.lent = caches.lent, {}
         for name, each in direction.items():
             buffer = kept.get(name)
-            if (
-                buffer is None
-                or buffer.shape != each.shape
-                or buffer.device != each.device
-                or buffer.dtype != each.dtype
-            ):
+            if buffer is None or (buffer.shape, buffer.device, buffer.dtype) != (each.shape, each.device, each.dtype):
                 buffer = torch.empty_like(each)
             caches.lent[name] = torch.add(here[name], each, alpha=sign * reach, out=buffer)
-        lent = caches.lent
-        return {name: loss.double() for name, loss in _of(balancer, call, call.again(lent)).items()}
+        return {name: loss.double() for name, loss in _of(balancer, call, call.again(caches.lent)).items()}
 
     ahead = at(1.0)
     if repeats:
