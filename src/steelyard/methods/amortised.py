@@ -20,49 +20,43 @@ Solver = Literal["exact", "amortised"]
 RATE = 0.2
 
 
-class AmortisedSolver:
-    """What an instance of a Gramian method is turned into by ``solver="amortised"``.
+def amortised_rate(method: Balancer, solver: Solver, product: Product | None, rate: float | None) -> float | None:
+    """Turn an instance of a Gramian method, whose ``__init__`` has run, into what ``solver="amortised"`` makes of it.
 
     Its state is ``log_weights [T]``, and ``squared_lengths [T]``, bounds of those of the task gradients.
 
     Args:
-        method: the instance, whose ``__init__`` has run.
+        method: the instance.
+        solver: what was asked for.
         product: how ``G w`` is found; ``None``: as it fits.
         rate: ``η`` of the mirror-descent step; ``None``: 0.2.
 
-    Raises:
-        OptionError: another option of the method needs the Gramian itself.
-    """
-
-    def __init__(self, method: Balancer, product: Product | None, rate: float | None) -> None:
-        at_least("rate", RATE if rate is None else rate, 0.0, strictly=True)
-        one_of("product", product or "auto", Product)
-        for option, value, neutral in (("memory", method.memory, "none"), ("sync", method.sync, "exact")):
-            if value != neutral and value != "off":
-                raise OptionError(
-                    f"{option}={value!r} needs the Gramian, and {method.name}(solver=amortised) never sees it: leave "
-                    "it out, or use solver='exact'"
-                )
-        self.rate = RATE if rate is None else rate
-        method.reads, method.needs_along, method.product = "along", True, product or "auto"
-        method.uses_angles, method.native_priorities, method.rescaling = False, True, "none"
-        method.declare("log_weights", reduce="mean")
-        method.declare("squared_lengths", reduce="mean")
-
-
-def amortised(method: Balancer, solver: Solver, product: Product | None, rate: float | None) -> AmortisedSolver | None:
-    """The solver that an option asks for; ``None``: the exact one.
+    Returns:
+        ``η``; ``None`` for the exact solver, which changes nothing.
 
     Raises:
-        OptionError: an option is given that the exact solver has no use for.
+        OptionError: an option needs the Gramian itself, or belongs to the other solver.
     """
     one_of("solver", solver, Solver)
-    if solver == "amortised":
-        return AmortisedSolver(method, product, rate)
-    for name, value in (("product", product), ("rate", rate)):
-        if value is not None:
-            raise OptionError(f"{name}={value!r} belongs to solver='amortised': give that too, or leave it out")
-    return None
+    if solver == "exact":
+        for name, value in (("product", product), ("rate", rate)):
+            if value is not None:
+                raise OptionError(f"{name}={value!r} belongs to solver='amortised': give that too, or leave it out")
+        return None
+    rate = RATE if rate is None else rate
+    at_least("rate", rate, 0.0, strictly=True)
+    one_of("product", product or "auto", Product)
+    for option, chosen, fits in (("memory", method.memory, ("none",)), ("sync", method.sync, ("exact", "off"))):
+        if chosen not in fits:
+            raise OptionError(
+                f"{option}={chosen!r} needs the Gramian, and {method.name}(solver=amortised) never sees it: leave "
+                "it out, or use solver='exact'"
+            )
+    method.reads, method.needs_along, method.product = "along", True, product or "auto"
+    method.uses_angles, method.native_priorities, method.rescaling = False, True, "none"
+    method.declare("log_weights", reduce="mean")
+    method.declare("squared_lengths", reduce="mean")
+    return rate
 
 
 def powers(method: Balancer, tasks: tuple[str, ...], like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from steelyard.base.method import Product
 from steelyard.base.observation import Along, Seen
 from steelyard.base.options import at_least
 from steelyard.base.state import State
-from steelyard.methods.amortised import Solver, amortised
+from steelyard.methods.amortised import Solver, amortised_rate
 from steelyard.methods.bases import GramianBalancer
 from steelyard.methods.nash_mtl import bargain, bargained, learn_to_bargain
 from steelyard.methods.solvers.unit_rows import UnitRows
@@ -67,14 +67,14 @@ class FairGrad(GramianBalancer):
         at_least("alpha", alpha, 0, strictly=True)
         self.alpha = alpha
         self.rescaling = "contribution" if alpha == 1 else "none"
-        self.amortised = amortised(self, solver, product, rate)
+        self.amortised_rate = amortised_rate(self, solver, product, rate)
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
-        return super().weigh(seen, state) if self.amortised is None else bargained(self, seen, state)
+        return super().weigh(seen, state) if self.amortised_rate is None else bargained(self, seen, state)
 
     def look_along(self, along: Along, state: State) -> None:
-        if self.amortised is not None:
-            learn_to_bargain(self, along, state, self.alpha, self.amortised.rate)
+        if self.amortised_rate is not None:
+            learn_to_bargain(self, along, state, self.alpha, self.amortised_rate)
 
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
         return bargain(rows, self.preferences(seen), self.alpha)

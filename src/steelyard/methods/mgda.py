@@ -14,7 +14,7 @@ from steelyard.base.observation import Along, Seen
 from steelyard.base.options import one_of
 from steelyard.base.state import State
 from steelyard.errors import OptionError
-from steelyard.methods.amortised import Solver, amortised, bounded_lengths, powers, shares
+from steelyard.methods.amortised import Solver, amortised_rate, bounded_lengths, powers, shares
 from steelyard.methods.solvers.min_norm import min_norm_point
 from steelyard.methods.solvers.mirror_descent import min_norm_step
 
@@ -74,8 +74,8 @@ class MGDA(Balancer):
         one_of("normalise", normalise, Normalise)
         self.normalise = normalise
         self.rescaling = "weights" if normalise in ("l2", "loss", "loss+") else "none"
-        self.amortised = amortised(self, solver, product, rate)
-        if self.amortised is not None and normalise != "none":
+        self.amortised_rate = amortised_rate(self, solver, product, rate)
+        if self.amortised_rate is not None and normalise != "none":
             raise OptionError(
                 f"normalise={normalise!r} solves for gradients that are not those of the step, and solver='amortised' "
                 "learns from the step alone: use solver='exact', or log+mgda(solver=amortised), which divides by losses"
@@ -83,14 +83,14 @@ class MGDA(Balancer):
 
     def look_along(self, along: Along, state: State) -> None:
         lengths = bounded_lengths(along, state)
-        if self.amortised is not None and lengths is not None:
+        if self.amortised_rate is not None and lengths is not None:
             power = powers(self, along.tasks, along.weights)
             state.log_weights = min_norm_step(
-                state.log_weights, along.weights, along.products, lengths, power, self.amortised.rate
+                state.log_weights, along.weights, along.products, lengths, power, self.amortised_rate
             )
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
-        if self.amortised is not None:
+        if self.amortised_rate is not None:
             return shares(self, seen, state)
         assert seen.gramian is not None
         divisor = torch.ones_like(seen.losses)

@@ -14,7 +14,7 @@ from steelyard.base.observation import Along, Seen
 from steelyard.base.options import at_least
 from steelyard.base.state import State
 from steelyard.errors import OptionError
-from steelyard.methods.amortised import Solver, amortised, bounded_lengths, powers
+from steelyard.methods.amortised import Solver, amortised_rate, bounded_lengths, powers
 from steelyard.methods.bases import GramianBalancer
 from steelyard.methods.solvers.bargaining import bargaining_point
 from steelyard.methods.solvers.mirror_descent import bargaining_step
@@ -79,19 +79,19 @@ class NashMTL(GramianBalancer):
         self.normalise, self.max_norm = normalise, max_norm
         if normalise or max_norm is not None:
             self.rescaling = "proportion"
-        self.amortised = amortised(self, solver, product, rate)
-        if self.amortised is not None and (normalise or max_norm is not None):
+        self.amortised_rate = amortised_rate(self, solver, product, rate)
+        if self.amortised_rate is not None and (normalise or max_norm is not None):
             raise OptionError(
                 "normalise and max_norm need the Gramian, which solver='amortised' never sees: ‖d‖ is √T there "
                 "already; clip in the loop, or use solver='exact'"
             )
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
-        return super().weigh(seen, state) if self.amortised is None else bargained(self, seen, state)
+        return super().weigh(seen, state) if self.amortised_rate is None else bargained(self, seen, state)
 
     def look_along(self, along: Along, state: State) -> None:
-        if self.amortised is not None:
-            learn_to_bargain(self, along, state, 1.0, self.amortised.rate)
+        if self.amortised_rate is not None:
+            learn_to_bargain(self, along, state, 1.0, self.amortised_rate)
 
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
         weights = bargain(rows, self.preferences(seen), 1.0)
