@@ -120,16 +120,16 @@ def task_rows(
     matrix = workspace if workspace is not None and fits else torch.empty(shape, dtype=dtype, device=device)
     precision = precision_between(losses, tensors)
     places = [tensor if (edge := behind_wrapper(tensor)) is None else GradientEdge(*edge) for tensor in tensors]
-    reached = torch.zeros(len(losses), len(sizes), dtype=torch.float64, device="cpu")
-    for row, loss, there in zip(matrix, losses, reached, strict=True):
+    reached: list[list[int]] = []
+    for row, loss in zip(matrix, losses, strict=True):
         gradients = differentiate(loss, places, precision.float16)
-        for k, (piece, gradient) in enumerate(zip(torch.split(row, sizes), gradients, strict=True)):
+        for piece, gradient in zip(torch.split(row, sizes), gradients, strict=True):
             if gradient is None:
                 piece.zero_()
             else:
                 piece.copy_(real_numbers(gradient))
-                there[k] = sizes[k]
-    if not bool(reached.any()):
+        reached.append([0 if gradient is None else size for gradient, size in zip(gradients, sizes, strict=True)])
+    if not any(map(any, reached)):
         if compiled_whole(losses, tensors):
             raise refused_compiled_whole()
         raise SharedError(
@@ -137,7 +137,7 @@ def task_rows(
             "were called with, not a copy of it, nor a detached or recomputed one (trainers copy what a model returns "
             "in mixed precision and under DDP: steelyard.features_of(module) takes it where it is made)"
         )
-    return Rows(matrix, tensors, precision.coarsest, reached)
+    return Rows(matrix, tensors, precision.coarsest, torch.tensor(reached, dtype=torch.float64, device="cpu"))
 
 
 def _double(matrix: Tensor) -> Tensor:
