@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class TwoLayer:
@@ -64,3 +65,14 @@ def weighted_sum(weights: Mapping[str, float], gradients: Mapping[str, list[Tens
         sum((weights[task] * gradients[task][place].double() for task in tasks), torch.zeros(()).double())
         for place in range(len(gradients[tasks[0]]))
     ]
+
+
+class Checkpointed(nn.Module):
+    """A block that runs again in its backward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.body, x, use_reentrant=False)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import steelyard
-from helpers import task_gradients, weighted_sum
+from helpers import Checkpointed, task_gradients, weighted_sum
 from steelyard.errors import SharedError, SteelyardWarning
 from steelyard.gradients import layers
 from steelyard.gradients.graph import METADATA, Survey, survey
@@ -69,15 +69,6 @@ class TwiceConvolved(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(self.layer(x).tanh()[:, :, :2]).flatten(1)
-
-
-class Checkpointed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 6))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(self.body, x, use_reentrant=False)
 
 
 class Recurrent(nn.Module):

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 import steelyard
+from helpers import Checkpointed
 from steelyard.gradients import trunk as trunk_module
 from steelyard.gradients.graph import METADATA
 from steelyard.gradients.samples.look import gramian_of_disjoint
@@ -214,15 +214,6 @@ MIXED: dict[str, Kind] = {
     "checkpointed": (lambda: Then(Checkpointed()), flat),
 }
 """Also what keeps samples apart, and is not known to."""
-
-
-class Checkpointed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 6))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return checkpoint(self.body, x, use_reentrant=False)
 
 
 EITHER: dict[str, Kind] = {

@@ -13,13 +13,12 @@ from types import ModuleType
 # One thread per worker: small networks gain nothing from more, and results stay the same on every machine's core count.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
+_SAFE, _OURS = "PYTHONSAFEPATH", "STEELYARD_SAFE_PATH"  # Python's switch, and that it was set here
+
 
 def cores() -> int:
     """Those that this process may use, where the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_SAFE, _OURS = "PYTHONSAFEPATH", "STEELYARD_SAFE_PATH"
 
 
 @contextmanager
