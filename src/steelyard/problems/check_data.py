@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from steelyard.errors import ProblemError, SteelyardError, UnknownNameError
 from steelyard.problems.apart import Apart
+from steelyard.problems.batches_for_rows import WHAT_TO_GIVE
 from steelyard.problems.data import Data
 from steelyard.problems.rows import DataRows, Draw, ReadBatch, Split
 from steelyard.problems.sources import batch_digest
@@ -19,6 +22,8 @@ from steelyard.problems.task import Task
 
 PIECE = 2**20
 """Numbers that are looked at at a time."""
+Dimensions = dict[str, tuple[int, int]]
+"""By task, how many dimensions inputs and targets have, as far as there is one answer."""
 
 
 def check_data(name: str, tasks: Sequence[Task], data: Data) -> None:
@@ -26,8 +31,10 @@ def check_data(name: str, tasks: Sequence[Task], data: Data) -> None:
     if not isinstance(data, Data):
         raise ProblemError(f"problem {name!r}: load() returned {type(data).__name__}, not a Data")
     _check_alike(name, data)
-    for part, rows in data.splits().items():
-        _check_rows(f"problem {name!r}, {part} data", tasks, rows)
+    dimensions = {
+        part: _check_rows(f"problem {name!r}, {part} data", tasks, rows) for part, rows in data.splits().items()
+    }
+    _check_alike_in_shape(f"problem {name!r}", dimensions)
     for task in tasks:
         _check_marks(f"problem {name!r}", task, data)
 
@@ -41,14 +48,16 @@ def _check_alike(name: str, data: Data) -> None:
         )
 
 
-def _check_rows(where: str, tasks: Sequence[Task], rows: DataRows) -> None:
+def _check_rows(where: str, tasks: Sequence[Task], rows: DataRows) -> Dimensions:
     if isinstance(rows, Split):
         _check_inputs(where, rows)
         for task in tasks:
             _check_targets(where, task, rows)
-    elif isinstance(rows, Stream):
-        _check_stream(where, tasks, rows)
-    elif isinstance(rows, Apart):
+        return _dimensions(rows.inputs, rows.targets)
+    if isinstance(rows, Stream):
+        return _check_stream(where, tasks, rows)
+    found: Dimensions = {}
+    if isinstance(rows, Apart):
         known = [task.name for task in tasks]
         for name in rows.parts:
             if name not in known:
@@ -56,10 +65,11 @@ def _check_rows(where: str, tasks: Sequence[Task], rows: DataRows) -> None:
         for task in tasks:
             if task.name not in rows.parts:
                 raise ProblemError(f"{where}: no rows of task {task.name!r}; there are {sorted(rows.parts)}")
-            _check_rows(f"{where} of {task.name!r}", [task], rows.parts[task.name])
+            found |= _check_rows(f"{where} of {task.name!r}", [task], rows.parts[task.name])
+    return found
 
 
-def _check_stream(where: str, tasks: Sequence[Task], stream: Stream) -> None:
+def _check_stream(where: str, tasks: Sequence[Task], stream: Stream) -> Dimensions:
     """A few rows are read, twice: what is learnt from must follow from seeds."""
     if len(stream) == 0:
         raise ProblemError(f"{where}: no rows")
@@ -87,6 +97,7 @@ def _check_stream(where: str, tasks: Sequence[Task], stream: Stream) -> None:
             raise ProblemError(f"{where}: the Dataset's targets[{task.name!r}] has {len(mask)} of {len(stream)} rows")
         if not mask.any():
             raise ProblemError(f"{where}: every label of {task.name!r} is missing")
+    return _dimensions(first.inputs, {name: targets for name, (targets, _) in first.targets.items()})
 
 
 def read_sample(where: str, stream: Stream) -> ReadBatch:
@@ -178,6 +189,22 @@ def _check_marks(where: str, task: Task, data: Data) -> None:
                 else "Where -1 is a value, give them as fractions, with NaN for what is missing"
             )
         )
+
+
+def _check_alike_in_shape(where: str, dimensions: Mapping[str, Dimensions]) -> None:
+    """A part whose inputs and targets both have a dimension more than another's is of batches."""
+    for (part, of_part), (other, of_other) in permutations(dimensions.items(), 2):
+        for task in of_part.keys() & of_other.keys():
+            if all(more > less for more, less in zip(of_part[task], of_other[task], strict=True)):
+                raise ProblemError(
+                    f"{where}: in the {part} data inputs and targets of {task!r} have a dimension more than in the "
+                    f"{other} data: these are batches, not rows. {WHAT_TO_GIVE}"
+                )
+
+
+def _dimensions(inputs: Any, targets: Mapping[str, Tensor]) -> Dimensions:
+    sizes = {leaf.dim() for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)}
+    return {name: (min(sizes), each.dim()) for name, each in targets.items()} if len(sizes) == 1 else {}
 
 
 def _targets(rows: DataRows, task: Task) -> Tensor | None:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from steelyard.errors import ProblemError
 from steelyard.problems.apart import Apart
+from steelyard.problems.batches_for_rows import WHAT_TO_GIVE, size_of_batch
 from steelyard.problems.rows import DataRows
 from steelyard.problems.stream import Stream
 
@@ -66,9 +67,15 @@ def _rows(given: Any, where: str) -> DataRows:
     if callable(given) and not isinstance(given, Dataset):
         given = given()
     if isinstance(given, tuple) or not (isinstance(given, DataLoader) or hasattr(given, "__getitem__")):
-        iterable = " (an IterableDataset or a generator has no row numbers, which seeds need)"
         raise ProblemError(
             f"{where}: {type(given).__name__} is none of what it may be: a Split, a map-style Dataset, a DataLoader or "
-            f"a function that returns one, or by task one of these{iterable if hasattr(given, '__iter__') else ''}"
+            f"a function that returns one, or by task one of these{_hint(given)}"
         )
     return Stream.of(given, where)
+
+
+def _hint(given: Any) -> str:
+    if isinstance(given, tuple) and given and all(size_of_batch(each) is not None for each in given):
+        return f". These are {len(given)} batches. {WHAT_TO_GIVE}"
+    iterable = " (an IterableDataset or a generator has no row numbers, which seeds need)"
+    return iterable if hasattr(given, "__iter__") and not isinstance(given, tuple) else ""

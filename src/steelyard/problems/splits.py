@@ -234,7 +234,9 @@ def _numbers(values: Any, what: str) -> npt.NDArray[Any]:
     try:
         array = np.asarray(values)
     except ValueError as error:  # rows of several lengths
-        raise ProblemError(f"split(): {what} are no table of numbers: {error}") from error
+        several = isinstance(values, list | tuple) and all(np.ndim(each) for each in values)
+        whole = ". Of batches: torch.cat(…) makes one piece of them" if several else ""
+        raise ProblemError(f"split(): {what} are no table of numbers: {str(error).rstrip('.')}{whole}") from error
     if array.dtype.kind in NUMBERS:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     names = list(getattr(values, "columns", ()))

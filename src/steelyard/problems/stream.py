@@ -25,6 +25,7 @@ from torch.utils.data import (
 
 from steelyard.errors import ProblemError
 from steelyard.io.lists_and_counts import first_few
+from steelyard.problems.batches_for_rows import WHAT_TO_GIVE, of_a_loader, size_of_batch
 from steelyard.problems.rows import DataRows, Draw, ReadBatch, Reader, Targets
 from steelyard.problems.task import Task
 
@@ -187,9 +188,19 @@ class _DrawnBatches(Dataset[Any]):
             items = several(rows) if several else [self.dataset[row] for row in rows]
             for row, item in zip(rows, items, strict=True):
                 _check_item(row, item)
-            if self.collate is None:
+            if self.collate is not None:
+                return _collated(self.collate(items), len(rows))
+            try:
                 return _tuples(_batched([inputs for inputs, _ in items], "inputs")), _stacked([own for _, own in items])
-            return _collated(self.collate(items), len(rows))
+            except ProblemError as error:
+                if not of_a_loader(items):
+                    raise
+                sizes = ", ".join(str(size_of_batch(item)) for item in items)
+                raise ProblemError(
+                    f"rows {first_few([str(row) for row in rows], 8)} hold {sizes} inputs and as many targets each: "
+                    f"these are batches, not rows. {WHAT_TO_GIVE}. If they are rows of several lengths, give a "
+                    "DataLoader(…, collate_fn=…) that pads them"
+                ) from error
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -199,8 +210,10 @@ def _as_it_is(batch: Any) -> Any:
 def _check_item(row: int, item: Any) -> None:
     if not isinstance(item, Sequence) or len(item) != 2 or not isinstance(item[1], Mapping):
         found = f"{len(item)} values" if isinstance(item, tuple | list) else type(item).__name__
+        size = size_of_batch(item)
+        batch = "" if size is None else f". If it is a batch of {size} rows: {WHAT_TO_GIVE}"
         raise ProblemError(
-            f"row {row} of the Dataset is {found}: give (inputs, {{task: target}}), as `return x, {{'a': y}}`"
+            f"row {row} of the Dataset is {found}: give (inputs, {{task: target}}), as `return x, {{'a': y}}`{batch}"
         )
 
 

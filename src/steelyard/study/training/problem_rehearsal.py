@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
-from steelyard.errors import ProblemError, SteelyardError
+from steelyard.errors import ProblemError, SteelyardError, warn
+from steelyard.io.lists_and_counts import first_few
 from steelyard.models import build
+from steelyard.problems.batches_for_rows import WHAT_TO_GIVE, positions
 from steelyard.problems.data import Data
 from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem, adam
@@ -23,6 +25,7 @@ from steelyard.problems.user_file import describe
 from steelyard.study.training.batch import labelled_targets
 
 ROWS = 32
+FEW = 2
 LINES = {"trunk": "lambda: nn.Sequential(…)", "head": "lambda task: nn.Linear(32, task.outputs)"}
 T = TypeVar("T")
 
@@ -45,8 +48,10 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
         try_optimizer(problem, network)
     _check_fresh(problem)
     outputs: dict[str, Tensor] = {}
+    told = False
     for batch in _samples(problem, data.train):
         found = _rehearse_network(problem, network, batch)
+        told = told or _warn_of_batches(problem, network, batch)
         for name in batch.targets:
             outputs[name] = _rehearse_task(problem, problem.task(name), found[name], *batch.targets[name], data)
     part = "fold" if problem.folds > 1 else "division"
@@ -60,10 +65,41 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
 def _rehearse_network(problem: Problem, network: nn.Module, batch: ReadBatch) -> dict[str, Tensor]:
     stored = batch.inputs
     inputs = _unchanged("prepare()", stored, lambda: attempt(problem, "prepare()", lambda: problem.prepare(stored)))
-    what = f"the network on inputs {_shape(inputs)}{_told_of_type(inputs)}"
+    what = f"the network on inputs {_shape(inputs)}{_told_of_type(inputs)}{_told_of_batches(batch)}"
     found: dict[str, Tensor]
     found, _ = _unchanged(what, inputs, lambda: attempt(problem, what, lambda: network(inputs)))
     return found
+
+
+def _rows_within(problem: Problem, network: nn.Module, batch: ReadBatch) -> int:
+    """How many inputs a row holds of which the network takes each by itself, as it takes rows; 0 where it does not."""
+    size = positions(batch.inputs, {name: targets for name, (targets, _) in batch.targets.items()})
+    if size < 2:
+        return 0
+    few = tree_map(lambda part: part[:FEW] if isinstance(part, Tensor) else part, batch.inputs)
+    apart = tree_map(lambda part: part.flatten(0, 1) if isinstance(part, Tensor) else part, few)
+    network.eval()
+    try:
+        with torch.no_grad():
+            together, single = (network(problem.prepare(inputs))[0] for inputs in (few, apart))
+        alike = all(torch.allclose(each.flatten(0, 1), single[name]) for name, each in together.items())
+    except Exception:  # the network takes no part of a row by itself: it is a row
+        return 0
+    finally:
+        network.train()
+    return size if alike else 0
+
+
+def _warn_of_batches(problem: Problem, network: nn.Module, batch: ReadBatch) -> bool:
+    """Say that these rows are rows of rows, if they are, as those of ``list(loader)``."""
+    size = _rows_within(problem, network, batch)
+    if size:
+        warn(
+            f"problem {problem.name!r}: each row of the training data holds {size} inputs and {size} targets of "
+            f"{first_few([repr(name) for name in batch.targets], 3)}, and the network takes every one of these by "
+            f"itself, as it takes rows. Are they batches? {WHAT_TO_GIVE}"
+        )
+    return size > 0
 
 
 def attempt(problem: Problem, what: str, action: Callable[[], T]) -> T:
@@ -200,6 +236,12 @@ def _told_of_type(inputs: Inputs) -> str:
         f" of whole numbers ({', '.join(whole)}; nn.Embedding takes these, nn.Linear and nn.Conv2d take fractions: "
         "give the inputs as such in load(), or write prepare=lambda inputs: inputs.float())"
     )
+
+
+def _told_of_batches(batch: ReadBatch) -> str:
+    """What is to be said where rows that fail hold as many inputs as targets."""
+    size = positions(batch.inputs, {name: targets for name, (targets, _) in batch.targets.items()})
+    return "" if size < 2 else f", {size} inputs and {size} targets to a row (of batches: {WHAT_TO_GIVE}),"
 
 
 def _told_of_labels(targets: Tensor) -> str:
