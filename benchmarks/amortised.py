@@ -39,6 +39,7 @@ from steelyard.methods.solvers.min_norm import min_norm_point
 from steelyard.methods.solvers.unit_rows import UnitRows
 from steelyard.models import build
 from steelyard.problems import load_problem
+from steelyard.problems.network_parameters import Parameters
 from steelyard.study.analysis.statistics import relative_changes
 from steelyard.study.training.batch import Forward, recompute, tell_labels
 from steelyard.study.training.hardware import ON_CPU
@@ -105,12 +106,13 @@ def steps_of(name: str, spec: str, steps: int) -> Iterator[tuple[Tensor, Tensor]
     network = build(problem, problem.task_names, 0, "hard-sharing")
     tell_labels(network, tasks, material.rows.split, material.labels)
     network.train()
-    optimizer = problem.optimizer(network.parameters())
+    optimizer = problem.optimizer(Parameters.of(network))
     balancer = steelyard.make(spec, list(problem.task_names)).attach(optimizer)
     torch.manual_seed(0)
     order = itertools.chain.from_iterable(
         batches(material.used, problem.batch_size, 0, epoch) for epoch in itertools.count(1)
     )
+    assert isinstance(network.trunk, nn.Module)
     trunk = tuple(network.trunk.parameters())
     for rows in itertools.islice(order, steps):
         inputs, targets = material.batch(rows)
@@ -158,7 +160,7 @@ def bias(names: list[str], steps: int) -> None:
         row = {key: statistics.median(values[len(values) // 2 :]) for key, values in measured.items()}
         show(f"{name}, mgda", len(weights), row["amortised"], row["equal"], row["others"])
         for spec, alpha in (("nash-mtl", 1.0), ("fairgrad(alpha=2)", 2.0)):
-            here: list[tuple[float, float, float]] = []
+            here: list[tuple[float, ...]] = []
             mean = None
             inner = spec.removesuffix(")") + (",solver=amortised)" if "(" in spec else "(solver=amortised)")
             for gramian, weights in steps_of(name, inner, steps):

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from timing import Timing, interleaved, machine
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 import steelyard
@@ -78,7 +78,7 @@ def step(spec: str | None, at: str, ranks: int, width: int, batch: int, tasks: i
         if at == "collective" and ranks > 1:
             dist.all_reduce(torch.zeros(8 * tasks, dtype=torch.float64))
         if balancer is None:
-            torch.stack(list(losses.values())).sum().backward()
+            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         else:
             balancer(losses, shared=network.trunk if "trunk" in at else features).backward()
         optimizer.step()
@@ -122,7 +122,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for ranks in (1, arguments.ranks):
-            mp.spawn(measure, (ranks, folder, arguments), nprocs=ranks)
+            spawn(measure, (ranks, folder, arguments), nprocs=ranks)  # type: ignore[no-untyped-call]
         alone, shared = (torch.load(Path(folder) / f"{ranks}.pt", weights_only=False) for ranks in (1, arguments.ranks))
     print(f"{machine()}; {arguments.ranks} ranks, {arguments.tasks} tasks, width {arguments.width}, batch", end=" ")
     print(f"{arguments.batch} per rank; medians of {arguments.rounds}, ratios to the same round's plain step\n")

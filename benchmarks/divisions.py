@@ -63,7 +63,8 @@ def delta_m(of_seeds: NDArray[np.float64]) -> NDArray[np.float64]:
         relative_changes(of_seeds[:, 1, place], of_seeds[:, 0, place], higher_is_better=False, ideal=None)
         for place in range(of_seeds.shape[2])
     ]
-    return np.mean([change for change in changes if change is not None], axis=0)
+    mean: NDArray[np.float64] = np.stack([change for change in changes if change is not None]).mean(0)
+    return mean
 
 
 def correlations(found: NDArray[np.float64]) -> tuple[float, float]:

@@ -61,8 +61,12 @@ class MadeUp:
 def result(tasks: Sequence[str], epochs: int) -> Result:
     """Numbers of as many digits as real ones."""
     values = {task: [random.random()] for task in tasks}
-    curves = [{task: [random.random() for _ in range(epochs)] for task in tasks} for _ in range(4)]
-    return Result(values, values, epochs, 1000, random.random(), random.random(), random.random(), Curves(*curves))
+    losses, weights, validation, spreads = (
+        {task: [random.random() for _ in range(epochs)] for task in tasks} for _ in range(4)
+    )
+    halves = {task: [[random.random() for _ in range(2)] for _ in range(epochs)] for task in tasks}
+    curves = Curves(losses, weights, validation, spreads, halves)
+    return Result(values, values, epochs, 1000, random.random(), random.random(), random.random(), curves)
 
 
 def planned(trials: int, epochs: int) -> tuple[Plan, list[Trial]]:
@@ -132,7 +136,7 @@ def ray_at(trials: int) -> None:
     made, every = planned(trials, 20)
     engine = Engine(cpus=SHARE)
     engine.connect(None)
-    places = engine.room()
+    places = engine.room(0)
     with tempfile.TemporaryDirectory() as folder:
         seconds = write(engine, made, every, Path(folder) / "s.sqlite")
     each = seconds / trials - SLEEP / places

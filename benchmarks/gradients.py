@@ -52,9 +52,9 @@ def balanced(network: Network, spec: str, place: str) -> Step:
     balancer = steelyard.make(spec, network.names)
 
     def combine(losses: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        if place == "last":
-            return balancer(losses, shared=features, look="last")
-        return balancer(losses, shared=features if place == "features" else network.trunk)
+        look = "last" if place == "last" else None
+        loss: Tensor = balancer(losses, shared=network.trunk if place == "trunk" else features, look=look)
+        return loss
 
     return network.step(combine)
 
@@ -104,7 +104,7 @@ def on_device(step: Step) -> Step:
 def operations(step: Step) -> int:
     with FlopCounterMode(display=False) as counter:
         step()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def two_steps(make: Callable[[], Step], network: Network) -> Callable[[], None]:

@@ -5,6 +5,7 @@ landmine: 29 mine fields with rows of their own (Xue et al. 2007), as one table 
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,15 @@ from steelyard.problems import Data, Problem, Task, binary, regression, split
 FOLDER = Path(os.environ["STEELYARD_DATA"])
 
 
-def trunk(columns: int, width: int):
+def trunk(columns: int, width: int) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(nn.Linear(columns, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
 
 
-def head(width: int):
+def head(width: int) -> Callable[[Task], nn.Module]:
     return lambda task: nn.Linear(width, task.outputs)
 
 
-def mulan(name: str, targets: int, columns: int, **options: int) -> Problem:
+def mulan(name: str, targets: int, columns: int, batch_size: int, epochs: int) -> Problem:
     tasks = [regression(f"t{number + 1}") for number in range(targets)]
 
     def load() -> Data:
@@ -31,7 +32,10 @@ def mulan(name: str, targets: int, columns: int, **options: int) -> Problem:
         labels = {task.name: arrays["Y"][:, number] for number, task in enumerate(tasks)}
         return split(arrays["X"], labels, standardise=True, standardise_targets=list(labels))
 
-    return Problem(name, tasks, load, trunk(columns, 64), head(64), summary=f"{targets} targets of Mulan", **options)
+    summary = f"{targets} targets of Mulan"
+    return Problem(
+        name, tasks, load, trunk(columns, 64), head(64), batch_size=batch_size, epochs=epochs, summary=summary
+    )
 
 
 fields: list[Task] = [binary(f"f{number + 1}") for number in range(29)]

@@ -19,8 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from steelyard.grouping import choose, search
+from steelyard.grouping.search import Measure
 
 Table = dict[frozenset[str], dict[str, float]]
 TABLES = ("taskonomy", "ettm1")
@@ -42,7 +44,7 @@ def load(path: Path) -> tuple[list[str], dict[str, Table]]:
     return tasks, columns
 
 
-def looked_up(table: Table):
+def looked_up(table: Table) -> Measure:
     def measure(subsets: Sequence[frozenset[str]], effort: float = 1.0) -> Table:
         return {subset: table[subset] for subset in subsets}
 
@@ -73,7 +75,7 @@ def tested(
     columns: dict[str, Table],
     chosen_by: Mapping[frozenset[str], Mapping[str, float]],
     networks: int,
-):
+) -> NDArray[np.float64]:
     """Test gains, by task, of what is chosen by these values."""
     grouping = choose(tasks, {subset: values for subset, values in chosen_by.items() if len(subset) > 1}, networks)
     gains = [columns["gain_test"][grouping.network_of(task)][task] for task in tasks]

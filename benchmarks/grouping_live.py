@@ -20,7 +20,7 @@ from typing import Any
 from steelyard import study
 from steelyard.base.specs import parse_spec
 from steelyard.grouping.group_study import group
-from steelyard.grouping.train_subset import SEED, gains
+from steelyard.grouping.train_subset import SEED, changes, gains
 from steelyard.report.grouping_section import to_json
 from steelyard.study.judgement import Interval
 from steelyard.study.planning.best_fixed import candidates
@@ -71,7 +71,7 @@ def main() -> None:
         **options,
     )
     print(*found.judgement.verdict[:8], sep="\n", flush=True)
-    names = {arm: what for what, arm in reversed(found.arms.items())}
+    names = {arm: what for what, arm in reversed(list(found.arms.items()))}
     if arguments.same_budget:
         count = int(arguments.budget)
         weights = candidates(parse_spec("best-fixed"), found.grouping.tasks, None)
@@ -113,7 +113,7 @@ def _best(problem: str, arms: list[str] | tuple[str, ...], running: dict[str, An
     for method in plan.methods[1:]:
         (trial,) = plan.trials_of(method.name, 0, SEED)
         if trial in results:
-            gained[method.name] = sum(gains(plan, [results[trial]], alone).values()) / len(alone)
+            gained[method.name] = sum(gains(changes(plan, [results[trial]], alone)).values()) / len(alone)
     return max(gained, key=lambda name: gained[name])
 
 

@@ -26,6 +26,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,9 +119,9 @@ Table = dict[str, np.ndarray]
 """Of one problem: ``change`` and the predictors, each ``[tasks, seeds]``."""
 
 
-def tables(rows: Iterable[dict[str, object]]) -> dict[str, Table]:
+def tables(rows: Iterable[dict[str, Any]]) -> dict[str, Table]:
     """By problem, over the seeds of which all networks are there."""
-    by_network = {(row["problem"], tuple(row["tasks"]), row["seed"]): row for row in rows}  # type: ignore[arg-type]
+    by_network = {(row["problem"], tuple(row["tasks"]), row["seed"]): row for row in rows}
     found: dict[str, Table] = {}
     for name in dict.fromkeys(str(key[0]) for key in by_network):
         problem = load_problem(name)
@@ -135,13 +136,13 @@ def tables(rows: Iterable[dict[str, object]]) -> dict[str, Table]:
             alone = [by_network[name, (task.name,), seed] for seed in seeds]
             metric = task.metrics[0]
             change = relative_changes(
-                [row["test"][task.name] for row in joint],  # type: ignore[index]
-                [row["test"][task.name] for row in alone],  # type: ignore[index]
+                [row["test"][task.name] for row in joint],
+                [row["test"][task.name] for row in alone],
                 higher_is_better=metric.higher_is_better,
                 ideal=metric.ideal,
             )
             assert change is not None, f"{name}: {task.name} alone has an error of zero"
-            here, there = ([row["ledger"][task.name] for row in part] for part in (joint, alone))  # type: ignore[index]
+            here, there = ([row["ledger"][task.name] for row in part] for part in (joint, alone))
             table["change"].append(list(change))
             table["hurt"].append([row["hurt"] for row in here])
             table["against"].append([row["against"] for row in here])
@@ -171,9 +172,9 @@ def report(found: dict[str, Table], draws: int = 2000) -> None:
     print(f"\n| | tasks × seeds | change by sharing | hurting steps, mean |{heads}")
     print("|---|---|---|---|" + "---|" * len(PREDICTORS))
     for name, table in found.items():
-        cells = "".join(f" {correlation([table], key):+.2f} |" for key in PREDICTORS)
+        row = "".join(f" {correlation([table], key):+.2f} |" for key in PREDICTORS)
         size = f"{len(table['change'])} × {table['change'].shape[1]}"
-        print(f"| {name} | {size} | {table['change'].mean():+.1%} | {table['hurt'].mean():.0%} |{cells}")
+        print(f"| {name} | {size} | {table['change'].mean():+.1%} | {table['hurt'].mean():.0%} |{row}")
     chosen = list(found.values())
     random = np.random.default_rng(0)
     samples = [resampled(chosen, random) for _ in range(draws)]

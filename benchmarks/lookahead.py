@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from overhead import Network, plain
+from networks import Network, plain
 from timing import interleaved, machine
 from torch import Tensor, nn
 
@@ -54,7 +54,8 @@ def balanced(network: Network, spec: str, where: str | None) -> Callable[[Mappin
 
     def combine(losses: Mapping[str, Tensor], features: Tensor) -> Tensor:
         places = {"features": features, "trunk": network.trunk, "model": model}
-        return balancer(losses, shared=None if where is None else places[where], again=again)
+        loss: Tensor = balancer(losses, shared=None if where is None else places[where], again=again)
+        return loss
 
     return combine
 

@@ -87,7 +87,7 @@ class Network:
         def run() -> None:
             self.zero()
             losses, features = self.losses()
-            combine(losses, features).backward()
+            combine(losses, features).backward()  # type: ignore[no-untyped-call]
 
         return run
 

@@ -30,7 +30,7 @@ def balanced(network: Network, spec: str) -> Callable[[Mapping[str, Tensor], Ten
     balancer = steelyard.make(spec, network.names)
 
     def combine(losses: Mapping[str, Tensor], features: Tensor) -> Tensor:
-        loss = balancer(losses, shared=features)
+        loss: Tensor = balancer(losses, shared=features)
         if balancer.needs_after:
             # The second forward pass of FAMO belongs to the method's step.
             with torch.no_grad():

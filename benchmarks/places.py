@@ -23,8 +23,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
 from itertools import islice
 from typing import Any
 
@@ -40,6 +40,7 @@ from steelyard.gradients.parameters_behind import last_layers, parameters_behind
 from steelyard.gradients.wrappers import edges_of
 from steelyard.models import build
 from steelyard.problems import load_problem
+from steelyard.problems.network_parameters import Parameters
 from steelyard.study.training.batch import Forward, tell_labels
 from steelyard.study.training.sampling import batches
 from steelyard.study.training.training_rows import Material
@@ -57,7 +58,7 @@ def last_two(features: Any) -> list[Tensor]:
     return [*last, *last_layers(edges, among=behind)]
 
 
-def look_at(place: str, losses: dict[str, Tensor], features: Any) -> Diagnosis:
+def look_at(place: str, losses: Mapping[str, Tensor], features: Any) -> Diagnosis:
     where: Any = last_two(features) if place == "last two" else place
     return steelyard.diagnose(losses, shared=features, look=where)
 
@@ -76,9 +77,9 @@ def measure(name: str, steps: int, every: int, rows: int | None) -> None:
     tasks = list(problem.tasks)
     material = Material.of(problem, tasks, 0)
     network = build(problem, problem.task_names, 0, architecture or "hard-sharing")
-    tell_labels(network, material.rows.split.targets, material.labels)
+    tell_labels(network, tasks, material.rows.split, material.labels)
     network.train()
-    optimizer = problem.optimizer(network.parameters())
+    optimizer = problem.optimizer(Parameters.of(network))
     torch.manual_seed(0)
     seen: dict[str, list[Diagnosis]] = {place: [] for place in PLACES}
     seconds: dict[str, list[float]] = {place: [] for place in ("plain", *PLACES)}
@@ -94,12 +95,12 @@ def measure(name: str, steps: int, every: int, rows: int | None) -> None:
             features = forward.shared("features")
             turn = len(seen["trunk"]) % len(PLACES)  # so that nobody always comes first
             for place in PLACES[turn:] + PLACES[:turn]:
-                seen[place].append(timed(lambda place=place: look_at(place, balanced, features), seconds[place]))
+                seen[place].append(timed(partial(look_at, place, balanced, features), seconds[place]))
         forward.step(optimizer, reduce(torch.add, balanced.values()))
 
     for number, batch in enumerate(islice(all_batches(), steps)):
         if number % every:
-            timed(lambda batch=batch: step(batch, False), seconds["plain"])
+            timed(partial(step, batch, False), seconds["plain"])
         else:
             step(batch, True)
     plain = statistics.median(seconds["plain"])

@@ -20,7 +20,7 @@ from steelyard.errors import MissingDataError
 from steelyard.problems import load_problem
 from steelyard.problems.data import Data
 from steelyard.problems.problem import Problem
-from steelyard.problems.rows import Split, take
+from steelyard.problems.rows import DataRows, Split, take
 from steelyard.study.training.hardware import CPU, Hardware, devices_here
 from steelyard.study.training.train import train
 from steelyard.study.trial import Trial
@@ -33,7 +33,8 @@ def shortened(problem: Problem, rows: int) -> Problem:
     """The problem with its first training rows, and few others: evaluation is not timed."""
     data = problem.data()
 
-    def first(split: Split, count: int) -> Split:
+    def first(split: DataRows, count: int) -> Split:
+        assert isinstance(split, Split)
         few = slice(0, count)
         return Split(take(split.inputs, few), {task: targets[few] for task, targets in split.targets.items()})
 

@@ -7,6 +7,8 @@ A step is forward + looking + backward, four tasks, `mgda`; a quarter of the ids
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timing import Timing, interleaved, machine
 from torch import Tensor, nn
@@ -22,10 +24,9 @@ class Recommender(nn.Module):
 
     def __init__(self, kind: str, sparse: bool) -> None:
         super().__init__()
-        make = (
-            nn.Embedding if kind == "embedding" else lambda *sizes, **more: nn.EmbeddingBag(*sizes, mode=kind, **more)
-        )
-        self.table, self.layer = make(ROWS, WIDTH, padding_idx=0, sparse=sparse), nn.Linear(WIDTH, 128)
+        bag = {} if kind == "embedding" else {"mode": kind}
+        make: Any = nn.EmbeddingBag if bag else nn.Embedding
+        self.table, self.layer = make(ROWS, WIDTH, padding_idx=0, sparse=sparse, **bag), nn.Linear(WIDTH, 128)
 
     def forward(self, ids: Tensor) -> Tensor:
         rows = self.table(ids)
@@ -47,7 +48,7 @@ def measured(kind: str, sparse: bool) -> dict[str, Timing]:
         return {task: (heads[task](z) - y).square().mean() for task, y in zip(TASKS, targets, strict=True)}
 
     steps = {
-        "plain": lambda: sum(losses().values(), torch.zeros(())).backward(),
+        "plain": lambda: sum(losses().values(), torch.zeros(())).backward(),  # type: ignore[no-untyped-call]
         "trunk": lambda: balancer(losses(), shared=trunk).backward(),
     }
     return interleaved(steps, "plain", 9)

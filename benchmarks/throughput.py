@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from timing import machine
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from steelyard.models import build
 from steelyard.problems import load_problem
 from steelyard.problems.data import Data
+from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem
 from steelyard.problems.rows import Split
 from steelyard.study.training.train import train
@@ -54,17 +56,18 @@ def study_loop(problem: Problem) -> float:
 
 def loader_loop(problem: Problem, workers: int) -> float:
     split = problem.data().train
+    assert isinstance(split, Split)
     assert isinstance(split.inputs, torch.Tensor)
     dataset = TensorDataset(split.inputs, *(split.targets[task] for task in TASKS))
     loader = DataLoader(dataset, BATCH, shuffle=True, num_workers=workers)
     network = build(problem, TASKS, 0)
-    optimizer = problem.optimizer(network.parameters())
+    optimizer = problem.optimizer(Parameters.of(network))
     start = time.perf_counter()
     for pixels, left, right in loader:
         outputs, _ = network(pixels.float() / 255)
         loss = F.cross_entropy(outputs["left"], left) + F.cross_entropy(outputs["right"], right)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     return time.perf_counter() - start
 
@@ -77,7 +80,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     print(machine())
     problem = noise(load_problem("multi-mnist"))
-    loops = {
+    loops: dict[str, Callable[[], float]] = {
         "study's loop, balancer attached": lambda: study_loop(problem),
         "plain loop, DataLoader": lambda: loader_loop(problem, 0),
         "plain loop, DataLoader with 2 workers": lambda: loader_loop(problem, 2),
