@@ -20,13 +20,20 @@ from steelyard.problems import load_problem
 BATCH = 128
 
 
+def trunk() -> nn.Module:
+    return nn.Sequential(nn.Linear(121, 64), nn.ReLU(), nn.Linear(64, 16), nn.ReLU())
+
+
+def head() -> nn.Module:
+    return nn.Linear(16, 10)
+
+
 class Network(nn.Module):
     """A trunk, and a head for each task that is trained."""
 
-    def __init__(self, tasks: tuple[str, ...]) -> None:
+    def __init__(self, trunk: nn.Module, heads: dict[str, nn.Module]) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(nn.Linear(121, 64), nn.ReLU(), nn.Linear(64, 16), nn.ReLU())
-        self.heads = nn.ModuleDict({task: nn.Linear(16, 10) for task in tasks})
+        self.trunk, self.heads = trunk, nn.ModuleDict(heads)
 
     def forward(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         features = self.trunk(images)
@@ -42,9 +49,9 @@ def main(method: str | None = None, seed: int | None = None, epochs: int = 25) -
         distributed.init_process_group("gloo")
     data = load_problem("digits").data()  # any tensors, loader or files of your own
 
-    torch.manual_seed(trial.seed)
-    kept = torch.randperm(len(data.train))[: round(trial.fraction * len(data.train))]  # the same of all methods
-    network = Network(trial.tasks)
+    # Each part starts from the trial's seed and its name: a head alike in the run of its task alone and in that of all.
+    heads = {task: trial.part(f"head/{task}", head) for task in trial.tasks}
+    network = Network(trial.part("trunk", trunk), heads)
     trial.start(network)
     optimizer = torch.optim.Adam(network.parameters(), lr=trial.learning_rate)
     balancer = trial.balancer().attach(optimizer)
@@ -62,8 +69,7 @@ def main(method: str | None = None, seed: int | None = None, epochs: int = 25) -
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])  # the balancer's state is in it
     for epoch in range(first, trial.epochs + 1):
-        generator = torch.Generator().manual_seed(1000 * trial.seed + epoch)
-        for rows in kept[torch.randperm(len(kept), generator=generator)].split(BATCH):
+        for rows in trial.batches(len(data.train), BATCH, epoch):
             mine = rows[rank::ranks]
             outputs, features = model(data.train.inputs[mine])
             losses = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ from steelyard.models.architectures import ARCHITECTURES, HARD_SHARING
 
 if TYPE_CHECKING:
     from steelyard.problems.problem import Problem
+
+Part = TypeVar("Part", bound=nn.Module)
 
 
 def build(problem: Problem, tasks: Sequence[str], seed: int, architecture: str = HARD_SHARING) -> nn.Module:
@@ -51,7 +53,7 @@ def build(problem: Problem, tasks: Sequence[str], seed: int, architecture: str =
     spec = architecture_spec(architecture)
     kind = architecture_class(spec.name if len(tasks) > 1 else HARD_SHARING)
     options = spec.options if len(tasks) > 1 else {}
-    network: nn.Module = kind.from_problem(problem, tuple(tasks), partial(_seeded, seed), **options)
+    network: nn.Module = kind.from_problem(problem, tuple(tasks), partial(seeded_part, seed), **options)
     return network
 
 
@@ -98,7 +100,8 @@ def architecture_class(name: str) -> Any:
     raise UnknownNameError("architecture", name, architecture_names(), "`steelyard architectures` describes them.")
 
 
-def _seeded(seed: int, name: str, builder: Callable[[], nn.Module]) -> nn.Module:
+def seeded_part(seed: int, name: str, builder: Callable[[], Part]) -> Part:
+    """A part of a network, started from a seed of (seed, name); the caller's random state is left alone."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     # Only the CPU generator: torch.manual_seed would also reseed accelerators, which nothing here restores.
     with torch.random.fork_rng(devices=[]):

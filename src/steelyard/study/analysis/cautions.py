@@ -49,7 +49,8 @@ def _unlike_starts(found: TrialResults) -> list[str]:
     names = listed(list(unlike)[:NAMED]) + (f" and {len(unlike) - NAMED} more" if len(unlike) > NAMED else "")
     return [
         f"Trials of one seed do not start alike: {names}. They differ by chance too, and intervals are wider for it: "
-        "write torch.manual_seed(trial.seed) before the network is built, the shared part first."
+        "build its parts by trial.part(name, build), or write torch.manual_seed(trial.seed) before the network is "
+        "built, the shared part first."
     ]
 
 

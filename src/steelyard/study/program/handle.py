@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from steelyard.errors import ProgramError, TrainingError, UnknownNameError
 from steelyard.io.printable_text import printable
 from steelyard.io.writing import replacing
 from steelyard.method_registry import make
+from steelyard.models.build_network import seeded_part
 from steelyard.problems.user_file import being_read
 from steelyard.study.program.assignment import Assignment
 from steelyard.study.program.declaration import DeclaredTask, ProgramDeclaration, TaskLike, declare
@@ -29,9 +30,11 @@ from steelyard.study.program.reported_values import Values, numbers
 from steelyard.study.program.reports import History, Report, ReportReader, tell
 from steelyard.study.program.step_meter import StepMeter
 from steelyard.study.training.peak_memory import PeakMemory
+from steelyard.study.training.sampling import batches, kept_rows
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK, Trial, derive_seed
 
 CHECKPOINT = "checkpoint.pt"
+Part = TypeVar("Part", bound=nn.Module)
 
 
 def trial(
@@ -157,6 +160,34 @@ class TrialHandle:
         if own is None:
             raise ProgramError("trial(…) was given no learning_rate=: give it the program's own")
         return own if self._planned.learning_rate is None else self._planned.learning_rate
+
+    def part(self, name: str, build: Callable[[], Part]) -> Part:
+        """``trial.part("trunk", lambda: nn.Linear(8, 4))``: a part of the network, started from a seed of (`seed`, name).
+
+        It starts alike whatever else is built, in the run of one task as in that of all. Parts named ``trunk`` and
+        ``head/TASK`` start as those of a problem file do. Random numbers drawn elsewhere are left alone.
+        """
+        return seeded_part(self.seed, name, build)
+
+    def batches(self, rows: int, size: int, epoch: int) -> list[Tensor]:
+        """Row numbers of each batch of an epoch: `fraction` of so many rows, in the order that a problem file has.
+
+        The order is one of (`seed`, epoch), the same for every method and after a restart. The last batch has what is
+        left; a single row joins the batch before. Under torchrun every rank gets the whole batches, of which its share
+        is ``batch[rank::ranks]``.
+
+        Args:
+            rows: how many there are to learn from, each with a label of every task.
+            size: rows in a batch, over all ranks.
+            epoch: counted from 1.
+
+        Raises:
+            ProgramError: there are no such batches, or the tasks have different fractions.
+        """
+        if min(rows, size, epoch) < 1:
+            raise ProgramError(f"batches({rows}, {size}, epoch={epoch}): each is at least 1")
+        kept = kept_rows(torch.ones(rows, dtype=torch.bool), self.fraction, self.seed)
+        return list(batches(kept, size, self.seed, epoch))
 
     @property
     def device(self) -> torch.device:

@@ -25,12 +25,16 @@ def kept_labels(task: Task, split: DataRows, fraction: float, seed: int) -> Tens
     One permutation of the rows per seed serves all tasks and fractions: smaller fractions are subsets of larger
     ones, and tasks of the same fraction (and no gaps) keep the same rows.
     """
-    available = split.labelled(task)
+    return kept_rows(split.labelled(task), fraction, seed)
+
+
+def kept_rows(available: Tensor, fraction: float, seed: int) -> Tensor:
+    """Mask [N] of the given fraction of the rows that are available, at least one."""
     if fraction == 1.0:
         return available
-    order = torch.randperm(len(split), generator=_generator(seed, "labels"))
+    order = torch.randperm(len(available), generator=_generator(seed, "labels"))
     order = order[available[order]]
-    kept = torch.zeros(len(split), dtype=torch.bool)
+    kept = torch.zeros(len(available), dtype=torch.bool)
     kept[order[: max(1, round(fraction * len(order)))]] = True
     return kept
 
