@@ -162,7 +162,7 @@ class TrialHandle:
         return own if self._planned.learning_rate is None else self._planned.learning_rate
 
     def part(self, name: str, build: Callable[[], Part]) -> Part:
-        """``trial.part("trunk", lambda: nn.Linear(8, 4))``: a part of the network, started from a seed of (`seed`, name).
+        """``trial.part("trunk", lambda: nn.Linear(8, 4))``: a part of the network, started from (`seed`, name).
 
         It starts alike whatever else is built, in the run of one task as in that of all. Parts named ``trunk`` and
         ``head/TASK`` start as those of a problem file do. Random numbers drawn elsewhere are left alone.
