@@ -11,29 +11,39 @@ HEAD = """Known deviations
 ================
 
 Where a method or an architecture is not its authors' to the letter, its docstring says so; here is what they say, all
-of it. *That code* is the one that the authors published. *Certainty* stands where neither the paper nor that code was
-the source. What all methods share (weights that are guarded, tasks that may be absent) stands in
+of it. *That code* is the one that the authors published: where it can be followed, a test holds the method to it step
+by step, on random trajectories, up to what is written here. *Certainty* stands where neither the paper nor that code
+was the source. What all methods share (weights that are guarded, tasks that may be absent) stands in
 :doc:`/balance/options`.
 """
 STATEMENT = re.compile(rf"(?P<mark>{MARK})(?P<text>.*?)(?=\s*(?:{MARK})|$)")
 
 
+CODE = re.compile(r"\bauthors?'s? (?:published |own )?code\b")
+
+
 @dataclass(frozen=True)
 class Fidelity:
-    """The sentences after ``Certainty:`` and after ``Deviation:`` or ``Deviations:``, up to the paragraph's end."""
+    """The sentences after ``Certainty:`` and after ``Deviation:`` or ``Deviations:``, up to the paragraph's end.
+
+    ``code``: whether the docstring speaks of code that the authors published.
+    """
 
     certainty: str
     deviations: str
+    code: bool
 
 
 def fidelity(cls: type) -> Fidelity:
     """Read it from a class's docstring."""
     said: dict[str, list[str]] = {"Certainty": [], "Deviation": []}
-    for paragraph in (inspect.getdoc(cls) or "").split("\n\n"):
+    docstring = inspect.getdoc(cls) or ""
+    for paragraph in docstring.split("\n\n"):
         for found in STATEMENT.finditer(" ".join(paragraph.split())):
             text = found["text"][:1].upper() + found["text"][1:]
             said["Certainty" if found["mark"].startswith("Certainty") else "Deviation"].append(text)
-    return Fidelity(" ".join(said["Certainty"]), " ".join(said["Deviation"]))
+    code = bool(CODE.search(" ".join(docstring.split())))
+    return Fidelity(" ".join(said["Certainty"]), " ".join(said["Deviation"]), code)
 
 
 def page(methods: dict[str, type], architectures: dict[str, type]) -> str:
@@ -47,9 +57,16 @@ def page(methods: dict[str, type], architectures: dict[str, type]) -> str:
             if text := " ".join(filter(None, sentences)):
                 parts.append(f"{_link(name, title)}\n   {text}\n")
         sourced = {name for name, cls in classes.items() if "Source" in (inspect.getdoc(cls) or "")}
-        faithful = [_link(name, title) for name, each in told.items() if each == Fidelity("", "") and name in sourced]
-        parts.append(f"No deviation is known of {', '.join(faithful)}.\n" if faithful else "")
+        silent = [name for name, each in told.items() if not each.certainty + each.deviations and name in sourced]
+        parts.append(f"No deviation is known of {_links(silent, title)}.\n" if silent else "")
+        if title == "Methods":
+            unread = [name for name, each in told.items() if not each.code and name in sourced]
+            parts.append(f"No code of the authors was found for {_links(unread, title)}.\n")
     return "\n".join(parts)
+
+
+def _links(names: list[str], title: str) -> str:
+    return ", ".join(_link(name, title) for name in names)
 
 
 def _link(name: str, title: str) -> str:

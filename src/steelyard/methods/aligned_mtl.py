@@ -39,8 +39,9 @@ class AlignedMTL(GramianBalancer):
     Cost: one backward pass through each task's head; an eigen- and a singular value decomposition of ``[T, T]``.
 
     Source: Senushkin, Patakin, Kuznetsov, Konushin, "Independent Component Alignment for Multi-Task Learning" (2023),
-    arXiv 2305.19000. Deviation: eigenvalues come from the singular values of a factor of ``G`` and rank from the
-    cosines, so that a short gradient beside one 1e6 times as long keeps its component.
+    arXiv 2305.19000, and the authors' code. Deviation: eigenvalues come from the singular values of a factor of ``G``
+    and rank from the cosines, so that a short gradient beside one 1e6 times as long keeps its component; that code
+    cuts eigenvalues off at rounding of the largest.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -36,9 +36,9 @@ class CAGrad(GramianBalancer):
     Cost: one backward pass through each task's head; the solver is exact (1 ms at T = 3, some ms at T = 40).
 
     Source: Liu, Liu, Jin, Stone, Liu, "Conflict-Averse Gradient Descent for Multi-task Learning" (2021), arXiv
-    2110.14048. Deviations: an exact solver where the authors call SLSQP or 20 gradient steps, whose absolute tolerances
-    let the step collapse to the mean gradient at small norms; their code multiplies ``d`` by T, "to match the sum"
-    (``scale="sum"``), which matters to SGD.
+    2110.14048, and the authors' code. Deviations: an exact solver where that code calls SLSQP or 20 gradient steps,
+    whose absolute tolerances let the step collapse to the mean gradient at small norms; it multiplies ``d`` by T, "to
+    match the sum", which matters to SGD and is not ``scale="sum"``, for these weights do not sum to 1.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -38,8 +38,9 @@ class CoBa(Balancer):
     Args:
         tasks: task names.
         window: validations behind a slope and behind the normalisations. The authors validate one batch in every step
-            and take 200; here one call of ``observe(validation=losses)`` is one validation, typically once per epoch.
-        warm_up: validations before a task's first slope, 2 at least. (The authors, likewise: 100.)
+            and have ``window=200``; here one call of ``observe(validation=losses)`` is one validation, typically once
+            per epoch.
+        warm_up: validations before a task's first slope, 2 at least. (The authors, likewise: ``warm_up=100``.)
         temperature: ``τ ≥ 0``; how sharply divergence is told from convergence.
         common: the options of `Balancer`.
 

@@ -29,7 +29,7 @@ class ConFIG(GramianBalancer):
     Cost: one backward pass through each task's head; one eigendecomposition of ``C``.
 
     Source: Liu, Chu, Thuerey, "ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks" (2024),
-    arXiv 2408.11104.
+    arXiv 2408.11104, and the authors' code.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

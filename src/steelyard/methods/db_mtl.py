@@ -37,9 +37,10 @@ class MaxNorm(Balancer):
     and their average (``beta=0`` needs neither).
 
     Source: Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Tsang, Kwok, "Dual-Balancing for Multi-Task Learning" (2023), arXiv
-    2308.12029. Deviations: at features the moving average is over squared norms, since rows of different batches do
-    not correspond there; it is bias-corrected, so that a task which joins late is not scaled by its missing past. The
-    paper's ε = 1e-8 beside the norms is left out, since it would mute gradients of that size.
+    2308.12029, and the authors' code. Deviations: that code has ``decay=0`` by default, and takes no features. There
+    the moving average is over squared norms, since rows of different batches do not correspond; it is bias-corrected,
+    so that a task which joins late is not scaled by its missing past. The paper's ε = 1e-8 beside the norms is left
+    out, since it would mute gradients of that size.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))
@@ -123,7 +124,8 @@ class DBMTL(MaxNorm):
     Cost: at features each head's backward; at the trunk one backward per task, and twice ``T x P`` numbers.
 
     Source: Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Tsang, Kwok, "Dual-Balancing for Multi-Task Learning" (2023), arXiv
-    2308.12029. Deviations: those of `MaxNorm`, which is its gradient half alone.
+    2308.12029, and the authors' code, which has ``decay=0`` by default. Deviations: those of `MaxNorm`, which is its
+    gradient half alone.
 
     Example:
         >>> w = torch.nn.Parameter(torch.tensor([2.0, 1.0]))

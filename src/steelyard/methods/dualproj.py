@@ -27,8 +27,8 @@ class DualProj(GramianBalancer):
     2 s where the gradients have fewer dimensions than tasks).
 
     Source: Lopez-Paz & Ranzato, "Gradient Episodic Memory for Continual Learning" (2017), arXiv 1706.08840; in this
-    form Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization" (2024), arXiv 2406.16232. Deviation: as in
-    `UPGrad`.
+    form Quinton & Rey, "Jacobian Descent for Multi-Objective Optimization" (2024), arXiv 2406.16232, and the
+    authors' code. Deviation: as in `UPGrad`.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -31,7 +31,8 @@ class DWA(Balancer):
 
     Errors: a negative loss raises `LossError`.
 
-    Source: Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention" (2019), arXiv 1803.10704.
+    Source: Liu, Johns, Davison, "End-to-End Multi-Task Learning with Attention" (2019), arXiv 1803.10704, and the
+    authors' code.
 
     Example:
         >>> balancer = steelyard.DWA(["a", "b"], period=1)  # an "epoch" of one step

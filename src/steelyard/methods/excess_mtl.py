@@ -30,7 +30,8 @@ class ExcessMTL(Balancer):
 
     Cost: trunk only, one backward per task; ``T x P`` numbers for the rows and as many for ``H``.
 
-    Source: He, Zhou, Zhang, Zhao, "Robust Multi-Task Learning with Excess Risks" (ICML 2024), arXiv 2402.02009.
+    Source: He, Zhou, Zhang, Zhao, "Robust Multi-Task Learning with Excess Risks" (ICML 2024), arXiv 2402.02009, and the
+    authors' code.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -36,8 +36,10 @@ class FairGrad(GramianBalancer):
 
     Cost: one backward pass through each task's head; the solver is exact (1 ms at T = 40).
 
-    Source: Ban & Ji, "Fair Resource Allocation in Multi-Task Learning" (2024), arXiv 2402.15638. Deviation: damped
-    Newton steps to rounding error, where the authors call a general least-squares solver with its absolute tolerances.
+    Source: Ban & Ji, "Fair Resource Allocation in Multi-Task Learning" (2024), arXiv 2402.15638, and the authors' code.
+    Deviations: damped Newton steps to rounding error, where that code calls a general least-squares solver with its
+    absolute tolerances; heads are weighted too, where it leaves them plain (``heads="plain"``); it multiplies ``d`` by
+    T and clips it to length 1, which is left to the loop.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

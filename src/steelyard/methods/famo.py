@@ -46,7 +46,7 @@ class FAMO(Balancer):
 
     Source: Liu, Feng, Stone, Liu, "FAMO: Fast Adaptive Multitask Optimization" (2023), arXiv 2306.03792, and the
     authors' code. Deviations: that code clips the gradient of the shared parameters to length 1, which is left to the
-    loop; its ``decay`` is 0.01, 1e-3 or 1e-5, by file.
+    loop; it has ``decay=0.01``, 1e-3 or 1e-5, by file.
 
     Example:
         >>> balancer = steelyard.FAMO(["a", "b"])

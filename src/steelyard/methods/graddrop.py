@@ -29,8 +29,9 @@ class GradDrop(Balancer):
     Cost: features only, each head's backward; the first dimension of the features is the batch.
 
     Source: Chen, Ngiam, Huang, Luong, Kretzschmar, Chai, Anguelov, "Just Pick a Sign: Optimizing Deep Multitask
-    Models with Gradient Sign Dropout" (2020), arXiv 2010.06808. Features are not normalised before, which the authors
-    leave open.
+    Models with Gradient Sign Dropout" (2020), arXiv 2010.06808, and the authors' code. Deviations: that code has a
+    leak for each task, and multiplies the result, unless told not to, by its length over that of the plain sum.
+    Features are not normalised before, which the authors leave open.
 
     Example:
         >>> z = torch.ones(1, 2, requires_grad=True)  # the features of one sample

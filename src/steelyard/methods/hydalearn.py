@@ -62,8 +62,8 @@ class HydaLearn(AuxiliaryBalancer):
 
     Source: Verboven, Chaudhary, Berrevoets, Ginis, Verbeke, "HydaLearn: Highly Dynamic Task Weighting for Multi-task
     Learning with Auxiliary Tasks" (2020), arXiv 2008.11643. Certainty: the ratio rule from the abstract; the steps that
-    are not taken, the batch they are judged on and ``w_main = 1`` are reconstructed. A gain in a metric in place of the
-    loss is not offered.
+    are not taken, the batch they are judged on and ``w_main = 1`` are reconstructed (the authors' repository holds
+    other code). A gain in a metric in place of the loss is not offered.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -25,12 +25,13 @@ class LBTW(Balancer):
         tasks: task names.
         alpha: ``α ≥ 0``; 0 is the plain sum.
         period: length of an "epoch" in optimizer steps; ``None`` waits for `Balancer.end_epoch`.
-        common: the options of `Balancer`. The authors' code also scales the weights to sum to T: ``scale="sum"``.
+        common: the options of `Balancer`.
 
     Errors: a negative loss raises `LossError`.
 
     Source: Liu, Liang, Gitter, "Loss-Balanced Task Weighting to Reduce Negative Transfer in Multi-Task Learning"
-    (AAAI 2019 student abstract), and the authors' code.
+    (AAAI 2019 student abstract), and the authors' code. Deviation: that code also scales the weights to sum to T
+    (``scale="sum"``).
 
     Example:
         >>> balancer = steelyard.LBTW(["a", "b"])

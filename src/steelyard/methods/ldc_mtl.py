@@ -28,7 +28,7 @@ class LDCMTL(Balancer):
 
     Args:
         tasks: task names.
-        penalty: ``λ ≥ 0``; the authors have 0.01 (40 tasks) to 0.1 (2 tasks).
+        penalty: ``λ ≥ 0``; the authors have ``penalty=0.01`` (40 tasks) to 0.1 (2 tasks).
         initial: ``s`` at the start.
         normalise: whether losses are divided by their first value; the authors do not where losses are alike.
         learn: ``"inside"``, or ``"external"`` for a Parameter that your own optimizer trains.

@@ -36,7 +36,8 @@ class LRAnnealing(AuxiliaryBalancer):
     Source: Wang, Teng, Perdikaris, "Understanding and Mitigating Gradient Flow Pathologies in Physics-Informed Neural
     Networks" (2021), arXiv 2001.04536, and the authors' code. Deviations: that code starts at ``λ = 1``; it renews
     ``λ`` in every tenth step (``every=10``) and after the optimizer's, so that it counts from the next step on; its
-    mean is that of the weight matrices' means, biases aside, and of the weighted gradients ``λ_k g_k``.
+    mean is that of the weight matrices' means, biases aside, and of the weighted gradients ``λ_k g_k``. So the two
+    agree in form, and in no single step.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -32,8 +32,9 @@ class MoCo(Balancer):
     Cost: trunk only, one backward per task; ``T x P`` numbers for the rows and as many for ``y``.
 
     Source: Fernando, Shen, Liu, Chaudhury, Murugesan, Chen, "Mitigating Gradient Bias in Multi-objective Learning: A
-    Provably Convergent Approach" (ICLR 2023). The defaults and the softmax are those of public code; the paper
-    projects on the simplex.
+    Provably Convergent Approach" (ICLR 2023), and the authors' code, as LibMTL has it from them: the defaults, the
+    softmax and gradients at the length of their losses. Deviations: the paper and the authors' own repository project
+    on the simplex; the latter has 2γ for γ, ``beta=0.1``, and takes the gradients as they are.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

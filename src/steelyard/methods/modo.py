@@ -29,8 +29,9 @@ class MoDo(Balancer):
     Cost: trunk only; three backward passes per task: two for the probes, one for the batch at hand.
 
     Source: Chen, Fernando, Ying, Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
-    Generalization and Conflict-Avoidance" (2023), arXiv 2305.20057. Deviation: heads see the batch at hand; the
-    authors' code gives them the mean of the three.
+    Generalization and Conflict-Avoidance" (2023), arXiv 2305.20057, and the authors' code. Deviations: that code has
+    ``gamma=0.1`` (1e-3 in LibMTL), and knows a form of two batches, along whose mean it steps. Heads see the batch at
+    hand; LibMTL gives them the mean of the three.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -29,9 +29,9 @@ class NashMTL(GramianBalancer):
 
     Args:
         tasks: task names.
-        normalise: divide ``G`` by its Frobenius norm first, as the authors' code does; ``w`` grows by ``√‖G‖_F``.
-        max_norm: limit of ``‖d‖ = √(wᵀGw)`` at the point where gradients are read; ``None``: none. The authors'
-            code clips the shared gradient to 1, after ``normalise``.
+        normalise: divide ``G`` by its Frobenius norm first; ``w`` grows by ``√‖G‖_F``.
+        max_norm: limit of ``‖d‖ = √(wᵀGw)`` at the point where gradients are read; ``None``: none. ``w`` is scaled
+            down to it.
         solver, product, rate: as in `MGDA`. The amortised solver starts from weights of 1, finds ``‖d‖ = √Σp`` with
             its first step, and moves to the solution from there.
         common: the options of `Balancer`.
@@ -44,8 +44,10 @@ class NashMTL(GramianBalancer):
     Cost: one backward pass through each task's head; the solver is exact (0.5 ms at T = 40).
 
     Source: Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya, "Multi-Task Learning as a Bargaining Game"
-    (2022), arXiv 2202.01017. Deviation: damped Newton steps to rounding error, where the authors solve a sequence of
-    20 convex approximations and fall back to the last weights.
+    (2022), arXiv 2202.01017, and the authors' code. Deviations: damped Newton steps to rounding error, where that code
+    solves a sequence of 20 convex approximations and falls back to the last weights. It divides ``G`` by its norm for
+    the solver's sake alone, and takes that back in the constraints: its weights are those without ``normalise``. It
+    clips the gradient of the shared parameters to length 1, where ``max_norm=1`` scales the heads' with it.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -36,8 +36,9 @@ class PELTR(GramianBalancer):
 
     Source: Lin, Chen, Pei, Sun, Xiao, Sun, Zhang, Ou, Jiang, "A Pareto-Efficient Algorithm for Multiple Objective
     Optimization in E-Commerce Recommendation", RecSys 2019. Certainty: the problem is the paper's, from descriptions
-    and third-party code. Deviation: it is solved exactly, where that code solves it without the floors and projects
-    the answer onto them. The default of `least` is ours.
+    and the authors' code, which is an example without floors. Deviations: it is solved exactly, where that code leaves
+    the signs open and projects the answer, the same with two tasks; there it weighs the step after. The default of
+    `least` is ours.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

@@ -27,7 +27,8 @@ class Random(Balancer):
         common: the options of `Balancer`; ``generator`` draws the weights, and its state is part of the state dict.
 
     Source: Lin, Ye, Zhang, Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task
-    Learning" (2021), arXiv 2111.10603.
+    Learning" (2021), arXiv 2111.10603, and the authors' code. Deviation: that code takes the softmax of Dirichlet draws
+    too; here they are weights as they are.
 
     Example:
         >>> balancer = steelyard.Random(["a", "b"])

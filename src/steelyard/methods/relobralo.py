@@ -33,8 +33,8 @@ class ReLoBRaLo(Balancer):
     Errors: a negative loss raises `LossError`.
 
     Source: Bischof & Kraus, "Multi-Objective Loss Balancing for Physics-Informed Deep Learning" (2021), arXiv
-    2110.09813. The update is that of the authors' published code; its first two steps (α = 1, then 0) too, less its
-    1e-12 beside ``τ L'``. The paper's defaults differ by problem; those here are ours.
+    2110.09813, and the authors' published code, of which the first two steps (α = 1, then 0) are too. Deviations: that
+    code adds 1e-12 to ``τ L'``, and has ``keep=1`` by default; the paper's values differ by problem.
 
     Example:
         >>> balancer = steelyard.ReLoBRaLo(["a", "b"])

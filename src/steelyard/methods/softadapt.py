@@ -48,8 +48,10 @@ class SoftAdapt(Balancer):
     Errors: in the variant ``loss-weighted``, a negative loss raises `LossError`.
 
     Source: Heydari, Thompson, Mehmood, "SoftAdapt: Techniques for Adaptive Loss Weighting of Neural Networks with
-    Multi-Part Loss Functions" (2019), arXiv 1912.12355, and the first author's published code. Deviation: that code
-    divides by ``Σ_j s_j`` in ``normalised``, which may vanish; an earlier version of it by ``Σ_j |s_j|``, as here.
+    Multi-Part Loss Functions" (2019), arXiv 1912.12355, and the first author's published code. Deviations: that code
+    divides by ``Σ_j s_j`` in ``normalised``, which may vanish and, while losses fall, turns all signs, so that what
+    falls most weighs most; an earlier version of it divides by ``Σ_j |s_j|``, as here. Its order is the highest that
+    the losses it is given allow.
 
     Example:
         >>> balancer = steelyard.SoftAdapt(["a", "b"], beta=1.0)

@@ -32,8 +32,9 @@ class UW(Balancer):
     Errors: a negative loss raises `LossError`: its weight would grow without bound.
 
     Source: Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and
-    Semantics" (2018), arXiv 1705.07115. Deviation: ``s`` is updated in closed form after use, by Adam without weight
-    decay.
+    Semantics" (2018), arXiv 1705.07115, and the authors' code. Deviations: that code, for regression, has twice the
+    objective, ``Σ_k e^{-s_k} L_k + s_k``, and one Adam for ``s`` and the network; here ``s`` is updated in closed form
+    after use, by Adam without weight decay.
 
     Example:
         >>> balancer = steelyard.UW(["a", "b"], learning_rate=0.1)
