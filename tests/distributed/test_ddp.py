@@ -45,6 +45,12 @@ AMONG_OTHERS = [
     ("mgda(look=last)", "features"),
     ("pcgrad(look=trunk)", "features"),  # plain heads at features, weights of the trunk
 ]
+# Past the ten steps in which first looks are taken, and until DualProj's rows have met a conflict.
+LONG = [*AMONG_OTHERS, ("dualproj", "features")]
+
+
+def steps(spec: str, at: str) -> int:
+    return 12 if (spec, at) in LONG else 6
 
 
 def uneven(step: int, task: str) -> Tensor:
@@ -62,17 +68,17 @@ def uneven(step: int, task: str) -> Tensor:
 def all_of_it(rank: int, ranks: int) -> dict[tuple[str, str, str], dict[str, Any]]:
     found = {}
     for spec, at in MODES:
-        found[spec, at, "plain"] = train(spec, at, rank, ranks)
+        found[spec, at, "plain"] = train(spec, at, rank, ranks, steps(spec, at))
     for spec, at in AMONG_OTHERS:
-        found[spec, at, "uneven"] = train(spec, at, rank, ranks, 8, mask=uneven)
-        found[spec, at, "attached"] = train(spec, at, rank, ranks, 8, attached=True)
+        found[spec, at, "uneven"] = train(spec, at, rank, ranks, 4, mask=uneven)
+        found[spec, at, "attached"] = train(spec, at, rank, ranks, 4, attached=True)
         for name, options in OPTIONS.items():
-            found[spec, at, name] = train(spec, at, rank, ranks, 8, **options)
+            found[spec, at, name] = train(spec, at, rank, ranks, 4, **options)
     return found
 
 
 def some_on_three(rank: int, ranks: int) -> dict[tuple[str, str, str], dict[str, Any]]:
-    return {(spec, at, "uneven"): train(spec, at, rank, ranks, 6, mask=uneven) for spec, at in AMONG_OTHERS}
+    return {(spec, at, "uneven"): train(spec, at, rank, ranks, 4, mask=uneven) for spec, at in AMONG_OTHERS}
 
 
 @pytest.fixture(scope="module")
@@ -103,23 +109,23 @@ def agree(ranks: list[dict[str, Any]], alone: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("spec", "at"), MODES)
 def test_every_method_weighs_the_global_batch(two: list[dict], spec: str, at: str) -> None:
-    agree([found[spec, at, "plain"] for found in two], train(spec, at))
+    agree([found[spec, at, "plain"] for found in two], train(spec, at, steps=steps(spec, at)))
 
 
 @pytest.mark.filterwarnings("ignore::steelyard.errors.AngleWarning")
 @pytest.mark.parametrize(("spec", "at"), AMONG_OTHERS)
 def test_ranks_with_different_numbers_of_labels(two: list[dict], three: list[dict], spec: str, at: str) -> None:
-    agree([found[spec, at, "uneven"] for found in two], train(spec, at, steps=8, mask=uneven))
-    agree([found[spec, at, "uneven"] for found in three], train(spec, at, steps=6, mask=uneven))
+    agree([found[spec, at, "uneven"] for found in two], train(spec, at, steps=4, mask=uneven))
+    agree([found[spec, at, "uneven"] for found in three], train(spec, at, steps=4, mask=uneven))
 
 
 @pytest.mark.parametrize(("spec", "at"), AMONG_OTHERS)
 def test_an_attached_optimizer_commits_the_same_on_all_ranks(two: list[dict], spec: str, at: str) -> None:
-    agree([found[spec, at, "attached"] for found in two], train(spec, at, steps=8, attached=True))
+    agree([found[spec, at, "attached"] for found in two], train(spec, at, steps=4, attached=True))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize(("spec", "at"), AMONG_OTHERS)
 def test_options_of_the_wrapper(two: list[dict], spec: str, at: str, option: str) -> None:
     """A look before the first backward under static_graph, and features behind the wrapper's node, among them."""
-    agree([found[spec, at, option] for found in two], train(spec, at, steps=8))
+    agree([found[spec, at, option] for found in two], train(spec, at, steps=4))

@@ -75,12 +75,12 @@ def shards(rank: int, ranks: int) -> dict[Any, Any]:
     found["look", "uneven"] = result
     for sharding in SHARDINGS:
         for spec in METHODS:
-            result = train(spec, "features", rank, ranks, 6, lambda network, s=sharding: wrap(network, s))
+            result = train(spec, "features", rank, ranks, 4, lambda network, s=sharding: wrap(network, s))
             found[sharding, spec] = result
         for spec in AT_TRUNK if sharding == "whole" else ():
-            found["trunk", spec] = train(spec, "trunk", rank, ranks, 6, lambda network: wrap(network, "whole"))
+            found["trunk", spec] = train(spec, "trunk", rank, ranks, 4, lambda network: wrap(network, "whole"))
         found[sharding, "uneven"] = train(
-            "uw", "features", rank, ranks, 6, lambda network, s=sharding: wrap(network, s), mask=uneven
+            "uw", "features", rank, ranks, 4, lambda network, s=sharding: wrap(network, s), mask=uneven
         )
         if sharding == "whole":
             continue
@@ -111,7 +111,7 @@ def two() -> list[dict]:
 @pytest.mark.parametrize("sharding", SHARDINGS)
 @pytest.mark.parametrize("spec", METHODS)
 def test_features_are_exact(two: list[dict], spec: str, sharding: str) -> None:
-    alone = train(spec, "features", steps=6)
+    alone = train(spec, "features", steps=4)
     for found in two:
         for what in ("weights", "values", "parameters"):
             assert torch.allclose(found[sharding, spec][what], alone[what], rtol=1e-8, atol=1e-10), what
@@ -135,7 +135,7 @@ def test_a_look_on_a_rank_without_labels_for_a_task(two: list[dict]) -> None:
 @pytest.mark.parametrize("sharding", SHARDINGS)
 def test_a_rank_without_labels_for_a_task(two: list[dict], sharding: str) -> None:
     """It goes through that head all the same, whose parameters the ranks exchange."""
-    alone = train("uw", "features", steps=6, mask=uneven)
+    alone = train("uw", "features", steps=4, mask=uneven)
     for found in two:
         result = found[sharding, "uneven"]["parameters"]
         assert torch.allclose(result, alone["parameters"], rtol=1e-8, atol=1e-10)
@@ -144,7 +144,7 @@ def test_a_rank_without_labels_for_a_task(two: list[dict], sharding: str) -> Non
 @pytest.mark.parametrize("spec", AT_TRUNK)
 def test_a_trunk_that_stays_in_one_piece_until_the_backward_is_exact(two: list[dict], spec: str) -> None:
     """The root's own parameters are not resharded after the forward."""
-    alone = train(spec, "trunk", steps=6)
+    alone = train(spec, "trunk", steps=4)
     for found in two:
         assert torch.allclose(found["trunk", spec]["parameters"], alone["parameters"], rtol=1e-8, atol=1e-10)
 

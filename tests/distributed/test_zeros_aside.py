@@ -26,7 +26,8 @@ pytestmark = pytest.mark.takes(
 
 SAYS = ("zero", "no labels", "zero without a graph")
 """How the second rank says that it has none; the last cannot be told from a loss that is 0, and is weighed."""
-WAYS = ("validation", "after", "probes", "frozen", "eval")
+WAYS = ("validation", "after", "probes", "evaluated")
+"""The last: a pass in `eval()`, then two in `frozen()`."""
 STEPS = 3
 
 
@@ -59,6 +60,7 @@ class Loop:
         self.model = DistributedDataParallel(self.network)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.02)
         self.balancer = build(spec)
+        self.absent: list[str] = []
 
     def losses(self, step: int, seed: int, aside: bool) -> tuple[dict[str, Tensor | None], Tensor]:
         rows = shard(self.rank, 2)
@@ -92,19 +94,22 @@ class Loop:
         if self.balancer.needs_validation:
             with graph:
                 self.balancer.observe(validation=self.losses(step, 4, self.way == "validation")[0])
+        if self.way != "evaluated":
+            self.absent = sorted(self.balancer._now.idle.tasks)
         self.balancer.end_epoch()
         return self.balancer.last_weights
 
     def beside(self, step: int) -> None:
-        """A pass that trains nothing."""
-        if self.way == "eval":
-            self.balancer.eval()
-            self.call(*self.losses(step, 5, True))
-            self.balancer.train()
-        elif self.way == "frozen":
-            with self.balancer.frozen():
-                for _ in range(2):
-                    self.call(*self.losses(step, 5, True)).backward()
+        """Passes that train nothing."""
+        if self.way != "evaluated":
+            return
+        self.balancer.eval()
+        self.call(*self.losses(step, 5, True))
+        self.balancer.train()
+        self.absent = sorted(self.balancer._now.idle.tasks)
+        with self.balancer.frozen():
+            for _ in range(2):
+                self.call(*self.losses(step, 5, True)).backward()
 
 
 def trained(rank: int, spec: str, at: str, way: str, says: str) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def trained(rank: int, spec: str, at: str, way: str, says: str) -> dict[str, Any
         "parameters": torch.cat([each.detach().flatten() for each in loop.network.parameters()]),
         "state": snapshot(loop.balancer),
         "steps": loop.balancer.steps,
-        "absent": sorted(loop.balancer._now.idle.tasks),
+        "absent": loop.absent,
         "warned": sum("exactly 0" in str(each.message) for each in caught),
         "said": said,
     }
@@ -153,7 +158,7 @@ def test_the_ranks_stay_one_and_the_task_is_absent(two: list[dict], spec: str, a
     for each in (zeros, counted, *bare):
         same(*each)
     same(zeros[0], counted[0])
-    if way in ("validation", "probes", "eval"):  # nothing of that pass is left for the next one
+    if way in ("validation", "probes", "evaluated"):  # nothing of that pass is left for the next one
         assert [each["absent"] for each in zeros] == [[], []]
     assert [each["warned"] for each in counted] == [0, 0]
     if way in ("validation", "after"):  # on the rank that has it, once

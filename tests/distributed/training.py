@@ -17,6 +17,8 @@ from steelyard.method_registry import method_class, options_of
 TASKS = ("left", "middle", "right")
 SCALES = {"left": 1.0, "middle": 3.0, "right": 0.3}
 BATCH = 12
+EPOCH = 2
+"""Steps."""
 
 
 class Network(nn.Module):
@@ -115,7 +117,7 @@ def train(
         if balancer.needs_after:
             with torch.no_grad():
                 balancer.observe(after=losses_on(step)[0])
-        if step % 4 == 3:
+        if step % EPOCH == EPOCH - 1:
             if balancer.needs_validation:
                 with torch.no_grad():
                     balancer.observe(validation=losses_on(step, 4)[0])
