@@ -18,7 +18,7 @@ def regimes() -> dict[str, torch.Tensor]:
     return {
         "one task": row,
         "hundred tasks": random_rows(100, 150, 2),
-        "more tasks than dimensions": random_rows(100, 20, 2),
+        "more tasks than dimensions": random_rows(30, 8, 2),
         "norm ratio 1e6": random_rows(6, 50, 3, 1e6),
         "equal": row.expand(4, 50),
         "opposite": torch.cat([row, -row]),
