@@ -135,7 +135,7 @@ class TestGramianIsTheJacobians:
     @pytest.mark.parametrize("first", USES)
     def test_of_any_two_uses(self, first: Use, dtype: torch.dtype, tolerance: float) -> None:
         for second in USES:
-            for seed in range(3):
+            for seed in range(3 if dtype == torch.float64 else 1):
                 assert error(*network(seed, dtype, [first, second], 1)) < tolerance, (second, seed)
 
     def test_of_random_networks(self, dtype: torch.dtype, tolerance: float) -> None:

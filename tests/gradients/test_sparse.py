@@ -23,10 +23,13 @@ TABLES = {
     "bag": lambda sparse: nn.EmbeddingBag(9, 4, mode="sum", sparse=sparse),
     "mean of a bag with padding": lambda sparse: nn.EmbeddingBag(9, 4, mode="mean", padding_idx=1, sparse=sparse),
 }
+EVERY_TABLE = ("mgda", "pcgrad", "inverse-norm", "db-mtl", "moco", "equal", "mgda(memory=rows)")
+"""One of each that is read at a table: the kinds of tables are read by one code for all methods, whose others get the
+last of them."""
 
 
 def trained(spec: str, heads: str, table: str, sparse: bool) -> tuple[nn.Module, list[Tensor], list[Tensor]]:
-    """Three steps: the trunk, its table's gradients, and the weights."""
+    """Two steps: the trunk, its table's gradients, and the weights."""
     torch.manual_seed(0)
     options = {"main": "a"} if "main" in options_of(method_class(parse_spec(spec).name)) else {}
     balancer = steelyard.make(spec, ["a", "b"], heads=heads, on_nonfinite="raise", **options)
@@ -36,7 +39,7 @@ def trained(spec: str, heads: str, table: str, sparse: bool) -> tuple[nn.Module,
     optimizers = [torch.optim.SGD(dense, lr=0.1)]
     optimizers += [torch.optim.SGD(trunk[0].parameters(), lr=0.1)]
     gradients, weights = [], []
-    for step in range(3):
+    for step in range(2):
 
         def losses(step: int = step) -> dict[str, Tensor]:
             z = trunk(torch.tensor([[step, 1], [4, step + 2]]))  # the others of the table's rows are not in the batch
@@ -57,7 +60,7 @@ def trained(spec: str, heads: str, table: str, sparse: bool) -> tuple[nn.Module,
 @pytest.mark.parametrize("heads", ["plain", "weighted"])
 @pytest.mark.parametrize("spec", SPECS)
 def test_every_method_sends_what_it_sends_to_a_dense_table(spec: str, heads: str) -> None:
-    for table in TABLES:
+    for table in TABLES if spec in EVERY_TABLE else [*TABLES][-1:]:
         trunk, sparse, weights = trained(spec, heads, table, sparse=True)
         twin, dense, expected = trained(spec, heads, table, sparse=False)
         assert all(gradient.is_sparse for gradient in sparse)
