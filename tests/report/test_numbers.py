@@ -98,6 +98,12 @@ def test_durations(seconds: float, text: str) -> None:
     assert numbers.duration(seconds) == text
 
 
+def test_a_range_of_durations_that_reads_alike_is_said_once() -> None:
+    assert numbers.duration_range(60.0, 200.0) == "1 min 0 s to 3 min 20 s"
+    assert numbers.duration_range(9.91, 9.94) == "9.9 s"
+    assert numbers.duration_range(NAN, NAN) == "–"
+
+
 @pytest.mark.parametrize(
     ("amount", "text"),
     [(0.4, "0 MiB"), (212.0, "212 MiB"), (1023.0, "1023 MiB"), (1024.0, "1.0 GiB"), (1536.0, "1.5 GiB"), (NAN, "–")],

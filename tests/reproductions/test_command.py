@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from steelyard.reproductions import REPRODUCTIONS, load_reproduction, reproduction_names
+from steelyard.study import Estimate
 
 
 @pytest.fixture
@@ -44,6 +45,20 @@ def test_what_cannot_be_run_is_refused_by_name(run, words, message):
     code, _, err = run("reproduce", *words)
     assert code == 2
     assert message in err
+
+
+@pytest.mark.parametrize("words", [["reproduce", "tiny"], ["compare", "digits", "--methods", "equal"]])
+def test_every_dry_run_says_the_same_range(run, words, monkeypatch):
+    """Of each study, and of all of them."""
+    found = Estimate(trials=10, finished=4, failed=0, seconds=100.0, disk=2**20, least=80.0, most=250.0)
+    monkeypatch.setattr("steelyard.reproductions.run_reproduction.estimate", lambda *made, **asked: found)
+    monkeypatch.setattr("steelyard.report.announcements.estimate", lambda *made, **asked: found)
+    code, out, err = run(*words, "--dry-run")
+    assert code == 0, err
+    assert "1 min 20 s to 4 min 10 s" in out
+    if words[0] == "reproduce":  # two studies
+        assert out.count("1 min 20 s to 4 min 10 s") == 2
+        assert "about 2 min 40 s to 8 min 20 s on" in out
 
 
 @pytest.mark.slow("a small reproduction is trained, and trained on")

@@ -14,7 +14,7 @@ from rich.text import Text
 from steelyard.io.console import make_console
 from steelyard.io.lists_and_counts import counted, percent
 from steelyard.problems.problem import Problem
-from steelyard.report.numbers import duration
+from steelyard.report.numbers import duration_range
 from steelyard.study import Plan, estimate, plan, plan_program
 from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
@@ -143,9 +143,8 @@ def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False, kee
             markup=False,
         )
         return
-    times = dict.fromkeys(duration(seconds) for seconds in (found.least, found.most))
     console.print(
-        f"{found.trials} trials{state}: about {' to '.join(times)} for {waiting} of them on "
+        f"{found.trials} trials{state}: about {duration_range(found.least, found.most)} for {waiting} of them on "
         f"{counted(workers, 'worker')}, about {max(found.disk, 1) / 2**20:.1f} MiB of disk{kept}. "
         "Nothing was trained or written.",
         markup=False,

@@ -92,6 +92,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def duration_range(least: float, most: float) -> str:
+    """ "41 s to 3 min 20 s"; one of the two where they read alike."""
+    return " to ".join(dict.fromkeys(map(duration, (least, most))))
+
+
 def memory(mebibytes: float) -> str:
     if not math.isfinite(mebibytes):
         return MISSING

@@ -16,7 +16,7 @@ from steelyard.io.console import make_console
 from steelyard.io.lists_and_counts import counted, listed
 from steelyard.report import announcements as comparison
 from steelyard.report import render
-from steelyard.report.numbers import duration
+from steelyard.report.numbers import duration_range
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
@@ -110,17 +110,17 @@ def announce(prepared: Sequence[Prepared], store: Path, workers: int, reuse_any:
         console.print(f"Note: {note}", markup=False)
     heads = ("study", "arms", "settings", "seeds", "epochs", "trials", "done", "time")
     table = Table(*heads, box=None, pad_edge=False)
-    trials, waiting, epochs, seconds = 0, 0, 0, 0.0
+    trials, waiting, epochs, least, most = 0, 0, 0, 0.0, 0.0
     for each in _watched(prepared, "timing a few steps of each kind"):
         found = estimate(each.plan, store, workers, coarse=True, reuse_any=reuse_any)
         trials, waiting = trials + found.trials, waiting + found.trials - found.finished
-        seconds += found.seconds
+        least, most = least + found.least, most + found.most
         epochs += sum(trial.epochs for trial in each.trials)
         numbers = (len(each.plan.methods), len(each.plan.settings), len(each.plan.seeds), each.plan.epochs)
         table.add_row(
             Text(each.experiment.name),
             *map(str, (*numbers, found.trials, found.finished)),
-            duration(found.seconds),
+            duration_range(found.least, found.most),
         )
     console.print()
     console.print(table)
@@ -132,7 +132,7 @@ def announce(prepared: Sequence[Prepared], store: Path, workers: int, reuse_any:
         console.print(f"\nArms{of}: {', '.join(arms)}", markup=False, style="dim")
     console.print(
         f"\n{counted(trials, 'trial')}, {counted(epochs, 'epoch')} in all; {waiting} trials to go: about "
-        f"{duration(seconds)} ({seconds / 3600:.2f} h) on {counted(workers, 'worker')}.",
+        f"{duration_range(least, most)} on {counted(workers, 'worker')}.",
         markup=False,
     )
 

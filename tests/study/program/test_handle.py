@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load
 from torch import nn
 
 import steelyard
@@ -15,7 +16,6 @@ from steelyard.study.program.assignment import VARIABLE, Assignment
 from steelyard.study.program.declaration import ProgramDeclaration, declare
 from steelyard.study.program.reported_network import read_weights, weights_of
 from steelyard.study.program.reports import History, ReportReader
-from steelyard.study.storage.network_files import unpack
 from steelyard.study.trial import Trial
 
 TASKS = {"a": "accuracy", "b": ("rmse", "mae")}
@@ -309,9 +309,8 @@ def network(value):
 
 
 def kept(tmp_path, epoch):
-    file = tmp_path / "kept" / "network.safetensors"
-    weights, why_not = read_weights(file.parent, epoch)
-    return (float(unpack(file)["weight"][0, 0]) if weights else None), why_not
+    weights, why_not = read_weights(tmp_path / "kept", epoch)
+    return (float(load(weights)["weight"][0, 0]) if weights else None), why_not
 
 
 def test_the_network_of_the_best_epoch_is_kept_for_the_study(in_study, tmp_path):
@@ -320,8 +319,8 @@ def test_the_network_of_the_best_epoch_is_kept_for_the_study(in_study, tmp_path)
         step(trial)
         trial.report(epoch, validation, GOOD, network=network(epoch))
     assert kept(tmp_path, 2) == (2.0, "")
-    assert "validation chose epoch 1, and the program gave that of epoch 2 last" in kept(tmp_path, 1)[1]
-    with safe_open(tmp_path / "kept" / "network.safetensors", "pt") as opened:
+    assert "validation chose epoch 3, and the program gave that of epoch 2 last" in kept(tmp_path, 3)[1]
+    with safe_open(tmp_path / "kept" / "network-2.safetensors", "pt") as opened:
         assert opened.metadata()["trial"] == trial._planned.canonical()
 
 
@@ -355,6 +354,60 @@ def test_a_start_that_begins_anew_puts_its_own_networks_in_the_place(in_study, t
             step(trial)
             trial.report(epoch, GOOD if epoch == best else WORSE, GOOD, network=network(10 * start + epoch))
     assert kept(tmp_path, 1) == (21.0, "")
+
+
+BETTER, BEST = ({"a": 0.5, "b": rmse} for rmse in (0.5, 0.25))
+
+
+def train(trial, first, given, saves):
+    """These epochs, the first of which has this number; a later start's networks have numbers from 100 on."""
+    balancer = None
+    for epoch, validation in enumerate(given, first):
+        balancer = step(trial, balancer)
+        trial.report(epoch, validation, GOOD, network=network(epoch if first == 1 else 100 + epoch))
+        if epoch in saves:
+            trial.save(epoch=epoch)
+
+
+@pytest.mark.parametrize(
+    ("before", "saves", "after", "chosen"),
+    [
+        # (what the first start finds, after which epochs it saves, what the second start finds from there on)
+        ([GOOD, BETTER], [1], [WORSE, WORSE], 1.0),  # the better epoch is found once
+        ([GOOD, WORSE, BETTER], [1, 2], [WORSE], 1.0),
+        ([WORSE, GOOD, BETTER], [1, 2], [WORSE], 2.0),
+        ([GOOD, BETTER, BEST], [1], [WORSE, WORSE], 1.0),  # two of them
+        ([WORSE, GOOD, BETTER], [1], [GOOD, WORSE], 102.0),
+        ([GOOD, BETTER], [1], [BETTER, WORSE], 102.0),  # it is found again
+        ([GOOD, BETTER], [], [WORSE, WORSE], 1.0),  # saved by the program itself, after the first epoch
+    ],
+)
+def test_a_start_that_does_not_find_the_better_epoch_again_has_the_network_of_its_best(
+    in_study, told, tmp_path, before, saves, after, chosen
+):
+    trial = in_study(keep=True)
+    train(trial, 1, before, saves)
+    train(in_study(keep=True), 1 + (saves[-1] if saves else 1), after, [])
+    epoch = told().best().epoch
+    assert kept(tmp_path, epoch) == (chosen, "")
+    assert epoch == chosen % 100
+
+
+def test_a_network_of_an_epoch_that_is_trained_anew_is_nobodys(in_study, told, tmp_path):
+    """The second start finds the epoch better as well, and gives no network there."""
+    train(in_study(keep=True), 1, [GOOD, BETTER], [1])
+    trial = in_study(keep=True)
+    step(trial)
+    trial.report(2, BETTER, GOOD)
+    assert told().best().epoch == 2
+    assert kept(tmp_path, 2)[0] is None
+
+
+def test_networks_of_epochs_that_cannot_be_chosen_do_not_stay(in_study, tmp_path):
+    falling = [{"a": 0.5, "b": 1 / epoch} for epoch in range(1, 11)]
+    train(in_study(keep=True, epochs=10), 1, falling, [3, 6])
+    there = {path.name for path in (tmp_path / "kept").glob("network*")}
+    assert there == {f"network-{epoch}.safetensors" for epoch in (6, 9, 10)}
 
 
 class Shard(torch.Tensor):

@@ -87,7 +87,7 @@ def test_a_program_that_was_stopped_goes_on_with_what_it_reported(train):
 NETWORK = """
 def network(number):  # as safetensors has it: the length of a header of JSON, the header, and numbers
     header = json.dumps({"__metadata__": {"epoch": str(number)}}).encode()
-    with open(HERE["folder"] + "/network.safetensors", "wb") as file:
+    with open(HERE["folder"] + f"/network-{number}.safetensors", "wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
 """
 
@@ -105,13 +105,22 @@ def test_after_a_stop_the_network_that_was_kept_is_still_there(train):
     assert b'"epoch": "1"' in train("epoch(2)", keep=True)[-1].weights
 
 
-@pytest.mark.parametrize("script", ["network(2)", "open(HERE['folder'] + '/network.safetensors', 'w').write('text')"])
-def test_a_network_of_another_epoch_is_not_kept_and_that_is_said(train, script):
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("network(2)", "validation chose epoch 1, and the program gave that of epoch 2 last"),
+        (
+            "open(HERE['folder'] + '/network-1.safetensors', 'w').write('text')",
+            "network-1.safetensors of epoch 1 is not whole",
+        ),
+    ],
+)
+def test_a_network_of_another_epoch_is_not_kept_and_that_is_said(train, script, says):
     told = train(f"epoch(1); {script}; epoch(2)", speaks=SPEAKS + NETWORK, keep=True)
     assert isinstance(told[-1], Finished)
     assert told[-1].weights is None
     (warned,) = [event.text for event in told if isinstance(event, Warned)]
-    assert "the network is not kept: validation chose epoch 1, and the program gave that of" in warned
+    assert f"the network is not kept: {says}" in warned
 
 
 @pytest.mark.parametrize("keep", [True, False])

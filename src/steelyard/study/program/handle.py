@@ -25,7 +25,7 @@ from steelyard.models.build_network import seeded_part
 from steelyard.problems.user_file import being_read
 from steelyard.study.program.assignment import Assignment
 from steelyard.study.program.declaration import DeclaredTask, ProgramDeclaration, TaskLike, declare
-from steelyard.study.program.reported_network import NetworkLike, weights_of, write_weights
+from steelyard.study.program.reported_network import NetworkLike, drop_weights, weights_of, write_weights
 from steelyard.study.program.reported_values import Values, numbers
 from steelyard.study.program.reports import History, Report, ReportReader, tell
 from steelyard.study.program.step_meter import StepMeter
@@ -118,6 +118,7 @@ class TrialHandle:
             self._tell(kind="asked")
             _tell_uncaught(assignment)
         self._best = self._history.best()
+        self._saved_best = 0  # of the epochs that a start after a kill goes on from
 
     # --- what to train ------------------------------------------------------------------------------------------------
     @property
@@ -226,6 +227,7 @@ class TrialHandle:
         if self._assignment is not None and _rank() == 0:
             with replacing(self.folder / CHECKPOINT) as file:
                 torch.save(state, file)
+        self._saved_best = self._best.epoch
 
     def resume(self) -> dict[str, Any] | None:
         """What an earlier start of this trial has saved last; None where there is nothing to go on from."""
@@ -293,10 +295,11 @@ class TrialHandle:
             self._check(epoch)
             values = {task.name: self._main_of(task, validation, epoch) for task in self._declared}
             self._refuse_others(validation)
+            before = self._best.epoch
             better = self._best.better(epoch, values)
             found = self._test(test, epoch) if better or self._last(epoch) else {}
             if better and network is not None:
-                self._keep(network, epoch)
+                self._keep(network, epoch, before)
         except (ProgramError, TrainingError, UnknownNameError) as error:
             self._tell(kind="refused", error=str(error))
             raise
@@ -312,12 +315,17 @@ class TrialHandle:
             self._print(epoch, values, found, better)
         return better
 
-    def _keep(self, network: NetworkLike, epoch: int) -> None:
-        """Before the report is told: what is told to be the best so far has its network."""
+    def _keep(self, network: NetworkLike, epoch: int, before: int) -> None:
+        """Before the report is told: what is told to be the best so far has its network.
+
+        The one `before` stays too, and that of what was saved: a start after a kill goes on from there, and need not
+        find this epoch as good again.
+        """
         if self._assignment is not None and self._assignment.keep:
             weights = weights_of(network)
             if _rank() == 0:
                 write_weights(self.folder, self._planned, epoch, weights)
+                drop_weights(self.folder, {epoch, before, self._saved_best}.__contains__)
 
     def _check(self, epoch: int) -> None:
         """Raise a `ProgramError` unless this is the epoch that comes, of a program that does what it is asked."""
@@ -330,6 +338,9 @@ class TrialHandle:
                 before += " (call trial.save after trial.report, so that no epoch is saved and not reported)"
                 raise ProgramError(f"epoch {epoch} is the first to be reported: {before}")
             self._best = self._history.best(before=epoch)
+            self._saved_best = self._best.epoch
+            if self._assignment is not None and _rank() == 0:  # those of epochs that are now trained anew
+                drop_weights(self.folder, lambda there: there < epoch)
             self._check_use()
         elif epoch < self._next:
             raise ProgramError(f"epoch {epoch} is reported twice")

@@ -1,8 +1,13 @@
-"""The network that a program gives with a report: its weights lie in the trial's folder until the study takes them."""
+"""The networks that a program gives with its reports: weights lie in the trial's folder until the study takes them.
+
+There is a file for each epoch that may still be the chosen one. A program that is killed goes on from what it saved
+last and need not find again what it found after that: the best epoch of what is saved keeps its file beside the best.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -14,7 +19,7 @@ from steelyard.io.writing import replacing
 from steelyard.study.storage.network_files import epoch_of, pack
 from steelyard.study.trial import Trial
 
-FILE = "network.safetensors"
+FILE = "network-{epoch}.safetensors"
 REPLICA, COMPILED = "module.", "_orig_mod"
 """What DDP and DataParallel, and `torch.compile`, put into the names of weights."""
 LARGEST = 2**31
@@ -69,7 +74,7 @@ def _uncompiled(name: str) -> str:
 
 
 def write_weights(folder: Path, trial: Trial, epoch: int, weights: NetworkState) -> None:
-    """Put them in the place of those of an earlier epoch, whole or not at all.
+    """Write those of an epoch beside those of others, whole or not at all.
 
     Raises:
         ProgramError: there are none, or more than a study keeps.
@@ -89,17 +94,35 @@ def write_weights(folder: Path, trial: Trial, epoch: int, weights: NetworkState)
             f"network= holds {size / 2**30:.1f} GiB, and a study keeps at most {LARGEST / 2**30:g}: {GIVE_NONE}, "
             "and keep it in a place of the program's own"
         )
-    with replacing(folder / FILE) as file:
+    with replacing(folder / FILE.format(epoch=epoch)) as file:
         file.write(pack(trial, weights, epoch))
+
+
+def drop_weights(folder: Path, wanted: Callable[[int], bool]) -> None:
+    """Remove those of all epochs but the wanted ones."""
+    for epoch, file in list(_files(folder)):
+        if not wanted(epoch):
+            file.unlink(missing_ok=True)
+
+
+def _files(folder: Path) -> Iterator[tuple[int, Path]]:
+    """By epoch."""
+    pattern = re.compile(re.escape(FILE).replace(r"\{epoch\}", r"(\d+)"))
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if found := pattern.fullmatch(file.name):
+            yield int(found[1]), file
 
 
 def read_weights(folder: Path, epoch: int) -> tuple[bytes | None, str]:
     """The file of the chosen epoch's weights; without it, what is to be said of that."""
-    if not (folder / FILE).is_file():
+    files = dict(_files(folder))
+    if not files:
         return None, ""  # the program gives none
-    if (there := epoch_of(folder / FILE)) != epoch:
+    if epoch not in files:
         return None, (
             f"the network is not kept: validation chose epoch {epoch}, and the program gave that of "
-            f"epoch {there} last: write network= in every trial.report"
+            f"epoch {max(files)} last: write network= in every trial.report"
         )
-    return (folder / FILE).read_bytes(), ""
+    if epoch_of(files[epoch]) != epoch:
+        return None, f"the network is not kept: {files[epoch].name} of epoch {epoch} is not whole"
+    return files[epoch].read_bytes(), ""
