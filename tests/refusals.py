@@ -75,6 +75,11 @@ SECTIONS: dict[str, list[Case]] = {
             "balancer(losses); balancer.observe(after=model(x)); balancer(losses)",
             "balancer = make('famo')",
         ),
+        Case(
+            "loss.backward(); loss.backward()",
+            "loss.backward(retain_graph=True); loss.backward()",
+            "loss = make('uw')(losses)",
+        ),
         Case("balancer.last_weights", "balancer(losses); balancer.last_weights", "balancer = make('uw')"),
         Case("make('uw').observe(after=losses)", "make('famo').observe(after=losses)"),
     ],

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from steelyard.errors import LossError
 from steelyard.gradients.differentiation import differentiate, watched
-from steelyard.gradients.graph import Edge, Node, depends, nodes_below, replacing
+from steelyard.gradients.graph import Edge, Node, depends, is_freed, is_running, nodes_below, replacing
 from steelyard.gradients.heads import Factors
 from steelyard.gradients.rows import Rows
 
@@ -172,7 +173,20 @@ class _Carry(torch.autograd.Function):
             # Compiled autograd records backward passes. This part of one leaves a note that is read where the gradient
             # arrives, and runs as it is; so does all that `torch.compiler.disable` would cover, hence not as a mark.
             return (None, None, *torch.compiler.disable(ctx.plan.gradients)(incoming))  # type: ignore[no-untyped-call]
+        if ctx.plan.has_run:
+            _check_not_used_up(ctx.next_functions)
+        ctx.plan.has_run = True
         return (None, None, *ctx.plan.gradients(incoming))
+
+
+def _check_not_used_up(inputs: Sequence[tuple[Node | None, int]]) -> None:
+    """A further backward pass of one result: own words where it would end in torch's, which know of no balancer."""
+    if any(is_freed(node, is_running) for node, _ in inputs if node is not None):
+        raise LossError(
+            "backward() has been called on this result of a balancer already, and the graph of its losses is gone: "
+            "compute the losses anew and call the balancer again, once for each step. Where two backward passes "
+            "before one optimizer.step() are meant, give the first retain_graph=True"
+        )
 
 
 class _InputGradients:
@@ -191,6 +205,7 @@ class _InputGradients:
         self.extra, self.zeros, self.redirection = extra, zeros, redirection
         self.uniform = dtypes[0] if len(set(dtypes)) == 1 else None
         self.begun: Callable[[], None] | None = None
+        self.has_run = False
 
     def gradients(self, incoming: Tensor) -> list[Tensor | None]:
         if self.begun is not None:

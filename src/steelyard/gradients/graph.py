@@ -5,7 +5,7 @@ Only structure is read here: nodes, edges, and which leaves each node leads to. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -229,9 +229,14 @@ def held_elsewhere(node: Node) -> Any:
     return None
 
 
-def is_freed(root: Node | None) -> bool:
-    """Whether a backward pass has freed what the graph below a node saved, as far as its first such node tells."""
-    for node in nodes_below([root]):
+def is_freed(root: Node | None, asked: Callable[[Node], bool] = lambda node: True) -> bool:
+    """Whether a backward pass has freed what the graph below a node saved, as far as its first such node tells.
+
+    Args:
+        root: the node.
+        asked: whether a node counts.
+    """
+    for node in filter(asked, nodes_below([root])):
         for name in _saved(type(node)):  # type: ignore[arg-type]
             raw = getattr(node, name)
             if name == "_raw_saved_tensors" or getattr(raw, "unpack_hook", raw) is not None:
@@ -242,6 +247,11 @@ def is_freed(root: Node | None) -> bool:
                 return True
             return False
     return False
+
+
+def is_running(node: Node) -> bool:
+    """Within a backward pass: whether it goes through this node, which is no leaf."""
+    return bool(node.next_functions) and torch._C._will_engine_execute_node(node)
 
 
 @cache

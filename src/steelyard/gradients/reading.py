@@ -131,7 +131,7 @@ def freed_error(task: str = "") -> LossError:
     return LossError(
         f"the graph of {f'the loss of {task!r}' if task else 'a loss'} is gone: backward() has been called through it "
         "already. Call the balancer first and backward() once, on what it returns; where two backward passes are "
-        "meant, give the first retain_graph=True"
+        "meant, give the first retain_graph=True; what is carried from batch to batch (a hidden state) wants .detach()"
     )
 
 
