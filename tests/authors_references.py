@@ -295,9 +295,42 @@ def mgda(size: int, normalise: str = "none", least: float = 0.001) -> Reference:
         norms = look.rows.norm(dim=1)
         divisor = {"none": ones(size), "l2": norms, "loss": look.losses, "loss+": look.losses * norms}[normalise]
         divided = look.rows / divisor[:, None]
-        (a, b), (_, c) = (divided @ divided.T).tolist()
-        share = 1 - least if b >= a else least if b >= c else (c - b) / (a + c - 2 * b)
+        share = _first_of_two(divided @ divided.T, least)
         look = yield torch.tensor([share, 1 - share], dtype=torch.float64)
+
+
+def mgda_iterated(gramian: Tensor) -> Tensor | None:
+    """The same code at more tasks: from the best pair, up to 250 steps with a line search; ``None`` is an error there.
+
+    A step goes down the slope within the simplex, as far as the first share reaches an end, and is projected on it.
+    """
+    size = len(gramian)
+    pairs = [torch.tensor([i, j]) for i in range(size) for j in range(i + 1, size)]
+    starts = []
+    for pair in pairs:
+        share = _first_of_two(gramian[pair][:, pair], 0.001)
+        starts.append(ones(size, 0.0).index_put((pair,), torch.tensor([share, 1 - share], dtype=torch.float64)))
+    weights = min(starts, key=lambda start: float(start @ gramian @ start))
+    for _ in range(250):
+        down = -(gramian @ weights)
+        down = down - down.mean()
+        far = torch.where(down < 0, -weights, 1 - weights) / down
+        reach = float(far[(far > 1e-7) & (down != 0)].min()) if bool((far > 1e-7).any()) else 1.0
+        ends = torch.stack([weights, nearest_shares(weights + reach * down)])
+        share = _first_of_two(ends @ gramian @ ends.T, 0.001)
+        moved = share * ends[0] + (1 - share) * ends[1]
+        if float((moved - weights).abs().sum()) < 1e-5:
+            return weights
+        weights = moved
+    return None
+
+
+def _first_of_two(gramian: Tensor, least: float) -> float:
+    """The first one's share in the shortest mixture of two."""
+    (a, b), (_, c) = gramian.tolist()
+    if b >= a or b >= c:
+        return 1 - least if b >= a else least
+    return float((c - b) / (a + c - 2 * b))
 
 
 def pe_ltr(size: int) -> Reference:

@@ -172,6 +172,24 @@ def test_it_is_its_authors_code(held: Held, size: int, monkeypatch: pytest.Monke
         assert off < held.tolerance, f"step {step}: {ours.tolist()} beside {theirs.tolist()}"
 
 
+@pytest.mark.parametrize("size", [3, 5])
+def test_mgda_of_more_tasks_is_no_longer_than_its_authors_code(size: int) -> None:
+    """Theirs has not reached the smallest norm, or no norm at all; where shares lie inside, it is near."""
+    ratios = []
+    for seed in range(8):
+        course = Trajectory(size, seed)
+        losses, rows = course.losses(noise := course.batch()), course.rows(noise)
+        balancer = steelyard.MGDA(course.tasks, normalise="l2" if seed % 2 else "none")
+        balancer(losses, shared=[course.trunk])
+        rows = rows / rows.norm(dim=1, keepdim=True) if seed % 2 else rows
+        theirs = authors.mgda_iterated(rows @ rows.T)
+        if theirs is not None:
+            ratios.append(float((theirs @ rows).norm() / (balancer.last_weights @ rows).norm()))
+    assert len(ratios) > 5
+    assert min(ratios) > 1 - 1e-9
+    assert max(ratios) < 1.02
+
+
 @pytest.mark.parametrize("leak", [0.0, 0.3])
 def test_graddrop_is_its_authors_code_up_to_the_length(leak: float) -> None:
     course = Trajectory(3)

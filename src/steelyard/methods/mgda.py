@@ -43,8 +43,8 @@ class MGDA(Balancer):
     Amortised, at any T: a forward pass, in forward mode about three, or two backward passes.
 
     Source: Désidéri (2012); Sener & Koltun, "Multi-Task Learning as Multi-Objective Optimization" (2018), arXiv
-    1810.04650, and the authors' code. Deviation: an exact active-set solver where that code iterates, which stays
-    0.4-2 % above the smallest norm, and gives neither of two tasks less than 0.001.
+    1810.04650, and the authors' code. Deviation: an exact active-set solver where that code iterates, which stays up to
+    2 % above the smallest norm, fails where 250 steps are too few, and gives neither of two tasks less than 0.001.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))
