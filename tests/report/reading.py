@@ -94,13 +94,22 @@ class _Builder(HTMLParser):
         self.open = [Element("page")]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._check(tag, attrs)
         made = Element(tag, {name: value or "" for name, value in attrs})
         self.open[-1].children.append(made)
         if tag not in VOID:
             self.open.append(made)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._check(tag, attrs)
         self.open[-1].children.append(Element(tag, {name: value or "" for name, value in attrs}))
+
+    def _check(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """In a chart that is saved by itself, which is XML, `<G>` is no group; and no name stands twice."""
+        written = self.get_starttag_text() or ""
+        assert written.startswith(f"<{tag}"), f"{written} is not written in lower case"
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), written
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop().tag == tag

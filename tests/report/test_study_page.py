@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from report import judgements
+from report.reading import parse
 from steelyard.report.numbers import fixed
 from steelyard.report.short_names import short_methods, split_method
 from steelyard.report.study_page import page, study_section, write_page
@@ -72,6 +73,18 @@ def test_well_formed_and_complete(name: str) -> None:
         assert verdict in shown
     ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
+
+
+# Charts and sections have names of their own, by which tests and those who save a chart find them.
+NAMES = {"plot", "forest", "intervals", "fractions", "end", "about", "table", "others"}
+
+
+@pytest.mark.parametrize("name", judgements.ALL)
+def test_every_class_is_one_that_the_style_knows(name: str) -> None:
+    root = parse(page(judgements.ALL[name]()))
+    known = set(re.findall(r"\.([a-z][\w-]*)", "".join(style.own for style in root.all("style"))))
+    used = {(element.tag, name) for element in root.walk() for name in element.classes}
+    assert {(tag, name) for tag, name in used if name not in known | NAMES} == set()
 
 
 @pytest.mark.parametrize("name", ["digits", "twelve", "hostile"])
