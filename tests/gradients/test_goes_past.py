@@ -154,6 +154,49 @@ def test_ordinary_losses_are_not(name: str, loss_of: Callable[..., Tensor], inpu
     assert missed < 1e-9
 
 
+class Sine(nn.Module):
+    """Its second derivative is a sum of ordinary operations, without a name of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sin()
+
+
+@pytest.mark.parametrize("name", ["scale", "product", "linear", "tanh", "deep"])
+def test_whatever_the_heads_are_made_of(name: str) -> None:
+    torch.manual_seed(0)
+    x, trunk, linear = torch.randn(7, 4, requires_grad=True), TRUNKS[name](), nn.Linear(4, 1)
+    features = trunk(x)
+    assert goes_past(derivative(x, features, linear(features)), [features])
+    output = nn.Sequential(nn.Linear(4, 3), Sine(), nn.Linear(3, 1))(features)
+    assert all(goes_past(loss_of(x, features, output), [features]) for loss_of in (derivative, curvature))
+    ordinary = (value, slope_at_the_features, with_the_inputs)
+    assert not any(goes_past(loss_of(x, features, output), [features]) for loss_of in ordinary)
+
+
+# What reads a raw parameter of the trunk and is no derivative by the inputs.
+SHARING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "as a factor": lambda features, weight: features * weight,
+    "behind a layer": lambda features, weight: features.tanh() * weight,
+    "as a matrix": lambda features, weight: features @ torch.diag(weight) if weight.dim() == 1 else features @ weight,
+    "as a layer": lambda features, weight: nn.functional.linear(features, weight.expand(4, 4)),
+    "as an offset": lambda features, weight: features + weight,
+    "as a bias": lambda features, weight: nn.functional.linear(features, torch.ones(4, 4), weight.reshape(-1)[:4]),
+    "as a gate": lambda features, weight: features.tanh() * weight.sigmoid(),
+    "a penalty": lambda features, weight: features.sum() + weight.square().sum(),
+}
+
+
+@pytest.mark.parametrize("inputs_require_grad", [False, True])
+@pytest.mark.parametrize("behind", [nn.Identity(), nn.Tanh()], ids=str)
+@pytest.mark.parametrize("way", SHARING)
+@pytest.mark.parametrize("name", ["scale", "product"])
+def test_heads_that_share_a_raw_parameter(name: str, way: str, behind: nn.Module, inputs_require_grad: bool) -> None:
+    torch.manual_seed(0)
+    trunk = TRUNKS[name]()
+    features = behind(trunk(torch.randn(4, 4, requires_grad=inputs_require_grad)))
+    assert not goes_past((SHARING[way](features, trunk.weight) - 1).square().mean(), [features])
+
+
 def test_a_derivative_by_an_activation_in_front_of_the_last_layer() -> None:
     torch.manual_seed(0)
     first, last, head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1)

@@ -109,3 +109,36 @@ def test_the_ways_out_that_are_named() -> None:
     assert called("upgrad", derivative, "trunk")[1] < 1e-12
     assert called("upgrad", penalty, heads="weighted")[0] == []
     assert called("upgrad", derivative, heads="weighted")[1] < 1e-12
+
+
+RAW = [
+    (name, where)
+    for name in method_names()
+    for where in ("features", "trunk", "last")
+    if make(name).needs_shared
+    if where in method_class(name).where or (where == "last" and make(name).reads in ("norms", "gramian"))
+]
+
+
+@pytest.mark.parametrize(("name", "where"), RAW)
+def test_a_raw_parameter_that_a_head_shares_is_no_such_way_at_any_place(name: str, where: str) -> None:
+    """The parameter is the whole trunk, and inputs require grad, as those of another loss may."""
+    balancer = make(name)
+    parameter = nn.Parameter(torch.tensor([0.5, 1.5, 2.5], dtype=torch.float64))
+    heads = {task: nn.Linear(3, 1).double() for task in TASKS}
+    generator = torch.Generator().manual_seed(0)
+
+    def batch() -> tuple[dict[str, Tensor], Tensor]:
+        x = torch.randn(9, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+        features = (x * parameter).tanh()
+        losses = {task: (head(features) - 1).square().mean() for task, head in heads.items()}
+        losses["b"] = losses["b"] + (features * parameter - x.detach()).square().mean()
+        return losses, features
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            losses, features = batch()
+            options = {"look": "last"} if where == "last" else {}
+            shared = parameter if where == "trunk" else features
+            balancer(losses, shared=shared, probes=[batch()[0], batch()[0]], **options).backward()

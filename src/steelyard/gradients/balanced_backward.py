@@ -291,7 +291,9 @@ def goes_past(loss: Tensor, targets: Sequence[Target]) -> bool:
     ends = [_node(target) for target in targets]
     outside = set(nodes_below([loss.grad_fn], ends))
     front = list(nodes_below(following for end in ends for following, _ in end.next_functions))
-    return any(node in outside and _interior(node) for node in front) or _differentiated({*ends, *front}, outside)
+    return any(node in outside and _interior(node) for node in front) or _differentiated(
+        {*ends, *front}, outside, set(ends)
+    )
 
 
 def _interior(node: Node) -> bool:
@@ -302,23 +304,43 @@ def _interior(node: Node) -> bool:
     return own and any(isinstance(getattr(each, "variable", None), nn.Parameter) for each in below)
 
 
-def _differentiated(front: set[Node], outside: set[Node]) -> bool:
+def _differentiated(front: set[Node], outside: set[Node], ends: set[Node]) -> bool:
     """Whether a derivative by the inputs reads parameters of the layers in front where these are leaves themselves.
 
     Such a parameter may be one that a head shares. Second derivatives go by names of their own; where they are sums of
-    ordinary operations, inputs that require grad tell.
+    ordinary operations, inputs that require grad tell, and what the parameter is multiplied by.
     """
     leaves = {node for node in front & outside if isinstance(getattr(node, "variable", None), nn.Parameter)}
     if not leaves:
         return False
     leaves |= {node for node in front | outside if node.name().startswith(_COPIES) and _reads(node, leaves)}
-    readers = {node.name().rstrip("0123456789") for node in outside if _reads(node, leaves)}
-    if any(name.endswith("BackwardBackward") for name in readers):
+    if any(_is_second(node) for node in outside if _reads(node, leaves)):
         return True
     inputs = [each for node in front if (each := getattr(node, "variable", None)) is not None]
     if all(isinstance(each, nn.Parameter) for each in inputs):
         return False
-    return any(_reads(node, leaves) and not node.name().startswith(_TOLD) for node in front)
+    if not any(_reads(node, leaves) and not node.name().startswith(_TOLD) for node in front):
+        return False
+    leaves |= {node for node in outside if node.name().startswith(_TRANSPOSED) and _reads(node, leaves)}
+    return any(_multiplies_slope(node, leaves, outside, ends) for node in outside - leaves if _reads(node, leaves))
+
+
+def _is_second(node: Node) -> bool:
+    return node.name().rstrip("0123456789").endswith("BackwardBackward")  # type: ignore[no-any-return]
+
+
+def _multiplies_slope(reader: Node, leaves: set[Node], outside: set[Node], ends: set[Node]) -> bool:
+    """Whether what meets a parameter is a derivative of the heads, and not their input or nothing (a penalty).
+
+    A linear head's slope does not depend on the features. In another one's there are second derivatives, or a layer's
+    transposed weight that its forward pass has read too.
+    """
+    met = [each for each, _ in reader.next_functions if each is not None and each not in leaves]
+    below = set(nodes_below(met, ends))
+    if met and not any(each in ends for each in met) and not any(_reads(node, ends) for node in below):
+        return True
+    bare = [node for node in below if node.name().startswith(_TRANSPOSED)]
+    return any(map(_is_second, below)) or any(sum(_reads(other, {node}) for other in outside) > 1 for node in bare)
 
 
 def _reads(node: Node, leaves: set[Node]) -> bool:
