@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import shlex
 
 import pytest
 
 import steelyard
 from report import judgements
 from steelyard.report.frozen_weights import frozen_specs, print_frozen
+from steelyard.study.planning.arms import parse_arms
+from steelyard.study.trial import SINGLE_TASK
 
 
 @pytest.mark.parametrize("name", judgements.ALL)
@@ -38,10 +41,19 @@ def test_each_line_names_the_method_and_where_there_are_several_the_setting(caps
     for judgement in (judgements.digits(), judgements.one_task()):
         print_frozen(judgement)
         title, *lines = capsys.readouterr().out.strip().splitlines()
-        assert title.endswith('(steelyard compare --methods "..."):')
+        *lines, title_of_command, command = lines
+        assert title.endswith("whether the dynamics matter:")
+        assert title_of_command == "With them:"
         labels = {setting.index: setting.label for setting in judgement.settings}
         assert lines == [
             f"  {method}{f' ({labels[setting]})' if len(labels) > 1 else ''}: {spec}"
             for method, setting, spec in frozen_specs(judgement)
         ]
+        before, after = (methods_of(text) for text in (judgement.command, command))
+        assert after == [*before, *dict.fromkeys(spec for *_, spec in frozen_specs(judgement))]
     assert lines
+
+
+def methods_of(command: str) -> list[str]:
+    words = shlex.split(command)
+    return [str(arm) for arm in parse_arms(words[words.index("--methods") + 1]) if str(arm) != SINGLE_TASK]

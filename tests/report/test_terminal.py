@@ -19,6 +19,12 @@ from steelyard.report.terminal import render
 from steelyard.study.judgement import Interval, Judgement
 
 
+def test_a_command_below_a_caution_is_not_broken() -> None:
+    command = f"steelyard compare digits --methods {','.join(['uw'] * 50)}"
+    text = printed(replace(judgements.digits(), cautions=[f"Train longer:\n{command}"]), 60)
+    assert f"First: Train longer:\n  {command}\n" in text
+
+
 def printed(
     judgement: Judgement, width: int, encoding: str = "utf-8", colour: bool = False, every: bool = False
 ) -> str:
@@ -117,7 +123,7 @@ def test_of_many_tasks_those_with_the_largest_effects_are_shown_the_hurt_first()
     shown = re.findall(r"property \d\d", text)
     assert shown[:4] == ["property 30", "property 07", "property 11", "property 02"]
     assert len(shown) == 12
-    assert "28 more: steelyard report --all" in text
+    assert "28 more:\n  steelyard report STORE --all\n" in text
     assert len(re.findall(r"property \d\d", printed(judgement, 400, every=True))) == 40
     assert "more: steelyard" not in printed(judgement, 400, every=True)
     titles = [panel.title for panel in interval_panels(Drawing(View(judgement)), judgement.settings[0])]

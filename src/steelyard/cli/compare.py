@@ -191,7 +191,7 @@ def compare(
             checkpoints=checkpoints,
             keep=kept,
         )
-    show_judgement(judgement, page, open_page)
+    show_judgement(judgement, shlex.join(["steelyard", "report", str(store)]), page, open_page)
     announcements.show_joint(store)
     say(f"Store: {store}")
     if judgement.failures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -132,7 +133,8 @@ def group(
             architecture=architecture,
             command=command,
         )
-    show_judgement(found.judgement, page, open_page, first=section(found))
+    again = shlex.join(["steelyard", "report", str(store)])
+    show_judgement(found.judgement, again, page, open_page, first=section(found))
     if json is not None:
         write_output(json, JSON, to_json(found))
         say(f"Written: {json}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,9 @@ def report(
     judgement = judge(store, salvage, plan)
     check_outputs([(page, PAGE), (json, JSON), (csv, CSV)], store)
     aside = any(map(prints, (page, json, csv)))
-    show_judgement(judgement, page, open_page, aside, every=every)
+    further = [*(["--plan", str(plan)] if plan else []), *(["--salvage"] if salvage else [])]
+    again = shlex.join(["steelyard", "report", str(store), *further])
+    show_judgement(judgement, again, page, open_page, aside, every=every)
     for path, kind, write in ((json, JSON, to_json), (csv, CSV, to_csv)):
         if path is not None:
             write_output(path, kind, write(judgement))

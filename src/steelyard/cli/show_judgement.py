@@ -12,13 +12,23 @@ if TYPE_CHECKING:
 
 
 def show_judgement(
-    judgement: Judgement, page: Path | None, open_page: bool, aside: bool = False, first: str = "", every: bool = False
+    judgement: Judgement,
+    shown_by: str,
+    page: Path | None,
+    open_page: bool,
+    aside: bool = False,
+    first: str = "",
+    every: bool = False,
 ) -> None:
-    """Print the table, on the error stream where an export is printed; and write the page."""
+    """Print the table, on the error stream where an export is printed; and write the page.
+
+    Args:
+        shown_by: the command that shows the judgement again.
+    """
     from steelyard.io.console import make_console
     from steelyard.report import render, write_page
 
-    render(judgement, make_console(stderr=aside), every)
+    render(judgement, make_console(stderr=aside), every, shown_by)
     if page is None:
         return
     write_page(judgement, page, first)

@@ -9,6 +9,7 @@ from steelyard.io.console import make_console
 from steelyard.report.judgement_view import BASELINE
 from steelyard.study.judgement import Curve, Judgement
 from steelyard.study.planning.arms import parse_arm
+from steelyard.study.planning.command_again import with_options
 
 DIGITS = 4
 STILL = ("equal", "fixed", "best-fixed")
@@ -38,10 +39,14 @@ def print_frozen(judgement: Judgement, aside: bool = False) -> None:
 
     labels = {setting.index: setting.label for setting in judgement.settings}
     found = frozen_specs(judgement)
-    say('\nMean weights as methods, to test whether the dynamics matter (steelyard compare --methods "..."):')
+    say("\nMean weights as methods, to test whether the dynamics matter:")
     for method, setting, spec in found:
         where = f" ({labels[setting]})" if len(labels) > 1 else ""
         say(f"  {method}{where}: {spec}")
+    own = [method for method in judgement.methods if method != BASELINE]
+    specs = list(dict.fromkeys(spec for *_, spec in found))
+    if found and (command := with_options(judgement.command, {"--methods": ",".join([*own, *specs])})):
+        say(f"With them:\n  {command}")
     if not found:
         say("  none: no method whose weights move has a finished trial")
 

@@ -46,10 +46,13 @@ class Column:
         return max(cell_len(line) for line in (*self.heading.split("\n"), *lines))
 
 
-def render(judgement: Judgement, console: Console, every: bool = False) -> None:
+def render(
+    judgement: Judgement, console: Console, every: bool = False, shown_by: str = "steelyard report STORE"
+) -> None:
     """Print the tables of all settings, the failed trials and the verdict in words.
 
-    Of many tasks the table has those with the largest effects, the hurt first; with `every`, all in their order.
+    Of many tasks the table has those with the largest effects, the hurt first; with `every`, all in their order, as the
+    command `shown_by` has them with ``--all``.
     """
     view = View(judgement)
     clean = _cleaner(console)
@@ -67,10 +70,8 @@ def render(judgement: Judgement, console: Console, every: bool = False) -> None:
         for table in _tables(view, setting, tasks, console.width, clean):
             console.print(table)
         if more := len(view.tasks) - len(tasks):
-            said = (
-                f"The {len(tasks)} tasks with the largest effects, the hurt first; {more} more: steelyard report --all."
-            )
-            console.print(Text(clean(said), style="dim"))
+            said = f"The {len(tasks)} tasks with the largest effects, the hurt first; {more} more:"
+            _with_command(f"{said}\n{shown_by} --all", console, clean, style="dim")
         if chosen := view.chosen(setting):
             said = "; ".join(f"{method}: {text}" for method, text in chosen.items())
             console.print(Text(clean(f"Chosen on validation data: {said}."), style="dim"))
@@ -87,7 +88,7 @@ def _words(judgement: Judgement, console: Console, clean: Callable[[str], str]) 
     if judgement.verdict or judgement.cautions:
         console.print()
         for caution in judgement.cautions:
-            console.print(Text(clean(f"First: {caution}"), style="yellow"))
+            _with_command(f"First: {caution}", console, clean, style="yellow")
         for index, sentence in enumerate(judgement.verdict):
             console.print(Text(clean(sentence), style="bold" if index == 0 else ""))
     for note in judgement.notes:
@@ -98,6 +99,14 @@ def _words(judgement: Judgement, console: Console, clean: Callable[[str], str]) 
             f"Unfinished: {judgement.finished} of {judgement.planned} trials are done. "
             "The same command continues where it stopped."
         ), style="yellow"))  # fmt: skip
+
+
+def _with_command(said: str, console: Console, clean: Callable[[str], str], style: str) -> None:
+    """A sentence; a command may stand on the line below, to be copied: no break that is not the terminal's own."""
+    sentence, _, command = said.partition("\n")
+    console.print(Text(clean(sentence), style=style))
+    if command:
+        console.print(Text(f"  {clean(command)}", style=style), soft_wrap=True)
 
 
 def _recipe(recipe: Recipe | None, console: Console, clean: Callable[[str], str]) -> None:

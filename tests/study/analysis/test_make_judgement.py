@@ -449,7 +449,7 @@ def test_networks_that_were_still_improving_are_told(tmp_path):
                         store.add_result(trial, dataclasses.replace(found, chosen_epoch=chosen))
             text = "\n".join(judge_plan(made, store).cautions)
         assert ("Validation chose the last epoch in 9 of 9 trainings: they were still improving." in text) is told
-        assert ("--epochs 4" in text) is told
+        assert ("before you rely on this:\nsteelyard compare made-up --epochs 4" in text) is told
 
 
 def test_the_chosen_epoch_and_the_last_one_are_told_apart(tmp_path):

@@ -202,7 +202,7 @@ def _still_improving(found: TrialResults) -> list[str]:
         return []
     return [
         f"Validation chose the last epoch in {last} of {len(results)} trainings: they were still improving. Train "
-        f"longer before you rely on this, e.g. {plan.again(f'--epochs {2 * epochs}')}."
+        f"longer before you rely on this{plan.again(epochs=2 * epochs)}"
     ]
 
 
@@ -219,7 +219,6 @@ def _at_the_edge(found: TrialResults) -> list[str]:
         if here * 2 > len(chosen):
             said.append(
                 f"Validation chose the {word} of {tried} learning rates ({edge:g}) for {here} of {len(chosen)} "
-                f"networks: better ones may lie beyond. Try around it: "
-                f"{plan.again(f'--tune {tried} --learning-rate {edge:g}')}."
+                f"networks: better ones may lie beyond. Try around it{plan.again(tune=tried, learning_rate=edge)}"
             )
     return said

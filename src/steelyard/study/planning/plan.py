@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from steelyard.models.architectures import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
+from steelyard.study.planning.command_again import with_options
 from steelyard.study.planning.provenance import Origin
 from steelyard.study.program.command import Program
 from steelyard.study.training.hardware import CPU, FULL, kind_of_device
@@ -308,11 +308,14 @@ class Plan:
         """What is trained, where it is no problem."""
         return Program.read(self.reference)
 
-    def again(self, options: str) -> str:
-        """The command that trains it with other options."""
-        if self.program is not None:
-            return f"steelyard compare {options} -- {self.program.text}"
-        return f"steelyard compare {shlex.quote(self.reference)} {options}"
+    def again(self, **options: float) -> str:
+        """What ends a sentence that advises other options: a colon and, on a line of its own, the whole command with
+        them; of a study that no such command has planned, the options alone, ``, e.g. epochs=50.``"""
+        named = {f"--{name.replace('_', '-')}": f"{value:g}" for name, value in options.items()}
+        if command := with_options(self.command, named):
+            return f":\n{command}"
+        given = ", ".join(f"{name}={value:g}" for name, value in options.items())
+        return f", e.g. {given}."
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -1,0 +1,49 @@
+"""The command that made a study, with some of its options changed: whole, to be pasted."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+TAKES = {
+    "compare": ("--epochs", "--learning-rate", "--methods", "--tune"),
+    "group": ("--epochs", "--learning-rate"),
+}
+"""Options that hints of a study name, by the commands that make studies and take these options."""
+SHORT = {"--methods": "-m"}
+
+
+def with_options(command: str, options: Mapping[str, str]) -> str | None:
+    """Its own words, these options in the place of those given: all others, what stands behind ``--`` too, stay.
+
+    None where the text is no command that takes them: a study that Python planned, or a reproduction.
+
+    Args:
+        command: as it was given, with quotes where a shell wants them.
+        options: long names and values; all take one.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a text of somebody's own, whose quotes do not close
+        return None
+    if len(words) < 2 or words[0] != "steelyard" or not set(options) <= set(TAKES.get(words[1], ())):
+        return None
+    end = words.index("--") if "--" in words else len(words)
+    ours = _without(words[:end], {*options, *(SHORT[name] for name in options if name in SHORT)})
+    for name, value in options.items():
+        ours += [name, value]
+    return shlex.join([*ours, *words[end:]])
+
+
+def _without(words: list[str], names: set[str]) -> list[str]:
+    """``--epochs 5`` and ``--epochs=5`` alike."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in names:
+            skip = True
+        elif word.partition("=")[0] not in names:
+            kept.append(word)
+    return kept
