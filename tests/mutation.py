@@ -88,7 +88,9 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="try all changes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--judge", nargs="+", default=[], help="test files that judge instead of all")
+    parser.add_argument(
+        "--judge", nargs=argparse.REMAINDER, help="last: test files that judge instead of all, as for pytest"
+    )
     given = parser.parse_args()
     started = time.monotonic()
     files = [sample(path, 0 if given.all else given.sample, given.seed) for path in paths(given.files)]

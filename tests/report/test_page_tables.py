@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import re
 from dataclasses import replace
 from itertools import zip_longest
@@ -24,13 +23,9 @@ SHOWN = [name for name in READ if name != "nothing"]
 WORDS = {"gain": "gain", "no difference": "same", "negative transfer": "hurt", "undecided": "open"}
 
 
-def opened(name: str) -> tuple[Judgement, Element]:
-    """A judgement and its page, made once; `make mutation` asks which test runs which code, so there by each test."""
-    return read.__wrapped__(name) if "MUTANT_UNDER_TEST" in os.environ else read(name)
-
-
 @functools.cache
-def read(name: str) -> tuple[Judgement, Element]:
+def opened(name: str) -> tuple[Judgement, Element]:
+    """A judgement and its page."""
     judgement = READ[name]()
     return judgement, parse(page(judgement))
 

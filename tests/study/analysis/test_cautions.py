@@ -2,16 +2,19 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from steelyard.problems import r2
+from steelyard.study.analysis.cautions import within_other_rows
 from steelyard.study.analysis.make_judgement import judge_plan
-from steelyard.study.planning.plan import PlannedMetric, Tuning
+from steelyard.study.judgement import Cell, Interval
+from steelyard.study.planning.plan import Choice, PlannedMetric, Tuning
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK
-from study.made_up import ACCURACY, RMSE, judged, plan, result
+from study.made_up import ACCURACY, RMSE, SCORE, judged, plan, result
 
 R2 = PlannedMetric(r2.name, higher_is_better=True, ideal=1.0, percent=False)
 VALUES = [{"left": 0.9, "right": 0.8}, {"left": 0.91, "right": 0.81}, {"left": 0.89, "right": 0.79}]
@@ -265,3 +268,216 @@ def test_what_other_test_rows_would_do_is_the_metrics_own_standard_error(tmp_pat
     text = about(tmp_path / "s", made, {SINGLE_TASK: values, "equal": values})
     half = 196 * math.sqrt(0.9 * 0.1 / 400)
     assert f"as many other test rows would move a value by left digit ±{half:.2g} points (400 rows)." in text
+
+
+# --- every sentence in full ---
+
+ROWS = {"train_rows": (1000, 900), "test_rows": (400, 400)}  # of a study in which nothing else is to be said
+
+
+def started(path, made, starts):
+    """A study whose trials start with these digests: ``starts(method, seed) -> {parameter: digest}``."""
+    with Store(path, write=True) as store:
+        for trial in made.trials:
+            found = result(dict.fromkeys(trial.tasks, 0.8 + trial.seed / 100))
+            store.add_result(trial, dataclasses.replace(found, start=starts(trial.method, trial.seed)))
+        return judge_plan(made, store).cautions
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "p0"), (2, "p0 and p1"), (4, "p0, p1, p2 and p3"), (6, "p0, p1, p2 and p3 and 2 more")]
+)
+def test_unlike_starts_in_full(tmp_path, count, said):
+    made = with_tasks(plan(), **ROWS)
+    assert started(tmp_path / "s", made, lambda method, seed: {f"p{i}": method for i in range(count)}) == [
+        f"Trials of one seed do not start alike: {said}. They differ by chance too, and intervals are wider for it: "
+        "build its parts by trial.part(name, build), or write torch.manual_seed(trial.seed) before the network is "
+        "built, the shared part first."
+    ]
+    assert started(tmp_path / "alike", made, lambda method, seed: {"p": "1"}) == []
+    assert started(tmp_path / "unknown", made, lambda method, seed: {"p": method} if method == "equal" else {}) == []
+
+
+@pytest.mark.parametrize(
+    ("program", "cure"), [(False, " with --epoch-steps 12"), (True, ", 20, in the program")]
+)  # fmt: skip
+def test_unequal_steps_in_full(tmp_path, program, cure):
+    made = with_tasks(with_steps(plan(), **{"": 12, "left": 12, "right": 3}), **ROWS)
+    if program:
+        made = dataclasses.replace(made, reference="cd /home/me && python train.py")
+    with Store(tmp_path / "s", write=True) as store:
+        for trial in made.trials:
+            found = result(dict.fromkeys(trial.tasks, 0.8 + trial.seed / 100))
+            store.add_result(trial, dataclasses.replace(found, steps=5 if trial.tasks == ("right",) else 20))
+        told = judge_plan(made, store).cautions
+    assert told == [
+        "The joint networks take more steps than the task alone in the same epochs: right digit (4.0 times). A "
+        f"difference may be one of training, not of sharing: give all the same steps{cure}."
+    ]
+
+
+def test_r2_below_zero_in_full_the_worst_first(tmp_path):
+    """In all settings; what is named twice is counted once, and zero is not below zero."""
+    names = [f"t{place}" for place in range(7)]
+    made = plan(metrics=[(name, (RMSE, R2)) for name in names])
+    values = [{name: (2.0 + seed / 100, -place / 10) for place, name in enumerate(names)} for seed in range(3)]
+    fine = [dict.fromkeys(names, (2.0 + seed / 100, 0.5)) for seed in range(3)]
+    (text,) = said(tmp_path, made, {SINGLE_TASK: values, "equal": fine})
+    assert text == (
+        "Worse than predicting the mean (R² below zero): single-task on t6 digit (−0.60); single-task on t5 digit "
+        "(−0.50); single-task on t4 digit (−0.40); single-task on t3 digit (−0.30); and 2 more. Neither side of such "
+        "a comparison has learnt much."
+    )
+
+
+@pytest.mark.parametrize(
+    ("epochs", "chosen", "told"),
+    [
+        (2, 1, ""), (3, 1, "first"), (10, 1, "first"), (10, 10, "last"), (2, 2, "last"), (1, 1, ""), (10, 5, ""),
+        (3, 2, ""),
+    ],
+)  # fmt: skip
+def test_first_and_last_epochs_in_full(tmp_path, epochs, chosen, told):
+    made = dataclasses.replace(with_tasks(plan(), **ROWS), epochs=epochs)
+    texts = {
+        "": [],
+        "first": [
+            "Validation chose the first epoch in 9 of 9 trainings: what came after made them worse. Try a smaller "
+            "learning rate (--tune 5), or more regularisation."
+        ],
+        "last": [
+            "Validation chose the last epoch in 9 of 9 trainings: they were still improving. Train longer before you "
+            f"rely on this, e.g. steelyard compare made-up --epochs {2 * epochs}."
+        ],
+    }
+    assert trained(tmp_path / "s", made, [chosen] * 9) == texts[told]
+
+
+@pytest.mark.parametrize("chosen", [1, 10])
+@pytest.mark.parametrize(("count", "told"), [(2, False), (3, True)])
+def test_half_of_the_trainings_are_enough(tmp_path, chosen, count, told):
+    made = dataclasses.replace(with_tasks(plan(seeds=2), **ROWS), epochs=10)
+    assert len(trained(tmp_path / "s", made, [chosen] * count + [5] * (6 - count))) == told
+
+
+def test_where_nothing_is_chosen_or_finished_the_last_epoch_says_nothing(tmp_path):
+    made = dataclasses.replace(with_tasks(plan(), **ROWS), epochs=10, choose="last")
+    assert trained(tmp_path / "s", made, [10] * 9) == []
+    assert said(tmp_path / "empty", dataclasses.replace(made, choose="validation"), {}) == []
+
+
+def chosen_rates(rates, tried=(0.1, 0.3, 0.01), choose=True):
+    """A plan in which each network chose a rate."""
+    made = with_tasks(plan(), **ROWS)
+    methods = tuple(
+        dataclasses.replace(method, chosen=(Choice(method.name, rates[method.name]),) if choose else ())
+        for method in made.methods
+    )
+    return dataclasses.replace(made, methods=methods, tuning=Tuning(tried, 10_007, (10_008,)))
+
+
+@pytest.mark.parametrize(
+    ("rates", "told"),
+    [
+        ([0.3, 0.3, 0.1], ("largest", "0.3", 2)),
+        ([0.3, 0.3, 0.3], ("largest", "0.3", 3)),
+        ([0.01, 0.1, 0.01], ("smallest", "0.01", 2)),
+        ([0.1, 0.1, 0.1], None),
+        ([0.3, 0.1, 0.01], None),
+    ],
+)
+def test_rates_at_the_edge_in_full(tmp_path, rates, told):
+    left, right, joint = rates
+    made = chosen_rates({SINGLE_TASK: {"left": left, "right": right}, "equal": {"": joint}})
+    expected = told and (
+        f"Validation chose the {told[0]} of 3 learning rates ({told[1]}) for {told[2]} of 3 networks: better ones may "
+        f"lie beyond. Try around it: steelyard compare made-up --tune 3 --learning-rate {told[1]}."
+    )
+    assert said(tmp_path, made) == ([expected] if expected else [])
+
+
+def test_half_of_the_networks_at_the_edge_are_not_most_of_them(tmp_path):
+    made = chosen_rates({SINGLE_TASK: {"left": 0.3}, "equal": {"": 0.1}})
+    assert said(tmp_path, made) == []
+
+
+def test_a_choice_on_one_seed_or_fold_in_full(tmp_path):
+    made = dataclasses.replace(with_tasks(plan(), **ROWS), tuning=Tuning((), 10_007))
+    text = (
+        "Learning rates and constant weights were chosen on one {} alone: another may choose others (--tune-seeds 3)."
+    )
+    assert said(tmp_path / "a", made) == [text.format("seed")]
+    assert said(tmp_path / "b", dataclasses.replace(made, folds=2)) == [text.format("fold")]
+
+
+def with_many(count, **rows):
+    """A plan of so many tasks of which the first has these rows and the others those."""
+    metrics = [(f"t{place}", (SCORE,)) for place in range(count)]
+    return with_tasks(
+        plan(metrics=metrics), **{name: (first, *[other] * (count - 1)) for name, (first, other) in rows.items()}
+    )
+
+
+@pytest.mark.parametrize(("count", "more"), [(2, ""), (5, ""), (6, " and 1 more"), (8, " and 3 more")])
+def test_few_labels_in_full(tmp_path, count, more):
+    values = [{f"t{place}": 0.8 + seed / 100 for place in range(count)} for seed in range(3)]
+    both = {SINGLE_TASK: values, "equal": values}
+    named = [f"t{place} digit" for place in range(1, min(count, 5))]
+    few = ", ".join(f"{name} 40" for name in named) + more
+    assert said(tmp_path / "a", with_many(count, train_rows=(800, 40)), both) == [
+        f"Few labels: {few}, where another task has 800. In a batch such a task has few rows, and its loss weighs as "
+        "much as any other's."
+    ]
+    few = ", ".join(f"{name} 99" for name in named) + more
+    made = with_many(count, test_rows=(800, 99))
+    begins = f"Few test labels: {few}. Verdicts are about this division of the rows, and another one may give another "
+    assert said(tmp_path / "b", made, both) == [
+        f"{begins}picture: a problem with folds= tests on all rows, and one whose load() takes a seed divides them "
+        "anew (--resplit)."
+    ]
+    assert said(tmp_path / "c", dataclasses.replace(made, redrawable=True), both) == [
+        f"{begins}picture: give every seed its own with --resplit."
+    ]
+
+
+def test_one_row_is_few(tmp_path):
+    assert len(said(tmp_path, with_tasks(plan(), train_rows=(1000, 1), test_rows=(400, 400)))) == 1
+    assert len(said(tmp_path / "2", with_tasks(plan(), train_rows=(1000, 900), test_rows=(400, 1)))) == 1
+
+
+def cell(method, task, verdict, mean, half, setting=0):
+    return Cell(
+        method=method, setting=setting, task=task, values={0: 0.5}, mean=0.5, sd=0.0, last_mean=0.5, last_sd=0.0,
+        difference=None if mean is None else Interval(mean, mean - 0.1, mean + 0.1), relative=None, p_value=None,
+        verdict=verdict, rows_half=half,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"verdict": "gain", "mean": 0.2, "half": 0.2}, True),
+        ({"verdict": "gain", "mean": 0.2, "half": 0.19}, False),
+        ({"verdict": "negative transfer", "mean": -0.2, "half": 0.3}, True),
+        ({"verdict": "negative transfer", "mean": -0.2, "half": 0.1}, False),
+        ({"verdict": "undecided", "mean": 0.2, "half": 0.3}, False),
+        ({"verdict": "no difference", "mean": 0.2, "half": 0.3}, False),
+        ({"verdict": "gain", "mean": 0.2, "half": None}, False),
+        ({"verdict": "gain", "mean": None, "half": 0.3}, False),
+    ],
+)
+@pytest.mark.parametrize("redrawable", [False, True])
+def test_what_other_test_rows_might_have_done_in_full(changes, told, redrawable):
+    found = SimpleNamespace(plan=dataclasses.replace(plan(), redrawable=redrawable))
+    instead = "--resplit" if redrawable else "more test rows, or a division for every seed (--resplit)"
+    text = (
+        "Decided over seeds, and within what other test rows of the same number might move it by: uw on left digit. "
+        f"What would tell: {instead}."
+    )
+    cells = [cell("uw", "left", **changes), cell("uw", "left", **changes, setting=1)]  # named once
+    assert within_other_rows(found, cells) == [text] * told
+    many = [cell(f"m{place}", "right", "gain", 0.1, 0.2) for place in range(6)]
+    assert (
+        ": m0 on right digit, m1 on right digit, m2 on right digit, m3 on right digit and 2 more. What"
+        in (within_other_rows(found, many)[0])
+    )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -67,13 +66,8 @@ KINDS = {
 }
 
 
-def study(kind: str, number: int) -> Study:
-    """Made once; `make mutation` asks which test runs which code, so there by each test."""
-    return made.__wrapped__(kind, number) if "MUTANT_UNDER_TEST" in os.environ else made(kind, number)
-
-
 @functools.cache
-def made(kind: str, number: int) -> Study:
+def study(kind: str, number: int) -> Study:
     metrics, methods, settings, seeds = KINDS[kind]
     random = np.random.default_rng([number, len(metrics), seeds])
     worse = [-0.2, -0.03, 0.0, 0.012, 0.06]
