@@ -72,13 +72,14 @@ class File:
         """What became of a change."""
         if noticed:
             self.killed += 1
+            print(".", end="", flush=True)
             return
         change = words(name, self)
         if change in reasons:
             self.equivalent.append(change)
         else:
             self.survived.append(change)
-            print(f"survived  {change}", flush=True)
+            print(f"\nsurvived  {change}", flush=True)
 
 
 def main() -> int:

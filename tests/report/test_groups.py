@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from grouping.test_group_study import find, planted, problem  # noqa: F401
-from report.reading import parse
+from report.reading import amounts, parse
 from steelyard.grouping.effects import effects
 from steelyard.grouping.grouping_text import write_words
 from steelyard.report.grouping_section import section, to_json
+from steelyard.report.panels import groups
 from steelyard.report.study_page import page
 
 
@@ -62,6 +66,107 @@ def test_each_affinity_is_told_with_what_it_is_worth(found) -> None:
         assert float(value.replace("−", "-")) == pytest.approx(affinity.correlation, abs=6e-3)
         assert f"{name} {value}" in write_words(found)[-2]
     assert known > 2
+
+
+def ends(interval) -> dict | None:
+    """An interval as JSON has it: an open end is null."""
+    if interval is None:
+        return None
+    values = {"mean": interval.mean, "low": interval.low, "high": interval.high}
+    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def test_json_has_everything_that_was_found(found, problem, tmp_path) -> None:  # noqa: F811
+    one_seed = find(problem(3), tmp_path / "one.sqlite", planted(0.1, 0.02), budget=4, seeds=1)[0]
+    assert any(math.isinf(over.low) for over in (one_seed.over_one, one_seed.over_own) if over is not None)
+    for each in (found, one_seed):
+        text, grouping, judgement = to_json(each), each.grouping, each.judgement
+        assert text.endswith("}\n")
+        assert text.startswith('{\n "format": "steelyard-grouping/1",\n "problem"')
+        told = json.loads(text)
+        del told["affinities"]  # as above
+        assert told == {
+            "format": "steelyard-grouping/1",
+            "problem": judgement.problem,
+            "command": judgement.command,
+            "seeds": judgement.seeds,
+            "tasks": list(grouping.tasks),
+            "sentences": write_words(each),
+            "arms": dict(each.arms),
+            "networks": [[task for task in grouping.tasks if task in network] for network in grouping.networks],
+            "served_by": {
+                task: [other for other in grouping.tasks if other in grouping.served_by[task]]
+                for task in grouping.tasks
+            },
+            "gains_on_validation_data": dict(grouping.gains),
+            "gap": grouping.gap,
+            "spent": grouping.spent,
+            "recommended": each.recommended,
+            "paid_on_the_other_half": each.paid,
+            "own_over_one_network": ends(each.own_over_one),
+            "over_one_network": ends(each.over_one),
+            "over_own_networks": ends(each.over_own),
+            "by_networks": [{"networks": count, "gain": gain} for count, gain in each.by_networks.items()],
+            "by_budget": [{"subsets": count, "gain": gain} for count, gain in each.by_budget],
+            "measured": [{"tasks": list(gains), "gains": dict(gains)} for gains in grouping.measured.values()],
+            "failed": [[task for task in grouping.tasks if task in subset] for subset in grouping.failed],
+            "rows": [
+                {"arm": row.method, "delta_m": ends(row.delta_m), "relative_cost": row.relative_cost}
+                for row in judgement.rows
+            ],
+        }
+    assert to_json(dataclasses.replace(one_seed, judgement=dataclasses.replace(judgement, problem="Größe"))).count(
+        "Größe"
+    )
+
+
+@pytest.mark.parametrize("helping", [0, 1, 12, 13, 20])
+def test_a_card_names_twelve_that_help_and_counts_the_others(helping) -> None:
+    tasks = tuple(f"t{place}" for place in range(helping + 2))
+    network = frozenset(tasks[:-1])  # serves the first, and its last is alone
+    alone = frozenset({tasks[-1]})
+    grouping = SimpleNamespace(
+        tasks=tasks,
+        networks=[network, alone],
+        network_of=lambda task: {tasks[0]: network, tasks[-1]: alone}.get(task),
+        gains={tasks[0]: 0.0123, tasks[-1]: 0.0},
+    )
+    labels = [SimpleNamespace(name=task, label=f"label {task}") for task in tasks]
+    first, last = groups.cards(SimpleNamespace(grouping=grouping, judgement=SimpleNamespace(tasks=labels)))
+    assert first.serves == ([("label t0", "+1.2 %")] if helping else [("label t0", "alone")])
+    assert last == groups.Card([(f"label {tasks[-1]}", "alone")], [])
+    more = [f"{helping - 12} more"] if helping > 12 else []
+    assert first.helps == [f"label t{place}" for place in range(1, 1 + min(helping, 12))] + more
+
+
+@pytest.mark.parametrize("count", [1, 2, 12, 13, 30])
+def test_the_axis_counts_from_the_end_and_names_twelve_stops_at_most(count) -> None:
+    gains = {number: 0.01 * number**0.5 for number in range(1, count + 1)}
+    found = SimpleNamespace(by_networks=gains, by_budget=[(10 * number, gain) for number, gain in gains.items()])
+    for panel, title, noun, factor in (
+        (groups.more_networks(found), "By the most networks", "network", 1),
+        (groups.more_budget(found), "By the subsets measured", "subset", 10),
+    ):
+        svg = parse(str(panel.svg)).elements[0]
+        assert (panel.title, panel.note) == (title, "mean gain on validation data, %")
+        assert svg["aria-label"] == f"{title}: mean gain on validation data, %"
+        drawn = amounts(svg)
+        (track,) = drawn.tracks.values()
+        assert len(track) == count
+        for place, (x, y, whisker, said) in enumerate(track, 1):
+            assert x == pytest.approx(5 + 90 * (place - 1) / max(1, count - 1), abs=0.01)
+            assert drawn.up.at(y) == pytest.approx(100 * gains[place], abs=0.02)
+            assert whisker is None
+            number = place * factor
+            assert said == f"{number} {noun}{'' if number == 1 else 's'}: +{100 * gains[place]:.1f} %"
+        step = math.ceil(count / 12)
+        named = {place for place in range(1, count + 1) if (count - place) % step == 0}
+        places = {round(x, 2): place for place, (x, *_) in enumerate(track, 1)}
+        shown = {places[round(x, 2)]: text for x, text in drawn.labels.items() if text}
+        assert shown == {place: str(place * factor) for place in shown}
+        assert count in shown
+        assert set(shown) <= named
+        assert count > 2 or set(shown) == named  # of many some would touch on a phone
 
 
 def test_each_cell_is_an_effect(found) -> None:
