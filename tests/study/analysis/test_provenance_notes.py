@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import textwrap
+from datetime import datetime
 
 import pytest
 import sklearn
@@ -15,9 +16,11 @@ from steelyard.errors import SteelyardWarning, TrainingError
 from steelyard.problems import load_problem
 from steelyard.report import render
 from steelyard.report.study_page import page
+from steelyard.study.analysis.provenance_notes import changed_since, origin_notes, stale_note
+from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import Plan
 from steelyard.study.running.worker import check_origin
-from steelyard.study.storage.store import Store
+from steelyard.study.storage.store import Store, Trained
 from study import made_up
 from study.in_process import MadeUp
 
@@ -323,3 +326,84 @@ def test_the_study_and_its_page_say_what_changed(run, tmp_path, monkeypatch, edi
     monkeypatch.undo()
     undo(tmp_path)
     load_problem(str(tmp_path / "mine.py"))._data.clear()
+
+
+# --- the notes in full ---
+
+
+def when(timestamp):
+    return datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def notes(made, written, problems=(), changed=""):
+    """Of trials that were written then, the first of them with other code or data."""
+    trained = {}
+    for place, (trial, at) in enumerate(zip(made.trials, written, strict=False)):
+        trained[trial] = Trained(written=at, problem=problems[place] if place < len(problems) else trial.problem)
+    return origin_notes(TrialResults(made, {}, {}, trained, changed))
+
+
+def test_what_was_reused_and_since_when_in_full(file):
+    made = study.plan(str(file), ["equal", "dwa"], seeds=2)
+    start = datetime.fromisoformat(made.created).timestamp()
+    assert notes(made, []) == []
+    assert notes(made, [start, start + 1]) == [], "trained by this command"
+    assert notes(made, [start - 100]) == [f"1 of 4 trials reused, trained at {when(start - 100)}"]
+    assert notes(made, [start - 4000, start - 90_000, start - 8000, start]) == [
+        f"3 of 4 trials reused, trained from {when(start - 90_000)} to {when(start - 4000)}"
+    ]
+    other = "trained with other code or data, and taken all the same: 2 trials"
+    assert notes(made, [start] * 3, ["old", "older"]) == [other]
+    assert notes(made, [start] * 3, ["old", "older"], "x.py (edited)") == [f"{other}; changed since: x.py (edited)"]
+    old = dataclasses.replace(made, origin=None)
+    assert notes(old, []) == []
+    first = "planned by Steelyard 0.1, which took no note of code and data: results may be of earlier ones"
+    assert notes(old, [start]) == [first]
+
+
+def test_the_latest_of_several_origins_says_what_changed(file, tmp_path):
+    """A plan with the same origin, of which the latest result was trained, tells; without one nothing is told."""
+    now = study.plan(str(file), ["equal"], seeds=2)
+    first, second = now.trials
+
+    def before(torch):
+        return dataclasses.replace(
+            now, origin=dataclasses.replace(now.origin, versions={**now.origin.versions, "torch": torch})
+        )
+
+    old, older = before("1.0"), before("0.9")
+    with Store(tmp_path / "s.sqlite", write=True) as store:
+        store.add_plan(older.to_dict())
+        store.add_plan(now.to_dict())
+        trained = {first: Trained(10.0, older.identity_of(first)), second: Trained(20.0, old.identity_of(second))}
+        version = now.origin.versions["torch"]
+        assert changed_since(now, store, trained) == "", "nobody planned with the latest"
+        store.add_plan(old.to_dict())
+        assert changed_since(now, store, trained) == f"torch (1.0 -> {version})"
+        trained[first] = Trained(30.0, older.identity_of(first))
+        assert changed_since(now, store, trained) == f"torch (0.9 -> {version})"
+        own = {first: Trained(40.0, first.problem)}
+        assert changed_since(now, store, own) == ""
+        assert changed_since(now, store, {**trained, **own}) == f"torch (1.0 -> {version})"
+        assert changed_since(dataclasses.replace(now, origin=None), store, trained) == ""
+
+
+def test_what_is_about_to_be_trained_anew_in_full(file, tmp_path):
+    now = study.plan(str(file), ["equal"], seeds=2)
+    old = dataclasses.replace(
+        now, origin=dataclasses.replace(now.origin, versions={**now.origin.versions, "torch": "1.0"})
+    )
+    version = now.origin.versions["torch"]
+    after = "What was found then stays in the store; now they are trained anew (--reuse-any takes them as they are)."
+    with Store(tmp_path / "s.sqlite", write=True) as store:
+        assert stale_note(now, store, now.trials) == ""
+        store.add_plan(old.to_dict())
+        for trial, said in zip(now.trials, ("1 trial", "2 trials"), strict=True):
+            found = made_up.result({task: [0.5, 0.5] for task in trial.tasks})
+            store.add_result(dataclasses.replace(trial, problem=old.identity_of(trial)), found)
+            assert stale_note(now, store, iter(now.trials)) == (
+                f"Trained with other code or data: {said}. Changed since: torch (1.0 -> {version}). {after}"
+            )
+        assert stale_note(now, store, []) == ""
+        unknown = dataclasses.replace(now, origin=None)
+        assert stale_note(unknown, store, unknown.trials) == f"Trained with other code or data: 2 trials. {after}"
