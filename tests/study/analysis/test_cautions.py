@@ -347,7 +347,7 @@ def test_first_and_last_epochs_in_full(tmp_path, epochs, chosen, told):
         ],
         "last": [
             "Validation chose the last epoch in 9 of 9 trainings: they were still improving. Train longer before you "
-            f"rely on this, e.g. steelyard compare made-up --epochs {2 * epochs}."
+            f"rely on this:\nsteelyard compare made-up --epochs {2 * epochs}"
         ],
     }
     assert trained(tmp_path / "s", made, [chosen] * 9) == texts[told]
@@ -391,7 +391,7 @@ def test_rates_at_the_edge_in_full(tmp_path, rates, told):
     made = chosen_rates({SINGLE_TASK: {"left": left, "right": right}, "equal": {"": joint}})
     expected = told and (
         f"Validation chose the {told[0]} of 3 learning rates ({told[1]}) for {told[2]} of 3 networks: better ones may "
-        f"lie beyond. Try around it: steelyard compare made-up --tune 3 --learning-rate {told[1]}."
+        f"lie beyond. Try around it:\nsteelyard compare made-up --tune 3 --learning-rate {told[1]}"
     )
     assert said(tmp_path, made) == ([expected] if expected else [])
 
