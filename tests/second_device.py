@@ -3,6 +3,7 @@
 ``second:0`` is torch's device for other people's backends, with Python in the place of a driver: operations on its
 tensors are carried out by the CPU, bit for bit, in autograd's usual way. What CUDA refuses is refused here: two devices
 in one operation (but numbers without dimensions, copies, and indices from the CPU), and NumPy's view of its tensors.
+With ``float64=False`` it has none, as MPS: none is made there, and no number of it is copied into the CPU's in one go.
 """
 
 from __future__ import annotations
@@ -77,7 +78,11 @@ def carry_out(function: Any, args: Any, kwargs: Any) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu"), **({"pin_memory": False} if "pin_memory" in kwargs else {})}
     inner_args, inner_kwargs = tree_map(lambda each: each.here if isinstance(each, There) else each, (args, kwargs))
     found = function(*inner_args, **inner_kwargs)
-    if function in READ or not stays:
+    if function in READ:
+        return found
+    if MODULE is not None and not MODULE.has_float64:
+        _refuse_float64(function, tensors, found, stays)
+    if not stays:
         return found
     if torch.Tag.inplace_view in function.tags:  # of shapes, which the wrapper has its own of
         with no_dispatch():
@@ -86,6 +91,13 @@ def carry_out(function: Any, args: Any, kwargs: Any) -> Any:
         given = {id(inner): outer for outer, inner in _pairs(args, kwargs)}
         return tree_map(lambda each: given.get(id(each), each), found)
     return tree_map(lambda each: There(each) if isinstance(each, Tensor) else each, found)
+
+
+def _refuse_float64(function: Any, tensors: list[Tensor], found: Any, stays: bool) -> None:
+    """As MPS does: it has none there, and copies none from there to the CPU in one go."""
+    copied = function in (aten._to_copy.default, aten.copy_.default) and any(isinstance(t, There) for t in tensors)
+    if (stays or copied) and any(isinstance(t, Tensor) and t.dtype == torch.float64 for t in tree_leaves(found)):
+        raise TypeError(f"{function}: {NAME} has no float64")
 
 
 def _pairs(args: Any, kwargs: Any) -> Iterator[tuple[There, Tensor]]:
@@ -120,6 +132,7 @@ class Module:
     """What `torch.cuda` is to CUDA. Dropout on this device draws from the CPU's generator, which torch keeps."""
 
     free, peak, drawn = 2**30, 0, 0
+    has_float64 = True
 
     def is_available(self) -> bool:
         return True
@@ -177,12 +190,16 @@ MODULE = _register()
 
 
 @contextlib.contextmanager
-def second_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Module]:
+def second_device(monkeypatch: pytest.MonkeyPatch, float64: bool = True) -> Iterator[Module]:
     """Plug it in: `Hardware.of("second")` finds it."""
     if MODULE is None:
         pytest.skip(f"torch {torch.__version__} has no backends in Python")
+    from steelyard.base import float64 as without
     from steelyard.study.training import hardware
 
+    monkeypatch.setattr(MODULE, "has_float64", float64)
+    if not float64:
+        monkeypatch.setattr(without, "WITHOUT", {NAME})
     monkeypatch.setattr(hardware, "ACCELERATORS", (NAME,))
     monkeypatch.setattr(torch, "inference_mode", torch.no_grad)  # its tensors take no wrappers
     with Driver(), Literals():

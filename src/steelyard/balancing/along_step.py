@@ -27,6 +27,7 @@ from steelyard.balancing.global_batch import losses_together
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal, stage_slopes
+from steelyard.base.float64 import double
 from steelyard.base.lookahead import Losses
 from steelyard.base.observation import Along, Seen
 from steelyard.errors import LossError, MissingInputError, OptionError, SharedError
@@ -214,7 +215,7 @@ def _forward(
             f"{balancer.name}(product=forward): an operation of this network cannot be differentiated in forward mode "
             f"({str(error).splitlines()[0][:120]}): use product='difference', in float32 or better"
         ) from error
-    return {name: call.values[name].double() * 0 if each is None else each.double() for name, each in tangents.items()}
+    return {name: double(call.values[name]) * 0 if each is None else double(each) for name, each in tangents.items()}
 
 
 def _dual(value: Tensor, tangent: Tensor) -> Tensor:
@@ -250,11 +251,11 @@ def _difference(
             if buffer is None or (buffer.shape, buffer.device, buffer.dtype) != (each.shape, each.device, each.dtype):
                 buffer = torch.empty_like(each)
             caches.lent[name] = torch.add(here[name], each, alpha=sign * reach, out=buffer)
-        return {name: loss.double() for name, loss in _of(balancer, call, call.again(caches.lent)).items()}
+        return {name: double(loss) for name, loss in _of(balancer, call, call.again(caches.lent)).items()}
 
     ahead = at(1.0)
     if repeats:
-        return {name: (loss - call.values[name].double()) / reach for name, loss in ahead.items()}
+        return {name: (loss - double(call.values[name])) / reach for name, loss in ahead.items()}
     behind = at(-1.0)
     return {name: (loss - behind[name]) / (2 * reach) for name, loss in ahead.items()}
 

@@ -19,6 +19,7 @@ from steelyard.balancing.clipping import ClipWatch
 from steelyard.balancing.closure import evaluates_often
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.weighing import Proposal
+from steelyard.base.float64 import double
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.observation import Seen
 from steelyard.base.options import Scale
@@ -369,7 +370,7 @@ class Attachment:
                 for name, count in zip(tasks, counts, strict=True):
                     loss = losses.get(name)
                     if loss is not None:
-                        total[name] = total.get(name, 0) + count * loss.detach()
+                        total[name] = total.get(name, 0) + count * double(loss.detach())
                         labels[name] = labels.get(name, 0) + count
             if total:
                 self.balancer.observe(after={name: total[name] / labels[name] for name in total})

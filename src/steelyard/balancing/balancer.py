@@ -20,7 +20,7 @@ from steelyard.balancing.attachment import Attachment, innermost
 from steelyard.balancing.check_losses import present_losses
 from steelyard.balancing.closure import hold_of
 from steelyard.balancing.commit import commit, end_period, proposed
-from steelyard.balancing.devices import compute_device, follow, stacked, without_losses
+from steelyard.balancing.devices import follow, stacked, without_losses
 from steelyard.balancing.distributed.finite import gradients_finite
 from steelyard.balancing.distributed.ranks import ranks_of
 from steelyard.balancing.global_batch import losses_together
@@ -30,6 +30,7 @@ from steelyard.balancing.observe import finite_losses
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.step import Given, balance, plain_sum
 from steelyard.balancing.weighing import hold_unless
+from steelyard.base.float64 import float64_device
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS, Look
 from steelyard.base.options import checked_priorities, checked_tasks
@@ -229,7 +230,7 @@ class Balancer(Persistent):
         positions, found = present_losses(self.tasks, self.known, losses, needs_graph=False)
         positions = list(range(len(found))) if positions is None else positions
         names = tuple(self.tasks[position] for position in positions)
-        device = compute_device(found[0].device)
+        device = float64_device(found[0].device)
         follow(self, device)
         with torch.no_grad():
             values = stacked(found, device)

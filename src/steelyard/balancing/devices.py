@@ -11,16 +11,12 @@ from torch import Tensor
 
 from steelyard.balancing.distributed.ranks import Ranks
 from steelyard.balancing.state_dict import Persistent
+from steelyard.base.float64 import double
 
 
 def full_precision(device: str) -> AbstractContextManager[Any]:
     """The look and its products keep their precision when the call stands inside an autocast region."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-
-
-def compute_device(device: torch.device) -> torch.device:
-    """Where the small mathematics runs: with the losses, except on devices without float64."""
-    return torch.device("cpu") if device.type == "mps" else device
 
 
 def without_losses(balancer: Persistent, ranks: Ranks | None) -> torch.device:
@@ -44,7 +40,7 @@ def stacked(losses: list[Tensor], device: torch.device) -> Tensor:
     if len(dtypes) > 1:
         common = functools.reduce(torch.promote_types, dtypes)
         losses = [loss.to(common) for loss in losses]
-    return torch.stack(losses).to(device=device, dtype=torch.float64)
+    return double(torch.stack(losses)).to(device)
 
 
 def as_result(value: Tensor, losses: list[Tensor]) -> Tensor:

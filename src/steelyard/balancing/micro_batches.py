@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.weighing import Proposal
+from steelyard.base.float64 import double
 from steelyard.base.observation import Seen
 
 _TINY = torch.finfo(torch.float64).tiny
@@ -123,7 +124,7 @@ class _Mean:
     def observation(self, tasks: tuple[str, ...]) -> tuple[Seen, Tensor | None]:
         gramian, squared_norms = self.gramian, self.squared_norms
         if self.rows is not None:
-            gramian = (self.rows @ self.rows.T).double()
+            gramian = double(self.rows @ self.rows.T)
             squared_norms = gramian.diagonal()
         present = (self.total > 0).nonzero().squeeze(1)
 

@@ -16,6 +16,7 @@ from steelyard.balancing.distributed.ranks import Ranks, is_initialised
 from steelyard.balancing.observe import Batch, Shown
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal
+from steelyard.base.float64 import has_float64, widest
 from steelyard.errors import SharedError
 from steelyard.gradients.balanced_backward import (
     InGraph,
@@ -117,7 +118,10 @@ def _redirection(method: str, shown: Shown, reading: Reading, proposal: Proposal
         in_graph: InGraph = functools.partial(_refuse_create_graph, method, reading.at_depths)
     else:
         in_graph = functools.partial(combined_in_graph, losses, reading.targets, weights, on_heads)
-    return Redirection(towards, away, rounding_bound(rows.coarsest, largest, squared_norms, rows), in_graph)
+    rounding = rounding_bound(rows.coarsest, largest, squared_norms, rows)
+    if not has_float64(direction.device):  # in the backward it meets what arrives there
+        rounding = rounding.to(direction.device, widest(direction.device))
+    return Redirection(towards, away, rounding, in_graph)
 
 
 def _refuse_create_graph(method: str, at_depths: bool, incoming: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -20,7 +20,7 @@ from steelyard.balancing.along_step import call_of, learn, step_of
 from steelyard.balancing.check_losses import check_not_freed, present_losses, warn_of_twins
 from steelyard.balancing.closure import Hold, hold_of
 from steelyard.balancing.commit import commit
-from steelyard.balancing.devices import as_result, compute_device, follow, full_precision, stacked, without_losses
+from steelyard.balancing.devices import as_result, follow, full_precision, stacked, without_losses
 from steelyard.balancing.distributed.pace import Counts, expect_all, leave_alone
 from steelyard.balancing.distributed.ranks import Ranks, is_initialised, ranks_of
 from steelyard.balancing.distributed.replicas import fingerprint
@@ -31,6 +31,7 @@ from steelyard.balancing.idle_losses import has_count
 from steelyard.balancing.observe import Batch, Shown, label_counts, look
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal, propose
+from steelyard.base.float64 import float64_device
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import Look
 from steelyard.errors import MissingInputError
@@ -160,7 +161,7 @@ def _take(
     ranks: Ranks | None,
 ) -> Taken:
     """The losses with their labels, and where their gradients are read in this step."""
-    device = compute_device(losses[0].device) if losses else without_losses(balancer, ranks)
+    device = float64_device(losses[0].device) if losses else without_losses(balancer, ranks)
     follow(balancer, device)
     place = _place(balancer, given, names, losses, ranks, device)
     along = None

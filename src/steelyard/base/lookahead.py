@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from steelyard.base.float64 import double
 from steelyard.errors import LossError, MissingInputError, OptionError
 
 Losses = Mapping[str, Tensor | None]
@@ -124,7 +125,7 @@ class LookAhead:
         )
         here = "the batch at hand, recomputed"
         differences = torch.stack(
-            [_double(self._found(plus, task, here)) - _double(self._found(minus, task, here)) for task in self.tasks]
+            [double(self._found(plus, task, here)) - double(self._found(minus, task, here)) for task in self.tasks]
         )
         return differences / (2 * reach) * (1.0 if self._slopes is None else self._slopes)
 
@@ -167,7 +168,7 @@ class LookAhead:
 
     def _loss(self, task: str, parameters: Mapping[str, Tensor], batch: Any) -> Tensor:
         where = "the batch at hand, recomputed" if batch is None else "the held-out batch"
-        return _double(self._found(self._again(parameters, batch), task, where).detach())
+        return double(self._found(self._again(parameters, batch), task, where).detach())
 
     def _found(self, losses: Losses, task: str, where: str) -> Tensor:
         loss = losses.get(task)
@@ -186,8 +187,4 @@ class LookAhead:
 
 
 def _squared_norm(gradients: Iterable[Tensor]) -> Tensor:
-    return torch.stack([_double(torch.linalg.vector_norm(gradient)).square() for gradient in gradients]).sum()
-
-
-def _double(value: Tensor) -> Tensor:
-    return value.cpu().double() if value.device.type == "mps" else value.double()
+    return torch.stack([double(torch.linalg.vector_norm(gradient)).square() for gradient in gradients]).sum()

@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from steelyard.base.float64 import double
 from steelyard.errors import LossError, SharedError, warn
 from steelyard.gradients.differentiation import differentiate, unchecked
 from steelyard.gradients.graph import REENTRANT, Precision, Survey, is_compiled, nodes_below, precision_of, survey
@@ -117,7 +118,7 @@ def products_at_once(losses: Sequence[Tensor], parameters: Sequence[Tensor], wei
     products = torch.stack(
         [torch.zeros_like(loss) if each is None else each for each, loss in zip(found, losses, strict=True)]
     )
-    products = products.detach().to(weights) / unit
+    products = double(products.detach()).to(weights) / unit
     length, inner = _dot(along, along) / unit**2, float((weights / largest) @ products)
     rounding = max(_AGREE, 64 * max(torch.finfo(loss.dtype).eps for loss in losses))
     if abs(length - inner) > rounding * abs(length):
@@ -127,7 +128,7 @@ def products_at_once(losses: Sequence[Tensor], parameters: Sequence[Tensor], wei
 
 def _unit(gradients: Sequence[Tensor]) -> float:
     """A power of two that brings the largest number to about one: exact."""
-    largest = [each.detach().abs().amax().double().cpu() for each in gradients if each.numel()]
+    largest = [double(each.detach().abs().amax()).cpu() for each in gradients if each.numel()]
     found = float(torch.stack(largest).max()) if largest else 0.0
     return 2.0 ** -math.floor(math.log2(found)) if 0 < found < math.inf else 1.0
 
@@ -239,7 +240,7 @@ def _one_dot(gradient: Tensor, change: Tensor) -> Tensor:
         change, gradient = change[tuple(gradient.indices())], gradient.values()
     precise = torch.promote_types(torch.promote_types(gradient.dtype, change.dtype), torch.float32)
     product = torch.vdot(gradient.to(precise).flatten(), change.to(precise).flatten())
-    return product.real.double()
+    return double(product.real)
 
 
 def _ends_early(gradients: Iterable[Tensor]) -> bool:

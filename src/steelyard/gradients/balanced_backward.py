@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd import Variable
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from steelyard.base.float64 import has_float64, widest
 from steelyard.errors import LossError
 from steelyard.gradients.differentiation import differentiate, watched
 from steelyard.gradients.graph import Edge, Node, depends, is_freed, is_running, nodes_below, replacing
@@ -247,7 +248,7 @@ def carry(
     """
     device = value.device
     plan = _InputGradients(
-        multipliers.to(device, torch.float32 if device.type == "mps" else None),
+        multipliers.to(device, None if has_float64(device) else torch.float32),
         [loss.dtype for loss in losses],
         len(untouched),
         [gradient.to(parameter) for parameter, gradient in parameters],
@@ -366,6 +367,7 @@ def combined_in_graph(
     def combined(by: Tensor) -> tuple[Tensor | None, ...]:
         if not losses:  # those of this rank are left out
             return (None,) * len(places)
+        by = by.to(incoming.device, widest(incoming.device))
         seeds = [(each * incoming).to(loss.dtype) for each, loss in zip(by, losses, strict=True)]
         found: tuple[Tensor | None, ...] = torch.autograd.grad(
             losses, places, seeds, create_graph=True, allow_unused=True

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from steelyard.base.float64 import double
 from steelyard.gradients.differentiation import differentiate
 from steelyard.gradients.graph import Edge, Node
 from steelyard.gradients.rows import is_safe, precision_between
@@ -61,7 +62,7 @@ class Factors:
 
     def squared_norms(self) -> Tensor:
         """``‖d_k‖² = ⟨D_kᵀD_k, W_kW_kᵀ⟩`` as ``[T]`` float64."""
-        D, W = self.arriving.double(), self.weights.double()
+        D, W = double(self.arriving), double(self.weights)
         return ((D.mT @ D) * (W @ W.mT)).sum((1, 2))
 
     def gramian(self) -> Tensor:
@@ -71,18 +72,18 @@ class Factors:
         once: what float32 cannot hold is done in float64.
         """
         total, sizes = _gramian(self.arriving, self.weights)
-        norms = torch.linalg.vector_norm(self.arriving, dim=(1, 2)).double().square()
+        norms = double(torch.linalg.vector_norm(self.arriving, dim=(1, 2))).square()
         cancels = bool((sizes.square() > _MOST_CANCELLATION * total.diagonal()).any())
         if is_safe(total.diagonal()) and is_safe(norms) and not cancels:
             return total
-        return _gramian(self.arriving.double(), self.weights.double())[0]
+        return _gramian(double(self.arriving), double(self.weights))[0]
 
 
 def _gramian(arriving: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The Gramian, and per task ``Σ_c ‖D_kc‖ ‖W_kc‖``: what its entries would be if nothing cancelled."""
     tasks, _, outputs = arriving.shape
     D, W = arriving.transpose(0, 1).flatten(1), weights.flatten(0, 1)
-    DD, WW = (D.T @ D).double(), (W @ W.T).double()
+    DD, WW = double(D.T @ D), double(W @ W.T)
     sizes = (DD.diagonal() * WW.diagonal()).sqrt().view(tasks, outputs).sum(1)
     return (DD * WW).view(tasks, outputs, tasks, outputs).sum((1, 3)), sizes
 

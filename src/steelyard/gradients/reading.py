@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from steelyard.base.float64 import double
 from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.errors import LossError, MissingInputError
@@ -146,7 +147,7 @@ def read_cross(method: Method, names: Sequence[str], probes: Sequence[Losses] | 
                     "gradient), which the batch at hand has: draw probes with labels for all tasks"
                 )
     (_, first, _), (_, second, _) = found
-    return first.double() @ second.double().T
+    return double(first) @ double(second).T
 
 
 def rows_of_probes(

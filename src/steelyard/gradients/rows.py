@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from steelyard.base.float64 import double
 from steelyard.errors import SharedError
 from steelyard.gradients.differentiation import compiled_whole, differentiate, refused_compiled_whole, refused_reentrant
 from steelyard.gradients.graph import REENTRANT, Precision, nodes_below, precision_of
@@ -59,9 +60,9 @@ class Rows:
 
     def squared_norms(self) -> Tensor:
         """``‖d_k‖²`` as ``[T]`` float64, exact to the matrix's precision whether norms are 1e-30 or 1e30."""
-        squares: Tensor = torch.linalg.vector_norm(self.matrix, dim=1).double().square()
+        squares: Tensor = double(torch.linalg.vector_norm(self.matrix, dim=1)).square()
         if not is_safe(squares):
-            squares = torch.linalg.vector_norm(_double(self.matrix), dim=1).square()
+            squares = torch.linalg.vector_norm(double(self.matrix), dim=1).square()
         return squares
 
     def gramian(self) -> Tensor:
@@ -93,9 +94,9 @@ def real_numbers(gradient: Tensor) -> Tensor:
 
 def gramian_of_rows(matrix: Tensor) -> Tensor:
     """``J Jᵀ`` as float64, to the precision of ``J [T, P]`` whatever its scale."""
-    total = (matrix @ matrix.T).double()
+    total = double(matrix @ matrix.T)
     if not is_safe(total.diagonal()):
-        total = _double(matrix) @ _double(matrix).T
+        total = double(matrix) @ double(matrix).T
     return total
 
 
@@ -138,10 +139,6 @@ def task_rows(
             "in mixed precision and under DDP: steelyard.features_of(module) takes it where it is made)"
         )
     return Rows(matrix, tensors, precision.coarsest, torch.tensor(reached, dtype=torch.float64, device="cpu"))
-
-
-def _double(matrix: Tensor) -> Tensor:
-    return matrix.cpu().double() if matrix.device.type == "mps" else matrix.double()
 
 
 def precision_between(losses: Sequence[Tensor], tensors: Sequence[Tensor]) -> Precision:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from steelyard.base.float64 import double, float64_device
 from steelyard.gradients.graph import Edge
 from steelyard.gradients.layers import Formula, Match
 from steelyard.gradients.layers.products import AT_A_TIME, cancels, kernel_of
@@ -47,7 +48,7 @@ def gramian_in_blocks(layers: Sequence[_LinearLayer], arrivals: Arrivals, tasks:
     for start in range(0, tasks, block):
         if not _one_block(layers, arrivals, total, slice(start, min(start + block, tasks)), kernels):
             return None
-    total = (total.triu() + total.triu(1).T).to(kernels[0].device)
+    total = (total.triu() + total.triu(1).T).to(float64_device(kernels[0].device))
     return total if is_safe(total.diagonal()) else None
 
 
@@ -64,7 +65,7 @@ def _one_block(
         if passing is None:
             return False
         while passing:  # none of them outlives its product
-            total[mine, later] += (held[-len(passing)].flatten(1) @ passing.pop(0).flatten(1).T).to(total)
+            total[mine, later] += double(held[-len(passing)].flatten(1) @ passing.pop(0).flatten(1).T).to(total)
     return True
 
 
@@ -93,9 +94,9 @@ def _lift(K: Tensor, D: Tensor, total: Tensor) -> bool:
         some = D[first : first + AT_A_TIME]
         product = torch.matmul(K, some)
         own = product.flatten(1) @ D[first:].flatten(1).T
-        if D.dtype == torch.float32 and cancels(K, some, own.diagonal().double()):
+        if D.dtype == torch.float32 and cancels(K, some, double(own.diagonal())):
             return False
-        total[first : first + len(some), first:] += own.to(total)
+        total[first : first + len(some), first:] += double(own).to(total)
         some.copy_(product)
         del product  # before the next one comes
     return True

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from steelyard.base.float64 import at_least, double, float64_device
 from steelyard.errors import SharedError, SteelyardWarning, warn
 from steelyard.gradients.differentiation import (
     HookedEdgeError,
@@ -262,7 +263,7 @@ def _look_past_hooks(losses: Sequence[Tensor], plan: _ReadingPlan, found: Survey
 def _look(losses: Sequence[Tensor], plan: _ReadingPlan, end: AtEnd | None = None) -> _Looked:
     """Task by task; those that are known where heads meet the trunk go on from there."""
     tasks, device = len(losses), losses[0].device
-    gramian = torch.zeros(tasks, tasks, dtype=torch.float64, device=device)
+    gramian = torch.zeros(tasks, tasks, dtype=torch.float64, device=float64_device(device))
     widest = max(sum(numbers_in(p) for p in segment.parameters if p in plan.raw) for segment in plan.segments)
     room = torch.empty(tasks, widest, dtype=_row_dtype(plan.raw), device=device)
     ends: dict[Edge, Tensor] = {}
@@ -328,16 +329,19 @@ def _put(arrived: dict[_EdgeOrNone, Tensor], edge: _EdgeOrNone, gradient: Tensor
 
 def _gramian(layers: Sequence[Layer], arrived: dict[Edge, Tensor], rows: Tensor) -> Tensor:
     """The part of one segment; in float64 where float32 squares would overflow or underflow."""
-    total = rows.new_zeros(len(rows), len(rows), dtype=torch.float64)
+    total = rows.new_zeros(len(rows), len(rows), dtype=torch.float64, device=float64_device(rows.device))
     for precision in (torch.float32, torch.float64):
-        here = rows.to(torch.promote_types(rows.dtype, precision))
-        total = (here @ here.T).double()
+        here = at_least(rows, precision)
+        total = double(here @ here.T)
         for layer in layers:
             # An operation on the way may send nothing, which is not the same as a zero that has a shape.
             reached = [(found, arrived[node, 0]) for node, found in layer.uses if (node, 0) in arrived]
-            gradients = [gradient.to(torch.promote_types(gradient.dtype, precision)) for _, gradient in reached]
+            gradients = [at_least(gradient, precision) for _, gradient in reached]
+            uses = [found for found, _ in reached]
+            if precision == torch.float64:  # for which gradients may have come to the CPU
+                uses = [found.to(gradients[0].device) for found in uses]
             if reached:
-                total += layer.formula.gramian([found for found, _ in reached], gradients)
+                total += double(layer.formula.gramian(uses, gradients)).to(total.device)
         if is_safe(total.diagonal()):
             break
     return total

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
+from steelyard.base.float64 import float64_device
 from steelyard.base.observation import Balance, Reads, Seen
 from steelyard.base.options import at_least, one_of, within
 from steelyard.base.row_state import like_rows
@@ -94,7 +95,8 @@ class MaxNorm(Balancer):
         part = beta[:, None].to(rows)
         average = torch.lerp(rows, like_rows(state.average, rows, self.name), part)
         state.average = average
-        weights = self._weights(torch.linalg.vector_norm(average, dim=1, dtype=torch.float64))
+        where = float64_device(average.device)
+        weights = self._weights(torch.linalg.vector_norm(average.to(where), dim=1, dtype=torch.float64))
         return Balance(weights, rows=average)
 
     def _weights(self, norms: Tensor) -> Tensor:

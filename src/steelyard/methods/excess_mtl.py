@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
+from steelyard.base.float64 import double
 from steelyard.base.observation import Seen
 from steelyard.base.options import at_least
 from steelyard.base.row_state import like_rows
@@ -61,7 +62,7 @@ class ExcessMTL(Balancer):
         assert seen.rows is not None
         squares = like_rows(state.squares, seen.rows, self.name) + seen.rows.square()
         state.squares = squares
-        risk = (seen.rows.square() / (squares + self.epsilon).sqrt()).sum(1).double()
+        risk = double((seen.rows.square() / (squares + self.epsilon).sqrt()).sum(1))
         state.first_risk = torch.where(state.first_risk.isnan(), risk, state.first_risk)
         relative = torch.where(state.first_risk > 0, risk / state.first_risk, torch.zeros_like(risk))
         state.log_weights = state.log_weights + self.eta * relative

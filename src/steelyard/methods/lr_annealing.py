@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from steelyard.base.float64 import double
 from steelyard.base.observation import Seen
 from steelyard.base.options import Heads, within
 from steelyard.base.state import State
@@ -63,12 +64,12 @@ class LRAnnealing(AuxiliaryBalancer):
     def weigh(self, seen: Seen, state: State) -> Tensor:
         assert seen.rows is not None
         main = self.is_main(seen)
-        means = seen.rows.abs().mean(1).double()
+        means = double(seen.rows.abs().mean(1))
         if seen.reached is not None:
             means = means * seen.rows.shape[1] / seen.reached.sum(1)
             means = torch.where(seen.reached.any(1), means, 0.0)  # a remembered task keeps its weight
         if bool(main.any()):
-            largest = seen.rows[main].abs().max().double()
+            largest = double(seen.rows[main].abs().max())
             ratio = torch.where(means > 0, largest / means, state.average)
             moved = self.beta * state.average + (1 - self.beta) * ratio
             state.average = torch.where(state.average.isnan(), ratio, moved)

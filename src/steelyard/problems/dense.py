@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from steelyard.base.float64 import float64_device
 from steelyard.problems.task import Metric, Task
 
 BINS_PER_DEGREE = 20  # the edges of WITHIN are edges of bins
@@ -109,7 +110,8 @@ def _depth_errors(outputs: Tensor, targets: Tensor, unit: float) -> Tensor:
     known, metres = targets > 0, targets.float() * unit
     error = torch.where(known, outputs - metres, 0).abs()
     parts = (error, error / torch.where(known, metres, 1), known)
-    return torch.stack([part.flatten(1).sum(1, dtype=torch.float64) for part in parts], dim=1)
+    where = float64_device(error.device)
+    return torch.stack([part.flatten(1).to(where).sum(1, dtype=torch.float64) for part in parts], dim=1)
 
 
 def _mean_error(column: int) -> Callable[[Tensor, Tensor], float]:
@@ -133,6 +135,8 @@ def _angles(outputs: Tensor, targets: Tensor) -> Tensor:
     chord = (_unit(outputs) - _unit(targets.float())).square().sum(1).sqrt()
     # By the chord: near zero, an arc cosine of single-precision numbers is off by hundredths of a degree.
     angle = 2 * torch.rad2deg(torch.asin((chord / 2).clamp(max=1)))
+    where = float64_device(angle.device)
+    angle, known = angle.to(where), known.to(where)
     total = torch.where(known, angle, 0).flatten(1).sum(1, dtype=torch.float64)
     bins = (angle.nan_to_num() * BINS_PER_DEGREE).long().clamp(max=BINS - 1)
     histogram = torch.zeros(len(targets), BINS, dtype=torch.float64, device=total.device)

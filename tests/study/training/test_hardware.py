@@ -44,6 +44,14 @@ def test_a_kind_stands_for_all_of_a_machines_devices_of_it(cards):
     assert kind_of_device("cuda:1") == "cuda"
 
 
+def test_auto_takes_cuda_before_mps_and_mps_before_the_cpu(cards, monkeypatch):
+    monkeypatch.setattr(torch.mps, "device_count", lambda: 1)
+    assert devices_here() == ["cuda:0", "cuda:1", "mps:0", "cpu"]
+    assert named_devices("auto") == ["cuda:0", "cuda:1"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert named_devices("auto") == named_devices("mps") == ["mps:0"]
+
+
 def test_auto_is_the_cpu_where_nothing_else_is(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.mps, "device_count", lambda: 0)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from steelyard.base.float64 import double
 from steelyard.gradients.graph import Node
 from steelyard.gradients.layers.formula import Formula, Match, Uses, gramian_of, joined, shape_of, source_of
 from steelyard.gradients.layers.products import products, products_are_worth
@@ -41,7 +42,7 @@ def _transposed_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
     ]
     total = products(A, joined(patches, 1), bias=False)
     if len(uses[0].leaves) > 1:
-        sums = functools.reduce(torch.add, [gradient.flatten(3).double().sum((1, 3)) for gradient in gradients])
+        sums = functools.reduce(torch.add, [double(gradient.flatten(3)).sum((1, 3)) for gradient in gradients])
         total += sums @ sums.T
     return total
 

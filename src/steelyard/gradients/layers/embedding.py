@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steelyard.base.float64 import double, widest
 from steelyard.gradients.graph import Node
 from steelyard.gradients.layers.formula import Formula, Match, Uses, gramian_of
 
 
 def _table_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
     """Gradients of equal ids add up, others are orthogonal; only the table's rows that occur are formed."""
-    found = [lookups(use.node) for use in uses]
+    found = [lookups(use.node).to(gradients[0].device) for use in uses]
     occurring, places = torch.unique(torch.cat([each.ids for each in found]), return_inverse=True)
     precise = functools.reduce(torch.promote_types, (gradient.dtype for gradient in gradients), torch.float32)
     tasks, width = len(gradients[0]), gradients[0].shape[-1]  # a single id, without dimensions, brings one row
@@ -24,7 +25,7 @@ def _table_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
         for total, D in zip(summed, gradient.reshape(tasks, -1, width).to(precise), strict=True):
             total.index_add_(0, place, each.of(D))  # task by task: a bag's gradient counts once for each of its ids
     flat = summed.flatten(1)
-    return (flat @ flat.T).double()
+    return double(flat @ flat.T)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Lookups:
     ids: Tensor
     rows: Tensor
     factor: Tensor | None
+
+    def to(self, device: torch.device) -> Lookups:
+        """The same where the gradient is, which comes to the CPU for float64 where its device has none."""
+        factor = None if self.factor is None else self.factor.to(device)
+        return Lookups(self.ids.to(device), self.rows.to(device), factor)
 
     def of(self, D: Tensor) -> Tensor:
         """What each lookup sends to its row of the table, from the gradient ``[rows, width]`` that arrives."""
@@ -62,12 +68,12 @@ def lookups(node: Node) -> Lookups:
         rows = torch.searchsorted(offsets, rows.to(offsets.dtype), right=True) - 1  # the last bag of equal offsets
         if node._saved_mode == _MEAN:
             counted = rows if kept is None else rows[kept]
-            factor = 1 / torch.bincount(counted, minlength=len(offsets)).clamp(min=1)[rows].double()
+            factor = 1 / torch.bincount(counted, minlength=len(offsets)).clamp(min=1)[rows].to(widest(ids.device))
         elif (weights := node._saved_per_sample_weights) is not None:
             factor = weights.detach()
     elif node._saved_scale_grad_by_freq:
         _, place, counts = torch.unique(ids, return_inverse=True, return_counts=True)
-        factor = 1 / counts[place].double()
+        factor = 1 / counts[place].to(widest(ids.device))
     if kept is None:
         return Lookups(ids, rows, factor)
     return Lookups(ids[kept], rows[kept], None if factor is None else factor[kept])

@@ -28,6 +28,10 @@ class Match:
     inputs: tuple[Tensor, ...]
     node: Node = None
 
+    def to(self, device: torch.device) -> Match:
+        """With its inputs there."""
+        return replace(self, inputs=tuple(each.to(device) for each in self.inputs))
+
 
 Find = Callable[[Node], Match | None]
 Uses = Sequence[Match]
@@ -38,7 +42,8 @@ class Formula:
     """How a kind of layer makes its Gramian.
 
     Attributes:
-        gramian: ``gramian(uses, output gradients [T, …] of each use) -> [T, T]`` float64.
+        gramian: ``gramian(uses, output gradients [T, …] of each use) -> [T, T]``, float32 or better. It is asked once
+            more, with gradients in float64, where squares in float32 overflow or vanish.
         worth: ``worth(uses, T)``, whether that is cheaper than autograd's own gradients of these parameters.
         bias: whether the leaves after the first are biases, which the formula leaves out where they are not there.
         as_linear: ``as_linear(uses, output gradients) -> (A, D)`` where the Gramian is that of a linear layer,
@@ -70,7 +75,7 @@ def gramian_of(node_name: str, formula: Formula) -> Callable[[Find], Find]:
         >>> from steelyard.gradients.layers import Formula, Match, gramian_of
         >>> def products(uses, gradients):  # of y = x * weight: the weight's gradient is the sum of x D over the rows
         ...     rows = sum((use.inputs[0] * D).flatten(1, -2).sum(1) for use, D in zip(uses, gradients))
-        ...     return (rows @ rows.T).double()
+        ...     return rows @ rows.T
         >>> @gramian_of("ScaleByWeightBackward", Formula(products, worth=lambda uses, tasks: True))
         ... def scale(node):
         ...     _, (weight, _) = node.next_functions

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from steelyard.base.float64 import at_least, double, float64_device
+
 _MOST_CANCELLATION = 50.0
 """float32 keeps ``G_ij`` to ``eps`` times this, relative to ``√(G_ii G_jj)``."""
 AT_A_TIME = 4
@@ -18,11 +20,11 @@ def products(A: Tensor, D: Tensor, bias: bool) -> Tensor:
     once and this its square: what float32 cannot hold is done in float64.
     """
     precise = torch.promote_types(torch.promote_types(A.dtype, D.dtype), torch.float32)
-    A, D = A.to(precise), D.to(precise)
+    A, D = at_least(A, precise), at_least(D, precise)
     K = kernel_of(A, bias)
     total = _product(K, D)
     if precise == torch.float32 and cancels(K, D, total.diagonal()):
-        total = _product(kernel_of(A.double(), bias), D.double())
+        total = _product(kernel_of(double(A), bias), double(D))
     return total
 
 
@@ -35,10 +37,10 @@ def kernel_of(A: Tensor, bias: bool) -> Tensor:
 def _product(K: Tensor, D: Tensor) -> Tensor:
     """``⟨D_i, K D_j⟩``; some tasks at a time, so that ``K D`` is never held and each pair is multiplied once."""
     tasks, flat = len(D), D.flatten(1)
-    total = flat.new_zeros(tasks, tasks, dtype=torch.float64)
+    total = flat.new_zeros(tasks, tasks, dtype=torch.float64, device=float64_device(flat.device))
     for start in range(0, tasks, AT_A_TIME):
         part = torch.matmul(K, D[start : start + AT_A_TIME]).flatten(1)
-        total[start : start + len(part), start:] = part @ flat[start:].T
+        total[start : start + len(part), start:] = double(part @ flat[start:].T)
         del part  # before the next one comes
     return total.triu() + total.triu(1).T
 
@@ -49,11 +51,11 @@ def cancels(K: Tensor, D: Tensor, squares: Tensor) -> bool:
     That sum is the diagonal if no two samples met; it is no more than the longest input with all of the gradient, which
     is cheaper to know and mostly enough.
     """
-    kept, lengths = _MOST_CANCELLATION * squares, K.diagonal().double()
-    most = lengths.max() * torch.linalg.vector_norm(D.flatten(1), dim=1).double().square()
+    kept, lengths = _MOST_CANCELLATION * squares, double(K.diagonal())
+    most = lengths.max() * double(torch.linalg.vector_norm(D.flatten(1), dim=1)).square()
     if not bool((most > kept).any()):
         return False
-    samples = torch.linalg.vector_norm(D, dim=2).double().square()
+    samples = double(torch.linalg.vector_norm(D, dim=2)).square()
     return cancel(samples @ lengths, squares)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from steelyard.base.float64 import double, has_float64
 from steelyard.gradients.differentiation import differentiate
 from steelyard.gradients.graph import Edge, Node, Survey, nodes_below
 from steelyard.gradients.rows import is_safe
@@ -87,6 +88,8 @@ def gramian_of_disjoint(found: Survey, end: AtEnd) -> Tensor | None:
     if arrived is None:
         return None
     for precision in (torch.float32, torch.float64):
+        if precision == torch.float64 and not has_float64(end.owners.of.device):
+            return None  # task by task, where what arrives can come to the CPU
         sent = _sent(found, paths, arrived, end.owners, precision)
         if sent is None:
             return None
@@ -245,7 +248,7 @@ def _gramian(parts: Sequence[Contribution], tasks: int) -> Tensor | None:
         return products
     formed = [part.formed() if isinstance(part, Outer) else part for part in parts if not isinstance(part, TableRows)]
     flat = functools.reduce(torch.add, [each.to(formed[0]) for each in formed]).reshape(tasks, -1)
-    return (flat @ flat.T).double()
+    return double(flat @ flat.T)
 
 
 def _table_gramian(parts: Sequence[TableRows], tasks: int) -> Tensor:
@@ -254,4 +257,4 @@ def _table_gramian(parts: Sequence[TableRows], tasks: int) -> Tensor:
     rows, sent = torch.cat([part.rows for part in parts]), torch.cat([part.sent for part in parts])
     summed = sent.new_zeros(tasks * len(occurring), sent.shape[1])
     flat = summed.index_add_(0, rows * len(occurring) + places, sent).view(tasks, -1)
-    return (flat @ flat.T).double()
+    return double(flat @ flat.T)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from steelyard.base.float64 import double
 from steelyard.gradients.graph import Node, held_elsewhere
 from steelyard.gradients.layers.embedding import is_linear, lookups
 from steelyard.gradients.layers.products import cancel
@@ -111,7 +112,7 @@ class Outer:
         products = (self.inputs @ self.inputs.T).mul_(self.gradient @ self.gradient.T)
         ones = _ones(self.rows, self.tasks, products)
         total, own = ones @ products @ ones.T, ones @ products.diagonal()
-        return None if cancel(own, total.diagonal()) else total.double()
+        return None if cancel(own, total.diagonal()) else double(total)
 
 
 @dataclass(frozen=True)

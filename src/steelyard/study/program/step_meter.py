@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
+from steelyard.base.float64 import double
 from steelyard.errors import StateError
 
 
@@ -68,5 +69,5 @@ class StepMeter:
 
 
 def _scalar(loss: Any, like: Tensor) -> Tensor:
-    value: Tensor = loss.detach().to(like.device, torch.float64).reshape(())
+    value: Tensor = double(loss.detach()).to(like.device).reshape(())
     return value

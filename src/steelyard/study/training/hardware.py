@@ -155,8 +155,11 @@ class Hardware:
 
     # --- data ---------------------------------------------------------------------------------------------------------
     def to(self, tensor: Tensor) -> Tensor:
-        """A tensor here; one in pinned memory travels while the program goes on."""
-        return tensor if self.is_cpu else tensor.to(self.device, non_blocking=True)
+        """A tensor here; one in pinned memory travels while the program goes on.
+
+        Not on MPS: the copy reads memory that may be another tensor's by then.
+        """
+        return tensor if self.is_cpu else tensor.to(self.device, non_blocking=self.device.type != "mps")
 
     def on_cpu(self, state: Any) -> Any:
         """A state that any device can go on from: its tensors on the CPU. On the CPU the same, uncopied."""

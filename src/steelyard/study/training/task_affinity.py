@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from steelyard.balancing.losses_of import Again
+from steelyard.base.float64 import double
 from steelyard.study.training.batch import Forward
 
 
@@ -85,4 +86,4 @@ def _rate(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], 
 
 
 def _length(parts: Sequence[Tensor]) -> float:
-    return float(torch.stack([part.double().norm() for part in parts]).norm()) if parts else 0.0
+    return float(torch.stack([double(part).norm() for part in parts]).norm()) if parts else 0.0
