@@ -1,7 +1,8 @@
-"""What a study itself costs, apart from training: driver time for each trial, the size of its store, Ray's share.
+"""What a study itself costs, apart from training: driver time for each trial, the size of its store, an engine's share.
 
 python benchmarks/engines.py --trials 100000
 python benchmarks/engines.py --trials 1000 --ray        # tasks that sleep 50 ms, on a cluster started here
+python benchmarks/engines.py --trials 20 --slurm        # jobs that sleep 50 ms, by submitit's executor on this machine
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import pickle
 import random
 import tempfile
 import time
@@ -21,6 +23,7 @@ from steelyard.study.planning.plan import Plan
 from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Epoch, Event, Finished, Started
 from steelyard.study.running.send_to_engine import dispatch
+from steelyard.study.running.worker import Work
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Curves, Result, Trial
 
@@ -82,12 +85,12 @@ def _at_other_rates(made: Plan) -> Iterator[Trial]:
             yield dataclasses.replace(trial, learning_rate=1e-3 / (1 + number))
 
 
-def write(engine: Any, made: Plan, trials: Sequence[Trial], path: Path) -> float:
+def write(engine: Any, made: Plan, trials: Sequence[Trial], path: Path, workers: int | None = None) -> float:
     """Seconds from the first event until the last result is on the disk."""
     started = 0.0
     with Store(path, write=True) as store:
         store.add_plan(made.to_dict())
-        job = Job("digits", None, store.checkpoints, False, store.scratch, None)
+        job = Job("digits", None, store.checkpoints, False, store.scratch, workers)
         for trial, event in dispatch(engine, job, trials):
             started = started or time.perf_counter()
             if isinstance(event, Finished):
@@ -112,7 +115,7 @@ def store_at(trials: int, epochs: int) -> None:
     print(f"opened and checked in {opened:.1f} s, {found:,} results read in {read:.1f} s")
 
 
-def sleep(luggage: object, trials: tuple[Trial, ...], checkpoints: object, keep: bool) -> Iterator[tuple[int, Event]]:
+def sleep(luggage: object, trials: tuple[Trial, ...], *_: object) -> Iterator[tuple[int, Event]]:
     yield 0, Started("somewhere")
     time.sleep(SLEEP)
     yield 0, Finished(result(trials[0].tasks, 20))
@@ -143,10 +146,44 @@ def ray_at(trials: int) -> None:
     print(f"Ray, {trials:,} tasks of {1e3 * SLEEP:.0f} ms, {places} at a time: {1e3 * each:.1f} ms of scheduling each")
 
 
+def tell(work: Work, told: Path, life: Path, patience: float) -> None:
+    """The job of `on_slurm.py`, asleep."""
+    with open(told, "ab") as file:
+        for event in sleep(None, work.trials):
+            file.write(pickle.dumps(event))
+
+
+def slurm_at(trials: int) -> None:
+    from steelyard.study.running.engines.on_slurm import Slurm
+
+    class Engine(Slurm):
+        def executor(self, folder: Path, job: Job) -> Any:
+            found: Any = super().executor(folder, job)
+            submit = found.submit
+            found.submit = lambda serve, *values: submit(tell, *values)
+            return found
+
+    made, every = planned(trials, 20)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        seconds = write(Engine(cluster="local"), made, every, Path(folder) / "s.sqlite", workers=2)
+        own = time.process_time() - began
+    each = (
+        f"{seconds / trials:.1f} s each, Python's start included, and {1e3 * own / trials:.0f} ms of it the study's own"
+    )
+    print(f"slurm(cluster=local), {trials:,} jobs of {1e3 * SLEEP:.0f} ms, 2 at a time: {each}")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100_000)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--slurm", action="store_true")
     asked = parser.parse_args()
-    ray_at(asked.trials) if asked.ray else store_at(asked.trials, asked.epochs)
+    if asked.ray:
+        ray_at(asked.trials)
+    elif asked.slurm:
+        slurm_at(asked.trials)
+    else:
+        store_at(asked.trials, asked.epochs)

@@ -49,6 +49,7 @@ class There(Tensor):
         super().__setitem__(_index(key), value)
 
     def tolist(self) -> Any:
+        MODULE.waits += 1
         return self.here.tolist()
 
     def __repr__(self) -> str:
@@ -78,6 +79,8 @@ def carry_out(function: Any, args: Any, kwargs: Any) -> Any:
         kwargs = {**kwargs, "device": torch.device("cpu"), **({"pin_memory": False} if "pin_memory" in kwargs else {})}
     inner_args, inner_kwargs = tree_map(lambda each: each.here if isinstance(each, There) else each, (args, kwargs))
     found = function(*inner_args, **inner_kwargs)
+    if MODULE is not None and waits(function, tensors, stays):
+        MODULE.waits += 1
     if function in READ:
         return found
     if MODULE is not None and not MODULE.has_float64:
@@ -91,6 +94,17 @@ def carry_out(function: Any, args: Any, kwargs: Any) -> Any:
         given = {id(inner): outer for outer, inner in _pairs(args, kwargs)}
         return tree_map(lambda each: given.get(id(each), each), found)
     return tree_map(lambda each: There(each) if isinstance(each, Tensor) else each, found)
+
+
+def waits(function: Any, tensors: list[Tensor], stays: bool) -> bool:
+    """Whether the program waits for the device: for a number, for a copy on the CPU, for a shape that numbers make."""
+    if not any(isinstance(each, There) for each in tensors) or function is aten.is_same_size.default:
+        return False
+    if function is aten.copy_.default:
+        return not isinstance(tensors[0], There)
+    masks = function is aten.index.Tensor and any(each.dtype == torch.bool for each in tensors[1:])
+    moved = function is aten._to_copy.default and not stays
+    return function in READ or moved or masks or torch.Tag.dynamic_output_shape in function.tags
 
 
 def _refuse_float64(function: Any, tensors: list[Tensor], found: Any, stays: bool) -> None:
@@ -132,7 +146,7 @@ class Module:
     """What `torch.cuda` is to CUDA. Dropout on this device draws from the CPU's generator, which torch keeps."""
 
     free, peak, drawn = 2**30, 0, 0
-    has_float64 = True
+    has_float64, waits = True, 0
 
     def is_available(self) -> bool:
         return True

@@ -63,9 +63,10 @@ class ClipWatch:
 
 
 def _length(gradients: Iterable[Tensor]) -> float:
-    """Of all gradients together, in float32 or better."""
+    """Of all gradients together, in float32 or better; waits for the device once."""
     wide = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in gradients)
-    return math.hypot(*(float(torch.linalg.vector_norm(each)) for each in wide))
+    lengths = [torch.linalg.vector_norm(each) for each in wide]
+    return math.hypot(*torch.stack([each.to(lengths[0].device) for each in lengths]).tolist())
 
 
 def _spread(numbers: list[float]) -> float:

@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from steelyard import study
+from steelyard import cli, study
 from steelyard.errors import StoreError, StoreLockedError
+from steelyard.reproductions import REPRODUCTIONS
 from steelyard.study.storage.store import Store
 from study.processes import alive_in_session, hear_interrupts, rows_written, table, wait_for
 from study.two_kinds import problem_text
@@ -141,6 +142,35 @@ def test_a_second_study_on_the_same_store_is_refused_whatever_runs_it(file, tmp_
         pytest.raises(StoreLockedError, match=f"process {os.getpid()}"),
     ):
         study.run(plan, tmp_path / "s.sqlite", progress=False, on=on)
+
+
+@pytest.mark.slow("a reproduction is trained twice, and Slurm's jobs start a Python each")
+def test_a_reproduction_says_the_same_anywhere(tmp_path, on, monkeypatch):
+    monkeypatch.setitem(REPRODUCTIONS, "tiny", "reproductions.tiny")
+    here, there = (reproduced(tmp_path / name, where, monkeypatch) for name, where in (("a", "local"), ("b", on)))
+    assert "| `equal@mmoe(experts=2)` |" in here
+    assert "**undecided**: On Few labels: the plain sum" in here
+    assert there == here
+
+
+def reproduced(folder, on, monkeypatch):
+    """What its section says of anything but times and machines."""
+    words = ["reproduce", "tiny", "--quick", "--seeds", "2", "--workers", "2", "--markdown", "section.md", "--on", on]
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["steelyard", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    lines, timed = [], None
+    for line in (folder / "section.md").read_text().splitlines():
+        cells = [cell.strip(" |") for cell in line.split(" | ")]
+        timed = cells.index("time ×") if "time ×" in cells else timed if line.startswith("|") else None
+        if timed is not None:
+            line = " | ".join(cell for place, cell in enumerate(cells) if place != timed)
+        if "steelyard reproduce" not in line and "torch " not in line:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 # --- stops: real processes, real signals ---
