@@ -148,7 +148,7 @@ def test_a_second_study_on_the_same_store_is_refused_whatever_runs_it(file, tmp_
 def test_a_reproduction_says_the_same_anywhere(tmp_path, on, monkeypatch):
     monkeypatch.setitem(REPRODUCTIONS, "tiny", "reproductions.tiny")
     here, there = (reproduced(tmp_path / name, where, monkeypatch) for name, where in (("a", "local"), ("b", on)))
-    assert "| `equal@mmoe(experts=2)` |" in here
+    assert "`equal@mmoe(experts=2)`" in here
     assert "**undecided**: On Few labels: the plain sum" in here
     assert there == here
 
