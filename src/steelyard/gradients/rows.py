@@ -152,5 +152,5 @@ def precision_between(losses: Sequence[Tensor], tensors: Sequence[Tensor]) -> Pr
 
 def is_safe(squares: Tensor) -> bool:
     """Whether squared norms are sums of float32 squares that neither overflowed nor underflowed."""
-    low, high = torch.stack(torch.aminmax(squares)).tolist()  # of a device one waits once
+    low, high = map(float, torch.stack(torch.aminmax(squares)).tolist())  # the device is waited for once
     return _SAFE_SQUARES[0] < low and high < _SAFE_SQUARES[1]
