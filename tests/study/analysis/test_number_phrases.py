@@ -1,8 +1,17 @@
 """Numbers in sentences: as many decimals as the interval supports, and on which side of zero a bound lies."""
 
+import math
+
 import pytest
 
-from steelyard.study.analysis.number_phrases import difference_of, lowered, method_name, relative_of
+from steelyard.study.analysis.number_phrases import (
+    amount_of,
+    difference_of,
+    lowered,
+    method_name,
+    plus_minus_of,
+    relative_of,
+)
 from steelyard.study.judgement import Interval
 from steelyard.study.planning.plan import PlannedMetric, PlannedTask
 
@@ -28,6 +37,16 @@ def test_values_and_their_difference_have_the_same_decimals():
     task = PlannedTask("a", "a", 0.01, (PlannedMetric("accuracy", True, 1.0, True),))
     text = difference_of(task, 0.911, 0.946, Interval(-0.0351, -0.0701, -0.00004))
     assert text == "accuracy 91.100 % against 94.600 % alone, −3.510 points (−7.010 to −0.004)"
+
+
+@pytest.mark.parametrize("percent", [True, False])
+def test_amounts_and_half_widths_have_the_metrics_unit(percent):
+    task = PlannedTask("a", "a", 0.01, (PlannedMetric("metric", True, 1.0, percent),))
+    times, unit = (100, " points") if percent else (1, "")
+    assert amount_of(task, Interval(-2.0 / times, -3.5 / times, -0.5 / times)) == f"−2.0{unit} (−3.5 to −0.5)"
+    assert amount_of(task, Interval(20.0 / times, -math.inf, math.inf)) == f"+20.00{unit}"
+    assert plus_minus_of(task, 0.12345 / times) == f"±0.12{unit}"
+    assert plus_minus_of(task, 23.4 / times) == f"±23{unit}"
 
 
 def test_names_and_lists():
