@@ -1,8 +1,10 @@
 """A trained network as a program of torch.export: the study's outputs without the study."""
 
 import io
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 from steelyard import study
 from steelyard.errors import ArchitectureError, UnknownNameError
 from steelyard.models import architecture_names, build
+from steelyard.problems import Data
 from steelyard.study.analysis.exported_network import exported
 from steelyard.study.analysis.trained_network import TrainedNetwork
 from study.in_process import InProcess
@@ -62,8 +65,14 @@ class Untraceable(nn.Module):
 def test_what_torch_cannot_trace_is_an_error_with_its_reason_and_what_to_take_instead():
     problem = made(trunk=Untraceable)
     trained = TrainedNetwork(problem, [(("kind",), Both())], (0,))
-    with pytest.raises(ArchitectureError, match=r"torch\.export makes no program of this network: .*--out model"):
+    with pytest.raises(ArchitectureError) as raised:
         exported(trained)
+    first, reason, last = re.fullmatch(r"(.*?: )(.*)(\. Take its .*)", str(raised.value)).groups()
+    assert first == "torch.export makes no program of this network: "
+    assert reason == str(raised.value.__cause__).strip().splitlines()[0]
+    assert last == (
+        ". Take its weights instead, with --out model.safetensors, or the module, with steelyard.study.network"
+    )
 
 
 class Both(nn.Module):
@@ -74,8 +83,27 @@ class Both(nn.Module):
 def test_a_program_that_computes_something_else_is_refused():
     problem = made(prepare=lambda x: x + torch.rand(x.shape))
     trained = TrainedNetwork(problem, [(("kind",), Plain())], (0,))
-    with pytest.raises(ArchitectureError, match="gives other outputs for 'kind'"):
+    with pytest.raises(ArchitectureError) as raised:
         exported(trained)
+    assert str(raised.value) == (
+        "the program that torch.export makes of this network gives other outputs for 'kind' (does prepare() draw at "
+        "random?): take its weights instead, with --out model.safetensors"
+    )
+
+
+def test_of_rows_that_are_read_when_they_are_needed_no_program_is_made():
+    problem = made()
+    apart = SimpleNamespace(eval=lambda: apart, cpu=lambda: apart, problem=SimpleNamespace(data=lambda: Data(*"123")))
+    with pytest.raises(ArchitectureError) as raised:
+        exported(apart)
+    assert str(raised.value) == (
+        "torch.export needs rows of one shape in memory to follow a network: this problem's are read when they are "
+        "needed, or are apart for each task. Take its weights instead, with --out model.safetensors"
+    )
+    trained = TrainedNetwork(problem, [(("kind",), Plain())], (0,))
+    mark = {"steelyard-network": ""}
+    torch.export.load(io.BytesIO(exported(trained)), extra_files=mark)
+    assert mark == {"steelyard-network": "1"}
 
 
 class Plain(nn.Module):
