@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from steelyard.errors import PlanError, StoreError, UnknownNameError
+from steelyard.errors import PlanError, SteelyardWarning, StoreError, UnknownNameError
 from steelyard.study import network
+from steelyard.study.analysis import trained_network
 from steelyard.study.analysis.trained_network import TrainedNetwork, kept_trials
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK
@@ -165,3 +167,17 @@ def test_of_a_program_the_store_has_weights_alone(tmp_path):
     )
     with pytest.raises(StoreError, match=f"{re.escape(text)}$"):
         network(path, "equal")
+
+
+def test_an_edit_since_the_training_is_told_by_file(tmp_path, monkeypatch):
+    kept(tmp_path, made_up.plan(seeds=1), {}).close()
+    code = SimpleNamespace(edited=lambda: ["mine.py", "helper.py"])
+    plan = SimpleNamespace(program=None, reference="mine", resplit=False, origin=SimpleNamespace(code=code))
+    monkeypatch.setattr(trained_network.Plan, "from_dict", lambda values: plan)
+    monkeypatch.setattr(trained_network, "load_problem", lambda reference: made())
+    monkeypatch.setattr(trained_network, "kept_trials", lambda *given: [])
+    with pytest.warns(SteelyardWarning) as said:
+        assert not network(tmp_path / "s.sqlite", "equal").training
+    assert str(said[0].message) == (
+        "mine.py, helper.py was changed since the network was trained: what is loaded may compute something else"
+    )
