@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("submitit", reason="submitit is not installed: make test-integrations")
+from steelyard.errors import StoreError
 from steelyard.study.running.engines import on_slurm
 from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Finished
@@ -50,4 +51,16 @@ def test_a_job_of_a_killed_study_is_not_heard_by_the_next_one(tmp_path: Path, mo
     with on_slurm.Slurm().open(job) as session:
         session.submit((SECOND,))
         assert list(session.events()) == [(SECOND, Finished(OWN))]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_under_the_jobs_stops_the_study_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_slurm.Slurm, "executor", lambda engine, folder, job: Queue())
+    with on_slurm.Slurm().open(Job("digits", None, tmp_path / "c", False, tmp_path / "s.running", 1)) as session:
+        (session.folder / "life").symlink_to("/dev/full")
+        session.submit((FIRST,))
+        with pytest.raises(StoreError, match=r"cannot write to the jobs' folder .*: No space left on device"):
+            list(session.events())
     assert not list(tmp_path.iterdir())

@@ -135,6 +135,27 @@ def test_a_disk_that_takes_no_checkpoint_stops_the_study_and_keeps_what_is_finis
     assert left_behind(tmp_path) == ["s.sqlite.checkpoints"]
 
 
+def test_a_store_without_room_stops_the_study_which_goes_on_when_there_is_some(file, tmp_path, on, monkeypatch):
+    store, add_result = tmp_path / "s.sqlite", Store.add_result
+
+    def add_to_the_full(self, *values):
+        if self.finished():  # SQLite's own limit on pages gives the very error of a full disk
+            connection = self._database.connection
+            connection.execute(f"PRAGMA max_page_count={connection.execute('PRAGMA page_count').fetchone()[0]}")
+        add_result(self, *values)
+
+    monkeypatch.setattr(Store, "add_result", add_to_the_full)
+    with pytest.raises(StoreError, match="is full: free some space"):
+        quiet(file, store, methods=["equal"], seeds=4, epochs=40, on=on, workers=2)
+    monkeypatch.setattr(Store, "add_result", add_result)
+    written = rows_written(store)
+    assert 0 < len(written) < 4
+    assert left_behind(tmp_path) in ([], ["s.sqlite.checkpoints"])
+    again = quiet(file, store, methods=["equal"], seeds=4, epochs=40, on=on, workers=2)
+    assert again.complete
+    assert {key: when for key, when in rows_written(store).items() if key in written} == written  # none repeated
+
+
 def test_a_second_study_on_the_same_store_is_refused_whatever_runs_it(file, tmp_path, on):
     plan = study.plan(str(file), ["equal"], seeds=1)
     with (

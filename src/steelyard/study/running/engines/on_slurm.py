@@ -140,7 +140,7 @@ class Jobs:
         self.sent += 1
         told = self.folder / f"{self.sent}.told"
         work = Work(self.job.reference, trials, self.job.checkpoints, self.job.origin, self.job.keep)
-        with worker_environment():  # here it is inherited; sbatch sends it along
+        with worker_environment(), _writing(self.folder):  # here it is inherited; sbatch sends it along
             job = self.executor.submit(_serve, work, told, self.folder / "life", PATIENCE)
         self.running.append(_Sent(dict(enumerate(trials)), job, told))
 
@@ -157,17 +157,16 @@ class Jobs:
                 yield from ((trial, lost) for trial in sent.trials.values())
 
     def _show_life(self) -> None:
-        (self.folder / "life").write_text(str(time.time()))
+        with _writing(self.folder):
+            (self.folder / "life").write_text(str(time.time()))
 
     def __enter__(self) -> Jobs:
         # A folder of its own: jobs of a study that was killed may still run. They notice that theirs is gone, and what
         # they tell meanwhile is never taken for what this study's jobs tell.
         self.folder = self.job.scratch / secrets.token_hex(8)
-        try:
+        with _writing(self.folder):
             shutil.rmtree(self.job.scratch, ignore_errors=True)
             self.folder.mkdir(parents=True)
-        except OSError as error:
-            raise StoreError(f"cannot make the folder {self.folder} for the jobs: {error.strerror}") from error
         self.executor = self.engine.executor(self.folder / "%j", self.job)
         return self
 
@@ -178,6 +177,15 @@ class Jobs:
             sent.job.cancel(check=False)  # those on this machine hear nothing, and see that the folder is gone
         self.running.clear()
         shutil.rmtree(self.job.scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A disk that is full stops the study, in words of its own."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot write to the jobs' folder {folder}: {error.strerror or error}") from error
 
 
 def _read(sent: _Sent) -> Iterator[tuple[int, Event]]:
