@@ -16,7 +16,7 @@ from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy, snapshot
 
 TASKS = ["a", "b", "c"]
-BEFORE, AFTER = 5, 5
+BEFORE, AFTER = 3, 3
 SPECS = [
     *method_names(),
     "log+ema-scale+random",

@@ -10,9 +10,18 @@ import torch
 import steelyard
 from loops.loss_kinds import plain
 from loops.test_left_out import MODES, TASKS, make, toy_of
-from steelyard.balancing.nonfinite_losses import BATCHES
+from steelyard.balancing import nonfinite_losses
 from steelyard.errors import SteelyardWarning
 from steelyard.testing.toy import Toy
+
+BATCHES = 4
+
+
+@pytest.fixture(autouse=True)
+def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said after fewer batches than the ten of a training."""
+    assert nonfinite_losses.BATCHES == 10
+    monkeypatch.setattr(nonfinite_losses, "BATCHES", BATCHES)
 
 
 def said(toy: Toy, balancer: steelyard.Balancer, batches: int) -> list[str]:
