@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # One process more than two cores: while one waits for ranks, workers or the command, the others go on.
 TESTS := -m pytest -n 3 --dist worksteal
 
-.PHONY: demo test slow quick slowest test-integrations slow-integrations test-oldest check dist docs docs-links benchmark mutation clean
+.PHONY: demo test slow quick slowest types typed lint test-integrations slow-integrations test-oldest check dist docs docs-links benchmark mutation clean
 
 demo: $(READY)
 	$(BIN)/steelyard compare digits --methods single-task,equal,dwa,uw,ema,db-mtl,equal@cross-stitch --seeds 10 \
@@ -57,11 +57,19 @@ test-oldest: $(OLDEST_READY)
 	$(OLDEST)/bin/python $(TESTS) -rs --disable-warnings tests/balancing tests/base tests/distributed tests/gradients \
 		tests/loops tests/methods tests/testing tests/test_method_registry.py --ignore=tests/methods/test_against_torchjd.py
 
+# Two at a time: without its cache mypy takes half a minute of one core.
 check: $(READY)
+	@$(MAKE) --no-print-directory -j2 lint types typed
+
+types: $(READY)
+	$(BIN)/mypy
+
+typed: $(READY)
+	$(TYPED)
+
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(TYPED)
 	$(BIN)/lint-imports
 
 # A caller's program under strict types, without this repository's settings: py.typed and the annotations hold there.

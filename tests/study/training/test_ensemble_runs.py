@@ -120,20 +120,20 @@ def test_a_study_of_ensembles_is_that_of_single_networks(file, tmp_path, monkeyp
 @pytest.mark.takes("workers start, for two studies")
 def test_networks_that_cannot_be_stacked_are_trained_one_by_one(file, tmp_path, monkeypatch):
     (tmp_path / "normal").touch()
-    assert run(file, tmp_path / "refused").complete
+    assert run(file, tmp_path / "refused", epochs=1).complete
     alone(monkeypatch)
-    run(file, tmp_path / "alone")
-    assert_same(found(file, tmp_path / "refused"), found(file, tmp_path / "alone"), 0)
+    run(file, tmp_path / "alone", epochs=1)
+    assert_same(found(file, tmp_path / "refused", 1), found(file, tmp_path / "alone", 1), 0)
 
 
 @pytest.mark.takes("workers start, and one is killed")
 def test_a_killed_worker_fails_its_trials_and_they_are_tried_again(file, tmp_path):
     (tmp_path / "die").write_text(str(os.getppid()))
-    judged = run(file, tmp_path / "s", workers=1)
+    judged = run(file, tmp_path / "s", epochs=1, workers=1)
     assert len(judged.failures) == 26
     assert all("was killed by signal 9" in failure.error for failure in judged.failures)
     (tmp_path / "die").unlink()
-    assert run(file, tmp_path / "s").complete
+    assert run(file, tmp_path / "s", epochs=1).complete
 
 
 # It may kill its whole group when the first result comes, and just before or after that is stored.
