@@ -1,6 +1,5 @@
 """`steelyard diagnose`: a table and words, and wrong input as everywhere."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,16 +15,13 @@ from steelyard.report.diagnosis_course import show_course
 from steelyard.study.training.diagnose_training import Course, averaged
 
 
-@pytest.mark.takes("the command in a process of its own trains two epochs")
-def test_it_trains_and_tells(tmp_path):
-    """In a process of its own, on a problem file of three tasks with missing labels."""
-    steelyard = str(Path(sys.executable).with_name("steelyard"))
+@pytest.mark.takes("the command trains two epochs")
+def test_it_trains_and_tells(run, tmp_path):
+    """On a problem file of three tasks with missing labels."""
     (tmp_path / "mine.py").write_text(Path(template).read_text())
-    words = [steelyard, "diagnose", "mine.py", "--epochs", "2", "--seed", "3"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    told = " ".join(done.stdout.split())
+    code, out, err = run("diagnose", "mine.py", "--epochs", "2", "--seed", "3")
+    assert (code, err) == (0, "")
+    told = " ".join(out.split())
     assert "The plain sum, trained for 2 epochs; gradients read at the features" in told
     assert "From the first epoch to the last" in told
     assert "Alignment score" in told

@@ -33,7 +33,7 @@ def labels(step: int, task: str) -> Tensor:
     return there
 
 
-def weights_of(spec: str, rank: int, ranks: int, steps: int = 8) -> Tensor:
+def weights_of(spec: str, rank: int, ranks: int, steps: int = 6) -> Tensor:
     network = Network()
     model = DistributedDataParallel(network) if ranks > 1 else network
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02)

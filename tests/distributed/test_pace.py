@@ -19,8 +19,10 @@ pytestmark = pytest.mark.takes(
 
 PERIODIC = [("dwa", "losses"), ("initial-scale+mgda", "features"), ("initial-scale+inverse-norm", "trunk")]
 # Left out: methods that want probes or another look after the step, which a bare call does not give.
-EVERY = [(spec, at) for spec, at in MODES if build(spec).reads != "cross_gramian" and not build(spec).needs_after]
+PLACES = {spec: at for spec, at in MODES if build(spec).reads != "cross_gramian" and not build(spec).needs_after}
 ALL = [*COLUMNS, ("inverse-norm", "features"), ("pcgrad", "trunk"), ("moco", "trunk"), ("graddrop", "features")]
+# What tells is the result's backward, wherever gradients are read: one of each kind in both places, the others in one.
+EVERY = [*PLACES.items(), *((spec, at) for spec, at in MODES if spec in ("mgda", "pcgrad") and at != PLACES[spec])]
 
 
 def unwrapped(rank: int, spec: str, at: str, **options: Any) -> Loop:

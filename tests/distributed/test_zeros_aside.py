@@ -28,7 +28,7 @@ SAYS = ("zero", "no labels", "zero without a graph")
 """How the second rank says that it has none; the last cannot be told from a loss that is 0, and is weighed."""
 WAYS = ("validation", "after", "probes", "evaluated")
 """The last: a pass in `eval()`, then two in `frozen()`."""
-STEPS = 3
+STEPS = 2
 
 
 def ways(spec: str) -> list[str]:

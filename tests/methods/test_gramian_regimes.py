@@ -69,7 +69,7 @@ def test_a_task_that_fits_its_batch_to_the_last_bit_leaves_the_step_finite(metho
         assert bool(parameter.grad.isfinite().all()), instance.last_weights
 
 
-@pytest.mark.parametrize("size", [1e-12, 1e-6, 1e6, 1e12])
+@pytest.mark.parametrize("size", [1e-12, 1e12])
 @pytest.mark.parametrize("method", METHODS)
 def test_directions_do_not_depend_on_the_scale_of_all_gradients(method: str, size: float) -> None:
     for regime in ("one task", "norm ratio 1e6", "one zero", "dependent", "equal"):

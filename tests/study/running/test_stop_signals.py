@@ -133,7 +133,7 @@ def test_told_to_end_it_ends_in_order(start, tmp_path):
     in_order(process, tmp_path)
 
 
-@pytest.mark.takes("the command starts, and its terminal goes away")
+@pytest.mark.slow("the command starts, and its terminal goes away")
 def test_hung_up_it_ends_in_order(start, tmp_path):
     """SIGHUP as the system sends it."""
     process, hang_up, _ = start()
@@ -143,7 +143,7 @@ def test_hung_up_it_ends_in_order(start, tmp_path):
     in_order(process, tmp_path)
 
 
-@pytest.mark.takes("workers start, and one hangs")
+@pytest.mark.slow("workers start, and one hangs")
 def test_a_worker_that_holds_the_interpreter_dies_with_its_study(start, tmp_path):
     (tmp_path / "hold").touch()
     process, _, _ = start()

@@ -105,16 +105,16 @@ def test_a_study_of_ensembles_is_that_of_single_networks(file, tmp_path, monkeyp
     together = []
     for workers in (1, 2):
         store = tmp_path / f"together by {workers}"
-        judged = run(file, store, workers=workers)
+        judged = run(file, store, epochs=2, workers=workers)
         assert judged.complete
         assert judged.rows[0].seconds > 0
-        together.append(found(file, store))
+        together.append(found(file, store, 2))
         assert len({result.seconds for result in together[-1].values()}) < 26  # shares of common times
         assert not store.with_name(f"{store.name}.checkpoints").exists()
     alone(monkeypatch)
-    run(file, tmp_path / "alone")
+    run(file, tmp_path / "alone", epochs=2)
     for each in together:
-        assert_same(each, found(file, tmp_path / "alone"), 1e-10)
+        assert_same(each, found(file, tmp_path / "alone", 2), 1e-10)
 
 
 @pytest.mark.takes("workers start, for two studies")
