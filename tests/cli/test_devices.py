@@ -38,6 +38,7 @@ def test_what_nobody_knows_is_refused_by_name(run, tmp_path, command, words, say
 
 
 @pytest.mark.skipif(not NONE_HERE, reason="an accelerator is here")
+@pytest.mark.takes("the server that forks workers imports torch for the first test that needs it")
 def test_auto_says_in_one_line_what_it_took_and_the_plan_says_the_precision(run):
     options = ("--methods", "equal", "--seeds", 1, "--epochs", 1, "--workers", 1)
     code, said, _ = run("compare", "digits", *options, "--device", "auto", "--precision", "bf16", "--dry-run")

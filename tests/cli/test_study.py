@@ -29,6 +29,7 @@ def in_the_middle(store):
     return bool(done) and bool(running - set(done))
 
 
+@pytest.mark.takes("the command trains in workers, and its page is written")
 def test_a_study_of_a_file_of_ones_own_with_missing_labels(run, tmp_path):
     assert run("new", "mine.py")[0] == 0
     words = ["compare", "mine.py", "--methods", "dwa", "--seeds", "2", "--epochs", "2", "--workers", "2"]
@@ -60,6 +61,7 @@ def test_a_study_of_a_file_of_ones_own_with_missing_labels(run, tmp_path):
     assert Path("steelyard-mine.html").is_file()
 
 
+@pytest.mark.takes("the command trains two studies in workers, and is run six times")
 def test_few_test_rows_are_divided_anew_by_default_and_a_study_that_goes_on_keeps_its_own(run):
     assert run("new", "mine.py")[0] == 0
     words = ["compare", "mine.py", "--methods", "equal", "--seeds", "2", "--epochs", "1", "--workers", "1"]

@@ -85,6 +85,7 @@ def test_whatever_a_console_prints(coloured):
         assert "\x1b" not in text
 
 
+@pytest.mark.takes("the server that forks workers imports torch for the first test that needs it")
 def test_every_command_prints_a_problem_of_evil_names(run, tmp_path):
     text = Path(steelyard.__file__).with_name("problems").joinpath("template.py").read_text()
     name = f"{EVIL[:30]!r}"

@@ -131,6 +131,7 @@ def test_of_many_tasks_those_with_the_largest_effects_are_shown_the_hurt_first()
     assert len(titles) == 41
 
 
+@pytest.mark.takes("results of a hundred tasks are made up twice, and printed")
 def test_a_hundred_tasks_do_not_fill_the_terminal() -> None:
     assert (
         len(printed(judgements.large((1.0,)), 100).splitlines())

@@ -35,6 +35,7 @@ def loaded(content):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.takes("the first of them waits for a study and for torch.export's imports")
 def test_it_gives_the_networks_outputs_for_any_number_of_rows(store, method):
     trained = study.network(store, method)
     program, inputs = loaded(exported(trained)), trained.problem.data().test.inputs

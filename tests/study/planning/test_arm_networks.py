@@ -83,6 +83,7 @@ def test_tasks_stand_in_the_studys_order_and_an_arm_has_one_name() -> None:
     assert Plan.from_dict(made.to_dict()) == made
 
 
+@pytest.mark.takes("three networks are trained")
 def test_each_task_is_read_from_the_network_that_serves_it(tmp_path) -> None:
     """A network alone is the single task's, one of all tasks the joint one's; both are trained once."""
     arms = ["single-task", "equal", "equal{left|right}", "equal{left +right|right}"]

@@ -106,6 +106,7 @@ def no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
 
+@pytest.mark.takes("the server that forks workers imports torch for the first test that needs it")
 def test_a_device_that_is_not_here_is_refused_before_anything_is_planned_or_stored(monkeypatch, tmp_path):
     no_gpu(monkeypatch)
     store = tmp_path / "store.sqlite"
