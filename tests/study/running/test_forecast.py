@@ -1,12 +1,15 @@
 """A dry run trains a few steps of each kind, whatever the study would take."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
+from torch.utils.data import Dataset
 
-from steelyard.problems import load_problem
+from steelyard.problems import Data, Metric, load_problem
 from steelyard.study.planning.make_plan import plan
 from steelyard.study.running import forecast
+from steelyard.study.training.train import train
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,64 @@ def test_each_method_has_its_time_and_all_of_it_a_range(tmp_path, monkeypatch, w
     assert found.seconds == pytest.approx(2 * (2 + 1 + 7) * trained / workers)
     assert found.least == pytest.approx(shortest * found.seconds / forecast.SPREAD)
     assert found.most == pytest.approx(forecast.SPREAD * (found.seconds + (7 * trained if workers > 1 else 0)))
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["in memory", "read when needed"])
+def test_metrics_have_their_time(apart, tmp_path, monkeypatch):
+    """By a clock on which each row that a metric sees takes so long; nothing else moves it."""
+    now = [0.0]
+
+    def slow(seconds):
+        def function(outputs, targets):
+            assert len(outputs) == len(targets)
+            now[0] += seconds * len(targets)
+            return 0.5
+
+        return Metric("slow", function, higher_is_better=True, ideal=1.0)
+
+    plain = load_problem("digits")
+    rows = {part: dataclasses.replace(each) for part, each in plain.data().splits().items()}
+    data = Data(**(({part: Rows(each) for part, each in rows.items()}) if apart else rows))
+    tasks = [
+        dataclasses.replace(plain.task("left"), metrics=(slow(1.0), slow(10.0))),
+        dataclasses.replace(plain.task("right"), metrics=(slow(100.0),)),
+    ]
+    problem = dataclasses.replace(plain, tasks=tasks, load=lambda: data)
+    made = plan("digits", ["single-task", "equal"], seeds=1, epochs=3)
+    monkeypatch.setattr(forecast, "load_problem", lambda reference: problem)
+    monkeypatch.setattr(forecast, "_time", lambda problem, trial: forecast._Cost(0.0, 0.0))
+    monkeypatch.setattr(forecast, "START", 0.0)
+    monkeypatch.setattr(forecast.time, "perf_counter", lambda: now[0])
+    found = forecast.estimate(made, tmp_path / "none.sqlite", workers=1)
+    validation, test = len(plain.data().validation), len(plain.data().test)
+    left = 3 * 2 * validation + (2 * 11 + 19) * test
+    right = 100 * (3 * 2 * validation + (2 + 19) * test)
+    assert found.seconds == pytest.approx(2 * (left + right))  # alone, and together
+    assert now[0] == pytest.approx(111 * (validation + test)), "each metric once"
+
+
+class Rows(Dataset):
+    def __init__(self, split):
+        self.split = split
+
+    def __len__(self):
+        return len(self.split)
+
+    def __getitem__(self, row):
+        return self.split.inputs[row], {name: targets[row] for name, targets in self.split.targets.items()}
+
+
+def test_a_study_calls_metrics_as_often_as_is_counted():
+    """The chosen epoch is the first one here, so that test is read twice."""
+    seen = [0]
+
+    def function(outputs, targets):
+        seen[0] += len(targets)
+        return 0.5
+
+    plain = load_problem("digits")
+    task = dataclasses.replace(plain.task("left"), metrics=(Metric("flat", function, True, 1.0),))
+    trial = dataclasses.replace(plan("digits", ["single-task"], seeds=1).trials[0], epochs=2)
+    train(trial, dataclasses.replace(plain, tasks=[task, plain.task("right")]))
+    data = plain.data()
+    assert seen[0] == 2 * 2 * len(data.validation) + (2 + 19) * len(data.test)

@@ -6,26 +6,30 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from steelyard.base.specs import parse_spec
+from steelyard.errors import ProblemError
 from steelyard.method_registry import make
+from steelyard.models import build
 from steelyard.problems import load_problem
 from steelyard.problems.data import Data
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
 from steelyard.problems.rows import DataRows, Split
-from steelyard.problems.task import Metric
+from steelyard.problems.task import Metric, Task
 from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import settle, tried
 from steelyard.study.storage.store import Store
+from steelyard.study.training.evaluate import TaskOutputs, measure, predict
 from steelyard.study.training.hardware import Hardware
 from steelyard.study.training.left_out_rows import PARTS
+from steelyard.study.training.rows_on_device import RowsOnDevice
 from steelyard.study.training.train import train
 from steelyard.study.trial import SINGLE_TASK, Trial
 
@@ -66,7 +70,8 @@ def estimate(
     reuse_any: bool = False,
     keep: str = "none",
 ) -> Estimate:
-    """Time a few real steps of each method and an evaluation of a few rows, and add up what the store does not hold.
+    """Time a few real steps of each method, an evaluation of a few rows and each metric once, and add up what the store
+    does not hold.
 
     What is timed is bounded, whatever the study would take; from `least` to `most` seconds allow for what that misses.
 
@@ -108,12 +113,15 @@ def estimate(
     dataclasses.replace(problem).data()  # a copy: it has not loaded them yet
     overhead = START + time.perf_counter() - started
     costs: dict[Hashable, _Cost] = {}
+    metrics = _time_metrics(problem, waiting) if waiting else {}
     each: list[float] = []
     for trial in waiting:
         kind = _class(trial) if coarse else _kind(trial)
         if kind not in costs:
             costs[kind] = _time(problem, trial)
-        each.append(overhead + plan.steps(trial) * costs[kind].step + (trial.epochs + 2) * costs[kind].evaluation)
+        measured = sum(trial.epochs * metrics[name].epoch + metrics[name].test for name in trial.tasks)
+        trained = plan.steps(trial) * costs[kind].step + (trial.epochs + 2) * costs[kind].evaluation
+        each.append(overhead + trained + measured)
     # Network, best network, Adam's two moments; an old and a new checkpoint for a moment.
     checkpoints = min(workers, len(waiting)) * 2 * 4 * 4 * plan.parameters
     networks = 4 * plan.parameters * _kept(plan, waiting, keep)
@@ -163,13 +171,61 @@ class _Cost:
     evaluation: float  # seconds, of the validation data
 
 
+@dataclass(frozen=True)
+class _MetricCost:
+    epoch: float = 0.0  # seconds, on validation data: the main metric, and on either half of the rows
+    test: float = (
+        0.0  # on test data, at the chosen epoch and at the last: all of them, and the main one without some rows
+    )
+
+
+def _time_metrics(problem: Problem, trials: Sequence[Trial]) -> dict[str, _MetricCost]:
+    """Each task's metrics once on as many rows as there are, by the outputs of an untrained network for a few of them.
+
+    A metric that has no value there, where labels are known by reading alone, counts for nothing.
+    """
+    names = list(dict.fromkeys(name for trial in trials for name in trial.tasks))
+    tasks = [problem.task(name) for name in names]
+    network, data = build(problem, names, trials[0].seed), problem.data(trials[0].seed)
+    most = max(trials, key=lambda trial: len(trial.tasks))
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    for part, rows in (("validation", data.validation), ("test", data.test)):
+        few = RowsOnDevice(rows.some(_some_rows(problem, most, rows, 1)), tasks)
+        shown = predict(network, problem, few, most.batch_size)
+        for task in tasks:
+            there = _as_all(task, shown[task.name], rows)
+            found[task.name][part] = [_seconds(task, metric, there, part) for metric in task.metrics]
+    return {
+        name: _MetricCost(2 * each["validation"][0], 2 * sum(each["test"]) + (PARTS - 1) * each["test"][0])
+        for name, each in found.items()
+    }
+
+
+def _as_all(task: Task, few: TaskOutputs, rows: DataRows) -> TaskOutputs:
+    """Few outputs over and over, beside all labels where they are in memory, else beside their own."""
+    labelled = rows.labelled(task)
+    labels = None if task.statistics is not None else rows.labels(task, labelled)
+    places = torch.arange(int(labelled.sum())) % len(few.outputs)
+    return TaskOutputs(few.outputs[places], few.targets[places] if labels is None else labels, None)
+
+
+def _seconds(task: Task, metric: Metric, shown: TaskOutputs, part: str) -> float:
+    """By the clock on the wall: a metric may leave its work to others, and is waited for."""
+    started = time.perf_counter()
+    try:
+        measure(dataclasses.replace(task, metrics=(metric,)), shown, part)
+    except ProblemError:
+        return 0.0
+    return time.perf_counter() - started
+
+
 def _time(problem: Problem, trial: Trial) -> _Cost:
     """Train one epoch of a few steps, by the very loop of a study, with one thread as there."""
     data = problem.data(trial.seed)
     rows = _some_rows(problem, trial, data.train)
     few = data.train.some(rows)
     shown = data.validation.some(_some_rows(problem, trial, data.validation, EVALUATED * 2))
-    # Metrics are left out: of a few rows, some have no value.
+    # Metrics have a time of their own: of a few rows, some have no value.
     tasks = [dataclasses.replace(task, metrics=(UNMEASURED,)) for task in problem.tasks]
     small = dataclasses.replace(problem, tasks=tasks, joint=(), folds=1, load=lambda: Data(few, shown, shown))
     # Few steps whatever an epoch of the study takes: as many as are timed, where rows are few.
