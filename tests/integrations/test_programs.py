@@ -75,7 +75,16 @@ def test_a_study_trains_the_examples_program(name: str, tmp_path: Path, monkeypa
         assert not [each for each in names if "balancer" in each or each.startswith("module.")]
 
 
-def test_a_study_trains_a_program_of_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+LAUNCHERS = {
+    "accelerate launch": ["accelerate.commands.launch", "--cpu", "--num_processes", "2"],
+    "torchrun": ["torch.distributed.run", "--nproc-per-node", "2"],
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_study_trains_a_program_of_two_processes(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both gather and report the same numbers, the first tells the study; what is kept has no wrapper's names."""
     if find_spec("accelerate") is None:
         pytest.skip("accelerate is not installed: make test-integrations")
@@ -84,7 +93,7 @@ def test_a_study_trains_a_program_of_two_processes(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setenv("PYTHONPATH", ":".join(path for path in sys.path if path))
     shutil.copy(EXAMPLES / "accelerate_program.py", tmp_path)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch = [sys.executable, "-m", *LAUNCHERS[launcher]]
     plan = study.plan_program([*launch, "accelerate_program.py"], ["uw"], seeds=1, folder=str(tmp_path))
     judgement = study.run(plan, tmp_path / "study.sqlite", workers=1, progress=False, keep="best")
     assert judgement.complete, [failure.error for failure in judgement.failures]
