@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("submitit", reason="submitit is not installed: make test-integrations")
-from steelyard.errors import StoreError
+from steelyard.errors import OptionError, StoreError
 from steelyard.study.running.engines import on_slurm
 from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Finished
@@ -64,3 +64,9 @@ def test_a_full_disk_under_the_jobs_stops_the_study_in_its_own_words(
         with pytest.raises(StoreError, match=r"cannot write to the jobs' folder .*: No space left on device"):
             list(session.events())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_job_shares_its_gpu_with_no_other(tmp_path: Path) -> None:
+    job = Job("digits", None, tmp_path / "c", False, tmp_path / "s.running", 1, device="cuda", per_device=2)
+    with pytest.raises(OptionError, match="--per-device 2: a job of slurm has its GPUs for itself"):
+        on_slurm.Slurm().open(job)

@@ -84,6 +84,8 @@ class Slurm:
         return device_of_cluster("slurm", asked, self.gpus)
 
     def open(self, job: Job) -> Jobs:
+        if job.per_device > 1 and kind_of_device(job.device) == "cuda":
+            raise OptionError(f"--per-device {job.per_device}: a job of slurm has its GPUs for itself; leave it out")
         return Jobs(self, job)
 
     def executor(self, folder: Path, job: Job) -> submitit.Executor:
