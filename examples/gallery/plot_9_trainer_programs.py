@@ -16,7 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[1]
+# The site is built in this file's folder, where it has no ``__file__``.
+EXAMPLES = Path(globals().get("__file__", "here.py")).resolve().parents[1]
 path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 alone = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
 
