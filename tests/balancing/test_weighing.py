@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -422,3 +423,15 @@ def test_priorities_stand_where_the_weights_stand() -> None:
 def test_a_memory_that_does_not_fit_is_refused(kind: type[Given], options: dict, said: str) -> None:
     with pytest.raises(OptionError, match=said):
         kind(TASKS, vector(1, 1, 1), **options)
+
+
+@pytest.mark.parametrize(("scale", "alone"), [("paper", True), ("sum", False)])
+def test_where_nobody_looks_a_weight_that_depends_on_its_own_loss_alone_stands(scale, alone):
+    """Another task's infinite loss makes NaN of those weights alone that it may have a part in: a common scale."""
+    method = steelyard.make("uw", TASKS, scale=scale, on_nonfinite="ignore")
+    for losses, wrong in (((1.0, math.inf, 2.0), [1]), ((math.nan, 1.0, 2.0), [0]), ((1.0, 3.0, 2.0), [])):
+        weights = propose(method, seen(*losses), None, True).weights
+        unknown = [place for place in range(3) if math.isnan(weights[place])]
+        assert unknown == (wrong if alone or not wrong else [0, 1, 2])
+    measured = seen(1.0, math.inf, 2.0, squared_norms=vector(1.0, 1.0, 1.0))
+    assert propose(method, measured, None, True).weights.isnan().all(), "what gradients tell may have had a part in it"

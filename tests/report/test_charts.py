@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from report.reading import cost, parse
 from steelyard.report.charts.cost import Point, _labels, cost_chart
 from steelyard.report.charts.curves import Series, curves, late_scale, scale_for, thin
 from steelyard.report.charts.forest import Line, common_scale, forest
@@ -196,3 +197,10 @@ def test_svg_numbers_are_as_short_as_two_decimals_allow() -> None:
     assert list(written.values()) == ["1", "1.5", "1.26", "100", "10", "0", "0", "100%"]
     assert of_width(0.1234) == "12.34%"
     assert tag("a", x=None) == "<a/>"
+
+
+def test_the_scatter_fills_its_height() -> None:
+    """A tenth of what is shown is room, above and below; zero is always shown."""
+    points = [Point(i, f"m{i}", Ink("c0", None), 0.5 + i / 10, Interval(i, i - 1, i + 1), "") for i in range(4)]
+    found = cost(parse(str(cost_chart(points, "test"))).elements[0])
+    assert (found.up.at(0.0), found.up.at(found.height)) == pytest.approx((4 + 0.5, -1 - 0.5), abs=0.01)
