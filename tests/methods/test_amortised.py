@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import steelyard
 from steelyard.methods.solvers.bargaining import bargaining_point
 from steelyard.methods.solvers.min_norm import min_norm_point
-from steelyard.methods.solvers.mirror_descent import bargaining_step, min_norm_step, squared_lengths
+from steelyard.methods.solvers.mirror_descent import LEFT_OUT, bargaining_step, min_norm_step, squared_lengths
 from steelyard.methods.solvers.unit_rows import UnitRows
 
 STEPS = 400
@@ -43,11 +43,22 @@ def amortised_min_norm(G: Tensor, power: Tensor, steps: int = STEPS) -> Tensor:
 
 @pytest.mark.parametrize("tasks", [1, 2, 7, 40, 100])
 @pytest.mark.parametrize("kind", ["alike", "scales", "tiny"])
-def test_the_least_norm_is_found_to_a_per_cent(kind: str, tasks: int) -> None:
+def test_the_least_norm_is_found_to_what_the_left_out_add(kind: str, tasks: int) -> None:
     J = gradients(kind, tasks)
     G = J @ J.T
     weights, best = amortised_min_norm(G, torch.ones(tasks, dtype=torch.float64)), min_norm_point(G)
-    assert float((weights @ G @ weights) / (best @ G @ best)) <= 1.02, "in squared norms"
+    squared = float((weights @ G @ weights) / (best @ G @ best))
+    added = LEFT_OUT * float((weights * G.diagonal().sqrt()).max() / (best @ G @ best).sqrt())
+    assert squared <= 1.01 * (1 + added) ** 2
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_tasks_that_the_least_norm_leaves_out_go_on_learning_a_little(scale: float) -> None:
+    J = scale * torch.tensor([[1.0, 0.0], [100.0, 1.0], [50.0, -1.0]], dtype=torch.float64)  # the first is the shortest
+    G, power = J @ J.T, torch.tensor([1.0, 1.0, 4.0], dtype=torch.float64)
+    assert (min_norm_point(G)[1:] == 0).all()
+    adds = amortised_min_norm(G, power) * G.diagonal().sqrt()
+    assert torch.allclose(adds[1:] / adds[0], torch.full((2,), LEFT_OUT / 3, dtype=torch.float64), rtol=1e-3)
 
 
 def test_gradients_that_nearly_cancel_do_not_make_it_oscillate() -> None:
@@ -66,7 +77,9 @@ def test_a_priority_is_the_share_in_which_a_task_gains() -> None:
     weights = amortised_min_norm(J @ J.T, power, 3000)
     gains = (J @ (J.T @ weights)) / power
     assert float(power @ weights) == pytest.approx(1.0)
-    assert torch.allclose(gains[weights > 1e-3], gains.min(), rtol=0.02)
+    inside = weights > 3 * LEFT_OUT / 5 * weights.max()
+    assert int(inside.sum()) >= 2
+    assert torch.allclose(gains[inside], gains.min(), rtol=0.02)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
@@ -81,7 +94,7 @@ def test_the_bargaining_point_is_found(kind: str, tasks: int, alpha: float) -> N
         weights = log_weights.exp()
         products = G @ weights
         lengths = squared_lengths(lengths, products, weights @ products)
-        log_weights = bargaining_step(log_weights, weights, products, lengths, power, alpha, 0.2)
+        log_weights = bargaining_step(log_weights, weights, products, lengths, power, alpha, 1.0)
     assert torch.allclose(log_weights.exp(), bargaining_point(UnitRows.of(G), power, alpha), rtol=0.02)
 
 
@@ -93,7 +106,7 @@ def test_a_task_without_gradient_or_power_takes_no_part() -> None:
         weights = log_weights.exp() * (power > 0)
         products = G @ weights
         lengths = squared_lengths(torch.zeros(3), products, weights @ products)
-        log_weights = bargaining_step(log_weights, weights, products, lengths, power, 1.0, 0.2)
+        log_weights = bargaining_step(log_weights, weights, products, lengths, power, 1.0, 1.0)
     assert float(log_weights[0].exp()) == pytest.approx(0.5)
     assert log_weights[1:].tolist() == [0.0, 0.0]
 
@@ -126,7 +139,10 @@ def test_in_a_loop_it_comes_to_the_exact_weights(spec: str) -> None:
         again = steelyard.losses_of(network, losses_on, inputs)
         balancer(losses_on(network, inputs), again=again).backward()
         optimizer.step()
-    assert torch.allclose(balancer.last_weights, exact.last_weights, rtol=0.02, atol=5e-3 * exact.last_weights.max())
+    left_out = 0.0 if "mgda" not in spec else 0.1  # of which what it leaves out takes a little
+    assert torch.allclose(
+        balancer.last_weights, exact.last_weights, rtol=0.02 + left_out, atol=0.02 * exact.last_weights.max()
+    )
 
 
 def test_famo_before_the_step_learns_what_it_learns_after_a_small_one() -> None:

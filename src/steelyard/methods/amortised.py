@@ -17,10 +17,10 @@ from steelyard.methods.solvers.mirror_descent import squared_lengths
 
 Solver = Literal["exact", "amortised"]
 
-RATE = 0.2
 
-
-def amortised_rate(method: Balancer, solver: Solver, product: Product | None, rate: float | None) -> float | None:
+def amortised_rate(
+    method: Balancer, solver: Solver, product: Product | None, rate: float | None, default: float
+) -> float | None:
     """Turn an instance of a Gramian method, whose ``__init__`` has run, into what ``solver="amortised"`` makes of it.
 
     Its state is ``log_weights [T]``, and ``squared_lengths [T]``, bounds of those of the task gradients.
@@ -29,7 +29,8 @@ def amortised_rate(method: Balancer, solver: Solver, product: Product | None, ra
         method: the instance.
         solver: what was asked for.
         product: how ``G w`` is found; ``None``: as it fits.
-        rate: ``η`` of the mirror-descent step; ``None``: 0.2.
+        rate: ``η`` of the mirror-descent step; ``None``: the method's own.
+        default: that one.
 
     Returns:
         ``η``; ``None`` for the exact solver, which changes nothing.
@@ -43,7 +44,7 @@ def amortised_rate(method: Balancer, solver: Solver, product: Product | None, ra
             if value is not None:
                 raise OptionError(f"{name}={value!r} belongs to solver='amortised': give that too, or leave it out")
         return None
-    rate = RATE if rate is None else rate
+    rate = default if rate is None else rate
     at_least("rate", rate, 0.0, strictly=True)
     one_of("product", product or "auto", Product)
     for option, chosen, fits in (("memory", method.memory, ("none",)), ("sync", method.sync, ("exact", "off"))):

@@ -69,7 +69,7 @@ class FairGrad(GramianBalancer):
         at_least("alpha", alpha, 0, strictly=True)
         self.alpha = alpha
         self.rescaling = "contribution" if alpha == 1 else "none"
-        self.amortised_rate = amortised_rate(self, solver, product, rate)
+        self.amortised_rate = amortised_rate(self, solver, product, rate, default=1.0)
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
         return super().weigh(seen, state) if self.amortised_rate is None else bargained(self, seen, state)

@@ -74,7 +74,7 @@ class MGDA(Balancer):
         one_of("normalise", normalise, Normalise)
         self.normalise = normalise
         self.rescaling = "weights" if normalise in ("l2", "loss", "loss+") else "none"
-        self.amortised_rate = amortised_rate(self, solver, product, rate)
+        self.amortised_rate = amortised_rate(self, solver, product, rate, default=0.2)
         if self.amortised_rate is not None and normalise != "none":
             raise OptionError(
                 f"normalise={normalise!r} solves for gradients that are not those of the step, and solver='amortised' "

@@ -33,7 +33,7 @@ class NashMTL(GramianBalancer):
         max_norm: limit of ``‖d‖ = √(wᵀGw)`` at the point where gradients are read; ``None``: none. ``w`` is scaled
             down to it.
         solver, product, rate: as in `MGDA`. The amortised solver starts from weights of 1, finds ``‖d‖ = √Σp`` with
-            its first step, and moves to the solution from there.
+            its first step, and moves to the solution from there, with a rate of 1.
         common: the options of `Balancer`.
 
     A zero gradient takes no part in the game and has weight 1; a task of priority 0 has weight 0. Where a
@@ -81,7 +81,7 @@ class NashMTL(GramianBalancer):
         self.normalise, self.max_norm = normalise, max_norm
         if normalise or max_norm is not None:
             self.rescaling = "proportion"
-        self.amortised_rate = amortised_rate(self, solver, product, rate)
+        self.amortised_rate = amortised_rate(self, solver, product, rate, default=1.0)
         if self.amortised_rate is not None and (normalise or max_norm is not None):
             raise OptionError(
                 "normalise and max_norm need the Gramian, which solver='amortised' never sees: ‖d‖ is √T there "

@@ -8,6 +8,8 @@ along one weight, next to which a step of ``η`` would oscillate where gradients
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,8 +17,9 @@ FADING = 0.9
 """By what a remembered bound of a squared length fades in a step."""
 LARGEST_STEP = 1.0
 """By what the logarithm of a weight moves at most in a step."""
-RANGE = 40.0
-"""How far the logarithm of a share falls behind the largest: a task that was out of the game for long comes back."""
+LEFT_OUT = 0.05
+"""What the tasks that the least norm leaves out add to the direction all the same, of what the first task adds: they
+go on learning, and are soon back in the game. The exact solution lets each in now and then, by a batch's noise."""
 
 
 def squared_lengths(before: Tensor, products: Tensor, squared_length: Tensor) -> Tensor:
@@ -35,7 +38,8 @@ def min_norm_step(
 ) -> Tensor:
     """``log v [T]`` a step nearer to ``argmin ½ ‖Σ_k v_k g_k / π_k‖²`` over the simplex.
 
-    There ``⟨g_k, d⟩ / π_k`` is ``‖d‖²`` for every task that has a share, and no less for the others.
+    There ``⟨g_k, d⟩ / π_k`` is ``‖d‖²`` for every task that has a share, and no less for the others, which keep a
+    small share: of the largest ``v_k ‖g_k‖ / π_k``, `LEFT_OUT` in all.
 
     Args:
         log_shares: ``log v``, up to a constant.
@@ -52,7 +56,9 @@ def min_norm_step(
     curvature = power * weights * total * lengths * inverse.square() / squared_length
     step = (rate * (gains - 1) / curvature.clamp(min=1.0)).clamp(-LARGEST_STEP, LARGEST_STEP)
     moved = log_shares - torch.where(power > 0, step, torch.zeros_like(step))
-    return torch.maximum(moved, moved.max() - RANGE)
+    adds = moved + torch.where(power > 0, 0.5 * lengths.log() + inverse.log(), torch.full_like(moved, -torch.inf))
+    missing = (adds.max() + math.log(LEFT_OUT / len(adds)) - adds).clamp(min=0.0)
+    return moved + missing.where(adds.isfinite(), torch.zeros_like(adds))
 
 
 def bargaining_step(
@@ -82,5 +88,7 @@ def bargaining_step(
     wanted = p.log() - scaled / alpha  # log of what the gain of each task is to be
     gain_in_units = gains.sign() * (gains.abs().log() + log_scale - wanted).exp()
     curvature = (scaled + lengths[plays].log() - wanted).exp()
-    step = (rate * (gain_in_units - 1) / curvature.clamp(min=1 + 1 / alpha)).clamp(-LARGEST_STEP, LARGEST_STEP)
+    # That of ψ alone is 1 + 1/α. Gradients that go together add to it; from 2 on a whole step (η = 1) settles.
+    damped = rate * (gain_in_units - 1) / curvature.clamp(min=max(2.0, 1 + 1 / alpha))
+    step = damped.clamp(-LARGEST_STEP, LARGEST_STEP)
     return log_weights.masked_scatter(plays, scaled - step)
