@@ -55,6 +55,11 @@ SECTIONS: dict[str, list[Case]] = {
         Case("make('uw')({'seg': losses['seg'].detach()})", "make('uw')({'seg': losses['seg']})"),
         Case("make('uw')({'seg': (features - 1) ** 2})", "make('uw')({'seg': ((features - 1) ** 2).mean()})"),
         Case("make('uw')({'seg': None, 'depth': None})", "make('uw')(losses)"),
+        Case("make('uw')(losses, counts=torch.tensor([3, 4]))", "make('uw')(losses, counts={'seg': 3, 'depth': 4})"),
+        Case(
+            "make('uw')({'seg': steelyard.masked_mean(features.square(), (features < 9) * 0.5)})",
+            "make('uw')({'seg': steelyard.masked_mean(features.square(), features < 9)})",
+        ),
         Case("make('uw')({'seg': losses['seg'], 'depth': losses['seg']})", "make('uw')(losses)"),
         Case(
             "make('uw')({'seg': 0 * losses['seg'] - 1})",
@@ -82,6 +87,7 @@ SECTIONS: dict[str, list[Case]] = {
         ),
         Case("balancer.last_weights", "balancer(losses); balancer.last_weights", "balancer = make('uw')"),
         Case("make('uw').observe(after=losses)", "make('famo').observe(after=losses)"),
+        Case("make('famo').observe()", "make('famo').observe(after=losses)"),
     ],
     "shared=": [
         Case("make('mgda')(losses)", "make('mgda')(losses, shared=features)"),

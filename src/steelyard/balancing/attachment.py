@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steelyard.balancing.along_call import AlongCall, Step
 from steelyard.balancing.clipping import ClipWatch
-from steelyard.balancing.closure import evaluates_often
+from steelyard.balancing.closure import evaluates_often, steps_begun
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.float64 import double
@@ -28,6 +28,8 @@ from steelyard.errors import OptionError, StateError, SteelyardWarning, warn
 _KEY = "steelyard"
 _PATIENCE = 1000
 """Calls in one window after which the balancer says that the optimizer does not step."""
+_OTHERS = 25
+"""As many, where other optimizers have stepped as often meanwhile: they train the model."""
 
 
 def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -49,6 +51,16 @@ def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
             "optimizer that it wraps, or let its __init__ call that of torch.optim.Optimizer"
         )
     return optimizer
+
+
+def checked_scaler(scaler: Any) -> Any:
+    """A gradient scaler, torch's or a trainer's, or ``None``."""
+    if scaler is not None and not all(callable(getattr(scaler, name, None)) for name in ("is_enabled", "get_scale")):
+        raise OptionError(
+            f"attach(scaler=) takes the gradient scaler, got a {type(scaler).__name__}: pass the torch.amp.GradScaler "
+            "that scales the loss, or leave it away"
+        )
+    return scaler
 
 
 def _fires_hooks(optimizer: torch.optim.Optimizer) -> bool:
@@ -162,6 +174,7 @@ class Attachment:
         self._calls: list[AlongCall] = []
         self._step: Step | None = None
         self.skipping = self.empty = False
+        self._others, self._told = 0, False
         self.inside_step = self.evaluates_often = False
         self._clip = ClipWatch(balancer.name, len(balancer.tasks))
         self._clip.done = balancer.scale != "paper"
@@ -235,13 +248,21 @@ class Attachment:
             self._again.append((seen.tasks, seen.counts, again))
         if call is not None:
             self._calls.append(call)
+        if self.window.calls == 1:
+            self._others = steps_begun()
         if self.window.calls == _PATIENCE:
-            warn(
-                f"{self.balancer.name} is attached to an optimizer ({type(self.optimizer).__name__}) that has not "
-                f"stepped in {_PATIENCE:,} calls, so its state stands still: attach "
-                "the optimizer that trains the model now, or call balancer.discard() for steps that are left out",
-                SteelyardWarning,
-            )
+            self._warn_of_no_step("")
+        elif self.window.calls == _OTHERS and steps_begun() - self._others >= _OTHERS - 1 and not self._told:
+            self._told = True
+            self._warn_of_no_step(", while another optimizer has")
+
+    def _warn_of_no_step(self, meanwhile: str) -> None:
+        warn(
+            f"{self.balancer.name} is attached to an optimizer ({type(self.optimizer).__name__}) that has not "
+            f"stepped in {self.window.calls:,} calls{meanwhile}, so its state stands still: attach the optimizer that "
+            "trains the model now, or call balancer.discard() for steps that are left out",
+            SteelyardWarning,
+        )
 
     def _warn_of_lost_state(self) -> None:
         self._resumed = False

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steelyard.balancing.along_call import AlongCall, Step
 from steelyard.balancing.along_step import learn, look_along
-from steelyard.balancing.attachment import Attachment, innermost
+from steelyard.balancing.attachment import Attachment, checked_scaler, innermost
 from steelyard.balancing.check_losses import present_losses
 from steelyard.balancing.closure import hold_of
 from steelyard.balancing.commit import commit, end_period, proposed
@@ -34,7 +34,7 @@ from steelyard.base.float64 import float64_device
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS, Look
 from steelyard.base.options import checked_priorities, checked_tasks
-from steelyard.errors import StateError
+from steelyard.errors import MissingInputError, StateError
 from steelyard.gradients.shared_option import Shared
 
 
@@ -209,6 +209,10 @@ class Balancer(Persistent):
             validation: losses on validation data.
             counts: labels behind each, by which several ranks average what they show.
         """
+        if after is None and validation is None:
+            raise MissingInputError(
+                "observe() was shown nothing: write observe(after=losses) or observe(validation=losses)"
+            )
         ranks = ranks_of(self.sync, self.process_group)
         if after is not None:
             # What had no labels before the step has none behind it; its 0 would pass for a perfect one.
@@ -300,9 +304,9 @@ class Balancer(Persistent):
             scaler: the gradient scaler, if one is used.
 
         Raises:
-            OptionError: what is given is no `torch.optim.Optimizer`, nor a wrapper of one.
+            OptionError: what is given is no `torch.optim.Optimizer`, nor a wrapper of one; or no gradient scaler.
         """
-        optimizer = innermost(optimizer)
+        optimizer, scaler = innermost(optimizer), checked_scaler(scaler)
         if self._attachment is not None:
             self._attachment.remove()
         self._attachment = Attachment(self, optimizer, scaler)

@@ -12,6 +12,7 @@ from torch import Tensor
 from steelyard.balancing.distributed.ranks import Ranks
 from steelyard.balancing.state_dict import Persistent
 from steelyard.base.float64 import double
+from steelyard.errors import StateError
 
 
 def full_precision(device: str) -> AbstractContextManager[Any]:
@@ -28,6 +29,11 @@ def follow(balancer: Persistent, device: torch.device) -> None:
     """Keep the state where the losses are."""
     caches = balancer._now.caches
     if caches.device != device:
+        if any(buffer.is_meta for buffer in balancer.buffers()) and device.type != "meta":
+            raise StateError(
+                f"the state of {balancer.name} lies on the meta device and has no values: call "
+                f"balancer.to_empty(device={str(device)!r}), then balancer.reset() or load_state_dict(...)"
+            )
         balancer.to(device)
         caches.device = device
 

@@ -32,8 +32,8 @@ def features_of(module: nn.Module, pick: Pick | None = None) -> RememberedFeatur
     through any more do not count: those without gradients, those whose result is gone, and those that a backward pass
     has been through; nor does what activation checkpointing runs again.
 
-    Errors: no forward pass since the last call, several whose graphs are alive, or an output that is no tensor:
-    `SharedError`.
+    Errors: no module, no forward pass since the last call, several whose graphs are alive, or an output that is no
+    tensor: `SharedError`.
 
     Example::
 
@@ -50,6 +50,11 @@ def features_of(module: nn.Module, pick: Pick | None = None) -> RememberedFeatur
         >>> round(float(balancer.last_weights.sum()), 6)
         1.0
     """
+    if not isinstance(module, nn.Module):
+        raise SharedError(
+            f"features_of() takes the module whose output the heads read, got a {type(module).__name__}: pass "
+            "model.backbone, say; a tensor of features is given as shared= itself"
+        )
     return RememberedFeatures(module, pick)
 
 

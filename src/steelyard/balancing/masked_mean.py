@@ -30,7 +30,8 @@ def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
         micro-batches and ranks by. Arithmetic on it (``0.5 * mean``) loses the count: scale ``unreduced`` instead.
 
     Raises:
-        LossError: inf or NaN under the mask would make NaN of the gradient.
+        LossError: inf or NaN under the mask would make NaN of the gradient; the mask is of another shape, or holds
+            numbers other than 0 and 1, which would count as 1.
 
     Cost: one look at whether elements are finite; where some under the mask are not, a backward pass from ``unreduced``
         to the nearest layers.
@@ -43,7 +44,7 @@ def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
         >>> steelyard.masked_mean(errors, torch.tensor([False, False, False])) is None  # an absent task
         True
     """
-    mask = mask.to(torch.bool).expand_as(unreduced)
+    mask = _checked(mask, unreduced).expand_as(unreduced)
     chosen = unreduced[mask]
     if unreduced.requires_grad and chosen.numel() < unreduced.numel() and not torch.compiler.is_compiling():
         _check_hidden(unreduced, mask)
@@ -53,6 +54,27 @@ def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
     mean = chosen.mean() if chosen.numel() else chosen.sum()
     mean.label_count = chosen.numel()  # type: ignore[attr-defined]
     return mean
+
+
+def _checked(mask: object, unreduced: Tensor) -> Tensor:
+    """The mask as truth values, if it is a mask of these losses."""
+    if not isinstance(mask, Tensor):
+        raise LossError(f"masked_mean: the mask is a {type(mask).__name__}, not a tensor: write torch.as_tensor(mask)")
+    pairs = zip(reversed(mask.shape), reversed(unreduced.shape), strict=False)
+    fits = mask.dim() <= unreduced.dim() and all(own in (1, size) for own, size in pairs)
+    if not fits:
+        raise LossError(
+            f"masked_mean: a mask of shape {list(mask.shape)} for losses of shape {list(unreduced.shape)}: give one "
+            'truth value for each loss, from reduction="none", or a shape that broadcasts to theirs'
+        )
+    if mask.dtype != torch.bool:
+        if not torch.compiler.is_compiling() and bool(((mask != 0) & (mask != 1)).any()):
+            raise LossError(
+                "masked_mean: the mask holds other numbers than 0 and 1, which would all count as 1: give truth values "
+                "(mask > 0), or weigh the losses, (weights * losses).sum() / weights.sum()"
+            )
+        return mask.to(torch.bool)
+    return mask
 
 
 def _check_hidden(unreduced: Tensor, mask: Tensor) -> None:

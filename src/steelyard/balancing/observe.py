@@ -185,6 +185,11 @@ def label_counts(
     Raises:
         UnknownNameError, LossError: ``counts`` names a task that is not there, or less than no labels.
     """
+    if counts is not None and not isinstance(counts, Mapping):
+        raise LossError(
+            f"counts must map task names to numbers of labels, got {type(counts).__name__}: write "
+            f"counts={{{tasks[0]!r}: 12, ...}}"
+        )
     for name in counts or ():
         if name not in tasks:
             raise UnknownNameError("task", str(name), tasks, "It stands in counts=.")

@@ -77,7 +77,10 @@ def checked_priorities(priorities: Mapping[str, float] | None, tasks: tuple[str,
             raise UnknownNameError("task", str(name), tasks, "It stands in priorities=.")
         if not isinstance(value, int | float) or not 0 <= value < float("inf"):
             raise OptionError(f"the priority of {name!r} must be a finite number of at least 0, got {value!r}")
-    return {name: float(given.get(name, 1.0)) for name in tasks}
+    found = {name: float(given.get(name, 1.0)) for name in tasks}
+    if not any(found.values()):
+        raise OptionError("every priority is 0, so that nothing would be trained: give one task a greater one")
+    return found
 
 
 def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
@@ -86,6 +89,8 @@ def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
         raise OptionError(f"tasks must be a list of names, got the text {tasks!r}: write [{tasks!r}]")
     if not isinstance(tasks, Iterable):
         raise OptionError(f"tasks must be a list of names, got {tasks!r}: write e.g. ['seg', 'depth']")
+    if isinstance(tasks, set | frozenset):
+        raise OptionError(f"tasks is a set, whose order differs from run to run: write {sorted(map(str, tasks))}")
     names = tuple(tasks)
     if not names:
         raise OptionError("tasks is empty: name at least one task")
