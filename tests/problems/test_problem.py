@@ -54,6 +54,9 @@ def test_missing_labels(targets, missing, expected):
         ({"tasks": ("a",)}, r"tasks\[0\] is 'a', not a steelyard.problems.Task"),
         ({"trunk": nn.Identity()}, "trunk is a Identity, not a function that makes one: write trunk=lambda"),
         ({"head": nn.Linear(2, 1)}, "head is a Linear, not a function that makes one: write head=lambda task"),
+        ({"optimizer": "adam"}, "optimizer is a str, not a function: write optimizer=lambda parameters"),
+        ({"schedule": 0.5}, "schedule is a float, not a function: write schedule=lambda done"),
+        ({"prepare": None}, "prepare is a NoneType, not a function: write prepare=lambda inputs"),
     ],
 )
 def test_a_problem_that_does_not_fit_together_is_refused(options, message):

@@ -180,6 +180,16 @@ class Problem:
                     f"problem {self.name!r}: {name} is a {type(value).__name__}, not a function that makes one: "
                     f"write {name}={line}"
                 )
+        for name, line in (
+            ("optimizer", "lambda parameters: torch.optim.Adam(parameters, lr=1e-3)"),
+            ("schedule", "lambda done: 1 - done"),
+            ("prepare", "lambda inputs: inputs / 255"),
+        ):
+            value = getattr(self, name)
+            if not callable(value):
+                raise ProblemError(
+                    f"problem {self.name!r}: {name} is a {type(value).__name__}, not a function: write {name}={line}"
+                )
 
     def _check_use(self, data: Data) -> None:
         """What else is asked of the data must be possible with rows that are not in memory."""
@@ -196,6 +206,25 @@ class Problem:
                 f"problem {self.name!r}: the DataLoader makes batches of {own} rows, the problem of {self.batch_size}: "
                 f"write Problem(batch_size={own}), or DataLoader(…, batch_size={self.batch_size})"
             )
+
+    def rate_factor(self, done: float) -> float:
+        """What the schedule makes of the learning rates once this share of the training is done.
+
+        Raises:
+            ProblemError: it is no number, below zero, or not finite.
+        """
+        factor = self.schedule(done)
+        try:
+            number = float(factor)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not 0.0 <= number < math.inf:
+            raise ProblemError(
+                f"problem {self.name!r}: schedule({done:g}) is {factor!r}: it is to return what the learning rate is "
+                "multiplied by once that share of the training is done, a number >= 0, e.g. "
+                "schedule=lambda done: 1 - done"
+            )
+        return number
 
     @property
     def task_names(self) -> tuple[str, ...]:

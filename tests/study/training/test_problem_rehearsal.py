@@ -39,6 +39,16 @@ def problem(task, labels=None, **changes):
 TRUNK, HEAD = nn.Linear(3, 4), nn.Linear(4, 1)
 
 
+class Broken(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, outputs):
+        return outputs.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise ValueError("no way back")
+
+
 class Named(nn.Linear):
     def __init__(self):
         super().__init__(4, 1)
@@ -81,6 +91,36 @@ FAULTS = {
     "an optimizer that is none": (
         problem(binary("a"), optimizer=lambda parameters: None),
         r"optimizer\(\) returned NoneType, not a torch optimizer: write optimizer=lambda parameters",
+    ),
+    "an optimizer whose step takes a closure": (
+        problem(binary("a"), optimizer=torch.optim.LBFGS),
+        r"problem 'p': the step of LBFGS asks for the losses again, by a closure, and a study takes one step",
+    ),
+    "an optimizer of other gradients": (
+        problem(binary("a"), optimizer=torch.optim.SparseAdam),
+        r"(?s)problem 'p': a step of SparseAdam failed.*does not support dense gradients",
+    ),
+    "a loss that cannot be differentiated": (
+        problem(Task("a", lambda o, t: Broken.apply(o).mean(), (accuracy,), outputs=2), optimizer=torch.optim.SGD),
+        r"(?s)problem 'p': the backward pass of task 'a' failed.*no way back",
+    ),
+    "a schedule that ends in nothing": (
+        problem(binary("a"), schedule=lambda done: None if done == 1.0 else 1.0),
+        r"problem 'p': schedule\(1\) is None: it is to return what the learning rate is multiplied by",
+    ),
+    "a schedule that is no number for a while": (
+        problem(binary("a"), schedule=lambda done: float("nan") if done == 0.5 else 1.0),
+        r"problem 'p': schedule\(0\.5\) is nan",
+    ),
+    "a schedule that goes up the hill": (
+        problem(binary("a"), schedule=lambda done: 0.5 - done),
+        r"is -0\.05\d*: it is",
+    ),
+    "a schedule without bounds": (problem(binary("a"), schedule=lambda done: float("inf")), r"schedule\(0\) is inf"),
+    "a schedule of words": (problem(binary("a"), schedule=lambda done: "slow"), r"schedule\(0\) is 'slow'"),
+    "preparing that returns nothing": (
+        problem(binary("a"), prepare=lambda inputs: None),
+        r"problem 'p': prepare\(\) returned NoneType, in which there is no tensor",
     ),
     "labels that a ready metric cannot judge": (
         problem(regression("size"), torch.ones(60)),

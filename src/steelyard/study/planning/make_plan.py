@@ -272,7 +272,7 @@ def _epoch_notes(problem: Problem, epoch_steps: int, patience: int) -> list[str]
 
 def _final_rate(problem: Problem) -> float:
     """What the problem's schedule leaves of the learning rate when all epochs are done."""
-    return float(problem.schedule(1.0))
+    return problem.rate_factor(1.0)
 
 
 def _own_rate(problem: Problem) -> float:

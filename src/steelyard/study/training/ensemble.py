@@ -230,7 +230,7 @@ class _Running:
         """One pass over the training rows: mean losses, each network's share of the seconds of both kinds, steps."""
         first, problem = self.first, self.problem
         seed_everything(derive_seed(first.seed, "epoch", epoch))
-        schedule_rate(self.stack.optimizer, problem.schedule((epoch - 1) / first.epochs))
+        schedule_rate(self.stack.optimizer, problem.rate_factor((epoch - 1) / first.epochs))
         step_losses = []
         self.hardware.synchronize()
         started, worked = time.perf_counter(), time.process_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import combinations
@@ -18,7 +19,7 @@ from steelyard.models import build
 from steelyard.problems.batches_for_rows import WHAT_TO_GIVE, positions
 from steelyard.problems.data import Data
 from steelyard.problems.network_parameters import Parameters
-from steelyard.problems.problem import Problem, adam
+from steelyard.problems.problem import Problem, adam, constant
 from steelyard.problems.rows import DataRows, Draw, ReadBatch
 from steelyard.problems.task import Inputs, Metric, Task
 from steelyard.problems.user_file import describe
@@ -26,6 +27,7 @@ from steelyard.study.training.batch import labelled_targets
 
 ROWS = 32
 FEW = 2
+EPOCHS = 1000  # of a longer training the schedule is asked at so many
 LINES = {"trunk": "lambda: nn.Sequential(…)", "head": "lambda task: nn.Linear(32, task.outputs)"}
 T = TypeVar("T")
 
@@ -44,8 +46,9 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
     """
     data = attempt(problem, "loading the data", problem.data)
     network = attempt(problem, "building the network", lambda: build(problem, problem.task_names, 0, architecture))
-    if problem.optimizer is not adam:
-        try_optimizer(problem, network)
+    optimizer = None if problem.optimizer is adam else try_optimizer(problem, network)
+    if problem.schedule is not constant:
+        _try_schedule(problem)
     _check_fresh(problem)
     outputs: dict[str, Tensor] = {}
     told = False
@@ -53,7 +56,11 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
         found = _rehearse_network(problem, network, batch)
         told = told or _warn_of_batches(problem, network, batch)
         for name in batch.targets:
-            outputs[name] = _rehearse_task(problem, problem.task(name), found[name], *batch.targets[name], data)
+            outputs[name], loss = _rehearse_task(problem, problem.task(name), found[name], *batch.targets[name], data)
+            if optimizer is not None:
+                attempt(problem, f"the backward pass of task {name!r}", partial(loss.backward, retain_graph=True))
+    if optimizer is not None:
+        _try_step(problem, optimizer)
     part = "fold" if problem.folds > 1 else "division"
     for number in sorted({problem.division(seed) for seed in seeds} - {0}):
         further = attempt(problem, f"loading the data of {part} {number}", partial(problem.data, number))
@@ -65,6 +72,11 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
 def _rehearse_network(problem: Problem, network: nn.Module, batch: ReadBatch) -> dict[str, Tensor]:
     stored = batch.inputs
     inputs = _unchanged("prepare()", stored, lambda: attempt(problem, "prepare()", lambda: problem.prepare(stored)))
+    if _tensors(stored) and not _tensors(inputs):
+        raise ProblemError(
+            f"problem {problem.name!r}: prepare() returned {type(inputs).__name__}, in which there is no tensor: it is "
+            "to return what the trunk takes, e.g. prepare=lambda inputs: inputs / 255"
+        )
     what = f"the network on inputs {_shape(inputs)}{_told_of_type(inputs)}{_told_of_batches(batch)}"
     found: dict[str, Tensor]
     found, _ = _unchanged(what, inputs, lambda: attempt(problem, what, lambda: network(inputs)))
@@ -127,10 +139,30 @@ def try_optimizer(problem: Problem, network: nn.Module) -> torch.optim.Optimizer
     return made
 
 
+def _try_schedule(problem: Problem) -> None:
+    """Its value at the start of every epoch, and at the end of the last."""
+    epochs = min(problem.epochs, EPOCHS)
+    for epoch in range(epochs + 1):
+        attempt(problem, f"schedule({epoch / epochs:g})", partial(problem.rate_factor, epoch / epochs))
+
+
+def _try_step(problem: Problem, optimizer: torch.optim.Optimizer) -> None:
+    """A step of the optimizer, on a network that nobody trains."""
+    name = type(optimizer).__name__
+    wanted = inspect.signature(optimizer.step).parameters.values()
+    if any(each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD for each in wanted):
+        raise ProblemError(
+            f"problem {problem.name!r}: the step of {name} asks for the losses again, by a closure, and a study takes "
+            "one step on each batch: choose an optimizer like torch.optim.Adam, or train in a loop of your own "
+            "(steelyard compare … -- python train.py)"
+        )
+    attempt(problem, f"a step of {name}", optimizer.step)
+
+
 def _rehearse_task(
     problem: Problem, task: Task, outputs: Tensor, targets: Tensor, places: Tensor | None, data: Data
-) -> Tensor:
-    """The task's outputs for those rows that have a label."""
+) -> tuple[Tensor, Tensor]:
+    """The task's outputs for those rows that have a label, and their loss."""
     if not isinstance(outputs, Tensor):
         raise ProblemError(f"task {task.name!r}: the head gives a {type(outputs).__name__}, not a tensor")
     targets, places = labelled_targets(task, targets, places)
@@ -151,7 +183,7 @@ def _rehearse_task(
         _rehearse_statistics(problem, task, outputs.detach(), targets, where)
     else:
         _rehearse_metrics(problem, task, outputs.detach(), data)
-    return outputs.detach()
+    return outputs.detach(), loss
 
 
 def _rehearse_statistics(problem: Problem, task: Task, outputs: Tensor, targets: Tensor, where: str) -> None:

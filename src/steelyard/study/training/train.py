@@ -126,7 +126,7 @@ class _Training:
         """One pass over the training rows."""
         trial, optimizer = self.trial, self.optimizer
         seed_everything(derive_seed(trial.seed, "epoch", epoch))
-        schedule_rate(optimizer, self.problem.schedule((epoch - 1) / trial.epochs))
+        schedule_rate(optimizer, self.problem.rate_factor((epoch - 1) / trial.epochs))
         losses, weights, there = [], [], set[str]()
         self.hardware.synchronize()
         started, worked = time.perf_counter(), time.process_time()
