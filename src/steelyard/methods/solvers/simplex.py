@@ -23,6 +23,6 @@ def project_on_simplex(point: Tensor) -> Tensor:
     y = point - point.max()
     ordered = y.sort(descending=True).values
     thresholds = (ordered.cumsum(0) - 1) / torch.arange(1, len(y) + 1, dtype=y.dtype, device=y.device)
-    last = (ordered > thresholds).sum() - 1
+    last = ((ordered > thresholds).sum() - 1).clamp(min=0)  # of NaN it is none, and all of w is NaN
     w = (y - thresholds.gather(0, last[None])).clamp(min=0)  # no number is asked for: a loop of these need not wait
     return w / w.sum()
