@@ -57,7 +57,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case("make('uw')({'seg': None, 'depth': None})", "make('uw')(losses)"),
         Case("make('uw')(losses, counts=torch.tensor([3, 4]))", "make('uw')(losses, counts={'seg': 3, 'depth': 4})"),
         Case(
-            "make('uw')({'seg': steelyard.masked_mean(features.square(), (features < 9) * 0.5)})",
+            "make('uw')({'seg': steelyard.masked_mean(features.square(), features.detach().abs())})",
             "make('uw')({'seg': steelyard.masked_mean(features.square(), features < 9)})",
         ),
         Case("make('uw')({'seg': losses['seg'], 'depth': losses['seg']})", "make('uw')(losses)"),

@@ -61,8 +61,9 @@ def masks() -> list[tuple[Any, str]]:
         (torch.ones(4, 3, dtype=torch.bool), r"a mask of shape \[4, 3\] for losses of shape \[3, 4\]"),
         (torch.ones(2, 3, 4, dtype=torch.bool), r"a mask of shape \[2, 3, 4\] for losses of shape \[3, 4\]"),
         (torch.ones(3), r"a mask of shape \[3\] for losses"),
-        (torch.full((3, 4), 0.5), "other numbers than 0 and 1, which would all count as 1"),
-        (torch.full((4,), 2), "other numbers than 0 and 1"),
+        (torch.arange(12.0).reshape(3, 4) / 12, "several numbers besides 0, which would all count alike"),
+        (torch.tensor([0, 1, 2, 2]), "several numbers besides 0"),
+        (torch.tensor([1, 1, -100, 1]), "several numbers besides 0"),
         ([True] * 4, "the mask is a list, not a tensor"),
     ]
 
@@ -108,3 +109,8 @@ def test_micro_batches_and_several_optimizers_are_no_mistake() -> None:
     assert training(60, lambda step: step % 30 == 29, lambda step: step % 30 == 29) == []  # accumulation
     assert training(60, lambda step: step % 10 == 9, lambda step: True) == []  # a critic's steps in between
     assert training(60, lambda step: False, lambda step: False) == []
+
+
+def test_a_mask_of_bytes_as_images_have_it_is_a_mask() -> None:
+    losses = torch.tensor([1.0, 5.0, 3.0, 9.0])
+    assert float(steelyard.masked_mean(losses, torch.tensor([255, 0, 255, 0], dtype=torch.uint8))) == 2.0

@@ -8,14 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from steelyard.balancing.distributed.ranks import is_initialised
 from steelyard.balancing.heads_inside import Sharing, watch_sharing
-from steelyard.balancing.observe import Batch, Shown
+from steelyard.balancing.observe import Shown
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
 from steelyard.errors import AngleWarning, SharedError, warn
-from steelyard.gradients.balanced_backward import Target, goes_past, holds_balancer, replaces_below
-from steelyard.gradients.gradients_near_loss import ignores_factor
+from steelyard.gradients.balanced_backward import Target, goes_past, replaces_below
 from steelyard.gradients.shared_option import Place
 
 ANGLE_LOOKS = 10
@@ -47,7 +45,6 @@ class FirstSteps:
             held several.
         learned: of weights that an outside optimizer learns, what was counted of them when they were first used, and
             the versions that they then had; ``None`` before, and ``()`` once they have moved or it was said.
-        multiplied_tasks: those whose gradients have been looked at for whether a factor multiplies them.
         spoiled_said: whether it has been said that finite losses had gradients that are not.
         eval_said: whether it has been said that a call in `eval()` mode balances nothing.
     """
@@ -60,7 +57,6 @@ class FirstSteps:
     sharing: Sharing | None = field(default_factory=Sharing)
     alone: tuple[tuple[str, float], ...] | None = ()
     learned: tuple[int, ...] | None = None
-    multiplied_tasks: frozenset[str] = frozenset()
     eval_said: bool = False
     spoiled_said: bool = False
 
@@ -81,26 +77,6 @@ class FirstSteps:
         """Warn of gradients in which nothing can be seen."""
         self._angles(method, shown)
         self._reach(method, shown.seen)
-
-    def multiplied(self, method: Method, batch: Batch, shown: Shown, place: Place | None) -> None:
-        """Warn of gradients that a factor in front of the loss does not multiply: they come where nothing is sent.
-
-        Cost: in a task's first step a backward pass from its loss to the nearest layers; in the first step of all one
-        to where gradients are read.
-        """
-        if len(self.multiplied_tasks) == len(method.tasks):
-            return
-        there = zip(batch.names, batch.losses, shown.kept, strict=True)
-        new = [(task, loss) for task, loss, kept in there if kept and task not in self.multiplied_tasks]
-        own = [(task, loss) for task, loss in new if not holds_balancer(loss)]
-        ignoring = [task for task, loss in own if ignores_factor(loss)]
-        for task in ignoring:
-            warn_of_ignored_weight(method, task)
-        if own and place is not None and not (ignoring or self.multiplied_tasks or is_initialised()):
-            read = [tensor for tensor in place.read if tensor.requires_grad]
-            if ignores_factor(own[0][1], read):
-                warn_of_constant_gradient(method)
-        self.multiplied_tasks |= {task for task, _ in new}
 
     def _angles(self, method: Method, shown: Shown) -> None:
         """Of a Gramian that cannot show conflict."""
@@ -252,25 +228,6 @@ def warn_of_ways_past(method: Method, tasks: Sequence[str]) -> None:
         f"{', '.join(map(repr, tasks))} reads what lies in front of them by another way too (an activation further in "
         "front, a derivative by the inputs), which is neither seen nor weighed: "
         f"{', or '.join(fixes) or 'choose a method that weighs the losses'}"
-    )
-
-
-def warn_of_ignored_weight(method: Method, task: str) -> None:
-    """A loss with a backward pass of its own that takes the incoming gradient to be 1."""
-    warn(
-        f"{method.name}: the gradient of the loss of {task!r} is the same whatever the loss is multiplied by, so no "
-        "weight has an effect on it. Its backward pass ignores the gradient that arrives (an autograd.Function or an "
-        "extension): multiply by that there (grad_output), or take another implementation of the loss"
-    )
-
-
-def warn_of_constant_gradient(method: Method) -> None:
-    """An auxiliary loss that an operation adds in its backward pass is in each task's gradient."""
-    warn(
-        f"{method.name}: an operation between the losses and shared= (an autograd.Function, a hook) sends a gradient "
-        "whatever arrives at it, as functions do that add an auxiliary loss in the backward pass. It is read as a part "
-        "of every task's gradient: return that loss from the model, and give it to the balancer as a task or add it to "
-        "the result"
     )
 
 

@@ -68,9 +68,9 @@ def _checked(mask: object, unreduced: Tensor) -> Tensor:
             'truth value for each loss, from reduction="none", or a shape that broadcasts to theirs'
         )
     if mask.dtype != torch.bool:
-        if not torch.compiler.is_compiling() and bool(((mask != 0) & (mask != 1)).any()):
+        if not torch.compiler.is_compiling() and bool(((mask != 0) & (mask != mask.amax())).any()):
             raise LossError(
-                "masked_mean: the mask holds other numbers than 0 and 1, which would all count as 1: give truth values "
+                "masked_mean: the mask holds several numbers besides 0, which would all count alike: give truth values "
                 "(mask > 0), or weigh the losses, (weights * losses).sum() / weights.sum()"
             )
         return mask.to(torch.bool)

@@ -98,7 +98,6 @@ def _balanced(balancer: Persistent, given: Given, taken: Taken) -> Tensor:
         return returned_scalar.nothing(balancer, taken.batch, taken.ranks)
     now = balancer._now
     now.watch.look(balancer, shown)
-    now.watch.multiplied(balancer, taken.batch, shown, taken.place)
     if now.closure.held is not None:
         return _go_on(balancer, taken, shown, now.closure.held)
     proposal = propose(balancer, shown.seen, shown.index, balancer.refreshing())

@@ -22,7 +22,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from steelyard.base.float64 import has_float64, widest
 from steelyard.errors import LossError
 from steelyard.gradients.differentiation import differentiate, watched
-from steelyard.gradients.graph import CARRIER, Edge, Node, depends, is_freed, is_running, nodes_below, replacing
+from steelyard.gradients.graph import Edge, Node, depends, is_freed, is_running, nodes_below, replacing
 from steelyard.gradients.heads import Factors
 from steelyard.gradients.rows import Rows
 
@@ -267,11 +267,6 @@ def on_backward(result: Tensor, act: Callable[[], None]) -> None:
     """Act whenever the backward of a scalar that `carry` made begins; without a hook, which costs and may be traced."""
     assert result.grad_fn is not None
     result.grad_fn.plan.begun = act  # type: ignore[attr-defined]
-
-
-def holds_balancer(loss: Tensor) -> bool:
-    """Whether a loss comes through the scalar of another balancer, whose backward pass is not to be tried out."""
-    return any(node.name() == CARRIER for node in nodes_below([loss.grad_fn]))
 
 
 def replaces_below(loss: Tensor, targets: Sequence[Target]) -> bool:

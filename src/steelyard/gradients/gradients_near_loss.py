@@ -6,7 +6,6 @@ compiled functions, checkpoints and data-parallel wrappers, none of which wants 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,20 +22,19 @@ _CHOOSING = ("Select", "Unbind", "Slice", "Split", "Index", "View", "Squeeze", "
 _LAYERS = ("AddmmBackward", "MmBackward", "BmmBackward", "BaddbmmBackward", "ConvolutionBackward", "LinearBackward")
 
 
-def arrives_nearby(start: Tensor, seed: Tensor | None = None, again: bool = True) -> list[Tensor] | None:
+def arrives_nearby(start: Tensor, seed: Tensor | None = None) -> list[Tensor] | None:
     """The gradients of a tensor at the nearest layers and leaves; the graph is kept.
 
     Args:
         start: a loss, or losses per element.
         seed: what is sent; ones for a loss where it is not given.
-        again: whether checkpointed blocks may run again; else the look ends in front of them.
 
     Returns:
         ``None`` where nothing can be seen: the tensor comes out of a closed function itself, or parameters are sharded
         and the look of one rank alone would keep the others waiting.
     """
     root = get_gradient_edge(start).node
-    if root.name() in _CLOSED or fully_sharded() or (not again and held_elsewhere(root) is not None):
+    if root.name() in _CLOSED or fully_sharded():
         return None
     inputs: dict[Any, Any] = {}
     seen, nodes, stack = {root}, [], [root]
@@ -48,8 +46,7 @@ def arrives_nearby(start: Tensor, seed: Tensor | None = None, again: bool = True
         for following, output in node.next_functions:
             if following is None:
                 continue
-            name: str = following.name()
-            if name in _CLOSED or name.startswith(_LAYERS) or (not again and held_elsewhere(following) is not None):
+            if following.name() in _CLOSED or following.name().startswith(_LAYERS):
                 inputs[following, output] = GradientEdge(following, output)
             elif following not in seen:
                 seen.add(following)
@@ -66,17 +63,6 @@ def moves_nothing(loss: Tensor) -> bool | None:
     if found is None:
         return True if _constant(loss) else None
     return not any(bool(dense_values(gradient).any()) for gradient in found)
-
-
-def ignores_factor(loss: Tensor, at: Sequence[Tensor] | None = None) -> bool:
-    """Whether zero times a loss has a gradient: at some tensors, or where the loss meets its network."""
-    nothing = torch.zeros_like(loss)
-    if at is None:
-        found: Sequence[Tensor | None] | None = arrives_nearby(loss, nothing, again=False)
-    else:
-        found = differentiate(loss, at, float16=False, arrived=nothing)
-    values = [dense_values(gradient) for gradient in found or () if gradient is not None]
-    return any(bool((each.isfinite() & (each != 0)).any()) for each in values)  # 0 * inf is NaN, and no such gradient
 
 
 def dense_values(gradient: Tensor) -> Tensor:

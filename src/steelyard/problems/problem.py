@@ -218,13 +218,13 @@ class Problem:
             number = float(factor)
         except (TypeError, ValueError):
             number = math.nan
-        if not 0.0 <= number < math.inf:
+        if not -1e-9 <= number < math.inf:  # a sum that ends at zero may end beside it, by rounding
             raise ProblemError(
                 f"problem {self.name!r}: schedule({done:g}) is {factor!r}: it is to return what the learning rate is "
                 "multiplied by once that share of the training is done, a number >= 0, e.g. "
                 "schedule=lambda done: 1 - done"
             )
-        return number
+        return max(0.0, number)
 
     @property
     def task_names(self) -> tuple[str, ...]:
