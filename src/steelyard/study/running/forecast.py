@@ -73,7 +73,8 @@ def estimate(
     """Time a few real steps of each method, an evaluation of a few rows and each metric once, and add up what the store
     does not hold.
 
-    What is timed is bounded, whatever the study would take; from `least` to `most` seconds allow for what that misses.
+    The steps are bounded, whatever the study would take; each metric is taken once on as many rows as there are.
+    From `least` to `most` seconds allow for what that misses.
 
     A program is not timed: it says how long it takes by running, and `seconds` is NaN.
 

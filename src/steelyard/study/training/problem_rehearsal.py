@@ -109,7 +109,8 @@ def _warn_of_batches(problem: Problem, network: nn.Module, batch: ReadBatch) -> 
         warn(
             f"problem {problem.name!r}: each row of the training data holds {size} inputs and {size} targets of "
             f"{first_few([repr(name) for name in batch.targets], 3)}, and the network takes every one of these by "
-            f"itself, as it takes rows. Are they batches? {WHAT_TO_GIVE}"
+            f"itself, as it takes rows. Where a row is a sequence with a label at every position, that is as it should "
+            f"be. Are they batches? {WHAT_TO_GIVE}"
         )
     return size > 0
 
