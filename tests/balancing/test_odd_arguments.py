@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -86,9 +86,12 @@ def test_features_of_what_is_no_module() -> None:
         steelyard.features_of(torch.ones(2))  # type: ignore[arg-type]
 
 
-def training(steps: int, mine: Callable[[int], bool], others: Callable[[int], bool]) -> list[str]:
-    """What is said where the attached optimizer steps in some steps and another one in others."""
-    own, other, weight = optimizer(), optimizer(), nn.Parameter(torch.ones(2))
+def training(
+    steps: int, mine: Callable[[int], bool], others: Callable[[int], bool], model: Sequence[str] = ()
+) -> list[str]:
+    """What is said where the attached optimizer steps in some steps and another one in others; `model`: who has it."""
+    weight = nn.Parameter(torch.ones(2))
+    own, other = (torch.optim.SGD([weight], lr=0.01) if name in model else optimizer() for name in ("own", "other"))
     balancer = make("dwa").attach(own)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -109,8 +112,19 @@ def test_micro_batches_and_several_optimizers_are_no_mistake() -> None:
     assert training(60, lambda step: step % 30 == 29, lambda step: step % 30 == 29) == []  # accumulation
     assert training(60, lambda step: step % 10 == 9, lambda step: True) == []  # a critic's steps in between
     assert training(60, lambda step: False, lambda step: False) == []
+    # A critic's step beside each of thirty micro-batches.
+    assert training(60, lambda step: step % 30 == 29, lambda step: True, model=["own"]) == []
+
+
+def test_an_optimizer_whose_place_another_one_has_taken_is_told() -> None:
+    (said,) = training(60, lambda step: False, lambda step: True, model=["own", "other"])
+    assert "has not stepped in 25 calls, while another optimizer has" in said
 
 
 def test_a_mask_of_bytes_as_images_have_it_is_a_mask() -> None:
     losses = torch.tensor([1.0, 5.0, 3.0, 9.0])
     assert float(steelyard.masked_mean(losses, torch.tensor([255, 0, 255, 0], dtype=torch.uint8))) == 2.0
+
+
+def test_no_losses_and_no_mask_are_none() -> None:
+    assert steelyard.masked_mean(torch.ones(0), torch.ones(0, dtype=torch.long)) is None

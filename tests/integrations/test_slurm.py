@@ -66,6 +66,18 @@ def test_a_full_disk_under_the_jobs_stops_the_study_in_its_own_words(
     assert not list(tmp_path.iterdir())
 
 
+def test_what_the_system_says_of_sending_a_job_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoSbatch(Queue):
+        def submit(self, *work: object) -> Queue:
+            raise FileNotFoundError(2, "No such file or directory", "sbatch")
+
+    monkeypatch.setattr(on_slurm.Slurm, "executor", lambda engine, folder, job: NoSbatch())
+    with on_slurm.Slurm().open(Job("digits", None, tmp_path / "c", False, tmp_path / "s.running", 1)) as session:
+        session.submit((FIRST,))
+        with pytest.raises(StoreError, match=r"cannot send a job, .*: No such file or directory: sbatch"):
+            list(session.events())
+
+
 def test_a_job_shares_its_gpu_with_no_other(tmp_path: Path) -> None:
     job = Job("digits", None, tmp_path / "c", False, tmp_path / "s.running", 1, device="cuda", per_device=2)
     with pytest.raises(OptionError, match="--per-device 2: a job of slurm has its GPUs for itself"):

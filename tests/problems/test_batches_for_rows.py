@@ -108,7 +108,7 @@ def test_of_tasks_with_rows_of_their_own_one_is_named():
 
 
 def test_a_network_that_fails_on_them_is_told_too():
-    with pytest.raises(ProblemError, match=rf"(?s)8 inputs and 8 targets to a row \(of batches: {TELLS}.*failed"):
+    with pytest.raises(ProblemError, match=rf"(?s)failed.*If each row is a batch of 8 inputs and 8 targets: {TELLS}"):
         rehearse(made(*[batches(8)] * 3, trunk=lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(3))))
 
 

@@ -29,7 +29,7 @@ _KEY = "steelyard"
 _PATIENCE = 1000
 """Calls in one window after which the balancer says that the optimizer does not step."""
 _OTHERS = 25
-"""As many, where other optimizers have stepped as often meanwhile: they train the model."""
+"""As many, where another optimizer trains the model meanwhile."""
 
 
 def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -174,7 +174,7 @@ class Attachment:
         self._calls: list[AlongCall] = []
         self._step: Step | None = None
         self.skipping = self.empty = False
-        self._others, self._told = 0, False
+        self._before, self._told = (0, 0), False
         self.inside_step = self.evaluates_often = False
         self._clip = ClipWatch(balancer.name, len(balancer.tasks))
         self._clip.done = balancer.scale != "paper"
@@ -249,12 +249,26 @@ class Attachment:
         if call is not None:
             self._calls.append(call)
         if self.window.calls == 1:
-            self._others = steps_begun()
+            self._before = steps_begun(), self._changes()
         if self.window.calls == _PATIENCE:
             self._warn_of_no_step("")
-        elif self.window.calls == _OTHERS and steps_begun() - self._others >= _OTHERS - 1 and not self._told:
+        elif self.window.calls == _OTHERS and not self._told and self._is_bypassed():
             self._told = True
             self._warn_of_no_step(", while another optimizer has")
+
+    def _changes(self) -> int:
+        """How often the first of what the optimizer moves has been written to."""
+        return next(iter(self.parameters()))._version
+
+    def _is_bypassed(self) -> bool:
+        """Whether another optimizer has stepped in each call of this window, and not beside one that accumulates.
+
+        It moves what this one should, or nothing that this one moves has a gradient.
+        """
+        steps, changes = self._before
+        if steps_begun() - steps < _OTHERS - 1:
+            return False
+        return self._changes() > changes or all(parameter.grad is None for parameter in self.parameters())
 
     def _warn_of_no_step(self, meanwhile: str) -> None:
         warn(

@@ -31,10 +31,10 @@ def masked_mean(unreduced: Tensor, mask: Tensor) -> Tensor | None:
 
     Raises:
         LossError: inf or NaN under the mask would make NaN of the gradient; the mask is of another shape, or holds
-            numbers other than 0 and 1, which would count as 1.
+            several numbers besides 0, which would all count alike.
 
-    Cost: one look at whether elements are finite; where some under the mask are not, a backward pass from ``unreduced``
-        to the nearest layers.
+    Cost: one look at whether elements are finite, and one at a mask that is not of truth values; where elements under
+        the mask are not finite, a backward pass from ``unreduced`` to the nearest layers.
 
     Example:
         >>> errors = torch.tensor([1.0, 5.0, 3.0], requires_grad=True)
@@ -68,7 +68,7 @@ def _checked(mask: object, unreduced: Tensor) -> Tensor:
             'truth value for each loss, from reduction="none", or a shape that broadcasts to theirs'
         )
     if mask.dtype != torch.bool:
-        if not torch.compiler.is_compiling() and bool(((mask != 0) & (mask != mask.amax())).any()):
+        if mask.numel() and not torch.compiler.is_compiling() and bool(((mask != 0) & (mask != mask.amax())).any()):
             raise LossError(
                 "masked_mean: the mask holds several numbers besides 0, which would all count alike: give truth values "
                 "(mask > 0), or weigh the losses, (weights * losses).sum() / weights.sum()"

@@ -22,12 +22,7 @@ TASKS = {"a": "accuracy", "b": ("rmse", "mae")}
 GOOD = {"a": 0.5, "b": {"rmse": 1.0, "mae": 0.5}}
 
 
-@pytest.fixture(autouse=True)
-def by_hand(monkeypatch, tmp_path):
-    for name in (VARIABLE, "STEELYARD_METHOD", "STEELYARD_SEED", "STEELYARD_TASKS", "RANK", "LOCAL_RANK"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("sys.excepthook", lambda *error: None)  # it is wrapped, and set back after the test
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("by_hand")
 
 
 @pytest.fixture

@@ -21,12 +21,7 @@ TASKS = {"left": "accuracy", "right": "accuracy"}
 EPOCHS = 2
 
 
-@pytest.fixture(autouse=True)
-def alone(monkeypatch, tmp_path):
-    for name in (VARIABLE, "STEELYARD_METHOD", "STEELYARD_SEED", "STEELYARD_TASKS", "RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("sys.excepthook", lambda *error: None)  # it is wrapped, and set back after the test
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("by_hand")
 
 
 def trained_by_the_program(trial, tmp_path, monkeypatch):
@@ -88,6 +83,12 @@ def test_a_part_starts_by_its_name_and_leaves_other_draws_alone():
     assert torch.equal(torch.rand(2), expected)
     assert torch.equal(first.weight, again.weight)
     assert not torch.equal(first.weight, other.weight)
+
+
+def test_a_part_that_no_seed_has_started_is_refused():
+    trial = steelyard.trial(TASKS, epochs=1, seed=7)
+    with pytest.raises(ProgramError, match=r"part\('trunk'\) was built on meta.*build it on the CPU, and move it"):
+        trial.part("trunk", lambda: torch.nn.Linear(3, 2, device="meta"))
 
 
 def test_batches_are_whole_passes_of_what_the_study_leaves_in_an_order_of_seed_and_epoch():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from steelyard.errors import ProgramError, TrainingError, UnknownNameError
 from steelyard.io.printable_text import printable
 from steelyard.io.writing import replacing
 from steelyard.method_registry import make
-from steelyard.models.build_network import seeded_part
+from steelyard.models.build_network import Part, seeded_part
 from steelyard.problems.user_file import being_read
 from steelyard.study.program.assignment import Assignment
 from steelyard.study.program.declaration import DeclaredTask, ProgramDeclaration, TaskLike, declare
@@ -34,7 +34,6 @@ from steelyard.study.training.sampling import batches, kept_rows
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK, Trial, derive_seed
 
 CHECKPOINT = "checkpoint.pt"
-Part = TypeVar("Part", bound=nn.Module)
 
 
 def trial(
@@ -167,8 +166,18 @@ class TrialHandle:
 
         It starts alike whatever else is built, in the run of one task as in that of all. Parts named ``trunk`` and
         ``head/TASK`` start as those of a problem file do. Random numbers drawn elsewhere are left alone.
+
+        Raises:
+            ProgramError: it was built on a device, which draws numbers of its own that follow no seed.
         """
-        return seeded_part(self.seed, name, build)
+        part = seeded_part(self.seed, name, build)
+        for parameter in part.parameters():
+            if not parameter.is_cpu:
+                raise ProgramError(
+                    f"part({name!r}) was built on {parameter.device}, where its start does not follow from the seed: "
+                    "build it on the CPU, and move it afterwards, trial.part(…).to(trial.device)"
+                )
+        return part
 
     def batches(self, rows: int, size: int, epoch: int) -> list[Tensor]:
         """Row numbers of each batch of an epoch: `fraction` of so many rows, in the order that a problem file has.

@@ -174,10 +174,15 @@ class _Cost:
 
 @dataclass(frozen=True)
 class _MetricCost:
-    epoch: float = 0.0  # seconds, on validation data: the main metric, and on either half of the rows
-    test: float = (
-        0.0  # on test data, at the chosen epoch and at the last: all of them, and the main one without some rows
-    )
+    """Seconds.
+
+    Attributes:
+        epoch: on validation data: the main metric, and on either half of the rows.
+        test: on test data, at the chosen epoch and at the last: all of them, and the main one without some rows.
+    """
+
+    epoch: float
+    test: float
 
 
 def _time_metrics(problem: Problem, trials: Sequence[Trial]) -> dict[str, _MetricCost]:

@@ -77,9 +77,14 @@ def _rehearse_network(problem: Problem, network: nn.Module, batch: ReadBatch) ->
             f"problem {problem.name!r}: prepare() returned {type(inputs).__name__}, in which there is no tensor: it is "
             "to return what the trunk takes, e.g. prepare=lambda inputs: inputs / 255"
         )
-    what = f"the network on inputs {_shape(inputs)}{_told_of_type(inputs)}{_told_of_batches(batch)}"
+    what = f"the network on inputs {_shape(inputs)}{_told_of_type(inputs)}"
     found: dict[str, Tensor]
-    found, _ = _unchanged(what, inputs, lambda: attempt(problem, what, lambda: network(inputs)))
+    try:
+        found, _ = _unchanged(what, inputs, lambda: attempt(problem, what, lambda: network(inputs)))
+    except ChangedInPlaceError:
+        raise
+    except ProblemError as error:
+        raise ProblemError(f"{error}{_told_of_batches(batch)}") from error.__cause__
     return found
 
 
@@ -274,7 +279,7 @@ def _told_of_type(inputs: Inputs) -> str:
 def _told_of_batches(batch: ReadBatch) -> str:
     """What is to be said where rows that fail hold as many inputs as targets."""
     size = positions(batch.inputs, {name: targets for name, (targets, _) in batch.targets.items()})
-    return "" if size < 2 else f", {size} inputs and {size} targets to a row (of batches: {WHAT_TO_GIVE}),"
+    return "" if size < 2 else f"\nIf each row is a batch of {size} inputs and {size} targets: {WHAT_TO_GIVE}."
 
 
 def _told_of_labels(targets: Tensor) -> str:

@@ -142,7 +142,8 @@ class Jobs:
         self.sent += 1
         told = self.folder / f"{self.sent}.told"
         work = Work(self.job.reference, trials, self.job.checkpoints, self.job.origin, self.job.keep)
-        with worker_environment(), _writing(self.folder):  # here it is inherited; sbatch sends it along
+        # The environment is inherited here; sbatch sends it along.
+        with worker_environment(), _stopping(f"cannot send a job, whose files are in {self.folder}"):
             job = self.executor.submit(_serve, work, told, self.folder / "life", PATIENCE)
         self.running.append(_Sent(dict(enumerate(trials)), job, told))
 
@@ -159,14 +160,14 @@ class Jobs:
                 yield from ((trial, lost) for trial in sent.trials.values())
 
     def _show_life(self) -> None:
-        with _writing(self.folder):
+        with _stopping(f"cannot write to the jobs' folder {self.folder}"):
             (self.folder / "life").write_text(str(time.time()))
 
     def __enter__(self) -> Jobs:
         # A folder of its own: jobs of a study that was killed may still run. They notice that theirs is gone, and what
         # they tell meanwhile is never taken for what this study's jobs tell.
         self.folder = self.job.scratch / secrets.token_hex(8)
-        with _writing(self.folder):
+        with _stopping(f"cannot write to the jobs' folder {self.folder}"):
             shutil.rmtree(self.job.scratch, ignore_errors=True)
             self.folder.mkdir(parents=True)
         self.executor = self.engine.executor(self.folder / "%j", self.job)
@@ -182,12 +183,13 @@ class Jobs:
 
 
 @contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """A disk that is full stops the study, in words of its own."""
+def _stopping(what: str) -> Iterator[None]:
+    """An error of the system, as of a full disk or a missing sbatch, stops the study in words of its own."""
     try:
         yield
     except OSError as error:
-        raise StoreError(f"cannot write to the jobs' folder {folder}: {error.strerror or error}") from error
+        file = f": {error.filename}" if error.filename else ""
+        raise StoreError(f"{what}: {error.strerror or error}{file}") from error
 
 
 def _read(sent: _Sent) -> Iterator[tuple[int, Event]]:
