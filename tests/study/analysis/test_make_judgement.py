@@ -291,7 +291,11 @@ def test_rates_at_the_edge_of_those_tried_are_told(tmp_path, rates, said):
     chosen = {SINGLE_TASK: alone, "equal": Choice("equal", {"": rates[""]})}
     methods = tuple(dataclasses.replace(method, chosen=(chosen[method.name],)) for method in made.methods)
     tuned = dataclasses.replace(made, methods=methods, tuning=Tuning((0.1, 0.03, 0.3), 10_007))
-    text = " ".join(judged(tmp_path / "s", tuned, {SINGLE_TASK: ALONE, "equal": ALONE}).cautions)
+    found = judged(tmp_path / "s", tuned, {SINGLE_TASK: ALONE, "equal": ALONE})
+    assert found.tuning == (
+        "3 learning rates for every network (0.03, 0.1, 0.3), tried on seed 10007, the best on validation data used"
+    )
+    text = " ".join(found.cautions)
     assert ("Validation chose the" in text) == (said is not None)
     assert said is None or said in text
 

@@ -117,13 +117,11 @@ class Answers:
             region = SLIGHT if baseline == SINGLE_TASK else 0.0
         else:
             ours, theirs = found.paired(task, method, baseline, setting)
+            if not len(theirs):
+                return None
             sample = better_by(task, ours, theirs)
-            region = task.equivalence * abs(float(theirs.mean())) if len(theirs) else 0.0
-            least = (
-                counted_deviation(float(sample.mean()), step_of([*ours, *theirs], task.test_rows))
-                if len(sample)
-                else 0.0
-            )
+            region = task.equivalence * abs(float(theirs.mean()))
+            least = counted_deviation(float(sample.mean()), step_of([*ours, *theirs], task.test_rows))
         if not len(sample):
             return None
         self.samples[question], self.regions[question], self.least[question] = sample, region, least
