@@ -6,12 +6,13 @@ import dataclasses
 import json
 import math
 import re
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from grouping.test_group_study import find, planted, problem  # noqa: F401
+from grouping.planted_groups import find, planted, write_problem
 from report.reading import amounts, parse
 from steelyard.grouping.effects import effects
 from steelyard.grouping.grouping_text import write_words
@@ -21,7 +22,12 @@ from steelyard.report.study_page import page
 
 
 @pytest.fixture
-def found(problem, tmp_path):  # noqa: F811
+def problem(tmp_path):
+    return partial(write_problem, tmp_path)
+
+
+@pytest.fixture
+def found(problem, tmp_path):
     return find(problem(5), tmp_path / "s.sqlite", planted(0.1, 0.02), budget=9, affinities=True)[0]
 
 
@@ -76,7 +82,7 @@ def ends(interval) -> dict | None:
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
-def test_json_has_everything_that_was_found(found, problem, tmp_path) -> None:  # noqa: F811
+def test_json_has_everything_that_was_found(found, problem, tmp_path) -> None:
     one_seed = find(problem(3), tmp_path / "one.sqlite", planted(0.1, 0.02), budget=4, seeds=1)[0]
     assert any(math.isinf(over.low) for over in (one_seed.over_one, one_seed.over_own) if over is not None)
     for each in (found, one_seed):
@@ -212,13 +218,13 @@ def test_the_section_stands_in_the_page_after_the_verdict(found) -> None:
 
 
 @pytest.mark.parametrize("tasks", [2, 3, 40])
-def test_few_and_many_tasks(problem, tmp_path, tasks) -> None:  # noqa: F811
+def test_few_and_many_tasks(problem, tmp_path, tasks) -> None:
     html = str(section(find(problem(tasks), tmp_path / "s.sqlite", planted(0.01, 0.01), budget=4, seeds=1)[0]))
     assert "nan" not in html
     assert "inf" not in html.replace("info", "")
 
 
-def test_groups_that_are_not_the_advice_are_said_to_be_none(problem, tmp_path) -> None:  # noqa: F811
+def test_groups_that_are_not_the_advice_are_said_to_be_none(problem, tmp_path) -> None:
     def error(trial, task, kind) -> float:  # validation data are wrong
         return planted(0.1 if kind == "validation" else 0.0, 0.01)(trial, task, kind)
 
