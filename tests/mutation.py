@@ -276,7 +276,7 @@ class Forks:
         answer = folder / "answer"
         done = status == 0
         told = json.loads(answer.read_text(encoding="utf-8")) if done else None
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # one that was killed at once has made none
         self._open.pop(pid)(done, told, usage.ru_utime + usage.ru_stime)
 
     def _of(self, pid: int) -> Path:
