@@ -28,6 +28,9 @@ from report.reading import (  # fmt: skip
 )
 from report.test_page_tables import READ, WORDS, factor, opened, own_half, started
 from steelyard.report.charts.labels import text_width
+from steelyard.report.judgement_view import View
+from steelyard.report.panels.drawing import Drawing
+from steelyard.report.panels.histories import validation_panels
 from steelyard.report.study_page import page
 from steelyard.study.judgement import Cell, Curve, Interval, Judgement, Setting, TaskInfo
 
@@ -526,6 +529,16 @@ def test_the_curve_of_a_method_is_called_by_its_name_to_those_who_listen() -> No
             assert [method.startswith(name.strip()) for method, (name, _) in zip(judgement.methods, said, strict=True)]
             for method, (_, text) in zip(judgement.methods, said, strict=True):
                 assert number(text) == pytest.approx(100 * known[method].validation[task.name][-1], rel=0.005)
+
+
+def test_those_who_listen_hear_the_ends_of_eight_lines() -> None:
+    base = judgements.digits()
+    copies = [
+        replace(curve, method=f"m{copy}") for copy in range(9) for curve in base.curves if curve.method == "equal"
+    ]
+    judgement = replace(base, methods=[f"m{copy}" for copy in range(9)], curves=copies, cells=[], rows=[])
+    for panel in validation_panels(Drawing(View(judgement)), judgement.settings[0]):
+        assert re.findall(r"(m\d) ends at", str(panel.svg)) == [f"m{copy}" for copy in range(8)]
 
 
 def test_amounts_that_differ_by_task_and_are_long_to_say_are_called_by_letters() -> None:
