@@ -85,6 +85,19 @@ def test_the_same_command_trains_nothing_again_and_a_larger_budget_only_more(pro
     assert not set(tried) & set(engine.trained)
 
 
+def test_trials_of_other_code_are_judged_where_they_are_to_be_reused(problem, tmp_path) -> None:
+    """In all three parts: what all tasks share, the subsets that are tried, and what is judged."""
+    path, store, error = problem(4), tmp_path / "s.sqlite", planted(0.1, 0.02)
+    first, engine, _ = find(path, store, error)
+    with open(path, "a") as file:
+        file.write("\n# other code\n")
+    again, idle, _ = find(path, store, error, reuse_any=True)
+    assert idle.trained == []
+    assert (again.grouping, again.over_one, again.paid) == (first.grouping, first.over_one, first.paid)
+    anew, trained, _ = find(path, store, error)
+    assert (anew.grouping, len(trained.trained)) == (first.grouping, len(engine.trained))
+
+
 class StopError(Exception):
     pass
 

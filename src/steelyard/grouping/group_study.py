@@ -94,14 +94,14 @@ def group(
     if len(base.tasks) < 2:
         raise GroupingError(f"{base.task_names[0]} is the only task: nothing can be grouped")
     run(base, store, **settings)
+    base = _reusing(base, store, reuse_any)
     first, over_seeds = _one_for_all(base, store)
     own = choose(base.task_names, first, networks)
     say(_so_far(base, first, own))
     trying = make_plan(problem, [SINGLE_TASK, arm], seeds=[SEED], **options)
+    trying = dataclasses.replace(trying, also=base.also)
 
     with ending_in_order(), Store(store, write=True) as opened:
-        if reuse_any:
-            trying = dataclasses.replace(trying, also=tuple(opened.origins(trying.identity)))
 
         def train(plan: Plan, trials: list[Trial], phase: str) -> None:
             job = job_of(plan, opened, workers, checkpoints, per_device)
@@ -124,7 +124,7 @@ def group(
     arms |= {"own networks": _arm(base, own), "grouping": _arm(base, found)}
     final = make_plan(problem, [SINGLE_TASK, *dict.fromkeys(arms.values())], seeds=seeds, **options)
     run(final, store, **settings)
-    return _judged(final, store, found, arms, networks, noise, explained, paid)
+    return _judged(_reusing(final, store, reuse_any), store, found, arms, networks, noise, explained, paid)
 
 
 def _affinities(plan: Plan, problem: str, say: Callable[[str], None]) -> dict[str, Matrix]:
@@ -148,6 +148,14 @@ def _affinities(plan: Plan, problem: str, say: Callable[[str], None]) -> dict[st
         say(f"Affinities were not measured: {error}")
         return {}
     return {name: matrix.numpy() for name, matrix in course.affinities.items()}
+
+
+def _reusing(plan: Plan, store: Path | str, reuse_any: bool) -> Plan:
+    """The plan as `run` has trained it: with the trials of other code, data and versions, where these count."""
+    if not reuse_any:
+        return plan
+    with Store(store) as opened:
+        return dataclasses.replace(plan, also=tuple(opened.origins(plan.identity)))
 
 
 def _one_arm(method: str) -> Arm:
