@@ -4,24 +4,28 @@
 
 Single tasks, one network for all, own networks for those that it hurts, the grouping, another balancing method and
 mixtures of experts are trained on the same seeds; printed are Markdown rows of the change of the error against single
-tasks on test data with 95 % intervals, how many tasks the study calls hurt, and training time over that of the single
-tasks. With ``--same-budget`` as many trainings as the search may spend are spent twice more, on the search's seed: on
-constant weights (each task in turn weighs three times as much) and on balancing methods; of each the one that gains
-most on validation data is judged too. Stopped at any moment, the same command goes on.
+tasks on test data with 95 % intervals, how many tasks the study calls hurt, how much more the groups gain seed by seed,
+and training time over that of the single tasks. With ``--same-budget`` as many trainings as the search may spend are
+spent twice more, on the search's seed: on constant weights (each task in turn weighs three times as much) and on
+balancing methods; of each the one that gains most on validation data is judged too. Stopped at any moment, the same
+command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
-from steelyard import study
 from steelyard.base.specs import parse_spec
 from steelyard.grouping.group_study import group
 from steelyard.grouping.train_subset import SEED, changes, gains
 from steelyard.report.grouping_section import to_json
+from steelyard.study.analysis.make_judgement import findings, judge_findings
+from steelyard.study.analysis.statistics import interval
+from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.judgement import Interval
 from steelyard.study.planning.best_fixed import candidates
 from steelyard.study.planning.make_plan import plan as make_plan
@@ -79,18 +83,21 @@ def main() -> None:
             best = _best(arguments.problem, tried[:count], running, options)
             names.setdefault(best, what)
     others = [arm for arm in arguments.elsewhere.split(",") if arm and arm not in names]
-    judged = study.compare(
-        arguments.problem, [SINGLE_TASK, *reversed(names), *others], seeds=arguments.seeds, **running, **options
-    )
-    print("\n| problem | arm | Δm, % | hurt | time × |\n|---|---|---|---|---|")
+    plan = make_plan(arguments.problem, [SINGLE_TASK, *reversed(names), *others], seeds=arguments.seeds, **options)
+    run(plan, **running)
+    with Store(arguments.store) as store:
+        also = tuple(store.origins(plan.identity)) if arguments.reuse_any else ()
+        values = findings(dataclasses.replace(plan, also=also), store)
+    judged = judge_findings(values)
+    print("\n| problem | arm | Δm, % | hurt | groups over it | time × |\n|---|---|---|---|---|---|")
     rows = []
     for row in judged.rows:
         if row.method != SINGLE_TASK:
             hurt = sum(c.method == row.method and c.verdict == "negative transfer" for c in judged.cells)
             what = f"{names[row.method]}: " if row.method in names else ""
-            cells = [
-                judged.problem, f"{what}`{row.method}`", _change(row.delta_m), str(hurt), f"{row.relative_cost:.2f}"
-            ]  # fmt: skip
+            lead = _change(_lead(values, found.arms["grouping"], row.method))
+            cells = [judged.problem, f"{what}`{row.method}`", _change(row.delta_m), str(hurt), lead]
+            cells += [f"{row.relative_cost:.2f}"]
             rows.append(cells)
             print(f"| {' | '.join(cells)} |", flush=True)
     if arguments.json:
@@ -98,7 +105,7 @@ def main() -> None:
         arguments.json.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
-HEAD = ("problem", "arm", "delta_m_percent", "hurt", "time")
+HEAD = ("problem", "arm", "delta_m_percent", "hurt", "groups_over_it_percent", "time")
 
 
 def _best(problem: str, arms: list[str] | tuple[str, ...], running: dict[str, Any], options: dict[str, Any]) -> str:
@@ -117,10 +124,16 @@ def _best(problem: str, arms: list[str] | tuple[str, ...], running: dict[str, An
     return max(gained, key=lambda name: gained[name])
 
 
-def _change(interval: Interval | None) -> str:
-    if interval is None:
+def _lead(values: TrialResults, groups: str, arm: str) -> Interval | None:
+    """How much more the groups gain, seed by seed; nothing for themselves, and where a seed is missing."""
+    ours, theirs = (values.changes(each, SINGLE_TASK, 0) for each in (groups, arm))
+    return interval(ours - theirs) if groups != arm and len(ours) == len(theirs) > 1 else None
+
+
+def _change(change: Interval | None) -> str:
+    if change is None:
         return "–"
-    text = f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
+    text = f"{100 * change.mean:+.1f} ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
     return text.replace("-", "−")
 
 
