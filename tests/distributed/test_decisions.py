@@ -15,9 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 import steelyard
 from distributed.launch import launch
-from distributed.training import TASKS, Network, build, data, errors, shard
+from distributed.training import BATCH, TASKS, Network, build, data, errors, shard, train
 from steelyard.balancing.distributed.ranks import Ranks
-from steelyard.errors import SteelyardError
+from steelyard.errors import SteelyardError, SteelyardWarning
 
 pytestmark = pytest.mark.takes(
     "ranks are processes, which import torch; the first test of a file waits for all that they train"
@@ -529,6 +529,34 @@ def test_a_local_mean_changes_nothing_at_features(found: list[dict[str, Any]]) -
         trained = each["local_means"]["features"]
         for spec in ("mgda", "db-mtl", "graddrop"):
             assert torch.equal(trained[spec, "exact"], trained[spec, "local-mean"]), spec
+
+
+@case
+def without_main(rank: int, ranks: int) -> Any:
+    """The main task (the first) is on the first rank alone in one step, and nowhere in the next."""
+
+    def mask(step: int, task: str) -> Tensor:
+        there = torch.ones(BATCH, dtype=torch.bool)
+        if task == TASKS[0] and step in (1, 2):
+            there[BATCH // 2 if step == 1 else 0 :] = False
+        return there
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SteelyardWarning)
+        return {
+            (spec, at): train(spec, at, rank, ranks, steps=4, mask=mask, attached=True)
+            for spec in ("gcs", "pcd", "hydalearn(mode=first-order)", "ol-aux", "metabalance")
+            for at in ("features", "trunk")
+        }
+
+
+def test_a_batch_without_the_main_task(found: list[dict[str, Any]]) -> None:
+    for key, expected in without_main(0, 1).items():
+        assert float(expected["weights"][2, 0]) == 0
+        for each in found:
+            result = each["without_main"][key]
+            assert torch.allclose(result["weights"], expected["weights"], rtol=1e-8), key
+            assert torch.allclose(result["parameters"], expected["parameters"], rtol=1e-8), key
 
 
 @case

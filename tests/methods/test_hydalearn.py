@@ -82,6 +82,7 @@ def test_weights_are_the_gains_of_steps_really_taken(seed: int, judged: str) -> 
     assert found["near"] > 0
 
 
+@pytest.mark.filterwarnings("ignore:hydalearn was attached to an optimizer that goes on")  # and is new, as it should be
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 def test_a_step_of_the_optimizer_is_the_one_that_it_would_take(kind: str) -> None:
     """After three real steps, so that it has momenta; and neither its state nor the parameters move."""
@@ -299,8 +300,6 @@ def test_what_is_missing_is_said_with_the_line_to_write() -> None:
         weigh(steelyard.make("hydalearn(main=main,judged=held-out)", TASKS), network, here)
     with pytest.raises(OptionError, match=r"call balancer.attach\(optimizer\)"):
         weigh(steelyard.make("hydalearn(main=main,step=optimizer)", TASKS), network, here)
-    with pytest.raises(LossError, match="'main' is not in this batch"):
-        method({"near": losses["near"]}, again=steelyard.losses_of(network, losses_on, here))
     with pytest.raises(LossError, match="'main' has no loss in the batch at hand, recomputed"):
         method(losses, again=steelyard.losses_of(network, lambda call, b: {"near": losses_on(call, b)["near"]}, here))
 

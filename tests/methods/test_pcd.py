@@ -8,7 +8,6 @@ import quadprog
 import torch
 
 from gramian_cases import balancer, random_rows, weigh
-from steelyard.errors import LossError
 
 
 def reference(rows: torch.Tensor, squares: torch.Tensor, tau: float) -> torch.Tensor:
@@ -60,10 +59,3 @@ def test_what_cannot_be_improved_is_not_hurt() -> None:
     rows = torch.tensor([[1.0, 0.2, 0.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0]], dtype=torch.float64)
     direction = weigh(balancer("pcd", 3, tau=0.1), rows) @ rows
     assert direction == pytest.approx([float(rows[0].norm()), 0.0, 0.0], abs=1e-6)
-
-
-def test_a_batch_without_the_main_task_is_named() -> None:
-    method = balancer("pcd", 3)
-    z = torch.ones(2, dtype=torch.float64, requires_grad=True) * 1
-    with pytest.raises(LossError, match="'0' is not in this batch"):
-        method({"1": z.sum(), "2": 2 * z.sum()}, shared=z)

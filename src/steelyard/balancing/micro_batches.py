@@ -10,6 +10,7 @@ from steelyard.base.float64 import double
 from steelyard.base.observation import Seen
 
 _TINY = torch.finfo(torch.float64).tiny
+_NAN = float("nan")
 
 
 class Window:
@@ -18,7 +19,7 @@ class Window:
     With ``c_i^r = n_i^r / Σ_r n_i^r`` the share of task ``i``'s labels that micro-batch ``r`` holds, the loss of the
     window is ``Σ_r c_i^r L_i^r`` and its Gramian ``Σ_r c_i^r c_j^r G_ij^r``: exact for gradients at features, where
     rows of different samples are orthogonal. Rows of the trunk add up, ``Σ_r c_i^r g_i^r``, and their Gramian is exact.
-    What looks ahead found is averaged like the losses.
+    What looks ahead found is averaged like the losses, over the micro-batches of which they found something.
 
     All of these are kept as means over what has come so far: memory and rounding do not depend on how many come.
 
@@ -70,7 +71,9 @@ class _Mean:
 
         self.total = first.counts.new_zeros(size)
         self.losses = first.losses.new_zeros(size)
-        self.squared_norms, self.outlook = zeros(first.squared_norms, size), zeros(first.outlook, size)
+        self.squared_norms = zeros(first.squared_norms, size)
+        self.outlook: Tensor | None = None
+        self.looked = first.counts.new_zeros(size)
         self.gramian, self.cross = zeros(first.gramian, size, size), zeros(first.cross_gramian, size, size)
         self.pairs = zeros(first.cross_gramian, size, size)
         # Rows at features belong to their samples: those of different micro-batches do not add up.
@@ -91,7 +94,12 @@ class _Mean:
             return before * mean + part * self._spread(value, index)
 
         self.losses = before * self.losses + part * self._spread(seen.losses, index)
-        self.outlook = joined(self.outlook, seen.outlook, before, part)
+        if seen.outlook is not None:
+            looked = self.looked + counts
+            known = looked.clamp(min=_TINY)
+            there = counts / known * self._spread(seen.outlook, index)
+            self.outlook = there if self.outlook is None else self.looked / known * self.outlook + there
+            self.looked = looked
         self.squared_norms = joined(self.squared_norms, seen.squared_norms, before**2, part**2)
         self.gramian = joined(self.gramian, seen.gramian, before[:, None] * before, part[:, None] * part)
         if self.pairs is not None:
@@ -139,7 +147,7 @@ class _Mean:
             gramian=None if gramian is None else gramian[present[:, None], present],
             cross_gramian=None if self.cross is None else self.cross[present[:, None], present],
             rows=self.rows if len(present) == len(tasks) else of_present(self.rows),
-            outlook=of_present(self.outlook),
+            outlook=None if self.outlook is None else torch.where(self.looked > 0, self.outlook, _NAN)[present],
             reached=of_present(self.reached),
         )
         return seen, None if len(present) == len(tasks) else present

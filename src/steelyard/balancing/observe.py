@@ -256,8 +256,11 @@ def _look_ahead(method: Method, batch: Batch, live: list[int], tasks: int) -> tu
     slopes = stage_slopes(method, batch.values[live], index)
     names, losses = [batch.names[k] for k in live], [batch.losses[k] for k in live]
     ahead = LookAhead(method.name, names, losses, slopes, batch.again, batch.optimizer)
+    found = method.look_ahead(ahead, method.working_state(index))
+    if found is None:
+        return live, None
     outlook = torch.full_like(batch.values, float("nan"))
-    outlook[live] = method.look_ahead(ahead, method.working_state(index)).to(outlook)
+    outlook[live] = found.to(outlook)
     if ahead.squared_norms is not None and method.on_nonfinite != "ignore":
         live = settle(method, batch.names, live, ahead.squared_norms.tolist(), "the squared gradient norm")
     return live, outlook

@@ -240,10 +240,11 @@ class Method(Stateful):
         """The weights ``[T]`` of the present tasks; rebinds what changes of ``state``. Called under ``no_grad``."""
         raise NotImplementedError(f"{type(self).__name__} has no weigh(self, seen, state): it is what a method is")
 
-    def look_ahead(self, ahead: LookAhead, state: State) -> Tensor:
+    def look_ahead(self, ahead: LookAhead, state: State) -> Tensor | None:
         """What it wants to know of steps that are not taken, ``[T]``: `weigh` sees it as ``seen.outlook``.
 
-        Called before `weigh` where it reads the ``lookahead``; ``state`` is only read.
+        ``None``: this batch does not tell. Called before `weigh` where it reads the ``lookahead``; ``state`` is only
+        read.
         """
         raise NotImplementedError
 

@@ -29,7 +29,8 @@ class Seen:
             depends on, all of them or none. Gradients that are zero by chance count, a parameter that the loss does not
             use does not; zero for a task that is remembered from another batch. ``None``: nobody knows.
         features: the tensors that the heads read, detached, for methods that read ``rows`` at features.
-        outlook: ``[T]``, what `Method.look_ahead` found, for methods that read the ``lookahead``.
+        outlook: ``[T]``, what `Method.look_ahead` found, for methods that read the ``lookahead``; over several
+            micro-batches NaN for a task that was in none of which it found anything.
         over_ranks: the sum of a tensor over the ranks that share the batch; ``None``: there is but one.
 
     Example:

@@ -1,4 +1,4 @@
-"""Bases for methods: `GramianBalancer`, small mathematics on lengths and angles; `AuxiliaryBalancer`, one main task."""
+"""Bases of methods: `GramianBalancer`, mathematics on lengths and angles; `AuxiliaryBalancer`, for one main task."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from steelyard.base.constants import constant
 from steelyard.base.observation import Reads, Seen
 from steelyard.base.options import Heads
 from steelyard.base.state import State
-from steelyard.errors import OptionError, UnknownNameError
+from steelyard.errors import OptionError, UnknownNameError, warn
 from steelyard.methods.solvers.unit_rows import UnitRows
+
+LAST = "weights_beside_main"
 
 
 class AuxiliaryBalancer(Balancer):
@@ -56,6 +58,57 @@ class AuxiliaryBalancer(Balancer):
     def is_main(self, seen: Seen) -> Tensor:
         """``[T]``, true for the main task; all false where it is absent."""
         return constant(tuple(task == self.main for task in seen.tasks), seen.losses.device, torch.bool)
+
+
+class ComparingBalancer(AuxiliaryBalancer):
+    """A balancer that weighs each task by a comparison with the main one, which a batch may lack.
+
+    In a batch without the main task nothing can be compared: each task keeps the weight of the last batch with the main
+    task that it was in, 1 before any. That is said once. Of the micro-batches of one step, those without the main task
+    keep what they had before the step.
+
+    Example:
+        >>> from steelyard.methods.bases import ComparingBalancer
+        >>> class Agreeing(ComparingBalancer):
+        ...     name, reads = "agreeing", "gramian"
+        ...     def compare(self, seen, state):
+        ...         return (seen.gramian[seen.tasks.index(self.main)] > 0).double()
+        >>> w = nn.Parameter(torch.ones(2))
+        >>> balancer = Agreeing(["a", "b", "c"], main="a", shared=[w])
+        >>> _ = balancer({"a": w[0], "b": w.sum(), "c": w[1] - w[0]})
+        >>> balancer.last_weights
+        tensor([1., 1., 0.], dtype=torch.float64)
+    """
+
+    def __init__(self, tasks: Sequence[str], *, main: str | None = None, **common: Any) -> None:
+        super().__init__(tasks, main=main, **common)
+        self.declare(LAST, default=1.0, reduce="mean")
+        self._held_said = False
+
+    def weigh(self, seen: Seen, state: State) -> Tensor:
+        if self.main not in seen.tasks:
+            self._say_held()
+            return state.weights_beside_main
+        weights = self.compare(seen, state)
+        state.weights_beside_main = torch.where(weights.isfinite(), weights, state.weights_beside_main)
+        return weights
+
+    def compare(self, seen: Seen, state: State) -> Tensor:
+        """The weights ``[T]`` of the present tasks, of which the main one is one; as `Method.weigh`."""
+        raise NotImplementedError(f"{type(self).__name__} has no compare(self, seen, state): it is what it weighs by")
+
+    def _say_held(self) -> None:
+        if not self._held_said:
+            self._held_said = True
+            warn(
+                f"{self.name} compares every task with the main one, and {self.main!r} is not in this batch: tasks "
+                "keep their weights of the last batch that had it (1 before any), here and in every such batch. Where "
+                "most batches lack it, draw them so that it is there"
+            )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        state_dict.setdefault(prefix + LAST, torch.ones_like(self.committed(LAST)))  # before 0.3 there was none
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def check_main(method: str, main: str, tasks: Sequence[str]) -> None:

@@ -11,13 +11,12 @@ from torch import Tensor
 from steelyard.base.observation import Seen
 from steelyard.base.options import one_of
 from steelyard.base.state import State
-from steelyard.errors import LossError
-from steelyard.methods.bases import AuxiliaryBalancer, cosines_with
+from steelyard.methods.bases import ComparingBalancer, cosines_with
 
 Variant = Literal["unweighted", "weighted"]
 
 
-class GCS(AuxiliaryBalancer):
+class GCS(ComparingBalancer):
     """An auxiliary task takes part in a step while its gradient does not point against the main one's.
 
     ``w_main = 1``; for the others ``w_k = [cos(g_main, g_k) > 0]`` (``unweighted``) or ``max(0, cos(g_main, g_k))``
@@ -29,8 +28,8 @@ class GCS(AuxiliaryBalancer):
         variant: ``"unweighted"`` or ``"weighted"``.
         common: the options of `Balancer`.
 
-    Errors: a batch without the main task raises `LossError`: nothing can be compared. With a zero gradient the cosine
-    counts as 0.
+    In a batch without the main task nothing can be compared: each task keeps the weight of the last batch with both, 1
+    before any, which is ours. With a zero gradient the cosine counts as 0.
 
     Cost: one backward pass through each task's head to the features.
 
@@ -59,12 +58,7 @@ class GCS(AuxiliaryBalancer):
         self.variant = variant
         self.rescaling = "weights"
 
-    def weigh(self, seen: Seen, state: State) -> Tensor:
-        if self.main not in seen.tasks:
-            raise LossError(
-                f"gcs compares every gradient with the main task's, and {self.main!r} is not in this batch: leave such "
-                "batches out, or choose another main task"
-            )
+    def compare(self, seen: Seen, state: State) -> Tensor:
         cosines = cosines_with(seen.tasks.index(self.main), seen)
         similar = cosines.clamp(min=0) if self.variant == "weighted" else cosines.sign().clamp(min=0)
         known = cosines.isfinite().all()  # NaN anywhere makes every weight NaN

@@ -12,14 +12,14 @@ from steelyard.base.lookahead import LookAhead, StepRule
 from steelyard.base.observation import Reads, Seen
 from steelyard.base.options import Heads, at_least, one_of
 from steelyard.base.state import State
-from steelyard.errors import LossError, OptionError
-from steelyard.methods.bases import AuxiliaryBalancer
+from steelyard.errors import OptionError
+from steelyard.methods.bases import ComparingBalancer
 
 Mode = Literal["exact", "first-order"]
 Judged = Literal["batch", "held-out"]
 
 
-class HydaLearn(AuxiliaryBalancer):
+class HydaLearn(ComparingBalancer):
     """Per mini-batch, an auxiliary weighs what the main task would gain by a step along its gradient.
 
     ``w_a : w_main = δ_a : δ_main`` with ``δ_t = L_main(θ) - L_main(θ - η ∇L_t(θ))``, ``θ`` all parameters, heads
@@ -53,9 +53,11 @@ class HydaLearn(AuxiliaryBalancer):
         common: the options of `Balancer`. ``learning_rate`` is ``η`` of a plain step, by default the attached
             optimizer's, else 1e-3. ``every=n`` looks at each n-th step only, at a fraction of the cost.
 
-    Errors: a batch without the main task raises `LossError`: no gain can be measured. A step after which the main loss
-    overflows counts as harm. In float32 a gain below about 1e-7 of the loss is rounding: where ``η`` is so small, use
-    the first-order mode.
+    In a batch without the main task no gain can be measured, and no step is looked at: each task keeps the weight of
+    the last batch with both, 1 before any, which is ours too.
+
+    Errors: a step after which the main loss overflows counts as harm. In float32 a gain below about 1e-7 of the loss is
+    rounding: where ``η`` is so small, use the first-order mode.
 
     Cost: exact, per look, a backward pass for each task and one forward pass more than there are tasks; first-order,
     a look at the gradients where ``shared=`` points.
@@ -106,25 +108,21 @@ class HydaLearn(AuxiliaryBalancer):
         self.needs_held_out = judged == "held-out"
         self.step, self.max_ratio = step, max_ratio
 
-    def look_ahead(self, ahead: LookAhead, state: State) -> Tensor:
-        self._check_main(ahead.tasks)
+    def look_ahead(self, ahead: LookAhead, state: State) -> Tensor | None:
+        if self.main not in ahead.tasks:
+            return None
         return ahead.gains(self.main, self.current_learning_rate(), held_out=self.needs_held_out, step=self.step)
 
-    def weigh(self, seen: Seen, state: State) -> Tensor:
-        self._check_main(seen.tasks)
+    def compare(self, seen: Seen, state: State) -> Tensor:
         main = seen.tasks.index(self.main)
         gains = seen.gramian[main] if seen.gramian is not None and self.reads == "gramian" else seen.outlook
         assert gains is not None
         alone = self.is_main(seen).to(gains)
         ratios = (gains / gains[main]).clamp(0, self.max_ratio)
         weights = torch.where((gains[main] <= 0) | alone.bool(), alone, ratios)
+        if self.reads == "lookahead":  # over micro-batches, a task that met the main one in none of them
+            unmet = gains.isnan() & ~gains[main].isnan()
+            weights = torch.where(unmet, state.weights_beside_main.to(weights), weights)
         # A step that would end in inf is a harmful one; a gradient that is inf is no gradient.
-        spoiled = gains.isnan().any() if self.reads == "lookahead" else ~gains.isfinite().all()
+        spoiled = gains[main].isnan() if self.reads == "lookahead" else ~gains.isfinite().all()
         return torch.where(spoiled, torch.full_like(weights, float("nan")), weights)
-
-    def _check_main(self, tasks: Sequence[str]) -> None:
-        if self.main not in tasks:
-            raise LossError(
-                f"hydalearn measures every step by what the main task gains, and {self.main!r} is not in this batch: "
-                "leave such batches out, or choose another main task"
-            )

@@ -11,8 +11,7 @@ from torch import Tensor
 from steelyard.base.observation import Seen
 from steelyard.base.options import within
 from steelyard.base.state import State
-from steelyard.errors import LossError
-from steelyard.methods.bases import AuxiliaryBalancer, GramianBalancer
+from steelyard.methods.bases import ComparingBalancer, GramianBalancer
 from steelyard.methods.solvers.nonnegative import nonnegative_minimum
 from steelyard.methods.solvers.unit_rows import UnitRows
 
@@ -22,7 +21,7 @@ _ROUNDING = 1e-9
 """What rounding leaves of opposite gradients, and is no direction."""
 
 
-class PCD(AuxiliaryBalancer, GramianBalancer):
+class PCD(ComparingBalancer, GramianBalancer):
     """The direction nearest to the main task's gradient that improves, or at least does not hurt, every other task.
 
     ``d ∝ argmin_x ½ ‖x - h_main‖²`` over ``⟨h_k, x⟩ ≥ τ ‖h_k‖²`` for all others, with ``h_k = g_k / √E_k``,
@@ -40,7 +39,8 @@ class PCD(AuxiliaryBalancer, GramianBalancer):
     task pulls exactly against the main one), all weights are 0. A zero gradient asks for nothing and has weight 0; with
     a zero main gradient the main task alone has a weight, 1.
 
-    Errors: a batch without the main task raises `LossError`: there is no direction to correct.
+    In a batch without the main task there is no direction to correct: each task keeps the weight of the last batch with
+    both, 1 before any, which is ours.
 
     Cost: one backward pass through each task's head; the solver is exact (1 ms at T = 40).
 
@@ -70,12 +70,10 @@ class PCD(AuxiliaryBalancer, GramianBalancer):
         self.declare("average", reduce="mean")
         self.declare("mass", reduce="mean")
 
+    def compare(self, seen: Seen, state: State) -> Tensor:
+        return GramianBalancer.weigh(self, seen, state)
+
     def combine(self, rows: UnitRows, seen: Seen, state: State) -> Tensor:
-        if self.main not in seen.tasks:
-            raise LossError(
-                f"pcd corrects the main task's direction, and {self.main!r} is not in this batch: leave such batches "
-                "out, or choose another main task"
-            )
         home = state.average.device
         state.average = self.beta * state.average + (1 - self.beta) * rows.norms.square().to(home)
         state.mass = self.beta * state.mass + (1 - self.beta)
