@@ -85,7 +85,11 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 @dataclass(frozen=True)
 class Curves:
-    """What happened epoch by epoch, for each of the trial's tasks."""
+    """What happened epoch by epoch, for each of the trial's tasks.
+
+    Where a problem judges the last epoch (``choose="last"``), what is measured on validation data is so a hundred times
+    at most, and each value stands for the epochs behind it too.
+    """
 
     losses: dict[str, list[float]]  # mean training loss over the epoch's steps
     weights: dict[str, list[float]]  # mean multiplier over the steps in which the task was present

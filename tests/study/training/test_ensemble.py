@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from steelyard.problems import Data, JointMetric, Problem, Split, Task, binary, regression
+from steelyard.study.training import evaluate
 from steelyard.study.training.ensemble import FEWEST, MOST, groups, train_together
 from steelyard.study.training.kept_outputs import unpack
 from steelyard.study.training.train import train
@@ -164,6 +165,26 @@ def test_the_last_epoch_is_taken_where_the_problem_wants_it():
     for trial, result in found.items():
         assert result.chosen_epoch == trial.epochs
         assert near(result, train(trial, problem), 1e-10)
+
+
+def test_what_draws_a_curve_alone_is_measured_so_often_and_changes_nothing(monkeypatch):
+    """Together and alone: results differ by the points of the curve, which stand for the epochs behind them."""
+    problem = made(choose="last")
+    each = {trial: result for trial, result in train_together(trials(problem), problem) if result is not None}
+    monkeypatch.setattr(evaluate, "POINTS", 2)
+    found = {trial: result for trial, result in train_together(trials(problem), problem) if result is not None}
+    assert len(found) > 4
+    for trial, result in found.items():
+        assert near(result, train(trial, problem), 1e-10)
+        measured = sorted(evaluate.asked(trial, True))
+        assert 1 < len(measured) < trial.epochs == measured[-1], "else this shows nothing"
+        held = [max(epoch for epoch in measured if epoch <= now) - 1 for now in range(1, trial.epochs + 1)]
+        curves = each[trial].curves
+        for kind in ("validation", "halves"):
+            of = getattr(curves, kind)
+            assert getattr(result.curves, kind) == {task: [values[k] for k in held] for task, values in of.items()}
+        assert (result.test, result.last) == (each[trial].test, each[trial].last)
+        assert result.curves.losses == curves.losses
 
 
 def test_one_dropout_layer_draws_what_it_draws_alone():

@@ -6,8 +6,10 @@ from torch import nn
 
 from steelyard.errors import ProblemError, TrainingError
 from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, mae, r2, rmse
+from steelyard.study.training import evaluate
 from steelyard.study.training.evaluate import BestEpoch, TaskOutputs, measure, predict
 from steelyard.study.training.rows_on_device import RowsOnDevice
+from steelyard.study.trial import Trial
 
 
 def task(name, metric):
@@ -52,6 +54,22 @@ def test_the_last_epoch_is_taken_where_nothing_chooses():
     best = BestEpoch([task("a", accuracy)], {"a": 100}, last=True)
     assert all(best.better(epoch, {"a": value}) for epoch, value in enumerate((0.9, 0.5, 0.7), start=1))
     assert best.epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("epochs", "last", "patience", "expected"),
+    [
+        (7, False, 0, [1, 2, 3, 4, 5, 6, 7]),
+        (7, True, 2, [1, 2, 3, 4, 5, 6, 7]),
+        (7, True, 0, [1, 3, 5, 7]),
+        (8, True, 0, [1, 2, 4, 6, 8]),
+        (4, True, 0, [1, 2, 3, 4]),
+    ],
+)
+def test_a_curve_that_chooses_nothing_has_so_many_points(monkeypatch, epochs, last, patience, expected):
+    monkeypatch.setattr(evaluate, "POINTS", 4)
+    trial = Trial("p", "equal", ("a",), 0, (("a", 1.0),), epochs, 8, patience=patience)
+    assert sorted(evaluate.asked(trial, last)) == expected
 
 
 def test_without_an_ideal_the_direction_counts():

@@ -15,6 +15,7 @@ import steelyard
 from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.models import build
 from steelyard.problems import Data, Metric, Problem, Split, Task, classification, load_problem, regression
+from steelyard.study.training import evaluate
 from steelyard.study.training.batch import recompute, task_losses
 from steelyard.study.training.hardware import ON_CPU
 from steelyard.study.training.sampling import batches, kept_labels
@@ -56,6 +57,29 @@ def same(first, second):
     return repr(dataclasses.replace(first, **timeless)) == repr(dataclasses.replace(second, **timeless)) and repr(
         first.curves
     ) == repr(second.curves)
+
+
+@pytest.mark.parametrize(("method", "points"), [("equal", 3), ("coba", 6)])
+def test_where_the_last_epoch_is_taken_validation_draws_a_curve_of_few_points(monkeypatch, tmp_path, method, points):
+    """All else is as it was, after a stop too; a method that learns from validation data is shown them every time."""
+    problem, asked = made(choose="last"), trial(method, epochs=6)
+    full = train(asked, problem)
+    monkeypatch.setattr(evaluate, "POINTS", 2)
+
+    def stop(epoch):
+        if epoch == 4:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(asked, problem, tmp_path / "checkpoint", stop, checkpoint_seconds=0)
+    found = train(asked, problem, tmp_path / "checkpoint", checkpoint_seconds=0)
+    for curve in found.curves.validation.values():
+        assert len(curve) == 6
+        assert len(set(curve)) == points
+    bare = [
+        dataclasses.replace(r, curves=dataclasses.replace(r.curves, validation={}, halves={})) for r in (full, found)
+    ]
+    assert same(*bare)
 
 
 def test_a_trial_counts_the_work_of_the_processor_and_not_the_time_it_waits():

@@ -26,7 +26,7 @@ from steelyard.study.planning.make_plan import check_workers
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.tuning import settle, tried
 from steelyard.study.storage.store import Store
-from steelyard.study.training.evaluate import TaskOutputs, measure, predict
+from steelyard.study.training.evaluate import TaskOutputs, asked, measure, predict
 from steelyard.study.training.hardware import Hardware
 from steelyard.study.training.left_out_rows import PARTS
 from steelyard.study.training.rows_on_device import RowsOnDevice
@@ -120,8 +120,9 @@ def estimate(
         kind = _class(trial) if coarse else _kind(trial)
         if kind not in costs:
             costs[kind] = _time(problem, trial)
-        measured = sum(trial.epochs * metrics[name].epoch + metrics[name].test for name in trial.tasks)
-        trained = plan.steps(trial) * costs[kind].step + (trial.epochs + 2) * costs[kind].evaluation
+        looks = len(asked(trial, problem.choose == "last"))
+        measured = sum(looks * metrics[name].epoch + metrics[name].test for name in trial.tasks)
+        trained = plan.steps(trial) * costs[kind].step + (looks + 2) * costs[kind].evaluation
         each.append(overhead + trained + measured)
     # Network, best network, Adam's two moments; an old and a new checkpoint for a moment.
     checkpoints = min(workers, len(waiting)) * 2 * 4 * 4 * plan.parameters

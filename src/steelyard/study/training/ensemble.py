@@ -250,14 +250,18 @@ class _Running:
 
     def validate(self, epoch: int, means: list[float], times: dict[str, float], steps: int) -> None:
         """Validation chooses the epoch, for each network its own."""
-        shown = self._predict("validation")
+        asked = self.members[0].progress.best.asks(epoch, self.first)
+        shown = self._predict("validation") if asked else {}
         for place, member in self.alive:
             with _failing(member):
                 check_finite(member.trial, epoch, [means[place]])
+                note = {"loss": [means[place]], "weight": [1.0], "spread": [0.0]}
+                member.progress.note(**note, **times, steps=steps)
+                if not asked:
+                    member.progress.hold(epoch)
+                    continue
                 (value,) = measure(member.task, shown[member.task.name], "validation", only_main=True)
-                note = {"loss": [means[place]], "weight": [1.0], "spread": [0.0], "validation": [value]}
-                halves = [on_halves(member.task, shown[member.task.name])]
-                member.progress.note(**note, halves=halves, **times, steps=steps)
+                member.progress.note(validation=[value], halves=[on_halves(member.task, shown[member.task.name])])
                 if member.progress.best.better(epoch, {member.task.name: value}):
                     member.progress.best_network = self.hardware.on_cpu(self.stack.state_of(place))
                 member.progress.epoch = epoch

@@ -43,6 +43,11 @@ class EpochProgress:
         for kind, value in values.items():
             self.history[kind].append(value)
 
+    def hold(self, epoch: int) -> None:
+        """An epoch after which validation data were not read: its values are those of the last one that was."""
+        self.note(**{kind: self.history[kind][-1] for kind in ("validation", "halves")})
+        self.epoch = epoch
+
     def never_labelled(self, tasks: tuple[str, ...]) -> list[str]:
         """Those of the tasks that no batch of any epoch so far had a label of."""
         return [task for task, seen in _by_task(tasks, self.history["labelled"]).items() if not any(seen)]

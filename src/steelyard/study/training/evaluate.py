@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,9 @@ from steelyard.problems.problem import Problem
 from steelyard.problems.task import Metric, Task
 from steelyard.study.training.hardware import ON_CPU, Hardware
 from steelyard.study.training.rows_on_device import RowsOnDevice
+from steelyard.study.trial import Trial
+
+POINTS = 100  # of a curve that nothing is chosen by
 
 
 class TaskOutputs(NamedTuple):
@@ -89,6 +92,16 @@ def _measured(task: Task, metric: Metric, shown: TaskOutputs, part: str) -> floa
         raise ProblemError(f"{metric.name} of task {task.name!r} on the {part} data: {what}") from error
 
 
+def asked(trial: Trial, last: bool) -> Collection[int]:
+    """The epochs after which validation data are read: each, where each may be chosen or may end the training.
+
+    Where the last one is taken whatever they say, they draw a curve alone, and `POINTS` of it are enough.
+    """
+    if not last or trial.patience:
+        return range(1, trial.epochs + 1)
+    return {1, *range(trial.epochs, 0, -math.ceil(trial.epochs / POINTS))}
+
+
 class BestEpoch:
     """The epoch with the smallest geometric mean over tasks of the validation error of the main metric.
 
@@ -109,6 +122,10 @@ class BestEpoch:
         self.smallest = {name: 1 / count for name, count in rows.items()}
         self.score = math.inf
         self.epoch = 0
+
+    def asks(self, epoch: int, trial: Trial) -> bool:
+        """Whether validation data are read after an epoch; see `asked`."""
+        return epoch in asked(trial, self.last)
 
     def better(self, epoch: int, values: Mapping[str, float]) -> bool:
         """Take note of an epoch's main metrics; is it the best so far?"""

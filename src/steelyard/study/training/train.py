@@ -194,8 +194,11 @@ class _Training:
 
     def validate(self, epoch: int) -> None:
         """Validation chooses the epoch."""
-        balancer = self.balancer
+        balancer, progress = self.balancer, self.progress
         observes = balancer is not None and type(balancer).validated is not Balancer.validated
+        if not observes and not progress.best.asks(epoch, self.trial):
+            progress.hold(epoch)
+            return
         shown = self._predict("validation", losses=observes)
         values = {t.name: measure(t, shown[t.name], "validation", only_main=True)[0] for t in self.tasks}
         halves = [on_halves(t, shown[t.name]) for t in self.tasks]
