@@ -1,7 +1,7 @@
 """Amortised solvers: what a step costs at any number of tasks, and how near its weights come to the exact ones.
 
     python benchmarks/amortised.py --cost                          # the table of its price, all trunks
-    python benchmarks/amortised.py --bias sarcos qm8 gdsc(drugs=100)
+    python benchmarks/amortised.py --bias sarcos qm8 "gdsc(drugs=100)" benchmarks/tokens.py
     python benchmarks/amortised.py --trained sarcos --seeds 3      # the trained networks, equal budgets
 
 The price: forward, balancer, backward and a step of SGD of the networks of `networks.py`, in turn with the same step of

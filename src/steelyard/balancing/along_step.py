@@ -17,8 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from steelyard.balancing.along_call import AlongCall, Step
 from steelyard.balancing.commit import proposed
@@ -32,6 +30,7 @@ from steelyard.base.lookahead import Losses
 from steelyard.base.observation import Along, Seen
 from steelyard.errors import LossError, MissingInputError, OptionError, SharedError
 from steelyard.gradients.along import products_at_once
+from steelyard.gradients.forward_mode import along_a_direction, dual, tangent_of
 from steelyard.gradients.graph import nodes_below, precision_of
 from steelyard.gradients.parameters_behind import parameters_behind
 from steelyard.gradients.wrappers import is_sharded
@@ -202,12 +201,12 @@ def _slopes(balancer: Persistent, call: AlongCall, direction: dict[str, Tensor],
 def _forward(
     balancer: Persistent, call: AlongCall, here: Mapping[str, Tensor], direction: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """By forward-mode differentiation, which fused attention has no formula for."""
+    """By forward-mode differentiation."""
     try:
-        with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
-            lent = {name: _dual(here[name].detach(), each) for name, each in direction.items()}
+        with along_a_direction():
+            lent = {name: dual(here[name].detach(), each) for name, each in direction.items()}
             found = _of(balancer, call, call.again(lent))
-            tangents = {name: _tangent(loss) for name, loss in found.items()}
+            tangents = {name: tangent_of(loss) for name, loss in found.items()}
     except (NotImplementedError, RuntimeError) as error:
         if "forward AD" not in str(error) and "forward mode" not in str(error):
             raise
@@ -216,17 +215,6 @@ def _forward(
             f"({str(error).splitlines()[0][:120]}): use product='difference', in float32 or better"
         ) from error
     return {name: double(call.values[name]) * 0 if each is None else double(each) for name, each in tangents.items()}
-
-
-def _dual(value: Tensor, tangent: Tensor) -> Tensor:
-    dual: Tensor = forward_ad.make_dual(value, tangent)  # type: ignore[no-untyped-call]
-    return dual
-
-
-def _tangent(value: Tensor) -> Tensor | None:
-    """``None`` of what does not depend on anything that has one."""
-    tangent: Tensor | None = forward_ad.unpack_dual(value).tangent  # type: ignore[no-untyped-call]
-    return tangent
 
 
 def _difference(
