@@ -1,6 +1,6 @@
-"""A transformer for ``benchmarks/amortised.py --bias benchmarks/tokens.py``: the ten tasks of MNIST-Imbalanced, images as patches.
+"""A transformer for ``benchmarks/amortised.py --bias benchmarks/tokens.py``: the ten tasks of MNIST-Imbalanced.
 
-Sixteen patches of 7 x 7, two encoder layers of width 32, mean over the patches.
+An image is sixteen patches of 7 x 7; two encoder layers of width 32, mean over the patches.
 """
 
 import dataclasses
