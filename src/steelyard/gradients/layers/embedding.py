@@ -15,17 +15,24 @@ from steelyard.gradients.layers.formula import Formula, Match, Uses, gramian_of
 
 
 def _table_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
-    """Gradients of equal ids add up, others are orthogonal; only the table's rows that occur are formed."""
+    """Gradients of equal ids add up, others are orthogonal; of ids that occur once no table's row is formed."""
     found = [lookups(use.node).to(gradients[0].device) for use in uses]
-    occurring, places = torch.unique(torch.cat([each.ids for each in found]), return_inverse=True)
+    _, places, counts = torch.unique(torch.cat([each.ids for each in found]), return_inverse=True, return_counts=True)
     precise = functools.reduce(torch.promote_types, (gradient.dtype for gradient in gradients), torch.float32)
     tasks, width = len(gradients[0]), gradients[0].shape[-1]  # a single id, without dimensions, brings one row
-    summed = gradients[0].new_zeros(tasks, len(occurring), width, dtype=precise)
-    for each, place, gradient in zip(found, places.split([len(each.ids) for each in found]), gradients, strict=True):
-        for total, D in zip(summed, gradient.reshape(tasks, -1, width).to(precise), strict=True):
-            total.index_add_(0, place, each.of(D))  # task by task: a bag's gradient counts once for each of its ids
-    flat = summed.flatten(1)
-    return double(flat @ flat.T)
+    arrived = [gradient.reshape(tasks, -1, width).to(precise) for gradient in gradients]
+    often = counts > 1
+    slots = (often.cumsum(0) - 1)[places]  # of ids that occur several times
+    alone, summed = [], gradients[0].new_zeros(tasks, int(often.sum()), width, dtype=precise)
+    for each, slot, met, D in zip(
+        found, *(whole.split([len(one.ids) for one in found]) for whole in (slots, often[places])), arrived, strict=True
+    ):
+        alone.append(each.where(~met).spread(D))
+        repeated = each.where(met)
+        for total, one in zip(summed, D, strict=True):
+            total.index_add_(0, slot[met], repeated.of(one))  # task by task: a bag's counts once for each of its ids
+    flats = [each.flatten(1) for each in (summed, *alone)]
+    return functools.reduce(torch.add, [double(flat @ flat.T) for flat in flats])
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,21 @@ class Lookups:
         """The same where the gradient is, which comes to the CPU for float64 where its device has none."""
         factor = None if self.factor is None else self.factor.to(device)
         return Lookups(self.ids.to(device), self.rows.to(device), factor)
+
+    def where(self, chosen: Tensor) -> Lookups:
+        """Some of them, by a mask."""
+        return Lookups(self.ids[chosen], self.rows[chosen], None if self.factor is None else self.factor[chosen])
+
+    def spread(self, D: Tensor) -> Tensor:
+        """``[T, …, width]`` with the inner products of what these send to the table, if no two have one id.
+
+        ``Σ factor² ⟨D_i[row], D_j[row]⟩`` over the lookups needs each row once, however many of a bag's ids read it.
+        """
+        squares = torch.ones(len(self.rows)).to(D) if self.factor is None else self.factor.square().to(D)
+        sizes = D.new_zeros(D.shape[1]).index_add_(0, self.rows, squares)
+        used = sizes.nonzero().squeeze(1)
+        sent = D.index_select(1, used)
+        return sent if len(used) == len(self.rows) and self.factor is None else sent * sizes[used].sqrt()[:, None]
 
     def of(self, D: Tensor) -> Tensor:
         """What each lookup sends to its row of the table, from the gradient ``[rows, width]`` that arrives."""
