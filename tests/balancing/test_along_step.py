@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 import steelyard
 from steelyard.base.observation import Along
 from steelyard.base.state import State
-from steelyard.errors import MissingInputError, OptionError, SharedError
+from steelyard.errors import LossError, MissingInputError, OptionError, SharedError
 from steelyard.testing.toy import same_state, snapshot
 
 Losses = dict[str, Tensor]
@@ -196,6 +198,54 @@ def test_losses_that_are_drawn_anew_are_compared_with_one_another() -> None:
     assert torch.isfinite(drawn)
     _, expected, _ = train(Dropping(), "backward", steps=1)
     assert off(heard, expected) < 0.5  # two draws apart; of the losses' difference it would be a thousand
+
+
+class Skipping(Network):
+    """A residual layer that is skipped at random, as something draws it."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        super().__init__()
+        self.draw, self.more = draw, nn.Linear(8, 8).double()
+
+    def forward(self, inputs: Tensor) -> tuple[Losses, Tensor]:
+        features = self.trunk(inputs)
+        if self.draw() > 0.5:
+            features = features + 0.1 * self.more(features)
+        errors = {name: self.heads[name](features) - self.targets[name] for name in self.names}
+        return {name: error.square().mean() for name, error in errors.items()}, features
+
+
+DRAWS: dict[str, Callable[[], float]] = {
+    "torch": lambda: float(torch.rand(())),
+    "python": random.random,
+    "numpy": lambda: float(numpy.random.rand()),
+}
+
+
+@pytest.mark.parametrize("source", DRAWS)
+def test_a_layer_that_was_kept_by_chance_may_be_skipped_in_the_next_step(source: str) -> None:
+    """The first recomputed losses are those at hand; in later steps the difference would be that of two networks."""
+    network = Skipping(DRAWS[source])
+    for seed in range(8):
+        for start in (torch.manual_seed, random.seed, numpy.random.seed):
+            start(seed)
+        _, expected, heard = train(network, "difference", steps=6)
+        assert off(heard, expected) < 1, seed  # two networks apart; the losses' difference would be a thousand
+
+
+class Counting(Network):
+    """Every other forward pass is another one."""
+
+    passes = 0
+
+    def forward(self, inputs: Tensor) -> tuple[Losses, Tensor]:
+        self.passes += 1
+        return super().forward(inputs * (1 + self.passes % 2))
+
+
+def test_losses_that_differ_in_every_call_are_refused() -> None:
+    with pytest.raises(LossError, match="others each time"):
+        train(Counting(), "difference", steps=1)
 
 
 def test_attention_without_a_formula_in_forward_mode_runs_by_its_plain_one() -> None:

@@ -242,22 +242,42 @@ def _difference(
         return {name: double(loss) for name, loss in _of(balancer, call, call.again(caches.lent)).items()}
 
     ahead = at(1.0)
-    if repeats:
+    if repeats and not _drew_anew(call.again):
         return {name: (loss - double(call.values[name])) / reach for name, loss in ahead.items()}
     behind = at(-1.0)
     return {name: (loss - behind[name]) / (2 * reach) for name, loss in ahead.items()}
 
 
 def _repeats(balancer: Persistent, call: AlongCall) -> bool:
-    """Whether `again` makes the losses at hand: dropout that draws anew does not."""
+    """Whether `again` makes the losses at hand: dropout that draws anew does not.
+
+    Raises:
+        LossError: it makes others each time, and no two of its calls have a difference that means anything.
+    """
     caches = balancer._now.caches
     if _due(balancer, caches.repeats):
-        caches.repeats = all(
-            abs(float(loss) - float(call.values[name]))
-            <= _ALIKE * torch.finfo(loss.dtype).eps * abs(float(call.values[name]))
-            for name, loss in _of(balancer, call, call.again()).items()
-        )
+        first = _of(balancer, call, call.again())
+        alike = _are_alike(first, call.values)
+        if not alike and not _are_alike(_of(balancer, call, call.again()), first):
+            raise LossError(
+                f"{balancer.name} looks along its step by the difference of losses, and again= computes others each "
+                "time it is called, at the same parameters: something in it counts its calls or draws from a generator "
+                "of its own. Let it draw from torch's, or use product='forward' or product='backward'"
+            )
+        caches.repeats = alike and not _drew_anew(call.again)  # where all layers were kept, twice, by chance
     return bool(caches.repeats)
+
+
+def _drew_anew(again: Any) -> bool:
+    """Whether the last call may have drawn other numbers than the losses at hand: layers that are skipped at random."""
+    return getattr(again, "drew", False) and not getattr(again, "replays", False)
+
+
+def _are_alike(found: Mapping[str, Tensor], losses: Mapping[str, Tensor]) -> bool:
+    return all(
+        abs(float(loss) - float(losses[name])) <= _ALIKE * torch.finfo(loss.dtype).eps * abs(float(losses[name]))
+        for name, loss in found.items()
+    )
 
 
 def _due(balancer: Persistent, known: object) -> bool:

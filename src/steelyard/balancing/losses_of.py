@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +19,12 @@ class Again:
 
     Attributes:
         held_out: the further batch on which the effect of a step may be judged; ``None``: none was given.
+        replays: whether a call draws what the losses at hand drew (dropout, skipped layers), as its maker says.
+        drew: whether the last call drew random numbers.
     """
+
+    replays = False
+    drew = False
 
     def __init__(
         self, model: nn.Module, fn: Callable[[Callable[..., Any], Any], Losses], batch: Any, held_out: Any = None
@@ -33,13 +40,40 @@ class Again:
     def __call__(self, params: Mapping[str, Tensor] | None = None, batch: Any = None) -> Losses:
         # Running statistics move on copies, and the draws of dropout are taken back: two calls draw the same.
         buffers = {name: buffer.clone() for name, buffer in self._model.named_buffers()}
-        devices = {tensor.device.index for tensor in self._model.parameters() if tensor.is_cuda}
+        devices = sorted({tensor.device.index for tensor in self._model.parameters() if tensor.is_cuda})
 
         def call(*args: Any, **kwargs: Any) -> Any:
             return functional_call(self._model, {**buffers, **(params or {})}, args, kwargs)
 
-        with torch.random.fork_rng(devices=sorted(devices)):
-            return self._fn(call, self._batch if batch is None else batch)
+        torchs, others = _torchs_states(devices), _other_states()
+        with torch.random.fork_rng(devices=devices):
+            try:
+                return self._fn(call, self._batch if batch is None else batch)
+            finally:
+                self.drew = _put_back(others) or any(
+                    not torch.equal(now, before) for now, before in zip(_torchs_states(devices), torchs, strict=True)
+                )
+
+
+def _torchs_states(devices: list[int]) -> list[Tensor]:
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
+
+
+def _other_states() -> tuple[Any, Any]:
+    """Of Python's generator and of numpy's, by which some models choose the layers that they skip."""
+    return random.getstate(), sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
+
+
+def _put_back(before: tuple[Any, Any]) -> bool:
+    """Whether they had moved."""
+    now = _other_states()
+    moved: bool = now[0] != before[0]
+    if moved:
+        random.setstate(before[0])
+    if before[1] is not None and (now[1][2:] != before[1][2:] or bool((now[1][1] != before[1][1]).any())):
+        sys.modules["numpy"].random.set_state(before[1])
+        moved = True
+    return moved
 
 
 def losses_of(
@@ -48,7 +82,8 @@ def losses_of(
     """Build the ``again`` argument of a balancer: ``f(params=None, batch=None) -> losses``.
 
     The model stays as it is: other parameters are lent to it for the call alone, running statistics are moved on
-    copies, and torch's random generators are left where they were, so that every call draws the same dropout.
+    copies, and the random generators of torch, Python and numpy are left where they were, so that every call draws the
+    same dropout and skips the same layers.
 
     Args:
         model: evaluated with its own parameters, or with the ones handed to ``f`` in their place. Under

@@ -122,7 +122,9 @@ def recompute(
         losses: Mapping[str, Tensor] = call(*batch)
         return losses
 
-    return losses_of(LossesOf(network, tasks, hardware), losses_on, (inputs, targets), held_out)
+    again = losses_of(LossesOf(network, tasks, hardware), losses_on, (inputs, targets), held_out)
+    again.replays = random_state is not None
+    return again
 
 
 def tell_labels(network: nn.Module, tasks: Sequence[Task], rows: DataRows, kept: Mapping[str, Tensor]) -> None:
