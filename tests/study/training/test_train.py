@@ -59,8 +59,8 @@ def same(first, second):
     ) == repr(second.curves)
 
 
-@pytest.mark.parametrize(("method", "points"), [("equal", 3), ("coba", 6)])
-def test_where_the_last_epoch_is_taken_validation_draws_a_curve_of_few_points(monkeypatch, tmp_path, method, points):
+@pytest.mark.parametrize(("method", "few"), [("equal", True), ("coba", False)])
+def test_where_the_last_epoch_is_taken_validation_draws_a_curve_of_few_points(monkeypatch, tmp_path, method, few):
     """All else is as it was, after a stop too; a method that learns from validation data is shown them every time."""
     problem, asked = made(choose="last"), trial(method, epochs=6)
     full = train(asked, problem)
@@ -75,7 +75,8 @@ def test_where_the_last_epoch_is_taken_validation_draws_a_curve_of_few_points(mo
     found = train(asked, problem, tmp_path / "checkpoint", checkpoint_seconds=0)
     for curve in found.curves.validation.values():
         assert len(curve) == 6
-        assert len(set(curve)) == points
+        moved = sum(now != before for before, now in zip(curve, curve[1:], strict=False))
+        assert (moved <= 2) == few
     bare = [
         dataclasses.replace(r, curves=dataclasses.replace(r.curves, validation={}, halves={})) for r in (full, found)
     ]
