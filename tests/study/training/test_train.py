@@ -1,6 +1,7 @@
 """One trial: the plain loop it stands for, what it learns from, and that a stop leaves no trace."""
 
 import dataclasses
+import itertools
 import math
 import random
 import time
@@ -75,7 +76,7 @@ def test_where_the_last_epoch_is_taken_validation_draws_a_curve_of_few_points(mo
     found = train(asked, problem, tmp_path / "checkpoint", checkpoint_seconds=0)
     for curve in found.curves.validation.values():
         assert len(curve) == 6
-        moved = sum(now != before for before, now in zip(curve, curve[1:], strict=False))
+        moved = sum(now != before for before, now in itertools.pairwise(curve))
         assert (moved <= 2) == few
     bare = [
         dataclasses.replace(r, curves=dataclasses.replace(r.curves, validation={}, halves={})) for r in (full, found)
