@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import steelyard
 from gramian_cases import balancer, random_rows, weigh
 
 
@@ -48,3 +49,11 @@ def test_priorities_and_zero_gradients() -> None:
     gains = rows @ (weights @ rows)
     assert torch.allclose(gains[:2] * weights[:2] ** 0.5, torch.tensor([5.0, 1.0], dtype=torch.float64), rtol=1e-9)
     assert float(weights[2]) == 1
+
+
+def test_heads_are_plain_as_in_the_authors_code_but_where_the_solver_is_amortised():
+    """Its weights are learnt from one product, and plain heads would cost a pass through each."""
+    heads = [steelyard.make(spec, ["a", "b"]).heads for spec in ("fairgrad", "fairgrad(solver=amortised)")]
+    assert heads == ["plain", "weighted"]
+    assert steelyard.make("fairgrad(heads=weighted)", ["a", "b"]).heads == "weighted"
+    assert steelyard.make("fairgrad(heads=plain,solver=amortised)", ["a", "b"]).heads == "plain"

@@ -38,8 +38,8 @@ class FairGrad(GramianBalancer):
 
     Source: Ban & Ji, "Fair Resource Allocation in Multi-Task Learning" (2024), arXiv 2402.15638, and the authors' code.
     Deviations: damped Newton steps to rounding error, where that code calls a general least-squares solver with its
-    absolute tolerances; heads are weighted too, where it leaves them plain (``heads="plain"``); it multiplies ``d`` by
-    T and clips it to length 1, which is left to the loop.
+    absolute tolerances; it multiplies ``d`` by T and clips it to length 1, which is left to the loop. Heads are plain
+    as there, but for the amortised solver, which is not from there: plain ones would cost a pass through each head.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))
@@ -52,7 +52,7 @@ class FairGrad(GramianBalancer):
 
     name = "fairgrad"
     paper = "Ban & Ji (2024), arXiv 2402.15638"
-    default_heads = "weighted"
+    default_heads = "plain"
     native_priorities = True
 
     def __init__(
@@ -65,6 +65,8 @@ class FairGrad(GramianBalancer):
         rate: float | None = None,
         **common: Any,
     ) -> None:
+        if solver == "amortised":
+            common.setdefault("heads", "weighted")
         super().__init__(tasks, **common)
         at_least("alpha", alpha, 0, strictly=True)
         self.alpha = alpha
