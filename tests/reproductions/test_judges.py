@@ -237,7 +237,6 @@ def test_delta_p_is_of_values_and_delta_m_of_errors(outcome):
         ({0.0: [1.0, 1.1, 1.2], 0.5: [1.5, 1.6, 1.7], 1.0: [2.0, 2.1, 2.2]}, -1, "did not hold"),
     ],
 )
-@pytest.mark.takes("thousands of orders of the runs are tried")
 def test_a_rank_correlation_is_held_to_what_so_few_runs_can_show(by_dial, sign, word):
     (finding,) = hydalearn_claim._ranked("claim", "dial", by_dial, sign)
     assert finding.word == word

@@ -60,6 +60,9 @@ METHODS += [f"mgda(solver=amortised,product={product})" for product in ("differe
 # the resnet, a part of which is called as the device is.
 LAYERS = [name for name in NETWORKS if name not in ("lstm", "resnet")]
 ARMS = [(name, place) for name in METHODS for place in places(name)]
+# One of each kind of state and of reading; the others are slow to carry out in Python, all of them by `make slow`.
+FEW = ("equal", "uw", "gradnorm", "pcgrad", "moco", "cr-mogm+mgda", "mgda(solver=amortised,product=difference)")
+every = pytest.mark.slow("a device in Python carries out a training of every method at every place")
 
 
 @functools.lru_cache(maxsize=1)
@@ -67,7 +70,9 @@ def on_cpu(one):
     return train(one, made())
 
 
-@pytest.mark.parametrize(("name", "place"), ARMS)
+@pytest.mark.parametrize(
+    ("name", "place"), [pytest.param(*arm, marks=[] if arm[0] in FEW else [every]) for arm in ARMS]
+)
 def test_every_method_gives_the_numbers_of_the_cpu(module, name, place):
     one = trial(name, shared=place, epochs=1)
     assert same(train(one, made(), hardware=Hardware.of("second")), on_cpu(one))
@@ -127,6 +132,7 @@ def waits_of_a_step(module, name, place):
     return module.waits - before
 
 
+@every
 def test_how_often_a_step_waits_for_the_device_is_on_the_site(monkeypatch):
     """Each wait stops a GPU's queue. A method that has come to wait more often has to say so in the table."""
     monkeypatch.setattr(clipping, "_STEPS", 1)

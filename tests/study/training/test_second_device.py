@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.takes("a process of its own trains a small trial of every method twice")
-def test_trials_on_a_second_device():
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param("not slow", marks=pytest.mark.takes("a process of its own, and a device whose driver is in Python")),
+        pytest.param("slow", marks=pytest.mark.slow("a small trial of every method at every place, twice")),
+    ],
+)
+def test_trials_on_a_second_device(which):
     checks = Path(__file__).with_name("second_device_checks.py")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(checks)],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", which, str(checks)],
         capture_output=True,
         text=True,
         check=False,

@@ -238,6 +238,13 @@ def _deviations(outcome: Outcome) -> list[float]:
     return found
 
 
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """With mean zero and norm one."""
+    centred = values - values.mean()
+    standardised: np.ndarray = centred / np.linalg.norm(centred)
+    return standardised
+
+
 def _ranked(
     claim: str, dial: str, found: Mapping[float, Sequence[float]], sign: int, said: Sequence[str] = ()
 ) -> list[Finding]:
@@ -250,12 +257,15 @@ def _ranked(
     if len({at for at, _ in pairs}) < 2 or len({value for _, value in pairs}) < 2:
         undefined = f"Nothing varies here with {dial}: a rank correlation is not defined."
         return [Finding(claim, "undecided", (undefined, *said))]
-    turned, measured = (np.array(each) for each in zip(*pairs, strict=True))
+    turned = [at for at, _ in pairs]
+    # Spearman's is Pearson's of the ranks, and another order of the runs is one of their ranks: they are taken once.
+    dials, ranks = (_standardised(stats.rankdata(each)) for each in zip(*pairs, strict=True))
     # Exact for up to seven runs, where the usual approximation promises what so few cannot show.
     shown = stats.permutation_test(
-        (measured,),
-        lambda values: stats.spearmanr(turned, values).statistic,
+        (ranks,),
+        lambda values, axis: (dials * values).sum(axis),
         permutation_type="pairings",
+        vectorized=True,
         n_resamples=PERMUTATIONS,
         random_state=0,
     )
@@ -269,7 +279,7 @@ def _ranked(
         f"both dials; {len(pairs)} runs): {means}."
     )
     # Of all orders, those that rank the dials perfectly, either way.
-    alike = math.prod(math.factorial(number) for number in Counter(turned.tolist()).values())
+    alike = math.prod(math.factorial(number) for number in Counter(turned).values())
     least = min(1.0, CLAIMS * 2 * alike / math.factorial(len(pairs)))
     few = (f"So few runs cannot decide it, whatever they show (p of {least:.2g} at best).",) if least > 0.05 else ()
     return [Finding(claim, word, (text.replace("-", "−"), *few, *said))]
