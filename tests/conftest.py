@@ -42,6 +42,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slowest", type=int, default=0, help="list so many of the slowest tests, each with its reason")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in which something takes long come first: no process is left with one while the others are idle."""
+    long = {item.path for item in items if item.get_closest_marker("takes") and not item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """What is there for good, a million objects of torch and of the tests themselves, is not looked through again."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from loops.test_closures import PLACED, toy_for
-from testing.test_contract import VARIANTS, build
+from testing.test_contract import VARIANTS, build, options_slow
 
 TASKS = ["left", "right"]
 LARGE = {"log", "db-mtl", "log+equal"}
@@ -42,7 +42,7 @@ def heard(spec: str, place: str, clip: float | None, scale: str = "paper") -> tu
     return [str(each.message) for each in said if "clip_grad_norm_" in str(each.message)], sums
 
 
-@pytest.mark.parametrize(("spec", "place"), CASES)
+@pytest.mark.parametrize(("spec", "place"), options_slow(CASES))
 def test_a_clip_that_cuts_every_step_is_said_where_weights_are_large(spec: str, place: str) -> None:
     texts, sums = heard(spec, place, clip=1e-2)
     large = min(sums) >= 20 and (max(sums) - min(sums)) / max(sums) >= 1e-3

@@ -14,7 +14,7 @@ from steelyard.base.specs import parse_spec
 from steelyard.errors import LossError, OptionError, SteelyardWarning
 from steelyard.method_registry import method_class
 from steelyard.testing.toy import Toy, same_state, snapshot
-from testing.test_contract import VARIANTS, build
+from testing.test_contract import VARIANTS, build, options_slow
 
 TASKS = ["left", "right", "depth"]
 DIRECTIONS = {
@@ -86,7 +86,7 @@ def evaluate(toy: Toy, balancer: Balancer, way: str, closure: Callable[[], Tenso
                 closure()
 
 
-@pytest.mark.parametrize(("spec", "place"), HELD)
+@pytest.mark.parametrize(("spec", "place"), options_slow(HELD))
 def test_equal_points_have_equal_values_and_gradients(spec: str, place: str) -> None:
     """The value is ``Σ w L`` from the first evaluation on, the gradient that of this with constant weights."""
     attached = weighted(spec)
@@ -226,7 +226,7 @@ def regressions(balancer: Balancer, place: str) -> Toy:
     return toy
 
 
-@pytest.mark.parametrize(("spec", "place"), [each for each in HELD if each not in ELSEWHERE])
+@pytest.mark.parametrize(("spec", "place"), options_slow(each for each in HELD if each not in ELSEWHERE))
 def test_lbfgs_trains_to_the_loss_of_the_plain_sum(spec: str, place: str) -> None:
     """The plain sum is at 1e-4 of the first losses after one step; 15 steps allow for weights that change between."""
     balancer = weighted(spec, PAIR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -13,10 +14,10 @@ from steelyard.base.specs import parse_spec
 from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing import CHECKS
 
-# Variants that go through other code; by default relobralo looks back, and so draws, once in a thousand steps.
-VARIANTS = [
-    *[name for name in method_names() if name != "relobralo"],
-    "relobralo(keep=0.3)",
+# By default relobralo looks back, and so draws, once in a thousand steps.
+METHODS = [f"{name}(keep=0.3)" if name == "relobralo" else name for name in method_names()]
+# Variants that go through other code.
+OPTIONS = [
     "schedule(per=epoch)",
     "uw-revised(learn=external)",
     "imtl-l(learn=external)",
@@ -66,6 +67,13 @@ VARIANTS = [
     "auto-lambda(start=1.0,weight_rate=0.1)",
     *[f"{row.name}(look=last)" for row in steelyard.methods() if row.reads in ("norms", "gramian", "cross_gramian")],
 ]
+VARIANTS = [*METHODS, *OPTIONS]
+
+
+def options_slow(cases: Iterable[tuple[str, ...]]) -> list[Any]:
+    """Cases that begin with a method or a variant of one, for a parametrisation: variants are left to `make slow`."""
+    again = pytest.mark.slow("once more for each of dozens of variants")
+    return [pytest.param(*case, marks=[again] if case[0] in OPTIONS else []) for case in cases]
 
 
 def build(method: str, tasks: list[str], **options: Any) -> Balancer:
@@ -81,6 +89,14 @@ LONG = {"one_task_and_many": pytest.mark.takes("a thousand tasks, for three step
 # The toy's optimizer does not have the weights that an outside one learns.
 @pytest.mark.filterwarnings("ignore:.*did not move in 10 steps:steelyard.SteelyardWarning")
 @pytest.mark.parametrize("check", [pytest.param(name, marks=LONG.get(name, ())) for name in CHECKS])
-@pytest.mark.parametrize("method", VARIANTS)
+@pytest.mark.parametrize("method", METHODS)
 def test_contract(method: str, check: str) -> None:
+    CHECKS[check](functools.partial(build, method))
+
+
+@pytest.mark.filterwarnings("ignore:.*did not move in 10 steps:steelyard.SteelyardWarning")
+@pytest.mark.slow("the whole contract again for each of dozens of variants")
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("method", OPTIONS)
+def test_contract_of_variants(method: str, check: str) -> None:
     CHECKS[check](functools.partial(build, method))

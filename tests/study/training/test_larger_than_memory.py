@@ -74,7 +74,7 @@ CHILD = """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process may take is limited as Linux does")
-@pytest.mark.takes("a process that may take little memory imports torch, and reads 320 MB several times")
+@pytest.mark.slow("a process that may take little memory imports torch, and reads 320 MB several times")
 def test_a_set_that_does_not_fit_is_planned_timed_and_trained(tmp_path: Path) -> None:
     with open(tmp_path / "rows.f32", "wb") as file:
         file.truncate(5 * 1024 * 16 * 1024 * 4)

@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.parametrize(
     "which",
     [
-        pytest.param("not slow", marks=pytest.mark.takes("a process of its own, and a device whose driver is in Python")),
+        pytest.param("not slow", marks=pytest.mark.takes("a process of its own, and a device in Python")),
         pytest.param("slow", marks=pytest.mark.slow("a small trial of every method at every place, twice")),
     ],
 )
