@@ -340,6 +340,18 @@ def test_in_a_cross_validation_no_more_seeds_are_asked_for_than_there_are_folds(
     assert "Likely" not in "\n".join(judged(tmp_path / "s", made, {SINGLE_TASK: base, "equal": ours}).verdict)
 
 
+def test_where_the_sum_hurts_and_the_best_strategy_is_open_it_is_that_one_which_is_undecided(tmp_path):
+    """Else "undecided" would stand beside a plain sum that is shown to be worse."""
+    made = plan(methods=[SINGLE_TASK, "equal", "ema"])
+    near = [{task: row[task] + noise for task in row} for row, noise in zip(ALONE, (0.012, -0.012, 0.004), strict=True)]
+    values = {SINGLE_TASK: ALONE, "equal": shifted(-0.1, -0.1), "ema": near}
+    found = judged(tmp_path / "s", made, values, seconds={SINGLE_TASK: 10.0, "equal": 10.0, "ema": 11.0}).verdict
+    assert found[0].startswith("Over all tasks the plain sum is worse than single-task learning")
+    said = "Whether to share is undecided: under ema, which is better than the plain sum, it is Δm +"
+    assert found[1].startswith(said)
+    assert found[1].endswith(").")
+
+
 def test_what_is_hurt_is_to_be_trained_alone_and_the_others_may_stay_open(tmp_path):
     """Right gains or loses by seed, so that the mean over tasks is open; left is hurt for certain."""
     ours = [

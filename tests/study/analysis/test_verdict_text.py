@@ -377,7 +377,13 @@ def check_recommendation(found: Study, setting: int, sentences: list[str]) -> No
         others = "whether the others should share is undecided" if open_ else "the others lose nothing by sharing"
         assert said == f"Train {named} alone; {others}."
     else:
-        assert said == "Whether to share is undecided."
+        under = re.fullmatch(
+            r"Whether to share is undecided(?:: under (\w+), which is better than the plain sum, it is Δm (.*))?\.",
+            said,
+        )
+        assert under[1] == (best if best != "equal" and plain else None)
+        if under[1]:
+            check_bounded(under[2], change, 100.0, " %")
 
 
 def change_from(found: Study, setting: int, method: str, baseline: str) -> np.ndarray:

@@ -142,7 +142,10 @@ class _SettingText:
             harmless = len(fine) + len(hurt) == len(self.tasks)
             others = "the others lose nothing by sharing"
             return [f"Train {apart}; {others if harmless else 'whether the others should share is undecided'}."]
-        return ["Whether to share is undecided."]
+        if best == self.plain or not self.plain:
+            return ["Whether to share is undecided."]
+        amount = f"Δm {relative_of({'': change}).strip()}"
+        return [f"Whether to share is undecided: under {name}, which is better than the plain sum, it is {amount}."]
 
     def _best(self) -> str:
         """The strategy that is furthest above the plain sum, of those shown to be above it; else the plain sum."""
