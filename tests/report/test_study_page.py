@@ -12,7 +12,7 @@ import pytest
 from report import judgements
 from report.reading import parse
 from steelyard.report.numbers import fixed
-from steelyard.report.short_names import short_methods, split_method
+from steelyard.report.short_names import readable_methods, short_methods, split_method, split_methods
 from steelyard.report.study_page import page, study_section, write_page
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
@@ -187,3 +187,15 @@ def test_a_study_on_a_page_with_others_has_ids_of_its_own() -> None:
     assert ids
     assert all(found.startswith("first-") for found in ids)
     assert re.sub(r' id="first-', ' id="', section).strip() in alone, "nothing else is different"
+
+
+def test_arms_of_many_tasks_are_told_by_the_tasks_that_each_network_serves() -> None:
+    few, many = "uw{a b|c}", "equal{a1 a2 a3 a4 +b1 +b2|b1 b2 +a1|c1}"
+    alike = "equal{a1 a2 a3 b1 +b2 +a4|a4 b2|c1}"
+    methods = ["equal", few, many, alike, "ema(beta=0.9){a1 a2 a3 a4 a5 a6 a7|b1 b2}@mmoe"]
+    expected = ["equal", few, "equal{4|2|1} #3", "equal{4|2|1} #4", "ema(beta=0.9){7|2}@mmoe"]
+    assert list(readable_methods(methods).values()) == expected
+    parts = [("equal", ""), (few, ""), ("equal{4|2|1} #3", ""), ("equal{4|2|1} #4", ""), ("ema{7|2}@mmoe", "beta=0.9")]
+    assert list(split_methods(methods).values()) == parts
+    assert list(short_methods(methods, 16).values()) == [name for name, _ in parts]
+    assert short_methods(["equal{a1 a2|b1 b2 b3}"], 16) == {"equal{a1 a2|b1 b2 b3}": "equal{2|3}"}

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steelyard.grouping.grouping_result import GroupingResult
-from steelyard.io.lists_and_counts import counted, first_few, percent
+from steelyard.io.lists_and_counts import counted, first_few, listed, percent
 from steelyard.study.judgement import Interval, Row
 from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
 
 FEW = 12  # tasks that are named one by one
 MANY, FEWER = 30, 3  # in all groups together, from where so few of each are: a sentence has to be read
+MOST_GROUPS = 4  # that are named, of so many tasks
 
 
 def write_words(found: GroupingResult) -> list[str]:
@@ -41,16 +42,20 @@ def _what_to_do(found: GroupingResult, what: str) -> str:
 
 
 def _together(networks: Sequence[Network]) -> str:
-    """``{a, b} and {c, d, helped by e}``: those networks that learn several tasks."""
+    """``{a, b} and {c, d, helped by e}``: those networks that learn several tasks; of many, briefly."""
     several = [network for network in networks if len(network.learns) > 1]
-    most = FEW if sum(len(network.learns) for network in several) <= MANY else FEWER
-    return " and ".join(_names(network, most) for network in several)
+    many = sum(len(network.learns) for network in several) > MANY
+    names = [_names(network, many) for network in several]
+    if many and len(names) > MOST_GROUPS:
+        names = [*names[: MOST_GROUPS - 1], f"{len(names) - MOST_GROUPS + 1} more groups"]
+    return listed(names) if names else ""
 
 
-def _names(network: Network, most: int) -> str:
+def _names(network: Network, many: bool) -> str:
     """``{a, b}``; tasks that only help are told apart: ``{a, b, helped by c}``."""
     helps = [task for task in network.learns if task not in network.serves]
-    return f"{{{first_few(network.serves, most)}{', helped by ' + first_few(helps, most) if helps else ''}}}"
+    helping = f"{len(helps)} others" if many and len(helps) > 1 else first_few(helps, FEW)
+    return f"{{{first_few(network.serves, FEWER if many else FEW)}{f', helped by {helping}' if helps else ''}}}"
 
 
 def _beside_groups(found: GroupingResult) -> list[str]:

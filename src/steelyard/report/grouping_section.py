@@ -34,6 +34,8 @@ def section(found: GroupingResult) -> Markup:
             panels=[groups.more_networks(found), groups.more_budget(found)],
             measured=len(found.grouping.measured),
             correlation=None if estimates.correlation is None else correlation(estimates.correlation),
+            sure=groups.sure(estimates),
+            called=groups.called(found),
             matrix=groups.help_matrix(found, estimates),
             affinities=[(each.name, correlation(each.correlation), each.subsets) for each in found.affinities],
         )

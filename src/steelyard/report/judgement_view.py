@@ -7,7 +7,7 @@ import statistics
 from functools import cached_property
 
 from steelyard.report import numbers
-from steelyard.report.short_names import short_methods
+from steelyard.report.short_names import readable_methods, short_methods, split_methods
 from steelyard.study.judgement import Cell, Curve, Hurt, Judgement, Recipe, Row, Setting, TaskInfo
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
 
@@ -32,6 +32,8 @@ class View:
         self.tasks = judgement.tasks
         self.settings = judgement.settings
         self.short = short_methods(judgement.methods)
+        self.readable = readable_methods(judgement.methods)
+        self.parts = split_methods(judgement.methods)
         self._cells = {(cell.method, cell.setting, cell.task): cell for cell in judgement.cells}
         self._rows = {(row.method, row.setting): row for row in judgement.rows}
         self._hurt = {(hurt.method, hurt.setting, hurt.task): hurt for hurt in judgement.hurt}

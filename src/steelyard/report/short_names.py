@@ -6,7 +6,26 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 
-from steelyard.study.planning.arms import parse_arm
+from steelyard.study.planning.arm_networks import write_networks
+from steelyard.study.planning.arms import Arm, parse_arm
+
+LONGEST = 24  # of what names the tasks of an arm's networks, in characters
+
+
+def readable_methods(methods: Sequence[str]) -> dict[str, str]:
+    """Methods as they are written; where naming the tasks of an arm's networks takes too long, with how many each
+    network serves: ``equal{8|7|1}``. Those that look alike then are numbered."""
+    return _numbered({method: _with_counts(method, parse_arm(method)) for method in methods})
+
+
+def split_methods(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """`split_method` of each, names numbered where two methods would look alike."""
+    parts = {method: split_method(method) for method in methods}
+    alike = Counter(parts.values())
+    return {
+        method: (f"{name} #{number}" if alike[name, options] > 1 else name, options)
+        for number, (method, (name, options)) in enumerate(parts.items(), 1)
+    }
 
 
 def short_methods(methods: Sequence[str], width: int = 18) -> dict[str, str]:
@@ -21,6 +40,8 @@ def short_methods(methods: Sequence[str], width: int = 18) -> dict[str, str]:
         family = [method for method in methods if names[method] == name]
         if len(family) > 1:
             names.update(_with_options(name, family))
+    arms = {method: parse_arm(method) for method in methods}
+    names = {m: _with_counts(name, arms[m], 0) if len(name) > width else name for m, name in names.items()}
     cut = {method: elide(name, width) for method, name in names.items()}
     crowd = Counter(cut.values())
     for number, method in enumerate(methods, 1):
@@ -39,7 +60,23 @@ def split_method(method: str) -> tuple[str, str]:
         inside = str(part)[len(part.name) + 1 : -1].replace(",", ", ")
         if inside:
             options.append(f"{part.name}: {inside}" if several else inside)
-    return arm.name, "; ".join(options)
+    return _with_counts(arm.name, arm), "; ".join(options)
+
+
+def _with_counts(text: str, arm: Arm, longest: int = LONGEST) -> str:
+    """What names an arm, with the number of tasks that each network serves where naming all takes too long."""
+    networks = write_networks(arm.networks)
+    if len(networks) <= longest:
+        return text
+    return text.replace(networks, "{" + "|".join(str(len(network.serves)) for network in arm.networks) + "}")
+
+
+def _numbered(names: dict[str, str]) -> dict[str, str]:
+    crowd = Counter(names.values())
+    return {
+        method: f"{name} #{number}" if crowd[name] > 1 else name
+        for number, (method, name) in enumerate(names.items(), 1)
+    }
 
 
 def elide(text: str, width: int) -> str:

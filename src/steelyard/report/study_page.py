@@ -103,7 +103,6 @@ def study_context(judgement: Judgement, prefix: str = "") -> dict[str, object]:
         "metric": metric,
         "elide": elide,
         "recipe_text": recipe_text,
-        "split_method": split_method,
         "styles": STYLES,
         "style_of": style_of,
         "baseline": BASELINE,
@@ -112,7 +111,7 @@ def study_context(judgement: Judgement, prefix: str = "") -> dict[str, object]:
         "device": device_text(judgement),
         "repeats": repeats_text(judgement),
         "tilt": 26 + round(0.75 * max(text_width(elide(task.label, 22)) for task in view.tasks)),
-        "notes": _notes(judgement),
+        "notes": _notes(view),
         "verdicts": _grouped(judgement),
     }
 
@@ -127,7 +126,7 @@ def _entry(view: View, method: str, setting: Setting, task: TaskInfo) -> Entry |
     if cell.difference is None:
         spread = "" if math.isinf(own.high) else f"±{numbers.fixed(numbers.half(own) * factor, decimals)}"
     seeds = ", ".join(numbers.fixed(value * factor, decimals) for _, value in sorted(cell.values.items()))
-    title = [f"{method} on {task.label}: {seeds}"]
+    title = [f"{view.readable[method]} on {task.label}: {seeds}"]
     if cell.difference and math.isfinite(cell.difference.high):
         title.append(f"95 % interval of the difference {numbers.brackets(cell.difference, decimals, factor)}")
     if cell.rows_half is not None:
@@ -233,12 +232,12 @@ def _sentence_case(text: str, methods: list[str]) -> str:
     return text if first in names else text[:1].upper() + text[1:]
 
 
-def _notes(judgement: Judgement) -> list[str]:
+def _notes(view: View) -> list[str]:
     """The remarks on single cells, each once, with the methods and tasks it is about."""
     about: dict[str, list[str]] = {}
-    for cell in judgement.cells:
+    for cell in view.judgement.cells:
         if cell.note:
-            where = f"{cell.method} on {cell.task}"
+            where = f"{view.readable[cell.method]} on {cell.task}"
             if where not in about.setdefault(cell.note, []):
                 about[cell.note].append(where)
     return [f"{', '.join(where[:6])}{' …' if len(where) > 6 else ''}: {note}" for note, where in about.items()]

@@ -73,7 +73,7 @@ def render(
             said = f"The {len(tasks)} tasks with the largest effects, the hurt first; {more} more:"
             _with_command(f"{said}\n{shown_by} --all", console, clean, style="dim")
         if chosen := view.chosen(setting):
-            said = "; ".join(f"{method}: {text}" for method, text in chosen.items())
+            said = "; ".join(f"{view.readable[method]}: {text}" for method, text in chosen.items())
             console.print(Text(clean(f"Chosen on validation data: {said}."), style="dim"))
     if view.judged:
         console.print(Padding(_legend(view, clean), (0, 1), expand=False))
@@ -279,7 +279,7 @@ def _shorten(text: str, width: int = 20) -> str:
 
 
 def _name(view: View, setting: Setting, method: str, clean: Callable[[str], str]) -> Text:
-    text = Text("\n".join(_fold(clean(method), METHOD_WIDTH)))
+    text = Text("\n".join(_fold(clean(view.readable[method]), METHOD_WIDTH)))
     if so_far := view.so_far(method, setting):
         text.append(f"\n  {so_far}", "dim")
     return text

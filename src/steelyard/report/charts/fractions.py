@@ -115,6 +115,8 @@ def _anchors(places: Sequence[AxisPlace]) -> list[str]:
     taken: list[tuple[float, float]] = []
     for index in [*order[-1:], *order[:-1]]:
         place = places[index]
+        if not place.label:
+            continue
         anchor = "start" if place.position < 0.1 else "end" if place.position > 0.9 else "middle"
         width = text_width(place.label)
         left = NARROW * place.position - {"start": 0.0, "middle": width / 2, "end": width}[anchor]

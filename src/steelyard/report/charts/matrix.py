@@ -32,8 +32,10 @@ class Square:
     known: bool
 
 
-def matrix(names: Sequence[str], cells: Sequence[Sequence[Square | None]], aria: str) -> Markup:
-    """Rows and columns have the same names; None leaves a cell empty."""
+def matrix(
+    names: Sequence[str], cells: Sequence[Sequence[Square | None]], aria: str, bounds: Sequence[int] = ()
+) -> Markup:
+    """Rows and columns have the same names; None leaves a cell empty, a line stands before each place of `bounds`."""
     count = len(names)
     room = max(text_width(name) for name in names) + 10 if count <= LABELLED else 8
     side = min(SIDE, (WIDTH - room) / count)
@@ -64,6 +66,11 @@ def matrix(names: Sequence[str], cells: Sequence[Sequence[Square | None]], aria:
                     tag("text", cell.text, class_="in", x=x + side / 2, y=y + side / 2 + 4, text_anchor="middle")
                 )
             parts.append(tag("g", *inside, data_row=row, data_column=column))
+    end = side * count
+    for place in bounds:
+        x, y = room + side * place, top + side * place
+        parts.append(tag("line", class_="bound", x1=x, x2=x, y1=top, y2=top + end))
+        parts.append(tag("line", class_="bound", x1=room, x2=room + end, y1=y, y2=y))
     width, height = room + side * count + 60, top + side * count + 4
     return tag(
         "svg", *parts, class_="matrix", viewBox=f"0 0 {width:.0f} {height:.0f}",

@@ -73,7 +73,7 @@ def _panels(
 def _title(view: View, method: str, task: TaskInfo, setting: Setting, point: Interval | None, relative: bool) -> str:
     decimals = view.decimals(task)
     value = numbers.fixed(point.mean, decimals, signed=relative) if point else numbers.MISSING
-    return f"{method}, {setting.label}: {value}{numbers.unit(task)}{bounds(point, decimals)}"
+    return f"{view.readable[method]}, {setting.label}: {value}{numbers.unit(task)}{bounds(point, decimals)}"
 
 
 def _started(view: View) -> list[Setting]:

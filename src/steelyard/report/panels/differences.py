@@ -52,7 +52,7 @@ def cost_panel(drawing: Drawing, setting: Setting) -> Markup | None:
         gain = scaled(row.delta_m, 100) if row else None
         if row and gain and math.isfinite(gain.mean) and row.relative_cost > 0:
             text = numbers.plus_minus(gain, view.delta_decimals)
-            title = f"{method}: Δm {text} % at {numbers.fixed(row.relative_cost, 2)} × the training time"
+            title = f"{view.readable[method]}: Δm {text} % at {numbers.fixed(row.relative_cost, 2)} × the training time"
             ink, index = drawing.method_inks[method], drawing.method_index[method]
             points.append(Point(index, view.short[method], ink, row.relative_cost, gain, title))
     said = "; ".join(point.title for point in points)
@@ -76,7 +76,7 @@ def _delta_panel(drawing: Drawing, setting: Setting) -> list[Panel]:
         row = view.row(method, setting)
         delta = scaled(row.delta_m, 100) if row else None
         text = numbers.plus_minus(delta, view.delta_decimals)
-        title = f"{method}: Δm {text} %{bounds(delta, view.delta_decimals)}"
+        title = f"{view.readable[method]}: Δm {text} %{bounds(delta, view.delta_decimals)}"
         number = text if len(view.tasks) <= ROOMY and delta else ""
         lines.append(Line(drawing.method_index[method], view.short[method], delta, "sum", number, title))
     if not any(line.interval for line in lines):
@@ -94,7 +94,7 @@ def _line(drawing: Drawing, method: str, setting: Setting, task: TaskInfo) -> Li
     text = numbers.plus_minus(difference, view.decimals(task))
     verdict = cell.verdict if cell else None
     word = f", {verdict}" if verdict else ", no result" if cell is None else ""
-    title = f"{method}: {text}{bounds(difference, view.decimals(task))}{word}"
+    title = f"{view.readable[method]}: {text}{bounds(difference, view.decimals(task))}{word}"
     number = text if len(view.tasks) <= ROOMY and difference else ""
     return Line(drawing.method_index[method], view.short[method], difference, style_of(verdict).css, number, title)
 
