@@ -16,7 +16,9 @@ LARGE = {"log", "db-mtl", "log+equal"}
 ONE = {spec: place for spec, place in PLACED if spec in VARIANTS}
 # What is said follows from the weights and the clip, wherever gradients are read: one of each kind in both places.
 BOTH = [each for each in PLACED if each[0] in ("inverse-norm", "mgda", "pcgrad", "db-mtl")]
-CASES = list(dict.fromkeys([*ONE.items(), *BOTH]))
+# By their formula these send one length to the trunk in every step, and nothing to speak of to plain heads.
+ONE_LENGTH = [(f"{spec}(heads=plain)", "trunk") for spec in ("nash-mtl", "fairgrad", "log+nash-mtl")]
+CASES = list(dict.fromkeys([*ONE.items(), *BOTH, *ONE_LENGTH]))
 
 
 def heard(spec: str, place: str, clip: float | None, scale: str = "paper") -> tuple[list[str], list[float]]:

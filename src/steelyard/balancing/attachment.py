@@ -94,6 +94,7 @@ class Attached(Protocol):
 
     tasks: tuple[str, ...]
     scale: Scale
+    constant_length: float | None
 
     @property
     def name(self) -> str:
@@ -176,7 +177,7 @@ class Attachment:
         self.skipping = self.empty = False
         self._before, self._told = (0, 0), False
         self.inside_step = self.evaluates_often = False
-        self._clip = ClipWatch(balancer.name, len(balancer.tasks))
+        self._clip = ClipWatch(balancer.name, len(balancer.tasks), balancer.constant_length)
         self._clip.done = balancer.scale != "paper"
         self._scale_at_start: float | None = None
         self._resumed = balancer.keeps_state and _was_resumed(base_of(optimizer) or optimizer)

@@ -2,7 +2,8 @@
 
 ``clip_grad_norm_`` with a limit that was chosen for the plain sum cuts every step to one length where weights sum to
 100 times the number of tasks. What shows it: the length of the gradient that arrives at the optimizer is the same
-number step after step, while the weights move. Nothing but a clip at work does that.
+number step after step, while the weights move. Nothing but a clip at work does that, and a formula that sends one
+length to the shared place, as Nash-MTL's: what arrives then has about that one.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ _RATIO = 20.0
 _MOVING, _STILL = 1e-3, 1e-2
 """The least by which weights move over these steps, as a part of them, and the most by which a clipped length does, as
 a part of that."""
+_NEAR = 0.05
+"""Within this of the length that a formula gives, nothing is cut, or next to nothing."""
 
 
 class ClipWatch:
     """Looks at the first steps of an attached balancer whose weights are as published."""
 
-    def __init__(self, name: str, tasks: int) -> None:
+    def __init__(self, name: str, tasks: int, constant_length: float | None = None) -> None:
         self._name, self._tasks, self._weighed = name, tasks, False
+        self._constant_length = constant_length
         self._sums: list[float] = []
         self._lengths: list[float] = []
         self.done = False
@@ -53,7 +57,10 @@ class ClipWatch:
     def _conclude(self) -> None:
         self.done = True
         moved = _spread(self._sums)
-        if moved >= _MOVING and _spread(self._lengths) <= _STILL * min(moved, 1e-2):
+        alike = moved >= _MOVING and _spread(self._lengths) <= _STILL * min(moved, 1e-2)
+        constant = self._constant_length
+        by_formula = constant is not None and math.isclose(min(self._lengths), constant, rel_tol=_NEAR)
+        if alike and not by_formula:
             warn(
                 f"{self._name}'s weights sum to {min(self._sums):.3g} times the number of tasks or more, and the "
                 f"gradients that reached the optimizer had the same length, {self._lengths[-1]:.3g}, in each of the "

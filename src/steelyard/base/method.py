@@ -95,6 +95,8 @@ class Method(Stateful):
     """What multiplying loss k by a constant from the first step on does: ``"weights"`` leaves the weights as they are,
     ``"contribution"`` leaves each w_k L_k, ``"proportion"`` leaves them up to a common factor, ``"none"`` promises
     nothing."""
+    constant_length: float | None = None
+    """The length of the gradient that it sends to the shared place, where by its formula that is one in all steps."""
     signed_weights: ClassVar[bool] = False
     """Whether weights may be negative; ``scale="sum"`` then makes their sizes sum to the number of tasks."""
     native_priorities: bool = False

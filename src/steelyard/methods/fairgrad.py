@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,7 @@ class FairGrad(GramianBalancer):
         at_least("alpha", alpha, 0, strictly=True)
         self.alpha = alpha
         self.rescaling = "contribution" if alpha == 1 else "none"
+        self.constant_length = math.sqrt(len(self.tasks)) if alpha == 1 else None  # w' G w is T
         self.amortised_rate = amortised_rate(self, solver, product, rate, default=1.0)
 
     def weigh(self, seen: Seen, state: State) -> Tensor:

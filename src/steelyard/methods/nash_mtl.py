@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,6 +82,8 @@ class NashMTL(GramianBalancer):
         self.normalise, self.max_norm = normalise, max_norm
         if normalise or max_norm is not None:
             self.rescaling = "proportion"
+        if not normalise or max_norm is not None:  # w' G w is T, but for what max_norm cuts
+            self.constant_length = min(math.inf if normalise else math.sqrt(len(self.tasks)), max_norm or math.inf)
         self.amortised_rate = amortised_rate(self, solver, product, rate, default=1.0)
         if self.amortised_rate is not None and (normalise or max_norm is not None):
             raise OptionError(
