@@ -80,3 +80,26 @@ def test_nothing_is_multiplied_by_zero() -> None:
             x = torch.func.functional_call(layer, lent, (x,))
             counts.append(counter.get_total_flops() / (2 * 3 * 4 * 4))
     assert counts == [2, 5, 7]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_loss_that_differentiates_the_network_changes_as_its_difference_says(name: str) -> None:
+    """As a physics-informed one: what its inner pass goes back through changes along the direction too."""
+    torch.manual_seed(0)
+    build, shape = LAYERS[name]
+    layer, inputs = build().double(), torch.randn(shape, dtype=torch.float64)
+    start = {n: p.detach() for n, p in layer.named_parameters()}
+    direction = {n: torch.randn_like(p) for n, p in start.items()}
+
+    def loss(lent: dict[str, Tensor]) -> Tensor:
+        with torch.enable_grad():
+            x = inputs.clone().requires_grad_()
+            out = torch.func.functional_call(layer, lent, (x,)).tanh().sum()
+            (slope,) = torch.autograd.grad(out, x, create_graph=True)
+        return (slope - 1).square().mean()
+
+    with torch.no_grad():
+        ahead, behind = (loss({n: p + h * direction[n] for n, p in start.items()}) for h in (1e-5, -1e-5))
+        with along_a_direction():
+            found = tangent_of(loss({n: dual(p, direction[n]) for n, p in start.items()}))
+    torch.testing.assert_close(found, (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-8)

@@ -47,6 +47,9 @@ def _parts(value: Tensor) -> tuple[Tensor, Tensor | None]:
 class _WithoutZeros(TorchFunctionMode):
     """Layers without what torch multiplies by zero: the weight's tangent where the direction leaves a layer out, as
     each head, and the input's at the first layer.
+
+    Not where a graph is recorded: a loss that differentiates the network (a physics-informed one) goes back through
+    what the layer has saved, which must change along the direction too. Torch's own rule saves that.
     """
 
     def __torch_function__(
@@ -57,7 +60,7 @@ class _WithoutZeros(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         options = dict(kwargs or {})
-        if func in _BILINEAR and len(args) > 1:
+        if func in _BILINEAR and len(args) > 1 and not torch.is_grad_enabled():
             bias = args[2] if len(args) > 2 else options.pop("bias", None)
             return _bilinear(func, args[0], args[1], bias, args[3:], options)
         return func(*args, **options)
