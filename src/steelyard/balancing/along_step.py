@@ -12,7 +12,7 @@ Clipping, scalers and the mean over ranks multiply the direction by a number tha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,6 +43,9 @@ _WIDER = 4
 """By what a difference to both sides reaches further: its error is of second order."""
 _ALIKE = 8
 """Roundings by which losses that are computed twice may differ."""
+_SCATTERED = 0.1
+"""Of the root of a rounding, which a difference is about as large as: by so much may losses differ from call to call
+(sums in another order, on a GPU), and one to both sides still tells."""
 
 
 # --- at the call ------------------------------------------------------------------------------------------------------
@@ -258,7 +261,7 @@ def _repeats(balancer: Persistent, call: AlongCall) -> bool:
     if _due(balancer, caches.repeats):
         first = _of(balancer, call, call.again())
         alike = _are_alike(first, call.values)
-        if not alike and not _are_alike(_of(balancer, call, call.again()), first):
+        if not alike and not _are_alike(_of(balancer, call, call.again()), first, lambda eps: _SCATTERED * eps**0.5):
             raise LossError(
                 f"{balancer.name} looks along its step by the difference of losses, and again= computes others each "
                 "time it is called, at the same parameters: something in it counts its calls or draws from a generator "
@@ -273,9 +276,14 @@ def _drew_anew(again: Any) -> bool:
     return getattr(again, "drew", False) and not getattr(again, "replays", False)
 
 
-def _are_alike(found: Mapping[str, Tensor], losses: Mapping[str, Tensor]) -> bool:
+def _are_alike(
+    found: Mapping[str, Tensor],
+    losses: Mapping[str, Tensor],
+    within: Callable[[float], float] = lambda eps: _ALIKE * eps,
+) -> bool:
+    """Whether they differ by no more than that part of them, which follows from their precision."""
     return all(
-        abs(float(loss) - float(losses[name])) <= _ALIKE * torch.finfo(loss.dtype).eps * abs(float(losses[name]))
+        abs(float(loss) - float(losses[name])) <= within(torch.finfo(loss.dtype).eps) * abs(float(losses[name]))
         for name, loss in found.items()
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -59,21 +60,20 @@ def _torchs_states(devices: list[int]) -> list[Tensor]:
     return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)]
 
 
-def _other_states() -> tuple[Any, Any]:
+def _other_states() -> tuple[Any, bytes | None]:
     """Of Python's generator and of numpy's, by which some models choose the layers that they skip."""
-    return random.getstate(), sys.modules["numpy"].random.get_state() if "numpy" in sys.modules else None
+    numpy = sys.modules.get("numpy")
+    return random.getstate(), None if numpy is None else pickle.dumps(numpy.random.get_state(legacy=False))
 
 
-def _put_back(before: tuple[Any, Any]) -> bool:
+def _put_back(before: tuple[Any, bytes | None]) -> bool:
     """Whether they had moved."""
-    now = _other_states()
-    moved: bool = now[0] != before[0]
-    if moved:
+    pythons, numpys = (now != then for now, then in zip(_other_states(), before, strict=True))
+    if pythons:
         random.setstate(before[0])
-    if before[1] is not None and (now[1][2:] != before[1][2:] or bool((now[1][1] != before[1][1]).any())):
-        sys.modules["numpy"].random.set_state(before[1])
-        moved = True
-    return moved
+    if numpys and before[1] is not None:
+        sys.modules["numpy"].random.set_state(pickle.loads(before[1]))
+    return pythons or (numpys and before[1] is not None)
 
 
 def losses_of(

@@ -40,7 +40,7 @@ class PCD(ComparingBalancer, GramianBalancer):
     a zero main gradient the main task alone has a weight, 1.
 
     In a batch without the main task there is no direction to correct: each task keeps the weight of the last batch with
-    both, 1 before any, which is ours.
+    both, 1 before any, which is ours. That weight has the scale of the batch it is from.
 
     Cost: one backward pass through each task's head; the solver is exact (1 ms at T = 40).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from steelyard.study.planning.arm_networks import write_networks
 from steelyard.study.planning.arms import Arm, parse_arm
@@ -15,17 +15,16 @@ LONGEST = 24  # of what names the tasks of an arm's networks, in characters
 def readable_methods(methods: Sequence[str]) -> dict[str, str]:
     """Methods as they are written; where naming the tasks of an arm's networks takes too long, with how many each
     network serves: ``equal{8|7|1}``. Those that look alike then are numbered."""
-    return _numbered({method: _with_counts(method, parse_arm(method)) for method in methods})
+    names = {method: _with_counts(method, parse_arm(method)) for method in methods}
+    numbers = _numbers(names)
+    return {method: name + numbers[method] for method, name in names.items()}
 
 
 def split_methods(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     """`split_method` of each, names numbered where two methods would look alike."""
     parts = {method: split_method(method) for method in methods}
-    alike = Counter(parts.values())
-    return {
-        method: (f"{name} #{number}" if alike[name, options] > 1 else name, options)
-        for number, (method, (name, options)) in enumerate(parts.items(), 1)
-    }
+    numbers = _numbers(parts)
+    return {method: (name + numbers[method], options) for method, (name, options) in parts.items()}
 
 
 def short_methods(methods: Sequence[str], width: int = 18) -> dict[str, str]:
@@ -43,11 +42,7 @@ def short_methods(methods: Sequence[str], width: int = 18) -> dict[str, str]:
     arms = {method: parse_arm(method) for method in methods}
     names = {m: _with_counts(name, arms[m], 0) if len(name) > width else name for m, name in names.items()}
     cut = {method: elide(name, width) for method, name in names.items()}
-    crowd = Counter(cut.values())
-    for number, method in enumerate(methods, 1):
-        if crowd[cut[method]] > 1:
-            cut[method] = f"{elide(names[method], width - 4)} #{number}"
-    return cut
+    return {m: f"{elide(names[m], width - 4)}{number}" if number else cut[m] for m, number in _numbers(cut).items()}
 
 
 def split_method(method: str) -> tuple[str, str]:
@@ -71,12 +66,10 @@ def _with_counts(text: str, arm: Arm, longest: int = LONGEST) -> str:
     return text.replace(networks, "{" + "|".join(str(len(network.serves)) for network in arm.networks) + "}")
 
 
-def _numbered(names: dict[str, str]) -> dict[str, str]:
+def _numbers(names: Mapping[str, Hashable]) -> dict[str, str]:
+    """Each method's place among all, `` #3``, where another has its name; else nothing."""
     crowd = Counter(names.values())
-    return {
-        method: f"{name} #{number}" if crowd[name] > 1 else name
-        for number, (method, name) in enumerate(names.items(), 1)
-    }
+    return {method: f" #{place}" if crowd[names[method]] > 1 else "" for place, method in enumerate(names, 1)}
 
 
 def elide(text: str, width: int) -> str:

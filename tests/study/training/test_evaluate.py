@@ -1,5 +1,7 @@
 """The best epoch is the one with the smallest geometric mean of validation errors."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -62,14 +64,18 @@ def test_the_last_epoch_is_taken_where_nothing_chooses():
         (7, False, 0, [1, 2, 3, 4, 5, 6, 7]),
         (7, True, 2, [1, 2, 3, 4, 5, 6, 7]),
         (7, True, 0, [1, 3, 5, 7]),
-        (8, True, 0, [1, 2, 4, 6, 8]),
+        (8, True, 0, [1, 2, 5, 8]),
+        (5, True, 0, [1, 3, 5]),
         (4, True, 0, [1, 2, 3, 4]),
+        (1, True, 0, [1]),
     ],
 )
 def test_a_curve_that_chooses_nothing_has_so_many_points(monkeypatch, epochs, last, patience, expected):
     monkeypatch.setattr(evaluate, "POINTS", 4)
     trial = Trial("p", "equal", ("a",), 0, (("a", 1.0),), epochs, 8, patience=patience)
     assert sorted(evaluate.asked(trial, last)) == expected
+    for more in range(1, 200):
+        assert not last or patience or len(evaluate.asked(dataclasses.replace(trial, epochs=more), last)) <= 4
 
 
 def test_without_an_ideal_the_direction_counts():

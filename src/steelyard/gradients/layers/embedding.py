@@ -63,7 +63,7 @@ class Lookups:
 
         ``Σ factor² ⟨D_i[row], D_j[row]⟩`` over the lookups needs each row once, however many of a bag's ids read it.
         """
-        squares = torch.ones(len(self.rows)).to(D) if self.factor is None else self.factor.square().to(D)
+        squares = D.new_ones(len(self.rows)) if self.factor is None else self.factor.square().to(D)
         sizes = D.new_zeros(D.shape[1]).index_add_(0, self.rows, squares)
         used = sizes.nonzero().squeeze(1)
         sent = D.index_select(1, used)

@@ -95,11 +95,12 @@ def _measured(task: Task, metric: Metric, shown: TaskOutputs, part: str) -> floa
 def asked(trial: Trial, last: bool) -> Collection[int]:
     """The epochs after which validation data are read: each, where each may be chosen or may end the training.
 
-    Where the last one is taken whatever they say, they draw a curve alone, and `POINTS` of it are enough.
+    Where the last one is taken whatever they say, they draw a curve alone: `POINTS` of it, the first and the last
+    among them, are enough.
     """
     if not last or trial.patience:
         return range(1, trial.epochs + 1)
-    return {1, *range(trial.epochs, 0, -math.ceil(trial.epochs / POINTS))}
+    return {1, *range(trial.epochs, 0, -max(1, math.ceil((trial.epochs - 1) / (POINTS - 1))))}
 
 
 class BestEpoch:
