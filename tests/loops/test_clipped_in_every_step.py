@@ -44,6 +44,19 @@ def heard(spec: str, place: str, clip: float | None, scale: str = "paper") -> tu
     return [str(each.message) for each in said if "clip_grad_norm_" in str(each.message)], sums
 
 
+@pytest.mark.parametrize("spec", ["nash-mtl", "nash-mtl(max_norm=1.0)", "nash-mtl(max_norm=9.0)", "fairgrad"])
+def test_a_length_that_is_said_to_be_constant_is(spec: str) -> None:
+    """Whatever the gradients and the priorities are."""
+    generator = torch.Generator().manual_seed(0)
+    balancer = build(spec, TASKS, priorities={"left": 3.0, "right": 1.0})
+    for _ in range(3):
+        rows = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+        place = torch.ones(5, dtype=torch.float64, requires_grad=True)
+        balancer(dict(zip(TASKS, rows @ place, strict=True)), shared=[place]).backward()
+        assert float(place.grad.norm()) == pytest.approx(balancer.constant_length)
+    assert balancer.constant_length == (1.0 if "1.0" in spec else 2.0)
+
+
 @pytest.mark.parametrize(("spec", "place"), options_slow(CASES))
 def test_a_clip_that_cuts_every_step_is_said_where_weights_are_large(spec: str, place: str) -> None:
     texts, sums = heard(spec, place, clip=1e-2)

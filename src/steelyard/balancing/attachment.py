@@ -94,11 +94,14 @@ class Attached(Protocol):
 
     tasks: tuple[str, ...]
     scale: Scale
-    constant_length: float | None
 
     @property
     def name(self) -> str:
         """Registry name."""
+
+    @property
+    def constant_length(self) -> float | None:
+        """Of the gradient that it sends to the shared place, where its formula gives one."""
 
     @property
     def needs_after(self) -> bool:

@@ -95,8 +95,6 @@ class Method(Stateful):
     """What multiplying loss k by a constant from the first step on does: ``"weights"`` leaves the weights as they are,
     ``"contribution"`` leaves each w_k L_k, ``"proportion"`` leaves them up to a common factor, ``"none"`` promises
     nothing."""
-    constant_length: float | None = None
-    """The length of the gradient that it sends to the shared place, where by its formula that is one in all steps."""
     signed_weights: ClassVar[bool] = False
     """Whether weights may be negative; ``scale="sum"`` then makes their sizes sum to the number of tasks."""
     native_priorities: bool = False
@@ -293,6 +291,11 @@ class Method(Stateful):
                 f"period must be a whole number of steps of at least 1, or None for epochs, got {period!r}"
             )
         self.period = period
+
+    @property
+    def constant_length(self) -> float | None:
+        """The length of the gradient that it sends to the shared place, where its formula gives one in all steps."""
+        return None
 
     def loss_stages(self) -> list[Stage]:
         """The stages in front, from left to right."""

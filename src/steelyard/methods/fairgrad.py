@@ -72,8 +72,12 @@ class FairGrad(GramianBalancer):
         at_least("alpha", alpha, 0, strictly=True)
         self.alpha = alpha
         self.rescaling = "contribution" if alpha == 1 else "none"
-        self.constant_length = math.sqrt(len(self.tasks)) if alpha == 1 else None  # w' G w is T
         self.amortised_rate = amortised_rate(self, solver, product, rate, default=1.0)
+
+    @property
+    def constant_length(self) -> float | None:
+        """With ``alpha=1`` that of Nash-MTL, ``w' G w = Σ p_k``."""
+        return math.sqrt(sum(self.priorities.values())) if self.alpha == 1 else None
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
         return super().weigh(seen, state) if self.amortised_rate is None else bargained(self, seen, state)

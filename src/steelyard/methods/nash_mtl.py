@@ -82,14 +82,20 @@ class NashMTL(GramianBalancer):
         self.normalise, self.max_norm = normalise, max_norm
         if normalise or max_norm is not None:
             self.rescaling = "proportion"
-        if not normalise or max_norm is not None:  # w' G w is T, but for what max_norm cuts
-            self.constant_length = min(math.inf if normalise else math.sqrt(len(self.tasks)), max_norm or math.inf)
         self.amortised_rate = amortised_rate(self, solver, product, rate, default=1.0)
         if self.amortised_rate is not None and (normalise or max_norm is not None):
             raise OptionError(
                 "normalise and max_norm need the Gramian, which solver='amortised' never sees: ‖d‖ is √T there "
                 "already; clip in the loop, or use solver='exact'"
             )
+
+    @property
+    def constant_length(self) -> float | None:
+        """``w' G w = Σ p_k``, but for what ``max_norm`` cuts; a normalised game's varies."""
+        if self.normalise:
+            return self.max_norm
+        length = math.sqrt(sum(self.priorities.values()))
+        return length if self.max_norm is None else min(length, self.max_norm)
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
         return super().weigh(seen, state) if self.amortised_rate is None else bargained(self, seen, state)
