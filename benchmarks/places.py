@@ -12,10 +12,11 @@ multiple of a plain step (medians; the looks take turns with the steps).
 
 Whether the better look gives the better network, with equal budgets:
 
-    steelyard compare sarcos --methods "equal,mgda,mgda(look=last),mgda(shared=trunk),pcgrad,pcgrad(look=last),\\
-        pcgrad(shared=trunk),cagrad,cagrad(look=last),cagrad(shared=trunk),nash-mtl,nash-mtl(look=last),\\
-        nash-mtl(shared=trunk),gradnorm,gradnorm(look=last),gradnorm(shared=trunk),db-mtl,db-mtl(look=last),\\
-        db-mtl(shared=trunk)" --seeds 5
+    python benchmarks/places.py --compare                          # prints the command; then, for each of its stores
+    python benchmarks/places.py --gains sarcos.sqlite credit-default.sqlite
+
+The latter prints, for each method, Δm over single tasks at the features, and what the last layer and the trunk add to
+it, seed by seed, with 95 % intervals, in points.
 """
 
 from __future__ import annotations
@@ -41,11 +42,17 @@ from steelyard.gradients.wrappers import edges_of
 from steelyard.models import build
 from steelyard.problems import load_problem
 from steelyard.problems.network_parameters import Parameters
+from steelyard.study.analysis.make_judgement import findings
+from steelyard.study.analysis.statistics import interval
+from steelyard.study.planning.plan import Plan
+from steelyard.study.storage.store import Store
 from steelyard.study.training.batch import Forward, tell_labels
 from steelyard.study.training.sampling import batches
 from steelyard.study.training.training_rows import Material
+from steelyard.study.trial import SINGLE_TASK
 
 PLACES = ("features", "last", "last two", "trunk")
+METHODS = ("mgda", "pcgrad", "cagrad", "nash-mtl", "gradnorm", "db-mtl")
 PROBLEMS = "digits,multi-mnist,digit-reconstruction,mnist-imbalanced,census,sarcos,qm8,credit-default,gdsc,tox21,nyuv2"
 
 
@@ -115,6 +122,26 @@ def measure(name: str, steps: int, every: int, rows: int | None) -> None:
         )
 
 
+def arm(method: str, place: str) -> str:
+    return f"{method}(look={place})"
+
+
+def print_gains(path: str) -> None:
+    """Markdown rows of a finished study of all methods at three places."""
+    with Store(path) as store:
+        plan = Plan.from_dict(store.latest_plan())
+        found = findings(plan, store)
+    print(f"\n| {plan.problem}, {len(plan.tasks)} tasks | features | last layer adds | trunk adds |\n|---|---|---|---|")
+    for method in METHODS:
+        at = {place: found.changes(arm(method, place), SINGLE_TASK, 0) for place in ("features", "last", "trunk")}
+        cells = [f"{100 * at['features'].mean():+.2f}"]
+        for place in ("last", "trunk"):
+            added = interval(at[place] - at["features"])
+            assert added is not None  # the study is finished, of several seeds
+            cells.append(f"{100 * added.mean:+.2f} ± {50 * (added.high - added.low):.2f}")
+        print(f"| `{method}` | {' | '.join(cells).replace('-', '−')} |")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", default=PROBLEMS)
@@ -122,7 +149,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=30, help="a look at each so many-th step")
     parser.add_argument("--batch-size", type=int, help="the problem's where not given")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compare", action="store_true", help="print the command that trains the networks")
+    parser.add_argument("--gains", nargs="+", default=[], metavar="STORE", help="what the networks gain by each place")
     given = parser.parse_args(arguments)
+    if given.compare:
+        arms = [SINGLE_TASK, "equal", *(arm(m, place) for m in METHODS for place in ("features", "last", "trunk"))]
+        print(f'steelyard compare sarcos --methods "{",".join(arms)}" --seeds 5 --store sarcos.sqlite')
+        return
+    for store in given.gains:
+        print_gains(store)
+    if given.gains:
+        return
     torch.set_num_threads(given.threads)
     print(machine())
     for name in given.problems.split(","):
