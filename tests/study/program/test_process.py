@@ -51,6 +51,58 @@ def test_how_it_ends_is_said_by_name(tmp_path, script, how, sent_away):
     assert ending.sent_away is sent_away
 
 
+RANKS = """
+import os, signal, sys, time
+if os.environ["RANK"] == "1":
+    print("rank one speaks", flush=True)
+    {}
+time.sleep(60)
+"""
+
+
+def test_a_launchers_report_is_told_from_what_the_rank_said(tmp_path):
+    report = "E1128 08:51:58.267000 6032 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: -9) "
+    (tmp_path / "told").write_text(
+        "mine\nW1128 torch/distributed/elastic/multiprocessing/api.py:1028] Sending process 6055 SIGTERM\n"
+        + report
+        + "local_rank: 3 (pid: 6056) of binary: python\n  error_file: <N/A>\n"
+        + report.replace("-9", "-15")
+        + "local_rank: 0 (pid: 6055) of binary: python\n"
+    )
+    ending = process.run(sh(tmp_path, "cat told; exit 1"), {})
+    assert ending.how == "local rank 3 of the program was killed by SIGKILL (often because memory was used up): mine"
+    assert ending.sent_away
+    assert not process.run(sh(tmp_path, "cat told; exit 0"), {}).sent_away
+
+
+@pytest.mark.slow("torchrun is started for each way to end")
+@pytest.mark.parametrize(
+    ("ending", "how", "sent_away"),
+    [
+        (
+            "raise ValueError('targets are out of range')",
+            "local rank 1 of the program ends with exit code 1: "
+            "{} / raise ValueError('targets are out of range') / ValueError: targets are out of range",
+            False,
+        ),
+        ("os.abort()", "local rank 1 of the program was killed by SIGABRT: rank one speaks", False),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "local rank 1 of the program was killed by SIGKILL (often because memory was used up): rank one speaks",
+            True,
+        ),
+    ],
+    ids=["raises", "aborts", "is killed"],
+)
+def test_of_ranks_the_one_that_failed_has_the_word_and_not_its_launcher(tmp_path, ending, how, sent_away):
+    (tmp_path / "ranks.py").write_text(RANKS.format(ending))
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "ranks.py")
+    found = process.run(Program(torchrun, str(tmp_path)), {"OMP_NUM_THREADS": "1"})
+    assert found.code == 1
+    assert found.how == how.format(f'File "{tmp_path}/ranks.py", line 5, in <module>')
+    assert found.sent_away is sent_away
+
+
 def test_of_a_million_lines_the_first_and_the_last_are_kept(tmp_path):
     ending = process.run(sh(tmp_path, "yes line | head -1000000; echo the end; exit 1"), {})
     text = str(ending.output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -22,6 +23,8 @@ HEAD, TAIL = 6_000, 12_000
 """Bytes of output that are kept, of its beginning and of its end."""
 LAST_WORDS = 3
 """Lines of output that stand beside the name of what happened."""
+RANK_FAILED = re.compile(r"torch/distributed/elastic/.*failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
+"""The first line of what torchrun reports of a rank that failed: forty lines without what the rank printed."""
 SENT_AWAY = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Signals by which somebody else ends a program: memory that is used up, a node that is wanted back."""
 
@@ -45,9 +48,18 @@ class Output:
 
     @property
     def last_words(self) -> str:
-        """The last lines, in one."""
+        """The last lines, in one; of ranks their own, which stand before the launcher's report."""
         lines = [line.strip() for line in str(self).splitlines() if line.strip()]
+        if self.failed_rank:
+            lines = lines[: next(place for place, line in enumerate(lines) if RANK_FAILED.search(line))]
+            lines = [line for line in lines if "torch/distributed/elastic/" not in line]
         return " / ".join(lines[-LAST_WORDS:])
+
+    @property
+    def failed_rank(self) -> tuple[int, int] | None:
+        """The local rank that torchrun says failed first, and its exit code."""
+        found = RANK_FAILED.search(str(self))
+        return (int(found[2]), int(found[1])) if found else None
 
 
 @dataclass(frozen=True)
@@ -68,15 +80,20 @@ class Ending:
         """Its last words in it; empty where all is well."""
         if not self.code:
             return ""
-        how = f"ends with exit code {self.code}" if self.code > 0 else f"was killed by {_signal(-self.code)}"
-        hint = " (often because memory was used up)" if self.code == -signal.SIGKILL else ""
+        who, code = "the program", self.code
+        if self.output.failed_rank:
+            rank, code = self.output.failed_rank
+            who = f"local rank {rank} of the program"
+        how = f"ends with exit code {code}" if code > 0 else f"was killed by {_signal(-code)}"
+        hint = " (often because memory was used up)" if code == -signal.SIGKILL else ""
         words = self.output.last_words
-        return f"the program {how}{hint}" + (f": {words}" if words else ", and printed nothing")
+        return f"{who} {how}{hint}" + (f": {words}" if words else ", and printed nothing")
 
     @property
     def sent_away(self) -> bool:
-        """It was ended by somebody else, and may be tried again."""
-        return -self.code in SENT_AWAY
+        """It, or one of its ranks, was ended by somebody else, and may be tried again."""
+        rank = self.output.failed_rank
+        return -self.code in SENT_AWAY or bool(self.code and rank and -rank[1] in SENT_AWAY)
 
 
 def run(program: Program, environment: Mapping[str, str], on_tick: Callable[[], None] = lambda: None) -> Ending:
