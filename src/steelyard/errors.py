@@ -130,3 +130,7 @@ class TrainingError(SteelyardError, RuntimeError):
 
 class ProgramError(SteelyardError, RuntimeError):
     """A program and the study that runs it do not fit together: what it declares, what it reports, or how it ends."""
+
+
+class LeaderboardError(SteelyardError, ValueError):
+    """Results of the leaderboard cannot be read, do not fit together, or are too few for what is asked."""

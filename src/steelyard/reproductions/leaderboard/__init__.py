@@ -1,0 +1,1 @@
+"""Every method on many problems: what was trained, as files, and what these files say together."""
