@@ -35,7 +35,10 @@ def made_up(
         per_seed = {}
         for seed in seeds:
             noise = scatter * draw.normal(size=len(tasks))
-            values = {task: float(1.0 - error * (1.0 + part)) for task, error, part in zip(tasks, of_tasks, noise)}
+            values = {
+                task: float(1.0 - error * (1.0 + part))
+                for task, error, part in zip(tasks, of_tasks, noise, strict=True)
+            }
             per_seed[seed] = BoardSeed(values, dict(values), seconds=10.0 + len(rows), steps=100)
         rows.append(
             BoardRow(

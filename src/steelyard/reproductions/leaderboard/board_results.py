@@ -93,8 +93,8 @@ class BoardProblem:
         command: that made the file.
         seeds: that rows are judged by; ``tuning_seeds`` chose their ``rates``.
         trained_seconds: of everything that was trained for the file, what only chose included.
-        facts: numbers that tell problems apart, by name: ``train_rows``, ``missing_labels`` (share of all training labels),
-            ``loss_scales`` (the largest of the tasks' first losses over the smallest).
+        facts: numbers that tell problems apart, by name: ``train_rows``, ``missing_labels`` (share of all training
+            labels), ``loss_scales`` (the largest of the tasks' first losses over the smallest).
     """
 
     problem: str
@@ -189,13 +189,12 @@ def check(problem: BoardProblem) -> None:
         _distinct(kind, seeds)
     _count("epochs", problem.epochs)
     _size("trained_seconds", problem.trained_seconds)
-    for name, value in problem.facts.items():
+    told = [(f"the fact {name!r}", value) for name, value in problem.facts.items()]
+    told += [(f"ideal of {task.name!r}", task.ideal) for task in problem.tasks if task.ideal is not None]
+    told += [(f"trivial of {task.name!r}", task.trivial) for task in problem.tasks if task.trivial is not None]
+    for name, value in told:
         if not math.isfinite(value):
-            raise ValueError(f"the fact {name!r} is {value}")
-    for task in problem.tasks:
-        for what, known in (("ideal", task.ideal), ("trivial", task.trivial)):
-            if known is not None and not math.isfinite(known):
-                raise ValueError(f"{what} of {task.name!r} is {known}")
+            raise ValueError(f"{name} is {value}")
     names = _distinct("row", (row.name for row in problem.rows))
     for group in ("single", "sum", "fixed"):
         if sum(row.group == group for row in problem.rows) > 1:
