@@ -19,6 +19,7 @@ from steelyard.base.option_types import shown
 from steelyard.base.specs import Spec, SpecPart, parse_spec
 from steelyard.base.stage import Stage
 from steelyard.errors import OptionError, UnknownNameError
+from steelyard.io.class_by_path import class_by_path, is_path
 from steelyard.io.lists_and_counts import columns
 from steelyard.methods import METHODS
 from steelyard.methods.loss_stages import STAGES
@@ -54,7 +55,8 @@ def make(spec: str | Spec, tasks: Sequence[str], **options: Any) -> Balancer:
     """Build a method by name: ``make("db-mtl", ["seg", "depth"])``, ``make("log+mgda", tasks, scale="sum")``.
 
     Args:
-        spec: ``[stage+]…name[(option=value,…)]``, or a parsed `Spec`.
+        spec: ``[stage+]…name[(option=value,…)]``, or a parsed `Spec`. A method or stage that nobody registered is named
+            by where it is imported from: ``my_package:MyMethod(beta=0.9)``.
         tasks: task names.
         options: further options of the method; an option given in both places is refused.
 
@@ -81,15 +83,19 @@ def make(spec: str | Spec, tasks: Sequence[str], **options: Any) -> Balancer:
 
 
 def method_class(name: str) -> type[Balancer]:
-    """The class behind a registered name."""
+    """The class behind a registered name, or behind ``module:Class``."""
     if name == BASELINE:
         raise OptionError(f"{BASELINE!r} is the baseline of studies, one network per task: there is nothing to balance")
+    if is_path(name):
+        return class_by_path("method", name, Balancer)
     cls: type[Balancer] = _load("method", name, {**METHODS, **_from_entry_points("steelyard.methods")})
     return cls
 
 
 def stage_class(name: str) -> type[Stage]:
-    """The class behind a registered loss stage."""
+    """The class behind a registered loss stage, or behind ``module:Class``."""
+    if is_path(name):
+        return class_by_path("loss stage", name, Stage)
     cls: type[Stage] = _load("loss stage", name, {**STAGES, **_from_entry_points("steelyard.stages")})
     return cls
 

@@ -5,6 +5,7 @@ Grammar::
     specs  = spec {"," spec}
     spec   = {stage "+"} method
     stage, method = name ["(" option {"," option} ")"]
+    name   = registered name | module ":" class
     option = key "=" value
 
 Values are read as Python literals where they are one (numbers, ``True``, ``None``, quoted text); anything else
@@ -20,7 +21,8 @@ from dataclasses import dataclass, field
 
 from steelyard.errors import OptionError
 
-_CALL = re.compile(r"^\s*([A-Za-z][\w.-]*)\s*(?:\((.*)\))?\s*$", re.DOTALL)
+_NAME = r"[A-Za-z][\w.-]*|[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+_CALL = re.compile(rf"^\s*({_NAME})\s*(?:\((.*)\))?\s*$", re.DOTALL)
 
 
 @dataclass(frozen=True)

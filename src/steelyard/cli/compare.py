@@ -50,8 +50,8 @@ def compare(
             "--methods",
             "-m",
             help="Separated by commas, options in parentheses: 'ema(beta=0.9),dwa'; METHOD(shared=trunk) reads "
-            "gradients there; METHOD@ARCHITECTURE gives one an architecture of its own; best-fixed: constant weights "
-            "chosen on validation data. single-task and equal are always added.",
+            "gradients there; METHOD@ARCHITECTURE gives one an architecture of its own; my_package:MyMethod is one of "
+            "yours; best-fixed: constant weights chosen on validation data. single-task and equal are always added.",
         ),
     ] = METHODS,
     tasks: Tasks = None,

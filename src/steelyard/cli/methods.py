@@ -33,6 +33,7 @@ def _list() -> None:
     console.print(table)
     console.print(
         f"\nBefore any method, with a plus: {', '.join(STAGES)}; for example log+mgda.\n"
+        "One of your own, by where it is imported from: my_package:MyMethod.\n"
         "Options of one: steelyard methods NAME",
         markup=False,
     )
