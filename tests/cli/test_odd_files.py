@@ -160,12 +160,14 @@ TINY = ["tiny.py", "--methods", "equal", "--seeds", "1"]
 READ_STORE = {
     "report": ["report", "ODD.sqlite"],
     "report --salvage": ["report", "--salvage", "ODD.sqlite"],
+    "merge from": ["merge", "all.sqlite", "ODD.sqlite"],
     "export": ["export", "ODD.sqlite", "--method", "equal", "--out", "net.safetensors"],
 }
 WRITE_STORE = {
     "compare --store": ["compare", *TINY, "--store", "ODD.sqlite"],
     "compare --dry-run": ["compare", *TINY, "--dry-run", "--store", "ODD.sqlite"],
     "group --store": ["group", "tiny.py", "--budget", "2", "--store", "ODD.sqlite"],
+    "merge into": ["merge", "ODD.sqlite", "good.sqlite"],
     "reproduce --store": ["reproduce", "tiny", "--quick", "--store", "ODD.sqlite"],
 }
 WRITE = {
@@ -173,6 +175,7 @@ WRITE = {
     "report --page": ["report", "good.sqlite", "--page", "ODD.html"],
     "report --json": ["report", "good.sqlite", "--json", "ODD.json"],
     "report --csv": ["report", "good.sqlite", "--csv", "ODD.csv"],
+    "report --trials": ["report", "good.sqlite", "--trials", "ODD.jsonl"],
     "export --out": ["export", "good.sqlite", "--method", "equal", "--out", "ODD.safetensors"],
     "group --page": ["group", "tiny.py", "--budget", "2", "--page", "ODD.html"],
     "group --json": ["group", "tiny.py", "--budget", "2", "--json", "ODD.json"],
@@ -192,7 +195,7 @@ COMMANDS = {**READ_STORE, **WRITE_STORE, **WRITE, **READ_PROBLEM, **NEW, **CHECK
 def goes_on(command, kind):
     """Whether this is as good a file as any to that command."""
     if command in READ_STORE:
-        return kind in READ_PAST
+        return kind in READ_PAST or (command, kind) == ("merge from", "closed/odd")  # nothing is written beside it
     if command == "compare --dry-run":  # reads what is there, and asks for no place
         free = (*FREE, "letters that leave no room", "below a file", "where nothing is made", "closed/odd")
         return kind in (*READ_PAST, *free)

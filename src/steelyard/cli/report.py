@@ -19,6 +19,13 @@ def report(
     page: Page = None,
     json: Annotated[Path | None, typer.Option(help="Write everything as JSON.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the test values as CSV, one row per seed.")] = None,
+    trials: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write all plans and trials as text, one JSON a line, for `steelyard merge` to read: NAME.jsonl, or "
+            "NAME.jsonl.xz, packed."
+        ),
+    ] = None,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Print each method's mean weights as a method of fixed weights.")
     ] = False,
@@ -33,16 +40,20 @@ def report(
     ] = 0,
     open_page: OpenPage = False,
 ) -> None:
-    """Judge a store again: print the table, and write the page, JSON or CSV."""
+    """Judge a store again: print the table, and write the page, JSON, CSV or all trials as text."""
     from steelyard.report import to_csv, to_json
     from steelyard.report.frozen_weights import print_frozen
-    from steelyard.report.output_files import CSV, JSON, PAGE, check_outputs, check_store, prints, write_output
+    from steelyard.report.output_files import CSV, JSON, PAGE, check_outputs, check_store, prints, write_output, writing
     from steelyard.study import judge
+    from steelyard.study.storage.store import Store
+    from steelyard.study.storage.trials_file import check_target, write_rows
 
     check_store(store)
-    page = page or arguments.beside(store, ".html") if open_page or not (json or csv) else page
+    page = page or arguments.beside(store, ".html") if open_page or not (json or csv or trials) else page
     judgement = judge(store, salvage, plan)
-    check_outputs([(page, PAGE), (json, JSON), (csv, CSV)], store)
+    check_outputs([(page, PAGE), (json, JSON), (csv, CSV), (trials, None)], store)
+    if trials is not None:
+        check_target(trials)
     aside = any(map(prints, (page, json, csv)))
     further = [*(["--plan", str(plan)] if plan else []), *(["--salvage"] if salvage else [])]
     again = shlex.join(["steelyard", "report", str(store), *further])
@@ -51,5 +62,9 @@ def report(
         if path is not None:
             write_output(path, kind, write(judgement))
             say(f"Written: {path}", err=aside)
+    if trials is not None:
+        with writing(trials), Store(store, salvage=salvage) as opened:
+            write_rows(trials, opened.rows())
+        say(f"Written: {trials}", err=aside)
     if frozen:
         print_frozen(judgement, aside)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from steelyard.study.running.engines.local import start_server
     from steelyard.study.running.forecast import Estimate, estimate
     from steelyard.study.running.run_plan import compare, run
+    from steelyard.study.storage.merging import merge
 
 __all__ = [
     "Estimate",
@@ -27,6 +28,7 @@ __all__ = [
     "compare",
     "estimate",
     "judge",
+    "merge",
     "network",
     "plan",
     "plan_program",
@@ -45,6 +47,7 @@ _HOMES = {
     "steelyard.study.running.forecast": ("Estimate", "estimate"),
     "steelyard.study.running.engines.local": ("start_server",),
     "steelyard.study.running.run_plan": ("compare", "run"),
+    "steelyard.study.storage.merging": ("merge",),
 }
 
 

@@ -21,6 +21,7 @@ from steelyard.io.typed import typed
 from steelyard.study.storage.lock import WriterLock
 from steelyard.study.storage.network_files import Networks
 from steelyard.study.storage.sqlite_file import COLUMNS, Database
+from steelyard.study.storage.trials_file import StoreRow
 from steelyard.study.trial import Failed, Result, Trial
 
 
@@ -57,7 +58,7 @@ class Store:
             named = shlex.quote(str(self.path))
             raise StoreError(f"there is no store {self.path}: `steelyard compare … --store {named}` makes one")
         if write:
-            _make_folder(self._file.parent)
+            _make_folder(self._file.parent, self.path.name)
             _refuse_further_names(self.path)
         self._lock = WriterLock(self.path) if write else None
         try:
@@ -97,10 +98,29 @@ class Store:
     def add_failure(self, trial: Trial, failed: Failed) -> None:
         self._put(trial, "failed", None, None, failed.error, failed.traceback)
 
+    def add_row(self, row: StoreRow) -> None:
+        """A row of another store, as it is there."""
+        self._database.insert(row.table, row.values)
+
+    def add_earlier_plan(self, content: str) -> None:
+        """A plan of another store: before all that are here, so that the latest stays the latest."""
+        earliest = self._database.connection.execute("SELECT min(id) FROM plan").fetchone()[0]
+        self._database.insert("plan", (1 if earliest is None else earliest - 1, content))
+
     def _put(self, trial: Trial, status: str, *values: str | None) -> None:
         self._database.insert("trial", (trial.key, status, trial.canonical(), *values, time.time()))
 
     # --- reading ---
+
+    def rows(self) -> Iterator[StoreRow]:
+        """All of it, as it was written: the plans, the first one first, and the trials."""
+        for table, names in COLUMNS.items():
+            for row in self._database.rows(table, f"ORDER BY {names[0]}"):
+                yield StoreRow(table, tuple(row.values()))
+
+    def row(self, key: str) -> dict[str, object] | None:
+        """A trial's row by its key, finished or failed."""
+        return next(self._database.rows("trial", "WHERE key = ?", key), None)
 
     def latest_plan(self) -> dict[str, Any]:
         """The plan that was added last; of a store to be salvaged, the last that is whole."""
@@ -216,11 +236,11 @@ class Store:
         self.close()
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, store: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"cannot make the folder {folder} for the store: {error.strerror}") from error
+        raise StoreError(f"cannot make the folder {folder} for the store {store}: {error.strerror}") from error
 
 
 def _refuse_further_names(path: Path) -> None:

@@ -1,0 +1,145 @@
+"""The trials of several stores in one: what is there stays, what is missing comes, and a study goes on with both."""
+
+import dataclasses
+
+import pytest
+
+from steelyard.errors import DamagedStoreError, StoreError
+from steelyard.study import judge, merge
+from steelyard.study.planning.plan import Plan
+from steelyard.study.storage.store import Store
+from steelyard.study.storage.trials_file import write_rows
+from steelyard.study.trial import Failed, Result
+from study import made_up
+from study.storage.test_damage import values
+
+
+def filled(path, plan, only=None, **changed):
+    """A store with a plan and those of its trials that `only` takes."""
+    draws = values()
+    with Store(path, write=True) as store:
+        store.add_plan(plan.to_dict())
+    with Store(path.with_name("drawn.sqlite"), write=True) as drawn:
+        made_up.fill(drawn, plan, draws)
+        with Store(path, write=True) as store:
+            for trial, result in drawn.results(plan.trials).items():
+                if only is None or only(trial):
+                    store.add_result(trial, dataclasses.replace(result, **changed))
+    path.with_name("drawn.sqlite").unlink()
+    return path
+
+
+def as_text(store, name):
+    with Store(store) as opened:
+        write_rows(store.with_name(name), opened.rows())
+    return store.with_name(name)
+
+
+@pytest.mark.parametrize("kind", ["stores", "text", "packed text"])
+def test_two_halves_are_the_whole(tmp_path, kind):
+    plan = made_up.plan()
+    whole = filled(tmp_path / "whole.sqlite", plan)
+    halves = [
+        filled(tmp_path / f"{half}.sqlite", plan, lambda trial, half=half: (trial.seed % 2 == 0) == (half == "even"))
+        for half in ("even", "odd")
+    ]
+    if kind != "stores":
+        halves = [as_text(half, half.stem + (".jsonl" if kind == "text" else ".jsonl.xz")) for half in halves]
+    even, odd = merge(tmp_path / "all.sqlite", halves)
+    assert (even.taken + odd.taken, even.known, odd.known) == (len(plan.trials), 0, 0)
+    assert even.taken > 0 < odd.taken
+    assert (even.plans, odd.plans, even.differ, odd.differ) == (1, 0, 0, 0)
+    assert judge(tmp_path / "all.sqlite") == judge(whole)
+    again = merge(tmp_path / "all.sqlite", [whole])
+    assert [(each.taken, each.known, each.differ, each.plans) for each in again] == [(0, len(plan.trials), 0, 0)]
+
+
+def test_what_is_there_stays_and_other_values_are_counted(tmp_path):
+    plan = made_up.plan()
+    ours, theirs = filled(tmp_path / "ours.sqlite", plan), filled(tmp_path / "theirs.sqlite", plan, steps=11)
+    before = judge(ours)
+    (found,) = merge(ours, [theirs])
+    assert (found.taken, found.known, found.differ) == (0, 0, len(plan.trials))
+    assert judge(ours) == before
+
+
+@pytest.mark.parametrize("field", [each.name for each in dataclasses.fields(Result)])
+def test_only_times_and_memory_differ_from_one_training_to_the_next(tmp_path, field):
+    plan = made_up.plan(seeds=1)
+    ours = filled(tmp_path / "ours.sqlite", plan)
+    with Store(ours) as store:
+        one = next(iter(store.results(plan.trials).values()))
+    value = getattr(one, field)
+    if field == "curves":
+        other = dataclasses.replace(value, validation={"left": [0.5]})
+    elif isinstance(value, dict):
+        other = {"changed": [0.5]} if field in ("test", "last", "left_out") else {}
+        if other == value:
+            pytest.skip("of a made-up trial it is empty")
+    else:
+        other = value + 1
+    theirs = filled(tmp_path / "theirs.sqlite", plan, **{field: other})
+    (found,) = merge(ours, [theirs])
+    timed = field in ("seconds", "steps_per_second", "peak_memory", "processor_seconds")
+    assert (found.known, found.differ) == ((len(plan.trials), 0) if timed else (0, len(plan.trials)))
+
+
+def test_what_failed_here_and_finished_there_is_taken_and_not_the_other_way(tmp_path):
+    plan = made_up.plan()
+    first, *_ = plan.trials
+    theirs = filled(tmp_path / "theirs.sqlite", plan)
+    ours = filled(tmp_path / "ours.sqlite", plan, lambda trial: trial != first)
+    with Store(ours, write=True) as store:
+        store.add_failure(first, Failed("ValueError: no", "Traceback"))
+    failed = as_text(ours, "failed.jsonl")
+    (found,) = merge(ours, [theirs])
+    assert (found.taken, found.known) == (1, len(plan.trials) - 1)
+    (found,) = merge(ours, [failed])
+    assert (found.taken, found.known) == (0, len(plan.trials))
+    with Store(ours) as store:
+        assert len(store.results(plan.trials)) == len(plan.trials)
+        assert not store.failures(plan.trials)
+
+
+def test_the_latest_plan_stays_the_latest_and_others_come_before_it_in_order(tmp_path):
+    plans = [made_up.plan(seeds=seeds) for seeds in (1, 2, 3, 4)]
+    ours = filled(tmp_path / "ours.sqlite", plans[3])
+    theirs = filled(tmp_path / "theirs.sqlite", plans[0])
+    with Store(theirs, write=True) as store:
+        for plan in (plans[1], plans[3], plans[2]):
+            store.add_plan(plan.to_dict())
+    (found,) = merge(ours, [theirs])
+    assert found.plans == 3
+    with Store(ours) as store:
+        assert [Plan.from_dict(each) for each in store.plans()] == [plans[3], plans[2], plans[1], plans[0]]
+    with Store(ours, write=True) as store:
+        store.add_plan(plans[1].to_dict())
+        assert Plan.from_dict(store.latest_plan()) == plans[1]
+
+
+def test_networks_come_along(tmp_path):
+    plan = made_up.plan()
+    theirs = filled(tmp_path / "theirs.sqlite", plan)
+    with Store(theirs) as store:
+        store.networks.add(plan.trials[0], b"weights")
+    merge(tmp_path / "all.sqlite", [theirs])
+    with Store(tmp_path / "all.sqlite") as store:
+        assert store.networks.file(plan.trials[0]).read_bytes() == b"weights"
+        assert [store.networks.has(trial) for trial in plan.trials].count(True) == 1
+
+
+def test_nothing_is_merged_where_one_source_is_refused(tmp_path):
+    plan = made_up.plan()
+    whole = filled(tmp_path / "whole.sqlite", plan)
+    text = as_text(whole, "cut.jsonl")
+    text.write_bytes(text.read_bytes()[:-40])
+    with pytest.raises(DamagedStoreError, match=r"cut\.jsonl is damaged"):
+        merge(tmp_path / "all.sqlite", [whole, text])
+    with pytest.raises(StoreError, match="there is no store"):
+        merge(tmp_path / "all.sqlite", [whole, tmp_path / "missing.sqlite"])
+    with pytest.raises(StoreError, match="there is nothing to merge"):
+        merge(tmp_path / "all.sqlite", [])
+    (tmp_path / "link.sqlite").symlink_to(whole)
+    with pytest.raises(StoreError, match="is the store itself"):
+        merge(whole, [tmp_path / "link.sqlite"])
+    assert not (tmp_path / "all.sqlite").exists()
