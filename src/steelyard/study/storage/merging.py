@@ -54,8 +54,8 @@ def merge(into: Path | str, sources: list[Path]) -> list[Merged]:
     Example:
         >>> from steelyard.study import merge
         >>> [found] = merge(folder / "all.sqlite", [folder / "digits.sqlite"])
-        >>> found.taken, found.known, found.differ, found.plans
-        (3, 0, 0, 2)
+        >>> found.taken, found.known, found.differ
+        (3, 0, 0)
     """
     into = Path(into)
     if not sources:
