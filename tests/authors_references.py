@@ -503,6 +503,18 @@ def moco(size: int) -> Reference:
         look = yield shares @ y
 
 
+def adatask(size: int) -> Reference:
+    """EnnengYang/AdaTask: one count for all tasks, the root of v corrected before 1e-8 is added; over the rate."""
+    average, squares, step = None, None, 0
+    look = yield ones(size)
+    while True:
+        step += 1
+        average = 0.1 * look.rows + (0 if average is None else 0.9 * average)
+        squares = 0.001 * look.rows**2 + (0 if squares is None else 0.999 * squares)
+        below = squares.sqrt() / (1 - 0.999**step) ** 0.5 + 1e-8
+        look = yield (average / below / (1 - 0.9**step)).sum(0)
+
+
 def excess_mtl(size: int) -> Reference:
     """yifei-he/ExcessMTL: the first step only notes the risks; then 0.01 in the exponent, made to sum to T."""
     squares, first, weights = None, None, ones(size)

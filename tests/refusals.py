@@ -170,6 +170,10 @@ SECTIONS: dict[str, list[Case]] = {
     "Optimizers and checkpoints": [
         Case("make('uw').attach(model.parameters())", "make('uw').attach(optimizer)"),
         Case(
+            "make('adatask').attach(optimizer)",
+            "optimizer = make('adatask').optimizer_for(optimizer); make('adatask').attach(optimizer)",
+        ),
+        Case(
             "make('dwa').load_state_dict(saved)", "make('uw').load_state_dict(saved)", "saved = make('uw').state_dict()"
         ),
         Case(

@@ -23,7 +23,11 @@ def build(name: str, **options: Any) -> steelyard.Balancer:
     return steelyard.make(name, TASKS, **main, **options)
 
 
-READERS = [name for name in method_names() if build(name).needs_shared and "trunk" in build(name).where]
+READERS = [
+    name
+    for name in method_names()
+    if build(name).needs_shared and "trunk" in build(name).where and not method_class(name).whole_network
+]
 
 
 class Model(nn.Module):

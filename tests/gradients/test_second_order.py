@@ -20,7 +20,10 @@ PLACES = [
     if where in method_class(name).where and method_class(name).reads not in ("cross_gramian", "lookahead")
 ]
 """Methods that bring further batches are carried by the same code."""
-DIRECTIONS = {("graddrop", "features"), ("moco", "trunk"), ("db-mtl", "trunk"), ("max-norm", "trunk")}
+DIRECTIONS = {
+    ("graddrop", "features"),
+    *((name, "trunk") for name in ("moco", "adatask", "db-mtl", "max-norm")),
+}
 """What they send is no weighted sum of the gradients of this batch."""
 
 

@@ -46,7 +46,8 @@ class Run:
         )
         self.balancer = steelyard.make(spec, TASKS, shared=self.toy.trunk, **options)
         learned = list(self.balancer.parameters())
-        self.toy.optimizer = torch.optim.AdamW([*self.toy.parameters(), *learned], lr=0.01)
+        kind = torch.optim.SGD if name == "adatask" else torch.optim.AdamW  # which it would refuse
+        self.toy.optimizer = kind([*self.toy.parameters(), *learned], lr=0.01)
         if attached:
             self.balancer.attach(self.toy.optimizer)
 

@@ -17,7 +17,15 @@ FROM_THE_PAST = [
     *("coba", "gradnorm", "ol-aux", "modo"),
 ]
 """Methods whose weights in a step follow from earlier steps alone: every micro-batch has the large batch's."""
-BY_ROWS = ["db-mtl", "moco", "excess-mtl", "lr-annealing", "gradvac(memory=rows)", "inverse-norm(memory=rows)"]
+BY_ROWS = [
+    "db-mtl",
+    "moco",
+    "adatask",
+    "excess-mtl",
+    "lr-annealing",
+    "gradvac(memory=rows)",
+    "inverse-norm(memory=rows)",
+]
 
 
 def window(spec: str, parts: int, where: str) -> tuple[Tensor, dict[str, object], list[Tensor]]:

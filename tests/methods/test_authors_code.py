@@ -115,6 +115,7 @@ HELD = [
     Held("db-mtl(decay=0)", authors.db_mtl, {"epsilon": 1e-8, "beta": 0.9, "decay": 0.0}, tolerance=FLOAT32),
     Held("max-norm(decay=0)", partial(authors.db_mtl, logarithm=False), tolerance=FLOAT32),
     Held("moco", authors.moco, {"beta": 0.5, "gamma": 0.1, "rho": 0.0}, tolerance=FLOAT32),
+    Held("adatask", authors.adatask, {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}, tolerance=FLOAT32),
     Held("excess-mtl", authors.excess_mtl, {"eta": 0.01, "epsilon": 1e-7}, tolerance=FLOAT32),
     Held(
         "sdmgrad",

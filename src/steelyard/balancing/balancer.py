@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steelyard.balancing.along_call import AlongCall, Step
 from steelyard.balancing.along_step import learn, look_along
-from steelyard.balancing.attachment import Attachment, checked_scaler, innermost
+from steelyard.balancing.attachment import Attachment, base_of, checked_scaler, innermost
 from steelyard.balancing.check_losses import present_losses
 from steelyard.balancing.closure import hold_of
 from steelyard.balancing.commit import commit, end_period, proposed
@@ -304,9 +304,11 @@ class Balancer(Persistent):
             scaler: the gradient scaler, if one is used.
 
         Raises:
-            OptionError: what is given is no `torch.optim.Optimizer`, nor a wrapper of one; or no gradient scaler.
+            OptionError: what is given is no `torch.optim.Optimizer`, nor a wrapper of one; or no gradient scaler; or
+                the method sends steps (`adatask`) that this optimizer would not take as they are.
         """
         optimizer, scaler = innermost(optimizer), checked_scaler(scaler)
+        self.check_optimizer(base_of(optimizer) or optimizer)
         if self._attachment is not None:
             self._attachment.remove()
         self._attachment = Attachment(self, optimizer, scaler)

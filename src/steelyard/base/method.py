@@ -119,6 +119,8 @@ class Method(Stateful):
     """How that is found; see `Product`."""
     whole_network: ClassVar[bool] = False
     """Whether its paper reads gradients with respect to all parameters, the heads' included."""
+    sends_steps: ClassVar[bool] = False
+    """Whether it sends steps for plain SGD where others send gradients, at all parameters if it is given them."""
     needs_held_out: bool = False
     """Whether its look ahead is judged on a second batch."""
     look_cost: ClassVar[str] = ""
@@ -230,6 +232,17 @@ class Method(Stateful):
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
         """Refuse a list of tasks, before `Balancer.set_tasks` changes to it, that the method's options do not fit."""
+
+    def check_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse an optimizer, before `Balancer.attach` ties the balancer to it, that undoes what the method sends."""
+
+    def optimizer_for(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """What is to step what it sends, in place of the optimizer of a loop: that one, for all but a few methods.
+
+        Raises:
+            OptionError: this one, with these options, cannot be replaced.
+        """
+        return optimizer
 
     def looks_for(self, trunk: bool) -> Reads:
         """What is read at the trunk, or at features, for the method and its memory."""

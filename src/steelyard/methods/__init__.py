@@ -60,6 +60,7 @@ METHODS: dict[str, str] = {
     # reads rows
     "graddrop": "steelyard.methods.graddrop:GradDrop",
     "moco": "steelyard.methods.moco:MoCo",
+    "adatask": "steelyard.methods.adatask:AdaTask",
     "excess-mtl": "steelyard.methods.excess_mtl:ExcessMTL",
     "lr-annealing": "steelyard.methods.lr_annealing:LRAnnealing",
     # reads the rows of two further batches

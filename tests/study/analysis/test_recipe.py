@@ -89,7 +89,8 @@ def chosen(tmp_path, method):
 
 
 @pytest.mark.parametrize(
-    "method", ["uw", "mgda(shared=trunk)", "pcgrad", "log+ema", "moco(shared=trunk)", "random@mmoe"]
+    "method",
+    ["uw", "mgda(shared=trunk)", "pcgrad", "log+ema", "moco(shared=trunk)", "adatask(shared=trunk)", "random@mmoe"],
 )
 def test_the_lines_run_in_a_loop_that_has_what_they_name(tmp_path, method):
     recipe = chosen(tmp_path, method)

@@ -52,7 +52,8 @@ def _loop(found: TrialResults, planned: PlannedMethod, setting: int) -> list[str
     told = "".join(f", {name}={value!r}" for name, value in options.items())
     arguments = ["losses"]
     if planned.shared is not None:
-        arguments.append("shared=features" if planned.shared == "features" else "shared=model.trunk")
+        trunk = "shared=model" if balancer.sends_steps else "shared=model.trunk"
+        arguments.append("shared=features" if planned.shared == "features" else trunk)
     if balancer.recomputes:
         arguments.append("again=again")
     if balancer.reads == "cross_gramian":
@@ -64,9 +65,13 @@ def _loop(found: TrialResults, planned: PlannedMethod, setting: int) -> list[str
         lines.append(f"# in the architecture {own or found.plan.architecture}")
     if found.plan.precision != FULL:
         lines.append(f"# forward passes under autocast to {found.plan.precision}, losses in float32")
+    made = f"balancer = steelyard.make({choice.method!r}, {tasks!r}{told})"
+    if balancer.sends_steps:
+        lines.extend([made, "optimizer = balancer.optimizer_for(optimizer)", "balancer.attach(optimizer)"])
+    else:
+        lines.append(f"{made}.attach(optimizer)")
     return [
         *lines,
-        f"balancer = steelyard.make({choice.method!r}, {tasks!r}{told}).attach(optimizer)",
         f"loss = balancer({', '.join(arguments)})  # losses: {{task: scalar}}",
         "loss.backward()",
     ]

@@ -57,10 +57,11 @@ def rehearse_methods(plan: Plan, problem: Problem, hardware: Hardware = ON_CPU) 
             balancer = make_balancer(plan.trial(method.name, method.choice(0).method, plan.task_names, 0, seed))
             assert balancer is not None
             _check_signs(method.name, balancer, architecture, network)
-            balancer.attach(problem.optimizer(Parameters.of(network)))
+            balancer.attach(balancer.optimizer_for(problem.optimizer(Parameters.of(network))))
             probes = [LossesOf(network, tasks, hardware)(inputs, targets) for _ in range(2)]
-            shared = forward.shared(method.shared)
+            shared = forward.shared(method.shared, balancer)
             balancer(forward.balanced(), shared=shared, again=again, probes=probes).backward()
+            _check_penalty(method.name, balancer, architecture, forward)
     # Of the largest network: what is kept of it on disk is estimated from this.
     return max(sum(parameter.numel() for parameter in network.parameters()) for network in networks.values())
 
@@ -72,6 +73,15 @@ def _rehearse_networks(plan: Plan, method: str) -> None:
             make_balancer(trial)
         except SteelyardError as error:
             raise OptionError(f"{method}: the network of {', '.join(trial.tasks)} cannot have it: {error}") from error
+
+
+def _check_penalty(method: str, balancer: Balancer, architecture: str, forward: Forward) -> None:
+    """What an architecture adds to the balanced loss has a gradient, and must not be added to steps."""
+    if balancer.sends_steps and forward.penalty() is not None:
+        raise OptionError(
+            f"{method} sends steps, to which the gradient of what {architecture} adds to the loss would be added as if "
+            "it were one: take another architecture, or a method that sends gradients"
+        )
 
 
 def _check_signs(method: str, balancer: Balancer, architecture: str, network: nn.Module) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steelyard.balancing.balancer import Balancer
 from steelyard.balancing.losses_of import Again, losses_of
 from steelyard.errors import ProblemError
 from steelyard.models import Architecture
@@ -73,13 +74,19 @@ class Forward:
             return self.losses
         return self.network.reweigh(self.losses, self.outputs, self.features)
 
-    def shared(self, where: str | None) -> Any:
-        """What a balancer gets as ``shared=``: the features, or the module that holds the shared parameters."""
+    def shared(self, where: str | None, balancer: Balancer | None = None) -> Any:
+        """What a balancer gets as ``shared=``: the features, the module that holds the shared parameters, or all."""
+        if where == "trunk" and balancer is not None and balancer.sends_steps:
+            return self.network  # whose optimizer is left with nothing but the steps
         return self.network.trunk if where == "trunk" else self.features
+
+    def penalty(self) -> Tensor | None:
+        """What the architecture adds to the balanced loss, if it adds anything."""
+        return self.network.penalty(self.outputs, self.features) if isinstance(self.network, Architecture) else None
 
     def step(self, optimizer: torch.optim.Optimizer, loss: Tensor, scaler: torch.amp.GradScaler | None = None) -> None:
         """The step itself, with what the architecture adds to the balanced loss."""
-        penalty = self.network.penalty(self.outputs, self.features) if isinstance(self.network, Architecture) else None
+        penalty = self.penalty()
         optimizer.zero_grad()
         whole = loss if penalty is None else loss + penalty
         if scaler is None:

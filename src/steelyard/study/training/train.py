@@ -102,11 +102,12 @@ class _Training:
         tell_labels(self.network, self.tasks, self.data.train, self.material.labels)
         self.network.to(hardware.device).train()
         self.optimizer = problem.optimizer(Parameters.of(self.network))
-        set_rate(self.optimizer, trial)
         self.scaler = hardware.scaler()
         self.balancer = make_balancer(trial)
         if self.balancer is not None:
+            self.optimizer = self.balancer.optimizer_for(self.optimizer)
             self.balancer.attach(self.optimizer, self.scaler)
+        set_rate(self.optimizer, trial)
         self.ledger = None
         if self.balancer is not None and trial.ledger:
             self.ledger = Ledger(self.balancer, self.optimizer, trial.ledger)
@@ -179,7 +180,7 @@ class _Training:
             probes = [losses_of(there, wanted) for there, wanted in further]
         held_out = further[0] if further else None
         again = recompute(network, self.tasks, inputs, targets, before, held_out, self.hardware)
-        loss = balancer(forward.balanced(), shared=forward.shared(trial.shared), again=again, probes=probes)
+        loss = balancer(forward.balanced(), shared=forward.shared(trial.shared, balancer), again=again, probes=probes)
         return forward, loss
 
     def _write_down(self, epoch: int, losses: Tensor, weights: list[Tensor]) -> None:
