@@ -263,6 +263,18 @@ def test_a_method_that_an_architecture_would_show_negative_losses_is_told_before
     assert plan(str(file), ["equal", "mgda"], architecture="amtfl").trials
 
 
+def test_a_method_that_sends_steps_is_refused_where_it_cannot_have_the_optimizer_or_the_architecture(file):
+    methods = ["equal", "adatask(shared=trunk)"]
+    assert plan(str(file), methods).trials
+    with pytest.raises(OptionError, match=r"adatask.* sends steps, to which the gradient of what amtfl adds"):
+        plan(str(file), methods, architecture="amtfl")
+    text = file.read_text().replace("batch_size=16", "batch_size=16, optimizer=torch.optim.Adagrad")
+    file.write_text(text)
+    with pytest.raises(OptionError, match=r"write adatask\(form=adagrad, epsilon=1e-10\)"):
+        plan(str(file), methods)
+    assert plan(str(file), ["equal", "adatask(form=adagrad,epsilon=1e-10,shared=trunk)"]).trials
+
+
 @pytest.mark.parametrize(
     ("weights", "rates", "text"),
     [

@@ -222,6 +222,23 @@ def test_equal_on_one_task_is_single_task():
     assert same(alone, summed)
 
 
+@pytest.mark.parametrize("rate", [None, 0.02])
+def test_adatask_on_one_task_is_single_task_with_adam(rate):
+    """SGD takes its steps in place of the problem's Adam, with its rate, of the head's parameters too."""
+    own, other = (
+        train(trial(method, ("kind",), shared=shared, learning_rate=rate), made()).curves.losses["kind"]
+        for method, shared in (("adatask", "trunk"), ("single-task", None))
+    )
+    assert own == pytest.approx(other, rel=1e-3)
+    assert own[-1] < own[0]
+
+
+def test_adatask_beside_a_problems_sgd_keeps_it():
+    by_adam = made(optimizer=lambda parameters: torch.optim.Adam(parameters, lr=0.01))
+    by_sgd = made(optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.01))
+    assert same(train(trial("adatask", shared="trunk"), by_adam), train(trial("adatask", shared="trunk"), by_sgd))
+
+
 RESUMED = ["equal", "dwa", "uw", "ema", "famo", "db-mtl", "random", "hydalearn(main=kind)", "auto-lambda"]
 
 

@@ -57,11 +57,11 @@ def rehearse_methods(plan: Plan, problem: Problem, hardware: Hardware = ON_CPU) 
             balancer = make_balancer(plan.trial(method.name, method.choice(0).method, plan.task_names, 0, seed))
             assert balancer is not None
             _check_signs(method.name, balancer, architecture, network)
+            _check_penalty(method.name, balancer, architecture, forward)
             balancer.attach(balancer.optimizer_for(problem.optimizer(Parameters.of(network))))
             probes = [LossesOf(network, tasks, hardware)(inputs, targets) for _ in range(2)]
             shared = forward.shared(method.shared, balancer)
             balancer(forward.balanced(), shared=shared, again=again, probes=probes).backward()
-            _check_penalty(method.name, balancer, architecture, forward)
     # Of the largest network: what is kept of it on disk is estimated from this.
     return max(sum(parameter.numel() for parameter in network.parameters()) for network in networks.values())
 
