@@ -90,7 +90,7 @@ def test_options_make_another_problem_and_defaults_do_not():
     ("reference", "error", "message"),
     [
         ("sized(widht=3)", UnknownNameError, "unknown option of sized 'widht'. Did you mean 'width'"),
-        ("theirs(width=3)", UnknownNameError, "unknown option of theirs 'width'. Known: none"),
+        ("theirs(width=3)", UnknownNameError, "unknown option of theirs 'width'. Known: optimizer"),
         ("sised(width=3)", UnknownNameError, "unknown problem 'sised'. Did you mean 'sized'"),
         ("log+sized(width=3)", OptionError, "not before a problem"),
         ("sized(3)", OptionError, "write it as key=value"),

@@ -18,6 +18,7 @@ from steelyard.cli.compare import compare
 from steelyard.cli.diagnose import diagnose
 from steelyard.cli.export import export
 from steelyard.cli.group import group
+from steelyard.cli.leaderboard import leaderboard
 from steelyard.cli.merge import merge
 from steelyard.cli.messages import INTERRUPTED, SOME_FAILED, WRONG_INPUT, say
 from steelyard.cli.methods import methods
@@ -32,7 +33,11 @@ from steelyard.io.printable_text import printable
 
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """What a full disk or a terminal that is gone says."""
-COMMANDS = (compare, group, reproduce, diagnose, report, merge, export, methods, architectures, problems, new)
+COMMANDS = (
+    *(compare, group, reproduce, leaderboard),
+    *(diagnose, report, merge, export),
+    *(methods, architectures, problems, new),
+)
 """As ``steelyard --help`` lists them; a command's name is its function's."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

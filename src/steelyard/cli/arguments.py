@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from steelyard.errors import SteelyardError
+from steelyard.base.specs import split_outside
+from steelyard.errors import OptionError, SteelyardError
 
 Fractions = float | dict[str, float]
 LONGEST_NAME = 100  # of a file that is named after a problem; systems allow 255 bytes, endings included
@@ -90,6 +91,16 @@ def parse_names(option: str, text: str | None) -> list[str] | None:
     if not all(names):
         raise ArgumentError(f"{option} {text!r}: an empty name")
     return names
+
+
+def parse_outside(option: str, text: str | None) -> list[str] | None:
+    """The same where names may have options: ``digits,gdsc(drugs=20,network=small)`` are two."""
+    if text is None:
+        return None
+    try:
+        return [piece.strip() for piece in split_outside(text, ",")]
+    except OptionError as error:
+        raise ArgumentError(f"{option}: {error}") from None
 
 
 def default_store(problem: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 from steelyard.base.specs import SpecPart, parse_spec
 from steelyard.errors import OptionError, ProblemError, UnknownNameError
 from steelyard.problems.builtin import PROBLEMS
+from steelyard.problems.other_optimizer import OPTIMIZER, OWN, with_optimizer
 from steelyard.problems.problem import Problem
 from steelyard.problems.sources import sources_of
 from steelyard.problems.user_file import read_problem_file
@@ -31,6 +32,8 @@ def problem_names() -> list[str]:
 
 def load_problem(reference: str) -> Problem:
     """The problem called ``digits`` or ``gdsc(drugs=50)``, or the one in ``my_problem.py`` (``….py:variable``).
+
+    ``digits(optimizer=sgd)`` steps by SGD with momentum in place of the problem's own optimizer.
 
     Raises:
         UnknownNameError: no problem or option of that name.
@@ -56,24 +59,28 @@ def load_problem(reference: str) -> Problem:
 
 
 def problem_options(name: str) -> dict[str, object]:
-    """The options of a registered problem, and their defaults."""
+    """The options of a registered problem, and their defaults; ``optimizer`` is one of every problem."""
     registered = _registered(name)
     if isinstance(registered, Problem):
-        return {}
+        return {OPTIMIZER: OWN}
     if not inspect.isfunction(registered):
         raise ProblemError(f"problem {name!r} is registered as a {type(registered).__name__}, not a Problem")
-    return {option: parameter.default for option, parameter in inspect.signature(registered).parameters.items()}
+    own = {option: parameter.default for option, parameter in inspect.signature(registered).parameters.items()}
+    return {**own, OPTIMIZER: own.get(OPTIMIZER, OWN)}
 
 
 @functools.cache
 def _built(reference: str) -> Problem:
     """The same text gives the same problem, so that its data are loaded once in a process."""
     asked = _parsed(reference)
-    problem = _registered(asked.name)
+    problem, options = _registered(asked.name), dict(asked.options)
+    takes_one = not isinstance(problem, Problem) and OPTIMIZER in inspect.signature(problem).parameters
+    optimizer = OWN if takes_one else options.pop(OPTIMIZER, OWN)
     if not isinstance(problem, Problem):
-        problem = problem(**asked.options)
+        problem = problem(**options)
     if not isinstance(problem, Problem):
         raise ProblemError(f"the function of problem {asked.name!r} returned {type(problem).__name__}, not a Problem")
+    problem = with_optimizer(problem, optimizer)
     if asked.options:
         problem.name = reference
     problem.reference = reference

@@ -1,0 +1,100 @@
+"""The problems of the leaderboard, each with the size at which it is trained: what differs from its own is said here.
+
+A whole problem, all rows with their tuning, is to take about an hour on two cores (`nyuv2`: a night), so that budgets
+are small and equal: a row is about that budget, not about the best that a method can do with another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from steelyard.errors import PlanError
+from steelyard.problems import load_problem
+from steelyard.reproductions.leaderboard.board_results import BoardProblem
+
+RATES, TUNING_SEEDS = 3, 2
+QUICKER = 5  # times fewer epochs of the quick size
+
+
+@dataclass(frozen=True)
+class BoardEntry:
+    """One problem.
+
+    Args:
+        problem: as `steelyard compare` takes it.
+        kind: of data.
+        epochs, batch_size, learning_rate: the problem's own where not given; the rate is the middle of what is tried.
+        fraction: of the training labels.
+        why: what it is there for.
+        quick: a problem of the quick size.
+        rates: learning rates tried for every network; 0: the one above.
+        tuning_seeds: on so many seeds each.
+    """
+
+    problem: str
+    kind: str
+    epochs: int | None
+    why: str
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    fraction: float = 1.0
+    quick: bool = False
+    rates: int = RATES
+    tuning_seeds: int = TUNING_SEEDS
+
+
+ENTRIES = (
+    BoardEntry(
+        "digits",
+        "images",
+        20,
+        "two equal tasks in too narrow a network",
+        batch_size=512,
+        learning_rate=8e-3,
+        quick=True,
+    ),
+    BoardEntry("sarcos", "robot", 15, "seven torques whose scales differ 20-fold", learning_rate=4e-3, quick=True),
+    BoardEntry("gdsc(drugs=20)", "drugs", 10, "twenty tasks with few rows and missing labels"),
+    BoardEntry("credit-default", "tables", 4, "a main task with two auxiliaries", fraction=0.5),
+    BoardEntry("census", "tables", 4, "a main task with two auxiliaries, many rows", fraction=0.25),
+    BoardEntry("tox21", "molecules", 4, "twelve assays, a sixth of the labels missing"),
+    BoardEntry("qm8", "molecules", 6, "twelve related energies and strengths", fraction=0.25),
+    BoardEntry("mnist-imbalanced", "images", 20, "ten tasks of unequal size", learning_rate=1e-3),
+    BoardEntry("office", "photographs", 15, "four tasks that share no rows"),
+    BoardEntry("multi-mnist", "images", 6, "two equal tasks, a convolutional network", fraction=0.1),
+    BoardEntry("multi-fashion", "images", 6, "the same, harder images", fraction=0.1),
+    BoardEntry("mnist-fashion", "images", 6, "two tasks of unequal difficulty", fraction=0.1),
+    BoardEntry("digit-reconstruction", "dense", 6, "classification beside the painting of an image", fraction=0.1),
+    BoardEntry("nyuv2", "dense", 3, "segmentation, depth and normals of photographs", fraction=0.2),
+)
+
+
+def entries(names: Sequence[str] | None, quick: bool) -> list[BoardEntry]:
+    """Those of these names, each at its size; all of a size by default.
+
+    What stands in no table (a problem of the user's, one with other options) has its own size.
+
+    Raises:
+        UnknownNameError: no problem is called so.
+        PlanError: a name is there twice.
+    """
+    table = {entry.problem: entry for entry in ENTRIES}
+    if names is None:
+        chosen = [entry for entry in ENTRIES if entry.quick or not quick]
+    else:
+        if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+            raise PlanError(f"--problems names {twice[0]!r} twice: each problem has one file")
+        chosen = [table[name] if name in table else BoardEntry(name, "other", None, "added by name") for name in names]
+    return [_quicker(entry) if quick else entry for entry in chosen]
+
+
+def _quicker(entry: BoardEntry) -> BoardEntry:
+    epochs = load_problem(entry.problem).epochs if entry.epochs is None else entry.epochs
+    return replace(entry, epochs=max(1, epochs // QUICKER), tuning_seeds=1)
+
+
+def as_exported(found: BoardProblem) -> BoardEntry:
+    """The size at which an exported problem was trained, to train another row at the same one."""
+    (entry,) = entries([found.problem], quick=False)
+    return replace(entry, epochs=found.epochs, rates=len(found.rates), tuning_seeds=max(1, len(found.tuning_seeds)))

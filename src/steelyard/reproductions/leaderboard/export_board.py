@@ -1,0 +1,263 @@
+"""Write what a problem of the leaderboard found, once all of its trials are there; rows of other runs stay."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from steelyard.errors import LeaderboardError
+from steelyard.problems import load_problem
+from steelyard.reproductions.leaderboard.board_results import (
+    BoardProblem,
+    BoardRow,
+    BoardSeed,
+    BoardTask,
+    read,
+    write,
+)
+from steelyard.reproductions.leaderboard.board_rows import WantedRow
+from steelyard.reproductions.leaderboard.plan_board import BoardStudy, PlannedProblem
+from steelyard.study.analysis.make_judgement import findings
+from steelyard.study.analysis.trial_results import TrialResults
+from steelyard.study.planning.plan import JOINT, Plan, PlannedTask
+from steelyard.study.planning.tuning import ROUNDS, attempts, choose, tried
+from steelyard.study.storage.store import Store
+from steelyard.study.trial import Result, Trial
+
+MEBIBYTE = 2**20
+AGREES = ("tasks", "main", "seeds", "epochs", "rates", "tuning_seeds")
+"""Fields of two files of one problem whose rows may stand beside each other."""
+SIZES = ("train_rows", "batch_size")
+"""Facts of which the same holds."""
+REST = 60
+"""Letters of a file's name; systems allow 255 bytes."""
+
+
+def file_of(folder: Path, problem: str) -> Path:
+    """``FOLDER/gdsc-drugs-20.json`` for ``gdsc(drugs=20)``."""
+    return folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', problem).strip('-.')[:REST]}.json"
+
+
+def export(planned: PlannedProblem, store: Store, folder: Path) -> Path | None:
+    """Write the file of a problem; None while trials of it are missing.
+
+    Raises:
+        LeaderboardError: a file of other sizes, seeds or rates is there, or one with other results of the same rows.
+    """
+    measured = _measured(planned, store)
+    if measured is None:
+        return None
+    found, seconds = measured
+    path = file_of(folder, found.problem)
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.is_file():
+        found = merged(read(path), found, seconds, path)
+    write(found, path)
+    return path
+
+
+def check_folder(planned: PlannedProblem, folder: Path) -> None:
+    """Refuse, before anything is trained, a folder whose file of this problem could not take the results."""
+    path = file_of(folder, planned.entry.problem)
+    if path.is_file():
+        check_budget(planned, read(path), path)
+
+
+def check_budget(planned: PlannedProblem, there: BoardProblem, called: Path | str) -> None:
+    """Raise a `LeaderboardError` where rows of the plan could not stand beside those that are there."""
+    _check_alike(there, _without_rows(planned), called)
+
+
+def _measured(planned: PlannedProblem, store: Store) -> tuple[BoardProblem, dict[str, float]] | None:
+    """What the store has of a problem, and the seconds that each row's trainings took; None while some are missing."""
+    rows: list[BoardRow] = []
+    seconds: dict[str, float] = {}
+    whole = _without_rows(planned)
+    for study in planned.studies:
+        plan = _chosen_from(study.plan, store)
+        if plan is None or not _ended(plan.trials, store):
+            return None
+        known = findings(plan, store)
+        ended = {**store.results(tried(plan)), **known.results}
+        for name, row in study.rows.items():
+            of_row = {each.trial for place in range(ROUNDS) for each in attempts(plan, place) if each.arm == name}
+            of_row.update(trial for _, trial in known.trials(name, 0))
+            seconds[row.name] = sum(ended[trial].work for trial in of_row if trial in ended)
+            rows.append(_row(row, name, known))
+        whole = dataclasses.replace(whole, facts={**whole.facts, **_loss_scales(study, known)})
+    return dataclasses.replace(whole, rows=tuple(rows), trained_seconds=sum(seconds.values())), seconds
+
+
+def _chosen_from(plan: Plan, store: Store) -> Plan | None:
+    """The plan with what validation chose among the trials that did not fail; None while one is still to come."""
+    for place in range(ROUNDS):
+        made = attempts(plan, place)
+        trials = list(dict.fromkeys(each.trial for each in made))
+        if not _ended(trials, store):
+            return None
+        plan = choose(plan, made, store.results(trials))
+    return plan
+
+
+def _ended(trials: Sequence[Trial], store: Store) -> bool:
+    """Whether each of them is finished or has failed."""
+    return not {*trials} - {*store.results(trials), *store.failures(trials)}
+
+
+def _without_rows(planned: PlannedProblem) -> BoardProblem:
+    """What is known of a problem before it is trained."""
+    plan = planned.plan
+    train = load_problem(plan.reference).data().train
+    labels = [task.train_rows for task in plan.tasks]
+    share = next(iter(plan.settings[0].fractions.values()))
+    return BoardProblem(
+        problem=planned.entry.problem,
+        kind=planned.entry.kind,
+        tasks=tuple(_task(task) for task in plan.tasks),
+        main=plan.main,
+        command=plan.command,
+        seeds=plan.seeds,
+        epochs=plan.epochs,
+        rates=_rates(plan),
+        tuning_seeds=() if plan.tuning is None else plan.tuning.seeds,
+        machine={"description": plan.machine, "device": plan.device, "hardware": plan.hardware},
+        versions=plan.versions,
+        trained_seconds=0.0,
+        rows=(),
+        facts={
+            "train_rows": float(round(len(train) * share)),
+            "batch_size": float(plan.batch_size),
+            # Of tasks with rows of their own none is missing.
+            "missing_labels": 0.0 if train.sections else 1 - sum(labels) / (len(labels) * len(train)),
+        },
+    )
+
+
+def _loss_scales(study: BoardStudy, known: TrialResults) -> dict[str, float]:
+    """How far the tasks' losses are apart in the first epoch of the plain sum, where it was trained."""
+    plain = [name for name, row in study.rows.items() if row.group == "sum"]
+    results = [result for name in plain for found in known.complete(name, 0).values() for result in found]
+    if not results:
+        return {}
+    firsts = [statistics.fmean(each.curves.losses[task][0] for each in results) for task in study.plan.task_names]
+    return {"loss_scales": max(firsts) / min(firsts)} if min(firsts) > 0 else {}
+
+
+def _rates(plan: Plan) -> tuple[float, ...]:
+    if plan.tuning is not None and plan.tuning.rates:
+        return plan.tuning.rates
+    return () if plan.learning_rate is None else (plan.learning_rate,)
+
+
+def _task(task: PlannedTask) -> BoardTask:
+    main = task.metrics[0]
+    return BoardTask(task.name, main.name, main.higher_is_better, main.ideal)
+
+
+def _row(row: WantedRow, name: str, known: TrialResults) -> BoardRow:
+    complete = known.complete(name, 0)
+    trials = [trial for _, trial in known.trials(name, 0)]
+    failed = [known.failed[trial].error for trial in trials if trial in known.failed and trial not in known.results]
+    results = [result for found in complete.values() for result in found]
+    memory = max((result.peak_memory for result in results), default=0.0)
+    return BoardRow(
+        name=row.name,
+        group=row.group,
+        reads=row.reads,
+        chosen=_chosen(row, name, known.plan),
+        failed=f"{len(failed)} of {len(trials)} trainings: {failed[0]}" if failed else None,
+        # As one model: a step advances each of the row's networks once.
+        seconds_per_step=statistics.median(
+            sum(result.work / max(1, result.steps) for result in found) for found in complete.values()
+        )
+        if complete
+        else 0.0,
+        peak_memory=round(memory * MEBIBYTE) or None,
+        per_seed={seed: _seed(found) for seed, found in complete.items()},
+        of=row.of,
+    )
+
+
+def _seed(results: Sequence[Result]) -> BoardSeed:
+    """Of the networks of one seed together."""
+    test = {task: values[0] for result in results for task, values in result.test.items()}
+    validation = {
+        task: values[result.chosen_epoch - 1] for result in results for task, values in result.curves.validation.items()
+    }
+    return BoardSeed(test, validation, sum(each.work for each in results), sum(each.steps for each in results))
+
+
+def _chosen(row: WantedRow, name: str, plan: Plan) -> dict[str, Any]:
+    """What it takes to train the row once more."""
+    choice = plan.method(name).choice(0)
+    own = _rates(plan)[0] if _rates(plan) else None
+    rates = choice.learning_rates
+    rate: object = own if not rates else rates[JOINT] if set(rates) == {JOINT} else dict(rates)
+    chosen: dict[str, Any] = {"arm": name, "method": choice.method, "learning_rate": rate}
+    return {**chosen, "optimizer": row.optimizer} if row.optimizer else chosen
+
+
+def merged(there: BoardProblem, new: BoardProblem, seconds: dict[str, float], path: Path) -> BoardProblem:
+    """The rows of a file and those of this run.
+
+    Args:
+        seconds: that each of this run's rows took.
+
+    Raises:
+        LeaderboardError: they are not of one budget, or one row has two results.
+    """
+    _check_alike(there, new, path)
+    rows = {row.name: row for row in there.rows}
+    added = [row.name for row in new.rows if row.name not in rows]
+    for row in new.rows:
+        old = rows.get(row.name)
+        if old is not None and old.failed is None and _values(old) != _values(row):
+            raise LeaderboardError(
+                f"{path} has other results of {row.name!r} (another machine, other code or versions): it is not "
+                "overwritten. Move it away, or export to another folder"
+            )
+        rows[row.name] = row if old is not None else _marked(row, there, new)
+    if set(rows) == {row.name for row in new.rows}:
+        return new
+    trained = there.trained_seconds + sum(seconds[name] for name in added)
+    return dataclasses.replace(
+        there, rows=tuple(rows.values()), trained_seconds=trained, facts={**new.facts, **there.facts}
+    )
+
+
+def _values(row: BoardRow) -> dict[int, dict[str, float]]:
+    return {seed: found.test for seed, found in row.per_seed.items()}
+
+
+def _marked(row: BoardRow, there: BoardProblem, new: BoardProblem) -> BoardRow:
+    """With its machine and versions, where the file's are others: times do not compare then."""
+    other = {name: getattr(new, name) for name in ("machine", "versions") if getattr(new, name) != getattr(there, name)}
+    return dataclasses.replace(row, chosen={**row.chosen, **other})
+
+
+def _check_alike(there: BoardProblem, new: BoardProblem, path: Path | str) -> None:
+    other = [
+        f"{name} {_said(getattr(there, name))} in place of {_said(getattr(new, name))}"
+        for name in AGREES
+        if getattr(there, name) != getattr(new, name)
+    ]
+    other += [
+        f"{name} {there.facts[name]:g} in place of {new.facts[name]:g}"
+        for name in SIZES
+        if name in there.facts and there.facts[name] != new.facts.get(name)
+    ]
+    if other:
+        raise LeaderboardError(
+            f"{path} is of another budget ({'; '.join(other)}), so that its rows do not stand beside these: it is not "
+            "overwritten. Give the same sizes and seeds, or export to another folder"
+        )
+
+
+def _said(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(each.name if isinstance(each, BoardTask) else str(each) for each in value)})"
+    return str(value)
