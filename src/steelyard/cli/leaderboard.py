@@ -75,7 +75,7 @@ def leaderboard(
 
     from steelyard.report.output_files import check_store
     from steelyard.reproductions.leaderboard import run_board
-    from steelyard.reproductions.leaderboard.ask_board import Asked, planned_problems
+    from steelyard.reproductions.leaderboard.ask_board import AskedBoard, planned_problems
     from steelyard.reproductions.leaderboard.time_limit import Deadline, TimeIsUpError
     from steelyard.reproductions.run_reproduction import Where
     from steelyard.study.planning.make_plan import check_workers
@@ -103,9 +103,10 @@ def leaderboard(
                 if not run_board.train_again(export, wanted, recheck, where, deadline):
                     raise typer.Exit(SOME_FAILED)
                 return
-            asked = Asked(
+            asked = AskedBoard(
                 wanted, rows, tuple(add or ()), SEEDS if chosen is None else chosen, quick, chosen is not None
             )
+            say("Trying every row once and timing a few steps of each kind …\n")
             planned, missing = planned_problems(asked, export, command)
             for line in missing:
                 say(f"Left out: {line}")

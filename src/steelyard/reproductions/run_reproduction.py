@@ -67,7 +67,7 @@ def prepare(
     ``hardware``: the plans' ``device`` and ``precision``.
     """
     prepared = []
-    for experiment in _watched(reproduction.experiments(size), "trying every method once"):
+    for experiment in watched(reproduction.experiments(size), "trying every method once"):
         plan = comparison.prepare(
             experiment.problem,
             parse_arms(experiment.methods),
@@ -111,7 +111,7 @@ def announce(prepared: Sequence[Prepared], store: Path, workers: int, reuse_any:
     heads = ("study", "arms", "settings", "seeds", "epochs", "trials", "done", "time")
     table = Table(*heads, box=None, pad_edge=False)
     trials, waiting, epochs, least, most = 0, 0, 0, 0.0, 0.0
-    for each in _watched(prepared, "timing a few steps of each kind"):
+    for each in watched(prepared, "timing a few steps of each kind"):
         found = estimate(each.plan, store, workers, coarse=True, reuse_any=reuse_any)
         trials, waiting = trials + found.trials, waiting + found.trials - found.finished
         least, most = least + found.least, most + found.most
@@ -137,7 +137,7 @@ def announce(prepared: Sequence[Prepared], store: Path, workers: int, reuse_any:
     )
 
 
-def _watched(studies: Sequence[Study], doing: str) -> Iterator[Study]:
+def watched(studies: Sequence[Study], doing: str) -> Iterator[Study]:
     """One study after another, with a bar on the error stream where someone watches: each takes seconds."""
     errors = make_console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:

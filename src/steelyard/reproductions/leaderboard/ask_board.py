@@ -13,10 +13,11 @@ from steelyard.reproductions.leaderboard.board_results import BoardProblem, read
 from steelyard.reproductions.leaderboard.board_rows import BASELINES, every_row, rows_of_arms
 from steelyard.reproductions.leaderboard.export_board import check_folder
 from steelyard.reproductions.leaderboard.plan_board import PlannedProblem, missing_data, plan_problem
+from steelyard.reproductions.run_reproduction import watched
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedBoard:
     """What the command line says.
 
     Args:
@@ -33,7 +34,7 @@ class Asked:
     given: bool
 
 
-def planned_problems(asked: Asked, folder: Path, command: str) -> tuple[list[PlannedProblem], list[str]]:
+def planned_problems(asked: AskedBoard, folder: Path, command: str) -> tuple[list[PlannedProblem], list[str]]:
     """The problems in order, and in words those whose data are not here.
 
     Rows that are only added are trained at the size, seeds and rates of the file that they are added to; where there is
@@ -48,7 +49,7 @@ def planned_problems(asked: Asked, folder: Path, command: str) -> tuple[list[Pla
     names = asked.problems if asked.problems is not None or not files else list(files)
     chosen = board_entries.entries(names, asked.quick)
     planned, missing = [], []
-    for entry in chosen:
+    for entry in watched(chosen, "trying every row once"):
         if said := missing_data(entry.problem):
             missing.append(f"{entry.problem}: {said}")
             continue
@@ -60,7 +61,7 @@ def planned_problems(asked: Asked, folder: Path, command: str) -> tuple[list[Pla
     return planned, missing
 
 
-def _planned(entry: BoardEntry, asked: Asked, file: BoardProblem | None, command: str) -> PlannedProblem:
+def _planned(entry: BoardEntry, asked: AskedBoard, file: BoardProblem | None, command: str) -> PlannedProblem:
     if asked.methods is None and not asked.add:
         return plan_problem(entry, every_row(), asked.seeds, command)
     named = [*(asked.methods or ()), *asked.add]

@@ -17,7 +17,7 @@ from steelyard.reproductions.leaderboard.export_board import export
 from steelyard.reproductions.leaderboard.plan_board import PlannedProblem
 from steelyard.reproductions.leaderboard.recheck_board import drawn, recheck
 from steelyard.reproductions.leaderboard.time_limit import Deadline, UntilEngine
-from steelyard.reproductions.run_reproduction import Where
+from steelyard.reproductions.run_reproduction import Where, watched
 from steelyard.study import estimate, run
 from steelyard.study.storage.store import Store
 
@@ -28,7 +28,7 @@ def announce(problems: Sequence[PlannedProblem], store: Path, workers: int) -> N
     heads = ("problem", "kind", "tasks", "rows", "seeds", "epochs", "rates", "trials", "done", "time")
     table = Table(*heads, box=None, pad_edge=False)
     least, most, waiting = 0.0, 0.0, 0
-    for each in problems:
+    for each in watched(problems, "timing a few steps of each kind"):
         found = [estimate(study.plan, store, workers, coarse=True) for study in each.studies]
         trials, done = sum(one.trials for one in found), sum(one.finished for one in found)
         shortest, longest = sum(one.least for one in found), sum(one.most for one in found)
