@@ -23,6 +23,8 @@ class Stage(Stateful):
         2.0
     """
 
+    revision: ClassVar[int] = 0
+    """As a method has it."""
     positive_losses: ClassVar[bool] = False
     """Whether the stage is defined for losses of at least zero only."""
     periodic: bool = False

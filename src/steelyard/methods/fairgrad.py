@@ -54,6 +54,7 @@ class FairGrad(GramianBalancer):
     name = "fairgrad"
     paper = "Ban & Ji (2024), arXiv 2402.15638"
     default_heads = "plain"
+    revision = 1  # heads were weighted by default
     native_priorities = True
 
     def __init__(

@@ -268,6 +268,35 @@ def test_an_edit_of_another_packages_code_trains_what_uses_it_anew(file, package
     assert run() == (set(), "")
 
 
+def test_what_a_revised_default_changes_is_trained_anew_and_nothing_else(file, tmp_path, monkeypatch):
+    """The same name and version, other weights: the results of before are not taken for those of now."""
+    engine, methods = MadeUp(), ["single-task", "equal", "uw", "log+equal", "equal@mmoe"]
+
+    def run(**options):
+        engine.trained.clear()
+        with open(tmp_path / "out", "w") as out, Progress(console=Console(file=out, width=300)) as bar:
+            plan = study.plan(str(file), methods, seeds=1)
+            assert Plan.from_dict(plan.to_dict()) == plan
+            notes = study.run(plan, tmp_path / "s.sqlite", progress=bar, on=engine, **options).notes
+        return {f"{t.method}@{t.architecture}" for t in engine.trained}, (tmp_path / "out").read_text().strip(), notes
+
+    assert len(run()[0]) == len(methods)
+    revised = {
+        "method uw": "uw@hard-sharing",
+        "loss stage log": "log+equal@hard-sharing",
+        "architecture mmoe": "equal@mmoe",
+    }
+    for part, arm in revised.items():
+        cls = origin._class_of(part)
+        monkeypatch.setattr(cls, "revision", 1, raising=False)
+        assert run(reuse_any=True)[2][1].endswith(f"1 trials; changed since: {part} (revised)")
+        trained, said, _ = run()
+        assert trained == {arm}
+        assert f"Trained with other code or data: 1 trial. Changed since: {part} (revised)." in said
+        monkeypatch.setattr(cls, "revision", 0)
+        assert run()[0] == set(), "the old results are there still"
+
+
 def test_a_worker_notices_an_edit_of_a_methods_code_in_trials_of_that_method(file, package):
     plan = study.plan(str(file), ["equal", "theirs"], seeds=1)
     problem, (equal, theirs) = load_problem(str(file)), plan.trials

@@ -61,6 +61,7 @@ class Origin:
             imports.
         extensions: code of other packages' methods, loss stages and architectures, by kind and name.
         declared: what a program trains; None of a problem.
+        revisions: of methods, loss stages and architectures whose results changed within a version, by kind and name.
     """
 
     code: Code
@@ -68,6 +69,7 @@ class Origin:
     versions: dict[str, str]
     extensions: dict[str, Code] = field(default_factory=dict)
     declared: ProgramDeclaration | None = None
+    revisions: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, problem: Problem, seeds: Iterable[int], trials: Iterable[Trial] = ()) -> Origin:
@@ -78,6 +80,7 @@ class Origin:
             tuple(data_digests(problem.data(fold)) if fold in folds else None for fold in range(problem.folds)),
             versions_here(problem),
             _extensions(trials),
+            revisions=_revisions(trials),
         )
 
     @classmethod
@@ -86,15 +89,18 @@ class Origin:
         sources = program.sources()
         command = hashlib.blake2b(json.dumps(program.command).encode(), digest_size=12).hexdigest()
         versions = {**libraries(sources), **declared.versions}
-        return cls(Code.of(sources), ({COMMAND: command},), versions, _extensions(trials), declared)
+        extensions, revisions = _extensions(trials), _revisions(trials)
+        return cls(Code.of(sources), ({COMMAND: command},), versions, extensions, declared, revisions)
 
     def mark(self, trial: Trial) -> str:
         """Sixteen letters that change with anything of it that this trial is trained with."""
-        code = self.code_of(trial)
-        kind = (trial.seed % len(self.data), *code)
+        code, revisions = self.code_of(trial), self.revisions_of(trial)
+        kind = (trial.seed % len(self.data), *code, *revisions)
         if kind not in self._marks:
             digests = {name: each.digests for name, each in code.items()}
-            text = json.dumps([digests, self.data_of(trial.seed), self.versions], sort_keys=True)
+            of_it = [digests, self.data_of(trial.seed), self.versions]
+            # Where nothing was revised, results are known as they were before there were revisions.
+            text = json.dumps([*of_it, revisions] if revisions else of_it, sort_keys=True)
             self._marks[kind] = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self._marks[kind]
 
@@ -108,6 +114,10 @@ class Origin:
         used = {name: self.extensions[name] for name in parts_of(trial) if name in self.extensions}
         return {"problem": self.code, **used}
 
+    def revisions_of(self, trial: Trial) -> dict[str, int]:
+        """Of those parts of a trial that were revised."""
+        return {name: self.revisions[name] for name in parts_of(trial) if name in self.revisions}
+
     def data_of(self, seed: int) -> dict[str, str] | None:
         return self.data[seed % len(self.data)]
 
@@ -115,6 +125,11 @@ class Origin:
 def _extensions(trials: Iterable[Trial]) -> dict[str, Code]:
     sources = {name: sources_of_class(_class_of(name)) for trial in trials for name in parts_of(trial)}
     return {name: Code.of(files) for name, files in sources.items() if files}
+
+
+def _revisions(trials: Iterable[Trial]) -> dict[str, int]:
+    found = {name: getattr(_class_of(name), "revision", 0) for trial in trials for name in parts_of(trial)}
+    return {name: revision for name, revision in found.items() if revision}
 
 
 def parts_of(trial: Trial) -> tuple[str, ...]:
@@ -171,6 +186,9 @@ def differences(before: Origin, now: Origin, trial: Trial) -> list[str]:
         f"{library} ({before.versions.get(library, 'none')} -> {now.versions.get(library, 'none')})"
         for library in sorted({*before.versions, *now.versions})
         if before.versions.get(library) != now.versions.get(library)
+    ]
+    found += [
+        f"{name} (revised)" for name in parts_of(trial) if before.revisions.get(name, 0) != now.revisions.get(name, 0)
     ]
     data = changed_data(before.data_of(trial.seed), now.data_of(trial.seed))
     if data == COMMAND:
