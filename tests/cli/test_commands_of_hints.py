@@ -121,6 +121,17 @@ def test_a_study_that_python_planned_is_told_the_options_alone(tmp_path):
     assert "Try around it, e.g. tune=3, learning_rate=0.3." in said
 
 
+def test_a_reproduction_whose_command_takes_no_such_options_is_told_none(tmp_path):
+    given = {name for parameter in COMMANDS["reproduce"].params for name in parameter.opts}
+    assert not given & {"--epochs", "--learning-rate", "--tune", "--tune-seeds", "--epoch-steps", "--resplit"}
+    made = dataclasses.replace(plan(), command="steelyard reproduce ema --quick")
+    (said,) = still_improving(tmp_path, made).cautions
+    assert said.endswith("they were still improving. Train longer before you rely on this.")
+    told = [*at_the_edge(tmp_path, made).cautions, made.again(tune=3), made.hint(" (--tune 5)")]
+    assert told[0].endswith("better ones may lie beyond.")
+    assert not any("--" in text for text in told)
+
+
 @pytest.mark.parametrize("further", [[], ["--plan", "0"], ["--plan", "1"], ["--salvage"]])
 def test_the_command_that_prints_all_tasks_names_store_and_plan(run, tmp_path, further):
     made = plan(metrics=[(f"task {number}", (ACCURACY,)) for number in range(30)])

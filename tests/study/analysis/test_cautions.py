@@ -153,11 +153,17 @@ def test_a_schedule_that_ended_is_not_still_improving(tmp_path, left, told):
 
 
 def test_choices_made_on_one_seed_or_fold_are_said_to_be(tmp_path):
-    made = dataclasses.replace(plan(), tuning=Tuning((), 10_007))
-    (text,) = said(tmp_path, made)
+    candidates = tuple(dataclasses.replace(method, candidates=("equal", "fixed")) for method in plan().methods)
+    rates, weights, both = (
+        dataclasses.replace(plan(), tuning=Tuning(tried, 10_007), methods=methods)
+        for tried, methods in (((0.1,), plan().methods), ((), candidates), ((0.1,), candidates))
+    )
+    for made, what in ((rates, "Learning rates"), (weights, "Constant weights")):
+        (text,) = judged(tmp_path / what, made, BOTH).cautions
+        assert text == f"{what} were chosen on one seed alone: another may choose others (--tune-seeds 3)."
+    (text,) = said(tmp_path, made := both)
     assert text.startswith("Learning rates and constant weights were chosen on one seed alone: another may")
-    assert text.endswith("(--tune-seeds 3).")
-    several = dataclasses.replace(made, tuning=Tuning((), 10_007, (10_008,)))
+    several = dataclasses.replace(made, tuning=Tuning((0.1,), 10_007, (10_008,)))
     assert judged(tmp_path / "several", several, BOTH).cautions == []
     (text,) = judged(tmp_path / "folds", dataclasses.replace(made, folds=3), BOTH).cautions
     assert "on one fold alone" in text
@@ -402,7 +408,8 @@ def test_half_of_the_networks_at_the_edge_are_not_most_of_them(tmp_path):
 
 
 def test_a_choice_on_one_seed_or_fold_in_full(tmp_path):
-    made = dataclasses.replace(with_tasks(plan(), **ROWS), tuning=Tuning((), 10_007))
+    candidates = tuple(dataclasses.replace(method, candidates=("equal", "fixed")) for method in plan().methods)
+    made = dataclasses.replace(with_tasks(plan(), **ROWS), tuning=Tuning((0.1,), 10_007), methods=candidates)
     text = (
         "Learning rates and constant weights were chosen on one {} alone: another may choose others (--tune-seeds 3)."
     )

@@ -70,7 +70,7 @@ def _unequal_steps(found: TrialResults) -> list[str]:
     most = round(max(together for _, _, together in pairs))
     said = listed([f"{labels[name]} ({ratios[name]:.1f} times)" for name in far[:NAMED]])
     more = f" and {len(far) - NAMED} more" if len(far) > NAMED else ""
-    cure = f" with --epoch-steps {most}" if plan.program is None else f", {most}, in the program"
+    cure = plan.hint(f" with --epoch-steps {most}") if plan.program is None else f", {most}, in the program"
     return [
         f"The joint networks take more steps than the task alone in the same epochs: {said}{more}. A difference may be "
         f"one of training, not of sharing: give all the same steps{cure}."
@@ -125,7 +125,7 @@ def _nothing_learnt(found: TrialResults) -> list[str]:
         return []
     return [
         f"Validation chose the first epoch in {first} of {len(results)} trainings: what came after made them worse. "
-        "Try a smaller learning rate (--tune 5), or more regularisation."
+        f"Try a smaller learning rate{found.plan.hint(' (--tune 5)')}, or more regularisation."
     ]
 
 
@@ -135,9 +135,11 @@ def _tuned_once(found: TrialResults) -> list[str]:
     if tuning is None or tuning.more:
         return []
     where = "fold" if found.plan.folds > 1 else "seed"
+    candidates = any(method.candidates for method in found.plan.methods)
+    what = " and ".join(["learning rates"] * bool(tuning.rates) + ["constant weights"] * candidates)
     return [
-        f"Learning rates and constant weights were chosen on one {where} alone: another may choose others "
-        "(--tune-seeds 3)."
+        f"{what.capitalize()} were chosen on one {where} alone: another may choose others"
+        f"{found.plan.hint(' (--tune-seeds 3)')}."
     ]
 
 
@@ -163,13 +165,13 @@ def _few_test_rows(found: TrialResults) -> list[str]:
         return []
     said = first_few([f"{task.label} {task.test_rows}" for task in few], NAMED)
     instead = (
-        "give every seed its own with --resplit."
+        ": give every seed its own with --resplit"
         if plan.redrawable
-        else "a problem with folds= tests on all rows, and one whose load() takes a seed divides them anew (--resplit)."
+        else ": a problem with folds= tests on all rows, and one whose load() takes a seed divides them anew (--resplit)"
     )
     return [
         f"Few test labels: {said}. Verdicts are about this division of the rows, and another one may give "
-        f"another picture: {instead}"
+        f"another picture{plan.hint(instead)}."
     ]
 
 
@@ -185,9 +187,10 @@ def within_other_rows(found: TrialResults, cells: Sequence[Cell]) -> list[str]:
     if not close:
         return []
     instead = "--resplit" if found.plan.redrawable else "more test rows, or a division for every seed (--resplit)"
+    would = found.plan.hint(f" What would tell: {instead}.")
     return [
         f"Decided over seeds, and within what other test rows of the same number might move it by: "
-        f"{first_few(list(dict.fromkeys(close)), NAMED)}. What would tell: {instead}."
+        f"{first_few(list(dict.fromkeys(close)), NAMED)}.{would}"
     ]
 
 
@@ -217,8 +220,9 @@ def _at_the_edge(found: TrialResults) -> list[str]:
     for word, edge in (("largest", max(plan.tuning.rates)), ("smallest", min(plan.tuning.rates))):
         here = chosen.count(edge)
         if here * 2 > len(chosen):
+            around = plan.hint(f" Try around it{plan.again(tune=tried, learning_rate=edge)}")
             said.append(
                 f"Validation chose the {word} of {tried} learning rates ({edge:g}) for {here} of {len(chosen)} "
-                f"networks: better ones may lie beyond. Try around it{plan.again(tune=tried, learning_rate=edge)}"
+                f"networks: better ones may lie beyond.{around}"
             )
     return said

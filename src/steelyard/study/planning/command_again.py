@@ -35,6 +35,11 @@ def with_options(command: str, options: Mapping[str, str]) -> str | None:
     return shlex.join([*ours, *words[end:]])
 
 
+def is_reproduction(command: str) -> bool:
+    """Whether a study is one of a reproduction, whose settings are its own: its command takes no others."""
+    return command.split()[:2] == ["steelyard", "reproduce"]
+
+
 def _without(words: list[str], names: set[str]) -> list[str]:
     """``--epochs 5`` and ``--epochs=5`` alike."""
     kept: list[str] = []

@@ -18,7 +18,7 @@ from steelyard.models.architectures import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
-from steelyard.study.planning.command_again import with_options
+from steelyard.study.planning.command_again import is_reproduction, with_options
 from steelyard.study.planning.provenance import Origin
 from steelyard.study.program.command import Program
 from steelyard.study.training.hardware import CPU, FULL, kind_of_device
@@ -310,12 +310,18 @@ class Plan:
 
     def again(self, **options: float) -> str:
         """What ends a sentence that advises other options: a colon and, on a line of its own, the whole command with
-        them; of a study that no such command has planned, the options alone, ``, e.g. epochs=50.``"""
+        them; of a study that Python planned, the options alone, ``, e.g. epochs=50.``; of a reproduction nothing."""
+        if is_reproduction(self.command):
+            return "."
         named = {f"--{name.replace('_', '-')}": f"{value:g}" for name, value in options.items()}
         if command := with_options(self.command, named):
             return f":\n{command}"
         given = ", ".join(f"{name}={value:g}" for name, value in options.items())
         return f", e.g. {given}."
+
+    def hint(self, text: str) -> str:
+        """What names an option of `steelyard compare` in a sentence; nothing of a reproduction, which takes none."""
+        return "" if is_reproduction(self.command) else text
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
