@@ -352,6 +352,26 @@ def test_where_the_sum_hurts_and_the_best_strategy_is_open_it_is_that_one_which_
     assert found[1].endswith(").")
 
 
+def test_the_best_of_several_has_to_be_clearer_than_the_only_one(tmp_path):
+    """Its interval is above zero; as that of the best of five by the same numbers it is not."""
+    near = [
+        {task: value + 0.02 + noise for task, value in row.items()}
+        for row, noise in zip(ALONE, (0.006, -0.006, 0.0), strict=True)
+    ]
+    seconds = dict.fromkeys([SINGLE_TASK, "equal", "ema", "dwa", "uw", "stch", "gls"], 10.0)
+    values = {SINGLE_TASK: ALONE, "equal": shifted(-0.1, -0.1), "ema": near}
+    (one,) = [
+        text
+        for text in judged(tmp_path / "one", plan(methods=list(values)), values, seconds).verdict
+        if text.startswith("Share under ")
+    ]
+    assert one == "Share under ema, at 0.50 × the training time of single tasks."
+    values |= dict.fromkeys(["dwa", "uw", "stch", "gls"], shifted(-0.12, -0.12))
+    said = judged(tmp_path / "five", plan(methods=list(values)), values, seconds).verdict[1]
+    assert said.startswith("Whether to share is undecided: under ema, which is better than the plain sum, it is Δm +")
+    assert said.endswith("). ema was chosen of 5 by the same numbers, and would have to be clearer.")
+
+
 def test_what_is_hurt_is_to_be_trained_alone_and_the_others_may_stay_open(tmp_path):
     """Right gains or loses by seed, so that the mean over tasks is open; left is hurt for certain."""
     ours = [
@@ -529,3 +549,29 @@ def test_what_a_ledger_kept_is_a_mean_over_seeds(tmp_path):
         plain = dataclasses.replace(made, ledger=0)
         fill(store, plain, {"equal": shifted(0.0, 0.0)})
         assert judge_plan(plain, store).hurt == []
+
+
+def on_400_rows(made):
+    return dataclasses.replace(made, tasks=tuple(dataclasses.replace(task, test_rows=400) for task in made.tasks))
+
+
+def test_seeds_that_agree_by_chance_ease_nothing(tmp_path):
+    """Three, three and four rows more than the plain sum are no more than √(10 / 3) rows would move."""
+    made = on_400_rows(plan(methods=(SINGLE_TASK, "equal", "uw", "dwa")))
+    alone, summed = ([{"left": rows / 400, "right": 0.5}] * 3 for rows in (380, 300))
+    few, many = ([{"left": (300 + more) / 400, "right": 0.5} for more in by] for by in ((3, 3, 4), (40, 40, 41)))
+    found = judged(tmp_path / "s", made, {SINGLE_TASK: alone, "equal": summed, "uw": few, "dwa": many})
+    (eased,) = [text for text in found.verdict if text.startswith("Not repaired, but by itself better")]
+    assert "dwa by +10.1 points (+6.1 to +14.0)" in eased, "√(40 1/3 + 1/6) rows, whatever the seeds say"
+    assert "uw" not in eased
+
+
+def test_metrics_without_a_verdict_vary_as_counts_do_too(tmp_path):
+    made = on_400_rows(plan(metrics=[("left", (RMSE, ACCURACY)), ("right", (ACCURACY,))]))
+    values = {
+        method: [{"left": (1.234 + seed / 7, rows / 400), "right": 0.5} for seed in range(3)]
+        for method, rows in ((SINGLE_TASK, 380), ("equal", 374))
+    }
+    _, joint = judged(tmp_path / "s", made, values).others
+    half = 4.30265 * math.sqrt((6 + 1 / 6) / 3) / 400
+    assert (joint.difference.mean, joint.difference.high) == pytest.approx((-0.015, -0.015 + half), abs=1e-7)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steelyard.study.analysis.multiple_testing import Unit, together
-from steelyard.study.analysis.simulation import PROCEDURES, per_method, plain_sum_first, rates
+from steelyard.study.analysis.simulation import PROCEDURES, per_method, plain_sum_first, rates, recommended
 from study.by_weights import adjusted, weights
 
 
@@ -105,3 +105,12 @@ def test_what_collapses_now_and_then_is_beyond_words():
     """Five seeds miss it in 59 % of studies, and their interval with it: the page says so, no procedure helps."""
     ours, before = rates("collapsing", 10, 5, 2, [plain_sum_first, per_method], 400)
     assert 0.05 < ours.false < before.false
+
+
+def test_the_best_of_several_strategies_is_rarely_recommended_where_none_may_be():
+    for seeds in (3, 10):
+        alone, of_all = recommended(1, seeds)
+        assert alone == of_all == pytest.approx(0.025, abs=0.008)
+        alone, of_all = recommended(13, seeds)
+        assert alone > 0.08
+        assert of_all < 0.025

@@ -94,11 +94,11 @@ def study(kind: str, number: int) -> Study:
     return Study(found, values, {name: metric[0] for name, metric in metrics})
 
 
-def t_interval(sample: np.ndarray) -> Interval:
+def t_interval(sample: np.ndarray, among: int = 1) -> Interval:
     mean = float(sample.mean())
     if len(sample) < 2:
         return Interval(mean, -math.inf, math.inf)
-    half = float(stats.t.ppf(0.975, len(sample) - 1) * stats.sem(sample))
+    half = float(stats.t.ppf(1 - 0.025 / among, len(sample) - 1) * stats.sem(sample))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -355,6 +355,9 @@ def check_recommendation(found: Study, setting: int, sentences: list[str]) -> No
     if change.low == -math.inf:
         assert sentences == []
         return
+    # It was chosen of so many by the same numbers.
+    among = 1 if best == "equal" and plain else len(methods) - plain
+    clearly = t_interval(change_from(found, setting, best, SINGLE_TASK), among)
     hurt = by_size(with_verdict(found, setting, best, "negative transfer"))
     labels = [found.label(cell.task) for cell in hurt]
     total = len(found.metrics)
@@ -362,25 +365,32 @@ def check_recommendation(found: Study, setting: int, sentences: list[str]) -> No
     if len(labels) > NAMED:
         named = f"{len(labels)} of {total} tasks ({', '.join(labels[:NAMED])}, …)"
     (said,) = sentences
-    if len(hurt) == total or (change.high < 0 and change.low <= -0.01 and not hurt):
+    if len(hurt) == total or (change.high < 0 and clearly.low <= -0.01 and not hurt):
         assert said == "Train every task alone: nothing here is shown to be as good."
-    elif change.low > -0.01:
+    elif clearly.low > -0.01:
         name = NAMES.get(best, best).replace("The", "the")
         shown = re.fullmatch(r"Share under (.*), at (\S+) × the training time of single tasks(.*)\.", said)
         assert shown[1] == name
         assert says(shown[2], SECONDS[best] / (total * SECONDS[SINGLE_TASK]))
-        worse = "" if change.low > 0 else ": no more than 1 % worse over all tasks"
+        worse = "" if clearly.low > 0 else ": no more than 1 % worse over all tasks"
         assert shown[3] == (f", and train {named} alone" if hurt else "") + worse
     elif hurt:
         open_ = undecided(found, setting, best, "") + undecided(found, setting, best, "worse")
         open_ += undecided(found, setting, best, "better")
-        others = "whether the others should share is undecided" if open_ else "the others lose nothing by sharing"
+        others = (
+            "whether the others should share is undecided"
+            if open_
+            else "the others lose nothing that matters by sharing"
+        )
         assert said == f"Train {named} alone; {others}."
     else:
         under = re.fullmatch(
-            r"Whether to share is undecided(?:: under (\w+), which is better than the plain sum, it is Δm (.*))?\.",
+            r"Whether to share is undecided(?:: under (\w+), which is better than the plain sum, it is Δm (.*?\)))?\."
+            r"(?: (\w+) was chosen of (\d+) by the same numbers, and would have to be clearer\.)?",
             said,
         )
+        assert bool(under[3]) == (change.low > -0.01)
+        assert not under[3] or (under[3], int(under[4])) == (best, among)
         assert under[1] == (best if best != "equal" and plain else None)
         if under[1]:
             check_bounded(under[2], change, 100.0, " %")

@@ -15,7 +15,7 @@ from steelyard.study.analysis.interval_scope import about_rows, about_test, othe
 from steelyard.study.analysis.provenance_notes import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
 from steelyard.study.analysis.recipe import recipe
-from steelyard.study.analysis.statistics import interval, relative_changes
+from steelyard.study.analysis.statistics import counted_floor, interval, relative_changes
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.analysis.verdict_text import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Hurt, Interval, Judgement, OtherMetric, Row
@@ -174,7 +174,9 @@ def judge_others(found: TrialResults, method: str, setting: int) -> list[OtherMe
         theirs = found.metrics(SINGLE_TASK, setting, task.name) if method != SINGLE_TASK else {}
         for place, metric in list(enumerate(task.metrics))[1:] if ours else []:
             values = {seed: metrics[place] for seed, metrics in ours.items()}
-            pairs = [values[seed] - theirs[seed][place] for seed in found.plan.seeds if seed in ours and seed in theirs]
+            both = [(values[s], theirs[s][place]) for s in found.plan.seeds if s in ours and s in theirs]
+            pairs = np.array([one - other for one, other in both])
+            least = counted_floor(pairs, [value for pair in both for value in pair], task.test_rows) if both else 0.0
             mean, sd = _mean_and_sd(list(values.values()))
             judged.append(
                 OtherMetric(
@@ -187,7 +189,7 @@ def judge_others(found: TrialResults, method: str, setting: int) -> list[OtherMe
                     values=values,
                     mean=mean,
                     sd=sd,
-                    difference=interval(pairs),
+                    difference=interval(pairs, least=least),
                 )
             )
     return judged

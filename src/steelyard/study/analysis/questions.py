@@ -13,9 +13,8 @@ from steelyard.study.analysis.statistics import (
     Array,
     Claim,
     claim,
-    counted_deviation,
+    counted_floor,
     seeds_to_settle,
-    step_of,
 )
 from steelyard.study.analysis.trial_results import TrialResults, better_by
 from steelyard.study.judgement import Verdict
@@ -121,7 +120,7 @@ class Answers:
                 return None
             sample = better_by(task, ours, theirs)
             region = task.equivalence * abs(float(theirs.mean()))
-            least = counted_deviation(float(sample.mean()), step_of([*ours, *theirs], task.test_rows))
+            least = counted_floor(sample, [*ours, *theirs], task.test_rows)
         if not len(sample):
             return None
         self.samples[question], self.regions[question], self.least[question] = sample, region, least

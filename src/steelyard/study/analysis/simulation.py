@@ -211,3 +211,19 @@ def pairing(
         edge = special.stdtrit(degrees, (1.0 + LEVEL) / 2.0) * np.sqrt(variance / seeds)
         found[name] = float((np.abs(mean) > edge).mean()), float((mean + effect > edge).mean())
     return found
+
+
+def recommended(strategies: int, seeds: int, studies: int = 4_000, seed: int = 1) -> tuple[float, float]:
+    """How often the best of several strategies is recommended where all lie on the edge of what may be recommended: by
+    its own interval, and by one that holds for all of them, as studies do it.
+
+    Of normal noise; the strategies share the single-task networks.
+    """
+    random = np.random.default_rng([seed, strategies, seeds])
+    found = random.normal(size=(studies, seeds, strategies)) - random.normal(size=(studies, seeds, 1))
+    best = found.mean(1).argmax(1)
+    sample = found[np.arange(studies), :, best]
+    error = sample.std(1, ddof=1) / np.sqrt(seeds)
+    edges = (special.stdtrit(seeds - 1, 1.0 - ALPHA / 2.0 / among) for among in (1, strategies))
+    alone, of_all = (float((sample.mean(1) > edge * error).mean()) for edge in edges)
+    return alone, of_all

@@ -171,6 +171,11 @@ def rows_half_width(better_by: Array, level: float = LEVEL) -> float | None:
     return _quantile((1 + level) / 2, parts - 1) * error
 
 
+def counted_floor(better_by: Array, values: Iterable[float], rows: int) -> float:
+    """The same of differences by seed between these values of a metric on so many rows; 0 where it counts none."""
+    return counted_deviation(float(better_by.mean()), step_of(values, rows))
+
+
 def step_of(values: Iterable[float], rows: int) -> float:
     """1 / rows where all values of a metric are whole numbers of rows (an accuracy), else 0: no step is known."""
     counts = [value * rows for value in values]

@@ -15,7 +15,7 @@ from steelyard.study.analysis.number_phrases import (
     size,
 )
 from steelyard.study.analysis.questions import SLIGHT, Answers, Question
-from steelyard.study.analysis.statistics import LEVEL, Array, Key, claim, holm, interval
+from steelyard.study.analysis.statistics import LEVEL, Array, Key, claim, counted_floor, holm, interval
 from steelyard.study.analysis.trial_results import better_by
 from steelyard.study.judgement import Cell, Interval, Row, Verdict
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
@@ -122,42 +122,57 @@ class _SettingText:
 
     def recommendation(self) -> list[str]:
         """Share, and under what; or train alone; or that nothing here decides it."""
-        best = self._best()
+        best, among = self._best()
         change = self._effect(best)[1] if best else None
         if change is None or not math.isfinite(change.low):
             return []
+        clearly = self._of_the_best(best, among)
         hurt = self.judged(best, "negative transfer")
         name = lowered(method_name(best))
         every = len(hurt) == len(self.tasks)
         apart = f"{self._named(hurt)} alone" if hurt else ""
-        if change.low > -SLIGHT and not every:
+        if clearly.low > -SLIGHT and not every:
             cost = self.rows[best].relative_cost
             at = f", at {cost:.2f} × the training time of single tasks" if math.isfinite(cost) else ""
-            better = "" if change.low > 0 else f": no more than {100 * SLIGHT:g} % worse over all tasks"
+            better = "" if clearly.low > 0 else f": no more than {100 * SLIGHT:g} % worse over all tasks"
             return [f"Share under {name}{at}{f', and train {apart}' if apart else ''}{better}."]
         if every or (change.high < 0 and not hurt):
             return ["Train every task alone: nothing here is shown to be as good."]
         if apart:
             fine = [cell for word in FINE for cell in self.judged(best, word)]
             harmless = len(fine) + len(hurt) == len(self.tasks)
-            others = "the others lose nothing by sharing"
+            others = "the others lose nothing that matters by sharing"
             return [f"Train {apart}; {others if harmless else 'whether the others should share is undecided'}."]
+        doubt = f" {name} was chosen of {among} by the same numbers, and would have to be clearer." * (
+            change.low > -SLIGHT
+        )
         if best == self.plain or not self.plain:
-            return ["Whether to share is undecided."]
+            return [f"Whether to share is undecided.{doubt}"]
         amount = f"Δm {relative_of({'': change}).strip()}"
-        return [f"Whether to share is undecided: under {name}, which is better than the plain sum, it is {amount}."]
+        said = f"Whether to share is undecided: under {name}, which is better than the plain sum, it is {amount}."
+        return [f"{said}{doubt}"]
 
-    def _best(self) -> str:
-        """The strategy that is furthest above the plain sum, of those shown to be above it; else the plain sum."""
+    def _of_the_best(self, best: str, among: int) -> Interval:
+        """Δm of the best of so many by the same numbers, with an interval that would hold those of all of them."""
+        changes = self.found.changes(best, SINGLE_TASK, self.index)
+        found = interval(changes, 1.0 - (1.0 - LEVEL) / among)
+        assert found is not None
+        return found
+
+    def _best(self) -> tuple[str, int]:
+        """The strategy that is furthest above the plain sum, of those shown to be above it, and of how many strategies
+        it was chosen; else the plain sum, which was not."""
         if not self.plain:
-            return max(self.strategies, key=self._mean_change, default="")
+            return max(self.strategies, key=self._mean_change, default=""), len(self.strategies)
         shown = {
             method: float(self.answers.samples[question].mean())
             for method in self.strategies
             if (question := self.answers.asked(method, self.index)) is not None
             and self.answers.verdict(question)[0] == "gain"
         }
-        return max(shown, key=lambda method: shown[method], default=self.plain)
+        if not shown:
+            return self.plain, 1
+        return max(shown, key=lambda method: shown[method]), len(self.strategies)
 
     def _named(self, cells: list[Cell]) -> str:
         """Tasks by name, the largest effect first; of many the first few behind their number."""
@@ -272,13 +287,15 @@ class _SettingText:
 
     def _eased(self, hurt: list[Cell]) -> dict[tuple[str, str], Interval]:
         """(strategy, task) -> improvement over the plain sum, where it is beyond chance (Holm over all of these)."""
-        samples = {}
+        samples, least = {}, {}
         for method in self.strategies:
             for cell in hurt:
                 task = self.tasks[cell.task]
                 ours, theirs = self.found.paired(task, method, PLAIN_SUM, self.index)
-                samples[method, cell.task] = better_by(task, ours, theirs)
-        return {key: found for key, found in _beyond_chance(samples).items() if found.mean > 0}
+                sample = better_by(task, ours, theirs)
+                samples[method, cell.task] = sample
+                least[method, cell.task] = counted_floor(sample, [*ours, *theirs], task.test_rows) if len(ours) else 0.0
+        return {key: found for key, found in _beyond_chance(samples, least).items() if found.mean > 0}
 
     def _with_cost(self, method: str) -> str:
         ratio = self.rows[method].relative_cost / self.rows[self.plain].relative_cost
@@ -380,9 +397,10 @@ def _slight(change: Interval) -> bool:
     return max(-change.low, change.high) < SLIGHT
 
 
-def _beyond_chance(samples: Mapping[Key, Array]) -> dict[Key, Interval]:
-    """The mean differences that two-sided t tests tell from zero, Holm-adjusted over all samples given."""
-    claims = {key: made for key, sample in samples.items() if (made := claim(sample, 0.0)) is not None}
+def _beyond_chance(samples: Mapping[Key, Array], least: Mapping[Key, float]) -> dict[Key, Interval]:
+    """The mean differences that two-sided t tests tell from zero, Holm-adjusted over all samples given; each is taken
+    to deviate by so much at least."""
+    claims = {key: made for key, sample in samples.items() if (made := claim(sample, 0.0, least[key])) is not None}
     adjusted = holm({key: made.p_value for key, made in claims.items()})
-    found = {key: interval(samples[key]) for key in claims if adjusted[key] <= 1 - LEVEL}
+    found = {key: interval(samples[key], least=least[key]) for key in claims if adjusted[key] <= 1 - LEVEL}
     return {key: value for key, value in found.items() if value is not None}
