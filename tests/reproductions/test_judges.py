@@ -128,6 +128,13 @@ def test_db_mtl_fails_where_one_half_does_better_alone(outcome):
     assert the(one, "Dual balancing is above the plain sum").word == "undecided"  # two of three are asked for
 
 
+def test_constant_weights_which_the_paper_has_none_of_break_no_claim_of_it(outcome):
+    places = (db_mtl_claim.QM8, db_mtl_claim.OFFICE)
+    claims = db_mtl_claim.judge({place: dual(outcome, place, **{"best-fixed": 0.89}) for place in places})
+    assert claims[0].word == "held"
+    assert the(claims, "Beside the claim: it is above the best constant weights").word == "did not hold"
+
+
 def test_db_mtls_choices_are_judged_by_what_they_differ_in(outcome):
     """The common scale against its other choices; a falling β against the same one held constant."""
     choices = dict.fromkeys((*db_mtl_claim.SCALES, *db_mtl_claim.CONSTANT), 0.86) | dict.fromkeys(
@@ -200,6 +207,11 @@ def test_the_price_of_transfer_is_judged_by_the_arm_without_it(outcome):
     )
     assert the(claims, "It is the price").word == "held"
     assert the(claims, "A learnt uncertainty").word == "did not hold"
+    # Beside Δm stands the count of hurt tasks, as the abstract has it: the forms are as good as alone, and so is it.
+    delta_m, hurt = the(claims, "some form of uncertainty").evidence
+    assert " points (" in delta_m
+    assert hurt.startswith(f"Beside it, by the share of tasks that are hurt, {next(iter(FORMS))}, against 3 arms: ")
+    assert " % of tasks" in hurt
 
 
 def test_the_trend_of_test_errors_waits_for_arms_that_are_missing(outcome):

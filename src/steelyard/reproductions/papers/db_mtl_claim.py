@@ -102,14 +102,14 @@ def judge(outcomes: Outcomes) -> list[Finding]:
         for method in STAGED
         if {method, f"log+{method}"} <= set(each.judgement.methods)
     }
-    others, scales = (
+    others, tuned, scales = (
         {
             f"{name}: db-mtl above {method}": (name, "db-mtl", method)
             for name, each in main.items()
             for method in methods
             if method in each.judgement.methods
         }
-        for methods in (("best-fixed", *SIX), SCALES)
+        for methods in (SIX, ("best-fixed",), SCALES)
     )
     fading = {
         f"{name}: {decaying} above {constant}": (name, decaying, constant)
@@ -120,7 +120,7 @@ def judge(outcomes: Outcomes) -> list[Finding]:
     sum_claim = "Dual balancing is above the plain sum in Δm on at least two of three benchmarks"
     claims = [
         together(sum_claim, _improvements(outcomes, beats, every=False), needed=2, among=3),
-        together("It is above the best constant weights and other gradient methods", _improvements(outcomes, others)),
+        together("It is above other gradient methods", _improvements(outcomes, others)),
         together("Each half alone is above the plain sum", _improvements(outcomes, parts)),
         together("Both halves together are above each of them", _improvements(outcomes, whole)),
         together(
@@ -128,6 +128,7 @@ def judge(outcomes: Outcomes) -> list[Finding]:
         ),
     ]
     choices = {
+        "Beside the claim: it is above the best constant weights": tuned,
         "The largest norm as common scale is above the mean, the median and the smallest": scales,
         "A β that falls as β / √k is above a constant one": fading,
     }
@@ -217,8 +218,10 @@ reproduction = Reproduction(
     reconstructed=(
         "The method is as printed where gradients are read at the trunk, on Office; elsewhere they are read at "
         "features, where the moving average is one of norms. The benchmarks are reduced: NYUv2 at 120 x 160 with a "
-        "small network, Office + Caltech-10 in place of Office-31, QM8 in place of QM9. A domain of Office takes more "
-        "steps together with the others than alone, where an epoch is its own images."
+        "small network in place of DeepLabV3+, Office + Caltech-10 as histograms of visual words in place of the images "
+        "of Office-31 and a ResNet-18, QM8 in place of QM9; epochs are fewer, and rates are chosen on validation data. "
+        "A domain of Office takes more steps together with the others than alone, where an epoch is its own images. "
+        "Constant weights, among the others, are ours: what is said of them stands beside the claim."
     ),
     experiments=experiments,
     judge=judge,
@@ -229,6 +232,7 @@ reproduction = Reproduction(
         "real": "eleven seeds on QM8, with rates chosen on three, five seeds on Office; a quarter of NYUv2 for ten "
         "epochs, three seeds; the choice of common scale and β on QM8 and Office; three learning rates for every "
         "network, except in front of the six gradient methods on NYUv2.",
-        "full": "the paper's numbers of epochs, five learning rates; data and networks stay the reduced ones.",
+        "full": "the paper's numbers of epochs and of seeds (three), five learning rates; data and networks stay the "
+        "reduced ones.",
     },
 )
