@@ -1,4 +1,4 @@
-"""A default that changes changes results, which are known by a method's name, its `revision` and Steelyard's version."""
+"""Results are known by a method's name, its `revision` and Steelyard's version: another default is another revision."""
 
 from pathlib import Path
 

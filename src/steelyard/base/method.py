@@ -84,8 +84,8 @@ class Method(Stateful):
     paper: ClassVar[str] = ""
     """Authors (year), arXiv id."""
     revision: ClassVar[int] = 0
-    """One more whenever the same options give other weights than before under the same version: stored results are known
-    by it, so that a study trains them anew instead of taking those of the earlier default or formula."""
+    """One more whenever the same options give other weights than before under one version: stored results are known by
+    it, so that a study trains them anew instead of taking those of the earlier default or formula."""
     reads: Reads = "losses"
     where: ClassVar[frozenset[str]] = frozenset({"features", "trunk"})
     """Where its gradients are defined: ``"features"``, ``"trunk"``."""

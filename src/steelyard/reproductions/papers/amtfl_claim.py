@@ -267,8 +267,8 @@ reproduction = Reproduction(
     reconstructed=(
         "AMTFL is as its authors have it, on the digits with their start, schedule and last epoch. Of the uncertainty "
         "version only the abstract was at hand, and its learnt loss can be negative: three safe forms of it are ours; "
-        "on the network of TUGDA it is as the same authors' later code has it. The abstract counts tasks that are hurt; "
-        "that a form does better than the loss is judged by Δm, which is ours, with the count beside it."
+        "on the network of TUGDA it is as the same authors' later code has it. The abstract counts tasks that are "
+        "hurt; that a form does better than the loss is judged by Δm, which is ours, with the count beside it."
     ),
     experiments=experiments,
     judge=judge,

@@ -268,8 +268,9 @@ reproduction = Reproduction(
     reconstructed=(
         "Only the abstract and the construction of Multi-MNIST were at hand: amounts of data, epochs, the other pairs "
         "and what is taken for a choice that decides (one weighting helps one pair and hurts another; two weightings "
-        "differ on one pair) are ours, and there are no figures of the paper to print beside ours. Where amounts are unequal, the "
-        "task with fewer labels takes more steps together than alone, as an epoch is all rows with any label."
+        "differ on one pair) are ours, and there are no figures of the paper to print beside ours. Where amounts are "
+        "unequal, the task with fewer labels takes more steps together than alone, as an epoch is all rows with any "
+        "label."
     ),
     experiments=experiments,
     judge=judge,

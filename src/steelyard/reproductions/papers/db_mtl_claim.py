@@ -218,10 +218,11 @@ reproduction = Reproduction(
     reconstructed=(
         "The method is as printed where gradients are read at the trunk, on Office; elsewhere they are read at "
         "features, where the moving average is one of norms. The benchmarks are reduced: NYUv2 at 120 x 160 with a "
-        "small network in place of DeepLabV3+, Office + Caltech-10 as histograms of visual words in place of the images "
-        "of Office-31 and a ResNet-18, QM8 in place of QM9; epochs are fewer, and rates are chosen on validation data. "
-        "A domain of Office takes more steps together with the others than alone, where an epoch is its own images. "
-        "Constant weights, among the others, are ours: what is said of them stands beside the claim."
+        "small network in place of DeepLabV3+, Office + Caltech-10 as histograms of visual words in place of the "
+        "images of Office-31 and a ResNet-18, QM8 in place of QM9; below the full size epochs are fewer, and rates "
+        "are chosen on validation data. A domain of Office takes more steps together with the others than alone, "
+        "where an epoch is its own images. Constant weights, among the others, are ours: what is said of them stands "
+        "beside the claim."
     ),
     experiments=experiments,
     judge=judge,

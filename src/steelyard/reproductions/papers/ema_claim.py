@@ -132,9 +132,9 @@ reproduction = Reproduction(
         "numerical analysis, do comparably to the best methods of the time, or better, on three established data sets."
     ),
     reconstructed=(
-        "Only the abstract was at hand: the six variants and which of them the claim is asked of, the values of β, the "
-        "data sets and networks, the balancings beside it and how much worse is comparable (one point of Δm) are ours, "
-        "and there are no figures of the paper to print beside ours. Baselines that read gradients read them at "
+        "Only the abstract was at hand: the six variants and which of them the claim is asked of, the values of β, "
+        "the data sets and networks, the balancings beside it and how much worse is comparable (one point of Δm) are "
+        "ours, and there are no figures of the paper to print beside ours. Baselines that read gradients read them at "
         "features."
     ),
     experiments=experiments,

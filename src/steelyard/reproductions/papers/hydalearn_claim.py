@@ -301,10 +301,10 @@ reproduction = Reproduction(
     reconstructed=(
         "Only the abstract was at hand: the ratio rule is from there; its guards, the synthetic generator, the real "
         "problems (loans for the paper's credit data, the census for its other domain), how few labels the main tasks "
-        "have and that a gain is one of more than 1 % of the error are ours, and there are no figures of the paper to print "
-        "beside ours. Methods that read gradients, the first-order form among them, read them at features, where those "
-        "of different rows do not meet: there the first-order form is a cheap relative of the exact one, and not its "
-        "limit."
+        "have and that a gain is one of more than 1 % of the error are ours, and there are no figures of the paper to "
+        "print beside ours. Methods that read gradients, the first-order form among them, read them at features, "
+        "where those of different rows do not meet: there the first-order form is a cheap relative of the exact one, "
+        "and not its limit."
     ),
     experiments=experiments,
     judge=judge,

@@ -167,7 +167,8 @@ def _few_test_rows(found: TrialResults) -> list[str]:
     instead = (
         ": give every seed its own with --resplit"
         if plan.redrawable
-        else ": a problem with folds= tests on all rows, and one whose load() takes a seed divides them anew (--resplit)"
+        else ": a problem with folds= tests on all rows, and one whose load() takes a seed divides them anew "
+        "(--resplit)"
     )
     return [
         f"Few test labels: {said}. Verdicts are about this division of the rows, and another one may give "
