@@ -108,11 +108,11 @@ def test_a_damaged_file_is_named_or_still_fits(tmp_path):
     draw, file = random.Random(1), tmp_path / "digits.json"
     write(made_up(seeds=(0, 1)), file)
     content, said = file.read_bytes(), []
-    for _ in range(400):
+    for _ in range(150):
         file.write_bytes(damaged(content, draw))
         try:
             check(read(file))
         except LeaderboardError as error:
             said.append(str(error))
-    assert len(said) > 200
+    assert len(said) > 75
     assert all(str(file) in text for text in said)
