@@ -80,8 +80,9 @@ class Element:
 
 
 def tooltip(found: Element) -> str:
-    """The tooltip of a mark in a chart."""
-    return "".join(piece for piece in found.one("title").children if isinstance(piece, str))
+    """The tooltip of a mark in a chart, not of the marks inside it."""
+    (title,) = [child for child in found.elements if child.tag == "title"]
+    return "".join(piece for piece in title.children if isinstance(piece, str))
 
 
 def _joined(pieces: Iterator[str]) -> str:
@@ -328,7 +329,7 @@ class Cost:
     height: float
 
 
-def cost(chart: Element) -> Cost:
+def cost(chart: Element, origin: str = "single-task") -> Cost:
     check_frame(chart)
     below = [text for text in _ticks(chart) if text.get("dx") is None]
     stops = chart.all("line", class_="stop")
@@ -362,7 +363,7 @@ def cost(chart: Element) -> Cost:
     single = chart.one("rect", class_="single")
     assert single["x"] == upright["x1"]
     assert (single["width"], single["height"], single["transform"]) == ("8", "8", "translate(-4 0)"), "centred"
-    (named,) = [text for text in _ticks(chart) if text.text == "single-task"]
+    (named,) = [text for text in _ticks(chart) if text.text == origin]
     assert named["x"] == single["x"]
     return Cost(
         axis([(share(text["x"]), number(text.text)) for text in below]),

@@ -62,6 +62,19 @@ def leaderboard(
             show_default=False,
         ),
     ] = None,
+    from_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Say what the files of a folder say together; nothing is trained.", show_default=False
+        ),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="The page to write of --from, or of all files at the end.", show_default=False)
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(help="A Markdown file: its section on the leaderboard is renewed, or added.", show_default=False),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained and how long it takes, by timing a few steps.")
     ] = False,
@@ -73,6 +86,9 @@ def leaderboard(
     """
     import math
 
+    if from_folder is not None:
+        _answer(from_folder, page, markdown)
+        return
     from steelyard.report.output_files import check_store
     from steelyard.reproductions.leaderboard import run_board
     from steelyard.reproductions.leaderboard.ask_board import AskedBoard, planned_problems
@@ -88,6 +104,7 @@ def leaderboard(
         raise arguments.ArgumentError(f"--recheck {recheck:g}: give a share of all trials, above 0 and at most 1")
     command = command_line()
     check_store(store)
+    _check_reports(page, markdown, store)
     check_workers(workers)
     if export.exists() and not export.is_dir():
         raise arguments.ArgumentError(f"--export {export} is a file: name a folder, each problem gets a file in it")
@@ -119,7 +136,35 @@ def leaderboard(
         say(f"\nStopped after {hours:g} hours. What is finished is kept; go on with the same command:\n  {command}")
         return
     say(f"\nStore: {store}\nFiles: {export}")
+    _answer_in_files(export, page, markdown)
     for line in failed:
         say(f"Failed: {line}", err=True)
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _answer(folder: Path, page: Path | None, markdown: Path | None) -> None:
+    """Print what the files of a folder say together, and write it where asked."""
+    from steelyard.reproductions.leaderboard.report_board import report_board
+
+    for line in report_board(folder, page, markdown):
+        say(line)
+    for path in (page, markdown):
+        if path is not None:
+            say(f"Written: {path}")
+
+
+def _answer_in_files(folder: Path, page: Path | None, markdown: Path | None) -> None:
+    if page is not None or markdown is not None:
+        _answer(folder, page, markdown)
+
+
+def _check_reports(page: Path | None, markdown: Path | None, store: Path) -> None:
+    """Refuse what could not be written at the end now, rather than after hours."""
+    from steelyard.report.output_files import PAGE, check_outputs
+    from steelyard.reproductions.leaderboard.board_markdown import NAME
+    from steelyard.reproductions.markdown import check_section
+
+    check_outputs([(page, PAGE), (markdown, None)], store)
+    if markdown is not None:
+        check_section(markdown, NAME)

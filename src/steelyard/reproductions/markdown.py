@@ -40,7 +40,7 @@ def section(summary: Summary) -> str:
         lines += ["**With caution.**", "", *(f"- {said}" for said in summary.cautions), ""]
     for figures in summary.figures:
         lines += [f"### {figures.title}", ""]
-        lines += _table(figures.heads, figures.cells)
+        lines += markdown_table(figures.heads, figures.cells)
         lines += ["", *([figures.note, ""] if figures.note else [])]
     for outcome in summary.outcomes:
         lines += [f"### {outcome.experiment.name}", "", f"{outcome.experiment.about} ({', '.join(facts(outcome))})", ""]
@@ -55,18 +55,22 @@ def write_section(path: Path, summary: Summary) -> None:
         StateError: one of the two markers is missing.
         OutputError: the file cannot be read or written, or is no Markdown.
     """
-    name = summary.reproduction.name
+    write_between(path, summary.reproduction.name, section(summary))
+
+
+def write_between(path: Path, name: str, text: str) -> None:
+    """Write a text that ends with a line between the two markers of this name; errors as in `write_section`."""
     start, end = _markers(name)
-    body = f"{start}\n{section(summary)}{end}"
+    body = f"{start}\n{text}{end}"
     before = check_section(path, name)
     if "\r\n" in before:
         body = body.replace("\n", "\r\n")
     if start in before:
         head, _, rest = before.partition(start)
-        text = head + body + rest.partition(end)[2]
+        renewed = head + body + rest.partition(end)[2]
     else:
-        text = f"{before.rstrip()}\n\n{body}\n".lstrip()
-    write_text(path, text)
+        renewed = f"{before.rstrip()}\n\n{body}\n".lstrip()
+    write_text(path, renewed)
 
 
 def check_section(path: Path, name: str) -> str:
@@ -147,7 +151,7 @@ def _results(view: View, setting: Setting) -> list[str]:
         rows.append((f"`{method}`{so_far}", *entries, delta, time, *steps, row.chosen if row else ""))
     chosen = any(row[-1] for row in rows)
     table = ["arm", *heads, "Δm, %", "time ×", *(["steps"] if told else []), *(["chosen"] if chosen else [])]
-    return _table(table, rows if chosen else [row[:-1] for row in rows])
+    return markdown_table(table, rows if chosen else [row[:-1] for row in rows])
 
 
 def _values(view: View, method: str, setting: Setting) -> list[str]:
@@ -171,7 +175,9 @@ def _verdicts(view: View, method: str, setting: Setting) -> str:
     return " / ".join(str(found.count(word)) for word in words) if found else ""  # type: ignore[arg-type]
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> list[str]:
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> list[str]:
+    """Lines of a table; a cell without a text is a dash."""
+
     def line(cells: Sequence[str | None]) -> str:
         return "| " + " | ".join((cell or numbers.MISSING).replace("|", "\\|") for cell in cells) + " |"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from steelyard.report.palette import Ink
 from steelyard.study.judgement import Interval
 
 HEIGHT = 300
+ORIGIN = "single-task"
+CUT = 6.0  # times the middle reach of the points
 WIDTHS = (290.0, 700.0)  # px of the plot on a phone and on a desk: labels must be clear of each other on both
 
 
@@ -31,15 +34,25 @@ class Point:
     title: str
 
 
-def cost_chart(points: Sequence[Point], aria: str) -> Markup:
-    """The scatter plot."""
+def cost_chart(
+    points: Sequence[Point], aria: str, origin: str = ORIGIN, front: Sequence[int] = (), cut: float = CUT
+) -> Markup:
+    """The scatter plot.
+
+    Args:
+        points: what is drawn.
+        aria: the chart in words.
+        origin: what costs 1 and gains nothing.
+        front: the points, by place, through which a line leads from left to right.
+        cut: times the middle reach of all points, beyond which one is drawn at the edge.
+    """
     costs = [point.cost for point in points]
     reach = spans([*costs, 1.0])
     # Close to 1, a zero would waste the width; far from it, ratios matter more than differences.
     across = fit([*costs, 1.0], pad=0.14, log=reach > 12, zero=2.5 < reach <= 12)
     ends = [_ends(point) for point in points]
     # One method that diverged must not squeeze the others: it is drawn at the edge, with an arrow.
-    limit = 6 * median(max(abs(end) for end in pair) for pair in ends) or math.inf
+    limit = cut * median(max(abs(end) for end in pair) for pair in ends) or math.inf
     up = fit([0.0, *(min(max(end, -limit), limit) for pair in ends for end in pair)], pad=0.1)
     parts: list[Markup] = []
     ticks = up.ticks(6)
@@ -54,9 +67,13 @@ def cost_chart(points: Sequence[Point], aria: str) -> Markup:
         parts.append(tag("text", text, class_="tick", x=x, y=HEIGHT + 17, text_anchor="middle"))
     one = of_width(across(1.0))
     parts.append(tag("line", class_="zero", x1=one, x2=one, y1=0, y2=HEIGHT))
-    parts.append(tag("text", "single-task", class_="tick", x=one, dx=9, y=_y(up, 0.0) - 7))
+    parts.append(tag("text", origin, class_="tick", x=one, dx=9, y=_y(up, 0.0) - 7))
     parts.append(tag("rect", class_="single", x=one, y=_y(up, 0.0) - 4, width=8, height=8, transform="translate(-4 0)"))
-    places = _labels(points, across, up)
+    for start, end in itertools.pairwise(sorted((points[place] for place in front), key=lambda point: point.cost)):
+        x1, x2 = of_width(across(start.cost)), of_width(across(end.cost))
+        y1, y2 = (_y(up, point.gain.mean) for point in (start, end))
+        parts.append(tag("line", class_="front", x1=x1, x2=x2, y1=y1, y2=y2))
+    places = _labels(points, across, up, origin)
     parts += [_point(point, across, up) for point in points]
     parts += [_label(point, across, up, *place) for point, place in zip(points, places, strict=True) if place]
     return tag("svg", *parts, class_="plot cost", width="100%", height=HEIGHT + 22, role="img", aria_label=aria)
@@ -89,7 +106,9 @@ def _label(point: Point, across: AxisScale, up: AxisScale, dx: float, dy: float,
     return tag("text", point.label, class_="name", x=x, y=y, dx=dx, dy=dy + 4, text_anchor=anchor, data_m=point.method)
 
 
-def _labels(points: Sequence[Point], across: AxisScale, up: AxisScale) -> list[tuple[float, float, str] | None]:
+def _labels(
+    points: Sequence[Point], across: AxisScale, up: AxisScale, origin: str = ORIGIN
+) -> list[tuple[float, float, str] | None]:
     """For each point, where its label goes relative to it; None where there is no room on any side.
 
     Greedy over candidates; a label may cover no dot, no bar and no other label, at the narrowest and at the
@@ -104,7 +123,7 @@ def _labels(points: Sequence[Point], across: AxisScale, up: AxisScale) -> list[t
             low, high = (_y(up, end) for end in _ends(point))
             taken[-1].append(Box(x - 1, high, x + 1, low))
         single = across(1.0) * width, _y(up, 0.0)
-        taken[-1].append(Box(single[0] + 8, single[1] - 20, single[0] + 8 + text_width("single-task"), single[1] - 5))
+        taken[-1].append(Box(single[0] + 8, single[1] - 20, single[0] + 8 + text_width(origin), single[1] - 5))
     found: list[tuple[float, float, str] | None] = []
     for point in points:
         wide = text_width(point.label)
