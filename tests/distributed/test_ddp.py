@@ -41,6 +41,7 @@ AMONG_OTHERS = [
     ("cr-mogm+mgda", "trunk"),  # weights averaged over the steps
     ("upgrad", "trunk"),  # plain heads at the trunk
     ("db-mtl", "trunk"),  # a direction of averaged rows
+    ("adatask", "trunk"),  # steps
     ("modo", "trunk"),  # a cross Gramian
     ("mgda(look=last)", "features"),
     ("pcgrad(look=trunk)", "features"),  # plain heads at features, weights of the trunk

@@ -32,7 +32,7 @@ METHODS = [
     "graddrop",
     "db-mtl",
 ]
-AT_TRUNK = ["mgda", "upgrad", "db-mtl"]
+AT_TRUNK = ["mgda", "upgrad", "db-mtl", "adatask"]
 SHARDINGS = ["whole", "parts", "trunk only"]
 LOOKS = ["mgda(look=last)", "upgrad(look=last)", "pcgrad(look=trunk)", "db-mtl(look=last)"]
 """Read at parameters that the graph shows, gathered for the pass, where those of the modules are in pieces."""

@@ -83,7 +83,8 @@ def model_of(tasks: dict[str, float]) -> nn.Module:
 
 def losses_of(model: nn.Module, tasks: dict[str, float], seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    x, y = (torch.randn(9, size, generator=generator, dtype=torch.float64) for size in (5, 2))
+    dtype = model["trunk"].weight.dtype
+    x, y = (torch.randn(9, size, generator=generator, dtype=torch.float64).to(dtype) for size in (5, 2))
     features = model["trunk"](x).tanh()
     return {task: scale * (model[task](features) - y).square().mean() for task, scale in tasks.items()}
 
@@ -148,6 +149,30 @@ def test_two_optimizers_are_the_same_as_one_that_has_the_heads_in_shared() -> No
             optimizer.step()
     for first, second in zip(found, two.parameters(), strict=True):
         assert torch.allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+def test_a_gradient_scaler_changes_nothing_and_a_step_that_overflows_leaves_no_trace() -> None:
+    found = []
+    for scale in (None, 2.0**10, 2.0**127):  # with the last, the first step overflows
+        torch.manual_seed(0)
+        model = model_of(TASKS).float()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        scaler = torch.amp.GradScaler(
+            "cpu", init_scale=scale or 1.0, backoff_factor=2.0**-120, enabled=scale is not None
+        )
+        balancer = steelyard.AdaTask(list(TASKS), shared=model).attach(optimizer, scaler)
+        calls = 0
+        while balancer.steps < 4:
+            calls += 1
+            losses = losses_of(model, TASKS, balancer.steps)
+            optimizer.zero_grad()
+            scaler.scale(balancer(losses)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        assert (calls > 4) is (scale == 2.0**127)
+        found.append(torch.cat([each.detach().flatten() for each in model.parameters()]))
+    assert torch.allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
+    assert torch.allclose(found[0], found[2], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1e-36, 1e-20, 1e10, 1e30])
