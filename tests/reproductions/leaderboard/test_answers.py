@@ -232,6 +232,20 @@ def test_with_few_problems_nothing_is_said_over_them():
     assert not re.search(r"shown to (beat|be worse|matter)", " ".join(each.answer for each in found))
 
 
+def test_one_problem_has_numbers_and_no_intervals():
+    one = Board(
+        [
+            made_up(
+                errors={"single-task": 0.2, "equal": 0.2, "uw": 0.15, "uw, SGD": 0.14994},
+                groups={"uw, SGD": "optimizer"},
+            )
+        ]
+    )
+    found = {each.question: each for each in answers(one, stability(one, draws=20, halves=2))}
+    assert found["What does a gain cost?"].answer.endswith("equal 1.00 ×, 0.0 points; uw 1.09 ×, +25.0 points.")
+    assert found["Does it matter which optimizer steps?"].lines[0].endswith(": uw, SGD 0.0 points.")
+
+
 def test_what_is_not_there_is_said():
     alone = Board([made_up(errors={"single-task": 0.2})])
     found = {each.question: each.answer for each in answers(alone, stability(alone, draws=20, halves=2))}

@@ -10,7 +10,8 @@ import numpy as np
 from scipy import special
 
 from steelyard.io.lists_and_counts import counted, listed
-from steelyard.reproductions.evidence import points
+from steelyard.report.numbers import fixed
+from steelyard.reproductions import evidence
 from steelyard.reproductions.leaderboard.board import Board, OverProblems
 from steelyard.reproductions.leaderboard.board_results import BoardProblem
 from steelyard.reproductions.leaderboard.gains import row_named, row_of_group
@@ -525,6 +526,11 @@ def _too_few(board: Board) -> str:
 
 def _mean(found: OverProblems) -> float:
     return -math.inf if found.interval is None else found.interval.mean
+
+
+def points(found: Interval) -> str:
+    """``+1.2 points (+0.3 to +2.1)``; of one problem, which bounds nothing, the number alone."""
+    return evidence.points(found) if math.isfinite(found.high) else f"{fixed(100 * found.mean, 1, signed=True)} points"
 
 
 def _points_of(found: Interval | None) -> str:
