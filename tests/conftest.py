@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import cells
+
 Command = Callable[..., tuple[int, str, str]]
 MARKS = ("slow", "takes")
 
@@ -40,6 +42,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slowest", type=int, default=0, help="list so many of the slowest tests, each with its reason")
+    parser.addoption(
+        "--cell", action="append", default=[], help="of tests with many cells, those with this in their name"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    cells.ONLY[:] = config.getoption("--cell")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

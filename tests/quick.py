@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 CORE = ["tests/balancing/test_balancer.py", "tests/test_method_registry.py", "tests/test_import.py"]
-CONTRACT = ["tests/testing", "-k", "[equal- or [uw- or [mgda- or [db-mtl- or [graddrop-"]
+CONTRACT = ["tests/testing", "-k", "[equal] or [uw] or [mgda] or [db-mtl] or [graddrop]"]
 SECONDS = 28, 14
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cells import every
+
 pytest.importorskip("typer")
 
 import refusals
@@ -12,7 +14,7 @@ from refusals import COMMANDS, SECTIONS, Case
 CASES = [case for cases in SECTIONS.values() for case in cases]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.wrote[:60])
+@every("case", CASES, ids=lambda case: case.wrote[:60])
 def test_what_was_written_is_refused_and_what_stands_beside_it_is_not(case: Case) -> None:
     assert refusals.said(case.before, case.wrote), "runs in silence"
     assert refusals.said(case.before, case.instead) == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
+from cells import every
 
 TESTS = Path(__file__).parent
 PAGE = (TESTS.parent / "docs" / "works-with.md").read_text()
@@ -18,7 +18,7 @@ def rows() -> list[list[str]]:
     return [row for row in cells if row[-1] != "file" and not set(row[-1]) <= set("-")]
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+@every("row", rows(), ids=lambda row: row[0])
 def test_each_row_names_tests_that_exist(row: list[str]) -> None:
     assert len(row) == 5, "a row has its name, three cells and a file"
     files = re.findall(r"`([\w/]+\.py)`", row[-1])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.errors import SteelyardWarning
 from steelyard.method_registry import method_class, method_names, options_of
 
@@ -69,7 +70,7 @@ def warned(
     return [str(each.message) for each in caught if "heads are inside" in str(each.message)]
 
 
-@pytest.mark.parametrize("name", [*READERS, "uw(heads=plain)"])
+@every("name", [*READERS, "uw(heads=plain)"])
 def test_the_whole_model_is_said_once_with_the_modules_to_pass(name: str) -> None:
     model = Model()
     (message,) = warned(build(name) if "(" not in name else steelyard.make(name, TASKS), model, model)
@@ -78,7 +79,7 @@ def test_the_whole_model_is_said_once_with_the_modules_to_pass(name: str) -> Non
     assert "shared=[model.encoder, model.neck]" in message
 
 
-@pytest.mark.parametrize("name", READERS)
+@every("name", READERS)
 def test_what_the_message_says_to_pass_is_taken_in_silence(name: str) -> None:
     model = Model()
     assert warned(build(name), model, [model.encoder, model.neck]) == []

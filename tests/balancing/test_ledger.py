@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import steelyard
+from cells import every
 from steelyard.errors import LossError, OptionError, SharedError, StateError, SteelyardWarning
 from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy
@@ -418,7 +419,7 @@ WEIGHTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in method_names() if method_class(name).where])
+@every("name", [name for name in method_names() if method_class(name).where])
 def test_every_method_is_measured_and_trains_as_without(name: str) -> None:
     at_trunk = "features" not in method_class(name).where
 

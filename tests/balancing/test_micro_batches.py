@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.base.specs import parse_spec
 from steelyard.method_registry import method_class, method_names, options_of
 
@@ -43,7 +44,7 @@ def numbers_held(balancer: nn.Module, *known: object) -> int:
 
 
 @pytest.mark.parametrize("place", ["features", "trunk"])
-@pytest.mark.parametrize("spec", SPECS)
+@every("spec", SPECS)
 def test_twelve_take_what_two_take(spec: str, place: str) -> None:
     kind = method_class(parse_spec(spec).name)
     if place not in kind.where or (place == "features" and "memory=rows" in spec):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.errors import SharedError
 from steelyard.method_registry import method_class, method_names, options_of
 
@@ -108,8 +109,8 @@ def is_below(result: Tensor, inner: tuple[str, str], outer: tuple[str, str], dee
 
 
 @pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
-@pytest.mark.parametrize("deeper", [False, True])
-@pytest.mark.parametrize("outer", OUTER, ids=" ".join)
+@every("deeper", [False, True])
+@every("outer", OUTER, ids=" ".join)
 @pytest.mark.parametrize("inner", INNER, ids=" ".join)
 def test_exact_or_refused(inner: tuple[str, str], outer: tuple[str, str], deeper: bool) -> None:
     net = Nested()

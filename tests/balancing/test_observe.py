@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import steelyard
+from cells import every
 from helpers import task_gradients, weighted_sum
 from steelyard.errors import OptionError, SharedError, UnknownNameError
 from steelyard.gradients import reading
@@ -63,7 +64,7 @@ def build(method: str, **options: Any) -> Any:
 @pytest.mark.parametrize("head", ["linear", "deep"])
 @pytest.mark.parametrize("heads", ["plain", "weighted"])
 @pytest.mark.parametrize("carrier", ["features", "trunk"])
-@pytest.mark.parametrize("method", READERS)
+@every("method", READERS)
 def test_weights_are_the_layers_and_the_gradient_arrives_everywhere(
     method: str, carrier: str, heads: str, head: str
 ) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.errors import LossError, MissingInputError, OptionError, SharedError, StateError, SteelyardWarning
 from steelyard.method_registry import method_class, method_names, options_of
 
@@ -26,7 +27,7 @@ def optimizer() -> torch.optim.Optimizer:
     return torch.optim.SGD([nn.Parameter(torch.ones(2))], 0.1)
 
 
-@pytest.mark.parametrize("name", method_names())
+@every("name", method_names())
 def test_for_every_method(name: str) -> None:
     with pytest.raises(OptionError, match=r"tasks is a set, whose order differs from run to run: write \['a', 'b'\]"):
         make(name, {"b", "a"})
@@ -39,14 +40,14 @@ def test_for_every_method(name: str) -> None:
         balancer.observe()
 
 
-@pytest.mark.parametrize("name", [each for each in method_names() if not make(each).needs_shared])
+@every("name", [each for each in method_names() if not make(each).needs_shared])
 def test_counts_that_are_no_mapping(name: str) -> None:
     losses = {task: torch.ones((), requires_grad=True) * 2 for task in TASKS}
     with pytest.raises(LossError, match="counts must map task names to numbers of labels, got Tensor"):
         make(name)(losses, counts=torch.tensor([3, 4]))
 
 
-@pytest.mark.parametrize("name", [each for each in method_names() if list(make(each).buffers())])
+@every("name", [each for each in method_names() if list(make(each).buffers())])
 def test_a_state_that_was_moved_to_meta_is_gone(name: str) -> None:
     balancer = make(name).to("meta")
     network = nn.Linear(3, 2)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 import steelyard
+from cells import every
 from steelyard.errors import LossError
 from steelyard.method_registry import method_class, method_names, options_of
 
@@ -45,7 +46,7 @@ class Network:
 X = torch.linspace(-1, 1, 15).reshape(5, 3)
 
 
-@pytest.mark.parametrize(("name", "place"), PLACES)
+@every(("name", "place"), PLACES)
 def test_after_a_backward_pass(name: str, place: str) -> None:
     network = Network()
     losses, features = network.losses(X)
@@ -54,7 +55,7 @@ def test_after_a_backward_pass(name: str, place: str) -> None:
         network.call(build(name), place, losses, features)
 
 
-@pytest.mark.parametrize(("name", "place"), [each for each in PLACES if build(each[0]).needs_shared])
+@every(("name", "place"), [each for each in PLACES if build(each[0]).needs_shared])
 def test_after_a_backward_pass_of_a_later_step(name: str, place: str) -> None:
     """Where gradients are read: the others leave it to torch, whose words come with the user's own ``backward()``."""
     network, balancer = Network(), build(name)
@@ -67,7 +68,7 @@ def test_after_a_backward_pass_of_a_later_step(name: str, place: str) -> None:
         network.call(balancer, place, losses, features)
 
 
-@pytest.mark.parametrize(("name", "place"), PLACES)
+@every(("name", "place"), PLACES)
 def test_inside_transforms_and_on_meta(name: str, place: str) -> None:
     network, balancer = Network(), build(name)
 
@@ -110,7 +111,7 @@ class TestTrunksInAList:
         torch.manual_seed(0)
         return nn.Linear(3, 4), nn.Linear(4, 4), {task: nn.Linear(4, 1) for task in TASKS}
 
-    @pytest.mark.parametrize("name", [name for name, place in PLACES if place == "trunk"])
+    @every("name", [name for name, place in PLACES if place == "trunk"])
     def test_stand_for_their_parameters(self, name: str) -> None:
         encoder, neck, heads = self.parts()
         weights = []

@@ -5,6 +5,7 @@ import inspect
 import pytest
 
 import steelyard
+from cells import every
 from steelyard.cli.described import print_docstring
 from steelyard.method_registry import stage_class
 from steelyard.methods.loss_stages import STAGES
@@ -17,7 +18,7 @@ DESCRIBED = {
 }
 
 
-@pytest.mark.parametrize("name", DESCRIBED)
+@every("name", DESCRIBED)
 @pytest.mark.parametrize("width", [60, 200])
 def test_no_word_is_lost_and_what_fits_stays_as_it_is(name, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))

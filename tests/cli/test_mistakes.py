@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import steelyard
+from cells import every
 from steelyard import __version__
 
 
@@ -179,7 +180,7 @@ def test_the_lists_name_everything_there_is(run):
     assert set(problem_names()) <= set(out.split())
 
 
-@pytest.mark.parametrize("row", steelyard.methods(), ids=lambda row: row.name)
+@every("row", steelyard.methods(), ids=lambda row: row.name)
 def test_every_method_can_be_described(run, row):
     code, out, _ = run("methods", row.name)
     assert code == 0

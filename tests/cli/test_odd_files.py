@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from cells import every
 from steelyard import cli
 from steelyard.errors import StoreError
 from steelyard.report import announcements
@@ -237,18 +238,11 @@ def planned_once(plan):
     return planned
 
 
-@pytest.fixture
-def folder(monkeypatch):
-    """Files to begin with, nothing that trains, and an end to what hangs."""
+@contextlib.contextmanager
+def new_folder():
+    """This process is in it. Files to begin with, nothing that trains, and an end to what hangs."""
     path = Path(tempfile.mkdtemp())  # not below pytest's own, into which nobody else may look
     path.chmod(0o777)
-    monkeypatch.setattr("steelyard.cli.app.app", APP)
-    monkeypatch.setattr("steelyard.study.running.engines.local.Local", Stopping)
-    monkeypatch.setattr("steelyard.study.running.engines.local.start_server", lambda: None)
-    monkeypatch.setattr(forecast, "_time", lambda problem, trial: forecast._Cost(1e-3, 1e-3))
-    monkeypatch.setattr(lock, "WAIT", 0.1)
-    monkeypatch.setattr(announcements, "prepare", planned_once(announcements.prepare))
-    monkeypatch.setitem(REPRODUCTIONS, "tiny", "reproductions.tiny")
     (path / "tiny.py").write_text(PROBLEM)
     (path / "notes.txt").write_text("dear diary\n")
     store(path / "good.sqlite")
@@ -258,13 +252,24 @@ def folder(monkeypatch):
 
     before = signal.signal(signal.SIGALRM, hangs)
     signal.alarm(SECONDS)
-    yield path
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-    for part in path.rglob("*"):
-        if part.is_dir() and not part.is_symlink():
-            part.chmod(0o755)
-    shutil.rmtree(path)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(path)
+            patch.setattr("steelyard.cli.app.app", APP)
+            patch.setattr("steelyard.study.running.engines.local.Local", Stopping)
+            patch.setattr("steelyard.study.running.engines.local.start_server", lambda: None)
+            patch.setattr(forecast, "_time", lambda problem, trial: forecast._Cost(1e-3, 1e-3))
+            patch.setattr(lock, "WAIT", 0.1)
+            patch.setattr(announcements, "prepare", planned_once(announcements.prepare))
+            patch.setitem(REPRODUCTIONS, "tiny", "reproductions.tiny")
+            yield path
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        for part in path.rglob("*"):
+            if part.is_dir() and not part.is_symlink():
+                part.chmod(0o755)
+        shutil.rmtree(path)
 
 
 ABOVE_PERMISSIONS = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
@@ -291,14 +296,18 @@ def looks(path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs files as Linux has them")
-@pytest.mark.parametrize("kind", KINDS)
+@every("kind", KINDS)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_it_ends_at_once_names_the_file_and_leaves_it(run, folder, monkeypatch, command, kind):
+def test_it_ends_at_once_names_the_file_and_leaves_it(run, command, kind):
     if kind == "a pipe" and command in WRITE:
         pytest.skip("waits for whoever reads the pipe: test_a_pipe_is_written_through")
     if kind in STORES and command not in (*READ_STORE, *WRITE_STORE) and kind not in RESTRICTED:
         pytest.skip("to all others a store is as good as any bytes")
-    monkeypatch.chdir(folder)
+    with new_folder() as folder:
+        it_ends_at_once(run, folder, command, kind)
+
+
+def it_ends_at_once(run, folder, command, kind):
     make, words = KINDS[kind], COMMANDS[command]
     end = next(word[3:] for word in words if word.startswith("ODD"))
     if isinstance(make, str):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cells import every
 from distributed.launch import launch
 from distributed.training import BATCH, build, train
 from steelyard.method_registry import method_class, method_names
@@ -108,25 +109,25 @@ def agree(ranks: list[dict[str, Any]], alone: dict[str, Any]) -> None:
     assert all(other["metrics"] == first["metrics"] for other in ranks[1:])
 
 
-@pytest.mark.parametrize(("spec", "at"), MODES)
+@every(("spec", "at"), MODES)
 def test_every_method_weighs_the_global_batch(two: list[dict], spec: str, at: str) -> None:
     agree([found[spec, at, "plain"] for found in two], train(spec, at, steps=steps(spec, at)))
 
 
 @pytest.mark.filterwarnings("ignore::steelyard.errors.AngleWarning")
-@pytest.mark.parametrize(("spec", "at"), AMONG_OTHERS)
+@every(("spec", "at"), AMONG_OTHERS)
 def test_ranks_with_different_numbers_of_labels(two: list[dict], three: list[dict], spec: str, at: str) -> None:
     agree([found[spec, at, "uneven"] for found in two], train(spec, at, steps=4, mask=uneven))
     agree([found[spec, at, "uneven"] for found in three], train(spec, at, steps=4, mask=uneven))
 
 
-@pytest.mark.parametrize(("spec", "at"), AMONG_OTHERS)
+@every(("spec", "at"), AMONG_OTHERS)
 def test_an_attached_optimizer_commits_the_same_on_all_ranks(two: list[dict], spec: str, at: str) -> None:
     agree([found[spec, at, "attached"] for found in two], train(spec, at, steps=4, attached=True))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize(("spec", "at"), AMONG_OTHERS)
+@every(("spec", "at"), AMONG_OTHERS)
 def test_options_of_the_wrapper(two: list[dict], spec: str, at: str, option: str) -> None:
     """A look before the first backward under static_graph, and features behind the wrapper's node, among them."""
     agree([found[spec, at, option] for found in two], train(spec, at, steps=4))

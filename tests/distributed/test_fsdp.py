@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from distributed.launch import launch
@@ -13,9 +14,10 @@ from distributed.test_ddp import uneven
 from distributed.training import Network, build, data, errors, shard, train
 from steelyard.errors import SharedError
 
-fully_shard = pytest.importorskip("torch.distributed.fsdp").__dict__.get("fully_shard")
+# Not looked up there: every process that collects tests would import it, for two seconds, and one runs these.
+FULLY_SHARD = dist.is_available() and torch.__version__ >= (2, 6)
 pytestmark = [
-    pytest.mark.skipif(fully_shard is None, reason="fully_shard came with torch 2.6"),
+    pytest.mark.skipif(not FULLY_SHARD, reason="fully_shard came with torch 2.6"),
     pytest.mark.takes(
         "ranks are processes, which import torch; the first test of a file waits for all that they train"
     ),

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from cells import every
 from distributed.launch import launch
 from distributed.training import TASKS, Network, build, data, shard
 from loops.loss_kinds import fused, plain
@@ -70,7 +71,7 @@ def two() -> list[dict[Any, list[Tensor]]]:
 
 @pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize(("kind", "spec", "at"), CASES)
+@every(("kind", "spec", "at"), CASES)
 def test_what_arrives_is_that_of_one_process(two: list[dict], kind: str, spec: str, at: str, way: str) -> None:
     alone = gradients(0, 1, kind, spec, at, way)
     assert any(bool(each.any()) for each in alone) == (way != "skipped")

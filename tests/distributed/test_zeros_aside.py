@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 import steelyard
+from cells import every
 from distributed.launch import launch
 from distributed.test_ddp import MODES
 from distributed.training import BATCH, Network, build, data, errors, shard
@@ -152,7 +153,7 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> None:
     assert same_state(first["state"], second["state"])
 
 
-@pytest.mark.parametrize(("spec", "at", "way"), CASES)
+@every(("spec", "at", "way"), CASES)
 def test_the_ranks_stay_one_and_the_task_is_absent(two: list[dict], spec: str, at: str, way: str) -> None:
     zeros, counted, *bare = ([found[spec, at, way, says] for found in two] for says in said(way))
     for each in (zeros, counted, *bare):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import steelyard
+from cells import every
 from helpers import task_gradients, weighted_sum
 from steelyard.method_registry import method_class, method_names, options_of
 
@@ -95,7 +96,7 @@ def error(net: Network, expected: list[list[Tensor]], places: list[list[nn.Param
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["alone", "with a loss beside the balancer"])
 @pytest.mark.parametrize(("dtype", "ratio", "tolerance"), [(torch.float64, 1.0, 1e-10), (torch.float32, 1e6, 1e-5)])
-@pytest.mark.parametrize("third", THIRD)
+@every("third", THIRD)
 def test_plain_heads_are_exact(
     third: Callable[[Network, list[Tensor]], Tensor], dtype: torch.dtype, ratio: float, tolerance: float, foreign: bool
 ) -> None:
@@ -141,7 +142,7 @@ AT_TRUNK = [name for name in method_names() if "trunk" in method_class(name).whe
 
 
 @pytest.mark.parametrize("third", [contrastive, shallow_head])
-@pytest.mark.parametrize("name", AT_TRUNK)
+@every("name", AT_TRUNK)
 def test_every_method_takes_them(name: str, third: Callable[[Network, list[Tensor]], Tensor]) -> None:
     net = Network(torch.float64)
     options = {"main": "a"} if "main" in options_of(method_class(name)) else {}

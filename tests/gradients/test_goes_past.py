@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from cells import every
 from steelyard.gradients.balanced_backward import goes_past
 
 
@@ -138,7 +139,7 @@ def told(name: str, loss_of: Callable[..., Tensor], inputs_require_grad: bool = 
 
 
 @pytest.mark.parametrize("loss_of", [derivative, curvature])
-@pytest.mark.parametrize("name", TRUNKS)
+@every("name", TRUNKS)
 def test_a_derivative_by_the_inputs_is_told(name: str, loss_of: Callable[..., Tensor]) -> None:
     said, missed = told(name, loss_of)
     assert said
@@ -147,7 +148,7 @@ def test_a_derivative_by_the_inputs_is_told(name: str, loss_of: Callable[..., Te
 
 @pytest.mark.parametrize("inputs_require_grad", [False, True])
 @pytest.mark.parametrize("loss_of", [value, slope_at_the_features, with_the_inputs])
-@pytest.mark.parametrize("name", TRUNKS)
+@every("name", TRUNKS)
 def test_ordinary_losses_are_not(name: str, loss_of: Callable[..., Tensor], inputs_require_grad: bool) -> None:
     said, missed = told(name, loss_of, inputs_require_grad)
     assert not said
@@ -186,9 +187,9 @@ SHARING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("inputs_require_grad", [False, True])
-@pytest.mark.parametrize("behind", [nn.Identity(), nn.Tanh()], ids=str)
-@pytest.mark.parametrize("way", SHARING)
+@every("inputs_require_grad", [False, True])
+@every("behind", [nn.Identity(), nn.Tanh()], ids=str)
+@every("way", SHARING)
 @pytest.mark.parametrize("name", ["scale", "product"])
 def test_heads_that_share_a_raw_parameter(name: str, way: str, behind: nn.Module, inputs_require_grad: bool) -> None:
     torch.manual_seed(0)

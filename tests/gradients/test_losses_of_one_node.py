@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.method_registry import method_class, method_names, options_of
 
 TASKS = ["a", "b", "c"]
@@ -36,7 +37,7 @@ def gradients(name: str, place: str, headless: bool, unbound: bool) -> list[Tens
 
 @pytest.mark.parametrize("headless", [False, True], ids=["heads", "no heads"])
 @pytest.mark.parametrize("place", ["features", "trunk"])
-@pytest.mark.parametrize("name", [name for name in method_names() if name not in LEFT_OUT])
+@every("name", [name for name in method_names() if name not in LEFT_OUT])
 def test_an_unbound_vector_of_losses(name: str, place: str, headless: bool) -> None:
     if place not in method_class(name).where:
         pytest.skip(f"{name} is not defined there")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.method_registry import method_class, method_names, options_of
 
 TASKS = ("a", "b")
@@ -46,7 +47,7 @@ def losses(features: Tensor, weights: dict[str, Tensor], way: str) -> dict[str, 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["bare trunk", "trunk"])
 @pytest.mark.parametrize("way", ["linear", "product"])
-@pytest.mark.parametrize(("name", "place"), PLAIN)
+@every(("name", "place"), PLAIN)
 def test_heads_of_plain_tensors_are_heads(name: str, place: str, way: str, bias: bool) -> None:
     found = []
     for kind in (nn.Parameter, lambda tensor: tensor.requires_grad_()):
@@ -64,7 +65,7 @@ AT_BOUNDARY = [name for name in TRUNKS if make(name).looks_for(True) != "rows"]
 
 
 @pytest.mark.parametrize("kind", ["input", "table"])
-@pytest.mark.parametrize("name", TRUNKS)
+@every("name", TRUNKS)
 def test_inputs_of_the_trunk_are_nobodys(name: str, kind: str) -> None:
     """With an input that requires grad, the parameters receive what they do without."""
     found = []
@@ -99,7 +100,7 @@ def derivative(kind: Any) -> tuple[dict[str, Tensor], nn.Module, list[Tensor]]:
 
 
 @pytest.mark.parametrize("build", [in_the_middle, derivative])
-@pytest.mark.parametrize("name", AT_BOUNDARY)
+@every("name", AT_BOUNDARY)
 def test_what_the_graph_does_not_show_is_refused(name: str, build: Any) -> None:
     each, network, _ = build(lambda tensor: tensor.requires_grad_())
     with pytest.raises(steelyard.errors.SharedError, match="Parameter, and the graph does not show"):

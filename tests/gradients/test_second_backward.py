@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.errors import LossError
 from steelyard.method_registry import method_class, method_names, options_of
 
@@ -102,7 +103,7 @@ def of_all_after_one_head(training: Training, result: Tensor) -> None:
     result.backward()
 
 
-@pytest.mark.parametrize("mode", modes(), ids="-".join)
+@every("mode", modes(), ids="-".join)
 def test_it_is_told_what_happened_and_what_to_write(mode: Mode) -> None:
     training = Training()
     result = training.result(mode)
@@ -113,7 +114,7 @@ def test_it_is_told_what_happened_and_what_to_write(mode: Mode) -> None:
 
 @pytest.mark.parametrize("twice", [again, after_the_step, in_a_sum, by_grad, of_all_after_one_head])
 @pytest.mark.parametrize("attached", [False, True], ids=["", "attached"])
-@pytest.mark.parametrize("mode", SOME, ids="-".join)
+@every("mode", SOME, ids="-".join)
 def test_however_it_comes_about(twice: Callable[..., None], mode: Mode, attached: bool) -> None:
     training = Training()
     with pytest.raises(LossError, match=TOLD):

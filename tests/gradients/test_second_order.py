@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import steelyard
+from cells import every
 from helpers import TwoLayer
 from steelyard.base.specs import parse_spec
 from steelyard.errors import SharedError
@@ -41,7 +42,7 @@ def second(first: list[Tensor], parameters: list[Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("heads", ["plain", "weighted"])
-@pytest.mark.parametrize(("name", "where"), PLACES)
+@every(("name", "where"), PLACES)
 def test_exact_or_refused(name: str, where: str, heads: str) -> None:
     net = TwoLayer(SCALES)
     scalar, balancer, losses = balanced(name, where, heads, net)

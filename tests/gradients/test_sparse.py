@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.base.specs import parse_spec
 from steelyard.method_registry import method_class, method_names, options_of
 
@@ -58,7 +59,7 @@ def trained(spec: str, heads: str, table: str, sparse: bool) -> tuple[nn.Module,
 
 
 @pytest.mark.parametrize("heads", ["plain", "weighted"])
-@pytest.mark.parametrize("spec", SPECS)
+@every("spec", SPECS)
 def test_every_method_sends_what_it_sends_to_a_dense_table(spec: str, heads: str) -> None:
     for table in TABLES if spec in EVERY_TABLE else [*TABLES][-1:]:
         trunk, sparse, weights = trained(spec, heads, table, sparse=True)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import steelyard
+from cells import every
 from helpers import Checkpointed, task_gradients, weighted_sum
 from steelyard.errors import SharedError, SteelyardWarning
 from steelyard.gradients import layers
@@ -179,7 +180,7 @@ def setting(name: str, dtype: torch.dtype) -> tuple[nn.Module, nn.ModuleList, Te
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", NETWORKS)
+@every("name", NETWORKS)
 def test_gramian_is_the_jacobians(name: str, dtype: torch.dtype) -> None:
     trunk, _, _, losses = setting(name, dtype)
     parameters = list(trunk.parameters())
@@ -201,7 +202,7 @@ def parts_of(trunk: nn.Module) -> dict[str, list[nn.Parameter]]:
     return found
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@every("name", NETWORKS)
 def test_any_part_of_a_trunk_is_the_jacobians(name: str) -> None:
     trunk, _, _, losses = setting(name, torch.float64)
     found, tasks = losses(), [str(k) for k in range(len(SCALES))]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.errors import SteelyardWarning
 from steelyard.method_registry import method_class, method_names, options_of
 
@@ -84,7 +85,7 @@ def called(name: str, way: Callable[..., Tensor], where: str = "features", **opt
 
 
 @pytest.mark.parametrize("way", [penalty, derivative])
-@pytest.mark.parametrize("name", REDIRECTED)
+@every("name", REDIRECTED)
 def test_it_is_said_once_by_name(name: str, way: Callable[..., Tensor]) -> None:
     said, _ = called(name, way)
     assert len(said) == 1
@@ -120,7 +121,7 @@ RAW = [
 ]
 
 
-@pytest.mark.parametrize(("name", "where"), RAW)
+@every(("name", "where"), RAW)
 def test_a_raw_parameter_that_a_head_shares_is_no_such_way_at_any_place(name: str, where: str) -> None:
     """The parameter is the whole trunk, and inputs require grad, as those of another loss may."""
     balancer = make(name)

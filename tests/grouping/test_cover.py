@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from cells import every
 from steelyard.grouping.cover import best_cover
 
 
@@ -39,7 +40,7 @@ def table(rng: np.random.Generator, rows: int, tasks: int, decimals: int = 15) -
     return np.where(inside, rng.normal(size=(rows, tasks)).round(decimals), -np.inf)
 
 
-@pytest.mark.parametrize("seed", range(300))
+@every("seed", range(300))
 def test_small_tables(seed: int) -> None:
     """With ties (gains rounded to whole numbers) and tables that no choice covers."""
     rng = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from loops.test_left_out import MODES, TASKS, make
 
 READING = [mode for mode in MODES if mode[1] != "losses"]
@@ -31,7 +32,7 @@ def gradients(name: str, place: str, anomaly: bool, spoil: bool = False) -> list
 
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
-@pytest.mark.parametrize(("name", "place"), READING)
+@every(("name", "place"), READING)
 def test_seeds_that_overflow_are_no_anomaly(name: str, place: str) -> None:
     for found, expected in zip(gradients(name, place, True), gradients(name, place, False), strict=True):
         assert bool(found.isfinite().all())
@@ -39,7 +40,7 @@ def test_seeds_that_overflow_are_no_anomaly(name: str, place: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Error detected in:UserWarning")
-@pytest.mark.parametrize(("name", "place"), READING)
+@every(("name", "place"), READING)
 def test_a_gradient_that_is_nan_whatever_the_seed_is_named(name: str, place: str) -> None:
     with pytest.raises(RuntimeError, match=r"(Sqrt|Mul)Backward0.* returned nan"):
         gradients(name, place, True, spoil=True)

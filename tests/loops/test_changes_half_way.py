@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import steelyard
+from cells import every
 from helpers import TwoLayer, task_gradients, weighted_sum
 from steelyard.errors import OptionError, SharedError, StateError, UnknownNameError
 from steelyard.method_registry import method_class, method_names, options_of
@@ -66,7 +67,7 @@ class TestTasks:
         )
         return balancer
 
-    @pytest.mark.parametrize("spec", STATEFUL)
+    @every("spec", STATEFUL)
     def test_kept_tasks_keep_their_state_and_new_ones_start_afresh(self, spec: str) -> None:
         options = {"main": "a"} if "main" in options_of(method_class(spec)) else {}
         balancer = self.trained(spec, TASKS, **options)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import steelyard
+from cells import every
 from loops.resuming import SPECS
 from steelyard.base.specs import parse_spec
 from steelyard.errors import StateError, SteelyardWarning
@@ -55,7 +56,7 @@ def saved(balancer: steelyard.Balancer) -> dict[str, Any]:
     return state
 
 
-@pytest.mark.parametrize("spec", ALL)
+@every("spec", ALL)
 def test_the_same_tasks_in_another_order_go_on_as_they_were(spec: str) -> None:
     toy = toy_for(spec, TASKS)
     straight = build(spec, TASKS, toy)
@@ -100,7 +101,7 @@ def test_within_a_model_too(prefix: str) -> None:
     assert torch.equal(balancers[1].average, balancers[0].average[ORDER])
 
 
-@pytest.mark.parametrize("spec", [spec for spec in ALL if "memory=rows" not in spec])
+@every("spec", [spec for spec in ALL if "memory=rows" not in spec])
 @pytest.mark.parametrize("alike", [1, 2])
 def test_from_the_optimizers_checkpoint_too(spec: str, alike: int) -> None:
     """Two balancers alike on one optimizer keep their places."""
@@ -119,7 +120,7 @@ def test_from_the_optimizers_checkpoint_too(spec: str, alike: int) -> None:
 
 
 @pytest.mark.parametrize("tasks", [TASKS, OTHER_ORDER], ids=["order", "other order"])
-@pytest.mark.parametrize("spec", [spec for spec in ALL if "memory=rows" not in spec])
+@every("spec", [spec for spec in ALL if "memory=rows" not in spec])
 def test_one_that_took_the_place_of_another_on_the_same_optimizer(spec: str, tasks: list[str]) -> None:
     """A cell that makes and attaches the balancer is run twice: the first one's state is nobody's any more."""
     toy = toy_for(spec, TASKS)

@@ -9,11 +9,11 @@ import copy
 from contextlib import nullcontext
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy
 
@@ -62,7 +62,7 @@ def two_steps(name: str, place: str, device: str | None) -> list[Tensor]:
     return found
 
 
-@pytest.mark.parametrize(("name", "place"), MODES)
+@every(("name", "place"), MODES)
 def test_a_default_device_changes_nothing(name: str, place: str) -> None:
     plain, under_default = two_steps(name, place, None), two_steps(name, place, "meta")
     assert plain
@@ -73,7 +73,7 @@ def tensors(balancer: steelyard.Balancer) -> dict[str, Tensor]:
     return {key: value for key, value in balancer.state_dict().items() if isinstance(value, Tensor)}
 
 
-@pytest.mark.parametrize("name", method_names())
+@every("name", method_names())
 def test_a_model_from_the_meta_device_has_the_state_of_a_new_one(name: str) -> None:
     """`to_empty` gives memory with whatever stood in it, and nobody would initialise a balancer afterwards."""
     balancer = make(name)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import steelyard
+from cells import every
 from loops.test_closures import toy_for
 from steelyard.errors import SteelyardWarning
 from steelyard.method_registry import method_class, method_names
@@ -18,7 +19,7 @@ TASKS = ["left", "right"]
 NAMES = [name for name in method_names() if name != "equal"]  # whose weights are those of eval() mode
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every("name", NAMES)
 def test_a_balancer_that_trains_in_eval_mode_says_so_once(name: str) -> None:
     balancer = build(name, TASKS)
     toy = toy_for(balancer, "features" if "features" in method_class(name).where else "trunk", TASKS)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from loops.test_left_out import MODES, TASKS, make, toy_of
 from steelyard.errors import MissingInputError, OptionError, SteelyardWarning
 from steelyard.testing.toy import Toy, same_state, snapshot
@@ -62,7 +63,7 @@ OTHERS = tuple(task for task in TASKS if task != "bad")
 
 @pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
 @pytest.mark.parametrize("memory", ["none", "numbers", "rows"])
-@pytest.mark.parametrize(("name", "place"), MODES)
+@every(("name", "place"), MODES)
 def test_it_is_absent(name: str, place: str, memory: str) -> None:
     try:
         balancer, without = (make(name, memory=memory) for _ in range(2))
@@ -86,9 +87,7 @@ def test_it_is_absent(name: str, place: str, memory: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
 @pytest.mark.parametrize("zero", ZEROS)
-@pytest.mark.parametrize(
-    ("name", "place"), [("uw", "losses"), ("famo", "losses"), ("mgda", "features"), ("mgda", "trunk")]
-)
+@every(("name", "place"), [("uw", "losses"), ("famo", "losses"), ("mgda", "features"), ("mgda", "trunk")])
 def test_however_it_is_written(name: str, place: str, zero: str) -> None:
     toy, clean = pair(name, place, zero)
     found, expected = steps(toy, make(name), TASKS), steps(clean, make(name), OTHERS)
@@ -106,7 +105,7 @@ def test_a_zero_that_moves_something_takes_part() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
-@pytest.mark.parametrize(("name", "place"), MODES)
+@every(("name", "place"), MODES)
 def test_nothing_moves_where_all_are_zero(name: str, place: str) -> None:
     toy = toy_of(name, place, lambda output, target: 0 * output.sum())
     balancer = make(name)
@@ -120,7 +119,7 @@ def test_nothing_moves_where_all_are_zero(name: str, place: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
-@pytest.mark.parametrize(("name", "place"), MODES)
+@every(("name", "place"), MODES)
 def test_a_window_counts_the_micro_batches_that_have_labels(name: str, place: str) -> None:
     states = []
     for as_zero in (True, False):

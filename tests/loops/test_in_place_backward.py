@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from steelyard.method_registry import method_class, method_names, options_of
 
 TASKS = ["a", "b"]
@@ -71,6 +72,6 @@ def gradients(name: str, loss: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("loss", [Fused.apply, Saved.apply], ids=["kept", "saved"])
-@pytest.mark.parametrize("name", LOSS_ONLY)
+@every("name", LOSS_ONLY)
 def test_no_step_sends_anything_through_it_but_its_own_backward_pass(name: str, loss: Any) -> None:
     torch.testing.assert_close(gradients(name, loss), gradients(name, nn.functional.mse_loss))

@@ -11,6 +11,7 @@ import torch._functorch.config
 from torch import Tensor
 
 import steelyard
+from cells import every
 from loops.loss_kinds import Loss, fused, plain, reentrant
 from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy
@@ -70,7 +71,7 @@ def backward(toy: Toy, balancer: steelyard.Balancer, left_out: str | None = None
 
 
 @pytest.mark.parametrize("kind", ["plain", "fused", "reentrant", "compiled"])
-@pytest.mark.parametrize(("name", "place"), MODES)
+@every(("name", "place"), MODES)
 def test_a_dropped_task_spoils_nothing(losses: dict[str, Any], name: str, place: str, kind: str) -> None:
     if kind == "reentrant" and (place != "losses" or make(name).reads == "lookahead"):
         pytest.skip("torch lets nobody look through reentrant checkpointing")

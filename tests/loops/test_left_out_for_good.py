@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import steelyard
+from cells import every
 from loops.loss_kinds import plain
 from loops.test_left_out import MODES, TASKS, make, toy_of
 from steelyard.balancing import nonfinite_losses
@@ -40,7 +41,7 @@ def said(toy: Toy, balancer: steelyard.Balancer, batches: int) -> list[str]:
 
 
 @pytest.mark.parametrize("policy", ["drop_task", "skip_step"])
-@pytest.mark.parametrize(("name", "place"), MODES)
+@every(("name", "place"), MODES)
 def test_all_losses_of_all_batches(name: str, place: str, policy: str) -> None:
     toy = toy_of(name, place, lambda output, target: plain(output, target) * float("inf"))
     balancer = make(name, on_nonfinite=policy)
@@ -54,7 +55,7 @@ def test_all_losses_of_all_batches(name: str, place: str, policy: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::steelyard.errors.AngleWarning")
 @pytest.mark.parametrize("policy", ["drop_task", "skip_step"])
-@pytest.mark.parametrize(("name", "place"), MODES)
+@every(("name", "place"), MODES)
 def test_one_task_of_all_batches(name: str, place: str, policy: str) -> None:
     toy = toy_of(name, place, plain)
     toy.targets["bad"][3, 1] = float("nan")
@@ -63,7 +64,7 @@ def test_one_task_of_all_batches(name: str, place: str, policy: str) -> None:
     assert ("so it is not trained" if policy == "drop_task" else "so nothing is trained") in text
 
 
-@pytest.mark.parametrize(("name", "place"), [mode for mode in MODES if mode[1] != "losses"])
+@every(("name", "place"), [mode for mode in MODES if mode[1] != "losses"])
 def test_gradients_of_finite_losses(name: str, place: str) -> None:
     toy = toy_of(name, place, plain)
     toy.loss_of = lambda output, target: (output - output).square().mean().sqrt() + 1  # type: ignore[method-assign]

@@ -11,6 +11,7 @@ import torch._functorch.config
 from torch import Tensor
 
 import steelyard
+from cells import every
 from loops.loss_kinds import Loss, plain
 from loops.test_left_out import MODES, make, toy_of
 from steelyard.errors import SteelyardWarning
@@ -53,7 +54,7 @@ def spoil(toy: Toy) -> None:
 
 
 @pytest.mark.parametrize(("way", "attached"), [("select", False), ("unbind", True)])
-@pytest.mark.parametrize(("name", "place"), MODES)
+@every(("name", "place"), MODES)
 def test_what_goes_with_the_nan_is_dropped_and_named_once(name: str, place: str, way: str, attached: bool) -> None:
     toy = cut(toy_of(name, place, plain), way)
     whole = toy.targets["bad"].clone()
@@ -93,7 +94,7 @@ def test_a_compiled_function_of_all_losses(name: str, place: str, compiled: Loss
     assert "those of 'main', 'third' are finite with gradients that are not" in said
 
 
-@pytest.mark.parametrize(("name", "place"), MODES)
+@every(("name", "place"), MODES)
 def test_losses_that_are_apart_lose_nothing(name: str, place: str) -> None:
     toy = toy_of(name, place, plain)
     spoil(toy)

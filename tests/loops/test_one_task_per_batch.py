@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from helpers import task_gradients, weighted_sum
 from steelyard.base.specs import parse_spec
 from steelyard.errors import AngleWarning, OptionError, SharedError, SteelyardWarning
@@ -165,7 +166,7 @@ RELATED_LATER = {
 }
 
 
-@pytest.mark.parametrize("name", [*method_names(), "ema(variant=normalised)", "ema(variant=proportional)"])
+@every("name", [*method_names(), "ema(variant=normalised)", "ema(variant=proportional)"])
 def test_methods_say_whether_a_task_is_weighed_by_its_own_losses(name: str) -> None:
     balancers = [steelyard.make(RELATED_LATER.get(name, name), TASKS, **main(name)) for _ in range(2)]
     if balancers[0].reads != "losses" or balancers[0].looks_at_nothing or balancers[0].heads == "plain":

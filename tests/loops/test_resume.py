@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import steelyard
+from cells import every
 from loops import resuming
 from loops.resuming import AFTER, BEFORE, SPECS, TASKS, Run
 from steelyard.errors import StateError
@@ -43,7 +44,7 @@ def outcomes(request: pytest.FixtureRequest, by_route: dict[str, tuple[Outcomes,
     return by_route[request.param]
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@every("spec", SPECS)
 @pytest.mark.takes("the first of them trains every method in a process of its own")
 def test_a_new_process_goes_on_bit_for_bit(outcomes: tuple[Outcomes, Outcomes], spec: str) -> None:
     straight, resumed = (each[spec] for each in outcomes)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import steelyard
+from cells import every
 from loops.test_left_out import MODES, make, toy_of
 from steelyard.testing.toy import Toy, same_state, snapshot
 
@@ -27,7 +28,7 @@ def steep(losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("policy", ["drop_task", "skip_step"])
-@pytest.mark.parametrize("name", LOSS_ONLY)
+@every("name", LOSS_ONLY)
 def test_an_attached_step_is_left_out_and_said_once(name: str, policy: str) -> None:
     toy = toy_with(name)
     balancer = make(name, on_nonfinite=policy).attach(toy.optimizer)
@@ -48,7 +49,7 @@ def test_an_attached_step_is_left_out_and_said_once(name: str, policy: str) -> N
     assert not all(torch.equal(a, b) for a, b in zip(before[1], toy.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", LOSS_ONLY)
+@every("name", LOSS_ONLY)
 def test_otherwise_the_next_losses_raise(name: str) -> None:
     toy = toy_with(name)
     balancer = make(name)

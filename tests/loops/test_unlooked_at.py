@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import steelyard
+from cells import every
 from steelyard.method_registry import method_class, method_names, options_of
 from steelyard.testing.toy import Toy, same_state, snapshot
 
@@ -61,7 +62,7 @@ def declared(balancer: steelyard.Balancer) -> dict[str, object]:
 
 
 @pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
-@pytest.mark.parametrize("bad", BAD)
+@every("bad", BAD)
 @pytest.mark.parametrize("spec", [*SPECS, *FURTHER])
 def test_the_state_stays_and_no_weight_stands_in(spec: str, bad: str) -> None:
     balancer = made(spec)

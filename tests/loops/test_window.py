@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from cells import every
 from loops.resuming import TASKS, Run
 from steelyard.balancing.commit import commit
 from steelyard.balancing.weighing import propose
@@ -106,7 +107,7 @@ def close(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["a task is absent", "all tasks"])
+@every("whole", [False, True], ids=["a task is absent", "all tasks"])
 @pytest.mark.parametrize(("spec", "where"), PLACES)
 def test_the_state_is_that_of_the_sums(spec: str, where: str, whole: bool) -> None:
     run = Run(spec, attached=True, seed=0)

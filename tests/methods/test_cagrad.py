@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cells import every
 from gramian_cases import balancer, random_rows, weigh
 
 
@@ -20,8 +21,8 @@ def paper_direction(w: torch.Tensor, rows: torch.Tensor, c: float) -> torch.Tens
     return mean + c * mean.norm() * combined / combined.norm()
 
 
-@pytest.mark.parametrize("ratio", [1.0, 1e6])
-@pytest.mark.parametrize("c", [0.1, 0.5, 0.9])
+@every("ratio", [1.0, 1e6])
+@every("c", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("tasks", [1, 2, 3, 10, 30])
 def test_it_solves_the_papers_problem(tasks: int, c: float, ratio: float) -> None:
     for seed, conflict in ((0, 0.0), (1, 0.5), (2, 2.0)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cells import every
 from gramian_cases import balancer, random_rows, weigh
 
 
@@ -16,8 +17,8 @@ def reference(rows: torch.Tensor) -> torch.Tensor:
     return (rows @ best).sum() * best
 
 
-@pytest.mark.parametrize("ratio", [1.0, 1e6])
-@pytest.mark.parametrize("conflict", [0.0, 0.5, 2.0])
+@every("ratio", [1.0, 1e6])
+@every("conflict", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("tasks", [1, 2, 3, 10, 40])
 def test_it_is_its_reference(tasks: int, conflict: float, ratio: float) -> None:
     rows = random_rows(tasks, 200, tasks, ratio, conflict)

@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 import steelyard
+from cells import every
 from gramian_cases import balancer, random_rows, weigh
 from steelyard.errors import OptionError
 
@@ -37,8 +38,8 @@ def gain(direction: Tensor, rows: Tensor, c: float) -> float:
     return least if least > 0 else least * c / float(unit @ mean)
 
 
-@pytest.mark.parametrize("c", [0.0, 0.3, 0.9])
-@pytest.mark.parametrize("ratio", [1.0, 10.0])
+@every("c", [0.0, 0.3, 0.9])
+@every("ratio", [1.0, 10.0])
 @pytest.mark.parametrize(("tasks", "size"), [(1, 5), (2, 3), (3, 10), (5, 4), (8, 30)])
 def test_it_is_the_best_of_the_cone(tasks: int, size: int, ratio: float, c: float) -> None:
     """More tasks than dimensions, and cones in which nothing improves all tasks, included."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import steelyard
+from cells import every
 from loss_sequences import SIZES, call, epochs_of_losses, mean, run, task_names, tie
 from steelyard.errors import LossError, OptionError
 
@@ -71,8 +72,8 @@ class PerEpoch(Reference):
         self.epoch = {}
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("start", STARTS)
+@every("size", SIZES)
+@every("start", STARTS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_is_its_reference(variant: str, start: str, size: int) -> None:
     for beta, absent in ((0.0, False), (0.9, True), (0.999, False)):
@@ -81,8 +82,8 @@ def test_it_is_its_reference(variant: str, start: str, size: int) -> None:
         tie(steelyard.make("ema", task_names(size), **options), Reference(**options), losses)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("start", STARTS)
+@every("size", SIZES)
+@every("start", STARTS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_per_epoch_it_is_its_reference(variant: str, start: str, size: int) -> None:
     for absent in (False, True):

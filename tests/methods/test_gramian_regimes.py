@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cells import every
 from gramian_cases import balancer, random_rows, seen, weigh
 from steelyard.balancing.balancer import Balancer
 from steelyard.method_registry import method_class, method_names
@@ -37,7 +38,7 @@ def fresh(method: str, tasks: int) -> Balancer:
     return balancer(method, tasks, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("regime", regimes())
+@every("regime", regimes())
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.takes("ConicGrad solves a small program for every place of its root")
 def test_weights_are_finite_and_move_somewhere(method: str, regime: str) -> None:
@@ -52,7 +53,7 @@ def test_weights_are_finite_and_move_somewhere(method: str, regime: str) -> None
         assert float((weights @ rows).norm()) > 0
 
 
-@pytest.mark.parametrize("method", [*METHODS, "log+pcgrad", "log+aligned-mtl", "log+nash-mtl", "log+imtl-g"])
+@every("method", [*METHODS, "log+pcgrad", "log+aligned-mtl", "log+nash-mtl", "log+imtl-g"])
 def test_a_task_that_fits_its_batch_to_the_last_bit_leaves_the_step_finite(method: str) -> None:
     """Its gradient is of 1e-39, and a weight that makes up for that is beyond float32 once the loss multiplies it."""
     torch.manual_seed(0)
@@ -69,7 +70,7 @@ def test_a_task_that_fits_its_batch_to_the_last_bit_leaves_the_step_finite(metho
         assert bool(parameter.grad.isfinite().all()), instance.last_weights
 
 
-@pytest.mark.parametrize("size", [1e-12, 1e12])
+@every("size", [1e-12, 1e12])
 @pytest.mark.parametrize("method", METHODS)
 def test_directions_do_not_depend_on_the_scale_of_all_gradients(method: str, size: float) -> None:
     for regime in ("one task", "norm ratio 1e6", "one zero", "dependent", "equal"):

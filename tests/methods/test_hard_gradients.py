@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from cells import every
 from gramian_cases import balancer, seen
 from hard_gradients import STRUCTURES, Case, cases
 from steelyard.errors import LossError
@@ -61,7 +62,7 @@ def step(method: str, case: Case) -> None:
             assert bool(arrived.isfinite().all()), f"{method}, {case}"
 
 
-@pytest.mark.parametrize("method", [name for name in LOSS_ONLY if name != "coba"])
+@every("method", [name for name in LOSS_ONLY if name != "coba"])
 @pytest.mark.parametrize("size", [1e-40, 1e-12, 1.0, 1e12, 1e30])
 def test_methods_that_read_losses_at_losses_of_any_size(method: str, size: float) -> None:
     """CoBa, which reads validation losses alone, is left out."""

@@ -7,6 +7,7 @@ import pytest
 import quadprog
 import torch
 
+from cells import every
 from gramian_cases import balancer, random_rows, weigh
 from steelyard.errors import OptionError, UnknownNameError
 
@@ -23,8 +24,8 @@ def reference(rows: torch.Tensor, floors: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 10, 30])
-@pytest.mark.parametrize("ratio", [1.0, 1e2])
-@pytest.mark.parametrize("least", [0.0, 0.3, 0.9])
+@every("ratio", [1.0, 1e2])
+@every("least", [0.0, 0.3, 0.9])
 def test_it_is_the_shortest_with_the_floors(tasks: int, ratio: float, least: float) -> None:
     for conflict in (0.0, 1.0, 3.0):
         rows = random_rows(tasks, 40, tasks, ratio, conflict)

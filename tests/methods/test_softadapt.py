@@ -7,6 +7,7 @@ import math
 import pytest
 
 import steelyard
+from cells import every
 from loss_sequences import SIZES, call, epochs_of_losses, mean, run, task_names, tie
 from steelyard.errors import LossError, OptionError
 from steelyard.methods.softadapt import forward_difference
@@ -72,9 +73,9 @@ class PerEpoch(Reference):
         self.epoch = {}
 
 
-@pytest.mark.parametrize("absent", [False, True])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("order", [1, 3])
+@every("absent", [False, True])
+@every("size", SIZES)
+@every("order", [1, 3])
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("per", ["step", "epoch"])
 def test_it_is_its_reference(per: str, variant: str, order: int, size: int, absent: bool) -> None:

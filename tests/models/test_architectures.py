@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import steelyard
+from cells import every
 from steelyard.models import Architecture, ArchitectureError, HardSharing, architecture_names, build
 from steelyard.models.build_network import architecture_options
 from steelyard.problems import Data, Problem, Split, load_problem, regression
@@ -62,7 +63,7 @@ def gradients(loss, parameters, **options):
     return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
 
 
-@pytest.mark.parametrize("tasks", [1, 2, 5])
+@every("tasks", [1, 2, 5])
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_have_the_shape_of_the_heads(name, tasks):
     problem = made_up(tasks)
@@ -72,7 +73,7 @@ def test_outputs_have_the_shape_of_the_heads(name, tasks):
     assert {task: output.shape for task, output in outputs.items()} == {f"t{t}": (24, 1) for t in range(tasks)}
 
 
-@pytest.mark.parametrize("make", [made_up, images])
+@every("make", [made_up, images])
 @pytest.mark.parametrize("name", NAMES)
 def test_losses_reach_the_trunk_through_shared_alone_and_nothing_else_is_common(name, make):
     problem = make(3)
@@ -99,8 +100,8 @@ def test_losses_reach_the_trunk_through_shared_alone_and_nothing_else_is_common(
         assert touched.any() or by_penalty.any()
 
 
-@pytest.mark.parametrize("present", [("t0", "t1", "t2"), ("t2", "t0"), ("t1",)])
-@pytest.mark.parametrize(("method", "where"), [("mgda", "features"), ("db-mtl", "features"), ("mgda", "trunk")])
+@every("present", [("t0", "t1", "t2"), ("t2", "t0"), ("t1",)])
+@every(("method", "where"), [("mgda", "features"), ("db-mtl", "features"), ("mgda", "trunk")])
 @pytest.mark.parametrize("name", NAMES)
 def test_plain_heads_give_the_trunk_the_weighted_sum_and_heads_their_own(name, method, where, present):
     problem = made_up(3)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import steelyard
+from cells import every
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import parse_spec
 from steelyard.method_registry import method_class, method_names, options_of
@@ -83,20 +84,26 @@ def build(method: str, tasks: list[str], **options: Any) -> Balancer:
     return steelyard.make(method, tasks, **options)
 
 
-LONG = {"one_task_and_many": pytest.mark.takes("a thousand tasks, for three steps")}
+LONG = "one_task_and_many"
 
 
 # The toy's optimizer does not have the weights that an outside one learns.
 @pytest.mark.filterwarnings("ignore:.*did not move in 10 steps:steelyard.SteelyardWarning")
-@pytest.mark.parametrize("check", [pytest.param(name, marks=LONG.get(name, ())) for name in CHECKS])
+@every("check", [name for name in CHECKS if name != LONG])
 @pytest.mark.parametrize("method", METHODS)
 def test_contract(method: str, check: str) -> None:
     CHECKS[check](functools.partial(build, method))
 
 
+@pytest.mark.takes("a thousand tasks, for three steps")
+@pytest.mark.parametrize("method", METHODS)
+def test_contract_of_many_tasks(method: str) -> None:
+    CHECKS[LONG](functools.partial(build, method))
+
+
 @pytest.mark.filterwarnings("ignore:.*did not move in 10 steps:steelyard.SteelyardWarning")
 @pytest.mark.slow("the whole contract again for each of dozens of variants")
-@pytest.mark.parametrize("check", CHECKS)
+@every("check", CHECKS)
 @pytest.mark.parametrize("method", OPTIONS)
 def test_contract_of_variants(method: str, check: str) -> None:
     CHECKS[check](functools.partial(build, method))

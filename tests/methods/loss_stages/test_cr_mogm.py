@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import steelyard
+from cells import every
 from gramian_cases import balancer, random_rows, weigh
 from loss_sequences import call
 from steelyard.balancing.balancer import Balancer
@@ -67,7 +68,7 @@ def weights_of(method: Balancer, absent: dict[int, str]) -> list[dict[str, float
     return found
 
 
-@pytest.mark.parametrize("line", LINES)
+@every("line", LINES)
 def test_every_method_is_averaged_over_the_steps(line: str) -> None:
     """From the first step on, with a task that is absent in between."""
     absent = {} if "every" in line else {2: "right", 3: "depth"}

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import steelyard
+from cells import every
 from steelyard.base.specs import parse_spec
 from steelyard.errors import OptionError, UnknownNameError
 from steelyard.report.short_names import short_methods, split_method
@@ -84,7 +85,7 @@ def test_a_dry_run_times_each_place(tmp_path, monkeypatch):
     assert timed == ["features", "trunk"]
 
 
-@pytest.mark.parametrize("row", steelyard.methods(), ids=lambda row: row.name)
+@every("row", steelyard.methods(), ids=lambda row: row.name)
 @pytest.mark.parametrize("place", ["features", "trunk"])
 def test_a_place_where_a_method_cannot_read_is_refused_with_both_fixes(row, place, monkeypatch):
     monkeypatch.setattr("steelyard.study.planning.make_plan.rehearse_methods", lambda *given: 1)
