@@ -19,8 +19,9 @@ class CellError(AssertionError):
     """Which cells failed, each with its error; the first one's traceback stands above."""
 
     def __init__(self, failed: list[tuple[str, BaseException]], count: int) -> None:
+        first = f"[{failed[0][0]}]" + (f" and {len(failed) - 1} more" if failed[1:] else "")
         lines = [f"  [{name}] {type(error).__name__}: {str(error).strip()}" for name, error in failed]
-        super().__init__("\n".join([f"{len(failed)} of {count} cells failed; --cell NAME takes one alone", *lines]))
+        super().__init__("\n".join([f"{first} of {count} cells failed; --cell NAME takes one alone", *lines]))
         self.failed, self.count = failed, count
 
 

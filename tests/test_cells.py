@@ -28,7 +28,7 @@ def _afresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_cells_are_gone_through_and_those_that_fail_are_named() -> None:
-    with pytest.raises(CellError, match=r"^3 of 6 cells failed") as raised:
+    with pytest.raises(CellError, match=r"^\[a-2\] and 2 more of 6 cells failed") as raised:
         table(fixture="not ")
     assert sorted(SEEN) == [(number, word) for number in (1, 2, 3) for word in "ab"]
     assert [name for name, _ in raised.value.failed] == ["a-2", "b-2", "b-3"]

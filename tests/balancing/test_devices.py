@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import steelyard
+from cells import every
 from steelyard.method_registry import method_class, method_names, options_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 NAMES = [name for name in method_names() if name not in ("fixed", "schedule")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@every("name", NAMES)
 def test_weights_agree_with_the_cpu(name: str) -> None:
     tasks = ["a", "b", "c"]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
 import steelyard
@@ -77,12 +76,16 @@ def save(run: Run, route: str, path: Path) -> None:
     elif route == "optimizer":
         torch.save({"model": model, "optimizer": optimizer}, path)
     else:
+        import torch.distributed.checkpoint as dcp  # two seconds, which most who import this file need not wait
+
         dcp.save({"model": run.toy.network, "balancer": run.balancer}, checkpoint_id=path)
         torch.save(optimizer, path / "optimizer.pt")  # its keys by parameter are the wrappers' business
 
 
 def load(run: Run, route: str, path: Path) -> None:
     if route == "distributed":
+        import torch.distributed.checkpoint as dcp
+
         dcp.load({"model": run.toy.network, "balancer": run.balancer}, checkpoint_id=path)
         run.toy.optimizer.load_state_dict(torch.load(path / "optimizer.pt", weights_only=True))
         return
