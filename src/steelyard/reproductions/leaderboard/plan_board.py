@@ -42,7 +42,8 @@ class PlannedProblem:
     @property
     def plan(self) -> Plan:
         """Of the problem's own optimizer, or of the only one that is asked for."""
-        return self.studies[0].plan
+        own = [study for study in self.studies if not any(row.optimizer for row in study.rows.values())]
+        return [*own, *self.studies][0].plan
 
     @property
     def rows(self) -> list[WantedRow]:

@@ -22,6 +22,7 @@ from steelyard.reproductions.run_reproduction import Where
 from steelyard.study.planning.plan import JOINT, Choice, Plan
 from steelyard.study.running.run_plan import job_of, train_missing
 from steelyard.study.storage.store import Store
+from steelyard.study.trial import PLAIN_SUM
 
 ROUNDING = 1e-6
 """Relative: results of one machine are equal bit for bit; other processors and versions round differently, and what
@@ -97,6 +98,8 @@ def recheck(
             raise LeaderboardError(f"{name!r} of {file.problem} does not say which arm it was: chosen.arm is {arm!r}")
         named = dataclasses.replace(row_of(arm), name=name, optimizer=str(row.chosen.get("optimizer", "")))
         wanted.append(named)
+    if all(row.optimizer for row in wanted):
+        wanted.append(row_of(PLAIN_SUM))  # by the problem's own optimizer, of which a file says its rates
     planned = plan_problem(as_exported(file), wanted, file.seeds, strict=names)
     check_budget(planned, file, f"the file of {file.problem}")
     for study in planned.studies:
@@ -113,6 +116,8 @@ def _trained_again(
 ) -> Iterator[Rechecked]:
     by_row = {row.name: arm for arm, row in study.rows.items()}
     here = [(name, seed) for name, seed in which if name in by_row]
+    if not here:
+        return
     plan = _as_chosen(study, rows)
     networks = {(name, seed): plan.trials_of(by_row[name], 0, seed) for name, seed in here}
     trials = list(dict.fromkeys(trial for found in networks.values() for trial in found))
