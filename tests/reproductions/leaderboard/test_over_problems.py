@@ -33,6 +33,14 @@ def test_p_values_are_those_of_the_definition():
     np.testing.assert_allclose(together_over_problems(changes), by_hand(changes))
 
 
+def test_a_row_is_no_clearer_than_one_with_a_smaller_p_value():
+    values = np.array([1.0, 2.0, 3.0, -1.0, 2.5, 0.5, 1.5])
+    changes = np.stack([values, np.roll(values, 3) - 0.01], axis=1)
+    found = together_over_problems(changes)
+    assert found[0] == found[1] > together_over_problems(changes[:, 1:])[0]
+    np.testing.assert_allclose(found, by_hand(changes))
+
+
 def test_six_problems_are_the_fewest_that_can_show_anything():
     assert least_problems() == 6
     ahead = np.linspace(1.0, 1.2, 6)[:, None]
