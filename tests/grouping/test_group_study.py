@@ -179,6 +179,25 @@ def test_two_tasks_and_one_seed(problem, tmp_path) -> None:
     )
 
 
+@pytest.mark.parametrize(("tasks", "alone"), [(2, 2), (4, 1)])
+def test_who_is_alone_in_the_best_choice_is_not_said_to_lose_nothing_by_sharing(
+    problem, tmp_path, tasks, alone
+) -> None:
+    """Sharing hurts every task; as many networks as two leave one of four alone, and the other three hurt."""
+
+    def error(trial: Trial, task: str, kind: str) -> float:
+        return planted(0.0, 0.01)(trial, task, kind) + 0.3 * (len(trial.tasks) > 1)
+
+    found, _, _ = find(problem(tasks), tmp_path / "s.sqlite", error, budget=1)
+    served = found.grouping.served_by.values()
+    assert sum(len(network) == 1 for network in served) == alone
+    assert "Train every task alone: nothing here is shown to be as good." in found.judgement.verdict
+    words = write_words(found)
+    assert sum("training every task alone" in text.lower() for text in words) == (alone < tasks)
+    assert "The search trained 1 subset, 1 training of one network" in words[-1]
+    assert not [text for text in found.judgement.verdict if "lose nothing" in text or "Share under" in text]
+
+
 def test_a_task_served_by_one_network_may_help_in_another(problem, tmp_path) -> None:
     """t1 helps t0 and is hurt by it."""
 

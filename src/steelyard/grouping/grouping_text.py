@@ -21,13 +21,20 @@ def write_words(found: GroupingResult) -> list[str]:
     row, count = _row(found, what), max(1, len(parse_arm(found.arms[what]).networks))
     instead = f"{counted(count, 'network')} instead of {len(found.grouping.tasks)}"
     said = [f"{_what_to_do(found, what)}: {_change(row.delta_m)} over single tasks on test data, {instead}."]
-    if row.delta_m is None or row.delta_m.low <= 0 <= row.delta_m.high:
-        said.append("Whether that is better than training every task alone is not decided.")
-    elif row.delta_m.high < 0:
-        said.append("Training every task alone is better by that much: allow more networks, or try another --method.")
+    networks = parse_arm(found.arms[what]).networks
+    if not networks or _together(networks):  # else that is every task alone, and nothing is left to compare it to
+        said += _against_alone(row.delta_m)
     said += _beside_groups(found) if what == "grouping" else _instead_of_groups(found, what)
     said += _hurt(found)
     return [*said, *_affinities(found), _cost(found, row)]
+
+
+def _against_alone(change: Interval | None) -> list[str]:
+    if change is None or change.low <= 0 <= change.high:
+        return ["Whether that is better than training every task alone is not decided."]
+    if change.high < 0:
+        return ["Training every task alone is better by that much: allow more networks, or try another --method."]
+    return []
 
 
 def _what_to_do(found: GroupingResult, what: str) -> str:
@@ -132,9 +139,13 @@ def _cost(found: GroupingResult, row: Row) -> str:
     failed = f", {len(found.grouping.failed)} of them without success" if found.grouping.failed else ""
     proof = "" if found.grouping.gap == 0 else f" (another choice may be worth {100 * found.grouping.gap:.2g} % more)"
     return (
-        f"The search trained {counted(count, 'subset')}{failed}, {found.grouping.spent:.3g} trainings of one network"
+        f"The search trained {counted(count, 'subset')}{failed}, {_trainings(found.grouping.spent)} of one network"
         f"{proof}; what it found trains in {row.relative_cost:.2f} × the time of all single tasks."
     )
+
+
+def _trainings(spent: float) -> str:
+    return "1 training" if spent == 1 else f"{spent:.3g} trainings"
 
 
 def _affinities(found: GroupingResult) -> list[str]:

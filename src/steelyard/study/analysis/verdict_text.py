@@ -18,6 +18,7 @@ from steelyard.study.analysis.questions import SLIGHT, Answers, Question
 from steelyard.study.analysis.statistics import LEVEL, Array, Key, claim, counted_floor, holm, interval
 from steelyard.study.analysis.trial_results import better_by
 from steelyard.study.judgement import Cell, Interval, Row, Verdict
+from steelyard.study.planning.arms import parse_arm
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
 
 FINE: tuple[Verdict, ...] = ("gain", "no difference")
@@ -129,8 +130,10 @@ class _SettingText:
         clearly = self._of_the_best(best, among)
         hurt = self.judged(best, "negative transfer")
         name = lowered(method_name(best))
-        every = len(hurt) == len(self.tasks)
-        apart = f"{self._named(hurt)} alone" if hurt else ""
+        # What the best one trains alone does not lose by sharing because it does not share.
+        own = [cell for cell in self._on_their_own(best) if cell not in hurt]
+        every = len(hurt) + len(own) == len(self.tasks)
+        apart = f"{self._named([*hurt, *own])} alone" if hurt else ""
         if clearly.low > -SLIGHT and not every:
             cost = self.rows[best].relative_cost
             at = f", at {cost:.2f} × the training time of single tasks" if math.isfinite(cost) else ""
@@ -139,8 +142,8 @@ class _SettingText:
         if every or (change.high < 0 and not hurt):
             return ["Train every task alone: nothing here is shown to be as good."]
         if apart:
-            fine = [cell for word in FINE for cell in self.judged(best, word)]
-            harmless = len(fine) + len(hurt) == len(self.tasks)
+            fine = [cell for word in FINE for cell in self.judged(best, word) if cell not in own]
+            harmless = len(fine) + len(hurt) + len(own) == len(self.tasks)
             others = "the others lose nothing that matters by sharing"
             return [f"Train {apart}; {others if harmless else 'whether the others should share is undecided'}."]
         doubt = f" {name} was chosen of {among} by the same numbers, and would have to be clearer." * (
@@ -151,6 +154,11 @@ class _SettingText:
         amount = f"Δm {relative_of({'': change}).strip()}"
         said = f"Whether to share is undecided: under {name}, which is better than the plain sum, it is {amount}."
         return [f"{said}{doubt}"]
+
+    def _on_their_own(self, method: str) -> list[Cell]:
+        """Tasks that a method of several networks serves by a network of their own."""
+        alone = {each.serves[0] for each in parse_arm(method).networks if each.learns == each.serves[:1]}
+        return [cell for task in self.tasks if task in alone and (cell := self.cells.get((method, task))) is not None]
 
     def _of_the_best(self, best: str, among: int) -> Interval:
         """Δm of the best of so many by the same numbers, with an interval that would hold those of all of them."""
