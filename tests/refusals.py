@@ -163,6 +163,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case("make('uw', heads='plane')", "make('uw', heads='plain')"),
         Case("make('uw', floor=2.0, cap=1.0)", "make('uw', floor=1.0, cap=2.0)"),
         Case("make('uw', every=0)", "make('uw', every=1)"),
+        Case("make('graddrop', every=3)", "make('graddrop')"),
         Case("make('mgda', memory='numbers')", "make('mgda', memory='rows')"),
         Case("make('uw', sync='local-mean')", "make('uw')"),
         Case("make('ol-aux')", "make('ol-aux', main='seg')"),

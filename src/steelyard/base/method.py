@@ -157,6 +157,11 @@ class Method(Stateful):
         self.priorities = checked_priorities(priorities, self.tasks)
         if not isinstance(every, int) or every < 1:
             raise OptionError(f"every must be a whole number of at least 1, got {every!r}")
+        if every > 1 and not self.weighs:
+            raise OptionError(
+                f"{self.name} sends a direction that no weights describe, and has none to hold in between: leave "
+                f"every={every} out"
+            )
         one_of("on_nonfinite", on_nonfinite, NonFinite)
         one_of("scale", scale, Scale)
         if heads is not None:

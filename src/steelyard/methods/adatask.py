@@ -98,8 +98,6 @@ class AdaTask(Balancer):
         ):
             if form not in forms and value != default:
                 raise OptionError(f"form={form!r} has no {option}: leave {option}={value} out")
-        if self.every > 1:
-            raise OptionError(f"adatask sends steps, and holds no weights in between: leave every={self.every} out")
         if self.memory != "none":
             raise OptionError(
                 f"memory={self.memory!r} keeps the tasks' gradients for the weights of others, and adatask has no use "
