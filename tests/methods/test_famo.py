@@ -87,7 +87,9 @@ def test_with_the_losses_after_each_step_it_is_its_reference(options: dict, size
 @pytest.mark.parametrize("absent", [False, True])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_lagged_form_is_its_reference(size: int, absent: bool) -> None:
-    tie(steelyard.make("famo(form=lagged)", task_names(size)), Lagged(), epochs_of_losses(size, absent=absent))
+    # Adam divides a slope by its own size: where the slope is a difference of nearly equal numbers, roundings grow.
+    balancer = steelyard.make("famo(form=lagged)", task_names(size))
+    tie(balancer, Lagged(), epochs_of_losses(size, absent=absent), rel=1e-9)
 
 
 def test_an_attached_optimizer_recomputes_the_losses_of_the_same_batch() -> None:

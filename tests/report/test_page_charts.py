@@ -262,7 +262,8 @@ def check_scatter(chart: Element, rows: list, judgement: Judgement, root: Elemen
 def check_labels(plot: Cost, width: float) -> None:
     """No label leaves the plot or covers another one, a dot, a bar or what stands beside single-task."""
     x, y = plot.single[0] / 100 * width, plot.single[1]
-    taken = [(x - 6, y - 6, x + 6, y + 6), (x + 8, y - 20, x + 8 + text_width("single-task"), y - 5)]
+    half = text_width("single-task") / 2
+    taken = [(x - 6, y - 6, x + 6, y + 6), (x - half, y - 22, x + half, y - 5)]
     for dot in plot.dots:
         x = dot.x / 100 * width
         if dot.y is not None:

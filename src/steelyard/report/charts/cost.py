@@ -67,7 +67,7 @@ def cost_chart(
         parts.append(tag("text", text, class_="tick", x=x, y=HEIGHT + 17, text_anchor="middle"))
     one = of_width(across(1.0))
     parts.append(tag("line", class_="zero", x1=one, x2=one, y1=0, y2=HEIGHT))
-    parts.append(tag("text", origin, class_="tick", x=one, dx=9, y=_y(up, 0.0) - 7))
+    parts.append(tag("text", origin, class_="tick", x=one, dx=-text_width(origin) / 2, y=_y(up, 0.0) - 9))
     parts.append(tag("rect", class_="single", x=one, y=_y(up, 0.0) - 4, width=8, height=8, transform="translate(-4 0)"))
     for start, end in itertools.pairwise(sorted((points[place] for place in front), key=lambda point: point.cost)):
         x1, x2 = of_width(across(start.cost)), of_width(across(end.cost))
@@ -123,7 +123,8 @@ def _labels(
             low, high = (_y(up, end) for end in _ends(point))
             taken[-1].append(Box(x - 1, high, x + 1, low))
         single = across(1.0) * width, _y(up, 0.0)
-        taken[-1].append(Box(single[0] + 8, single[1] - 20, single[0] + 8 + text_width(origin), single[1] - 5))
+        half = text_width(origin) / 2
+        taken[-1].append(Box(single[0] - half, single[1] - 22, single[0] + half, single[1] - 5))
     found: list[tuple[float, float, str] | None] = []
     for point in points:
         wide = text_width(point.label)
