@@ -93,6 +93,7 @@ def _go_through(table: list[tuple[list[str], dict[str, Any]]], run: Callable[[di
             run(cell)
         except pytest.skip.Exception as reason:
             skipped.append(str(reason))
+            print(f"left out: [{name}] {reason}")  # `pytest -rP` shows it
         except (Exception, pytest.fail.Exception) as error:
             failed.append((name, error))
     if failed:

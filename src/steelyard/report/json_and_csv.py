@@ -6,10 +6,10 @@ import csv
 import dataclasses
 import io
 import json
-import math
 import typing
 
 from steelyard.errors import StateError
+from steelyard.io.plain_json import plain
 from steelyard.io.printable_text import printable
 from steelyard.io.typed import typed
 from steelyard.study.judgement import Judgement
@@ -30,7 +30,7 @@ def to_json(judgement: Judgement) -> str:
     JSON has no NaN and no infinity; they are written as the strings "NaN", "Infinity" and "-Infinity". A checksum is
     over all of it, so that no damage is read as another number.
     """
-    content = typing.cast(dict[str, object], _plain(dataclasses.asdict(judgement)))
+    content = typing.cast(dict[str, object], plain(dataclasses.asdict(judgement)))
     document = {"format": FORMAT, "checksum": _checksum(content), **content}
     return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 
@@ -104,13 +104,3 @@ def _cell(text: str) -> str:
     """A text that a spreadsheet takes for one, and not for a formula that it would work out."""
     text = printable(text)
     return f"'{text}" if text.lstrip().startswith(FORMULA) else text
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value

@@ -9,7 +9,8 @@ from statistics import median
 
 from markupsafe import Markup
 
-from steelyard.report.charts.scale import AxisScale, labels
+from steelyard.report.charts.scale import AxisScale
+from steelyard.report.charts.signed_axis import signed_axis
 from steelyard.report.charts.svg import of_width, tag
 from steelyard.study.judgement import Interval
 
@@ -57,14 +58,8 @@ def forest(lines: Sequence[Line], scale: AxisScale, region: float, aria: str) ->
     if math.isfinite(region) and region > 0:
         left, right = sorted((scale(scale.clip(-region)), scale(scale.clip(region))))
         parts.append(tag("rect", class_="region", x=of_width(left), width=of_width(right - left), y=0, height=bottom))
-    ticks = scale.ticks(4)
-    for tick, text in zip(ticks, labels(ticks, signed=True), strict=True):
-        x = of_width(scale(tick))
-        parts.append(tag("line", class_="zero" if tick == 0 else "grid", x1=x, x2=x, y1=0, y2=bottom))
-        parts.append(tag("text", text, class_="tick", x=x, y=bottom + 15, text_anchor="middle"))
+    parts += signed_axis(scale, 4, bottom)
     parts += [_row(line, scale, ROW * index + ROW / 2 + 2) for index, line in enumerate(lines)]
-    parts.append(tag("text", "← worse", class_="side", x=0, y=bottom + 31))
-    parts.append(tag("text", "better →", class_="side", x="100%", y=bottom + 31, text_anchor="end"))
     return tag("svg", *parts, class_="plot", width="100%", height=bottom + 36, role="img", aria_label=aria)
 
 

@@ -9,7 +9,8 @@ from statistics import median
 
 from markupsafe import Markup
 
-from steelyard.report.charts.scale import AxisScale, labels
+from steelyard.report.charts.scale import AxisScale
+from steelyard.report.charts.signed_axis import signed_axis
 from steelyard.report.charts.svg import of_width, tag
 from steelyard.study.judgement import Interval
 
@@ -43,14 +44,8 @@ def strips_chart(strips: Sequence[Strip], scale: AxisScale, aria: str) -> Markup
     """The rows as they are given."""
     bottom = LINE * len(strips) + 4
     parts: list[Markup] = []
-    ticks = scale.ticks(5)
-    for tick, text in zip(ticks, labels(ticks, signed=True), strict=True):
-        x = of_width(scale(tick))
-        parts.append(tag("line", class_="zero" if tick == 0 else "grid", x1=x, x2=x, y1=0, y2=bottom))
-        parts.append(tag("text", text, class_="tick", x=x, y=bottom + 15, text_anchor="middle"))
+    parts += signed_axis(scale, 5, bottom)
     parts += [_strip(strip, scale, LINE * place + LINE / 2 + 2) for place, strip in enumerate(strips)]
-    parts.append(tag("text", "← worse", class_="side", x=0, y=bottom + 31))
-    parts.append(tag("text", "better →", class_="side", x="100%", y=bottom + 31, text_anchor="end"))
     return tag("svg", *parts, class_="plot strips", width="100%", height=bottom + 36, role="img", aria_label=aria)
 
 

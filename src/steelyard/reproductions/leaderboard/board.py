@@ -71,6 +71,7 @@ class Board:
                         f"{found[row.name]!r} elsewhere: give it one name and one group on all problems"
                     )
         self.groups = found
+        self._samples: dict[tuple[str, Base], list[dict[str, Array]]] = {}
 
     @property
     def names(self) -> list[str]:
@@ -94,14 +95,14 @@ class Board:
         """What Δm is against: single-task learning, and the plain sum where a problem has none of it."""
         return "single" if all(row_of_group(problem, "single") for problem in self.problems) else "sum"
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019 a board lives as long as the command
     def samples(self, baseline: str, base: Base = "errors") -> list[dict[str, Array]]:
         """By problem, what each row gains by seed over the row of the group `baseline`; empty where there is none."""
-        found = []
-        for problem in self.problems:
-            against = row_of_group(problem, baseline)
-            found.append({row.name: gains(problem, row, against, base) for row in problem.rows})
-        return found
+        if (baseline, base) not in self._samples:
+            self._samples[baseline, base] = [
+                {row.name: gains(problem, row, row_of_group(problem, baseline), base) for row in problem.rows}
+                for problem in self.problems
+            ]
+        return self._samples[baseline, base]
 
     def table(self, baseline: str, names: Sequence[str], base: Base = "errors") -> Array:
         """Mean gains ``[problems, rows]``; NaN where there is no number."""

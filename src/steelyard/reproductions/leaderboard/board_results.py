@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from steelyard.errors import LeaderboardError
+from steelyard.io.plain_json import plain
 from steelyard.io.typed import typed
 from steelyard.io.writing import replacing
 
@@ -169,7 +170,7 @@ def write(problem: BoardProblem, path: str | os.PathLike[str]) -> None:
         check(problem)
     except ValueError as error:
         raise LeaderboardError(f"{path} is not written: {error}") from error
-    document = {"format": FORMAT, **typing.cast(dict[str, object], _plain(dataclasses.asdict(problem)))}
+    document = {"format": FORMAT, **typing.cast(dict[str, object], plain(dataclasses.asdict(problem)))}
     text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     with replacing(path) as file:
         file.write(text.encode())
@@ -254,13 +255,3 @@ def _once(pairs: list[tuple[str, typing.Any]]) -> dict[str, typing.Any]:
 
 def _no_json(constant: str) -> float:
     raise ValueError(f'{constant} is no JSON: numbers that are none are written "NaN", "Infinity", "-Infinity"')
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value

@@ -14,7 +14,8 @@ from scipy import special
 
 from steelyard.reproductions.leaderboard.over_problems import signs, together_over_problems
 from steelyard.reproductions.leaderboard.ranks import ranks
-from steelyard.study.analysis.statistics import LEVEL, Array
+from steelyard.study.analysis.simulation import log_normal
+from steelyard.study.analysis.statistics import LEVEL, Array, holm
 
 Noise = Literal["normal", "skewed", "heavy", "unequal", "alone"]
 EFFECT = 1.5
@@ -63,7 +64,7 @@ def noise(random: np.random.Generator, kind: Noise, problems: int, rows: int) ->
     """
     shared, own = random.normal(size=(problems, 1)), random.normal(size=(problems, rows))
     if kind == "skewed":
-        shared, own = (_log_normal(part) for part in (shared, own))
+        shared, own = (log_normal(part) for part in (shared, own))
     if kind == "heavy":
         shared = random.standard_t(3, size=(problems, 1)) / np.sqrt(3.0)
         own = random.standard_t(3, size=(problems, rows)) / np.sqrt(3.0)
@@ -91,15 +92,5 @@ def error_and_power(
 
 
 def _holm(p_values: Array) -> Array:
-    order = np.argsort(p_values, kind="stable")
-    steps = np.minimum(1.0, np.arange(len(order), 0, -1) * p_values[order])
-    found = np.empty(len(order))
-    found[order] = np.maximum.accumulate(steps)
-    return found
-
-
-def _log_normal(values: Array) -> Array:
-    spread = 0.7
-    mean, variance = np.exp(spread**2 / 2), (np.exp(spread**2) - 1.0) * np.exp(spread**2)
-    found: Array = (np.exp(spread * values) - mean) / np.sqrt(variance)
-    return found
+    adjusted = holm(dict(enumerate(p_values.tolist())))
+    return np.array([adjusted[place] for place in range(len(p_values))])

@@ -102,7 +102,7 @@ def differences(random: np.random.Generator, kind: Kind, seeds: int, methods: in
     )
     alone = random.normal(size=(seeds, 1, tasks))
     if kind == "skewed":  # log-normal errors: a skewness of 2.9
-        run, alone = (_log_normal(values) for values in (run, alone))
+        run, alone = (log_normal(values) for values in (run, alone))
     if kind == "collapsing":  # one network in ten is far off, in all its tasks
         run = run - 8.0 * (random.random((seeds, methods, 1)) < 0.1) + 0.8
     found: Array = run - alone
@@ -144,7 +144,8 @@ def true_effects(methods: int, tasks: int) -> Array:
     return found
 
 
-def _log_normal(values: Array) -> Array:
+def log_normal(values: Array) -> Array:
+    """Skewed values of mean 0 and variance 1, of normal ones."""
     spread = 0.7
     mean, variance = np.exp(spread**2 / 2), (np.exp(spread**2) - 1.0) * np.exp(spread**2)
     found: Array = (np.exp(spread * values) - mean) / np.sqrt(variance)
