@@ -54,7 +54,7 @@ def report(
     check_outputs([(page, PAGE), (json, JSON), (csv, CSV), (trials, None)], store)
     if trials is not None:
         check_target(trials)
-    aside = any(map(prints, (page, json, csv)))
+    aside = any(map(prints, (page, json, csv, trials)))
     further = [*(["--plan", str(plan)] if plan else []), *(["--salvage"] if salvage else [])]
     again = shlex.join(["steelyard", "report", str(store), *further])
     show_judgement(judgement, again, page, open_page, aside, every=every)

@@ -41,7 +41,8 @@ class AdaTask(Balancer):
     Raises:
         OptionError: ``every`` (there are no weights to hold), a ``memory`` (no task has a part in another's step), or
             an attached optimizer that does not take steps as they are; ``optimizer_for(optimizer)`` makes SGD of Adam,
-            AdamW, RMSprop or Adagrad, with its rates and AdamW's decay, if the options are its own. In a study every
+            AdamW, RMSprop or Adagrad, with its rates and AdamW's decay, if the options are its own. What is not
+            attached cannot be checked, and any optimizer with "sgd" in its name is taken for one. In a study every
             arm has the problem's optimizer, this method what it makes of that, at all parameters.
 
     Of several micro-batches each sends the step of its own gradients from the committed moments, which move once, by
