@@ -29,7 +29,7 @@ from steelyard.study.storage.store import Store
 from steelyard.study.trial import Result, Trial
 
 MEBIBYTE = 2**20
-AGREES = ("tasks", "main", "seeds", "epochs", "rates", "tuning_seeds")
+AGREES = ("problem", "tasks", "main", "seeds", "epochs", "rates", "tuning_seeds")
 """Fields of two files of one problem whose rows may stand beside each other."""
 SIZES = ("train_rows", "batch_size")
 """Facts of which the same holds."""
@@ -229,8 +229,9 @@ def merged(there: BoardProblem, new: BoardProblem, seconds: dict[str, float], pa
     )
 
 
-def _values(row: BoardRow) -> dict[int, dict[str, float]]:
-    return {seed: found.test for seed, found in row.per_seed.items()}
+def _values(row: BoardRow) -> dict[int, dict[str, str]]:
+    """As text: a test value that is no number is the same one again."""
+    return {seed: {task: repr(value) for task, value in found.test.items()} for seed, found in row.per_seed.items()}
 
 
 def _marked(row: BoardRow, there: BoardProblem, new: BoardProblem) -> BoardRow:

@@ -1,0 +1,41 @@
+"""Rows of two runs in one file."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+
+from reproductions.leaderboard.made_up_board import made_up
+from steelyard.errors import LeaderboardError
+from steelyard.reproductions.leaderboard.board_results import read, write
+from steelyard.reproductions.leaderboard.export_board import merged
+
+
+def with_value(problem, value):
+    """The problem with this test value of task a in the first seed of its second row."""
+    first, second, *rest = problem.rows
+    seed, found = next(iter(second.per_seed.items()))
+    changed = dataclasses.replace(found, test={**found.test, "a": value})
+    second = dataclasses.replace(second, per_seed={**second.per_seed, seed: changed})
+    return dataclasses.replace(problem, rows=(first, second, *rest))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.1 + 0.2])
+def test_the_same_results_are_the_same_again_also_where_they_are_no_numbers(tmp_path, value):
+    problem = with_value(made_up(), value)
+    write(problem, tmp_path / "digits.json")
+    there = read(tmp_path / "digits.json")
+    assert repr(merged(there, problem, {}, Path("digits.json"))) == repr(problem)
+
+
+@pytest.mark.parametrize(("before", "now"), [(math.nan, 0.5), (0.5, math.nan), (0.5, math.nextafter(0.5, 1))])
+def test_other_results_of_a_row_are_refused(before, now):
+    name = made_up().rows[1].name
+    with pytest.raises(LeaderboardError, match=f"other results of '{name}'"):
+        merged(with_value(made_up(), before), with_value(made_up(), now), {}, Path("digits.json"))
+
+
+def test_two_problems_whose_files_have_one_name_are_told_apart():
+    with pytest.raises(LeaderboardError, match="problem digits in place of digits2"):
+        merged(made_up(), made_up("digits2"), {}, Path("digits.json"))
