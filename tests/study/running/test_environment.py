@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from steelyard.study.running.environment import no_interrupts, safe_path, unsafe_path, worker_environment
+from study.processes import hear_interrupts
 
 
 @pytest.mark.parametrize("threads", [0, 1])
@@ -52,6 +53,35 @@ def test_the_handler_of_interrupts_is_put_back() -> None:
     with no_interrupts():
         pass
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_while_the_server_of_workers_imports_is_not_heard_there(tmp_path: Path) -> None:
+    """It reaches all processes of a terminal, and the server takes seconds to import torch."""
+    program = tmp_path / "starts_a_server.py"
+    program.write_text(
+        "import sys, time\n"
+        "from steelyard.study import start_server\n"
+        "start_server()\n"
+        "time.sleep(0.3)\n"
+        "print('started', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, str(program)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear_interrupts,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "started\n"
+        os.killpg(process.pid, signal.SIGINT)
+        _, words = process.communicate(timeout=60)  # ends with the last that holds its standard error: the server
+    assert process.returncode == -signal.SIGINT
+    assert "forkserver" not in words, words
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python has no PYTHONSAFEPATH before 3.11")

@@ -7,7 +7,8 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
-from multiprocessing import forkserver
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -100,7 +101,7 @@ class Pool:
         job, device = self.job, self.free.pop(0)
         work = Work(job.reference, trials, job.checkpoints, job.origin, job.keep, device, job.per_device)
         process = self.context.Process(target=_serve, args=(sender, work), daemon=True)
-        with worker_environment(), safe_path():
+        with _starting():
             process.start()
         sender.close()  # so that the worker's end is the only one, and its death is seen
         self.running[receiver] = (dict(enumerate(trials)), process)
@@ -130,6 +131,20 @@ def _serve(connection: Connection, work: Work) -> None:
     connection.close()
 
 
+@contextmanager
+def _starting() -> Iterator[None]:
+    """What a process started inside inherits.
+
+    `multiprocessing` starts its tracker of resources with the first process, and listens to Ctrl-C again once it runs:
+    the server that is started next would hear it, and print a traceback of whatever it just imports.
+    """
+    with safe_path():
+        if _has_forkserver():
+            resource_tracker.ensure_running()
+        with worker_environment():
+            yield
+
+
 def start_server() -> None:
     """Start the server that forks the workers, so that it imports torch while the caller goes on.
 
@@ -141,7 +156,7 @@ def start_server() -> None:
         >>> start_server()  # returns at once: the server imports what workers need while a plan is made
     """
     if _has_forkserver():
-        with worker_environment(), safe_path():
+        with _starting():
             _context()
             try:
                 forkserver.ensure_running()
