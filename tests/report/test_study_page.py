@@ -12,8 +12,9 @@ import pytest
 from report import judgements
 from report.reading import parse
 from steelyard.report.numbers import fixed
-from steelyard.report.short_names import readable_methods, short_methods, split_method, split_methods
+from steelyard.report.short_names import short_methods, split_method, split_methods
 from steelyard.report.study_page import page, study_section, write_page
+from steelyard.study.planning.readable_arms import readable_methods
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "wbr"}
 

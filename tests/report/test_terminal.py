@@ -98,7 +98,8 @@ def test_below_the_time_of_a_method_stands_its_spread_over_seeds(width: int) -> 
 def test_cautions_come_before_the_verdict() -> None:
     judgement = judgements.one_task()
     text = " ".join(printed(judgement, 200).split())
-    said = [f"First: {caution}" for caution in judgement.cautions]
+    assert len(judgement.cautions) > 1
+    said = [f"{'Also' if place else 'First'}: {caution}" for place, caution in enumerate(judgement.cautions)]
     assert " ".join([*said, *judgement.verdict]) in text
     assert judgement.about in text
     assert f"Joint networks: {judgement.architecture}." in text

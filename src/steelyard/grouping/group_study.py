@@ -27,6 +27,7 @@ from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import Arm, parse_arm
 from steelyard.study.planning.make_plan import plan as make_plan
 from steelyard.study.planning.plan import Plan
+from steelyard.study.planning.readable_arms import readable_methods
 from steelyard.study.running.engines import load_engine
 from steelyard.study.running.engines.interface import Engine, device_for
 from steelyard.study.running.run_plan import job_of, run, train_missing
@@ -203,11 +204,11 @@ def _arm(plan: Plan, grouping: Grouping) -> str:
     return str(arm if len(networks) == 1 else dataclasses.replace(arm, networks=networks))
 
 
-def _short(sentence: str, arms: Mapping[str, str]) -> str:
+def _short(sentence: str, arms: Mapping[str, str], readable: Mapping[str, str]) -> str:
     """Networks are named once, above: what an arm of many tasks is called fills a screen."""
     for what in ("grouping", "own networks"):
         if "{" in arms[what]:
-            sentence = sentence.replace(arms[what], f"the {what}")
+            sentence = sentence.replace(arms[what], f"the {what}").replace(readable[arms[what]], f"the {what}")
     return sentence
 
 
@@ -266,5 +267,6 @@ def _judged(
         affinities=affinities,
     )
     # The page, the terminal and the exports begin with what was asked for.
-    verdict = [*write_words(told), *(_short(sentence, arms) for sentence in told.judgement.verdict)]
+    readable = readable_methods(told.judgement.methods)
+    verdict = [*write_words(told), *(_short(sentence, arms, readable) for sentence in told.judgement.verdict)]
     return dataclasses.replace(told, judgement=dataclasses.replace(told.judgement, verdict=verdict))

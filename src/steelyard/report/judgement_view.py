@@ -7,8 +7,9 @@ import statistics
 from functools import cached_property
 
 from steelyard.report import numbers
-from steelyard.report.short_names import readable_methods, short_methods, split_methods
+from steelyard.report.short_names import short_methods, split_methods
 from steelyard.study.judgement import Cell, Curve, Hurt, Judgement, Recipe, Row, Setting, TaskInfo
+from steelyard.study.planning.readable_arms import readable_methods
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
 
 BASELINE = SINGLE_TASK

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 
-from steelyard.study.planning.arm_networks import write_networks
-from steelyard.study.planning.arms import Arm, parse_arm
-
-LONGEST = 24  # of what names the tasks of an arm's networks, in characters
-
-
-def readable_methods(methods: Sequence[str]) -> dict[str, str]:
-    """Methods as they are written; where naming the tasks of an arm's networks takes too long, with how many each
-    network serves: ``equal{8|7|1}``. Those that look alike then are numbered."""
-    names = {method: _with_counts(method, parse_arm(method)) for method in methods}
-    numbers = _numbers(names)
-    return {method: name + numbers[method] for method, name in names.items()}
+from steelyard.study.planning.arms import parse_arm
+from steelyard.study.planning.readable_arms import numbers_of_twins, with_counts
 
 
 def split_methods(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     """`split_method` of each, names numbered where two methods would look alike."""
     parts = {method: split_method(method) for method in methods}
-    numbers = _numbers(parts)
+    numbers = numbers_of_twins(parts)
     return {method: (name + numbers[method], options) for method, (name, options) in parts.items()}
 
 
@@ -40,9 +29,11 @@ def short_methods(methods: Sequence[str], width: int = 18) -> dict[str, str]:
         if len(family) > 1:
             names.update(_with_options(name, family))
     arms = {method: parse_arm(method) for method in methods}
-    names = {m: _with_counts(name, arms[m], 0) if len(name) > width else name for m, name in names.items()}
+    names = {m: with_counts(name, arms[m], 0) if len(name) > width else name for m, name in names.items()}
     cut = {method: elide(name, width) for method, name in names.items()}
-    return {m: f"{elide(names[m], width - 4)}{number}" if number else cut[m] for m, number in _numbers(cut).items()}
+    return {
+        m: f"{elide(names[m], width - 4)}{number}" if number else cut[m] for m, number in numbers_of_twins(cut).items()
+    }
 
 
 def split_method(method: str) -> tuple[str, str]:
@@ -55,21 +46,7 @@ def split_method(method: str) -> tuple[str, str]:
         inside = str(part)[len(part.name) + 1 : -1].replace(",", ", ")
         if inside:
             options.append(f"{part.name}: {inside}" if several else inside)
-    return _with_counts(arm.name, arm), "; ".join(options)
-
-
-def _with_counts(text: str, arm: Arm, longest: int = LONGEST) -> str:
-    """What names an arm, with the number of tasks that each network serves where naming all takes too long."""
-    networks = write_networks(arm.networks)
-    if len(networks) <= longest:
-        return text
-    return text.replace(networks, "{" + "|".join(str(len(network.serves)) for network in arm.networks) + "}")
-
-
-def _numbers(names: Mapping[str, Hashable]) -> dict[str, str]:
-    """Each method's place among all, `` #3``, where another has its name; else nothing."""
-    crowd = Counter(names.values())
-    return {method: f" #{place}" if crowd[names[method]] > 1 else "" for place, method in enumerate(names, 1)}
+    return with_counts(arm.name, arm), "; ".join(options)
 
 
 def elide(text: str, width: int) -> str:

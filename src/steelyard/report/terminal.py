@@ -87,8 +87,8 @@ def _words(judgement: Judgement, console: Console, clean: Callable[[str], str]) 
     """What bears on the verdict, the verdict, and where the results come from."""
     if judgement.verdict or judgement.cautions:
         console.print()
-        for caution in judgement.cautions:
-            _with_command(f"First: {caution}", console, clean, style="yellow")
+        for index, caution in enumerate(judgement.cautions):
+            _with_command(f"{'Also' if index else 'First'}: {caution}", console, clean, style="yellow")
         for index, sentence in enumerate(judgement.verdict):
             console.print(Text(clean(sentence), style="bold" if index == 0 else ""))
     for note in judgement.notes:

@@ -15,8 +15,9 @@ from steelyard.report.charts.fractions import AxisPlace, Track, learning_curves
 from steelyard.report.charts.matrix import Square, matrix
 from steelyard.report.palette import Ink
 from steelyard.report.panels.drawing import Panel
-from steelyard.report.short_names import elide, readable_methods
+from steelyard.report.short_names import elide
 from steelyard.study.judgement import Interval
+from steelyard.study.planning.readable_arms import readable_methods
 
 MOST_STOPS = 6  # numbers at an axis; more of them touch on a phone
 MEANING = {"own networks": "own networks for the tasks that one network for all hurts", "grouping": "the groups"}

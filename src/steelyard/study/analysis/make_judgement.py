@@ -20,6 +20,7 @@ from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.analysis.verdict_text import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Hurt, Interval, Judgement, OtherMetric, Row
 from steelyard.study.planning.plan import Plan
+from steelyard.study.planning.readable_arms import named_once
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result
 
@@ -84,18 +85,19 @@ def judge_findings(found: TrialResults) -> Judgement:
     cells = [cell for method, setting in pairs for cell in judge_cells(found, answers, method, setting)]
     rows = [judge_row(found, method, setting) for method, setting in pairs]
     finished, planned = len(found.results), len(plan.trials)
+    methods = [method.name for method in plan.methods]
     return Judgement(
         problem=plan.problem,
         summary=plan.summary,
         tasks=[task.info for task in plan.tasks],
-        methods=[method.name for method in plan.methods],
+        methods=methods,
         settings=settings,
         seeds=list(plan.seeds),
         cells=cells,
         rows=rows,
         curves=[curve for method, setting in pairs for curve in _curves(found, method, setting)],
         failures=[failure for method, setting in pairs for failure in _failures(found, method, setting)],
-        verdict=write_verdict(answers, cells, rows),
+        verdict=named_once(write_verdict(answers, cells, rows), methods),
         command=plan.command,
         versions=dict(plan.versions),
         machine=plan.machine,
@@ -111,7 +113,7 @@ def judge_findings(found: TrialResults) -> Judgement:
         architecture=plan.architecture if plan.program is None else "",
         parameters=plan.parameters,
         about=" ".join(filter(None, (about_rows(found), about_test(found)))),
-        cautions=[*cautions(found), *within_other_rows(found, cells)],
+        cautions=named_once([*cautions(found), *within_other_rows(found, cells)], methods, named=True),
         hurt=[hurt for method, setting in pairs for hurt in _hurt(found, method, setting)],
         device="" if plan.program else plan.device,
         precision="" if plan.program else plan.precision,
