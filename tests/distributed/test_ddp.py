@@ -51,6 +51,9 @@ AMONG_OTHERS = [
 LONG = [*AMONG_OTHERS, ("dualproj", "features")]
 
 
+OTHERS = [mode for mode in MODES if mode not in AMONG_OTHERS]
+
+
 def steps(spec: str, at: str) -> int:
     return 12 if (spec, at) in LONG else 6
 
@@ -69,14 +72,17 @@ def uneven(step: int, task: str) -> Tensor:
 
 def all_of_it(rank: int, ranks: int) -> dict[tuple[str, str, str], dict[str, Any]]:
     found = {}
-    for spec, at in MODES:
-        found[spec, at, "plain"] = train(spec, at, rank, ranks, steps(spec, at))
     for spec, at in AMONG_OTHERS:
+        found[spec, at, "plain"] = train(spec, at, rank, ranks, steps(spec, at))
         found[spec, at, "uneven"] = train(spec, at, rank, ranks, 4, mask=uneven)
         found[spec, at, "attached"] = train(spec, at, rank, ranks, 4, attached=True)
         for name, options in OPTIONS.items():
             found[spec, at, name] = train(spec, at, rank, ranks, 4, **options)
     return found
+
+
+def all_others(rank: int, ranks: int) -> dict[tuple[str, str, str], dict[str, Any]]:
+    return {(spec, at, "plain"): train(spec, at, rank, ranks, steps(spec, at)) for spec, at in OTHERS}
 
 
 def some_on_three(rank: int, ranks: int) -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -86,6 +92,11 @@ def some_on_three(rank: int, ranks: int) -> dict[tuple[str, str, str], dict[str,
 @pytest.fixture(scope="module")
 def two() -> list[dict]:
     return launch(all_of_it, 2)
+
+
+@pytest.fixture(scope="module")
+def others() -> list[dict]:
+    return launch(all_others, 2)
 
 
 @pytest.fixture(scope="module")
@@ -109,9 +120,15 @@ def agree(ranks: list[dict[str, Any]], alone: dict[str, Any]) -> None:
     assert all(other["metrics"] == first["metrics"] for other in ranks[1:])
 
 
-@every(("spec", "at"), MODES)
-def test_every_method_weighs_the_global_batch(two: list[dict], spec: str, at: str) -> None:
+@every(("spec", "at"), AMONG_OTHERS)
+def test_one_method_of_each_kind_weighs_the_global_batch(two: list[dict], spec: str, at: str) -> None:
     agree([found[spec, at, "plain"] for found in two], train(spec, at, steps=steps(spec, at)))
+
+
+@every(("spec", "at"), OTHERS)
+@pytest.mark.slow("two ranks and one process train under every method at every place")
+def test_every_other_method_does(others: list[dict], spec: str, at: str) -> None:
+    agree([found[spec, at, "plain"] for found in others], train(spec, at, steps=steps(spec, at)))
 
 
 @pytest.mark.filterwarnings("ignore::steelyard.errors.AngleWarning")

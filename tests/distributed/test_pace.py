@@ -22,7 +22,8 @@ PERIODIC = [("dwa", "losses"), ("initial-scale+mgda", "features"), ("initial-sca
 PLACES = {spec: at for spec, at in MODES if build(spec).reads != "cross_gramian" and not build(spec).needs_after}
 ALL = [*COLUMNS, ("inverse-norm", "features"), ("pcgrad", "trunk"), ("moco", "trunk"), ("graddrop", "features")]
 # What tells is the result's backward, wherever gradients are read: one of each kind in both places, the others in one.
-EVERY = [*PLACES.items(), *((spec, at) for spec, at in MODES if spec in ("mgda", "pcgrad") and at != PLACES[spec])]
+OTHERS = [*PLACES.items(), *((spec, at) for spec, at in MODES if spec in ("mgda", "pcgrad") and at != PLACES[spec])]
+OTHERS = [column for column in OTHERS if column not in ALL]
 
 
 def unwrapped(rank: int, spec: str, at: str, **options: Any) -> Loop:
@@ -45,6 +46,40 @@ def trained(loop: Loop, step: int, times: int = 1) -> None:
     result = loop.balancer(losses, shared=loop.shared(features))
     for _ in range(times):
         result.backward(retain_graph=True)
+
+
+def unattached(rank: int, columns: list[tuple[str, str]]) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+
+    # Nothing is attached: what tells is whether the last result went backward.
+    for spec, at in columns:
+        loop = unwrapped(rank, spec, at)
+        trained(loop, 0)
+        trained(loop, 1)
+        if rank == 1:
+            found["more", spec, at] = [
+                message(lambda loop=loop: called(loop, 2) or called(loop, 2)),
+                loop.balancer.steps,
+            ]
+        else:
+            found["more", spec, at] = [
+                message(lambda loop=loop: trained(loop, 2) or called(loop, 3)),
+                loop.balancer.steps,
+            ]
+
+    # What no rank sends backward, or some more often than others, is no sign.
+    for spec, at in columns:
+        loop = unwrapped(rank, spec, at)
+        for step in range(2):
+            called(loop, step)
+        for step in range(2):
+            trained(loop, step, times=1 + rank)
+        found["alike", spec, at] = [message(lambda loop=loop: called(loop, 4)), loop.balancer.steps]
+    return found
+
+
+def unattached_others(rank: int, ranks: int) -> dict[Any, Any]:
+    return unattached(rank, OTHERS)
 
 
 def everything(rank: int, ranks: int) -> dict[str, Any]:
@@ -87,30 +122,7 @@ def everything(rank: int, ranks: int) -> dict[str, Any]:
         loop.optimizer.step()
         found["call", spec, at] = [message(goes_on), loop.balancer.steps]
 
-    # Nothing is attached: what tells is whether the last result went backward.
-    for spec, at in EVERY:
-        loop = unwrapped(rank, spec, at)
-        trained(loop, 0)
-        trained(loop, 1)
-        if rank == 1:
-            found["more", spec, at] = [
-                message(lambda loop=loop: called(loop, 2) or called(loop, 2)),
-                loop.balancer.steps,
-            ]
-        else:
-            found["more", spec, at] = [
-                message(lambda loop=loop: trained(loop, 2) or called(loop, 3)),
-                loop.balancer.steps,
-            ]
-
-    # What no rank sends backward, or some more often than others, is no sign.
-    for spec, at in EVERY:
-        loop = unwrapped(rank, spec, at)
-        for step in range(2):
-            called(loop, step)
-        for step in range(2):
-            trained(loop, step, times=1 + rank)
-        found["alike", spec, at] = [message(lambda loop=loop: called(loop, 4)), loop.balancer.steps]
+    found |= unattached(rank, ALL)
 
     # What all do together goes on.
     for spec, at in ALL:
@@ -172,11 +184,20 @@ def test_a_call_more_on_one_rank(found: list[dict[str, Any]]) -> None:
         assert "rank 1 has taken 1 steps" in text
 
 
-def test_a_call_more_on_one_rank_without_an_attached_optimizer(found: list[dict[str, Any]]) -> None:
-    for column in EVERY:
+def told(found: list[dict[str, Any]], columns: list[tuple[str, str]]) -> None:
+    for column in columns:
         (text,) = {each[("more", *column)][0] for each in found}
         assert "the balancer was called again on rank 1 without a backward of its last result" in text
         assert [each[("alike", *column)] for each in found] == [["", 5], ["", 5]]
+
+
+def test_a_call_more_on_one_rank_without_an_attached_optimizer(found: list[dict[str, Any]]) -> None:
+    told(found, ALL)
+
+
+@pytest.mark.slow("two ranks train under every method")
+def test_such_a_call_is_told_under_every_other_method() -> None:
+    told(launch(unattached_others, 2), OTHERS)
 
 
 def test_what_all_ranks_do_goes_on(found: list[dict[str, Any]]) -> None:

@@ -50,6 +50,9 @@ def said(way: str) -> tuple[str, ...]:
 
 FITTING = {spec: ways(spec) for spec in dict(MODES)}
 CASES = [(spec, at, way) for spec, at in MODES for way in FITTING[spec]]
+FEW = ("uw", "famo", "mgda", "pcgrad", "db-mtl", "modo", "auto-lambda")
+"""Among them each pass, each kind of what is read, and plain and weighted heads; the others by `make slow`."""
+SOME, OTHERS = [case for case in CASES if case[0] in FEW], [case for case in CASES if case[0] not in FEW]
 
 
 class Loop:
@@ -134,13 +137,18 @@ def trained(rank: int, spec: str, at: str, way: str, says: str) -> dict[str, Any
     }
 
 
-def all_of_it(rank: int, ranks: int) -> dict[tuple[str, ...], dict[str, Any]]:
-    return {(*case, says): trained(rank, *case, says) for case in CASES for says in said(case[-1])}
+def these(rank: int, ranks: int, cases: list[tuple[str, ...]]) -> dict[tuple[str, ...], dict[str, Any]]:
+    return {(*case, says): trained(rank, *case, says) for case in cases for says in said(case[-1])}
 
 
 @pytest.fixture(scope="module")
-def two() -> list[dict]:
-    return launch(all_of_it, 2)
+def some() -> list[dict]:
+    return launch(these, 2, SOME)
+
+
+@pytest.fixture(scope="module")
+def others() -> list[dict]:
+    return launch(these, 2, OTHERS)
 
 
 def same(first: dict[str, Any], second: dict[str, Any]) -> None:
@@ -153,8 +161,8 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> None:
     assert same_state(first["state"], second["state"])
 
 
-@every(("spec", "at", "way"), CASES)
-def test_the_ranks_stay_one_and_the_task_is_absent(two: list[dict], spec: str, at: str, way: str) -> None:
+def absent(two: list[dict], spec: str, at: str, way: str) -> None:
+    """On both ranks alike, however the one without labels says so, and nothing is left of it."""
     zeros, counted, *bare = ([found[spec, at, way, says] for found in two] for says in said(way))
     for each in (zeros, counted, *bare):
         same(*each)
@@ -164,3 +172,14 @@ def test_the_ranks_stay_one_and_the_task_is_absent(two: list[dict], spec: str, a
     assert [each["warned"] for each in counted] == [0, 0]
     if way in ("validation", "after"):  # on the rank that has it, once
         assert [[each["warned"] for each in ranks] for ranks in (zeros, *bare)] == [[0, 1], [0, 1]]
+
+
+@every(("spec", "at", "way"), SOME)
+def test_the_ranks_stay_one_and_the_task_is_absent(some: list[dict], spec: str, at: str, way: str) -> None:
+    absent(some, spec, at, way)
+
+
+@every(("spec", "at", "way"), OTHERS)
+@pytest.mark.slow("two ranks train under every method, three times")
+def test_under_every_other_method_too(others: list[dict], spec: str, at: str, way: str) -> None:
+    absent(others, spec, at, way)

@@ -190,7 +190,7 @@ def test_features_inside_a_compiled_step_are_refused() -> None:
     not hasattr(functorch_config, "donated_buffer"),
     reason="before torch 2.6 no memory is given away, and generated code turns subnormal numbers off for good",
 )
-@pytest.mark.takes("torch generates code")
+@pytest.mark.slow("torch generates code and compiles it, three times")
 def test_generated_code_and_the_memory_it_gives_away() -> None:
     assert torch.allclose(
         trained("parts", "mgda", "features", "inductor"), trained("eager", "mgda", "features"), rtol=1e-4, atol=1e-6
@@ -206,11 +206,15 @@ def test_generated_code_and_the_memory_it_gives_away() -> None:
 
 AUTOGRAD = [
     ("uw", "losses"),
-    ("moco", "trunk"),
-    ("adatask", "trunk"),
     *(
         pytest.param(*each, marks=pytest.mark.slow("torch compiles a backward pass for each way to replace gradients"))
-        for each in (("mgda", "features"), ("pcgrad", "features"), ("pcgrad", "trunk"))
+        for each in (
+            ("mgda", "features"),
+            ("pcgrad", "features"),
+            ("pcgrad", "trunk"),
+            ("moco", "trunk"),
+            ("adatask", "trunk"),
+        )
     ),
 ]
 

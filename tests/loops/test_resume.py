@@ -21,31 +21,34 @@ ROUTES = ["state_dict", "optimizer", "distributed"]
 Outcomes = dict[str, dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def by_route(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Outcomes, Outcomes]]:
-    """What followed in one process, and in another that goes on with all of it, for every route and method."""
-    folder = tmp_path_factory.mktemp("checkpoints")
+@pytest.fixture(
+    scope="module",
+    params=[
+        ROUTES[0],
+        *(
+            pytest.param(route, marks=pytest.mark.slow("every method again, in a process of its own"))
+            for route in ROUTES[1:]
+        ),
+    ],
+)
+def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcomes, Outcomes]:
+    """What followed in one process, and in another that goes on with all of it, for every method."""
+    route, folder = request.param, tmp_path_factory.mktemp("checkpoints")
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
-    straight: dict[str, Outcomes] = {route: {} for route in ROUTES}
-    for route in ROUTES:
-        for number, spec in enumerate(SPECS):
-            run = Run(spec, attached=route == "optimizer", seed=0)
-            run.train(BEFORE)
-            resuming.save(run, route, folder / resuming.file_name(number, route))
-            straight[route][spec] = run.outcome(run.train(AFTER, BEFORE))
+    straight: Outcomes = {}
+    for number, spec in enumerate(SPECS):
+        run = Run(spec, attached=route == "optimizer", seed=0)
+        run.train(BEFORE)
+        resuming.save(run, route, folder / resuming.file_name(number, route))
+        straight[spec] = run.outcome(run.train(AFTER, BEFORE))
     torch.use_deterministic_algorithms(before)
-    subprocess.run([sys.executable, resuming.__file__, str(folder), *ROUTES], check=True, timeout=600)
-    return {route: (straight[route], torch.load(folder / f"resumed-{route}.pt", weights_only=True)) for route in ROUTES}
-
-
-@pytest.fixture(params=ROUTES)
-def outcomes(request: pytest.FixtureRequest, by_route: dict[str, tuple[Outcomes, Outcomes]]) -> Any:
-    return by_route[request.param]
+    subprocess.run([sys.executable, resuming.__file__, str(folder), route], check=True, timeout=600)
+    return straight, torch.load(folder / f"resumed-{route}.pt", weights_only=True)
 
 
 @every("spec", SPECS)
-@pytest.mark.takes("the first of them trains every method in a process of its own")
+@pytest.mark.takes("every method is trained, and again in a process of its own")
 def test_a_new_process_goes_on_bit_for_bit(outcomes: tuple[Outcomes, Outcomes], spec: str) -> None:
     straight, resumed = (each[spec] for each in outcomes)
     assert torch.equal(straight["weights"], resumed["weights"])

@@ -120,7 +120,7 @@ def test_ordinary_pages_stay_light() -> None:
     assert all(len(page(judgements.ALL[name]()).encode()) < 1_000_000 for name in judgements.ALL)
 
 
-@pytest.mark.takes("a page of a hundred panels is made and read back")
+@pytest.mark.slow("a page of a hundred panels is made and read back")
 def test_many_tasks_methods_and_settings() -> None:
     text = page(judgements.large())
     read(text)

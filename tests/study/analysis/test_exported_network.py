@@ -47,7 +47,16 @@ def test_it_gives_the_networks_outputs_for_any_number_of_rows(store, method):
             torch.testing.assert_close(found[task], outputs)
 
 
-@pytest.mark.parametrize("architecture", architecture_names())
+QUICK = ("hard-sharing", "mmoe", "mtan")
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        pytest.param(each, marks=[] if each in QUICK else pytest.mark.slow("torch traces a network for seconds"))
+        for each in architecture_names()
+    ],
+)
 def test_every_architecture_can_be_exported(architecture):
     problem = made(trunk=lambda: nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 6)))
     network = build(problem, problem.task_names, 0, architecture)

@@ -55,6 +55,7 @@ def test_the_handler_of_interrupts_is_put_back() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.slow("waits for a server that imports torch")
 def test_ctrl_c_while_the_server_of_workers_imports_is_not_heard_there(tmp_path: Path) -> None:
     """It reaches all processes of a terminal, and the server takes seconds to import torch."""
     program = tmp_path / "starts_a_server.py"

@@ -95,7 +95,20 @@ def decayed(parameters):
     return torch.optim.AdamW(groups, lr=1e-2)
 
 
-@pytest.mark.parametrize("optimizer", [*OPTIMIZERS.values(), decayed], ids=[*OPTIMIZERS, "groups"])
+# One with momentum, the one that most take, and groups; each further kind by `make slow`.
+QUICK = ("momentum", "adamw")
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        *(
+            pytest.param(make, id=name, marks=[] if name in QUICK else pytest.mark.slow("all networks train twice"))
+            for name, make in OPTIMIZERS.items()
+        ),
+        pytest.param(decayed, id="groups"),
+    ],
+)
 def test_in_float64_results_are_those_of_separate_training(optimizer):
     problem = made(optimizer=optimizer)
     planned = trials(problem)
