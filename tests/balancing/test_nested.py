@@ -30,6 +30,9 @@ OUTER = [
     ("moco", "trunk"),
 ]
 
+FEW = ("uw", "gradnorm", "mgda", "cagrad", "pcgrad", "db-mtl", "moco", "graddrop")
+"""One of each kind of what is read and of what is sent, at all places; the others inside by `make slow`."""
+
 
 def make(name: str, tasks: str) -> steelyard.Balancer:
     options: dict[str, Any] = {"main": tasks[0]} if "main" in options_of(method_class(name)) else {}
@@ -111,7 +114,13 @@ def is_below(result: Tensor, inner: tuple[str, str], outer: tuple[str, str], dee
 @pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
 @every("deeper", [False, True])
 @every("outer", OUTER, ids=" ".join)
-@pytest.mark.parametrize("inner", INNER, ids=" ".join)
+@pytest.mark.parametrize(
+    "inner",
+    [
+        pytest.param(each, id=" ".join(each), marks=[] if each[0] in FEW else pytest.mark.slow("for each method"))
+        for each in INNER
+    ],
+)
 def test_exact_or_refused(inner: tuple[str, str], outer: tuple[str, str], deeper: bool) -> None:
     net = Nested()
     result, loss, features = net.inner(*inner, deeper)

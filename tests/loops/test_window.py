@@ -35,6 +35,11 @@ def places(spec: str) -> list[str]:
 
 
 PLACES = [(spec, where) for spec in (*method_names(), *OPTIONS) for where in places(spec)]
+FIRST = [(spec, places(spec)[0]) for spec in method_names()]
+ONE_PLACE = [
+    pytest.param(*each, marks=[] if each in FIRST else pytest.mark.slow("again at the other place, and under options"))
+    for each in PLACES
+]
 BATCHES: list[tuple[tuple[str, ...], dict[str, float]]] = [
     (("a", "b"), {"a": 3, "b": 1}),
     (("a", "b"), {"a": 5, "b": 1e6}),
@@ -108,7 +113,7 @@ def close(first: Any, second: Any) -> bool:
 
 
 @every("whole", [False, True], ids=["a task is absent", "all tasks"])
-@pytest.mark.parametrize(("spec", "where"), PLACES)
+@pytest.mark.parametrize(("spec", "where"), ONE_PLACE)
 def test_the_state_is_that_of_the_sums(spec: str, where: str, whole: bool) -> None:
     run = Run(spec, attached=True, seed=0)
     run.toy.at_trunk = where == "trunk"

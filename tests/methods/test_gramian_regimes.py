@@ -11,6 +11,8 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.method_registry import method_class, method_names
 
 METHODS = [name for name in method_names() if method_class(name).reads in ("norms", "gramian")]
+ROOTS = pytest.mark.slow("solves a small program for every place of its root")
+SOME_SLOW = [pytest.param(name, marks=[ROOTS] if name == "conicgrad" else []) for name in METHODS]
 
 
 def regimes() -> dict[str, torch.Tensor]:
@@ -39,8 +41,7 @@ def fresh(method: str, tasks: int) -> Balancer:
 
 
 @every("regime", regimes())
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.takes("ConicGrad solves a small program for every place of its root")
+@pytest.mark.parametrize("method", SOME_SLOW)
 def test_weights_are_finite_and_move_somewhere(method: str, regime: str) -> None:
     rows = regimes()[regime]
     instance = fresh(method, len(rows))
@@ -71,7 +72,7 @@ def test_a_task_that_fits_its_batch_to_the_last_bit_leaves_the_step_finite(metho
 
 
 @every("size", [1e-12, 1e12])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SOME_SLOW)
 def test_directions_do_not_depend_on_the_scale_of_all_gradients(method: str, size: float) -> None:
     for regime in ("one task", "norm ratio 1e6", "one zero", "dependent", "equal"):
         rows = regimes()[regime]
