@@ -32,7 +32,7 @@ demo: $(READY)
 test: check
 	$(BIN)/python $(TESTS) -m "not slow"
 
-# Proofs by simulation, fuzzing and killing again and again.
+# Proofs by simulation, fuzzing and killing again and again; all other methods where `make test` takes one of each kind.
 slow: $(READY)
 	$(BIN)/python $(TESTS) -m slow
 

@@ -51,7 +51,17 @@ AMONG_OTHERS = [
 LONG = [*AMONG_OTHERS, ("dualproj", "features")]
 
 
-OTHERS = [mode for mode in MODES if mode not in AMONG_OTHERS]
+# And what else is read, sent or needed, in plain training.
+OF_EACH_KIND = [
+    *AMONG_OTHERS,
+    ("coba", "features"),  # validation
+    ("gradnorm", "features"),  # norms, weighted heads
+    ("gradnorm", "trunk"),
+    ("db-mtl", "features"),  # norms, plain heads
+    ("db-mtl(look=last)", "features"),
+    ("excess-mtl", "trunk"),  # rows, weighted heads
+]
+OTHERS = [mode for mode in MODES if mode not in OF_EACH_KIND]
 
 
 def steps(spec: str, at: str) -> int:
@@ -72,8 +82,9 @@ def uneven(step: int, task: str) -> Tensor:
 
 def all_of_it(rank: int, ranks: int) -> dict[tuple[str, str, str], dict[str, Any]]:
     found = {}
-    for spec, at in AMONG_OTHERS:
+    for spec, at in OF_EACH_KIND:
         found[spec, at, "plain"] = train(spec, at, rank, ranks, steps(spec, at))
+    for spec, at in AMONG_OTHERS:
         found[spec, at, "uneven"] = train(spec, at, rank, ranks, 4, mask=uneven)
         found[spec, at, "attached"] = train(spec, at, rank, ranks, 4, attached=True)
         for name, options in OPTIONS.items():
@@ -120,7 +131,14 @@ def agree(ranks: list[dict[str, Any]], alone: dict[str, Any]) -> None:
     assert all(other["metrics"] == first["metrics"] for other in ranks[1:])
 
 
-@every(("spec", "at"), AMONG_OTHERS)
+def test_the_kinds_are_all_there() -> None:
+    def kinds(modes: list[tuple[str, str]]) -> set[tuple[str, str, bool]]:
+        return {(method.reads, method.heads, method.needs_validation) for method in (build(spec) for spec, _ in modes)}
+
+    assert kinds(OF_EACH_KIND) >= kinds(MODES)
+
+
+@every(("spec", "at"), OF_EACH_KIND)
 def test_one_method_of_each_kind_weighs_the_global_batch(two: list[dict], spec: str, at: str) -> None:
     agree([found[spec, at, "plain"] for found in two], train(spec, at, steps=steps(spec, at)))
 

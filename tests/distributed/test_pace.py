@@ -21,9 +21,9 @@ PERIODIC = [("dwa", "losses"), ("initial-scale+mgda", "features"), ("initial-sca
 # Left out: methods that want probes or another look after the step, which a bare call does not give.
 PLACES = {spec: at for spec, at in MODES if build(spec).reads != "cross_gramian" and not build(spec).needs_after}
 ALL = [*COLUMNS, ("inverse-norm", "features"), ("pcgrad", "trunk"), ("moco", "trunk"), ("graddrop", "features")]
-# What tells is the result's backward, wherever gradients are read: one of each kind in both places, the others in one.
-OTHERS = [*PLACES.items(), *((spec, at) for spec, at in MODES if spec in ("mgda", "pcgrad") and at != PLACES[spec])]
-OTHERS = [column for column in OTHERS if column not in ALL]
+# What tells is the result's backward, whatever the method: these by `make test`, and by `make slow` all that `ALL` has
+# not, in one place each.
+OTHERS = [column for column in PLACES.items() if column not in ALL]
 
 
 def unwrapped(rank: int, spec: str, at: str, **options: Any) -> Loop:

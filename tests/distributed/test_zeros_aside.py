@@ -50,7 +50,7 @@ def said(way: str) -> tuple[str, ...]:
 
 FITTING = {spec: ways(spec) for spec in dict(MODES)}
 CASES = [(spec, at, way) for spec, at in MODES for way in FITTING[spec]]
-FEW = ("uw", "famo", "mgda", "pcgrad", "db-mtl", "modo", "auto-lambda")
+FEW = ("uw", "coba", "famo", "gradnorm", "mgda", "mgda(look=last)", "pcgrad", "graddrop", "db-mtl", "modo")
 """Among them each pass, each kind of what is read, and plain and weighted heads; the others by `make slow`."""
 SOME, OTHERS = [case for case in CASES if case[0] in FEW], [case for case in CASES if case[0] not in FEW]
 
@@ -135,6 +135,12 @@ def trained(rank: int, spec: str, at: str, way: str, says: str) -> dict[str, Any
         "warned": sum("exactly 0" in str(each.message) for each in caught),
         "said": said,
     }
+
+
+def test_the_few_are_of_every_kind() -> None:
+    assert set(FEW) <= set(FITTING)
+    assert {way for _, _, way in SOME} == set(WAYS)
+    assert {build(spec).reads for spec in FEW} == {build(spec).reads for spec in FITTING}
 
 
 def these(rank: int, ranks: int, cases: list[tuple[str, ...]]) -> dict[tuple[str, ...], dict[str, Any]]:

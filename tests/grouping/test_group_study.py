@@ -19,7 +19,9 @@ from steelyard.grouping.group_study import group
 from steelyard.grouping.grouping_text import write_words
 from steelyard.grouping.train_subset import SEED
 from steelyard.report.grouping_section import to_json
+from steelyard.study import judge
 from steelyard.study.planning.arms import parse_arm
+from steelyard.study.planning.readable_arms import readable_methods
 from steelyard.study.trial import Trial, derive_seed
 
 
@@ -177,6 +179,31 @@ def test_two_tasks_and_one_seed(problem, tmp_path) -> None:
         "Train every task alone: +0.0 % (one seed, no interval) over single tasks on test data, "
         "2 networks instead of 2."
     )
+
+
+def test_of_many_tasks_networks_are_spelt_out_once_and_a_command_to_copy_keeps_them(
+    problem, tmp_path, monkeypatch
+) -> None:
+    """By `steelyard group` as what to do, above all else; by `steelyard report` where a sentence first names them."""
+    monkeypatch.setattr(
+        "steelyard.study.analysis.make_judgement.cautions",
+        lambda found: [f"Odd: {found.plan.methods[-1].name}:\n  --methods '{found.plan.methods[-1].name}'"],
+    )
+    store = tmp_path / "s.sqlite"
+    found, _, _ = find(problem(10), store, planted(0.1, 0.01), budget=6)
+    spelt, judged = found.arms["grouping"], judge(store)
+    assert judged.methods[-1] == spelt
+    counted = readable_methods(judged.methods)[spelt]
+    assert len(spelt) > 30 > len(counted)
+    assert found.judgement.cautions == [f"Odd: the grouping:\n  --methods '{spelt}'"]
+    said = found.judgement.verdict[len(write_words(found)) :]
+    assert "the grouping" in " ".join(said)
+    assert not [text for text in said if "{" in text]
+    assert judged.cautions == [f"Odd: {counted}:\n  --methods '{spelt}'"]
+    text = " ".join(judged.verdict)
+    assert text.count(spelt) == 1
+    assert counted in text
+    assert text.index(spelt) < text.index(counted)
 
 
 @pytest.mark.parametrize(("tasks", "alone"), [(2, 2), (4, 1)])

@@ -96,20 +96,19 @@ def load(run: Run, route: str, path: Path) -> None:
     run.toy.optimizer.load_state_dict(saved["optimizer"])
 
 
-def file_name(number: int, route: str) -> str:
-    return f"{number}-{route}"
+def file_name(spec: str, route: str) -> str:
+    return f"{SPECS.index(spec)}-{route}"
 
 
-def main(folder: Path, routes: list[str]) -> None:
+def main(folder: Path, route: str, specs: list[str]) -> None:
     torch.use_deterministic_algorithms(True)
-    for route in routes:
-        found = {}
-        for number, spec in enumerate(SPECS):
-            run = Run(spec, attached=route == "optimizer", seed=1)
-            load(run, route, folder / file_name(number, route))
-            found[spec] = run.outcome(run.train(AFTER, BEFORE))
-        torch.save(found, folder / f"resumed-{route}.pt")
+    found = {}
+    for spec in specs:
+        run = Run(spec, attached=route == "optimizer", seed=1)
+        load(run, route, folder / file_name(spec, route))
+        found[spec] = run.outcome(run.train(AFTER, BEFORE))
+    torch.save(found, folder / f"resumed-{route}.pt")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])

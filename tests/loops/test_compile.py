@@ -206,13 +206,13 @@ def test_generated_code_and_the_memory_it_gives_away() -> None:
 
 AUTOGRAD = [
     ("uw", "losses"),
+    ("moco", "trunk"),
     *(
         pytest.param(*each, marks=pytest.mark.slow("torch compiles a backward pass for each way to replace gradients"))
         for each in (
             ("mgda", "features"),
             ("pcgrad", "features"),
             ("pcgrad", "trunk"),
-            ("moco", "trunk"),
             ("adatask", "trunk"),
         )
     ),

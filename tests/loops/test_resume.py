@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,40 +22,59 @@ ROUTES = ["state_dict", "optimizer", "distributed"]
 Outcomes = dict[str, dict[str, Any]]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        ROUTES[0],
-        *(
-            pytest.param(route, marks=pytest.mark.slow("every method again, in a process of its own"))
-            for route in ROUTES[1:]
-        ),
-    ],
-)
-def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcomes, Outcomes]:
+FEW = ["uw", "famo", "mgda", "db-mtl", "nash-mtl", "moco"]
+"""States of each kind: learned, after the step, none, averages, a solver's, rows."""
+
+
+def both(route: str, specs: list[str], folder: Path) -> tuple[Outcomes, Outcomes]:
     """What followed in one process, and in another that goes on with all of it, for every method."""
-    route, folder = request.param, tmp_path_factory.mktemp("checkpoints")
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
     straight: Outcomes = {}
-    for number, spec in enumerate(SPECS):
+    for spec in specs:
         run = Run(spec, attached=route == "optimizer", seed=0)
         run.train(BEFORE)
-        resuming.save(run, route, folder / resuming.file_name(number, route))
+        resuming.save(run, route, folder / resuming.file_name(spec, route))
         straight[spec] = run.outcome(run.train(AFTER, BEFORE))
     torch.use_deterministic_algorithms(before)
-    subprocess.run([sys.executable, resuming.__file__, str(folder), route], check=True, timeout=600)
+    subprocess.run([sys.executable, resuming.__file__, str(folder), route, *specs], check=True, timeout=600)
     return straight, torch.load(folder / f"resumed-{route}.pt", weights_only=True)
 
 
-@every("spec", SPECS)
-@pytest.mark.takes("every method is trained, and again in a process of its own")
-def test_a_new_process_goes_on_bit_for_bit(outcomes: tuple[Outcomes, Outcomes], spec: str) -> None:
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcomes, Outcomes]:
+    return both(ROUTES[0], SPECS, tmp_path_factory.mktemp("checkpoints"))
+
+
+def same(outcomes: tuple[Outcomes, Outcomes], spec: str) -> None:
     straight, resumed = (each[spec] for each in outcomes)
     assert torch.equal(straight["weights"], resumed["weights"])
     assert same_state(straight["state"], resumed["state"])
     for first, second in zip(straight["parameters"], resumed["parameters"], strict=True):
         assert torch.equal(first, second)
+
+
+@every("spec", SPECS)
+@pytest.mark.takes("every method is trained, and again in a process of its own")
+def test_a_new_process_goes_on_bit_for_bit(outcomes: tuple[Outcomes, Outcomes], spec: str) -> None:
+    same(outcomes, spec)
+
+
+@pytest.mark.parametrize("route", ROUTES[1:])
+@pytest.mark.takes("a process of its own")
+def test_so_it_does_from_other_checkpoints(tmp_path: Path, route: str) -> None:
+    outcomes = both(route, FEW, tmp_path)
+    for spec in FEW:
+        same(outcomes, spec)
+
+
+@pytest.mark.parametrize("route", ROUTES[1:])
+@pytest.mark.slow("every method again, in a process of its own")
+def test_and_under_every_other_method(tmp_path: Path, route: str) -> None:
+    others = [spec for spec in SPECS if spec not in FEW]
+    outcomes = both(route, others, tmp_path)
+    for spec in others:
+        same(outcomes, spec)
 
 
 def saved_by(spec: str, tasks: list[str] = TASKS) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.analysis.statistics import interval
-from steelyard.study.judgement import Interval
+from steelyard.study.judgement import Interval, Judgement
 from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import Arm, parse_arm
 from steelyard.study.planning.make_plan import plan as make_plan
 from steelyard.study.planning.plan import Plan
-from steelyard.study.planning.readable_arms import readable_methods
+from steelyard.study.planning.readable_arms import first_names, readable_methods, renamed
 from steelyard.study.running.engines import load_engine
 from steelyard.study.running.engines.interface import Engine, device_for
 from steelyard.study.running.run_plan import job_of, run, train_missing
@@ -204,12 +204,15 @@ def _arm(plan: Plan, grouping: Grouping) -> str:
     return str(arm if len(networks) == 1 else dataclasses.replace(arm, networks=networks))
 
 
-def _short(sentence: str, arms: Mapping[str, str], readable: Mapping[str, str]) -> str:
-    """Networks are named once, above: what an arm of many tasks is called fills a screen."""
-    for what in ("grouping", "own networks"):
-        if "{" in arms[what]:
-            sentence = sentence.replace(arms[what], f"the {what}").replace(readable[arms[what]], f"the {what}")
-    return sentence
+def _by_what_they_are(judgement: Judgement, arms: Mapping[str, str]) -> dict[str, str]:
+    """``the grouping`` for its arm, however sentences name it: the command spells out its networks, once, above."""
+    spelt, counted = first_names(judgement.methods), readable_methods(judgement.methods)
+    return {
+        name: f"the {what}"
+        for what in ("own networks", "grouping")
+        if "{" in arms[what]
+        for name in (arms[what], counted[arms[what]], spelt.get(arms[what], arms[what]))
+    }
 
 
 def _so_far(plan: Plan, first: Mapping[Subset, Mapping[str, float]], own: Grouping) -> str:
@@ -237,8 +240,8 @@ def _judged(
 ) -> GroupingResult:
     with Store(store) as opened:
         found = findings(plan, opened)
-    renamed = dict(zip(dict.fromkeys(arms.values()), (method.name for method in plan.methods[1:]), strict=True))
-    arms = {what: renamed[arm] for what, arm in arms.items()}
+    planned = dict(zip(dict.fromkeys(arms.values()), (method.name for method in plan.methods[1:]), strict=True))
+    arms = {what: planned[arm] for what, arm in arms.items()}
 
     def over(other: str, what: str = "grouping") -> Interval | None:
         if arms[what] == arms[other]:
@@ -267,6 +270,10 @@ def _judged(
         affinities=affinities,
     )
     # The page, the terminal and the exports begin with what was asked for.
-    readable = readable_methods(told.judgement.methods)
-    verdict = [*write_words(told), *(_short(sentence, arms, readable) for sentence in told.judgement.verdict)]
-    return dataclasses.replace(told, judgement=dataclasses.replace(told.judgement, verdict=verdict))
+    by_what = _by_what_they_are(told.judgement, arms)
+    judgement = dataclasses.replace(
+        told.judgement,
+        verdict=[*write_words(told), *renamed(told.judgement.verdict, by_what)],
+        cautions=renamed(told.judgement.cautions, by_what),
+    )
+    return dataclasses.replace(told, judgement=judgement)

@@ -8,6 +8,7 @@ from steelyard.io.lists_and_counts import counted
 from steelyard.report.numbers import duration
 from steelyard.reproductions.reproduction import Experiment, Figures, Finding, Outcome, Reproduction, Size
 from steelyard.study.analysis.cautions import cautions
+from steelyard.study.planning.readable_arms import readable_methods, renamed
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,11 @@ class Summary:
     @property
     def cautions(self) -> list[str]:
         """What the verdicts stand under, study by study."""
-        return [f"{each.experiment.name}: {said}" for each in self.outcomes for said in cautions(each.findings)]
+        return [
+            f"{each.experiment.name}: {said}"
+            for each in self.outcomes
+            for said in renamed(cautions(each.findings), readable_methods(each.judgement.methods))
+        ]
 
     @property
     def time_text(self) -> str:

@@ -20,7 +20,7 @@ from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.analysis.verdict_text import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Hurt, Interval, Judgement, OtherMetric, Row
 from steelyard.study.planning.plan import Plan
-from steelyard.study.planning.readable_arms import named_once
+from steelyard.study.planning.readable_arms import named_once, readable_methods, renamed
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result
 
@@ -113,7 +113,7 @@ def judge_findings(found: TrialResults) -> Judgement:
         architecture=plan.architecture if plan.program is None else "",
         parameters=plan.parameters,
         about=" ".join(filter(None, (about_rows(found), about_test(found)))),
-        cautions=named_once([*cautions(found), *within_other_rows(found, cells)], methods, named=True),
+        cautions=renamed([*cautions(found), *within_other_rows(found, cells)], readable_methods(methods)),
         hurt=[hurt for method, setting in pairs for hurt in _hurt(found, method, setting)],
         device="" if plan.program else plan.device,
         precision="" if plan.program else plan.precision,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from steelyard.study.planning.arm_networks import write_networks
 from steelyard.study.planning.arms import Arm, parse_arm
@@ -19,20 +20,32 @@ def readable_methods(methods: Sequence[str]) -> dict[str, str]:
     return {method: name + numbers[method] for method, name in names.items()}
 
 
-def named_once(sentences: Sequence[str], methods: Sequence[str], named: bool = False) -> list[str]:
-    """The sentences, in which the networks of an arm are named where it comes first, and counted from then on.
+def named_once(sentences: Sequence[str], methods: Sequence[str]) -> list[str]:
+    """The sentences, in which the networks of an arm are spelt out where it comes first, and counted from then on."""
+    spelt, readable = first_names(methods), readable_methods(methods)
+    long = list(spelt)
+    return [_replaced(sentence, long, lambda name: spelt.pop(name, readable[name])) for sentence in sentences]
 
-    Args:
-        named: they have been named before, and are counted from the start.
-    """
-    told = list(sentences)
-    for method, name in sorted(readable_methods(methods).items(), key=lambda pair: -len(pair[0])):
-        seen = named
-        for place, sentence in enumerate(told):
-            before, found, after = ("", "", sentence) if seen else sentence.partition(method)
-            told[place] = before + found + after.replace(method, name)
-            seen = seen or bool(found)
-    return told
+
+def first_names(methods: Sequence[str]) -> dict[str, str]:
+    """Arms that tables count: spelt out, with the number that they have there."""
+    readable = readable_methods(methods)
+    numbers = numbers_of_twins({method: with_counts(method, parse_arm(method)) for method in methods})
+    return {method: method + numbers[method] for method in methods if readable[method] != method}
+
+
+def renamed(sentences: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """The sentences with other names for arms."""
+    return [_replaced(sentence, names, names.__getitem__) for sentence in sentences]
+
+
+def _replaced(sentence: str, names: Iterable[str], by: Callable[[str], str]) -> str:
+    """A command that stands below the sentence, to be copied, keeps its arms."""
+    longest_first = sorted(names, key=len, reverse=True)  # equal{a|b}@mmoe is not equal{a|b}
+    if not longest_first:
+        return sentence
+    text, line, command = sentence.partition("\n")
+    return re.sub("|".join(map(re.escape, longest_first)), lambda found: by(found[0]), text) + line + command
 
 
 def with_counts(text: str, arm: Arm, longest: int = LONGEST) -> str:

@@ -156,15 +156,15 @@ def start_server() -> None:
         >>> start_server()  # returns at once: the server imports what workers need while a plan is made
     """
     if _has_forkserver():
-        with _starting():
-            _context()
-            try:
+        try:
+            with _starting():
+                _context()
                 forkserver.ensure_running()
-            except OSError as error:  # a socket's path has 107 letters at most, and clusters have long folders
-                raise EngineError(
-                    f"cannot start workers: {error}. They meet in a folder for temporary files: let TMPDIR (now "
-                    f"{os.environ.get('TMPDIR', 'not set')}) name one that can be written, with a short path, e.g. /tmp"
-                ) from error
+        except OSError as error:  # a socket's path has 107 letters at most, and clusters have long folders
+            raise EngineError(
+                f"cannot start workers: {error}. They meet in a folder for temporary files: let TMPDIR (now "
+                f"{os.environ.get('TMPDIR', 'not set')}) name one that can be written, with a short path, e.g. /tmp"
+            ) from error
 
 
 def _context() -> Any:
