@@ -41,7 +41,7 @@ def test_troubles_are_named(board):
         ("p2", "lost", True),
     ]
     assert "is nan" in board.troubles[0].why
-    assert board.troubles[1].why == "worse than predicting the mean or the commonest class in a, b"
+    assert board.troubles[1].why == "worse than one prediction for all rows in a, b"
 
 
 def test_without_trivial_values_a_collapse_is_still_seen():

@@ -99,7 +99,7 @@ def test_the_problems_are_told(board):
 def test_a_failure_is_shown_with_its_reason(board):
     assert trouble_table(board).rows == (
         ("broken", "p1", "failed: loss | is nan at step 3", "last in rank, not in means"),
-        ("lost", "p2", "worse than predicting the mean or the commonest class in a, b", "as it is"),
+        ("lost", "p2", "worse than one prediction for all rows in a, b", "as it is"),
     )
 
 

@@ -5,11 +5,13 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from reproductions.leaderboard.made_up_board import made_up
 from steelyard.errors import LeaderboardError
+from steelyard.problems.metrics import auc, pearson, r2
 from steelyard.reproductions.leaderboard.board_results import read, write
-from steelyard.reproductions.leaderboard.export_board import merged
+from steelyard.reproductions.leaderboard.export_board import BY_CHANCE, merged
 
 
 def with_value(problem, value):
@@ -39,3 +41,11 @@ def test_other_results_of_a_row_are_refused(before, now):
 def test_two_problems_whose_files_have_one_name_are_told_apart():
     with pytest.raises(LeaderboardError, match="problem digits in place of digits2"):
         merged(made_up(), made_up("digits2"), {}, Path("digits.json"))
+
+
+@pytest.mark.parametrize("metric", [r2, auc, pearson])
+def test_what_a_constant_reaches_is_what_the_metric_says_of_one(metric):
+    targets = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0])
+    constant = torch.full_like(targets, float(targets.mean()))
+    found = float(metric.function(constant[:, None], targets[:, None]))
+    assert found == pytest.approx(BY_CHANCE[metric.name]) or math.isnan(found)

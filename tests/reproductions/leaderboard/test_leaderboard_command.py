@@ -126,6 +126,7 @@ def test_train_export_add_and_train_again(board, engine, monkeypatch):
     code, _, err = board(*WORDS, "--methods", "uw")
     assert code == 0, err
     whole, found = len(engine.trained), read(FILE)
+    assert [(task.metric, task.trivial) for task in found.tasks] == [("R²", 0.0)] * 2
     assert [row.name for row in found.rows] == ["single-task", "equal", "best-fixed", "uw"]
     assert [row.group for row in found.rows] == ["single", "sum", "fixed", "method"]
     assert (found.seeds, found.epochs, len(found.rates), len(found.tuning_seeds)) == ((0, 1), 2, 3, 2)

@@ -154,7 +154,7 @@ class Board:
                 if why := why_not_judged(problem, row):
                     found.append(Trouble(problem.problem, row.name, why, judged=False))
                 elif tasks := below_trivial(problem, row):
-                    why = f"worse than predicting the mean or the commonest class in {', '.join(tasks)}"
+                    why = f"worse than one prediction for all rows in {', '.join(tasks)}"
                     found.append(Trouble(problem.problem, row.name, why, judged=True))
                 elif row.name in far:
                     found.append(Trouble(problem.problem, row.name, "far below all others", judged=True))

@@ -33,7 +33,7 @@ class BoardTask:
 
     Attributes:
         ideal: 1 for accuracy and R², 0 for errors: Δm is then about the remaining error; None where nobody knows one.
-        trivial: what predicting the mean, or the commonest class, reaches on test data; None where nobody computed it.
+        trivial: what one prediction for all rows reaches, where R², AUC or a correlation tells it; None elsewhere.
     """
 
     name: str

@@ -11,6 +11,7 @@ from typing import Any
 
 from steelyard.errors import LeaderboardError
 from steelyard.problems import load_problem
+from steelyard.problems.metrics import auc, pearson, r2
 from steelyard.reproductions.leaderboard.board_results import (
     BoardProblem,
     BoardRow,
@@ -35,6 +36,9 @@ SIZES = ("train_rows", "batch_size")
 """Facts of which the same holds."""
 REST = 60
 """Letters of a file's name; systems allow 255 bytes."""
+
+BY_CHANCE = {r2.name: 0.0, auc.name: 0.5, pearson.name: 0.0}
+"""What one prediction for all rows reaches, by metrics for which that is the same on all data."""
 
 
 def file_of(folder: Path, problem: str) -> Path:
@@ -155,7 +159,7 @@ def _rates(plan: Plan) -> tuple[float, ...]:
 
 def _task(task: PlannedTask) -> BoardTask:
     main = task.metrics[0]
-    return BoardTask(task.name, main.name, main.higher_is_better, main.ideal)
+    return BoardTask(task.name, main.name, main.higher_is_better, main.ideal, BY_CHANCE.get(main.name))
 
 
 def _row(row: WantedRow, name: str, known: TrialResults) -> BoardRow:

@@ -70,7 +70,7 @@ def gains(problem: BoardProblem, row: BoardRow, baseline: BoardRow | None, base:
 
 
 def below_trivial(problem: BoardProblem, row: BoardRow) -> list[str]:
-    """The tasks in which a row is worse on average than predicting the mean, or the commonest class."""
+    """The tasks in which a row is worse on average than one prediction for all rows."""
     found = []
     for task in counted_tasks(problem):
         if task.trivial is None or why_not_judged(problem, row):
