@@ -41,7 +41,8 @@ def made_up(
                 task: float(1.0 - error * (1.0 + part))
                 for task, error, part in zip(tasks, of_tasks, noise, strict=True)
             }
-            per_seed[seed] = BoardSeed(values, dict(values), seconds=10.0 + len(rows), steps=100)
+            reached = {task: (value - 0.1, value) for task, value in values.items()}
+            per_seed[seed] = BoardSeed(values, dict(values), seconds=10.0 + len(rows), steps=100, reached=reached)
         rows.append(
             BoardRow(
                 name, groups.get(name, "method"), "losses", {"learning_rate": 0.001}, None, (10.0 + len(rows)) / 100,

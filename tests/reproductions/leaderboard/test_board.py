@@ -110,7 +110,7 @@ def test_ranks_far_apart_are_stable_and_equal_ones_are_ranges():
     assert {name: each.text for name, each in found.ranges.items()} == {
         "uw": "1", "fixed": "2", "equal": "3", "single-task": "4",
     }  # fmt: skip
-    assert (found.half_problems, found.half_seeds, found.other_base) == pytest.approx((1.0, 1.0, 1.0))
+    assert (found.half_problems, found.half_seeds, found.half_epochs, found.other_base) == pytest.approx((1.0,) * 4)
     alike = Board(ten(BASES | {"uw": 0.1, "a": 0.2, "b": 0.2}, 8, scatter=0.1))
     found = stability(alike, draws=200, halves=10)
     assert found.ranges["uw"].text == "1"
@@ -127,6 +127,27 @@ def test_another_base_may_turn_a_rank():
     assert found.ranges["a"] == PlaceRange(1, 2)
     assert found.ranges["b"] == PlaceRange(1, 2)
     assert found.other_base < 1
+
+
+def reaching(problem, half):
+    """The problem with other validation values in the first half of the epochs, from those of the whole."""
+    rows = []
+    for row in problem.rows:
+        per_seed = {
+            seed: dataclasses.replace(found, reached={task: (half(value), value) for task, value in found.test.items()})
+            for seed, found in row.per_seed.items()
+        }
+        rows.append(dataclasses.replace(row, per_seed=per_seed))
+    return dataclasses.replace(problem, rows=tuple(rows))
+
+
+def test_half_of_the_budget_may_turn_ranks():
+    problems = ten({"single-task": 0.5, "equal": 0.4, "fixed": 0.3, "uw": 0.1}, 3)
+    assert stability(Board(problems), draws=50, halves=4).half_epochs == pytest.approx(1)
+    turned = [reaching(problem, lambda value: 0.99 - value) for problem in problems]
+    assert stability(Board(turned), draws=50, halves=4).half_epochs == pytest.approx(-1)
+    silent = [turned[0], reaching(turned[1], lambda value: math.nan), turned[2]]
+    assert math.isnan(stability(Board(silent), draws=50, halves=4).half_epochs)
 
 
 def test_with_too_few_problems_nothing_has_a_rank():

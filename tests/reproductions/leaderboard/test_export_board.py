@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ import torch
 from reproductions.leaderboard.made_up_board import made_up
 from steelyard.errors import LeaderboardError
 from steelyard.problems.metrics import auc, pearson, r2
-from steelyard.reproductions.leaderboard.board_results import read, write
-from steelyard.reproductions.leaderboard.export_board import BY_CHANCE, merged
+from steelyard.reproductions.leaderboard.board_results import BoardSeed, read, write
+from steelyard.reproductions.leaderboard.export_board import BY_CHANCE, _seed, merged
 
 
 def with_value(problem, value):
@@ -49,3 +50,16 @@ def test_what_a_constant_reaches_is_what_the_metric_says_of_one(metric):
     constant = torch.full_like(targets, float(targets.mean()))
     found = float(metric.function(constant[:, None], targets[:, None]))
     assert found == pytest.approx(BY_CHANCE[metric.name]) or math.isnan(found)
+
+
+@pytest.mark.parametrize(("higher", "reached"), [(True, (3.0, 5.0)), (False, (1.0, 0.5))])
+def test_what_was_reached_is_the_best_of_the_first_half_of_the_epochs_and_of_all(higher, reached):
+    curve = [1.0, 3.0, 2.0, 5.0, 0.5]
+    result = SimpleNamespace(
+        test={"a": [0.7]}, chosen_epoch=3, curves=SimpleNamespace(validation={"a": curve}), work=1.5, steps=20
+    )
+    plan = SimpleNamespace(tasks=[SimpleNamespace(name="a", metrics=[SimpleNamespace(higher_is_better=higher)])])
+    assert _seed([result], plan) == BoardSeed({"a": 0.7}, {"a": 2.0}, 1.5, 20, {"a": reached})
+    result.curves.validation["a"] = [1.0]
+    result.chosen_epoch = 1
+    assert _seed([result], plan).reached == {}

@@ -127,6 +127,9 @@ def test_train_export_add_and_train_again(board, engine, monkeypatch):
     assert code == 0, err
     whole, found = len(engine.trained), read(FILE)
     assert [(task.metric, task.trivial) for task in found.tasks] == [("R²", 0.0)] * 2
+    for seed in (seed for row in found.rows for seed in row.per_seed.values()):
+        assert set(seed.reached) == set(seed.test)
+        assert all(seed.validation[task] <= best for task, (_, best) in seed.reached.items())
     assert [row.name for row in found.rows] == ["single-task", "equal", "best-fixed", "uw"]
     assert [row.group for row in found.rows] == ["single", "sum", "fixed", "method"]
     assert (found.seeds, found.epochs, len(found.rates), len(found.tuning_seeds)) == ((0, 1), 2, 3, 2)

@@ -493,10 +493,11 @@ def rank_differences(board: Board) -> BoardAnswer:
 
 
 def rank_stability(board: Board, found: Stability) -> BoardAnswer:
-    question = "Would ranks be the same with other problems, other seeds, another base?"
+    question = "Would ranks be the same with other problems, other seeds, half the budget, another base?"
     halves = {
         "between halves of the problems": found.half_problems,
         "between halves of the seeds": found.half_seeds,
+        "between half of the epochs and all, on validation data": found.half_epochs,
         "between errors and values as the base of Δm": found.other_base,
     }
     said = [f"{value:.2f} {name}" for name, value in halves.items() if math.isfinite(value)]

@@ -47,13 +47,15 @@ class BoardTask:
 class BoardSeed:
     """One seed of one row: the values at the epoch that validation chose.
 
-    ``seconds`` of training and ``steps`` are those of all networks of the row together.
+    ``seconds`` of training and ``steps`` are those of all networks of the row together. ``reached``: by task, the best
+    validation value of the first half of the epochs, and that of all; empty where there is one epoch.
     """
 
     test: dict[str, float]
     validation: dict[str, float]
     seconds: float
     steps: int
+    reached: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,10 @@ def _check_row(row: BoardRow, problem: BoardProblem, names: list[str]) -> None:
         for part, values in (("test", found.test), ("validation", found.validation)):
             if set(values) != tasks:
                 raise ValueError(f"{where}, seed {seed}: {part} values of {sorted(values)}, not of {sorted(tasks)}")
+        if found.reached and set(found.reached) != tasks:
+            raise ValueError(
+                f"{where}, seed {seed}: what was reached of {sorted(found.reached)}, not of {sorted(tasks)}"
+            )
         _size(f"seconds of {where}, seed {seed}", found.seconds)
         _count(f"steps of {where}, seed {seed}", found.steps)
 

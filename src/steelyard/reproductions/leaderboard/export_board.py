@@ -181,18 +181,27 @@ def _row(row: WantedRow, name: str, known: TrialResults) -> BoardRow:
         if complete
         else 0.0,
         peak_memory=round(memory * MEBIBYTE) or None,
-        per_seed={seed: _seed(found) for seed, found in complete.items()},
+        per_seed={seed: _seed(found, known.plan) for seed, found in complete.items()},
         of=row.of,
     )
 
 
-def _seed(results: Sequence[Result]) -> BoardSeed:
+def _seed(results: Sequence[Result], plan: Plan) -> BoardSeed:
     """Of the networks of one seed together."""
     test = {task: values[0] for result in results for task, values in result.test.items()}
     validation = {
         task: values[result.chosen_epoch - 1] for result in results for task, values in result.curves.validation.items()
     }
-    return BoardSeed(test, validation, sum(each.work for each in results), sum(each.steps for each in results))
+    higher = {task.name: task.metrics[0].higher_is_better for task in plan.tasks}
+    reached = {
+        task: (best(values[: len(values) // 2]), best(values))
+        for result in results
+        for task, values in result.curves.validation.items()
+        for best in (max if higher[task] else min,)
+        if len(values) > 1
+    }
+    work, steps = sum(each.work for each in results), sum(each.steps for each in results)
+    return BoardSeed(test, validation, work, steps, reached)
 
 
 def _chosen(row: WantedRow, name: str, plan: Plan) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
-from steelyard.reproductions.leaderboard.board_results import BoardProblem, BoardRow, BoardTask
+from steelyard.reproductions.leaderboard.board_results import BoardProblem, BoardRow, BoardSeed, BoardTask
 from steelyard.study.analysis.statistics import Array, relative_changes
 
 Base = Literal["errors", "values"]
@@ -57,11 +58,32 @@ def gains(problem: BoardProblem, row: BoardRow, baseline: BoardRow | None, base:
     Args:
         base: "values" compares the metrics themselves, whatever the best possible value is.
     """
+    return _relative(problem, row, baseline, lambda seed, task: seed.test[task], base)
+
+
+def gains_reached(
+    problem: BoardProblem, row: BoardRow, baseline: BoardRow | None, epochs: Literal["half", "all"]
+) -> Array:
+    """The same on validation data, at the best value of each task within so many epochs; none where nobody noted it."""
+    rows = [each for each in (row, baseline) if each is not None]
+    tasks = {task.name for task in counted_tasks(problem)}
+    if any(tasks - set(seed.reached) for each in rows for seed in each.per_seed.values()):
+        return np.array([])
+    return _relative(problem, row, baseline, lambda seed, task: seed.reached[task][epochs == "all"], "errors")
+
+
+def _relative(
+    problem: BoardProblem,
+    row: BoardRow,
+    baseline: BoardRow | None,
+    value: Callable[[BoardSeed, str], float],
+    base: Base,
+) -> Array:
     if baseline is None or why_not_judged(problem, row) or why_not_judged(problem, baseline):
         return np.array([])
     per_task = []
     for task in counted_tasks(problem):
-        ours, theirs = ([each.per_seed[seed].test[task.name] for seed in problem.seeds] for each in (row, baseline))
+        ours, theirs = ([value(each.per_seed[seed], task.name) for seed in problem.seeds] for each in (row, baseline))
         ideal = task.ideal if base == "errors" else None
         change = relative_changes(ours, theirs, higher_is_better=task.higher_is_better, ideal=ideal)
         if change is not None:

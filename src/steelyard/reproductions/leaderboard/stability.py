@@ -1,4 +1,4 @@
-"""How much of a rank is chance: other problems, other seeds, half of them, another base of Δm."""
+"""How much of a rank is chance: other problems, other seeds, half of them, half of the budget, another base of Δm."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from steelyard.reproductions.leaderboard.board import Board
+from steelyard.reproductions.leaderboard.gains import gains_reached, row_named, row_of_group
 from steelyard.reproductions.leaderboard.over_problems import least_problems
 from steelyard.reproductions.leaderboard.ranks import ranks
 from steelyard.study.analysis.statistics import LEVEL, Array
@@ -37,6 +38,7 @@ class Stability:
     ranges: dict[str, PlaceRange]  # empty with too few problems
     half_problems: float  # between both halves
     half_seeds: float  # between both halves
+    half_epochs: float  # of the first half of the epochs with all, on validation data
     other_base: float  # of errors with values
 
     @property
@@ -70,6 +72,7 @@ def stability(board: Board, draws: int = DRAWS, halves: int = HALVES, seed: int 
         half_seeds=_mean_correlation(
             lambda: _by_half_seeds(board, random), halves, min(len(each.seeds) for each in board.problems)
         ),
+        half_epochs=_half_epochs(board),
         other_base=correlation(board.ranks.mean(0), other_ranks.mean(0)),
     )
 
@@ -130,6 +133,28 @@ def _by_half_seeds(board: Board, random: np.random.Generator) -> tuple[Array, Ar
             side.append(ranks(samples[taken].mean(0)))
     first, second = (np.mean(side, axis=0) for side in halves)
     return first, second
+
+
+def _half_epochs(board: Board) -> float:
+    """Of rows that know on all problems what they had reached by then."""
+    reached = {
+        name: [
+            [gains_reached(problem, row, row_of_group(problem, board.reference), epochs) for epochs in ("half", "all")]
+            for problem in board.problems
+            if (row := row_named(problem, name)) is not None
+        ]
+        for name in board.ranked
+    }
+    known = {
+        name: found
+        for name, found in reached.items()
+        if all(len(gain) and np.isfinite(gain).all() for pair in found for gain in pair)
+    }
+    means = np.array([[[gain.mean() for gain in pair] for pair in found] for found in known.values()])
+    if not len(means):
+        return math.nan
+    half, whole = (ranks(means[:, :, place].T).mean(0) for place in (0, 1))
+    return correlation(half, whole)
 
 
 def _mean_correlation(drawn: Callable[[], tuple[Array, Array]], halves: int, parts: int) -> float:
