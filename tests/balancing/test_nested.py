@@ -30,8 +30,8 @@ OUTER = [
     ("moco", "trunk"),
 ]
 
-FEW = ("uw", "gradnorm", "mgda", "cagrad", "pcgrad", "db-mtl", "moco", "graddrop")
-"""One of each kind of what is read and of what is sent, at all places; the others inside by `make slow`."""
+FEW = ("uw", "gradnorm", "mgda", "cagrad", "pcgrad", "db-mtl", "moco", "graddrop", "modo")
+"""Of each kind of what is read, at all places; the others inside by `make slow`."""
 
 
 def make(name: str, tasks: str) -> steelyard.Balancer:
@@ -109,6 +109,10 @@ def is_below(result: Tensor, inner: tuple[str, str], outer: tuple[str, str], dee
         return True  # at the parameters
     # Both where the heads begin, the inner one finds the place in the graph, and the outer one is given the tensor.
     return deeper or (inner[1], outer[1]) == ("trunk", "features")
+
+
+def test_the_few_inside_are_of_every_kind() -> None:
+    assert {method_class(name).reads for name in FEW} == {method_class(name).reads for name, _ in INNER}
 
 
 @pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")

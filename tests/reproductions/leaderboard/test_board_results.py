@@ -116,3 +116,18 @@ def test_a_damaged_file_is_named_or_still_fits(tmp_path):
             said.append(str(error))
     assert len(said) > 75
     assert all(str(file) in text for text in said)
+
+
+def test_a_row_is_a_line(tmp_path):
+    """So that the history of a file tells which rows were added, and which trained anew."""
+    problem, file = made_up(), tmp_path / "digits.json"
+    write(problem, file)
+    before = file.read_text().splitlines()
+    assert len(before) > len(problem.rows) + 10
+    first, *rest = problem.rows
+    write(dataclasses.replace(problem, rows=(dataclasses.replace(first, seconds_per_step=9.0), *rest)), file)
+    changed = [
+        place for place, pair in enumerate(zip(before, file.read_text().splitlines(), strict=True)) if len({*pair}) > 1
+    ]
+    assert len(changed) == 1
+    assert '"seconds_per_step": 9.0' in file.read_text().splitlines()[changed[0]]

@@ -173,9 +173,20 @@ def write(problem: BoardProblem, path: str | os.PathLike[str]) -> None:
     except ValueError as error:
         raise LeaderboardError(f"{path} is not written: {error}") from error
     document = {"format": FORMAT, **typing.cast(dict[str, object], plain(dataclasses.asdict(problem)))}
-    text = json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(_one_row_a_line(document).encode())
+
+
+def _one_row_a_line(document: dict[str, object]) -> str:
+    """JSON whose changes can be read: a row that is added or trained anew is one line."""
+    rows = [_dump(row) for row in typing.cast(list[object], document["rows"])]
+    parts = {name: _dump(value) for name, value in document.items()}
+    parts["rows"] = "[\n" + ",\n".join(rows) + "\n]"
+    return "{\n" + ",\n".join(f"{_dump(name)}: {value}" for name, value in parts.items()) + "\n}\n"
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def check(problem: BoardProblem) -> None:
