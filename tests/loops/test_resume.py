@@ -22,8 +22,8 @@ ROUTES = ["state_dict", "optimizer", "distributed"]
 Outcomes = dict[str, dict[str, Any]]
 
 
-FEW = ["uw", "famo", "mgda", "db-mtl", "nash-mtl", "moco"]
-"""States of each kind: learned, after the step, none, averages, a solver's, rows."""
+FEW = ["uw", "famo", "mgda", "db-mtl", "nash-mtl", "moco", "random"]
+"""States of each kind: learned, after the step, none, averages, a solver's, rows, a generator's."""
 
 
 def both(route: str, specs: list[str], folder: Path) -> tuple[Outcomes, Outcomes]:
