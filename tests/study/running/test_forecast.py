@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from torch.utils.data import Dataset
 
+from steelyard.errors import NonFiniteLossError
 from steelyard.problems import Data, Metric, load_problem
 from steelyard.study.planning.make_plan import plan
 from steelyard.study.running import forecast
@@ -43,6 +44,14 @@ def test_few_steps_are_timed(options, tmp_path, monkeypatch):
     trials = {trial: made.steps(trial) for trial in made.trials}
     assert found.trials == len(trials)
     assert found.seconds > 1e-6 * sum(trials.values())
+
+
+def test_a_rate_at_which_training_diverges_is_timed_as_well(tmp_path):
+    """Whether it does, the study says of that trial alone; a dry run only asks how long steps take."""
+    made = plan("digits", ["equal", "pcgrad"], seeds=1, epochs=1, learning_rate=1e30)
+    with pytest.raises(NonFiniteLossError):
+        train(made.trials[0], load_problem("digits"))
+    assert forecast.estimate(made, tmp_path / "none.sqlite", workers=1).seconds > 0
 
 
 def test_what_is_seen_of_some_rows_is_counted_for_all(tmp_path, monkeypatch):

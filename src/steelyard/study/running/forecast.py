@@ -39,6 +39,7 @@ SPREAD = 1.25  # times more or less than a short look says: machines are busier 
 START = 0.2  # seconds until a worker trains, without loading the data
 UNMEASURED = Metric("none", lambda outputs, targets: 0.5, higher_is_better=False, ideal=0.0)
 BYTES_PER_NUMBER = 22  # a float as JSON
+STILL = 1e-9  # the rate of timed steps: they take as long, and none diverges where a large rate would
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,12 @@ def _time(problem: Problem, trial: Trial) -> _Cost:
     # Few steps whatever an epoch of the study takes: as many as are timed, where rows are few.
     fractions = tuple((task, 1.0) for task, _ in trial.fractions)
     short = dataclasses.replace(
-        trial, epochs=1, fractions=fractions, epoch_steps=min(trial.epoch_steps, STEPS), resplit=False
+        trial,
+        epochs=1,
+        fractions=fractions,
+        epoch_steps=min(trial.epoch_steps, STEPS),
+        learning_rate=STILL,
+        resplit=False,
     )
     hardware = Hardware.of(trial.device, trial.precision)
     clock = time.process_time if hardware.is_cpu else time.perf_counter  # as `Result.work` has it
