@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import math
 
@@ -92,8 +93,20 @@ def test_the_problems_are_told(board):
         assert told["problem"] == problem.problem
         assert (told["kind"], told["tasks"], told["seeds"], told["epochs"]) == (problem.kind, "2", "4", "3")
         assert (told["rates"], told["tuning seeds"], told["main task"]) == ("0.001, 0.01", "1", "–")
-        assert says(told["loss scales"], problem.facts["loss_scales"])
+        assert says(told["losses apart, ×"], problem.facts["loss_scales"])
+        assert told["labels missing, %"] == "0.0"
         assert told["trained"] == "20 min 34 s"
+
+
+def test_facts_of_a_problem_read_as_what_they_count(board):
+    facts = {"batch_size": 64.0, "missing_labels": 0.0311, "train_rows": 8728.0, "loss_scales": 3.85, "sort_of": 0.25}
+    table = problem_table(Board([dataclasses.replace(board.problems[0], facts=facts)]))
+    told = dict(zip(table.heads, table.rows[0], strict=True))
+    assert told["batch size"] == "64"
+    assert told["training rows"] == "8\u202f728"
+    assert told["labels missing, %"] == "3.1"
+    assert told["losses apart, ×"] == "3.85"
+    assert told["sort of"] == "0.250"
 
 
 def test_a_failure_is_shown_with_its_reason(board):

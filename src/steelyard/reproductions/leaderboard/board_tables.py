@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,13 @@ GROUP_NAMES = {
     "single": "single tasks",
     "place": "place",
     "optimizer": "optimizer",
+}
+# Of problems: the name in the file, the column's head, and how the number reads there.
+FACTS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "batch_size": ("batch size", lambda rows: numbers.count(rows, rows)),
+    "train_rows": ("training rows", lambda rows: numbers.count(rows, rows)),
+    "missing_labels": ("labels missing, %", lambda share: numbers.fixed(100 * share, DECIMALS)),
+    "loss_scales": ("losses apart, ×", numbers.compact),
 }
 LONGEST_WHY = 160  # characters of what a row said when it failed
 
@@ -128,7 +135,8 @@ def gain_table(board: Board) -> TextTable:
 
 def problem_table(board: Board) -> TextTable:
     """What was trained, and at what size."""
-    facts = sorted({name for problem in board.problems for name in problem.facts})
+    there = {name for problem in board.problems for name in problem.facts}
+    facts = [*(name for name in FACTS if name in there), *sorted(there - {*FACTS})]
     rows = []
     for problem in board.problems:
         metrics = ", ".join(dict.fromkeys(task.metric for task in problem.tasks))
@@ -143,20 +151,25 @@ def problem_table(board: Board) -> TextTable:
             str(problem.epochs),
             ", ".join(f"{rate:g}" for rate in problem.rates) or numbers.MISSING,
             str(len(problem.tuning_seeds)),
-            *(numbers.compact(problem.facts[name]) if name in problem.facts else numbers.MISSING for name in facts),
+            *(_fact(name)[1](problem.facts[name]) if name in problem.facts else numbers.MISSING for name in facts),
             numbers.duration(problem.trained_seconds),
         ))  # fmt: skip
     return TextTable(
         "Problems",
         "Rates: those that validation chose from, for every row alike, on so many tuning seeds. Trained: everything, "
         "what "
-        "only chose included.",
+        "only chose included. Losses apart: the largest of the tasks' losses over the smallest, in the first epoch of "
+        "the plain sum.",
         (
             "problem", "kind", "tasks", "main task", "metrics", "rows", "seeds", "epochs", "rates", "tuning seeds",
-            *(name.replace("_", " ") for name in facts), "trained",
+            *(_fact(name)[0] for name in facts), "trained",
         ),
         tuple(rows),
     )  # fmt: skip
+
+
+def _fact(name: str) -> tuple[str, Callable[[float], str]]:
+    return FACTS.get(name, (name.replace("_", " "), numbers.compact))
 
 
 def trouble_table(board: Board) -> TextTable:
