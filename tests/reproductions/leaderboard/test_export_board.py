@@ -10,9 +10,13 @@ import torch
 
 from reproductions.leaderboard.made_up_board import made_up
 from steelyard.errors import LeaderboardError
+from steelyard.problems import load_problem
 from steelyard.problems.metrics import auc, pearson, r2
+from steelyard.reproductions.leaderboard.board_entries import entries
 from steelyard.reproductions.leaderboard.board_results import BoardSeed, read, write
-from steelyard.reproductions.leaderboard.export_board import BY_CHANCE, _seed, merged
+from steelyard.reproductions.leaderboard.board_rows import row_of
+from steelyard.reproductions.leaderboard.export_board import BY_CHANCE, _seed, _without_rows, merged
+from steelyard.reproductions.leaderboard.plan_board import plan_problem
 
 
 def with_value(problem, value):
@@ -42,6 +46,16 @@ def test_other_results_of_a_row_are_refused(before, now):
 def test_two_problems_whose_files_have_one_name_are_told_apart():
     with pytest.raises(LeaderboardError, match="problem digits in place of digits2"):
         merged(made_up(), made_up("digits2"), {}, Path("digits.json"))
+
+
+def test_a_task_with_few_labels_alone_takes_as_many_steps_and_misses_the_others():
+    (entry,) = entries(["synthetic-auxiliary"], quick=False)
+    planned = plan_problem(entry, [row_of("single-task"), row_of("equal")], seeds=1)
+    facts = _without_rows(planned).facts
+    assert facts["missing_labels"] == pytest.approx((1 - 0.125) / 2)
+    assert facts["train_rows"] == len(load_problem(entry.problem).data().train)
+    assert {trial.tasks for trial in planned.plan.trials} == {("main",), ("auxiliary",), ("main", "auxiliary")}
+    assert len({planned.plan.steps(trial) for trial in planned.plan.trials}) == 1
 
 
 @pytest.mark.parametrize("metric", [r2, auc, pearson])

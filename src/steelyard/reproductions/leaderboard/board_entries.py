@@ -6,7 +6,7 @@ are small and equal: a row is about that budget, not about the best that a metho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from steelyard.errors import PlanError
@@ -25,7 +25,8 @@ class BoardEntry:
         problem: as `steelyard compare` takes it.
         kind: of data.
         epochs, batch_size, learning_rate: the problem's own where not given; the rate is the middle of what is tried.
-        fraction: of the training labels.
+        fraction: of the training labels; by task where not all have the same, of those not named all.
+        epoch_steps: an epoch takes at least so many, for tasks with few labels alone as for all together.
         why: what it is there for.
         quick: a problem of the quick size.
         rates: learning rates tried for every network; 0: the one above.
@@ -38,7 +39,8 @@ class BoardEntry:
     why: str
     batch_size: int | None = None
     learning_rate: float | None = None
-    fraction: float = 1.0
+    fraction: float | Mapping[str, float] = 1.0
+    epoch_steps: int = 0
     quick: bool = False
     rates: int = RATES
     tuning_seeds: int = TUNING_SEEDS
@@ -58,6 +60,16 @@ ENTRIES = (
     BoardEntry("gdsc(drugs=20)", "drugs", 10, "twenty tasks with few rows and missing labels"),
     BoardEntry("credit-default", "tables", 4, "a main task with two auxiliaries", fraction=0.5),
     BoardEntry("census", "tables", 4, "a main task with two auxiliaries, many rows", fraction=0.25),
+    BoardEntry(
+        "synthetic-auxiliary",
+        "synthetic",
+        20,
+        "a main task with few labels, an auxiliary that loses relevance",
+        batch_size=128,
+        learning_rate=1e-2,
+        fraction={"main": 0.125},
+        epoch_steps=32,
+    ),
     BoardEntry("tox21", "molecules", 4, "twelve assays, a sixth of the labels missing"),
     BoardEntry("qm8", "molecules", 6, "twelve related energies and strengths", fraction=0.25),
     BoardEntry("mnist-imbalanced", "images", 20, "ten tasks of unequal size", learning_rate=1e-3),

@@ -116,8 +116,9 @@ def _without_rows(planned: PlannedProblem) -> BoardProblem:
     """What is known of a problem before it is trained."""
     plan = planned.plan
     train = load_problem(plan.reference).data().train
-    labels = [task.train_rows for task in plan.tasks]
-    share = next(iter(plan.settings[0].fractions.values()))
+    shares = plan.settings[0].fractions
+    most = max(shares.values())  # of the rows, so many keep a label
+    labels = [task.train_rows * (shares[task.name] / most) for task in plan.tasks]
     return BoardProblem(
         problem=planned.entry.problem,
         kind=planned.entry.kind,
@@ -133,7 +134,7 @@ def _without_rows(planned: PlannedProblem) -> BoardProblem:
         trained_seconds=0.0,
         rows=(),
         facts={
-            "train_rows": float(round(len(train) * share)),
+            "train_rows": float(round(len(train) * most)),
             "batch_size": float(plan.batch_size),
             # Of tasks with rows of their own none is missing.
             "missing_labels": 0.0 if train.sections else 1 - sum(labels) / (len(labels) * len(train)),

@@ -123,6 +123,7 @@ def _study(
             settings=[entry.fraction],
             epochs=entry.epochs,
             batch_size=entry.batch_size,
+            epoch_steps=entry.epoch_steps,
             learning_rate=rate,
             tune=entry.rates if entry.rates > 1 else 0,
             tune_seeds=entry.tuning_seeds,
