@@ -22,6 +22,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "mathml",  # _extensions/: equations without a network
+    "leaderboard_files",  # _extensions/: its data and charts, to download
     "method_pages",  # _extensions/: a page for each registered method
 ]
 templates_path = ["_templates"]

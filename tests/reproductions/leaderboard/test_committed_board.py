@@ -1,0 +1,56 @@
+"""The leaderboard of the site: its files are of the problems that we train, and its page says what they say."""
+
+from __future__ import annotations
+
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from steelyard.reproductions.leaderboard.board_entries import ENTRIES
+from steelyard.reproductions.leaderboard.board_results import read, read_folder
+from steelyard.reproductions.leaderboard.export_board import file_of
+from steelyard.reproductions.leaderboard.report_board import report_board
+
+DOCS = Path(__file__).parents[3] / "docs"
+FOLDER, PAGE = DOCS / "leaderboard", DOCS / "leaderboard.md"
+SIZES = {file_of(FOLDER, entry.problem): entry for entry in ENTRIES}
+FILES = sorted(FOLDER.glob("*.json"))
+SEEDS, RATES, BASELINES = 5, 3, {"single-task", "equal", "best-fixed"}
+sys.path.insert(0, str(DOCS / "_extensions"))
+import leaderboard_files  # noqa: E402
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_file_is_of_a_problem_at_its_size(file: Path) -> None:
+    found, entry = read(file), SIZES[file]
+    assert (found.problem, found.kind, found.epochs) == (entry.problem, entry.kind, entry.epochs)
+    assert (len(found.seeds), len(found.rates), len(found.tuning_seeds)) == (SEEDS, RATES, entry.tuning_seeds)
+    assert {row.name for row in found.rows} > BASELINES
+    assert not set(found.seeds) & set(found.tuning_seeds)
+    for row in found.rows:
+        assert row.failed or set(row.per_seed) == set(found.seeds)
+    assert "/" not in found.command.replace("docs/leaderboard", ""), "whose machine it was is nobody's business"
+
+
+@pytest.mark.takes("every question is answered once more, from all files")
+def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
+    again = tmp_path / "leaderboard.md"
+    again.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    report_board(FOLDER, markdown=again)
+    assert again.read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8"), (
+        "write it anew: steelyard leaderboard --from docs/leaderboard --markdown docs/leaderboard.md"
+    )
+    assert re.search(rf"\*\*.*{len(FILES)} problems", PAGE.read_text(encoding="utf-8"))
+
+
+def test_what_is_downloaded_is_what_is_there(tmp_path: Path) -> None:
+    leaderboard_files.archive(FOLDER, tmp_path / "all.zip")
+    with zipfile.ZipFile(tmp_path / "all.zip") as opened:
+        opened.extractall(tmp_path / "all")
+    assert [each.problem for each in read_folder(tmp_path / "all")] == [each.problem for each in read_folder(FOLDER)]
+    page = PAGE.read_text(encoding="utf-8")
+    for name in (leaderboard_files.PAGE, leaderboard_files.ARCHIVE):
+        assert f'href="{leaderboard_files.FOLDER}/{name}"' in page
