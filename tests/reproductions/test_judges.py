@@ -135,6 +135,19 @@ def test_constant_weights_which_the_paper_has_none_of_break_no_claim_of_it(outco
     assert the(claims, "Beside the claim: it is above the best constant weights").word == "did not hold"
 
 
+@pytest.mark.parametrize(("both", "word"), [(0.88, "held"), (0.84, "undecided"), (0.83, "did not hold")])
+def test_the_papers_form_is_judged_by_arms_of_that_form(outcome, both, word):
+    """Whatever the cheaper form does; the half that is the same in both forms is the one that there is."""
+    trunk = {db_mtl_claim.AT_TRUNK["max-norm"]: 0.84, db_mtl_claim.AT_TRUNK["db-mtl"]: both}
+    claims = db_mtl_claim.judge({db_mtl_claim.QM8: dual(outcome, "t", **trunk, **{"db-mtl": 0.7})})
+    found = the(claims, "In the paper's form")
+    assert [part.claim for part in found.parts] == [
+        f"QM8, at the trunk: db-mtl above {other}" for other in ("equal", "log", "max-norm")
+    ]
+    assert found.word == word
+    assert claims[0].word == "did not hold"
+
+
 def test_db_mtls_choices_are_judged_by_what_they_differ_in(outcome):
     """The common scale against its other choices; a falling β against the same one held constant."""
     choices = dict.fromkeys((*db_mtl_claim.SCALES, *db_mtl_claim.CONSTANT), 0.86) | dict.fromkeys(
