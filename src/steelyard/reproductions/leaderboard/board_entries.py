@@ -72,7 +72,7 @@ ENTRIES = (
     ),
     BoardEntry("tox21", "molecules", 4, "twelve assays, a sixth of the labels missing"),
     BoardEntry("qm8", "molecules", 6, "twelve related energies and strengths", fraction=0.25),
-    BoardEntry("mnist-imbalanced", "images", 20, "ten tasks of unequal size", learning_rate=1e-3),
+    BoardEntry("mnist-imbalanced", "images", 6, "ten tasks of unequal size", learning_rate=1e-3),
     BoardEntry("office", "photographs", 15, "four tasks that share no rows"),
     BoardEntry("multi-mnist", "images", 6, "two equal tasks, a convolutional network", fraction=0.1),
     BoardEntry("multi-fashion", "images", 6, "the same, harder images", fraction=0.1),
