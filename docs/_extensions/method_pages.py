@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import fidelity
+import leaderboard_files
 import tomllib
 from sphinx.application import Sphinx
 
@@ -26,8 +27,8 @@ GROUPS = {
 WHERE = {"any": "not read", "features, trunk": "features or trunk"}
 
 
-def page(row: MethodRow, equation: str) -> str:
-    """One method: facts, equation, and the docstring of its class."""
+def page(row: MethodRow, equation: str, standing: str) -> str:
+    """One method: facts, equation, where it stands on the leaderboard, and the docstring of its class."""
     cls = row.cls
     facts = {
         "Class": f":class:`steelyard.{cls.__name__}`",
@@ -37,6 +38,8 @@ def page(row: MethodRow, equation: str) -> str:
         "Cost beside a plain step": row.cost,
         "Source": row.paper or "–",
     }
+    if standing:
+        facts[":doc:`Leaderboard </leaderboard>`"] = standing
     table = "\n".join(f"   * - {key}\n     - {value}" for key, value in facts.items())
     options = ", ".join(str(option.replace(annotation=option.empty)) for option in options_of(cls).values())
     return f"""{row.name}
@@ -99,7 +102,8 @@ def write(app: Sphinx) -> None:
     rows = [row for row in steelyard.methods() if row.cls.__module__.startswith("steelyard.")]
     architectures = {name: architecture_class(name) for name in architecture_names()}
     architectures["AsymmetricTransfer"] = steelyard.AsymmetricTransfer
-    texts = {f"{row.name}.rst": page(row, equations[row.name]) for row in rows}
+    standings = leaderboard_files.standings(Path(app.srcdir) / leaderboard_files.FOLDER)
+    texts = {f"{row.name}.rst": page(row, equations[row.name], standings.get(row.name, "")) for row in rows}
     texts |= {
         "index.rst": index(rows),
         "deviations.rst": fidelity.page({row.name: row.cls for row in rows}, architectures),

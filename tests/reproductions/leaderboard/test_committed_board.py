@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from reproductions.leaderboard.made_up_board import planted
+from steelyard.reproductions.leaderboard.board import Board
 from steelyard.reproductions.leaderboard.board_entries import ENTRIES
-from steelyard.reproductions.leaderboard.board_results import read, read_folder
+from steelyard.reproductions.leaderboard.board_results import read, read_folder, write
+from steelyard.reproductions.leaderboard.board_tables import row_table
 from steelyard.reproductions.leaderboard.export_board import file_of
+from steelyard.reproductions.leaderboard.over_problems import least_problems
 from steelyard.reproductions.leaderboard.report_board import report_board
+from steelyard.reproductions.leaderboard.stability import stability
 
 DOCS = Path(__file__).parents[3] / "docs"
 FOLDER, PAGE = DOCS / "leaderboard", DOCS / "leaderboard.md"
@@ -44,6 +49,22 @@ def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
         "write it anew: steelyard leaderboard --from docs/leaderboard --markdown docs/leaderboard.md"
     )
     assert re.search(rf"\*\*.*{len(FILES)} problems", PAGE.read_text(encoding="utf-8"))
+
+
+def test_a_method_is_told_where_it_stands_by_the_table(tmp_path: Path) -> None:
+    problems = planted()
+    for problem in problems:
+        write(problem, tmp_path / f"{problem.problem}.json")
+    board = Board(problems)
+    table = row_table(board, stability(board))
+    told = leaderboard_files.standings(tmp_path)
+    assert set(told) == {row[0] for row in table.rows if row[1] == "method"}
+    for row in (row for row in table.rows if row[0] in told):
+        for cell in (row[2], row[4], row[7], row[-1]):
+            assert cell in told[row[0]]
+    for problem in problems[least_problems() - 1 :]:
+        (tmp_path / f"{problem.problem}.json").unlink()
+    assert leaderboard_files.standings(tmp_path) == {}
 
 
 def test_what_is_downloaded_is_what_is_there(tmp_path: Path) -> None:
