@@ -1,5 +1,6 @@
 """Every reproduction's plans: names, problems and arms exist; with data at hand, the quick ones are planned whole."""
 
+import dataclasses
 import os
 
 import pytest
@@ -9,7 +10,7 @@ from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.files import search_path
 from steelyard.reproductions import load_reproduction, reproduction_names
-from steelyard.reproductions.reproduction import SIZES
+from steelyard.reproductions.reproduction import SIZES, Experiment
 from steelyard.reproductions.run_reproduction import Where, prepare
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.best_fixed import BEST_FIXED
@@ -51,6 +52,24 @@ def test_judges_say_something_before_anything_was_run(name):
     findings = found.judge({})
     assert all(finding.word == "undecided" for finding in findings)
     assert found.figures({}) == []
+
+
+def test_what_an_experiment_says_reaches_its_plan():
+    asked = Experiment(
+        "All of it", "", "digits", "single-task,mgda", 2, 7, (0.5,), ("right",), 2, 3, "trunk", "paper", 64, 9, 4, 0.02
+    )
+    given = {field.name for field in dataclasses.fields(Experiment) if getattr(asked, field.name) != field.default}
+    assert given == {field.name for field in dataclasses.fields(Experiment)}, "each must differ from its default"
+    made = dataclasses.replace(load_reproduction("ema"), experiments=lambda size: (asked,))
+    (prepared,) = prepare(made, "quick", Where(Local(), workers=1))
+    plan = prepared.plan
+    assert (plan.seeds, plan.epochs, plan.batch_size, plan.epoch_steps, plan.patience) == ((0, 1), 7, 64, 9, 4)
+    assert tuple(plan.task_names) == ("right",)
+    assert [setting.fractions for setting in plan.settings] == [{"right": 0.5}]
+    assert (len(plan.tuning.rates), len(plan.tuning.seeds)) == (2, 3)
+    assert min(plan.tuning.rates) <= 0.02 <= max(plan.tuning.rates)
+    joint = next(trial for trial in plan.trials if trial.method != SINGLE_TASK)
+    assert (joint.shared, joint.scale) == ("trunk", "paper")
 
 
 @pytest.mark.skipif(not os.environ.get("STEELYARD_DATA"), reason="STEELYARD_DATA names no folder with data")

@@ -27,6 +27,7 @@ class Experiment:
         methods: arms, separated by commas.
         epochs, batch_size, learning_rate: the problem's own where not given.
         epoch_steps: of an epoch, at least.
+        patience: a training ends once so many epochs in a row were no better on validation data; 0: all are trained.
         settings: fractions of the training labels.
         tasks: those to learn; all by default.
         tune: learning rates tried for every network.
@@ -48,6 +49,7 @@ class Experiment:
     scale: str | None = None
     batch_size: int | None = None
     epoch_steps: int = 0
+    patience: int = 0
     learning_rate: float | None = None
 
 

@@ -79,6 +79,7 @@ def prepare(
             epochs=experiment.epochs,
             batch_size=experiment.batch_size,
             epoch_steps=experiment.epoch_steps,
+            patience=experiment.patience,
             learning_rate=experiment.learning_rate,
             shared=experiment.shared,
             scale=experiment.scale,
