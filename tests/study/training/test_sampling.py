@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from steelyard.problems import Split, classification, regression
-from steelyard.study.training.sampling import batches, kept_labels, steps_per_epoch, used_rows
+from steelyard.study.training.sampling import batches, completed, kept_labels, steps_per_epoch, used_rows
 
 LEFT, RIGHT = classification("left", 3), regression("right")
 
@@ -74,3 +74,16 @@ def test_the_order_changes_by_epoch_and_is_shared_by_thinned_sets():
     assert order != torch.cat(list(batches(everything, 8, seed=3, epoch=2))).tolist()
     assert order != torch.cat(list(batches(everything, 8, seed=4, epoch=1))).tolist()
     assert order == torch.cat(list(batches(everything, 8, seed=3, epoch=1))).tolist()
+
+
+def test_a_further_batch_has_a_label_of_every_task_of_the_batch_at_hand():
+    """The rare one comes as an independent draw of its rows; what the batch lacks itself, and what is there, stays."""
+    common, rare, absent = torch.ones(50, dtype=torch.bool), torch.arange(50) >= 46, torch.arange(50) == 3
+    labels, drawn = (common, rare, absent), torch.arange(8)
+    found = [completed(drawn, labels, torch.tensor([47, 10]), seed) for seed in range(400)]
+    assert all(torch.equal(each[:-1], drawn) and len(each) == 9 for each in found)
+    counts = torch.bincount(torch.stack([each[-1] for each in found]), minlength=50)
+    assert counts[:46].sum() == 0
+    assert counts[46:].min() > 60, "each of its four rows a quarter of the time"
+    assert torch.equal(completed(drawn, labels, torch.tensor([10, 11]), 0), drawn)
+    assert torch.equal(completed(torch.tensor([2, 48]), labels, torch.tensor([47, 10]), 0), torch.tensor([2, 48]))

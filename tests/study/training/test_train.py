@@ -16,7 +16,7 @@ import steelyard
 from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.models import build
 from steelyard.problems import Data, Metric, Problem, Split, Task, classification, load_problem, regression
-from steelyard.study.training import evaluate
+from steelyard.study.training import evaluate, training_rows
 from steelyard.study.training.batch import recompute, task_losses
 from steelyard.study.training.hardware import ON_CPU
 from steelyard.study.training.sampling import batches, kept_labels
@@ -353,6 +353,31 @@ def test_a_task_may_be_absent_from_batches_and_from_a_whole_epoch():
     found = train(few, problem)
     assert all(math.isfinite(loss) for loss in found.curves.losses["size"])
     assert found.curves.weights["size"] == [1.0, 1.0]  # the mean over the steps that had it
+
+
+FURTHER = [row.name for row in steelyard.methods() if row.reads == "cross_gramian" or row.cls.needs_held_out]
+
+
+@pytest.mark.filterwarnings("ignore:hydalearn compares every task with the main one")
+@pytest.mark.parametrize("method", [*FURTHER, "hydalearn(judged=held-out,main=kind)"])
+def test_further_batches_have_the_tasks_of_the_one_at_hand(method, monkeypatch):
+    """Of a task with few labels most independent batches would have none; see `completed`."""
+    asked, lacking = [], []
+
+    def completed(drawn, labels, batch, seed):
+        labels = list(labels)
+        found = real(drawn, labels, batch, seed)
+        there = [mask for mask in labels if mask[batch].any()]
+        asked.append(len(there))
+        lacking.append(any(not mask[drawn].any() for mask in there))
+        assert all(mask[found].any() for mask in there)
+        return found
+
+    real = training_rows.completed
+    monkeypatch.setattr(training_rows, "completed", completed)
+    few = {"kind": 0.02, "size": 1.0}
+    train(trial(method, fractions=few, batch_size=16, epochs=3, shared="trunk"), made())
+    assert any(lacking), "the test would see nothing"
 
 
 def test_the_mean_weights_of_an_epoch_are_recorded():

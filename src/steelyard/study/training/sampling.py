@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -151,3 +151,21 @@ def probe_rows(used: Tensor, batch_size: int, seed: int, epoch: int, step: int) 
     generator = _generator(seed, "probes", epoch, step)
     draws = torch.randint(len(rows), (2, min(batch_size, len(rows))), generator=generator)
     return rows[draws[0]], rows[draws[1]]
+
+
+def completed(drawn: Tensor, labels: Iterable[Tensor], batch: Tensor, seed: int) -> Tensor:
+    """These rows and, for each task that the batch has and they lack, one more with its label.
+
+    A rare label may be missing in a batch. The mean over the rows with a label stays that of independent draws.
+
+    Args:
+        drawn: row numbers.
+        labels: mask [N] of each task's labels.
+        batch: row numbers of the batch at hand.
+    """
+    more, generator = [], torch.Generator().manual_seed(seed)
+    for mask in labels:
+        if mask[batch].any() and not mask[drawn].any():
+            there = mask.nonzero().squeeze(1)
+            more.append(there[torch.randint(len(there), (1,), generator=generator)])
+    return torch.cat([drawn, *more])

@@ -12,7 +12,7 @@ from steelyard.problems.problem import Problem
 from steelyard.problems.rows import Draw, ReadBatch, Reader, Split, Targets
 from steelyard.problems.task import Inputs, Task
 from steelyard.study.training.rows_on_device import RowsOnDevice
-from steelyard.study.training.sampling import kept_labels, order_of, probe_rows, used_rows
+from steelyard.study.training.sampling import completed, kept_labels, order_of, probe_rows, used_rows
 from steelyard.study.trial import SIZE, derive_seed
 
 
@@ -74,14 +74,20 @@ class Material:
         return self.rows.split.reader(ahead=True)
 
     def probes(self, batch_size: int, epoch: int, step: int, rows: Tensor) -> list[tuple[Inputs, Targets]]:
-        """Two further batches, independent of the one of these rows; of the same task, where tasks have their own."""
+        """Two further batches, independent of the one of these rows, with the same tasks.
+
+        Of the same task, where tasks have rows of their own.
+        """
         used = self.used
         for here in self.rows.split.sections.values():
             if here.start <= int(rows[0]) < here.stop:
                 used = torch.zeros_like(used)
                 used[here] = self.used[here]
-        drawn = probe_rows(used, batch_size, self.seed, epoch, step)
-        return [self.batch(each, derive_seed(self.seed, "probe", epoch, step, k)) for k, each in enumerate(drawn)]
+        found = []
+        for k, drawn in enumerate(probe_rows(used, batch_size, self.seed, epoch, step)):
+            seed = derive_seed(self.seed, "probe", epoch, step, k)
+            found.append(self.batch(completed(drawn, self.labels.values(), rows, seed), seed))
+        return found
 
     def batch(self, rows: Tensor, seed: int = 0) -> tuple[Inputs, Targets]:
         """Prepared inputs and targets of these rows; reading them starts from a seed."""
