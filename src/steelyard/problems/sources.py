@@ -162,12 +162,13 @@ def _version(top: str) -> str:
     try:
         return metadata.version(top)
     except metadata.PackageNotFoundError:
-        names = _distributions().get(top, ())
+        names = packages_of_modules().get(top, ())
         return " ".join(metadata.version(name) for name in sorted(set(names)))
 
 
 @cache
-def _distributions() -> Mapping[str, Sequence[str]]:
+def packages_of_modules() -> Mapping[str, Sequence[str]]:
+    """Which installed packages a module may come with; the files of all of them are gone through (0.3 s)."""
     return metadata.packages_distributions()
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from steelyard.errors import EngineError
+from steelyard.problems.sources import packages_of_modules
 from steelyard.study.running.engines import local
 from steelyard.study.running.engines.interface import Job
 from steelyard.study.running.events import Lost, Warned
@@ -27,6 +28,21 @@ def test_workers_that_cannot_be_started_are_named(monkeypatch, reason) -> None:
     monkeypatch.setenv("TMPDIR", "/scratch/of/a/cluster")
     with pytest.raises(EngineError, match=rf"cannot start workers: {reason}.*TMPDIR \(now /scratch/of/a/cluster\)"):
         local.start_server()
+
+
+def _known(sender) -> None:
+    sender.send(packages_of_modules.cache_info().currsize)
+
+
+@pytest.mark.skipif(not local._has_forkserver(), reason="workers are not forked here")
+def test_a_worker_need_not_go_through_all_installed_packages() -> None:
+    """It asks which one a module comes with; the server that it is forked from has looked."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = local._context().Process(target=_known, args=(sender,), daemon=True)
+    with local._starting():
+        process.start()
+    assert receiver.recv() == 1
+    process.join()
 
 
 @pytest.mark.parametrize("sent", [b"", struct.pack("!i", 1000), struct.pack("!i", 1000) + b"half of it"])
