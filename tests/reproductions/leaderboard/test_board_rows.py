@@ -1,6 +1,7 @@
 """The rows of the leaderboard: all methods, each of its kind, and why a problem does not admit one."""
 
 import dataclasses
+import statistics
 
 import pytest
 
@@ -9,7 +10,7 @@ from steelyard.problems import load_problem
 from steelyard.reproductions.leaderboard.board_entries import ENTRIES, entries
 from steelyard.reproductions.leaderboard.board_rows import LEFT_OUT, every_row, fitted, row_of
 from steelyard.reproductions.leaderboard.export_board import file_of
-from steelyard.reproductions.leaderboard.plan_board import stepped_by
+from steelyard.reproductions.leaderboard.plan_board import plan_problem, stepped_by
 
 
 def test_every_method_has_a_row_of_its_name_or_a_reason_not_to():
@@ -70,6 +71,15 @@ def test_problems_are_of_many_kinds_and_each_is_there():
     for entry in ENTRIES:
         assert load_problem(entry.problem).name == entry.problem
         assert load_problem(stepped_by(entry.problem, "sgd")).task_names == load_problem(entry.problem).task_names
+
+
+@pytest.mark.parametrize(("sgd_rate", "middle"), [(None, 0.08), (4e-4, 4e-4)])
+def test_where_sgd_steps_rates_are_its_own_or_ten_times_the_others(sgd_rate, middle):
+    entry = dataclasses.replace(entries(["digits"], quick=True)[0], sgd_rate=sgd_rate)
+    rows = [row for row in every_row() if row.name in ("equal", "equal, SGD")]
+    own, stepped = plan_problem(entry, rows, seeds=1).studies
+    assert statistics.median(own.plan.tuning.rates) == pytest.approx(8e-3)
+    assert statistics.median(stepped.plan.tuning.rates) == pytest.approx(middle)
 
 
 def test_quick_is_a_fifth_of_the_epochs_of_few_problems():
