@@ -17,6 +17,7 @@ from steelyard.reproductions.leaderboard.answers import (
     answers,
     at_equal_cost,
     choosing,
+    cost_front,
     family_of_architectures,
     family_of_methods,
     front,
@@ -199,9 +200,28 @@ def test_the_front_is_what_nothing_beats(board, said):
     assert [name for name, row in rows.items() if row.on_front] == ["equal", "fixed", "good"]
     text = said["What does a gain cost?"].answer
     assert f"good {rows['good'].time:.2f} ×, {points(rows['good'].gain)}" in text
-    assert text.index("equal 1.00 ×") < text.index("fixed 1.09 ×") < text.index("good 1.18 ×")
+    assert rows["fixed"].gain.mean > 0
+    assert text.index("fixed 1.09 ×") < text.index("good 1.18 ×")
+    assert "equal" not in text, "the plain sum gains nothing over itself"
     most = max(rows.values(), key=lambda row: row.memory)
     assert f"takes {most.name}, {most.memory:.2f} ×" in said["What does a gain cost?"].lines[0]
+
+
+def test_what_is_cheap_and_behind_is_no_gain(board):
+    """A row may be on the front by costing less alone; where no other is, no gain has a price."""
+    rows = [{row.name: row for row in problem.rows} for problem in board.problems]
+    behind = [
+        dataclasses.replace(problem, rows=tuple(found[name] for name in ("single-task", "equal", "bad")))
+        for problem, found in zip(board.problems, rows, strict=True)
+    ]
+    cheap = [
+        dataclasses.replace(
+            problem, rows=(*problem.rows[:2], dataclasses.replace(problem.rows[2], seconds_per_step=1e-4))
+        )
+        for problem in behind
+    ]
+    assert [row.on_front for row in front(Board(cheap)) if row.name == "bad"] == [True]
+    assert cost_front(Board(cheap)).answer == "No row that has a number everywhere gains over the plain sum."
 
 
 def test_friedman_is_scipys(board, said):
@@ -242,7 +262,7 @@ def test_one_problem_has_numbers_and_no_intervals():
         ]
     )
     found = {each.question: each for each in answers(one, stability(one, draws=20, halves=2))}
-    assert found["What does a gain cost?"].answer.endswith("equal 1.00 ×, 0.0 points; uw 1.09 ×, +25.0 points.")
+    assert found["What does a gain cost?"].answer.endswith(": uw 1.09 ×, +25.0 points.")
     assert found["Does it matter which optimizer steps?"].lines[0].endswith(": uw, SGD 0.0 points.")
 
 

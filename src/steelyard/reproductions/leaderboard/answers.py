@@ -448,15 +448,19 @@ def cost_front(board: Board) -> BoardAnswer:
     found = sorted((row for row in front(board) if row.on_front), key=lambda row: row.time)
     if not found:
         return BoardAnswer(question, "Cannot be said: no row has a number and a time on every problem.")
-    texts = [f"{row.name} {row.time:.2f} ×, {points(row.gain)}" for row in found]
+    ahead = [row for row in found if row.gain.mean > 0]  # what is cheaper and behind is no answer
+    texts = [f"{row.name} {row.time:.2f} ×, {points(row.gain)}" for row in ahead]
     memory = [row for row in front(board) if math.isfinite(row.memory)]
     most = max(memory, key=lambda row: row.memory, default=None)
     lines = [] if most is None else [f"The most memory takes {most.name}, {most.memory:.2f} × that of the plain sum."]
     if too_few := _too_few(board):
         lines.append(f"Which rows are better than others: {too_few[0].lower()}{too_few[1:]}")
+    if not ahead:
+        return BoardAnswer(question, "No row that has a number everywhere gains over the plain sum.", tuple(lines))
     return BoardAnswer(
         question,
-        f"On the front of time per step (× the plain sum's) and mean Δm over the plain sum: {'; '.join(texts)}.",
+        "Ahead of the plain sum in mean Δm, and such that none gains as much in less time per step (× the plain "
+        f"sum's): {'; '.join(texts)}.",
         tuple(lines),
     )
 
