@@ -207,6 +207,11 @@ def test_the_front_is_what_nothing_beats(board, said):
     assert f"takes {most.name}, {most.memory:.2f} ×" in said["What does a gain cost?"].lines[0]
 
 
+def test_where_no_method_beats_either_it_is_said_once():
+    alike = [made_up(f"p{place}", dict.fromkeys(("single-task", "equal", "fixed", "uw"), 0.2)) for place in range(6)]
+    assert headline(Board(alike)) == "No method is shown to beat the tuned plain sum or the best fixed weights"
+
+
 def test_what_is_cheap_and_behind_is_no_gain(board):
     """A row may be on the front by costing less alone; where no other is, no gain has a price."""
     rows = [{row.name: row for row in problem.rows} for problem in board.problems]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reproductions.leaderboard.made_up_board import planted
+from steelyard.reproductions.leaderboard.answers import headline
 from steelyard.reproductions.leaderboard.board import Board
 from steelyard.reproductions.leaderboard.board_entries import ENTRIES
 from steelyard.reproductions.leaderboard.board_results import read, read_folder, write
@@ -23,6 +24,7 @@ DOCS = Path(__file__).parents[3] / "docs"
 FOLDER, PAGE = DOCS / "leaderboard", DOCS / "leaderboard.md"
 SIZES = {file_of(FOLDER, entry.problem): entry for entry in ENTRIES}
 FILES = sorted(FOLDER.glob("*.json"))
+POINTING = [DOCS.parent / "README.md", DOCS / "balance" / "which-method.md"]
 SEEDS, RATES, BASELINES = 5, 3, {"single-task", "equal", "best-fixed"}
 sys.path.insert(0, str(DOCS / "_extensions"))
 import leaderboard_files  # noqa: E402
@@ -49,6 +51,15 @@ def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
         "write it anew: steelyard leaderboard --from docs/leaderboard --markdown docs/leaderboard.md"
     )
     assert re.search(rf"\*\*.*{len(FILES)} problems", PAGE.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "page", [DOCS.parent / "README.md", DOCS / "balance" / "which-method.md"], ids=lambda p: p.stem
+)
+def test_what_the_table_of_methods_points_to_is_what_it_says(page: Path) -> None:
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    assert f"*{headline(Board(read_folder(FOLDER)))}*" in text
+    assert "leaderboard.md)" in text
 
 
 def test_a_method_is_told_where_it_stands_by_the_table(tmp_path: Path) -> None:

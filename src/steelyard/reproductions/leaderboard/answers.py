@@ -69,6 +69,8 @@ def headline(board: Board) -> str:
         number = f"{better or 'No'} method{'' if better < 2 else 's'}"
         shown = "beat" if better > 1 else "beats" if better else "is shown to beat"
         said.append(f"{number} {shown} {BASELINE_NAMES[baseline]}")
+    if said[0].startswith("No ") and said[1].startswith("No "):
+        return f"{said[0]} or {BASELINE_NAMES['fixed']}"
     return f"{said[0]}, {said[1][0].lower()}{said[1][1:]}"
 
 
