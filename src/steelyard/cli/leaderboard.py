@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -136,7 +137,7 @@ def leaderboard(
         say(f"\nStopped after {hours:g} hours. What is finished is kept; go on with the same command:\n  {command}")
         return
     say(f"\nStore: {store}\nFiles: {export}")
-    _answer_in_files(export, page, markdown)
+    _say_of_files(export, asked.add, page, markdown)
     for line in failed:
         say(f"Failed: {line}", err=True)
     if failed:
@@ -154,7 +155,13 @@ def _answer(folder: Path, page: Path | None, markdown: Path | None) -> None:
             say(f"Written: {path}")
 
 
-def _answer_in_files(folder: Path, page: Path | None, markdown: Path | None) -> None:
+def _say_of_files(folder: Path, added: Sequence[str], page: Path | None, markdown: Path | None) -> None:
+    """What rows that were added gain, and everything that the files say where a page of it was asked for."""
+    if added:
+        from steelyard.reproductions.leaderboard.added_rows import added_lines
+
+        for line in added_lines(folder, added):
+            say(line)
     if page is not None or markdown is not None:
         _answer(folder, page, markdown)
 

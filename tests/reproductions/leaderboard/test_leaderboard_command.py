@@ -10,8 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from steelyard.reproductions.leaderboard import run_board, time_limit
+from steelyard.reproductions.leaderboard.answers import points
+from steelyard.reproductions.leaderboard.board import Board
 from steelyard.reproductions.leaderboard.board_results import read, write
 from steelyard.study import Estimate
+from steelyard.study.analysis.statistics import interval
 from study.in_process import InProcess
 
 TINY = """
@@ -161,10 +164,14 @@ def test_train_export_add_and_train_again(board, engine, monkeypatch):
     assert (len(engine.trained), FILE.read_text()) == (0, text)
 
     # A row more, with neither the store nor the seeds and rates said again.
-    code, _, err = board(
+    code, out, err = board(
         *("leaderboard", "--add", "their_rows:Half(part=0.25)", "--store", "other.sqlite", "--workers", "1")
     )
     assert code == 0, err
+    gained = points(interval(Board([read(FILE)]).samples("sum")[0]["their_rows:Half(part=0.25)"]))
+    assert "their_rows:Half(part=0.25) on tiny.py: " in out
+    assert f"{gained} over the tuned plain sum" in out
+    assert out.count("points") == 3, "and over single tasks and the best fixed weights"
     assert len(engine.trained) == 3 * 2 + 2 < whole
     more = read(FILE)
     assert more.rows[:4] == found.rows
