@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from pathlib import Path
 
+import fidelity
 import pytest
 import tomllib
 
 import steelyard
 
 DOCS = Path(__file__).parent.parent / "docs"
-sys.path.insert(0, str(DOCS / "_extensions"))
-import fidelity  # noqa: E402
 
 UNSURE = re.compile(r"from memory|remember|reconstruct|third.part|not read|summar|codes? of others", re.IGNORECASE)
 PAGES = sorted([DOCS / "start.md", *(DOCS / "balance").glob("*.md"), *(DOCS / "know").glob("*.md")])

@@ -56,7 +56,22 @@ def test_judges_say_something_before_anything_was_run(name):
 
 def test_what_an_experiment_says_reaches_its_plan():
     asked = Experiment(
-        "All of it", "", "digits", "single-task,mgda", 2, 7, (0.5,), ("right",), 2, 3, "trunk", "paper", 64, 9, 4, 0.02
+        "All of it",
+        "",
+        "digits",
+        "single-task,mgda",
+        seeds=2,
+        epochs=7,
+        settings=(0.5,),
+        tasks=("right",),
+        tune=2,
+        tune_seeds=3,
+        shared="trunk",
+        scale="paper",
+        batch_size=64,
+        epoch_steps=9,
+        patience=4,
+        learning_rate=0.02,
     )
     given = {field.name for field in dataclasses.fields(Experiment) if getattr(asked, field.name) != field.default}
     assert given == {field.name for field in dataclasses.fields(Experiment)}, "each must differ from its default"

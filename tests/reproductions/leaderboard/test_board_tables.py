@@ -109,6 +109,24 @@ def test_facts_of_a_problem_read_as_what_they_count(board):
     assert told["sort of"] == "0.250"
 
 
+def test_rows_whose_rate_lies_at_an_edge_are_counted(board):
+    """Where most do, what was tried was too narrow, and a reader is to know."""
+    problem = board.problems[0]
+    rates = {"single-task": {"a": 0.1, "b": 0.1}, "equal": 0.01, "fixed": 0.1, "good": 0.1, "like": 0.001}
+    rows = [
+        dataclasses.replace(row, chosen={"learning_rate": rates.get(row.name, 0.01)})
+        for row in problem.rows
+        if row.group != "optimizer"
+    ]
+    stepped = dataclasses.replace(rows[1], name="equal, SGD", group="optimizer", chosen={"learning_rate": 0.1})
+    made = dataclasses.replace(problem, rates=(0.01, 0.001, 0.1), rows=(*rows, stepped))
+    told = dict(zip(problem_table(Board([made])).heads, problem_table(Board([made])).rows[0], strict=True))
+    assert told["at an edge"] == f"1 smallest, 2 largest of {len(rows) - 1}"
+    assert told["rates"] == "0.001, 0.01, 0.1"
+    two = dataclasses.replace(made, rates=(0.01, 0.1))
+    assert "–" in problem_table(Board([two])).rows[0]
+
+
 def test_a_failure_is_shown_with_its_reason(board):
     assert trouble_table(board).rows == (
         ("broken", "p1", "failed: loss | is nan at step 3", "last in rank, not in means"),

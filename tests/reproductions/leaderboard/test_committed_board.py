@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 import zipfile
 from pathlib import Path
 
+import leaderboard_files
 import pytest
 
 from reproductions.leaderboard.made_up_board import planted
@@ -26,8 +26,6 @@ SIZES = {file_of(FOLDER, entry.problem): entry for entry in ENTRIES}
 FILES = sorted(FOLDER.glob("*.json"))
 POINTING = [DOCS.parent / "README.md", DOCS / "balance" / "which-method.md"]
 SEEDS, RATES, BASELINES = 5, 3, {"single-task", "equal", "best-fixed"}
-sys.path.insert(0, str(DOCS / "_extensions"))
-import leaderboard_files  # noqa: E402
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -35,6 +33,8 @@ def test_every_file_is_of_a_problem_at_its_size(file: Path) -> None:
     found, entry = read(file), SIZES[file]
     assert (found.problem, found.kind, found.epochs) == (entry.problem, entry.kind, entry.epochs)
     assert (len(found.seeds), len(found.rates), len(found.tuning_seeds)) == (SEEDS, RATES, entry.tuning_seeds)
+    assert entry.learning_rate in (None, sorted(found.rates)[RATES // 2])
+    assert entry.batch_size in (None, found.facts["batch_size"])
     assert {row.name for row in found.rows} > BASELINES
     assert not set(found.seeds) & set(found.tuning_seeds)
     for row in found.rows:
@@ -53,9 +53,7 @@ def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
     assert re.search(rf"\*\*.*{len(FILES)} problems", PAGE.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    "page", [DOCS.parent / "README.md", DOCS / "balance" / "which-method.md"], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("page", POINTING, ids=lambda page: page.stem)
 def test_what_the_table_of_methods_points_to_is_what_it_says(page: Path) -> None:
     text = " ".join(page.read_text(encoding="utf-8").split())
     assert f"*{headline(Board(read_folder(FOLDER)))}*" in text

@@ -12,7 +12,7 @@ from reproductions.leaderboard.made_up_board import made_up
 from steelyard.errors import LeaderboardError
 from steelyard.problems import load_problem
 from steelyard.problems.metrics import auc, pearson, r2
-from steelyard.reproductions.leaderboard.board_entries import entries
+from steelyard.reproductions.leaderboard.board_entries import BoardEntry, entries
 from steelyard.reproductions.leaderboard.board_results import BoardSeed, read, write
 from steelyard.reproductions.leaderboard.board_rows import row_of
 from steelyard.reproductions.leaderboard.export_board import BY_CHANCE, _seed, _without_rows, merged
@@ -56,6 +56,30 @@ def test_a_task_with_few_labels_alone_takes_as_many_steps_and_misses_the_others(
     assert facts["train_rows"] == len(load_problem(entry.problem).data().train)
     assert {trial.tasks for trial in planned.plan.trials} == {("main",), ("auxiliary",), ("main", "auxiliary")}
     assert len({planned.plan.steps(trial) for trial in planned.plan.trials}) == 1
+
+
+APART = """
+import torch
+from torch import nn
+from steelyard.problems import Problem, regression, split
+
+x = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+first = torch.arange(60) % 2 == 0
+targets = {"a": x[:, 0].where(first, torch.nan), "b": x[:, 1].where(SECOND, torch.nan)}
+problem = Problem(
+    "apart", tasks=[regression("a"), regression("b")], load=lambda: split(x, targets),
+    trunk=lambda: nn.Linear(3, 4), head=lambda task: nn.Linear(4, 1),
+)
+"""
+
+
+@pytest.mark.parametrize(("second", "missing"), [("~first", 0.0), ("x[:, 2] > 0", 0.5)])
+def test_tasks_that_share_no_rows_miss_no_labels(tmp_path, second, missing):
+    """Half of the labels of either are there; where no row has two, nobody would have asked for the others."""
+    (tmp_path / "apart.py").write_text(APART.replace("SECOND", second))
+    entry = BoardEntry(str(tmp_path / "apart.py"), "made up", 1, "two tasks")
+    facts = _without_rows(plan_problem(entry, [row_of("equal")], seeds=1)).facts
+    assert facts["missing_labels"] == pytest.approx(missing, abs=0.15 if missing else 0.0)
 
 
 @pytest.mark.parametrize("metric", [r2, auc, pearson])

@@ -362,13 +362,12 @@ FURTHER = [row.name for row in steelyard.methods() if row.reads == "cross_gramia
 @pytest.mark.parametrize("method", [*FURTHER, "hydalearn(judged=held-out,main=kind)"])
 def test_further_batches_have_the_tasks_of_the_one_at_hand(method, monkeypatch):
     """Of a task with few labels most independent batches would have none; see `completed`."""
-    asked, lacking = [], []
+    lacking = []
 
     def completed(drawn, labels, batch, seed):
         labels = list(labels)
         found = real(drawn, labels, batch, seed)
         there = [mask for mask in labels if mask[batch].any()]
-        asked.append(len(there))
         lacking.append(any(not mask[drawn].any() for mask in there))
         assert all(mask[found].any() for mask in there)
         return found

@@ -420,7 +420,7 @@ class FrontRow:
 
 
 def front(board: Board) -> list[FrontRow]:
-    """Rows with a number on every problem; on the front are those that no other beats in time at no less gain."""
+    """Rows with a number on every problem; on the front are those ahead that no other beats in time at no less gain."""
     if not any(row_of_group(problem, "sum") for problem in board.problems):
         return []
     names = board.named("method", "architecture", "sum", "fixed")
@@ -434,7 +434,8 @@ def front(board: Board) -> list[FrontRow]:
     return [
         FrontRow(
             *row,
-            on_front=not any(
+            on_front=row[3].mean > 0  # what is cheaper than the plain sum and behind it has no gain to pay for
+            and not any(
                 (other[1] <= row[1] and other[3].mean >= row[3].mean)
                 and (other[1] < row[1] or other[3].mean > row[3].mean)
                 for other in rows
@@ -448,16 +449,15 @@ def cost_front(board: Board) -> BoardAnswer:
     """Which rows are worth their time."""
     question = "What does a gain cost?"
     found = sorted((row for row in front(board) if row.on_front), key=lambda row: row.time)
-    if not found:
+    if not front(board):
         return BoardAnswer(question, "Cannot be said: no row has a number and a time on every problem.")
-    ahead = [row for row in found if row.gain.mean > 0]  # what is cheaper and behind is no answer
-    texts = [f"{row.name} {row.time:.2f} ×, {points(row.gain)}" for row in ahead]
+    texts = [f"{row.name} {row.time:.2f} ×, {points(row.gain)}" for row in found]
     memory = [row for row in front(board) if math.isfinite(row.memory)]
     most = max(memory, key=lambda row: row.memory, default=None)
     lines = [] if most is None else [f"The most memory takes {most.name}, {most.memory:.2f} × that of the plain sum."]
     if too_few := _too_few(board):
         lines.append(f"Which rows are better than others: {too_few[0].lower()}{too_few[1:]}")
-    if not ahead:
+    if not found:
         return BoardAnswer(question, "No row that has a number everywhere gains over the plain sum.", tuple(lines))
     return BoardAnswer(
         question,

@@ -12,6 +12,7 @@ from steelyard.io.printable_text import printable
 from steelyard.report import numbers
 from steelyard.reproductions.leaderboard.answers import family_of_architectures, family_of_methods
 from steelyard.reproductions.leaderboard.board import RANKED, Board
+from steelyard.reproductions.leaderboard.board_results import BoardProblem
 from steelyard.reproductions.leaderboard.gains import why_not_judged
 from steelyard.reproductions.leaderboard.over_problems import least_problems
 from steelyard.reproductions.leaderboard.stability import Stability
@@ -149,23 +150,36 @@ def problem_table(board: Board) -> TextTable:
             str(len(problem.rows)),
             str(len(problem.seeds)),
             str(problem.epochs),
-            ", ".join(f"{rate:g}" for rate in problem.rates) or numbers.MISSING,
+            ", ".join(f"{rate:g}" for rate in sorted(problem.rates)) or numbers.MISSING,
+            _edges(problem),
             str(len(problem.tuning_seeds)),
             *(_fact(name)[1](problem.facts[name]) if name in problem.facts else numbers.MISSING for name in facts),
             numbers.duration(problem.trained_seconds),
         ))  # fmt: skip
     return TextTable(
         "Problems",
-        "Rates: those that validation chose from, for every row alike, on so many tuning seeds. Trained: everything, "
+        "Rates: those that validation chose from, for every row alike, on so many tuning seeds. At an edge: the rows "
+        "for which it chose the smallest or the largest, so that a better one may lie beyond. Trained: everything, "
         "what "
         "only chose included. Losses apart: the largest of the tasks' losses over the smallest, in the first epoch of "
         "the plain sum.",
         (
-            "problem", "kind", "tasks", "main task", "metrics", "rows", "seeds", "epochs", "rates", "tuning seeds",
+            "problem", "kind", "tasks", "main task", "metrics", "rows", "seeds", "epochs", "rates", "at an edge",
+            "tuning seeds",
             *(_fact(name)[0] for name in facts), "trained",
         ),
         tuple(rows),
     )  # fmt: skip
+
+
+def _edges(problem: BoardProblem) -> str:
+    """``0 smallest, 48 largest of 65``: of rows with one network, stepped by the problem's own optimizer."""
+    if len(problem.rates) < 3:
+        return numbers.MISSING
+    chosen = [row.chosen.get("learning_rate") for row in problem.rows if row.group != "optimizer"]
+    chosen = [rate for rate in chosen if isinstance(rate, float)]
+    ends = (f"{chosen.count(end(problem.rates))} {word}" for end, word in ((min, "smallest"), (max, "largest")))
+    return f"{', '.join(ends)} of {len(chosen)}"
 
 
 def _fact(name: str) -> tuple[str, Callable[[float], str]]:

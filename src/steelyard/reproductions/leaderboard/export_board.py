@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from steelyard.errors import LeaderboardError
 from steelyard.problems import load_problem
 from steelyard.problems.metrics import auc, pearson, r2
@@ -115,10 +117,13 @@ def _ended(trials: Sequence[Trial], store: Store) -> bool:
 def _without_rows(planned: PlannedProblem) -> BoardProblem:
     """What is known of a problem before it is trained."""
     plan = planned.plan
-    train = load_problem(plan.reference).data().train
+    problem = load_problem(plan.reference)
+    train = problem.data().train
     shares = plan.settings[0].fractions
     most = max(shares.values())  # of the rows, so many keep a label
     labels = [task.train_rows * (shares[task.name] / most) for task in plan.tasks]
+    # Of tasks with rows of their own no label is missing: nobody would have asked for it.
+    apart = int(torch.stack([train.labelled(problem.task(name)) for name in plan.task_names]).sum(0).max()) < 2
     return BoardProblem(
         problem=planned.entry.problem,
         kind=planned.entry.kind,
@@ -136,8 +141,7 @@ def _without_rows(planned: PlannedProblem) -> BoardProblem:
         facts={
             "train_rows": float(round(len(train) * most)),
             "batch_size": float(plan.batch_size),
-            # Of tasks with rows of their own none is missing.
-            "missing_labels": 0.0 if train.sections else 1 - sum(labels) / (len(labels) * len(train)),
+            "missing_labels": 0.0 if apart else 1 - sum(labels) / (len(labels) * len(train)),
         },
     )
 

@@ -112,8 +112,10 @@ def _study(
 ) -> tuple[BoardStudy | None, dict[str, str]]:
     """The study of the rows that can be trained; none where there is no such row; and why the others cannot."""
     rate = entry.learning_rate
-    if optimizer:  # the entry's rate is said of the problem's own one
-        rate = entry.sgd_rate or (rate and rate * FASTER)
+    if optimizer and entry.sgd_rate is not None:
+        rate = entry.sgd_rate
+    elif optimizer and rate is not None:
+        rate *= FASTER  # it is said of the problem's own optimizer
 
     def planned(some: Sequence[WantedRow]) -> Plan:
         return plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -37,104 +38,69 @@ SMALL = {"left": 0.02, "right": 0.1}, {"left": 0.1, "right": 0.02}
 AMOUNTS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 # Of an epoch at least, so that an amount of labels is not an amount of training: as many as a quarter of them makes.
 STEPS, FEW_STEPS = 100, 40
-EPOCHS, PATIENCE = 60, 8  # of the two further pairs of images, which ten epochs left improving
+EPOCHS, PATIENCE = 60, 8  # of the pairs of images, which ten epochs left improving, and of molecules
 # √10 times the problems' own: the edge at which the choice of `ema` on digits, and of `db-mtl` on rooms, came to lie.
 RATE, ROOM_RATE = 0.00632, 0.00316
 
 
 def experiments(size: Size) -> tuple[Experiment, ...]:
     if size == "quick":
-        return (_digits((0.02, 0.1, *SMALL), epochs=6), _mixed((0.1,), epochs=6), _painted((0.1,), epochs=6))
+        digits = _digits((0.02, 0.1, *SMALL), epochs=6, epoch_steps=FEW_STEPS)
+        return digits, _mixed((0.1,), epochs=6), _painted((0.1,), epochs=6)
+    tuned = {"seeds": 5, "tune": 3}
     if size == "real":
         uneven = {"left": 0.05, "right": 0.5}, {"left": 0.5, "right": 0.05}
+        converged = {**tuned, "epochs": EPOCHS, "patience": PATIENCE}
         return (
-            _digits((*AMOUNTS, *uneven), seeds=5, epochs=10, tune=3),
-            _mixed((0.25,), seeds=5, epochs=EPOCHS, tune=3, patience=PATIENCE),
-            _painted((0.25,), seeds=5, epochs=EPOCHS, tune=3, patience=PATIENCE),
-            *(_molecules(pair, (0.25,)) for pair in (ALIKE, UNLIKE)),
-            *(_rooms(pair, (0.25,), epochs=10, tune=3) for pair in PAIRS),
+            _digits((*AMOUNTS, *uneven), epochs=10, **tuned),
+            _mixed((0.25,), **converged),
+            _painted((0.25,), **converged),
+            *(_molecules(pair, (0.25,), **converged) for pair in (ALIKE, UNLIKE)),
+            *(_rooms(pair, (0.25,), seeds=3, epochs=10, tune=3) for pair in PAIRS),
         )
     every = tuple({"left": left, "right": right} for left in AMOUNTS for right in AMOUNTS)
     return (
-        _digits(every, seeds=5, epochs=100, tune=3),
-        _mixed(AMOUNTS, seeds=5, epochs=100, tune=3),
-        _painted(AMOUNTS, seeds=5, epochs=100, tune=3),
-        *(_molecules(pair, AMOUNTS) for pair in (ALIKE, UNLIKE)),
-        *(_rooms(pair, AMOUNTS, seeds=5, epochs=100, tune=3) for pair in PAIRS),
+        _digits(every, epochs=100, **tuned),
+        *(study(AMOUNTS, epochs=100, **tuned) for study in (_mixed, _painted)),
+        *(_molecules(pair, AMOUNTS, epochs=100, **tuned) for pair in (ALIKE, UNLIKE)),
+        *(_rooms(pair, AMOUNTS, epochs=100, **tuned) for pair in PAIRS),
     )
 
 
 Settings = tuple[float | Mapping[str, float], ...]
 
 
-def _digits(settings: Settings, epochs: int, seeds: int = 3, tune: int = 0) -> Experiment:
+def _digits(settings: Settings, epoch_steps: int = STEPS, **given: Any) -> Experiment:
     about = "homogeneous: two digits in one image, by the amount of labels for each"
-    steps = STEPS if tune else FEW_STEPS
-    return Experiment(
-        "Multi-MNIST",
-        about,
-        "multi-mnist",
-        ARMS,
-        seeds,
-        epochs,
-        settings,
-        tune=tune,
-        batch_size=128,
-        epoch_steps=steps,
-        learning_rate=RATE,
-    )
+    return _images("Multi-MNIST", about, "multi-mnist", settings, epoch_steps=epoch_steps, **given)
 
 
-def _mixed(settings: Settings, epochs: int, **given: int) -> Experiment:
+def _mixed(settings: Settings, **given: Any) -> Experiment:
     about = "heterogeneous: a digit and an item of clothing in one image"
-    return _heterogeneous("MNIST + Fashion", about, "mnist-fashion", settings, epochs, **given)
+    return _images("MNIST + Fashion", about, "mnist-fashion", settings, **given)
 
 
-def _painted(settings: Settings, epochs: int, **given: int) -> Experiment:
+def _painted(settings: Settings, **given: Any) -> Experiment:
     about = "heterogeneous: name the left digit, and paint the image again"
-    return _heterogeneous("Digit + reconstruction", about, "digit-reconstruction", settings, epochs, **given)
+    return _images("Digit + reconstruction", about, "digit-reconstruction", settings, **given)
 
 
-def _heterogeneous(
-    name: str,
-    about: str,
-    problem: str,
-    settings: Settings,
-    epochs: int,
-    seeds: int = 3,
-    tune: int = 0,
-    patience: int = 0,
-) -> Experiment:
-    return Experiment(
-        name,
-        about,
-        problem,
-        ARMS,
-        seeds,
-        epochs,
-        settings,
-        tune=tune,
-        batch_size=128,
-        learning_rate=RATE,
-        patience=patience,
-    )
+def _images(name: str, about: str, problem: str, settings: Settings, **given: Any) -> Experiment:
+    return Experiment(name, about, problem, ARMS, settings=settings, batch_size=128, learning_rate=RATE, **given)
 
 
-def _molecules(pair: tuple[str, str], settings: Settings) -> Experiment:
+def _molecules(pair: tuple[str, str], settings: Settings, **given: Any) -> Experiment:
     name = f"QM8 {' + '.join(pair)}"
     about = {
         ALIKE: "homogeneous: one energy of a molecule by two methods of quantum chemistry",
         UNLIKE: "heterogeneous: an energy and a strength of one excitation of a molecule",
     }[pair]
-    return Experiment(
-        name, about, "qm8", ARMS, 5, EPOCHS, settings, pair, tune=3, learning_rate=RATE, patience=PATIENCE
-    )
+    return Experiment(name, about, "qm8", ARMS, settings=settings, tasks=pair, learning_rate=RATE, **given)
 
 
-def _rooms(pair: tuple[str, str], settings: Settings, epochs: int, seeds: int = 3, tune: int = 0) -> Experiment:
-    name = f"NYUv2 {' + '.join(pair)}"
-    about = "heterogeneous: two maps of one room"
-    return Experiment(name, about, "nyuv2", ARMS, seeds, epochs, settings, pair, tune, learning_rate=ROOM_RATE)
+def _rooms(pair: tuple[str, str], settings: Settings, **given: Any) -> Experiment:
+    name, about = f"NYUv2 {' + '.join(pair)}", "heterogeneous: two maps of one room"
+    return Experiment(name, about, "nyuv2", ARMS, settings=settings, tasks=pair, learning_rate=ROOM_RATE, **given)
 
 
 def judge(outcomes: Outcomes) -> list[Finding]:

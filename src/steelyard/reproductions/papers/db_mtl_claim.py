@@ -66,8 +66,12 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
             _experiment(NYUV2, ABLATION, epochs=10, settings=(0.25,), tune=3),
         )
     return tuple(
-        _experiment(name, (*ABLATION, *LOGGED, *choices), epochs=epochs, tune=5)
-        for name, epochs in ((NYUV2, 200), (OFFICE, 100), (QM8, 300))
+        _experiment(name, (*ABLATION, *form, *LOGGED, *choices), epochs=epochs, tune=5)
+        for name, form, epochs in (
+            (NYUV2, AT_TRUNK.values(), 200),
+            (OFFICE, (), 100),  # at the trunk as it is
+            (QM8, AT_TRUNK.values(), 300),
+        )
     )
 
 
@@ -115,7 +119,7 @@ def judge(outcomes: Outcomes) -> list[Finding]:
         }
         for methods in (SIX, ("best-fixed",), SCALES)
     )
-    printed = {
+    at_trunk = {
         f"{name}, at the trunk: db-mtl above {other}": (name, AT_TRUNK["db-mtl"], AT_TRUNK.get(other, other))
         for name, each in outcomes.items()
         for other in ("equal", "log", "max-norm")
@@ -138,7 +142,7 @@ def judge(outcomes: Outcomes) -> list[Finding]:
         ),
     ]
     choices = {
-        "In the paper's form, gradients at the trunk: it is above the plain sum and each half": printed,
+        "In the paper's form, gradients at the trunk: it is above the plain sum and each half": at_trunk,
         "Beside the claim: it is above the best constant weights": tuned,
         "The largest norm as common scale is above the mean, the median and the smallest": scales,
         "A β that falls as β / √k is above a constant one": fading,
@@ -195,9 +199,9 @@ def figures(outcomes: Outcomes) -> list[Figures]:
         )
         title, unit = f"Ablation: {name} here, {THEIRS[name]} in the paper", "Δm, %" if name == QM8 else "Δp, %"
         tables.append(Figures(title, "Δp, %", tuple(rows), note, here=unit))
-    stage = outcomes.get(NYUV2)
-    if stage is not None and {*LOGGED} & {*stage.judgement.methods}:
-        rows = [(arm, OTHERS[arm], delta_p(stage, arm)) for arm in LOGGED if arm in stage.judgement.methods]
+    rooms = outcomes.get(NYUV2)
+    if rooms is not None and {*LOGGED} & {*rooms.judgement.methods}:
+        rows = [(arm, OTHERS[arm], delta_p(rooms, arm)) for arm in LOGGED if arm in rooms.judgement.methods]
         tables.append(Figures("Other gradient methods on NYUv2, plain and behind the log stage", "Δp, %", tuple(rows)))
     for name, outcome in outcomes.items():
         if SCALES[-1] in outcome.judgement.methods:
