@@ -123,6 +123,13 @@ def test_rows_whose_rate_lies_at_an_edge_are_counted(board):
     told = dict(zip(problem_table(Board([made])).heads, problem_table(Board([made])).rows[0], strict=True))
     assert told["at an edge"] == f"1 smallest, 2 largest of {len(rows) - 1}"
     assert told["rates"] == "0.001, 0.01, 0.1"
+    assert "With caution" not in scope(Board([made]))
+    high = dataclasses.replace(
+        made, rows=tuple(dataclasses.replace(row, chosen={"learning_rate": 0.1}) for row in made.rows)
+    )
+    assert "With caution: on p0 and p1 validation chose the smallest or the largest" in scope(
+        Board([high, dataclasses.replace(high, problem="p1")])
+    )
     two = dataclasses.replace(made, rates=(0.01, 0.1))
     assert "–" in problem_table(Board([two])).rows[0]
 

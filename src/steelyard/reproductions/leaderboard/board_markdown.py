@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steelyard.io.lists_and_counts import counted, first_few
+from steelyard.io.lists_and_counts import counted, first_few, listed
 from steelyard.report import numbers
 from steelyard.reproductions.leaderboard.answers import BoardAnswer, headline
 from steelyard.reproductions.leaderboard.board import Board
-from steelyard.reproductions.leaderboard.board_tables import TextTable, not_ranked
+from steelyard.reproductions.leaderboard.board_results import BoardProblem
+from steelyard.reproductions.leaderboard.board_tables import TextTable, at_edges, not_ranked
 from steelyard.reproductions.markdown import markdown_table, write_between
 
 NAME = "leaderboard"
@@ -43,7 +44,17 @@ def scope(board: Board) -> str:
     )
     if rest := not_ranked(board):
         text += f" Not run on every problem, and therefore without a rank: {first_few(rest, 12)}."
+    if narrow := [problem.problem for problem in board.problems if _narrow(problem)]:
+        text += (
+            f" With caution: on {listed(narrow)} validation chose the smallest or the largest learning rate for more "
+            "than half of the rows. Better ones may lie beyond, for the plain sum as for the others."
+        )
     return text
+
+
+def _narrow(problem: BoardProblem) -> bool:
+    smallest, largest, rows = at_edges(problem)
+    return 2 * (smallest + largest) > rows
 
 
 def commands(board: Board) -> list[str]:

@@ -172,14 +172,22 @@ def problem_table(board: Board) -> TextTable:
     )  # fmt: skip
 
 
-def _edges(problem: BoardProblem) -> str:
-    """``0 smallest, 48 largest of 65``: of rows with one network, stepped by the problem's own optimizer."""
+def at_edges(problem: BoardProblem) -> tuple[int, int, int]:
+    """For how many rows the smallest and the largest rate was chosen, and of how many; zeros where few were tried.
+
+    Of rows with one network that the problem's own optimizer steps: others had other rates to choose from.
+    """
     if len(problem.rates) < 3:
-        return numbers.MISSING
+        return 0, 0, 0
     chosen = [row.chosen.get("learning_rate") for row in problem.rows if row.group != "optimizer"]
     chosen = [rate for rate in chosen if isinstance(rate, float)]
-    ends = (f"{chosen.count(end(problem.rates))} {word}" for end, word in ((min, "smallest"), (max, "largest")))
-    return f"{', '.join(ends)} of {len(chosen)}"
+    return chosen.count(min(problem.rates)), chosen.count(max(problem.rates)), len(chosen)
+
+
+def _edges(problem: BoardProblem) -> str:
+    """``0 smallest, 48 largest of 65``"""
+    smallest, largest, rows = at_edges(problem)
+    return f"{smallest} smallest, {largest} largest of {rows}" if rows else numbers.MISSING
 
 
 def _fact(name: str) -> tuple[str, Callable[[float], str]]:

@@ -240,7 +240,7 @@ reproduction = Reproduction(
     experiments=experiments,
     judge=judge,
     figures=figures,
-    takes={"quick": "7 min", "real": "2 h 10 min", "full": "weeks"},
+    takes={"quick": "7 min", "real": "3 h", "full": "weeks"},
     scope={
         "quick": "a tenth of NYUv2 for three epochs, few epochs elsewhere; no tuned learning rates.",
         "real": "eleven seeds on QM8, with rates chosen on three, five seeds on Office; a quarter of NYUv2 for ten "

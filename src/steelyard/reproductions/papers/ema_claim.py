@@ -145,7 +145,7 @@ reproduction = Reproduction(
     ),
     experiments=experiments,
     judge=judge,
-    takes={"quick": "4 min", "real": "1 h 45 min", "full": "days"},
+    takes={"quick": "4 min", "real": "1 h 20 min", "full": "days"},
     scope={
         "quick": "two of the four data sets; a tenth of Multi-MNIST's labels, β = 0.99 alone and fewer baselines "
         "there; no tuned learning rates.",
