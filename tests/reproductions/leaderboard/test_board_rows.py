@@ -73,12 +73,12 @@ def test_problems_are_of_many_kinds_and_each_is_there():
         assert load_problem(stepped_by(entry.problem, "sgd")).task_names == load_problem(entry.problem).task_names
 
 
-@pytest.mark.parametrize(("sgd_rate", "middle"), [(None, 0.08), (4e-4, 4e-4)])
+@pytest.mark.parametrize(("sgd_rate", "middle"), [(None, 0.253), (4e-4, 4e-4)])
 def test_where_sgd_steps_rates_are_its_own_or_ten_times_the_others(sgd_rate, middle):
     entry = dataclasses.replace(entries(["digits"], quick=True)[0], sgd_rate=sgd_rate)
     rows = [row for row in every_row() if row.name in ("equal", "equal, SGD")]
     own, stepped = plan_problem(entry, rows, seeds=1).studies
-    assert statistics.median(own.plan.tuning.rates) == pytest.approx(8e-3)
+    assert statistics.median(own.plan.tuning.rates) == pytest.approx(0.0253)
     assert statistics.median(stepped.plan.tuning.rates) == pytest.approx(middle)
 
 

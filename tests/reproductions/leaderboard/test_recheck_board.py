@@ -18,9 +18,7 @@ def test_a_row_by_sgd_alone():
     chosen = {"arm": "equal", "method": "equal", "learning_rate": 0.08, "optimizer": "sgd"}
     seed = BoardSeed(values, values, 1.0, 8)
     row = BoardRow("equal, SGD", "optimizer", "losses", chosen, None, 0.1, None, {0: seed})
-    file = made_up(
-        tasks=tuple(values), seeds=(0,), epochs=1, rates=(8e-3, 2.53e-3, 2.53e-2), tuning_seeds=(10007, 10008)
-    )
+    file = made_up(tasks=tuple(values), seeds=(0,), epochs=1, rates=(0.0253, 0.008, 0.08), tuning_seeds=(10007, 10008))
     tasks = tuple(BoardTask(name, "accuracy", True, 1.0) for name in values)
     file = type(file)(**{**vars(file), "rows": (row,), "tasks": tasks})
     assert drawn([file], 1.0) == {"digits": [("equal, SGD", 0)]}

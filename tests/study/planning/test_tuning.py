@@ -21,6 +21,9 @@ def test_learning_rates_are_log_spaced_around_the_own_one_which_comes_first():
     assert learning_rates(0.002, 3) == (0.002, 0.000632, 0.00632)
     assert sorted(learning_rates(0.01, 4)) == [0.001, 0.00316, 0.01, 0.0316]
     assert len(learning_rates(1.0, 5)) == 5
+    for own in (0.001, 0.00316, 0.004, 0.0126, 0.0253, 5e-5):
+        up = max(learning_rates(own, 3))
+        assert len(set(learning_rates(own, 3)) & set(learning_rates(up, 3))) == 2, "a range one step on shares its own"
     with pytest.raises(PlanError, match="tune=1: from 2 to 25"):
         learning_rates(0.1, 1)
 

@@ -29,7 +29,16 @@ def learning_rates(own: float, count: int) -> tuple[float, ...]:
     if not (count == 0 or 2 <= count <= MOST_RATES):
         raise PlanError(f"tune={count}: from 2 to {MOST_RATES} learning rates, or 0 to leave them as they are")
     powers = sorted(range(-(count // 2), (count + 1) // 2), key=lambda power: (abs(power), power))
-    return tuple(own if power == 0 else float(f"{own * STEP**power:.3g}") for power in powers)
+    return tuple(own if power == 0 else _rounded(own * STEP**power) for power in powers)
+
+
+def _rounded(rate: float) -> float:
+    """To three digits, or to one where half a percent is enough: 0.00316 / √10 is 0.001, not 0.000999.
+
+    A range that is moved by a step then shares its rates with the one before, and their trials.
+    """
+    short = float(f"{rate:.1g}")
+    return short if abs(short - rate) <= rate / 200 else float(f"{rate:.3g}")
 
 
 def make_tuning(
