@@ -379,6 +379,25 @@ def test_further_batches_have_the_tasks_of_the_one_at_hand(method, monkeypatch):
     assert any(lacking), "the test would see nothing"
 
 
+@pytest.mark.filterwarnings("ignore:the loss of 'size' is exactly 0")
+@pytest.mark.filterwarnings("ignore:hydalearn compares every task with the main one")
+@pytest.mark.parametrize("method", [*FURTHER, "hydalearn(judged=held-out,main=kind)"])
+def test_a_further_batch_that_a_task_fits_to_the_last_bit_is_no_batch_without_its_labels(method):
+    """As a task of few rows does that are learnt by heart: its loss is exactly 0, and so is its gradient."""
+    zeros = []
+
+    def loss(output, wanted):
+        found = F.relu(wanted.abs().max() - 1.0) * output.squeeze(1).square().mean()
+        zeros.append(found.item() == 0)
+        return found
+
+    size = dataclasses.replace(regression("size"), loss=loss)
+    problem = made(tasks=(classification("kind", 3), size))
+    found = train(trial(method, batch_size=16, epochs=3, shared="trunk"), problem)
+    assert 0 < sum(zeros) < len(zeros), "the test would see nothing"
+    assert all(math.isfinite(each) for each in found.curves.losses["kind"])
+
+
 def test_the_mean_weights_of_an_epoch_are_recorded():
     found = train(trial("fixed(weights={'kind':3,'size':1})"), made())
     assert found.curves.weights == {"kind": [1.5] * 4, "size": [0.5] * 4}  # scale="sum"

@@ -106,7 +106,10 @@ class LossesOf(nn.Module):
         self.network, self.tasks, self.hardware = network, tasks, hardware
 
     def forward(self, inputs: Inputs, targets: Targets) -> Mapping[str, Tensor]:
-        return Forward(self.network, self.tasks, inputs, targets, self.hardware).balanced()
+        forward = Forward(self.network, self.tasks, inputs, targets, self.hardware)
+        for name, loss in forward.losses.items():  # a loss of exactly 0 is then a task that is fitted, not one missing
+            loss.label_count = len(targets[name][0])  # type: ignore[attr-defined]
+        return forward.balanced()
 
 
 def recompute(
