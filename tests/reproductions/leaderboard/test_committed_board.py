@@ -58,6 +58,9 @@ def test_what_the_table_of_methods_points_to_is_what_it_says(page: Path) -> None
     text = " ".join(page.read_text(encoding="utf-8").split())
     assert f"*{headline(Board(read_folder(FOLDER)))}*" in text
     assert "leaderboard.md)" in text
+    said = " ".join(PAGE.read_text(encoding="utf-8").split())
+    for quoted in re.findall(r"\*(on [^*]+ above and [^*]+)\*", text):
+        assert f"{quoted};" in said or f"{quoted}." in said, "not what the leaderboard says"
 
 
 def test_a_method_is_told_where_it_stands_by_the_table(tmp_path: Path) -> None:
