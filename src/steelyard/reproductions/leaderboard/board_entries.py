@@ -81,7 +81,7 @@ ENTRIES = (
         "tables",
         4,
         "a main task with two auxiliaries",
-        learning_rate=0.00316,
+        learning_rate=0.01,
         fraction=0.5,
     ),
     BoardEntry(
