@@ -10,6 +10,7 @@ import leaderboard_files
 import pytest
 
 from reproductions.leaderboard.made_up_board import planted
+from steelyard.problems.other_optimizer import FASTER
 from steelyard.reproductions.leaderboard.answers import headline
 from steelyard.reproductions.leaderboard.board import Board
 from steelyard.reproductions.leaderboard.board_entries import ENTRIES
@@ -19,6 +20,7 @@ from steelyard.reproductions.leaderboard.export_board import file_of
 from steelyard.reproductions.leaderboard.over_problems import least_problems
 from steelyard.reproductions.leaderboard.report_board import report_board
 from steelyard.reproductions.leaderboard.stability import stability
+from steelyard.study.planning.tuning import learning_rates
 
 DOCS = Path(__file__).parents[3] / "docs"
 FOLDER, PAGE = DOCS / "leaderboard", DOCS / "leaderboard.md"
@@ -42,6 +44,33 @@ def test_every_file_is_of_a_problem_at_its_size(file: Path) -> None:
     assert "/" not in found.command.replace("docs/leaderboard", ""), "whose machine it was is nobody's business"
 
 
+def test_the_middle_rate_is_what_the_plain_sum_chose() -> None:
+    """But for those problems that the page names."""
+    others = [
+        found.problem
+        for found in map(read, FILES)
+        for row in found.rows
+        if row.name == "equal" and row.chosen["learning_rate"] != sorted(found.rates)[len(found.rates) // 2]
+    ]
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    named = re.search(r"The middle rate is the one that the plain sum chose; on (.*?) it chose", text)
+    assert named
+    assert re.findall(r"`([^`]+)`", named[1]) == others
+
+
+def test_how_often_sgd_chose_a_rate_at_an_edge_is_said() -> None:
+    edges, choices = 0, 0
+    for file in FILES:
+        entry = SIZES[file]
+        middle = FASTER * entry.learning_rate if entry.sgd_rate is None else entry.sgd_rate
+        rates = learning_rates(middle, entry.rates)
+        chosen = [row.chosen["learning_rate"] for row in read(file).rows if row.chosen.get("optimizer") == "sgd"]
+        assert set(chosen) <= set(rates)
+        edges += sum(rate in (min(rates), max(rates)) for rate in chosen)
+        choices += len(chosen)
+    assert f"{edges} of its {choices} choices were such" in " ".join(PAGE.read_text(encoding="utf-8").split())
+
+
 @pytest.mark.takes("every question is answered once more, from all files")
 def test_the_page_says_what_the_files_say(tmp_path: Path) -> None:
     again = tmp_path / "leaderboard.md"
@@ -59,7 +88,7 @@ def test_what_the_table_of_methods_points_to_is_what_it_says(page: Path) -> None
     assert f"*{headline(Board(read_folder(FOLDER)))}*" in text
     assert "leaderboard.md)" in text
     said = " ".join(PAGE.read_text(encoding="utf-8").split())
-    for quoted in re.findall(r"\*(on [^*]+ above and [^*]+)\*", text):
+    for quoted in re.findall(r"\*(on [^*]+ above and [^*]+)\*", text):  # so many, of methods or architectures
         assert f"{quoted};" in said or f"{quoted}." in said, "not what the leaderboard says"
 
 
