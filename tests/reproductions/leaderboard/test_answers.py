@@ -12,19 +12,11 @@ from scipy import stats
 
 from reproductions.leaderboard.made_up_board import made_up, planted, ten
 from steelyard.reproductions.evidence import points
-from steelyard.reproductions.leaderboard.answers import (
-    DIVIDES,
-    answers,
-    at_equal_cost,
-    choosing,
-    cost_front,
-    family_of_architectures,
-    family_of_methods,
-    front,
-    headline,
-    left_out_gains,
-    sides,
-)
+from steelyard.reproductions.leaderboard.answer_architectures import at_equal_cost, family_of_architectures
+from steelyard.reproductions.leaderboard.answer_cost import cost_front, front
+from steelyard.reproductions.leaderboard.answer_methods import choosing, family_of_methods, headline, left_out_gains
+from steelyard.reproductions.leaderboard.answer_where import DIVIDES, sides
+from steelyard.reproductions.leaderboard.answers import answers
 from steelyard.reproductions.leaderboard.board import Board
 from steelyard.reproductions.leaderboard.over_problems import together_over_problems
 from steelyard.reproductions.leaderboard.ranks import critical_difference

@@ -11,7 +11,9 @@ from report import reading
 from report.reading import number, says
 from reproductions.leaderboard.made_up_board import planted
 from steelyard.report.charts.strips import Strip, strip_scale
-from steelyard.reproductions.leaderboard.answers import family_of_architectures, family_of_methods, front
+from steelyard.reproductions.leaderboard.answer_architectures import family_of_architectures
+from steelyard.reproductions.leaderboard.answer_cost import front
+from steelyard.reproductions.leaderboard.answer_methods import family_of_methods
 from steelyard.reproductions.leaderboard.board import Board
 from steelyard.reproductions.leaderboard.board_page import cost_panel, rank_panel, strips_panel
 from steelyard.reproductions.leaderboard.ranks import critical_difference

@@ -11,7 +11,9 @@ import pytest
 
 from report.reading import parse, says, says_interval
 from reproductions.leaderboard.made_up_board import planted, ten
-from steelyard.reproductions.leaderboard.answers import answers, family_of_architectures, family_of_methods, headline
+from steelyard.reproductions.leaderboard.answer_architectures import family_of_architectures
+from steelyard.reproductions.leaderboard.answer_methods import family_of_methods, headline
+from steelyard.reproductions.leaderboard.answers import answers
 from steelyard.reproductions.leaderboard.board import Board
 from steelyard.reproductions.leaderboard.board_markdown import board_section, commands, scope
 from steelyard.reproductions.leaderboard.board_page import board_page

@@ -11,7 +11,7 @@ import pytest
 
 from reproductions.leaderboard.made_up_board import planted
 from steelyard.problems.other_optimizer import FASTER
-from steelyard.reproductions.leaderboard.answers import headline
+from steelyard.reproductions.leaderboard.answer_methods import headline
 from steelyard.reproductions.leaderboard.board import Board
 from steelyard.reproductions.leaderboard.board_entries import ENTRIES
 from steelyard.reproductions.leaderboard.board_results import read, read_folder, write

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from steelyard.reproductions.leaderboard import run_board, time_limit
-from steelyard.reproductions.leaderboard.answers import points
 from steelyard.reproductions.leaderboard.board import Board
+from steelyard.reproductions.leaderboard.board_answer import points
 from steelyard.reproductions.leaderboard.board_results import read, write
 from steelyard.study import Estimate
 from steelyard.study.analysis.statistics import interval

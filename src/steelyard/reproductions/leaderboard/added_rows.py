@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from steelyard.reproductions.leaderboard.answers import BASELINE_NAMES, points
 from steelyard.reproductions.leaderboard.board import Board
+from steelyard.reproductions.leaderboard.board_answer import BASELINE_NAMES, points
 from steelyard.reproductions.leaderboard.board_results import read_folder
 from steelyard.reproductions.leaderboard.board_rows import rows_of_arms
 from steelyard.reproductions.leaderboard.gains import row_named, why_not_judged

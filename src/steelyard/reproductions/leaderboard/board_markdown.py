@@ -6,8 +6,9 @@ from pathlib import Path
 
 from steelyard.io.lists_and_counts import counted, first_few, listed
 from steelyard.report import numbers
-from steelyard.reproductions.leaderboard.answers import BoardAnswer, headline
+from steelyard.reproductions.leaderboard.answer_methods import headline
 from steelyard.reproductions.leaderboard.board import Board
+from steelyard.reproductions.leaderboard.board_answer import BoardAnswer
 from steelyard.reproductions.leaderboard.board_results import BoardProblem
 from steelyard.reproductions.leaderboard.board_tables import TextTable, at_edges, not_ranked
 from steelyard.reproductions.markdown import markdown_table, write_between

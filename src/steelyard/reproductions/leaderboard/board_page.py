@@ -17,15 +17,11 @@ from steelyard.report.palette import inks
 from steelyard.report.panels.drawing import Panel
 from steelyard.report.short_names import elide
 from steelyard.report.study_page import templates
-from steelyard.reproductions.leaderboard.answers import (
-    ALPHA,
-    BoardAnswer,
-    family_of_architectures,
-    family_of_methods,
-    front,
-    headline,
-)
+from steelyard.reproductions.leaderboard.answer_architectures import family_of_architectures
+from steelyard.reproductions.leaderboard.answer_cost import front
+from steelyard.reproductions.leaderboard.answer_methods import family_of_methods, headline
 from steelyard.reproductions.leaderboard.board import Board, OverProblems
+from steelyard.reproductions.leaderboard.board_answer import ALPHA, BoardAnswer
 from steelyard.reproductions.leaderboard.board_markdown import commands, machines, scope
 from steelyard.reproductions.leaderboard.board_tables import (
     TextTable,
@@ -100,8 +96,8 @@ def rank_panel(board: Board, stability: Stability) -> Panel | None:
     svg = rank_bars(rows, difference, count, f"Average ranks of {count} rows over {problems} problems")
     note = (
         f"Each bar is the critical difference wide ({difference:.1f} ranks, Nemenyi at 5 %): rows whose bars do not "
-        "overlap are "
-        f"told apart. The shaded band is the best row's. At the right the place, as a range where it is not stable."
+        "overlap are told apart. The shaded band is the best row's. At the right the place, as a range where it is "
+        "not stable."
     )  # fmt: skip
     return Panel("Average rank", note, svg, _left([row.label for row in rows]), 52)
 
@@ -132,8 +128,8 @@ def strips_panel(board: Board) -> Panel | None:
     )
     note = (
         "Points of Δm over the tuned plain sum: a dot for each problem, the mean over problems with its plain 95 % "
-        "interval. "
-        "Coloured where the row is shown to be better or worse together with all others, hollow where it is not."
+        "interval. Coloured where the row is shown to be better or worse together with all others, hollow where it "
+        "is not."
     )
     return Panel("Δm over the plain sum", note, svg, _left([strip.label for strip in strips]), 52)
 
@@ -154,8 +150,8 @@ def cost_panel(board: Board) -> Panel | None:
     svg = cost_chart(points, "Gain over the plain sum against time per step", "plain sum", on_front, COST_CUT)
     note = (
         "Points of Δm over the plain sum with the 95 % interval over problems, against time per step (× the plain "
-        "sum's). "
-        "The line is the front: no other row gains as much in less time. Names without room stand in the table."
+        "sum's). The line is the front: no other row gains as much in less time. Names without room stand in the "
+        "table."
     )
     return Panel("Δm, points", note, svg, 44, 16)
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from steelyard.io.printable_text import printable
 from steelyard.report import numbers
-from steelyard.reproductions.leaderboard.answers import family_of_architectures, family_of_methods
+from steelyard.reproductions.leaderboard.answer_architectures import family_of_architectures
+from steelyard.reproductions.leaderboard.answer_methods import family_of_methods
 from steelyard.reproductions.leaderboard.board import RANKED, Board
 from steelyard.reproductions.leaderboard.board_results import BoardProblem
 from steelyard.reproductions.leaderboard.gains import why_not_judged
@@ -92,11 +93,9 @@ def row_table(board: Board, stability: Stability) -> TextTable:
     return TextTable(
         "All rows, over problems",
         f"Mean Δm over problems in points, with half of the 95 % interval over problems; against {of}, the plain sum "
-        "and the "
-        "best fixed weights. p: of methods, with both comparisons of all of them together; of architectures, with "
-        "those of all architectures. Place: by average rank, a range where other problems, "
-        "other seeds or values in the place of errors would give another. Time per step and memory: × those of the "
-        "plain sum. "
+        "and the best fixed weights. p: of methods, with both comparisons of all of them together; of architectures, "
+        "with those of all architectures. Place: by average rank, a range where other problems, other seeds or "
+        "values in the place of errors would give another. Time per step and memory: × those of the plain sum. "
         "Problems: on which the row has a number.",
         (
             "row", "kind", "place", f"Δm against {of}", "against the plain sum", "p", "ahead", "against fixed "
@@ -127,8 +126,7 @@ def gain_table(board: Board) -> TextTable:
     return TextTable(
         "Δm by problem",
         f"Points of Δm against {of}: the mean over seeds with half of its 95 % interval. Of a problem with a main "
-        "task, that "
-        "task's alone.",
+        "task, that task's alone.",
         ("row", *(problem.problem for problem in board.problems)),
         tuple(rows),
     )
@@ -160,9 +158,8 @@ def problem_table(board: Board) -> TextTable:
         "Problems",
         "Rates: those that validation chose from, for every row alike, on so many tuning seeds. At an edge: the rows "
         "for which it chose the smallest or the largest, so that a better one may lie beyond. Trained: everything, "
-        "what "
-        "only chose included. Losses apart: the largest of the tasks' losses over the smallest, in the first epoch of "
-        "the plain sum.",
+        "what only chose included. Losses apart: the largest of the tasks' losses over the smallest, in the first "
+        "epoch of the plain sum.",
         (
             "problem", "kind", "tasks", "main task", "metrics", "rows", "seeds", "epochs", "rates", "at an edge",
             "tuning seeds",

@@ -267,8 +267,7 @@ reproduction = Reproduction(
     ),
     claim=(
         "Letting only reliable tasks contribute to the shared features reduces negative transfer, and a task's "
-        "learnt "
-        "uncertainty tells reliability better than its loss."
+        "learnt uncertainty tells reliability better than its loss."
     ),
     reconstructed=(
         "AMTFL is as its authors have it, on the digits with their start, schedule and last epoch. Of the uncertainty "
