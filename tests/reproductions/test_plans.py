@@ -66,6 +66,7 @@ def test_what_an_experiment_says_reaches_its_plan():
         tasks=("right",),
         tune=2,
         tune_seeds=3,
+        tune_beyond=1,
         shared="trunk",
         scale="paper",
         batch_size=64,

@@ -82,6 +82,13 @@ def compare(
     tune_seeds: Annotated[
         int, typer.Option(help="Try each learning rate and constant weighting on so many seeds (or folds).")
     ] = 1,
+    tune_beyond: Annotated[
+        int,
+        typer.Option(
+            help="Where the best of these rates is the largest or the smallest, try the next one past it, and so on, "
+            "up to so many."
+        ),
+    ] = 0,
     scale: Annotated[
         str | None,
         typer.Option(
@@ -157,7 +164,8 @@ def compare(
             "tasks": arguments.parse_names("--tasks", tasks),
             "seeds": arguments.parse_seeds(seeds),
             **{"settings": settings, "epochs": epochs, "learning_rate": learning_rate, "scale": scale},
-            **{"tune": tune, "tune_seeds": tune_seeds, "patience": patience, "command": command},
+            **{"tune": tune, "tune_seeds": tune_seeds, "tune_beyond": tune_beyond},
+            **{"patience": patience, "command": command},
         }
         if problem is None:
             assert program is not None

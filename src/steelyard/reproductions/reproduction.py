@@ -32,6 +32,7 @@ class Experiment:
         tasks: those to learn; all by default.
         tune: learning rates tried for every network.
         tune_seeds: on so many seeds each.
+        tune_beyond: so many more past an edge that is the best.
         shared, scale: as `steelyard compare` takes them.
     """
 
@@ -45,6 +46,7 @@ class Experiment:
     tasks: tuple[str, ...] | None = None
     tune: int = 0
     tune_seeds: int = 1
+    tune_beyond: int = 0
     shared: str | None = None
     scale: str | None = None
     batch_size: int | None = None

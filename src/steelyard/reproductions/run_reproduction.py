@@ -85,6 +85,7 @@ def prepare(
             scale=experiment.scale,
             tune=experiment.tune,
             tune_seeds=experiment.tune_seeds,
+            tune_beyond=experiment.tune_beyond,
             command=command,
             **hardware,
         )

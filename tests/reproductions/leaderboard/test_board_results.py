@@ -39,7 +39,7 @@ def test_the_format_is_the_one_that_is_described(tmp_path):
     write(found, tmp_path / "digits.json")
     again = json.loads((tmp_path / "digits.json").read_text())
     assert again["rows"][0]["per_seed"]["0"]["validation"] == {"a": "NaN"}
-    assert {*json.loads(WRITTEN)} | {"facts"} == {*again}
+    assert {*json.loads(WRITTEN)} | {"facts", "beyond"} == {*again}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_the_format_is_the_one_that_is_described(tmp_path):
         ('"format": 1', '"format": true', "format is True"),
         ('"epochs": 3', '"epochs": 3.5', "3.5 in the place of int"),
         ('"epochs": 3', '"epochs": -1', "epochs is -1"),
+        ('"epochs": 3', '"epochs": 3, "beyond": -1', "beyond is -1"),
         ('"main": null', '"main": "b"', "main task 'b'"),
         ('"main": null', '"mian": null', "mian"),
         ('"group": "method"', '"group": "methods"', "methods"),

@@ -20,6 +20,7 @@ from steelyard.reproductions.leaderboard.board_page import board_page
 from steelyard.reproductions.leaderboard.board_results import write
 from steelyard.reproductions.leaderboard.board_tables import (
     all_tables,
+    at_edges,
     gain_table,
     in_order,
     problem_table,
@@ -132,6 +133,15 @@ def test_rows_whose_rate_lies_at_an_edge_are_counted(board):
     assert "With caution: on p0 and p1 validation chose the smallest or the largest" in scope(
         Board([high, dataclasses.replace(high, problem="p1")])
     )
+    # Two more lie past each edge: none of these rows wanted the outermost, until some do.
+    further = dataclasses.replace(made, beyond=2)
+    told = dict(zip(problem_table(Board([further])).heads, problem_table(Board([further])).rows[0], strict=True))
+    assert (told["at an edge"], told["rates"]) == (
+        f"0 smallest, 0 largest of {len(rows) - 1}",
+        "0.001, 0.01, 0.1 and 2 beyond",
+    )
+    out = [dataclasses.replace(row, chosen={"learning_rate": 1.0}) if row.name == "good" else row for row in rows]
+    assert at_edges(dataclasses.replace(further, rows=tuple(out))) == (0, 1, len(rows) - 1)
     two = dataclasses.replace(made, rates=(0.01, 0.1))
     assert "–" in problem_table(Board([two])).rows[0]
 

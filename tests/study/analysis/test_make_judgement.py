@@ -298,6 +298,21 @@ def test_rates_at_the_edge_of_those_tried_are_told(tmp_path, rates, said):
     text = " ".join(found.cautions)
     assert ("Validation chose the" in text) == (said is not None)
     assert said is None or said in text
+    # Where more may be tried past these, they are no edge; the outermost of those is.
+    further = judged(
+        tmp_path / "f", dataclasses.replace(tuned, tuning=Tuning((0.1, 0.03, 0.3), 10_007, (), 1)),
+        {SINGLE_TASK: ALONE, "equal": ALONE},
+    )  # fmt: skip
+    assert "Validation chose the" not in " ".join(further.cautions)
+
+
+def test_the_outermost_rate_past_an_edge_is_told(tmp_path):
+    made = plan()
+    chosen = {SINGLE_TASK: Choice(SINGLE_TASK, {"left": 0.949, "right": 0.1}), "equal": Choice("equal", {"": 0.949})}
+    methods = tuple(dataclasses.replace(method, chosen=(chosen[method.name],)) for method in made.methods)
+    tuned = dataclasses.replace(made, methods=methods, tuning=Tuning((0.1, 0.03, 0.3), 10_007, (), 1))
+    text = " ".join(judged(tmp_path / "s", tuned, {SINGLE_TASK: ALONE, "equal": ALONE}).cautions)
+    assert "the largest of 3 and 1 further learning rates (0.949) for 2 of 3 networks" in text
 
 
 def test_of_many_strategies_the_best_are_named_and_the_others_counted(tmp_path):

@@ -126,6 +126,93 @@ def test_tuning_on_several_seeds_or_folds_is_planned_and_said():
         study.plan("digits", ["equal"], seeds=2, epochs=1, tune=2, tune_seeds=0)
 
 
+def beyond_plan(beyond=2):
+    made = made_plan((SINGLE_TASK, "equal", "uw", "dwa"))
+    return dataclasses.replace(made, tuning=Tuning(learning_rates(0.1, 3), SEED, (SEED + 1,), beyond))
+
+
+BEST = {"left": 0.1, "right": 0.01, "equal": 1.0, "uw": 100.0, "dwa": 0.0001}
+
+
+def by_distance(made, asked, fails=()):
+    """Results of networks that do the better the nearer their rate is to the best one; keeps a list of what it gave."""
+
+    def results_of(trials):
+        found = {}
+        for trial in trials:
+            name = trial.tasks[0] if trial.method == SINGLE_TASK else trial.method
+            rate = made.learning_rate if trial.learning_rate is None else trial.learning_rate
+            away = abs(math.log10((rate or 0.1) / BEST[name]))
+            if (name, rate) not in fails:
+                found[trial] = with_validation(1 - 0.1 * away, 1 - 0.1 * away)
+            asked.setdefault(name, set()).add(rate or 0.1)
+        return found
+
+    return results_of
+
+
+def chosen_rates(made):
+    return {name: made.method(name).choice(0).learning_rates for name in (SINGLE_TASK, "equal", "uw", "dwa")}
+
+
+def test_past_an_edge_rates_are_tried_while_the_outermost_is_the_best():
+    made, asked = beyond_plan(), {}
+    trained = set()
+
+    def results_of(trials):
+        trained.update(trials)
+        return by_distance(made, asked)(trials)
+
+    settled = settle(made, results_of)
+    assert chosen_rates(settled) == {
+        SINGLE_TASK: {"left": 0.1, "right": 0.01}, "equal": {"": 1.0}, "uw": {"": 3.16}, "dwa": {"": 0.00316},
+    }  # fmt: skip
+    first = {0.0316, 0.1, 0.316}
+    assert asked == {
+        "left": first,  # its best lies inside
+        "right": {*first, 0.01, 0.00316},  # 0.00316 is worse than 0.01, and nothing lies past that
+        "equal": {*first, 1.0, 3.16},
+        "uw": {*first, 1.0, 3.16},  # it would go on, and may not
+        "dwa": {*first, 0.01, 0.00316},
+    }
+    # What was trained can be told from the plan that has chosen, whichever round a network stopped in.
+    assert set(tried(settled)) == trained
+    assert settle(settled, results_of) == settled
+    assert Plan.from_dict(json.loads(json.dumps(settled.to_dict()))) == settled
+    assert "3 learning rates for every network (0.0316, 0.1, 0.316, and up to 2 more past an edge" in made.tuning_text
+    assert chosen_rates(settle(beyond_plan(0), by_distance(made, {})))["uw"] == {"": 0.316}
+
+
+def test_an_edge_whose_neighbour_fails_is_kept_and_an_open_round_keeps_the_next_one_open():
+    made = beyond_plan()
+    first = settle(made, lambda trials: {})
+    assert first == made
+    found = choose(made, attempts(made, 1), by_distance(made, {})([each.trial for each in attempts(made, 1)]))
+    past = attempts(found, 2)
+    assert {(each.arm, each.learning_rate) for each in past} == {
+        (SINGLE_TASK, 0.0316), (SINGLE_TASK, 0.01), ("equal", 0.316), ("equal", 1.0),
+        ("uw", 0.316), ("uw", 1.0), ("dwa", 0.0316), ("dwa", 0.01),
+    }  # fmt: skip
+    assert {each.tasks for each in past if each.arm == SINGLE_TASK} == {("right",)}
+    results = by_distance(made, {}, fails={("uw", 1.0)})([each.trial for each in past])
+    found = choose(found, past, results)
+    assert chosen_rates(found)["uw"] == {"": 0.316}
+    assert {each.arm for each in attempts(found, 3)} == {SINGLE_TASK, "equal", "dwa"}
+
+
+def test_rates_past_an_edge_need_an_edge():
+    with pytest.raises(PlanError, match="tune_beyond=2 goes past the learning rates of tune=, which tries none"):
+        study.plan("digits", ["equal"], seeds=2, epochs=1, tune_beyond=2)
+    with pytest.raises(PlanError, match="tune_beyond=-1: from 0 to 12"):
+        study.plan("digits", ["equal"], seeds=2, epochs=1, tune=2, tune_beyond=-1)
+
+
+def test_a_plan_of_before_goes_past_no_edge():
+    values = json.loads(json.dumps(tuned_plan().to_dict()))
+    del values["tuning"]["beyond"]
+    assert Plan.from_dict(values) == tuned_plan()
+
+
 def test_a_round_that_is_not_finished_keeps_the_next_one_open():
     made = tuned_plan()
     first, second = attempts(made, 0), attempts(made, 1)
@@ -182,3 +269,8 @@ def test_a_tuned_study_from_end_to_end(tmp_path):
     # As many trials as were said at the start, those that chose among them, and nothing is left to do.
     finished = study.estimate(made, store)
     assert (finished.trials, finished.finished) == (17, 17)
+    # A rate past the edge: each network has one of two that were tried, and one more there; then nothing is left to do.
+    further = study.plan("digits", methods, seeds=2, epochs=1, tune=2, tune_beyond=1, settings=[0.05])
+    assert study.run(further, store, progress=False).complete
+    finished = study.estimate(further, store)
+    assert finished.trials == finished.finished >= 17 + 4

@@ -13,7 +13,7 @@ from steelyard.errors import PlanError
 from steelyard.problems import load_problem
 from steelyard.reproductions.leaderboard.board_results import BoardProblem
 
-RATES, TUNING_SEEDS = 3, 2
+RATES, TUNING_SEEDS, BEYOND = 3, 2, 0
 QUICKER = 5  # times fewer epochs of the quick size
 
 
@@ -32,6 +32,7 @@ class BoardEntry:
         quick: a problem of the quick size.
         rates: learning rates tried for every network; 0: the one above.
         tuning_seeds: on so many seeds each.
+        beyond: so many more rates past an edge that is the best, for each network by itself.
     """
 
     problem: str
@@ -46,6 +47,7 @@ class BoardEntry:
     quick: bool = False
     rates: int = RATES
     tuning_seeds: int = TUNING_SEEDS
+    beyond: int = BEYOND
 
 
 ENTRIES = (
@@ -147,10 +149,11 @@ def entries(names: Sequence[str] | None, quick: bool) -> list[BoardEntry]:
 
 def _quicker(entry: BoardEntry) -> BoardEntry:
     epochs = load_problem(entry.problem).epochs if entry.epochs is None else entry.epochs
-    return replace(entry, epochs=max(1, epochs // QUICKER), tuning_seeds=1)
+    return replace(entry, epochs=max(1, epochs // QUICKER), tuning_seeds=1, beyond=0)
 
 
 def as_exported(found: BoardProblem) -> BoardEntry:
     """The size at which an exported problem was trained, to train another row at the same one."""
     (entry,) = entries([found.problem], quick=False)
-    return replace(entry, epochs=found.epochs, rates=len(found.rates), tuning_seeds=max(1, len(found.tuning_seeds)))
+    seeds = max(1, len(found.tuning_seeds))
+    return replace(entry, epochs=found.epochs, rates=len(found.rates), tuning_seeds=seeds, beyond=found.beyond)

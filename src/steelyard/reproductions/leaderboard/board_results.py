@@ -95,6 +95,7 @@ class BoardProblem:
         main: the task that the others are there for; None where all count alike.
         command: that made the file.
         seeds: that rows are judged by; ``tuning_seeds`` chose their ``rates``.
+        beyond: so many more rates were tried past an edge that was the best; 0 in files of before.
         trained_seconds: of everything that was trained for the file, what only chose included.
         facts: numbers that tell problems apart, by name: ``train_rows``, ``missing_labels`` (share of all training
             labels), ``loss_scales`` (the largest of the tasks' first losses over the smallest).
@@ -114,6 +115,7 @@ class BoardProblem:
     trained_seconds: float
     rows: tuple[BoardRow, ...]
     facts: dict[str, float] = field(default_factory=dict)
+    beyond: int = 0
 
 
 def read_folder(path: str | os.PathLike[str]) -> list[BoardProblem]:
@@ -202,6 +204,7 @@ def check(problem: BoardProblem) -> None:
     for kind, seeds in (("seed", problem.seeds), ("tuning seed", problem.tuning_seeds)):
         _distinct(kind, seeds)
     _count("epochs", problem.epochs)
+    _count("beyond", problem.beyond)
     _size("trained_seconds", problem.trained_seconds)
     told = [(f"the fact {name!r}", value) for name, value in problem.facts.items()]
     told += [(f"ideal of {task.name!r}", task.ideal) for task in problem.tasks if task.ideal is not None]

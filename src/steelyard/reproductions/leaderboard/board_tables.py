@@ -19,6 +19,7 @@ from steelyard.reproductions.leaderboard.over_problems import least_problems
 from steelyard.reproductions.leaderboard.stability import Stability
 from steelyard.study.analysis.statistics import interval
 from steelyard.study.judgement import Interval
+from steelyard.study.planning.tuning import outermost
 
 DECIMALS = 1  # of points of Δm
 GROUP_NAMES = {
@@ -148,7 +149,7 @@ def problem_table(board: Board) -> TextTable:
             str(len(problem.rows)),
             str(len(problem.seeds)),
             str(problem.epochs),
-            ", ".join(f"{rate:g}" for rate in sorted(problem.rates)) or numbers.MISSING,
+            _rates(problem),
             _edges(problem),
             str(len(problem.tuning_seeds)),
             *(_fact(name)[1](problem.facts[name]) if name in problem.facts else numbers.MISSING for name in facts),
@@ -156,10 +157,11 @@ def problem_table(board: Board) -> TextTable:
         ))  # fmt: skip
     return TextTable(
         "Problems",
-        "Rates: those that validation chose from, for every row alike, on so many tuning seeds. At an edge: the rows "
-        "for which it chose the smallest or the largest, so that a better one may lie beyond. Trained: everything, "
-        "what only chose included. Losses apart: the largest of the tasks' losses over the smallest, in the first "
-        "epoch of the plain sum.",
+        "Rates: those that validation chose from, for every row alike, on so many tuning seeds; beyond: so many more, "
+        "one after the other, past the largest or the smallest while the outermost was the best. At an edge: the rows "
+        "for which it chose the smallest or the largest of all these, so that a better one may lie further out. "
+        "Trained: everything, what only chose included. Losses apart: the largest of the tasks' losses over the "
+        "smallest, in the first epoch of the plain sum.",
         (
             "problem", "kind", "tasks", "main task", "metrics", "rows", "seeds", "epochs", "rates", "at an edge",
             "tuning seeds",
@@ -170,7 +172,8 @@ def problem_table(board: Board) -> TextTable:
 
 
 def at_edges(problem: BoardProblem) -> tuple[int, int, int]:
-    """For how many rows the smallest and the largest rate was chosen, and of how many; zeros where few were tried.
+    """For how many rows the outermost rates were chosen, the smallest and the largest that they could have had, and of
+    how many; zeros where few were tried.
 
     Of rows with one network that the problem's own optimizer steps: others had other rates to choose from.
     """
@@ -178,7 +181,14 @@ def at_edges(problem: BoardProblem) -> tuple[int, int, int]:
         return 0, 0, 0
     chosen = [row.chosen.get("learning_rate") for row in problem.rows if row.group != "optimizer"]
     chosen = [rate for rate in chosen if isinstance(rate, float)]
-    return chosen.count(min(problem.rates)), chosen.count(max(problem.rates)), len(chosen)
+    smallest, largest = (outermost(problem.rates, problem.beyond, side) for side in (False, True))
+    return chosen.count(smallest), chosen.count(largest), len(chosen)
+
+
+def _rates(problem: BoardProblem) -> str:
+    """``0.001, 0.01, 0.1 and 2 beyond``"""
+    rates = ", ".join(f"{rate:g}" for rate in sorted(problem.rates)) or numbers.MISSING
+    return f"{rates} and {problem.beyond} beyond" if problem.beyond else rates
 
 
 def _edges(problem: BoardProblem) -> str:

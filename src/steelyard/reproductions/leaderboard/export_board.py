@@ -27,12 +27,12 @@ from steelyard.reproductions.leaderboard.plan_board import BoardStudy, PlannedPr
 from steelyard.study.analysis.make_judgement import findings
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import JOINT, Plan, PlannedTask
-from steelyard.study.planning.tuning import ROUNDS, attempts, choose, tried
+from steelyard.study.planning.tuning import attempts, choose, rounds, tried
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Result, Trial
 
 MEBIBYTE = 2**20
-AGREES = ("problem", "tasks", "main", "seeds", "epochs", "rates", "tuning_seeds")
+AGREES = ("problem", "tasks", "main", "seeds", "epochs", "rates", "tuning_seeds", "beyond")
 """Fields of two files of one problem whose rows may stand beside each other."""
 SIZES = ("train_rows", "batch_size")
 """Facts of which the same holds."""
@@ -90,7 +90,7 @@ def _measured(planned: PlannedProblem, store: Store) -> tuple[BoardProblem, dict
         known = findings(plan, store)
         ended = {**store.results(tried(plan)), **known.results}
         for name, row in study.rows.items():
-            of_row = {each.trial for place in range(ROUNDS) for each in attempts(plan, place) if each.arm == name}
+            of_row = {each.trial for place in rounds(plan) for each in attempts(plan, place) if each.arm == name}
             of_row.update(trial for _, trial in known.trials(name, 0))
             seconds[row.name] = sum(ended[trial].work for trial in of_row if trial in ended)
             rows.append(_row(row, name, known))
@@ -100,7 +100,7 @@ def _measured(planned: PlannedProblem, store: Store) -> tuple[BoardProblem, dict
 
 def _chosen_from(plan: Plan, store: Store) -> Plan | None:
     """The plan with what validation chose among the trials that did not fail; None while one is still to come."""
-    for place in range(ROUNDS):
+    for place in rounds(plan):
         made = attempts(plan, place)
         trials = list(dict.fromkeys(each.trial for each in made))
         if not _ended(trials, store):
@@ -134,6 +134,7 @@ def _without_rows(planned: PlannedProblem) -> BoardProblem:
         epochs=plan.epochs,
         rates=_rates(plan),
         tuning_seeds=() if plan.tuning is None else plan.tuning.seeds,
+        beyond=0 if plan.tuning is None else plan.tuning.beyond,
         machine={"description": plan.machine, "device": plan.device, "hardware": plan.hardware},
         versions=plan.versions,
         trained_seconds=0.0,

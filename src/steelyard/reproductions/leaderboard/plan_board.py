@@ -129,6 +129,7 @@ def _study(
             learning_rate=rate,
             tune=entry.rates if entry.rates > 1 else 0,
             tune_seeds=entry.tuning_seeds,
+            tune_beyond=entry.beyond if entry.rates > 1 else 0,
             resplit=None,
             command=command,
         )

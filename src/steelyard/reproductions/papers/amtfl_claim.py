@@ -68,7 +68,9 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
         ",".join((*BASELINES, *TUGDA_ARMS)),
         seeds=5,
     )
-    ours = Experiment(DRUGS, lines, "gdsc(drugs=100)", drugs, seeds=5, tune=3, tune_seeds=3, learning_rate=DRUG_RATE)
+    ours = Experiment(
+        DRUGS, lines, "gdsc(drugs=100)", drugs, seeds=5, tune=3, tune_seeds=3, tune_beyond=2, learning_rate=DRUG_RATE
+    )
     if size == "quick":
         return (
             Experiment(MNIST, ten, "mnist-imbalanced", digits, seeds=3, epochs=15, learning_rate=1e-3),

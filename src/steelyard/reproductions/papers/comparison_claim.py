@@ -47,7 +47,7 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
     if size == "quick":
         digits = _digits((0.02, 0.1, *SMALL), epochs=6, epoch_steps=FEW_STEPS)
         return digits, _mixed((0.1,), epochs=6), _painted((0.1,), epochs=6)
-    tuned = {"seeds": 5, "tune": 3}
+    tuned = {"seeds": 5, "tune": 3, "tune_beyond": 2}
     if size == "real":
         uneven = {"left": 0.05, "right": 0.5}, {"left": 0.5, "right": 0.05}
         converged = {**tuned, "epochs": EPOCHS, "patience": PATIENCE}
@@ -56,7 +56,7 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
             _mixed((0.25,), **converged),
             _painted((0.25,), **converged),
             *(_molecules(pair, (0.25,), **converged) for pair in (ALIKE, UNLIKE)),
-            *(_rooms(pair, (0.25,), seeds=3, epochs=10, tune=3) for pair in PAIRS),
+            *(_rooms(pair, (0.25,), seeds=3, epochs=10, tune=3, tune_beyond=2) for pair in PAIRS),
         )
     every = tuple({"left": left, "right": right} for left in AMOUNTS for right in AMOUNTS)
     return (

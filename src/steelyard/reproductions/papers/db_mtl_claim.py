@@ -84,6 +84,7 @@ def _experiment(
     tune: int = 0,
     tune_seeds: int = 1,
 ) -> Experiment:
+    """One of them; where rates are tuned, as many as two more lie past an edge."""
     return Experiment(
         name,
         ABOUT[name],
@@ -95,6 +96,7 @@ def _experiment(
         learning_rate=RATES.get(name),
         tune=tune,
         tune_seeds=tune_seeds,
+        tune_beyond=2 if tune else 0,
         scale="paper",
     )
 

@@ -69,9 +69,9 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
         return pair(fewer, epochs=6, settings=(0.1,)), robot(",".join([*BASELINES, *EVERY]), epochs=10)
     if size == "real":
         return (
-            robot(arms, seeds=SEEDS, epochs=40, tune=3),
-            molecules(fewer, seeds=SEEDS, epochs=20, tune=3),
-            pair(fewer, seeds=5, epochs=10, settings=(0.2,), tune=3),
+            robot(arms, seeds=SEEDS, epochs=40, tune=3, tune_beyond=2),
+            molecules(fewer, seeds=SEEDS, epochs=20, tune=3, tune_beyond=2),
+            pair(fewer, seeds=5, epochs=10, settings=(0.2,), tune=3, tune_beyond=2),
         )
     return tuple(study(arms, seeds=SEEDS, epochs=100, tune=5) for study in (pair, robot, molecules, room))
 

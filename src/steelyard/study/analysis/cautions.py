@@ -10,6 +10,7 @@ from steelyard.problems.metrics import r2
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.judgement import Cell
 from steelyard.study.planning.plan import FEW_TEST_ROWS, JOINT
+from steelyard.study.planning.tuning import outermost
 from steelyard.study.trial import SINGLE_TASK
 
 NAMED = 4  # so many are named, the others counted
@@ -218,12 +219,14 @@ def _at_the_edge(found: TrialResults) -> list[str]:
     choices = [choice for method in plan.methods for choice in method.chosen]
     chosen = [rate for choice in choices for rate in choice.learning_rates.values()]
     said, tried = [], len(plan.tuning.rates)
-    for word, edge in (("largest", max(plan.tuning.rates)), ("smallest", min(plan.tuning.rates))):
+    further = f" and {plan.tuning.beyond} further" if plan.tuning.beyond else ""
+    for word in ("largest", "smallest"):
+        edge = outermost(plan.tuning.rates, plan.tuning.beyond, word == "largest")
         here = chosen.count(edge)
         if here * 2 > len(chosen):
             around = plan.hint(f" Try around it{plan.again(tune=tried, learning_rate=edge)}")
             said.append(
-                f"Validation chose the {word} of {tried} learning rates ({edge:g}) for {here} of {len(chosen)} "
-                f"networks: better ones may lie beyond.{around}"
+                f"Validation chose the {word} of {tried}{further} learning rates ({edge:g}) for {here} of "
+                f"{len(chosen)} networks: better ones may lie beyond.{around}"
             )
     return said

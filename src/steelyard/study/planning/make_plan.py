@@ -76,6 +76,7 @@ def plan(
     scale: str | None = None,
     tune: int = 0,
     tune_seeds: int = 1,
+    tune_beyond: int = 0,
     ledger: int = 0,
     device: str = CPU,
     precision: str = FULL,
@@ -108,6 +109,9 @@ def plan(
             is used; 0 leaves the rate as it is.
         tune_seeds: on so many seeds (folds, of a cross-validation) each of them is tried, and the smallest mean error
             chosen.
+        tune_beyond: where the best of these rates is the largest or the smallest, the next one past it is tried, and so
+            on while the outermost is the best, up to so many: a network whose rate lies elsewhere is not judged at one
+            that merely is the nearest.
         ledger: each so many-th step of a joint network is measured, whom it helps and whom it hurts
             (`steelyard.Ledger`); 0 measures none.
         device: where trials train: ``"cpu"``, ``"cuda"`` (any of a machine's), ``"cuda:1"``, ``"mps"``, or
@@ -143,7 +147,7 @@ def plan(
     on_seeds = chosen_seeds(seeds)
     notes += _epoch_notes(found, epoch_steps, patience)
     rate = _own_rate(found) if learning_rate is None else learning_rate
-    tuning = make_tuning(rate, tune, planned, on_seeds, whole("tune_seeds", tune_seeds))
+    tuning = make_tuning(rate, tune, planned, on_seeds, whole("tune_seeds", tune_seeds), tune_beyond)
     # After what is quick to check: the data may take a while to load.
     divisions = choose_divisions(found, learnt, resplit)
     found = found.redrawn() if divisions.resplit else found

@@ -101,6 +101,7 @@ class Tuning:
     rates: tuple[float, ...]  # learning rates tried for every network, the study's own first; none: not tuned
     seed: int
     more: tuple[int, ...] = ()  # further seeds, whose mean decides; unknown to plans of Steelyard 0.1
+    beyond: int = 0  # so many more rates past an edge, one after the other, while the outermost is the best
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -274,7 +275,8 @@ class Plan:
         said = []
         if self.tuning.rates:
             rates = ", ".join(f"{rate:g}" for rate in sorted(self.tuning.rates))
-            said.append(f"{len(self.tuning.rates)} learning rates for every network ({rates})")
+            beyond = f", and up to {self.tuning.beyond} more past an edge that is best" if self.tuning.beyond else ""
+            said.append(f"{len(self.tuning.rates)} learning rates for every network ({rates}{beyond})")
         weightings = [len(method.candidates) for method in self.methods if method.candidates]
         if weightings:
             said.append(f"{max(weightings)} constant weightings")

@@ -46,6 +46,7 @@ def plan_program(
     scale: str | None = None,
     tune: int = 0,
     tune_seeds: int = 1,
+    tune_beyond: int = 0,
     command: str = "",
 ) -> Plan:
     """Plan a study of a program that calls `steelyard.trial`; it is run as far as that call.
@@ -54,7 +55,7 @@ def plan_program(
         program: the words of its command, as ``["torchrun", "--nproc-per-node", "2", "train.py"]``.
         methods: as `plan` takes them, but where gradients are read and the architecture are the program's to say.
         folder: in which it is run; the current one by default.
-        tasks, seeds, settings, epochs, learning_rate, scale, tune, tune_seeds: as `plan` has them.
+        tasks, seeds, settings, epochs, learning_rate, scale, tune, tune_seeds, tune_beyond: as `plan` has them.
         patience: the same; the program reads ``trial.should_stop``.
         resplit: the program divides its rows by ``trial.division``, which is the seed then.
         command: the one that made the study, shown in the report.
@@ -92,7 +93,7 @@ def plan_program(
     main = declared.main if declared.main in names else None
     planned, notes = planned_methods(arms, names, None, scale, HARD_SHARING, main)
     own_rate = learning_rate or declared.learning_rate or math.nan
-    tuning = make_tuning(own_rate, tune, planned, seeds_of_study, among)
+    tuning = make_tuning(own_rate, tune, planned, seeds_of_study, among, tune_beyond)
     if patience:
         notes.append(patience_note(patience))
     if resplit:

@@ -1,7 +1,8 @@
 """What validation data choose before a study starts: constant weights for ``best-fixed``, and learning rates.
 
-Every network gets the same number of learning rates, log-spaced around the study's own, on seeds that the study does
-not use; its test data are not looked at. (With cross-validation, the rows that validate there are test rows of another
+Every network gets the same number of learning rates, log-spaced around the study's own, and one more past an edge as
+long as the outermost is the best, where a study asks for that; on seeds that the study does not use; its test data are
+not looked at. (With cross-validation, the rows that validate there are test rows of another
 seed: of as many seeds as there are folds, one is tested on rows that helped to choose.) The trials are ordinary ones,
 kept in the store as all others are.
 """
@@ -9,7 +10,6 @@ kept in the store as all others are.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from steelyard.study.trial import Result, Trial
 SEED = 10_007
 STEP = math.sqrt(10)  # between neighbouring learning rates
 MOST_RATES = 25  # twelve powers of ten
-ROUNDS = 2  # of choices, each building on the one before
+MOST_BEYOND = 12
 
 
 def learning_rates(own: float, count: int) -> tuple[float, ...]:
@@ -41,18 +41,30 @@ def _rounded(rate: float) -> float:
     return short if abs(short - rate) <= rate / 200 else float(f"{rate:.3g}")
 
 
+def outermost(rates: Sequence[float], steps: int, largest: bool) -> float:
+    """The largest (or smallest) rate after so many steps past the edge of these."""
+    rate = max(rates) if largest else min(rates)
+    for _ in range(steps):
+        rate = _rounded(rate * STEP if largest else rate / STEP)
+    return rate
+
+
 def make_tuning(
-    own: float, count: int, methods: Iterable[PlannedMethod], seeds: Sequence[int], among: int = 1
+    own: float, count: int, methods: Iterable[PlannedMethod], seeds: Sequence[int], among: int = 1, beyond: int = 0
 ) -> Tuning | None:
     """What has to be chosen, on so many seeds; None where nothing has."""
     rates = learning_rates(own, count) if count else ()
+    if not 0 <= beyond <= MOST_BEYOND:
+        raise PlanError(f"tune_beyond={beyond}: from 0 to {MOST_BEYOND} learning rates past an edge of those tried")
+    if beyond and not rates:
+        raise PlanError(f"tune_beyond={beyond} goes past the learning rates of tune=, which tries none: give tune=3")
     if not rates and not any(method.candidates for method in methods):
         return None
     used = [SEED + place for place in range(among)]
     for seed in used:
         if seed in seeds:
             raise PlanError(f"seed {seed} is the one that tuning uses: choose another for the study")
-    return Tuning(rates, SEED, tuple(used[1:]))
+    return Tuning(rates, SEED, tuple(used[1:]), beyond)
 
 
 @dataclass(frozen=True)
@@ -67,24 +79,57 @@ class Attempt:
     trial: Trial
 
 
+def rounds(plan: Plan) -> range:
+    """The rounds of choices, each building on the one before."""
+    return range(2 + plan.tuning.beyond) if plan.tuning is not None else range(0)
+
+
 def attempts(plan: Plan, place: int) -> list[Attempt]:
-    """What is tried in a round: first constant weights, at the study's own learning rate; then all learning rates.
+    """What is tried in a round: first constant weights, at the study's own learning rate; then all learning rates; then
+    the next rate past an edge, beside that edge, for each network whose best is there.
 
     The second round trains what the first one chose.
     """
     if plan.tuning is None:
         return []
-    return _weights(plan, plan.tuning) if place == 0 else _rates(plan, plan.tuning)
+    return [
+        Attempt(method.name, setting, tasks, each, rate, plan.trial(method.name, each, tasks, setting, seed, rate))
+        for setting in range(len(plan.settings))
+        for method in plan.methods
+        for tasks in plan.networks(method.name)
+        for each, rate in _tried_in(plan, plan.tuning, place, method, setting, tasks)
+        for seed in plan.tuning.seeds
+    ]
+
+
+def _tried_in(
+    plan: Plan, tuning: Tuning, place: int, method: PlannedMethod, setting: int, tasks: tuple[str, ...]
+) -> list[tuple[str, float | None]]:
+    """What one network tries in a round: constant weights or what was chosen of them, and at which rates."""
+    if place == 0:
+        return [(candidate, None) for candidate in method.candidates]
+    choice = method.choice(setting)
+    if place == 1:
+        return [(choice.method, rate) for rate in tuning.rates]
+    chosen, steps = choice.learning_rates.get(network_name(tasks, method)), place - 2
+    if chosen is None:  # not yet
+        return []
+    # What lies further out than this edge has gone past it: in a plan whose later rounds are closed.
+    for largest in (True, False):
+        edge = outermost(tuning.rates, steps, largest)
+        if chosen >= edge if largest else chosen <= edge:
+            return [(choice.method, edge), (choice.method, outermost(tuning.rates, steps + 1, largest))]
+    return []
 
 
 def tried(plan: Plan) -> list[Trial]:
-    """The trials of all rounds, each once; of rates, with the weights that the plan has chosen so far."""
-    return list(dict.fromkeys(each.trial for place in range(ROUNDS) for each in attempts(plan, place)))
+    """The trials of all rounds, each once; with the weights and rates that the plan has chosen so far."""
+    return list(dict.fromkeys(each.trial for place in rounds(plan) for each in attempts(plan, place)))
 
 
 def settle(plan: Plan, results_of: Callable[[Iterable[Trial]], Mapping[Trial, Result]]) -> Plan:
     """The plan with what finished trials can choose: the rounds up to the first that cannot be closed yet."""
-    for place in range(ROUNDS):
+    for place in rounds(plan):
         made = attempts(plan, place)
         trials = list(dict.fromkeys(each.trial for each in made))
         results = results_of(trials)
@@ -92,36 +137,6 @@ def settle(plan: Plan, results_of: Callable[[Iterable[Trial]], Mapping[Trial, Re
             break
         plan = choose(plan, made, results)
     return plan
-
-
-def _weights(plan: Plan, tuning: Tuning) -> list[Attempt]:
-    return [
-        Attempt(
-            method.name,
-            setting,
-            tasks,
-            candidate,
-            None,
-            plan.trial(method.name, candidate, tasks, setting, seed),
-        )
-        for setting in range(len(plan.settings))
-        for method in plan.methods
-        for tasks in plan.networks(method.name)
-        for candidate in method.candidates
-        for seed in tuning.seeds
-    ]
-
-
-def _rates(plan: Plan, tuning: Tuning) -> list[Attempt]:
-    found = []
-    for setting in range(len(plan.settings)):
-        for method in plan.methods:
-            chosen = method.choice(setting).method
-            for tasks in plan.networks(method.name):
-                for rate, seed in itertools.product(tuning.rates, tuning.seeds):
-                    trial = plan.trial(method.name, chosen, tasks, setting, seed, rate)
-                    found.append(Attempt(method.name, setting, tasks, chosen, rate, trial))
-    return found
 
 
 def choose(plan: Plan, tried: Sequence[Attempt], results: Mapping[Trial, Result]) -> Plan:

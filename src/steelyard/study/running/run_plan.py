@@ -18,7 +18,7 @@ from steelyard.study.planning.arms import Arm
 from steelyard.study.planning.make_plan import check_per_device, check_workers
 from steelyard.study.planning.make_plan import plan as make_plan
 from steelyard.study.planning.plan import Plan
-from steelyard.study.planning.tuning import ROUNDS, attempts, choose
+from steelyard.study.planning.tuning import attempts, choose, rounds
 from steelyard.study.running.engines import load_engine
 from steelyard.study.running.engines.interface import Engine, Job, device_for
 from steelyard.study.running.events import Event, Finished
@@ -91,7 +91,7 @@ def run(
         opened.add_plan(plan.to_dict())
         job = job_of(plan, opened, workers, checkpoints, per_device)
         tidy(job.checkpoints)
-        for place in range(ROUNDS):
+        for place in rounds(plan):
             tried = attempts(plan, place)
             trials = list(dict.fromkeys(each.trial for each in tried))
             train_missing(plan, opened, trials, engine, job, progress, "tuning, ")
