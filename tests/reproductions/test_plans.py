@@ -82,7 +82,7 @@ def test_what_an_experiment_says_reaches_its_plan():
     assert (plan.seeds, plan.epochs, plan.batch_size, plan.epoch_steps, plan.patience) == ((0, 1), 7, 64, 9, 4)
     assert tuple(plan.task_names) == ("right",)
     assert [setting.fractions for setting in plan.settings] == [{"right": 0.5}]
-    assert (len(plan.tuning.rates), len(plan.tuning.seeds)) == (2, 3)
+    assert (len(plan.tuning.rates), len(plan.tuning.seeds), plan.tuning.beyond) == (2, 3, 1)
     assert min(plan.tuning.rates) <= 0.02 <= max(plan.tuning.rates)
     joint = next(trial for trial in plan.trials if trial.method != SINGLE_TASK)
     assert (joint.shared, joint.scale) == ("trunk", "paper")

@@ -20,6 +20,8 @@ LEFT_OUT = {
     "fixed": "constant weights are the row best-fixed; at its default it is the plain sum",
     "schedule": "at its default it is the plain sum",
 }
+SHORTER = {"stch": "stch(warm_up=0)"}
+"""Instead of what would not begin: a warm-up of five epochs is all that some trainings here have."""
 ARCHITECTURES = ("mmoe", "cross-stitch", "ple", "mtan")
 PLACES = tuple(f"{method}(look={look})" for method in ("mgda", "cagrad", "db-mtl") for look in ("last", "trunk"))
 STEPPED = (PLAIN_SUM, "uw", "mgda", "db-mtl")  # once more by SGD
@@ -55,7 +57,7 @@ class WantedRow:
 
 def every_row() -> list[WantedRow]:
     """The rows that every problem has, as far as they can be trained there."""
-    names = [row.name for row in methods() if row.name not in (*LEFT_OUT, *BASELINES)]
+    names = [SHORTER.get(row.name, row.name) for row in methods() if row.name not in (*LEFT_OUT, *BASELINES)]
     arms = [*BASELINES, *names, *(f"{PLAIN_SUM}@{each}" for each in ARCHITECTURES), *PLACES]
     stepped = [
         replace(row_of(name), name=f"{name}, SGD", group="optimizer", of=name, optimizer=SGD) for name in STEPPED
