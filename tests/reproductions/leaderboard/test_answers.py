@@ -15,15 +15,19 @@ from steelyard.reproductions.evidence import points
 from steelyard.reproductions.leaderboard.answer_architectures import at_equal_cost, family_of_architectures
 from steelyard.reproductions.leaderboard.answer_cost import cost_front, front
 from steelyard.reproductions.leaderboard.answer_methods import choosing, family_of_methods, headline, left_out_gains
+from steelyard.reproductions.leaderboard.answer_same import same_trainings
 from steelyard.reproductions.leaderboard.answer_where import DIVIDES, sides
 from steelyard.reproductions.leaderboard.answers import answers
 from steelyard.reproductions.leaderboard.board import Board
 from steelyard.reproductions.leaderboard.over_problems import together_over_problems
 from steelyard.reproductions.leaderboard.ranks import critical_difference
+from steelyard.reproductions.leaderboard.same_training import is_same
 from steelyard.reproductions.leaderboard.stability import stability
 from steelyard.study.analysis.statistics import interval
 
 METHODS = ["good", "bad", "like", "broken", "lost"]
+
+SAME = "Which rows are one training under several names?"
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +247,7 @@ def test_with_few_problems_nothing_is_said_over_them():
     found = answers(few, stability(few, draws=20, halves=2))
     assert headline(few) == "3 problems: too few to say which method when"
     for each in found:
-        if each.question != "What does a gain cost?":
+        if each.question not in ("What does a gain cost?", SAME):
             assert each.answer.startswith("Cannot be said from 3 problems"), each.question
     assert not re.search(r"shown to (beat|be worse|matter)", " ".join(each.answer for each in found))
 
@@ -265,7 +269,52 @@ def test_one_problem_has_numbers_and_no_intervals():
 def test_what_is_not_there_is_said():
     alone = Board([made_up(errors={"single-task": 0.2})])
     found = {each.question: each.answer for each in answers(alone, stability(alone, draws=20, halves=2))}
+    assert found.pop(SAME) == "None."
     assert all(answer.startswith("Cannot be said") for answer in found.values())
+
+
+def copied(problem, **copies):
+    """With rows that have another's values, each a little off by rounding."""
+    rows = {row.name: row for row in problem.rows}
+    for name, (own, off) in copies.items():
+        seeds = {
+            seed: dataclasses.replace(found, test={task: value * (1 + off) for task, value in found.test.items()})
+            for seed, found in rows[own].per_seed.items()
+        }
+        rows[name] = dataclasses.replace(rows[name], per_seed=seeds)
+    return dataclasses.replace(problem, rows=tuple(rows.values()))
+
+
+def test_rows_that_are_one_training_are_named():
+    errors = {"single-task": 0.2, "equal": 0.21, "a": 0.15, "b": 0.16, "c": 0.17, "d": 0.18, "e": 0.19}
+    first, second, third = (made_up(f"p{place}", errors, random=place) for place in range(3))
+    board = Board(
+        [
+            copied(first, b=("a", 1e-8), c=("a", -3e-7), e=("equal", 0.0)),
+            copied(second, b=("a", 0.0), d=("c", 1e-8), e=("d", 2e-6)),
+            copied(third, b=("a", 0.0)),
+        ]
+    )
+    found = same_trainings(board)
+    assert found.question == SAME
+    assert found.answer == "Wherever they were run: a and b. On p0: equal and e; a and c. On p1: c and d."
+    assert same_trainings(Board([first])).answer == "None."
+    # Of one problem nothing is said of others; one seed that differs is another training; a failed row is none.
+    assert same_trainings(Board([copied(second, b=("a", 0.0))])).answer == "On p1: a and b."
+    (seed, *_), row = first.seeds, {row.name: row for row in first.rows}["a"]
+    other = {**row.per_seed, seed: dataclasses.replace(row.per_seed[seed], test={"a": 0.5, "b": 0.5})}
+    assert not is_same(row, dataclasses.replace(row, per_seed=other))
+    assert not is_same(row, dataclasses.replace(row, per_seed={seed: row.per_seed[seed]}))
+    assert not is_same(dataclasses.replace(row, per_seed={}), dataclasses.replace(row, per_seed={}))
+
+
+def test_a_variant_that_is_its_own_row_is_compared_with_nothing():
+    problems = planted()
+    assert np.isfinite(Board(problems).against_own(["good(look=trunk)"])).all()
+    same = [copied(problems[0], **{"good(look=trunk)": ("good", 0.0)}), *problems[1:]]
+    changes = Board(same).against_own(["good(look=trunk)"])
+    assert np.isnan(changes[0]).all()
+    assert np.isfinite(changes[1:]).all()
 
 
 @pytest.mark.slow("forty leaderboards")

@@ -35,6 +35,7 @@ def test_every_file_is_of_a_problem_at_its_size(file: Path) -> None:
     found, entry = read(file), SIZES[file]
     assert (found.problem, found.kind, found.epochs) == (entry.problem, entry.kind, entry.epochs)
     assert (len(found.seeds), len(found.rates), len(found.tuning_seeds)) == (SEEDS, entry.rates, entry.tuning_seeds)
+    assert found.beyond == entry.beyond
     assert entry.learning_rate in (None, sorted(found.rates)[entry.rates // 2])
     assert entry.batch_size in (None, found.facts["batch_size"])
     assert {row.name for row in found.rows} > BASELINES

@@ -6,6 +6,7 @@ from steelyard.reproductions.leaderboard.answer_architectures import architectur
 from steelyard.reproductions.leaderboard.answer_cost import cost_front
 from steelyard.reproductions.leaderboard.answer_methods import beats, choosing
 from steelyard.reproductions.leaderboard.answer_ranks import rank_differences, rank_stability
+from steelyard.reproductions.leaderboard.answer_same import same_trainings
 from steelyard.reproductions.leaderboard.answer_variants import variants
 from steelyard.reproductions.leaderboard.answer_where import where
 from steelyard.reproductions.leaderboard.board import Board
@@ -26,4 +27,5 @@ def answers(board: Board, stability: Stability) -> list[BoardAnswer]:
         cost_front(board),
         rank_differences(board),
         rank_stability(board, stability),
+        same_trainings(board),
     ]

@@ -22,6 +22,7 @@ from steelyard.reproductions.leaderboard.gains import (
 )
 from steelyard.reproductions.leaderboard.over_problems import together_over_problems
 from steelyard.reproductions.leaderboard.ranks import ranks
+from steelyard.reproductions.leaderboard.same_training import is_same
 from steelyard.study.analysis.statistics import Array, interval
 from steelyard.study.judgement import Interval
 
@@ -121,7 +122,9 @@ class Board:
             for column, name in enumerate(names):
                 row = row_named(problem, name)
                 own = None if row is None else row_named(problem, own_row(row, problem))
-                changes = np.array([]) if row is None else gains(problem, row, own)
+                if row is None or own is None or is_same(row, own):
+                    continue  # what is read there by default has no other place to be compared with
+                changes = gains(problem, row, own)
                 if len(changes):
                     found[place, column] = np.mean(changes)
         return found
