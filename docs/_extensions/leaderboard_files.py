@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from steelyard.report.numbers import MISSING
 from steelyard.reproductions.leaderboard.board import Board
 from steelyard.reproductions.leaderboard.board_results import read_folder
+from steelyard.reproductions.leaderboard.board_rows import SHORTER
 from steelyard.reproductions.leaderboard.board_tables import row_table
 from steelyard.reproductions.leaderboard.over_problems import least_problems
 from steelyard.reproductions.leaderboard.report_board import report_board
@@ -35,7 +36,9 @@ def standings(folder: Path) -> dict[str, str]:
     if len(board.problems) < least_problems():
         return {}
     table = row_table(board, stability(board))
-    return {row[0]: _standing(dict(zip(table.heads, row, strict=True))) for row in table.rows if row[1] == "method"}
+    found = {row[0]: _standing(dict(zip(table.heads, row, strict=True))) for row in table.rows if row[1] == "method"}
+    renamed = {name: f"as {row}, {found.pop(row)}" for name, row in SHORTER.items() if row in found}
+    return found | renamed
 
 
 def _standing(cells: dict[str, str]) -> str:

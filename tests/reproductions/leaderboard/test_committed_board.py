@@ -10,6 +10,7 @@ import leaderboard_files
 import pytest
 
 from reproductions.leaderboard.made_up_board import planted
+from steelyard.method_registry import method_names
 from steelyard.problems.other_optimizer import FASTER
 from steelyard.reproductions.leaderboard.answer_methods import headline
 from steelyard.reproductions.leaderboard.board import Board
@@ -105,6 +106,8 @@ def test_a_method_is_told_where_it_stands_by_the_table(tmp_path: Path) -> None:
     for row in (row for row in table.rows if row[0] in told):
         for cell in (row[2], row[4], row[7], row[-1]):
             assert cell in told[row[0]]
+    assert leaderboard_files.standings(FOLDER)["stch"].startswith("as stch(warm_up=0), ")  # a row of another name
+    assert set(leaderboard_files.standings(FOLDER)) <= set(method_names())
     for problem in problems[least_problems() - 1 :]:
         (tmp_path / f"{problem.problem}.json").unlink()
     assert leaderboard_files.standings(tmp_path) == {}

@@ -135,7 +135,7 @@ def test_train_export_add_and_train_again(board, engine, monkeypatch):
         assert all(seed.validation[task] <= best for task, (_, best) in seed.reached.items())
     assert [row.name for row in found.rows] == ["single-task", "equal", "best-fixed", "uw"]
     assert [row.group for row in found.rows] == ["single", "sum", "fixed", "method"]
-    assert (found.seeds, found.epochs, len(found.rates), len(found.tuning_seeds)) == ((0, 1), 2, 3, 2)
+    assert (found.seeds, found.epochs, len(found.rates), len(found.tuning_seeds)) == ((0, 1), 2, 3, 3)
     assert not set(found.seeds) & set(found.tuning_seeds)
     assert found.facts["train_rows"] == 36
     assert found.facts["missing_labels"] == 0
