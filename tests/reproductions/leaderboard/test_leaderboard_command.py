@@ -147,7 +147,9 @@ def test_train_export_add_and_train_again(board, engine, monkeypatch):
     single, uw = found.rows[0], found.rows[3]
     assert (single.per_seed[0].steps, uw.per_seed[0].steps) == (12, 6)
     assert set(single.chosen["learning_rate"]) == {"sum", "first"}
-    assert uw.chosen["learning_rate"] in found.rates
+    # It wants a larger rate than those that all try, and has it.
+    assert (found.beyond, uw.chosen["learning_rate"]) == (2, 0.0316)
+    assert max(found.rates) == 0.00316
     # What the file says is what the study found, in full.
     from steelyard.study.planning.plan import Plan
     from steelyard.study.storage.store import Store
@@ -172,8 +174,9 @@ def test_train_export_add_and_train_again(board, engine, monkeypatch):
     assert "their_rows:Half(part=0.25) on tiny.py: " in out
     assert f"{gained} over the tuned plain sum" in out
     assert out.count("points") == 3, "and over single tasks and the best fixed weights"
-    assert len(engine.trained) == 3 * 2 + 2 < whole
     more = read(FILE)
+    further = {0.00316: 1, 0.01: 2, 0.0316: 2}.get(more.rows[4].chosen["learning_rate"], 0)
+    assert len(engine.trained) == (3 + further) * 3 + 2 < whole
     assert more.rows[:4] == found.rows
     added = more.rows[4]
     assert (added.name, added.group, set(added.per_seed)) == ("their_rows:Half(part=0.25)", "method", {0, 1})
