@@ -89,7 +89,7 @@ FILE = Path("leaderboard/tiny.py.json")
 def test_a_dry_run_says_what_would_be_trained(board, engine):
     code, out, err = board(*WORDS, "--methods", "uw,equal@mmoe(experts=2)", "--dry-run")
     assert code == 0, err
-    assert "tiny.py other 2 5 2 2 3 47 0 1 min 20 s to 4 min 10 s" in out
+    assert "tiny.py other 2 5 2 2 3 to 5 47 0 1 min 20 s to 4 min 10 s" in out
     assert "Nothing was trained or written." in out
     assert not engine.trained
     assert {path.name for path in Path().iterdir() if path.suffix != ".pyc"} - {"__pycache__"} == {

@@ -36,7 +36,9 @@ def announce(problems: Sequence[PlannedProblem], store: Path, workers: int) -> N
         plan = each.plan
         tuning = plan.tuning
         numbers = (len(plan.tasks), len(each.rows), len(plan.seeds), plan.epochs)
-        rates = len(tuning.rates) if tuning is not None and tuning.rates else 1
+        rates = str(len(tuning.rates) if tuning is not None and tuning.rates else 1)
+        if tuning is not None and tuning.beyond:  # of which nobody knows yet how many, nor how long they take
+            rates += f" to {len(tuning.rates) + tuning.beyond}"
         table.add_row(
             Text(each.entry.problem),
             each.entry.kind,

@@ -83,6 +83,8 @@ def estimate(
 
     Single-task networks that are trained at once (see `ensemble`) take less than is said here, where each counts alone.
 
+    Rates past an edge (`plan(tune_beyond=)`) count as soon as trials in the store say which edges these are.
+
     Workers share memory and caches, so that two are not quite twice as fast as one: the time is a rough one.
 
     Raises:
