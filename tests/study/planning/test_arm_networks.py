@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steelyard import study
@@ -43,6 +43,7 @@ def test_what_is_written_is_read_back(found: tuple[Network, ...]) -> None:
 
 
 @given(st.text(alphabet="ab{}|+\" ,@()'\\", max_size=20))
+@example("+a b")  # who helps is written last, and read so too
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         arms = parse_arms(f"uw{{{text}}}")

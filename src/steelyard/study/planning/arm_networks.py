@@ -92,7 +92,7 @@ def _split(text: str) -> list[str]:
 
 
 def _network(piece: str, text: str) -> Network:
-    rest, learns, serves = piece.strip(), list[str](), list[str]()
+    rest, serves, helping = piece.strip(), list[str](), list[str]()
     while rest:
         match = _NAME.match(rest)
         if match is None:
@@ -101,14 +101,13 @@ def _network(piece: str, text: str) -> Network:
             )
         helps, quoted, plain = match.groups()
         name = plain if quoted is None else _unquoted(quoted)
-        if name in learns:
+        if name in serves or name in helping:
             raise OptionError(f"{{{text}}} names {_write(name)} twice in one network")
-        learns.append(name)
-        serves += [] if helps else [name]
+        (helping if helps else serves).append(name)
         rest = rest[match.end() :].lstrip()
     if not serves:
         raise OptionError(f"{{{text}}} has a network that serves no task: name one without +")
-    return Network(tuple(learns), tuple(serves))
+    return Network((*serves, *helping), tuple(serves))  # as it is written; `check_networks` has the problem's order
 
 
 def _unquoted(text: str) -> str:
