@@ -19,6 +19,7 @@ from steelyard.reproductions.leaderboard.answer_same import same_trainings
 from steelyard.reproductions.leaderboard.answer_where import DIVIDES, sides
 from steelyard.reproductions.leaderboard.answers import answers
 from steelyard.reproductions.leaderboard.board import Board
+from steelyard.reproductions.leaderboard.board_answer import problem_by_problem
 from steelyard.reproductions.leaderboard.over_problems import together_over_problems
 from steelyard.reproductions.leaderboard.ranks import critical_difference
 from steelyard.reproductions.leaderboard.same_training import is_same
@@ -246,10 +247,36 @@ def test_with_few_problems_nothing_is_said_over_them():
     few = Board(planted()[:3])
     found = answers(few, stability(few, draws=20, halves=2))
     assert headline(few) == "3 problems: too few to say which method when"
+    assert (
+        cost_front(few)
+        .lines[1]
+        .startswith("Which rows are better than others: cannot be said from 3 problems: with fewer than 6, ")
+    )
     for each in found:
         if each.question not in ("What does a gain cost?", SAME):
             assert each.answer.startswith("Cannot be said from 3 problems"), each.question
     assert not re.search(r"shown to (beat|be worse|matter)", " ".join(each.answer for each in found))
+
+
+def test_a_row_without_some_problems_says_on_how_many_it_is_ahead():
+    """Others are ahead on all of them, and say nothing of it."""
+    everywhere = {"single-task": 0.2, "equal": 0.2, "mmoe": lambda place: 0.15 + 0.001 * place}
+    problems = ten(everywhere | {"ple": lambda place: 0.14 + 0.001 * place}, scatter=0.01,
+                   groups={"mmoe": "architecture", "ple": "architecture"})  # fmt: skip
+    problems[:3] = [
+        dataclasses.replace(each, rows=tuple(row for row in each.rows if row.name != "ple")) for each in problems[:3]
+    ]
+    said = {each.question: each.answer for each in answers(Board(problems), stability(Board(problems), 20, 2))}
+    answer = said["Does an architecture under the plain sum beat hard sharing under it?"]
+    assert re.fullmatch(
+        r"2 of 2 architectures beat the tuned plain sum over 10 problems: ple [^,]*, on 7 of them, mmoe [^,]*\); "
+        r"none is shown to be worse\.", answer,
+    )  # fmt: skip
+
+
+def test_one_seed_lies_neither_above_nor_below():
+    text = problem_by_problem(Board([made_up("p", seeds=(0,))]), "sum", ["fixed"])
+    assert "on p 0 above and 0 below of 0. " in text
 
 
 def test_one_problem_has_numbers_and_no_intervals():
@@ -299,6 +326,8 @@ def test_rows_that_are_one_training_are_named():
     assert found.question == SAME
     assert found.answer == "Wherever they were run: a and b. On p0: equal and e; a and c. On p1: c and d."
     assert same_trainings(Board([first])).answer == "None."
+    two = Board([copied(first, b=("a", 0.0)), copied(second, b=("a", 0.0))])
+    assert same_trainings(two).answer == "Wherever they were run: a and b."  # two problems are enough
     # Of one problem nothing is said of others; one seed that differs is another training; a failed row is none.
     assert same_trainings(Board([copied(second, b=("a", 0.0))])).answer == "On p1: a and b."
     (seed, *_), row = first.seeds, {row.name: row for row in first.rows}["a"]

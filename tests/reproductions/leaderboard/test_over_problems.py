@@ -9,7 +9,12 @@ import pytest
 from scipy import stats
 
 from steelyard.reproductions.leaderboard.board_simulation import PROCEDURES, error_and_power, holm_of_t
-from steelyard.reproductions.leaderboard.over_problems import least_problems, signs, together_over_problems
+from steelyard.reproductions.leaderboard.over_problems import (
+    least_problems,
+    signs,
+    t_p_values,
+    together_over_problems,
+)
 from steelyard.study.analysis.statistics import holm
 
 
@@ -31,6 +36,14 @@ def test_p_values_are_those_of_the_definition():
     random = np.random.default_rng(3)
     changes = random.normal(size=(7, 4)) + random.normal(size=(7, 1)) + np.array([2.0, 0.0, 1.0, -3.0])
     np.testing.assert_allclose(together_over_problems(changes), by_hand(changes))
+
+
+def test_each_alone_is_scipys_t_test():
+    values = np.random.default_rng(5).normal(size=(9, 3)) + np.array([0.5, 0.0, 1.0])
+    values[6:, 2] = 0.0  # a column with fewer problems
+    counts = np.array([9, 9, 6])
+    expected = [stats.ttest_1samp(column[:count], 0).pvalue for column, count in zip(values.T, counts, strict=True)]
+    np.testing.assert_allclose(t_p_values(values.sum(0) / counts, values, counts), expected)
 
 
 def test_a_row_is_no_clearer_than_one_with_a_smaller_p_value():

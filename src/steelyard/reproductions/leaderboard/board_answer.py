@@ -41,12 +41,14 @@ def too_few(board: Board) -> str:
 
 def who_beats(compared: Mapping[str, OverProblems], noun: str, against: str, problems: int) -> str:
     better, worse = (shown_rows(compared, sign) for sign in (1, -1))
-    worse_text = f"{are(len(worse))} shown to be worse" + (f": {named_rows(compared, worse)}" if worse else "")
+    worse_text = f"{are(len(worse))} shown to be worse" + (
+        f": {named_rows(compared, worse, problems)}" if worse else ""
+    )
     if better:
         verb = "beats" if len(better) == 1 else "beat"
         return (
             f"{len(better)} of {counted(len(compared), noun)} {verb} {against} over {problems} problems: "
-            f"{named_rows(compared, better)}; {worse_text}."
+            f"{named_rows(compared, better, problems)}; {worse_text}."
         )
     most = max(compared, key=lambda name: mean_gain(compared[name]))
     found = compared[most]
@@ -65,8 +67,15 @@ def shown_rows(compared: Mapping[str, OverProblems], sign: int) -> list[str]:
     return sorted(found, key=lambda name: -sign * mean_gain(compared[name]))
 
 
-def named_rows(compared: Mapping[str, OverProblems], names: Sequence[str]) -> str:
-    texts = [f"{name} {points(found)}" for name in names[:NAMED] if (found := compared[name].interval) is not None]
+def named_rows(compared: Mapping[str, OverProblems], names: Sequence[str], problems: int | None = None) -> str:
+    """Rows with what they gain; where told how many problems there are, also on how many of them, if not on all."""
+    texts = []
+    for name in names[:NAMED]:
+        found = compared[name]
+        if found.interval is not None:
+            there = len(found.by_problem)
+            some = f", on {there} of them" if problems not in (None, there) else ""
+            texts.append(f"{name} {points(found.interval)}{some}")
     return ", ".join(texts) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
