@@ -95,6 +95,14 @@ def test_what_the_table_of_methods_points_to_is_what_it_says(page: Path) -> None
         assert f"{quoted};" in said or f"{quoted}." in said, "not what the leaderboard says"
 
 
+def test_what_architectures_cost_is_said() -> None:
+    board = Board(read_folder(FOLDER))
+    rows = [row for row in row_table(board, stability(board, draws=20, halves=2)).rows if row[1] == "architecture"]
+    times = [float(row[-3]) for row in rows]
+    said = " ".join((PAGE.parent / "balance" / "which-method.md").read_text(encoding="utf-8").split())
+    assert f"at {min(times):.1f} to {max(times):.1f} times the time per step" in said
+
+
 def test_a_method_is_told_where_it_stands_by_the_table(tmp_path: Path) -> None:
     problems = planted()
     for problem in problems:
