@@ -17,6 +17,7 @@ PROBLEMS = {
     "credit-default": "steelyard.problems.builtin.credit_default:problem",
     "gdsc": "steelyard.problems.builtin.gdsc:problem",
     "mnist-imbalanced": "steelyard.problems.builtin.mnist_imbalanced:problem",
+    "multi-target": "steelyard.problems.builtin.multi_target:problem",
     "office": "steelyard.problems.builtin.office:problem",
     "qm8": "steelyard.problems.builtin.qm8:problem",
     "sarcos": "steelyard.problems.builtin.sarcos:problem",
