@@ -94,7 +94,29 @@ def test_a_reproduction_from_end_to_end_and_its_growth(run):
     assert "rate 0.00" in written
     assert 'id="study-tuned"' in Path("steelyard-tiny.html").read_text()
 
+    # What the trials say, from the store or sent as text, is what the run said; nothing is trained for it.
+    assert run("report", "steelyard-tiny.sqlite", "--trials", "all.jsonl.xz")[0] == 0
+    for source in ("steelyard-tiny.sqlite", "all.jsonl.xz"):
+        again = Path(f"{source}.md")
+        code, out, err = run("reproduce", "tiny", "--from", source, "--markdown", str(again), "--page", "again.html")
+        assert code == 0, err
+        assert again.read_text() in written
+        assert "— Tuned: by rate" in out
+        assert "The claim " in Path("again.html").read_text()
+    assert [path.name for path in Path().glob("*.sqlite")] == ["steelyard-tiny.sqlite"]
+
     Path("docs.md").write_text(written.replace("<!-- end of tiny -->", ""))
     code, _, err = run("reproduce", "tiny", "--quick", "--markdown", "docs.md")
     assert code == 2
     assert "put the other one back" in err
+
+
+def test_a_store_of_something_else_says_nothing_of_a_reproduction(run):
+    words = ["compare", "digits", "--methods", "equal", "--seeds", "1", "--epochs", "1", "--store", "other.sqlite"]
+    assert run(*words, "--workers", "1")[0] == 0
+    code, _, err = run("reproduce", "tiny", "--from", "other.sqlite")
+    assert code == 2
+    assert "other.sqlite holds no study of tiny at its real size; its studies are of digits" in err
+    code, _, err = run("reproduce", "tiny", "--from", "other.sqlite", "--seeds", "3", "--dry-run")
+    assert code == 2
+    assert "--from trains nothing: leave out --seeds and --dry-run" in err

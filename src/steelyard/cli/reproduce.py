@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +22,9 @@ from steelyard.cli.shared_options import (
     ReuseAny,
     Workers,
 )
+
+if TYPE_CHECKING:
+    from steelyard.reproductions.reproduction import Reproduction, Size
 
 
 def reproduce(
@@ -48,6 +52,14 @@ def reproduce(
     markdown: Annotated[
         Path | None, typer.Option(help="A Markdown file: its section on this reproduction is renewed, or added.")
     ] = None,
+    from_trials: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Say what the trials of a store, or of a file (.jsonl, .jsonl.xz), say; nothing is trained.",
+            show_default=False,
+        ),
+    ] = None,
     open_page: OpenPage = False,
     reuse_any: ReuseAny = False,
     dry_run: Annotated[
@@ -61,17 +73,17 @@ def reproduce(
     from steelyard.report import announcements
     from steelyard.report.output_files import PAGE, check_outputs, check_store, write_output
     from steelyard.reproductions import listing, load_reproduction
-    from steelyard.reproductions.reproduction import Size
 
     if list_all:
         listing.reproductions()
         return
     if name is None:
         raise arguments.ArgumentError("reproduce what? `steelyard reproduce --list` names the reproductions")
-    if quick and full:
-        raise arguments.ArgumentError("--quick and --full exclude each other")
-    reproduction = load_reproduction(name)
-    size: Size = "quick" if quick else "full" if full else "real"
+    reproduction, size = load_reproduction(name), _size(quick, full)
+    if from_trials is not None:
+        _refuse_beside_from({"--seeds": seeds, "--store": store, "--on": on != "local", "--dry-run": dry_run})
+        _judge(reproduction, size, from_trials, page, markdown, open_page)
+        return
     from steelyard.reproductions import run_reproduction
     from steelyard.reproductions.markdown import check_section, write_section
     from steelyard.reproductions.reproduction_page import page as page_of
@@ -121,3 +133,47 @@ def reproduce(
         open_in_browser(page_file)
     if not summary.complete:
         raise typer.Exit(SOME_FAILED)
+
+
+def _size(quick: bool, full: bool) -> Size:
+    if quick and full:
+        raise arguments.ArgumentError("--quick and --full exclude each other")
+    return "quick" if quick else "full" if full else "real"
+
+
+def _refuse_beside_from(trains: Mapping[str, object]) -> None:
+    """Options of a training where nothing is trained."""
+    if given := [option for option, value in trains.items() if value]:
+        raise arguments.ArgumentError(f"--from trains nothing: leave out {' and '.join(given)}")
+
+
+def _judge(
+    reproduction: Reproduction, size: Size, source: Path, page: Path | None, markdown: Path | None, open_page: bool
+) -> None:
+    """Print what stored trials say, and write it where asked."""
+    from steelyard.io.console import make_console
+    from steelyard.report import render
+    from steelyard.report.output_files import PAGE, check_outputs, write_output
+    from steelyard.reproductions.from_trials import judged_from
+    from steelyard.reproductions.markdown import check_section, write_section
+    from steelyard.reproductions.reproduction_page import page as page_of
+    from steelyard.reproductions.run_reproduction import show
+
+    if open_page and page is None:
+        raise arguments.ArgumentError("--open: which page? Name one with --page")
+    check_outputs([(page, PAGE), (markdown, None)], source)
+    if markdown is not None:
+        check_section(markdown, reproduction.name)
+    summary = judged_from(reproduction, size, source)
+    for outcome in summary.outcomes:
+        say(f"\n— {outcome.experiment.name}: {outcome.experiment.about}")
+        render(outcome.judgement, make_console())
+    show(summary)
+    if page is not None:
+        write_output(page, PAGE, page_of(summary))
+        say(f"Page: {page}")
+    if markdown is not None:
+        write_section(markdown, summary)
+        say(f"Written: {markdown}")
+    if open_page and page is not None:
+        open_in_browser(page)

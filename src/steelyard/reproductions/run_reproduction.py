@@ -176,14 +176,22 @@ def carry_out(
         )
         with Store(store) as opened:
             plan = Plan.from_dict(opened.latest_plan())
-            found = findings(plan, opened)
-            results |= {**opened.results(tried(plan), plan.also), **found.results}
-        outcomes.append(Outcome(each.experiment, found, judge_findings(found), tuple(joint_values(store))))
-        render(outcomes[-1].judgement, console)
+        outcome, trained = outcome_of(each.experiment, plan, store)
+        results |= trained
+        outcomes.append(outcome)
+        render(outcome.judgement, console)
         training = sum(result.seconds for result in results.values())
         summary = summarise(reproduction, size, outcomes, planned, training, command)
         write(summary)
     return summary
+
+
+def outcome_of(experiment: Experiment, plan: Plan, store: Path) -> tuple[Outcome, dict[Trial, Result]]:
+    """What a store holds of one study, judged; and all of its trials, those that chose settings among them."""
+    with Store(store) as opened:
+        found = findings(plan, opened)
+        results = {**opened.results(tried(plan), plan.also), **found.results}
+    return Outcome(experiment, found, judge_findings(found), tuple(joint_values(store, plan))), results
 
 
 def summarise(

@@ -27,15 +27,19 @@ class JointValue:
 
 
 @guarded
-def joint_values(store: Path | str) -> list[JointValue]:
-    """The joint metrics of the latest plan in a store, in the order of its methods; none where the problem has none.
+def joint_values(store: Path | str, made: Plan | None = None) -> list[JointValue]:
+    """The joint metrics of a plan in a store, in the order of its methods; none where the problem has none.
+
+    Args:
+        store: the file.
+        made: the plan; by default the latest.
 
     Raises:
         StoreError: the file is missing, no store, of another version or empty.
         SteelyardError: the problem or its data cannot be loaded.
     """
     with Store(store) as opened:
-        plan = Plan.from_dict(opened.latest_plan())
+        plan = Plan.from_dict(opened.latest_plan()) if made is None else made
         results = opened.results(plan.trials, plan.also)
     if plan.program is not None:  # which has no outputs to show
         return []
