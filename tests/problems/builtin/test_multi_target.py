@@ -69,6 +69,15 @@ def test_another_table_and_another_file_are_refused(jura, tmp_path):
         multi_target.problem("jura").data()
 
 
+def test_the_four_directions_of_a_building_stay_together(real_data):
+    problem = multi_target.problem("enb").redrawn()
+    for seed in range(3):
+        parts = [part.inputs[:, [0, 1, 2, 3, 4, 6, 7]] for part in problem.data(seed).splits().values()]
+        families = [{tuple(row) for row in part.tolist()} for part in parts]
+        assert [len(part) / len(family) for part, family in zip(parts, families, strict=True)] == [4, 4, 4]
+        assert len(set.union(*families)) == sum(map(len, families)) == 192
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_every_table_is_what_it_is_said_to_be(table, real_data):
     shape = multi_target.SHAPES[table]

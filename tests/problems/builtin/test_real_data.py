@@ -33,7 +33,7 @@ def single_thread():
         ("credit-default", [17_456, 5818, 5818]),
         ("gdsc", [592, 198, 198]),
         ("mnist-imbalanced", [1100, 2000, 10_000]),
-        ("multi-target(table=enb)", [460, 154, 154]),
+        ("multi-target(table=enb)", [464, 152, 152]),
         ("multi-target(table=jura)", [215, 72, 72]),
         ("multi-target(table=oes97)", [200, 67, 67]),
         ("multi-target(table=scm20d)", [5380, 1793, 1793]),
