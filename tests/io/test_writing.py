@@ -164,6 +164,10 @@ def test_the_store_and_one_file_for_two_outputs_are_refused(run, store):
         assert (code, "that is the store" in err) == (2, True)
     Path("again.sqlite").symlink_to(store)
     assert "that is the store" in run("report", store, "--csv", "again.sqlite")[2]
+    assert run("report", store, "--trials", "all.jsonl")[0] == 0
+    os.link("all.jsonl", "second.md")  # written to, it would be no file of trials any more
+    with pytest.raises(OutputError, match=r"second\.md: that is the file of trials"):
+        check_outputs([(Path("second.md"), None)], Path("all.jsonl"))
     assert "give each a file of its own" in run("report", store, "--csv", "out", "--json", "./out")[2]
     assert not Path("out").exists()
 

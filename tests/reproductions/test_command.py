@@ -1,11 +1,15 @@
 """A reproduction by the command, from end to end: announced, run, resumed, judged, written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reproductions import tiny
 from steelyard.reproductions import REPRODUCTIONS, load_reproduction, reproduction_names
-from steelyard.study import Estimate
+from steelyard.reproductions.from_trials import fits
+from steelyard.study import Estimate, plan
+from steelyard.study.planning.arms import parse_arms
 
 
 @pytest.fixture
@@ -79,6 +83,13 @@ def test_a_reproduction_from_end_to_end_and_its_growth(run):
     assert "<summary>1 part</summary>" in page
     assert "steelyard reproduce tiny <span" in page
 
+    code, out, _ = run("reproduce", "tiny", "--from", "steelyard-tiny.sqlite")
+    assert code == 1  # of the other size one study is there
+    assert "Unfinished: 1 of 2 studies, 30 of 30 trials of these. Not there: Tuned." in out
+    code, out, _ = run("reproduce", "tiny", "--quick", "--from", "steelyard-tiny.sqlite")
+    assert code == 0
+    assert "— Few labels: by amount" in out
+
     # The larger size trains only what is new, in the same store; its section takes the place of the earlier one.
     Path("docs.md").write_text("# Ours\n\n" + Path("docs.md").read_text() + "\nEnd.\n")
     code, out, err = run("reproduce", "tiny", "--workers", "2", "--markdown", "docs.md")
@@ -100,6 +111,7 @@ def test_a_reproduction_from_end_to_end_and_its_growth(run):
         again = Path(f"{source}.md")
         code, out, err = run("reproduce", "tiny", "--from", source, "--markdown", str(again), "--page", "again.html")
         assert code == 0, err
+        assert "Unfinished" not in out
         assert again.read_text() in written
         assert "— Tuned: by rate" in out
         assert "The claim " in Path("again.html").read_text()
@@ -116,7 +128,80 @@ def test_a_store_of_something_else_says_nothing_of_a_reproduction(run):
     assert run(*words, "--workers", "1")[0] == 0
     code, _, err = run("reproduce", "tiny", "--from", "other.sqlite")
     assert code == 2
-    assert "other.sqlite holds no study of tiny at its real size; its studies are of digits" in err
-    code, _, err = run("reproduce", "tiny", "--from", "other.sqlite", "--seeds", "3", "--dry-run")
+    assert (
+        "other.sqlite holds no study that `steelyard reproduce tiny` trains at its real size; it was filled by" in err
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--from", "nowhere.jsonl"], "--from nowhere.jsonl: there is no such file"),
+        (["--from", "."], "--from .: that is a folder"),
+        (
+            ["--from", "x", "--seeds", "3", "--device", "cpu", "--reuse-any"],
+            "leave out --seeds, --device and --reuse-any",
+        ),
+        (["--from", "x", "--open"], "--open: which page? Name one with --page"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_by_name(run, words, message):
+    code, _, err = run("reproduce", "tiny", *words)
     assert code == 2
-    assert "--from trains nothing: leave out --seeds and --dry-run" in err
+    assert message in err
+
+
+def planned(experiment, **changed):
+    """A plan of an experiment of `tiny`, as its command makes one."""
+    given = replace(experiment, **changed)
+    return plan(
+        given.problem,
+        parse_arms(given.methods),
+        seeds=given.seeds,
+        settings=given.settings,
+        tasks=given.tasks,
+        epochs=given.epochs,
+        batch_size=given.batch_size,
+        epoch_steps=given.epoch_steps,
+        patience=given.patience,
+        learning_rate=given.learning_rate,
+        tune=given.tune,
+        tune_seeds=given.tune_seeds,
+        tune_beyond=given.tune_beyond,
+        command="steelyard reproduce tiny --workers 2",
+    )
+
+
+OTHERS = [
+    {"problem": "digits(optimizer=sgd)"},
+    {"methods": "single-task,equal,uw"},
+    {"tasks": ("left",)},
+    {"settings": (0.05, 0.1)},
+    {"settings": (0.05,)},
+    {"epochs": 4},
+    {"batch_size": 64},
+    {"epoch_steps": 50},
+    {"patience": 2},
+    {"learning_rate": 0.5},
+    {"tune": 2},
+]
+
+
+@pytest.mark.parametrize("changed", [*OTHERS, {"tune": 3}, {"tune_seeds": 2}, {"tune_beyond": 1}], ids=str)
+def test_a_study_of_any_other_setting_is_not_taken_for_the_reproductions(changed):
+    few, tuned = (replace(each, learning_rate=0.01) for each in tiny.experiments("real"))
+    experiment = few if changed in OTHERS else tuned
+    assert fits(planned(experiment), tiny.reproduction, experiment)
+    assert fits(planned(experiment, seeds=7), tiny.reproduction, experiment)
+    if "tasks" in changed:
+        changed = {**changed, "methods": "single-task,equal"}
+        experiment = replace(experiment, methods="single-task,equal")
+    assert not fits(planned(experiment, **changed), tiny.reproduction, experiment)
+
+
+def test_a_study_of_compare_is_not_taken_for_a_reproductions():
+    (experiment, _) = tiny.experiments("real")
+    made = planned(experiment)
+    assert fits(made, tiny.reproduction, experiment)
+    assert not fits(replace(made, command="steelyard compare digits"), tiny.reproduction, experiment)
+    assert not fits(replace(made, command="steelyard reproduce other"), tiny.reproduction, experiment)

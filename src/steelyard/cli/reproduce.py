@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,12 +21,14 @@ from steelyard.cli.shared_options import (
     ReuseAny,
     Workers,
 )
+from steelyard.io.lists_and_counts import listed
 
 if TYPE_CHECKING:
     from steelyard.reproductions.reproduction import Reproduction, Size
 
 
 def reproduce(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="One of `steelyard reproduce --list`.")] = None,
     list_all: Annotated[
         bool, typer.Option("--list", help="Say what there is, what each needs, and how long it takes.")
@@ -81,7 +82,7 @@ def reproduce(
         raise arguments.ArgumentError("reproduce what? `steelyard reproduce --list` names the reproductions")
     reproduction, size = load_reproduction(name), _size(quick, full)
     if from_trials is not None:
-        _refuse_beside_from({"--seeds": seeds, "--store": store, "--on": on != "local", "--dry-run": dry_run})
+        _refuse_beside_from(context)
         _judge(reproduction, size, from_trials, page, markdown, open_page)
         return
     from steelyard.reproductions import run_reproduction
@@ -141,10 +142,18 @@ def _size(quick: bool, full: bool) -> Size:
     return "quick" if quick else "full" if full else "real"
 
 
-def _refuse_beside_from(trains: Mapping[str, object]) -> None:
-    """Options of a training where nothing is trained."""
-    if given := [option for option, value in trains.items() if value]:
-        raise arguments.ArgumentError(f"--from trains nothing: leave out {' and '.join(given)}")
+JUDGING = ("name", "quick", "full", "from_trials", "page", "markdown", "open_page")
+"""Arguments that stand beside `--from`: all others are of a training."""
+
+
+def _refuse_beside_from(context: typer.Context) -> None:
+    given = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in JUDGING and source is not None and source.name == "COMMANDLINE":
+            given.append(max(parameter.opts, key=len))
+    if given:
+        raise arguments.ArgumentError(f"--from trains nothing: leave out {listed(given)}")
 
 
 def _judge(
@@ -177,3 +186,8 @@ def _judge(
         say(f"Written: {markdown}")
     if open_page and page is not None:
         open_in_browser(page)
+    if not summary.complete:
+        there = {outcome.experiment.name for outcome in summary.outcomes}
+        absent = [experiment.name for experiment in summary.planned if experiment.name not in there]
+        say(f"{summary.gap}: {summary.progress}{f' Not there: {listed(absent)}.' if absent else ''}")
+        raise typer.Exit(SOME_FAILED)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from steelyard.errors import SteelyardError
 from steelyard.io.writing import check_replaceable, is_file, replacing, standard_stream, what_it_is
+from steelyard.study.storage.trials_file import is_trials_file
 
 HEAD = 4096
 """Bytes within which, from its start or its end, a file says what it is."""
@@ -80,14 +81,19 @@ def check_outputs(outputs: Sequence[tuple[Path | None, FileKind | None]], store:
             continue
         with writing(path):
             place = os.path.realpath(path)
-            if place in [os.path.realpath(store) + end for end in ("", *BESIDE_STORES)]:
-                raise FileExistsError(0, "that is the store")
+            if place in [os.path.realpath(store) + end for end in ("", *BESIDE_STORES)] or _one_file(path, store):
+                raise FileExistsError(0, f"that is the {'file of trials' if is_trials_file(store) else 'store'}")
             check_replaceable(path)
             if place in taken and (is_file(path) or not path.exists()):
                 raise FileExistsError(0, "another output goes there, give each a file of its own")
         taken.add(place)
         if kind is not None:
             _check_ours(path, kind)
+
+
+def _one_file(path: Path, other: Path) -> bool:
+    """Two names of one file: a second name (a hard link) has another path."""
+    return is_file(path) and is_file(other) and os.path.samefile(path, other)
 
 
 def write_output(path: Path, kind: FileKind, text: str) -> None:

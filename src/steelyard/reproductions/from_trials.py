@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from steelyard.base.specs import parse_spec
 from steelyard.errors import StoreError
+from steelyard.io.lists_and_counts import listed
 from steelyard.problems import load_problem
-from steelyard.reproductions.reproduction import Experiment, Outcome, Reproduction, Size
+from steelyard.reproductions.reproduction import SIZES, Experiment, Outcome, Reproduction, Size
 from steelyard.reproductions.run_reproduction import outcome_of, summarise
 from steelyard.reproductions.summary import Summary
 from steelyard.study.planning.arms import parse_arms
@@ -37,7 +38,7 @@ def judged_from(reproduction: Reproduction, size: Size, source: Path) -> Summary
         results: dict[Trial, Result] = {}
         command = ""
         for experiment in planned:
-            made = next((plan for plan in plans if fits(plan, experiment)), None)
+            made = next((plan for plan in plans if fits(plan, reproduction, experiment)), None)
             if made is None:
                 continue
             outcome, trained = outcome_of(experiment, made, store)
@@ -45,29 +46,58 @@ def judged_from(reproduction: Reproduction, size: Size, source: Path) -> Summary
             outcomes.append(outcome)
             command = made.command
     if not outcomes:
-        raise StoreError(
-            f"{source} holds no study of {reproduction.name} at its {size} size; its studies are of "
-            f"{', '.join(dict.fromkeys(plan.reference for plan in plans)) or 'nothing'}"
-        )
+        raise StoreError(_nothing_of(reproduction, size, source, plans))
     training = sum(result.seconds for result in results.values())
     return summarise(reproduction, size, outcomes, planned, training, command)
 
 
-def fits(plan: Plan, experiment: Experiment) -> bool:
-    """Whether a stored plan is one of this experiment, whatever its seeds."""
-    epochs = load_problem(experiment.problem).epochs if experiment.epochs is None else experiment.epochs
-    return (
-        plan.reference in (experiment.problem, str(parse_spec(experiment.problem)))
-        and {method.name for method in plan.methods} == {str(arm) for arm in parse_arms(experiment.methods)}
-        and plan.task_names == (experiment.tasks or plan.task_names)
-        and len(plan.settings) == len(experiment.settings)
-        and plan.epochs == epochs
-        and (len(plan.tuning.rates) if plan.tuning else 0) == experiment.tune
-    )
+def _nothing_of(reproduction: Reproduction, size: Size, source: Path, plans: Sequence[Plan]) -> str:
+    others = [
+        other
+        for other in SIZES
+        if any(fits(plan, reproduction, experiment) for plan in plans for experiment in reproduction.experiments(other))
+    ]
+    said = f"{source} holds no study that `steelyard reproduce {reproduction.name}` trains at its {size} size"
+    if others:
+        options = {"quick": "with --quick", "real": "without --quick or --full", "full": "with --full"}
+        return f"{said}; it holds one of its {others[0]} size: ask {options[others[0]]}"
+    trained = dict.fromkeys(plan.command or plan.reference for plan in plans)
+    return f"{said}; it was filled by {listed(list(trained)) if trained else 'no study at all'}"
+
+
+def fits(plan: Plan, reproduction: Reproduction, experiment: Experiment) -> bool:
+    """Whether a stored plan is this experiment, as this version of Steelyard has it, whatever its seeds."""
+    if plan.command.split()[:3] != ["steelyard", "reproduce", reproduction.name]:
+        return False
+    if plan.reference not in (experiment.problem, str(parse_spec(experiment.problem))):
+        return False
+    problem, tuning = load_problem(experiment.problem), plan.tuning
+    tasks = experiment.tasks or problem.task_names
+    settings = [
+        {task: float(each.get(task, 1.0) if isinstance(each, Mapping) else each) for task in tasks}
+        for each in experiment.settings
+    ]
+    rates = tuning.rates if tuning else ()
+    pairs = [
+        ({method.name for method in plan.methods}, {str(arm) for arm in parse_arms(experiment.methods)}),
+        ([setting.fractions for setting in plan.settings], settings),
+        (plan.epochs, problem.epochs if experiment.epochs is None else experiment.epochs),
+        (plan.batch_size, problem.batch_size if experiment.batch_size is None else experiment.batch_size),
+        (plan.epoch_steps, experiment.epoch_steps),
+        (plan.patience, experiment.patience),
+        (len(rates), experiment.tune),
+    ]
+    if experiment.learning_rate is not None:
+        pairs.append((rates[0] if rates else plan.learning_rate, experiment.learning_rate))
+    if tuning is not None and rates:
+        pairs.append(((len(tuning.seeds), tuning.beyond), (experiment.tune_seeds, experiment.tune_beyond)))
+    return all(found == wanted for found, wanted in pairs)
 
 
 @contextmanager
 def _as_store(source: Path) -> Iterator[Path]:
+    if not source.is_file():
+        raise StoreError(f"--from {source}: {'that is a folder' if source.is_dir() else 'there is no such file'}")
     if not is_trials_file(source):
         yield source
         return
