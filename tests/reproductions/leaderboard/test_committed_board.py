@@ -103,6 +103,27 @@ def test_what_architectures_cost_is_said() -> None:
     assert f"at {min(times):.1f} to {max(times):.1f} times the time per step" in said
 
 
+def test_what_the_widest_problem_does_to_means_is_said() -> None:
+    """Half of the rows' intervals there, and what would be said without it."""
+    problem = "multi-target(table=enb)"
+    page = PAGE.read_text(encoding="utf-8")
+    text = " ".join(page.split())
+    table = page.partition("## Δm by problem")[2].partition("## Problems")[0].splitlines()
+    cells = [[cell.strip() for cell in line.split("|")] for line in table if line.startswith("| ")]
+    place = cells[0].index(problem)
+    rows = cells[1:]
+    widths = sorted(float(row[place].partition("±")[2]) for row in rows if "±" in row[place])
+    assert f"half of all rows are known to {widths[len(widths) // 2]:.0f} points or worse" in text
+    others = Board([found for found in read_folder(FOLDER) if found.problem != problem])
+    gained = {row[0]: row for row in row_table(others, stability(others, draws=20, halves=2)).rows}
+    methods = {
+        name: float(row[4].split(" ")[0].replace("−", "-")) for name, row in gained.items() if row[1] == "method"
+    }
+    best = max(methods, key=lambda name: methods[name])
+    assert f"the largest mean gain would be {best}'s, +{methods[best]} points" in text
+    assert f"by +{gained['mtan'][4].split(' ')[0].lstrip('+')} points" in text
+
+
 def test_a_method_is_told_where_it_stands_by_the_table(tmp_path: Path) -> None:
     problems = planted()
     for problem in problems:
