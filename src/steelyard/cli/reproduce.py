@@ -25,6 +25,7 @@ from steelyard.io.lists_and_counts import listed
 
 if TYPE_CHECKING:
     from steelyard.reproductions.reproduction import Reproduction, Size
+    from steelyard.reproductions.summary import Summary
 
 
 def reproduce(
@@ -88,7 +89,6 @@ def reproduce(
     from steelyard.reproductions import run_reproduction
     from steelyard.reproductions.markdown import check_section, write_section
     from steelyard.reproductions.reproduction_page import page as page_of
-    from steelyard.reproductions.summary import Summary
     from steelyard.study.planning.make_plan import check_per_device, check_workers
     from steelyard.study.running.engines import load_engine
     from steelyard.study.running.engines.interface import device_for
@@ -127,13 +127,8 @@ def reproduce(
             return
         summary = run_reproduction.carry_out(reproduction, size, prepared, store, where, command, write, reuse_any)
     run_reproduction.show(summary)
-    say(f"\nPage: {page_file}\nStore: {store}")
-    if markdown is not None:
-        say(f"Written: {markdown}")
-    if open_page:
-        open_in_browser(page_file)
-    if not summary.complete:
-        raise typer.Exit(SOME_FAILED)
+    say(f"\nStore: {store}")
+    _end(summary, page_file, markdown, open_page)
 
 
 def _size(quick: bool, full: bool) -> Size:
@@ -180,12 +175,19 @@ def _judge(
     show(summary)
     if page is not None:
         write_output(page, PAGE, page_of(summary))
-        say(f"Page: {page}")
     if markdown is not None:
         write_section(markdown, summary)
+    _end(summary, page, markdown, open_page)
+
+
+def _end(summary: Summary, page: Path | None, markdown: Path | None, open_page: bool) -> None:
+    """Say what was written and what is missing, by the status too."""
+    if page is not None:
+        say(f"Page: {page}")
+        if open_page:
+            open_in_browser(page)
+    if markdown is not None:
         say(f"Written: {markdown}")
-    if open_page and page is not None:
-        open_in_browser(page)
     if not summary.complete:
         there = {outcome.experiment.name for outcome in summary.outcomes}
         absent = [experiment.name for experiment in summary.planned if experiment.name not in there]

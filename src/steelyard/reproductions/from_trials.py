@@ -1,4 +1,4 @@
-"""What stored trials say of a reproduction: nothing is trained, and whoever has them needs no training data."""
+"""What stored trials say of a reproduction: nothing is trained, and its data need not be there."""
 
 from __future__ import annotations
 

@@ -69,6 +69,19 @@ def test_another_table_and_another_file_are_refused(jura, tmp_path):
         multi_target.problem("jura").data()
 
 
+def test_rows_that_differ_in_one_column_alone_are_a_family():
+    rows = np.array([[1, 7, 2], [1, 8, 2], [1, 7, 3], [1, 9, 2], [4, 7, 3]])
+    families = multi_target._families(rows, 1)
+    assert [[int(each == other) for other in families] for each in families] == [
+        [1, 1, 0, 1, 0],
+        [1, 1, 0, 1, 0],
+        [0, 0, 1, 0, 0],
+        [1, 1, 0, 1, 0],
+        [0, 0, 0, 0, 1],
+    ]
+    assert multi_target._families(rows, None) is None
+
+
 def test_the_four_directions_of_a_building_stay_together(real_data):
     problem = multi_target.problem("enb").redrawn()
     for seed in range(3):

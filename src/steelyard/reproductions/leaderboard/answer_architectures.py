@@ -61,6 +61,7 @@ def equal_cost(board: Board) -> BoardAnswer:
     return BoardAnswer(
         question,
         f"Against the middle one of the methods that cost at most as much per step, over problems: {'; '.join(texts)}.",
+        ("Intervals are plain 95 % ones; better and worse are said at 5 % for all of these together.",),
     )
 
 
