@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ from steelyard.reproductions.run_reproduction import outcome_of, summarise
 from steelyard.reproductions.summary import Summary
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.plan import Plan
+from steelyard.study.planning.planned_methods import planned_methods
 from steelyard.study.storage.merging import merge
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trials_file import is_trials_file
@@ -77,9 +79,12 @@ def fits(plan: Plan, reproduction: Reproduction, experiment: Experiment) -> bool
         {task: float(each.get(task, 1.0) if isinstance(each, Mapping) else each) for task in tasks}
         for each in experiment.settings
     ]
+    place = problem.shared if experiment.shared is None else experiment.shared
+    arms = parse_arms(experiment.methods)
+    methods, _ = planned_methods(arms, list(tasks), place, experiment.scale, plan.architecture, plan.main)
     rates = tuning.rates if tuning else ()
     pairs = [
-        ({method.name for method in plan.methods}, {str(arm) for arm in parse_arms(experiment.methods)}),
+        ([replace(method, chosen=()) for method in plan.methods], list(methods)),
         ([setting.fractions for setting in plan.settings], settings),
         (plan.epochs, problem.epochs if experiment.epochs is None else experiment.epochs),
         (plan.batch_size, problem.batch_size if experiment.batch_size is None else experiment.batch_size),
