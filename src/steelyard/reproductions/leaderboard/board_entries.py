@@ -140,7 +140,7 @@ ENTRIES = (
         sgd_rate=0.0316,
     ),
     BoardEntry(
-        "multi-target(table=scm20d)",
+        "multi-target",  # of its tables the default one, scm20d
         "tables",
         6,
         "sixteen targets of like scales",
