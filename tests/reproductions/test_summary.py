@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from steelyard.reproductions.reproduction import Finding
+from steelyard.reproductions.reproduction import Finding, Outcome
 from steelyard.reproductions.summary import Summary
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.storage.store import Store
@@ -59,3 +59,18 @@ def test_the_headline_names_the_parts_that_are_decided(tmp_path):
     assert found.decided == "Held: “Part 0”, “Part 3”. Did not hold: “Part 2”."
     assert dataclasses.replace(found, findings=(Finding("One", "held"),)).decided == ""
     assert dataclasses.replace(found, planned=(None, None)).decided == ""  # a study is still missing
+
+
+@pytest.mark.parametrize(
+    ("moments", "said"),
+    [((), ""), ((0.0,), "1970-01-01"), ((0.0, 86_399.0), "1970-01-01"), ((86_400.0, 5.0), "1970-01-01 to 1970-01-02")],
+)
+def test_it_says_on_which_days_its_trials_were_trained(tmp_path, moments, said):
+    found = summary(tmp_path / "s", plan(), {"single-task": [RIGHT] * 3})
+    trained = {place: SimpleNamespace(written=moment) for place, moment in enumerate(moments)}
+    [outcome] = found.outcomes
+    outcome = Outcome(None, dataclasses.replace(outcome.findings, trained=trained), outcome.judgement)
+    found = dataclasses.replace(found, outcomes=(outcome,))
+    assert found.dates == said
+    counted = "6 trials: 0.0 s of training, counted on one core"
+    assert found.time_text == (f"{counted}, {said}" if said else counted)

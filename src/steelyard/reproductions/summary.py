@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from steelyard.io.lists_and_counts import counted
 from steelyard.report.numbers import duration
@@ -75,7 +76,17 @@ class Summary:
     def time_text(self) -> str:
         trials = sum(each.judgement.finished for each in self.outcomes)
         tuned = " and those that chose their settings" if any(each.plan.tuning for each in self.outcomes) else ""
-        return f"{counted(trials, 'trial')}{tuned}: {duration(self.training)} of training, counted on one core"
+        said = f"{counted(trials, 'trial')}{tuned}: {duration(self.training)} of training, counted on one core"
+        return f"{said}, {self.dates}" if self.dates else said
+
+    @property
+    def dates(self) -> str:
+        """Days on which trials were finished, by UTC: ``2026-03-14``, ``2026-03-14 to 2026-03-16``, or nothing."""
+        moments = [trained.written for each in self.outcomes for trained in each.findings.trained.values()]
+        if not moments:
+            return ""
+        first, last = (f"{datetime.fromtimestamp(of(moments), timezone.utc):%Y-%m-%d}" for of in (min, max))
+        return first if first == last else f"{first} to {last}"
 
 
 def _failed(outcome: Outcome) -> int:
