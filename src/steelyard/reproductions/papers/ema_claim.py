@@ -36,9 +36,12 @@ BASELINES = [
     "pcgrad",
     "cagrad",
 ]
-FEWER = ["single-task", "equal", "best-fixed", "dwa", "uw", "imtl", "mgda", "pcgrad"]
+# Learnt scales of losses step at the network's rate by default, which is then chosen for them: here at their own.
+OWN_RATE = ["uw(learning_rate=0.1)", "imtl(learning_rate=0.1)"]
+AT_TRUNK = ["pcgrad(shared=trunk)", "cagrad(shared=trunk)", "imtl(shared=trunk)"]  # where their papers read gradients
+FEWER = ["single-task", "equal", "best-fixed", "dwa", "uw", "imtl", *OWN_RATE, "mgda", "pcgrad"]
 # √10 times each problem's own, which lies at the lower end of what validation chooses.
-RATE, ROOM_RATE = 0.00632, 0.00316
+RATE, ROOM_RATE, PRICE_RATE = 0.00632, 0.00316, 0.00316
 # On SARCOS, for 80 % power by the intervals of five seeds: 7 against `uw`, 9 against `imtl`.
 SEEDS = 9
 
@@ -49,8 +52,9 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
         "seven torques of a robot arm, scales 20-fold apart",
     )
     targets = "twelve energies and strengths of a small molecule"
+    products = "prices of sixteen products: losses of about one scale"
     rooms = "segmentation, depth and normals at 120 x 160: losses of three kinds"
-    arms = ",".join([*BASELINES, *EVERY, *SWITCHES])
+    arms = ",".join([*BASELINES, *OWN_RATE, *AT_TRUNK, *EVERY, *SWITCHES])
     fewer = ",".join([*FEWER, *ONE_BETA])
 
     def pair(arms: str, **settings: Any) -> Experiment:
@@ -62,6 +66,9 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
     def molecules(arms: str, **settings: Any) -> Experiment:
         return Experiment("QM8", targets, "qm8", arms, learning_rate=RATE, **settings)
 
+    def prices(arms: str, **settings: Any) -> Experiment:
+        return Experiment("SCM20D", products, "multi-target", arms, learning_rate=PRICE_RATE, **settings)
+
     def room(arms: str, **settings: Any) -> Experiment:
         return Experiment("NYUv2", rooms, "nyuv2", arms, learning_rate=ROOM_RATE, **settings)
 
@@ -70,10 +77,11 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
     if size == "real":
         return (
             robot(arms, seeds=SEEDS, epochs=40, tune=3, tune_beyond=2),
-            molecules(fewer, seeds=SEEDS, epochs=20, tune=3, tune_beyond=2),
-            pair(fewer, seeds=5, epochs=10, settings=(0.2,), tune=3, tune_beyond=2),
+            # No two digits: their differences in Δm vary by ten points from seed to seed, of which one matters.
+            prices(fewer, seeds=SEEDS, tune=3, tune_seeds=3, tune_beyond=2),
+            molecules(fewer, seeds=SEEDS, epochs=20, tune=3, tune_seeds=3, tune_beyond=2),
         )
-    return tuple(study(arms, seeds=SEEDS, epochs=100, tune=5) for study in (pair, robot, molecules, room))
+    return tuple(study(arms, seeds=SEEDS, epochs=100, tune=5) for study in (pair, robot, molecules, prices, room))
 
 
 def judge(outcomes: Outcomes) -> list[Finding]:
@@ -141,16 +149,17 @@ reproduction = Reproduction(
         "Only the abstract was at hand: the six variants and which of them the claim is asked of, the values of β, "
         "the data sets and networks, the balancings beside it and how much worse is comparable (one point of Δm) are "
         "ours, and there are no figures of the paper to print beside ours. Baselines that read gradients read them at "
-        "features."
+        "features, on SARCOS three of them at the trunk as well."
     ),
     experiments=experiments,
     judge=judge,
     takes={"quick": "4 min", "real": "1 h 20 min", "full": "days"},
     scope={
-        "quick": "two of the four data sets; a tenth of Multi-MNIST's labels, β = 0.99 alone and fewer baselines "
+        "quick": "SARCOS and Multi-MNIST; a tenth of Multi-MNIST's labels, β = 0.99 alone and fewer baselines "
         "there; no tuned learning rates.",
-        "real": "SARCOS and QM8 with nine seeds, a fifth of Multi-MNIST's labels with five; on the latter two β = 0.99 "
-        "alone and fewer baselines; three learning rates for every network.",
-        "full": "NYUv2 as well; all labels, 100 epochs, nine seeds, five learning rates for every network.",
+        "real": "SARCOS, QM8 and SCM20D with nine seeds, on the latter two β = 0.99 alone and fewer baselines; three "
+        "learning rates for every network, on the latter two chosen on three seeds.",
+        "full": "Multi-MNIST and NYUv2 as well; all arms everywhere, 100 epochs, nine seeds, five learning rates for "
+        "every network.",
     },
 )
