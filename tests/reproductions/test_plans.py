@@ -10,10 +10,12 @@ from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.files import search_path
 from steelyard.reproductions import load_reproduction, reproduction_names
+from steelyard.reproductions.papers import db_mtl_claim
 from steelyard.reproductions.reproduction import SIZES, Experiment
 from steelyard.reproductions.run_reproduction import Where, prepare
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.best_fixed import BEST_FIXED
+from steelyard.study.planning.planned_methods import planned_methods
 from steelyard.study.running.engines.local import Local
 from steelyard.study.trial import SINGLE_TASK
 
@@ -86,6 +88,17 @@ def test_what_an_experiment_says_reaches_its_plan():
     assert min(plan.tuning.rates) <= 0.02 <= max(plan.tuning.rates)
     joint = next(trial for trial in plan.trials if trial.method != SINGLE_TASK)
     assert (joint.shared, joint.scale) == ("trunk", "paper")
+
+
+def test_db_mtls_own_form_averages_gradients_and_not_their_lengths():
+    """Asked to look there, the method is told lengths; where the trunk itself is the place, gradients."""
+    place = load_problem("qm8").shared
+    for arm in db_mtl_claim.AT_TRUNK.values():
+        methods, _ = planned_methods(parse_arms(arm), ["a", "b"], place, "paper", "hard-sharing", None)
+        assert (place, methods[0].shared) == ("features", "trunk")
+    for size in ("real", "full"):
+        of_qm8 = next(each for each in db_mtl_claim.experiments(size) if each.name == db_mtl_claim.QM8)
+        assert set(db_mtl_claim.AT_TRUNK.values()) <= set(of_qm8.methods.split(","))
 
 
 @pytest.mark.skipif(not os.environ.get("STEELYARD_DATA"), reason="STEELYARD_DATA names no folder with data")

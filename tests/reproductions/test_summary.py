@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from steelyard.reproductions.reproduction import Finding, Outcome
+from steelyard.reproductions.reproduction import Experiment, Finding, Outcome
+from steelyard.reproductions.run_reproduction import summarise
 from steelyard.reproductions.summary import Summary
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.storage.store import Store
@@ -59,6 +60,20 @@ def test_the_headline_names_the_parts_that_are_decided(tmp_path):
     assert found.decided == "Held: “Part 0”, “Part 3”. Did not hold: “Part 2”."
     assert dataclasses.replace(found, findings=(Finding("One", "held"),)).decided == ""
     assert dataclasses.replace(found, planned=(None, None)).decided == ""  # a study is still missing
+
+
+@pytest.mark.parametrize(("studies", "words"), [(1, ("held", "held", "held")), (2, ("undecided", "undecided", "held"))])
+def test_while_studies_are_missing_nothing_is_held_of_all_of_them(tmp_path, studies, words):
+    """What was found at one place stands, and what broke stays broken."""
+    place, broken = Finding("At one place", "held"), Finding("Broken", "did not hold", parts=(Finding("Here", "held"),))
+    claim = Finding("Everywhere", "held", parts=(Finding("By one method", "held", parts=(place,)),))
+    outcome = summary(tmp_path / "s", plan(), {"single-task": [RIGHT] * 3}).outcomes[0]
+    outcome = Outcome(Experiment("One", "", "digits", "single-task"), outcome.findings, outcome.judgement)
+    made = SimpleNamespace(judge=lambda outcomes: [claim, broken], figures=lambda outcomes: [])
+    found = summarise(made, "real", [outcome], (outcome.experiment,) * studies, 0.0, "")
+    [by_one] = found.findings[0].parts
+    assert (found.findings[0].word, by_one.word, by_one.parts[0].word) == words
+    assert found.findings[1].word == "did not hold"
 
 
 @pytest.mark.parametrize(

@@ -161,10 +161,12 @@ def standings(asked: Mapping[str, Comparison]) -> dict[str, Standings]:
         (place, other): sample for place, each in asked.items() for other, sample in each.samples.items() if len(sample)
     }
     regions = {(place, other): asked[place].regions[other] for place, other in known}
-    least = max((each.least for each in asked.values()), default=0.0)
+    least = {(place, other): asked[place].least for place, other in known}
     words = {key: STANDINGS[word] for key, (word, _) in verdicts(known, regions, least=least).items()}
     alone = {key: STANDINGS[verdicts({key: known[key]}, regions, least=least)[key][0]] for key in known}
-    intervals = {key: found for key, sample in known.items() if (found := interval(sample)) is not None}
+    intervals = {
+        key: found for key, sample in known.items() if (found := interval(sample, least=least[key])) is not None
+    }
 
     def of(place: str, values: Mapping[tuple[str, str], Value]) -> dict[str, Value]:
         return {other: value for (where, other), value in values.items() if where == place}
@@ -246,42 +248,28 @@ def better_than_each(found: Standings) -> Word:
     return "held" if found.of.samples and beaten == len(found.of.samples) else "undecided"
 
 
-def together(
-    claim: str, parts: Sequence[Finding], needed: int | None = None, among: int = 0, said: Sequence[str] = ()
-) -> Finding:
-    """A claim about several places: held where enough parts held, broken where enough cannot hold any more.
+def together(claim: str, parts: Sequence[Finding], said: Sequence[str] = ()) -> Finding:
+    """A claim about several places: held where each is, broken where one is.
 
     Args:
         claim: in words.
         parts: the places, as far as they were run.
-        needed: how many must hold; by default all.
-        among: how many places there will be.
         said: further lines of evidence.
     """
-    needed = len(parts) if needed is None else needed
-    held = sum(part.word == "held" for part in parts)
-    lost = sum(part.word == "did not hold" for part in parts)
-    word: Word = (
-        "held"
-        if parts and held >= needed
-        else "did not hold"
-        if max(len(parts), among) - lost < needed
-        else "undecided"
-    )
-    counts = [f"{sum(part.word == each for part in parts)} {each}" for each in ("held", "did not hold", "undecided")]
+    words = [part.word for part in parts]
+    word: Word = "did not hold" if "did not hold" in words else "held" if set(words) == {"held"} else "undecided"
+    counts = [f"{words.count(each)} {each}" for each in ("held", "did not hold", "undecided")]
     return Finding(claim, word, (f"Of {counted(len(parts), 'part')}: {', '.join(counts)}.", *said), tuple(parts))
 
 
-def improvements(
-    samples: Mapping[str, Array], said: Mapping[str, str] | None = None, every: bool = True
-) -> list[Finding]:
-    """For every claim whether its paired differences in Δm lie above zero.
+def improvements(samples: Mapping[str, Array], said: Mapping[str, str] | None = None) -> list[Finding]:
+    """For every claim whether its paired differences in Δm lie above zero: all are to hold.
+
+    Each may so be held by itself (an intersection-union test); words that break a claim are Holm-adjusted over all.
 
     Args:
         samples: the differences of each claim.
         said: of a claim besides, added to its evidence.
-        every: all of them are to hold, so that each may be held by itself (an intersection-union test). Without it
-            words are Holm-adjusted over all, as those that break a claim always are.
     """
     found = above_zero(samples)
     findings = []
@@ -290,7 +278,7 @@ def improvements(
             findings.append(Finding(claim, "undecided", ("No seed has finished in both arms.",)))
             continue
         word, why = WORDS[found.words[claim]], found.doubt(claim)
-        if every and word == "undecided" and found.alone[claim] == "better":
+        if word == "undecided" and found.alone[claim] == "better":
             word, why = "held", f" {BY_ITSELF}"
         line = f"Difference in Δm: {points(found.intervals[claim])}.{why}{(said or {}).get(claim, '')}"
         findings.append(Finding(claim, word, (line,)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from steelyard.io.lists_and_counts import counted, listed
 from steelyard.report import announcements as comparison
 from steelyard.report import render
 from steelyard.report.numbers import duration_range
-from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size
+from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size, Word
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
 from steelyard.study.analysis.joint_metrics import joint_values
@@ -204,16 +204,26 @@ def summarise(
 ) -> Summary:
     """Judge what was run so far."""
     by_name = {outcome.experiment.name: outcome for outcome in outcomes}
+    judged = reproduction.judge(by_name)
+    if len(outcomes) < len(planned):
+        judged = [unless_all_are_there(finding) for finding in judged]
     return Summary(
         reproduction,
         size,
         command,
         planned,
         tuple(outcomes),
-        tuple(reproduction.judge(by_name)),
+        tuple(judged),
         tuple(reproduction.figures(by_name)),
         training,
     )
+
+
+def unless_all_are_there(finding: Finding) -> Finding:
+    """While studies are missing: what is said of all places is broken by one of them, and held by none."""
+    parts = tuple(map(unless_all_are_there, finding.parts))
+    word: Word = "undecided" if parts and finding.word == "held" else finding.word
+    return replace(finding, word=word, parts=parts)
 
 
 def show(summary: Summary) -> None:

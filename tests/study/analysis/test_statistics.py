@@ -295,7 +295,7 @@ def test_differences_deviate_by_no_less_than_what_is_known():
     assert interval(tie, least=least).high == pytest.approx(6 / 400 + half)
     assert claim(tie, 0.005, least).p_value == pytest.approx(2 * stats.t.sf(0.01 / (least / math.sqrt(3)), 2))
     assert verdicts({"a": tie}, {"a": 0.005})["a"][0] == "undecided"
-    assert verdicts({"a": tie}, {"a": 0.005}, least=1e-4)["a"][0] == "gain"
+    assert verdicts({"a": tie}, {"a": 0.005}, least={"a": 1e-4})["a"][0] == "gain"
     wide = [-0.03, 0.02, 0.06]
     assert interval(wide, least=least) == interval(wide)  # a floor, no addition
     assert claim(wide, 0.001, least) == claim(wide, 0.001)

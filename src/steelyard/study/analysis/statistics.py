@@ -202,9 +202,11 @@ def verdicts(
     better_by: Mapping[Key, Sequence[float] | Array],
     regions: Mapping[Key, float],
     alpha: float = 1.0 - LEVEL,
-    least: float = 0.0,
+    least: Mapping[Key, float] | None = None,
 ) -> dict[Key, tuple[Verdict, float | None]]:
     """The verdict on each of these comparisons, with its Holm-adjusted p-value.
+
+    ``least``: what a comparison's differences are taken to deviate by at least, where that is more than nothing.
 
     The family is what is given here (a study's own words are judged by `family.together`). Each contributes the p-value
     of its nearest claim (see `claim`); a claim is made while Holm's adjusted p-value stays ≤ α, otherwise the task is
@@ -215,7 +217,8 @@ def verdicts(
     directional errors by step-down tests (Shaffer 1980; Finner 1999). The simulation in the tests holds the
     family-wise rate of false verdicts to α, with tasks independent and correlated.
     """
-    claims = {task: claim(sample, regions[task], least) for task, sample in better_by.items()}
+    floors = least or {}
+    claims = {task: claim(sample, regions[task], floors.get(task, 0.0)) for task, sample in better_by.items()}
     adjusted = holm({task: made.p_value for task, made in claims.items() if made is not None})
     result: dict[Key, tuple[Verdict, float | None]] = {}
     for task, made in claims.items():
