@@ -22,7 +22,9 @@ def plan(methods=(SINGLE_TASK, "equal"), seeds=3, settings=1, metrics=(("left", 
         summary="a study without training",
         tasks=tasks,
         methods=tuple(
-            PlannedMethod(method, scale=None if method == SINGLE_TASK else "sum", architecture=_architecture(method))
+            PlannedMethod(
+                method, None if method == SINGLE_TASK else "sum", _place(method), architecture=_architecture(method)
+            )
             for method in methods
         ),
         settings=tuple(PlannedSetting(given, {"": 10, **{name: 10 for name, _ in metrics}}) for given in fractions),
@@ -38,6 +40,10 @@ def plan(methods=(SINGLE_TASK, "equal"), seeds=3, settings=1, metrics=(("left", 
         machine="none",
         created="2026-01-01T00:00:00+00:00",
     )
+
+
+def _place(method):
+    return "trunk" if "shared=trunk" in method else None
 
 
 def _architecture(method):
