@@ -174,7 +174,7 @@ def test_comparison_counts_each_weighting_once(outcome):
     """`best-fixed` may be the plain sum once more, and is no weighting of the claim."""
     arms = {"single-task": 0.9, "equal": 0.8, "best-fixed": 0.8, "dwa": 0.8, "uw": 0.95}
     typical = the(comparison_claim.judge({"A": outcome("a", arms)}), "Sharing typically does not improve")
-    assert typical.evidence[0] == "Of all cases 33 % improve (33 to 33 %, over 5 seeds)."
+    assert typical.evidence[0] == "In the mean over 1 pair 33 % of a pair's cases improve (33 to 33 %, over 5 seeds)."
     assert typical.evidence[1] == "By pair, over all its seeds: A 33 %."
     assert typical.evidence[2].startswith("Verdicts on 6 cases: 2 gain, 0 no difference, 4 negative transfer")
     assert typical.word == "held"
@@ -190,12 +190,51 @@ def test_pairs_matter_where_one_weighting_helps_one_and_hurts_another(outcome):
     hurt = outcome("b", {"single-task": 0.9, "equal": 0.8, "dwa": 0.95, "uw": 0.95})
     claims = comparison_claim.judge({"A": helped, "B": hurt})
     pairs, weightings = the(claims, "The choice of the pair"), the(claims, "The choice of the weighting")
-    assert pairs.word == weightings.word == "held"
+    assert pairs.word == weightings.word == the(claims, "two weightings differ").word == "held"
+    assert weightings.evidence == (
+        "B: dwa and uw are shown to be less than one point of Δm worse than alone; equal is worse.",
+    )
     assert pairs.evidence[0] == "equal: helps A, hurts B."
     again = comparison_claim.judge(
         {"A": helped, "B": outcome("b2", {"single-task": 0.9, "equal": 0.95, "dwa": None, "uw": None})}
     )
     assert the(again, "The choice of the pair").word == "undecided"  # two of B never finished
+
+
+def test_typical_is_the_mean_over_pairs_however_many_amounts_one_has(outcome):
+    """Of four pairs three gain everywhere: what the fourth does counts once."""
+    gains = {"single-task": 0.8, "equal": 0.9, "dwa": 0.9, "uw": 0.9}
+    loses = {"single-task": 0.95, "equal": 0.9, "dwa": 0.9, "uw": 0.9}
+    outcomes = {name: outcome(name, loses if name == "L" else gains) for name in "LABC"}
+    typical = the(comparison_claim.judge(outcomes), "Sharing typically does not improve")
+    assert typical.evidence[0].startswith("In the mean over 4 pairs 75 % of a pair's cases improve")
+    assert typical.word == "did not hold"
+
+
+@pytest.mark.parametrize(("uw", "word"), [(0.8, "did not hold"), (0.87, "did not hold"), (0.91, "held")])
+def test_a_weighting_decides_where_it_repairs_what_another_breaks(outcome, uw, word):
+    """That one is even worse than another is no choice that pays."""
+    arms = {"single-task": 0.9, "equal": 0.8, "dwa": 0.8, "uw": uw}
+    claims = comparison_claim.judge({"A": outcome("a", arms)})
+    assert the(claims, "The choice of the weighting").word == word
+    assert the(claims, "two weightings differ").word == ("did not hold" if uw == 0.8 else "held")
+
+
+def test_few_labels_beside_many_stand_beside_the_claim(outcome):
+    """Unequal amounts are no pair of the claim, and only the task with few labels is asked."""
+    made = outcome("u", {"single-task": 0.8, "equal": {"left": 0.9, "right": 0.5}, "dwa": 0.9, "uw": 0.9})
+    uneven = dataclasses.replace(made.plan.settings[0], fractions={"left": 0.05, "right": 1.0})
+    plan = dataclasses.replace(made.plan, settings=(uneven,))
+    store = {trial: made.findings.results[old] for trial, old in zip(plan.trials, made.plan.trials, strict=True)}
+    uneven = dataclasses.replace(made, findings=dataclasses.replace(made.findings, plan=plan, results=store))
+    even = {"A": outcome("a", {"single-task": 0.9, "equal": 0.8, "dwa": 0.8, "uw": 0.8})}
+    claims = comparison_claim.judge({**even, "few": uneven})
+    assert len(the(claims, "The opposite").parts) == 3
+    helped = the(claims, "many labels of right help left")
+    assert helped.word == "held"
+    assert [part.claim for part in helped.parts] == [
+        f"{arm}: left is better than alone" for arm in ("equal", "dwa", "uw")
+    ]
 
 
 FORMS = dict(zip(amtfl_claim.arms("labels"), ("none", "data", "log1p", "detached", "alpha=0"), strict=True))
