@@ -22,6 +22,10 @@ SPECS = [
 TASKS = ["a", "b", "c"]
 
 
+def _options(name: str) -> dict[str, str]:
+    return {"main": "a"} if "main" in options_of(method_class(name)) else {}
+
+
 def tensors_in(held: object, seen: set[int]) -> Iterator[Tensor]:
     """All tensors that an object holds on to, itself or by way of others."""
     if id(held) in seen:
@@ -62,3 +66,24 @@ def test_twelve_take_what_two_take(spec: str, place: str) -> None:
         if step in (1, 11):
             held.append(numbers_held(balancer, optimizer))
     assert 0 < held[1] <= 1.1 * held[0]
+
+
+@every("spec", [name for name in method_names() if steelyard.make(name, ["a", "b"], **_options(name)).periodic])
+def test_an_epoch_that_ends_before_the_last_step_has_ended(spec: str) -> None:
+    """What was called and not yet stepped counts in the next one; the means of the ended one are kept."""
+    found = []
+    for early in (True, False):
+        w = nn.Parameter(torch.ones(2, dtype=torch.float64))
+        optimizer = torch.optim.SGD([w], lr=0.0)
+        balancer = steelyard.make(spec, ["a", "b"], generator=torch.Generator().manual_seed(0), **_options(spec))
+        balancer.attach(optimizer)
+        for step, scale in enumerate((8.0, 8.0, 2.0, 2.0, 2.0, 1.0)):
+            if step in (2, 4) and not early:
+                balancer.end_epoch()
+            balancer({"a": scale * w[0] ** 2, "b": w[1] ** 2}, shared=[w]).backward()
+            if step in (2, 4) and early:
+                balancer.end_epoch()
+            optimizer.step()
+        found.append({name: value.clone() for name, value in balancer.state_dict().items() if torch.is_tensor(value)})
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name

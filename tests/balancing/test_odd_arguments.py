@@ -129,3 +129,36 @@ def test_a_mask_of_bytes_as_images_have_it_is_a_mask() -> None:
 
 def test_no_losses_and_no_mask_are_none() -> None:
     assert steelyard.masked_mean(torch.ones(0), torch.ones(0, dtype=torch.long)) is None
+
+
+@pytest.mark.parametrize(
+    ("shared", "said"),
+    [
+        (lambda z, trunk: {"z": z}, r"is a dict: pass what it holds, shared=tuple\(features.values\(\)\)"),
+        (lambda z, trunk: dict(trunk.named_parameters()), "for parameters pass the module itself, shared=trunk"),
+        (
+            lambda z, trunk: nn.utils.rnn.pack_sequence([z]),
+            "is a PackedSequence: pass the tensor in it, shared=packed.data",
+        ),
+        (
+            lambda z, trunk: torch.nested.nested_tensor([z], layout=torch.jagged),
+            r"pass the rows that it holds, shared=z.val",
+        ),
+    ],
+    ids=["dict", "named-parameters", "packed", "nested"],
+)
+def test_containers_of_features_are_named(shared: Callable[[Tensor, nn.Module], Any], said: str) -> None:
+    trunk = nn.Linear(2, 2)
+    z = trunk(torch.ones(3, 2))
+    with pytest.raises(SharedError, match=said):
+        steelyard.make("mgda", ["a", "b"])({"a": z.sum(), "b": z.square().sum()}, shared=shared(z, trunk))
+
+
+def test_a_stage_stands_in_one_chain() -> None:
+    stage = steelyard.EMAScale(0.5)
+    steelyard.Chain(stage, steelyard.Equal(["a", "b"]))
+    with pytest.raises(OptionError, match="this EMAScale stands in a Chain already"):
+        steelyard.Chain(stage, steelyard.Equal(["a", "b"]))
+    twice = steelyard.EMAScale(0.5)
+    with pytest.raises(OptionError, match="make one for each"):
+        steelyard.Chain(twice, twice, steelyard.Equal(["a", "b"]))

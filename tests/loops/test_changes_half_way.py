@@ -6,6 +6,7 @@ import io
 
 import pytest
 import torch
+from torch import nn
 
 import steelyard
 from cells import every
@@ -17,6 +18,17 @@ from steelyard.testing.toy import Toy, same_state, snapshot
 TASKS = ["a", "b", "c"]
 # Those that look ahead need a model to do so; their state is declared like all others'.
 STATEFUL = [name for name in method_names() if method_class(name).reads != "lookahead" and name != "schedule"]
+
+
+def _main(spec: str) -> dict[str, str]:
+    return {"main": "a"} if "main" in options_of(method_class(spec.partition("(")[0])) else {}
+
+
+BY_ELEMENT = [
+    spec
+    for spec in (*STATEFUL, "max-norm(decay=0)", "mgda(memory=rows)", "db-mtl(memory=rows)")
+    if any(each.by_element for each in steelyard.make(spec, ["a", "b"], **_main(spec)).declarations())
+]
 
 
 class TestFreezing:
@@ -57,6 +69,28 @@ class TestFreezing:
             balancer(network.losses()[0], shared=network.trunk)
         balancer.reset()
         balancer(network.losses()[0], shared=network.trunk).backward()
+
+    @every("spec", BY_ELEMENT)
+    def test_so_they_do_of_another_layer_of_the_same_size(self, spec: str) -> None:
+        """Layers that take turns: as many numbers are trained, and they are others."""
+        first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+        balancer = steelyard.make(spec, ["a", "b"], **_main(spec))
+
+        def call() -> torch.Tensor:
+            features = second(first(torch.ones(4, 3)).tanh())
+            losses = {"a": features.square().mean(), "b": (features - 1).square().mean()}
+            return balancer(losses, shared=[first, second])
+
+        second.requires_grad_(False)
+        for _ in range(2):
+            call().backward()
+        first.requires_grad_(False)
+        second.requires_grad_(True)
+        for _ in range(2):  # a caught error does not let the next step pass
+            with pytest.raises(StateError, match=r"trainable parameters have changed; call balancer\.reset\(\)"):
+                call()
+        balancer.reset()
+        call().backward()
 
 
 class TestTasks:

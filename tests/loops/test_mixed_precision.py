@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from steelyard.method_registry import method_class, options_of
 from steelyard.testing.toy import same_state, snapshot
 
 TASKS = ["a", "b", "c"]
@@ -158,3 +159,71 @@ def test_float16_on_a_gpu(where: str) -> None:
         scaler.step(optimizer)
         scaler.update()
         assert all(balancer.metrics()[f"norm/{task}"] > 0 for task in TASKS)
+
+
+LOOKS_AGAIN = ["famo", "famo(form=before)", "mgda(solver=amortised)", "hydalearn", "auto-lambda"]
+
+
+@pytest.mark.parametrize("spec", LOOKS_AGAIN)
+def test_losses_are_recomputed_in_the_precision_of_the_call(spec: str) -> None:
+    """Also behind the optimizer's step, where autocast is over: half inputs fit, and no step has changed nothing."""
+    torch.manual_seed(0)
+    network = nn.Linear(6, 2)
+    options = {"main": "a"} if "main" in options_of(method_class(spec.partition("(")[0])) else {}
+    balancer = steelyard.make(spec, ["a", "b"], **options)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+    balancer.attach(optimizer)
+    before = {name: value.clone() for name, value in balancer.state_dict().items() if torch.is_tensor(value)}
+    dtypes = set()
+
+    def losses_on(call: Callable[..., Tensor], batch: Tensor) -> dict[str, Tensor]:
+        out = call(batch)
+        dtypes.add(out.dtype)
+        return {name: (out.float()[:, k] - k).square().mean() for k, name in enumerate("ab")}
+
+    for _ in range(3):
+        x = torch.randn(8, 6, dtype=torch.bfloat16)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            again = steelyard.losses_of(network, losses_on, x, held_out=x)
+            loss = balancer(losses_on(network, x), again=again, shared=network)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert dtypes == {torch.bfloat16}
+    if spec == "famo":  # what it learns is how far a step moved the losses: this one moved none
+        assert torch.equal(balancer.state_dict()["logits"], before["logits"])
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize(("heads", "apart"), [("plain", True), ("weighted", False)])
+def test_small_scalars_beside_the_call_arrive_by_either_way_round(dtype: torch.dtype, heads: str, apart: bool) -> None:
+    """A loss and a second balancer, far below the first one's gradient: `balance/places.md` says how they are kept."""
+    trunk, _, losses = setting()
+
+    def gradient(*parts: str) -> Tensor:
+        trunk.zero_grad()
+        with torch.autocast("cpu", dtype=dtype):
+            found, z = losses()
+            made = {
+                "first": lambda: steelyard.make("pcgrad", ["a", "b"], heads=heads)(
+                    {"a": found["a"], "b": found["b"]}, shared=z
+                ),
+                "second": lambda: steelyard.make("cagrad", ["c", "d"], heads=heads)(
+                    {"c": 0.003 * found["c"], "d": 0.003 * found["a"]}, shared=z
+                ),
+                "own": lambda: 0.03 * z.float().square().mean(),
+            }
+            scalars = [made[part]() for part in parts]
+        if apart:
+            for each in scalars:
+                each.backward(retain_graph=True)
+        else:
+            torch.stack(scalars).sum().backward()
+        return torch.cat([parameter.grad.flatten() for parameter in trunk.parameters()])
+
+    first = gradient("first")
+    for small in ("second", "own"):
+        alone, both = gradient(small), gradient("first", small)
+        share = (both - first) @ alone / alone.square().sum()
+        assert alone.norm() < 0.05 * first.norm()
+        assert share == pytest.approx(1.0, abs=0.1), small

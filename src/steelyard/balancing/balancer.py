@@ -192,8 +192,13 @@ class Balancer(Persistent):
 
     # --- what a loop tells it -----------------------------------------------------------------------------------------
     def end_epoch(self) -> None:
-        """Tell epoch-based methods and stages that an epoch (a period) has ended; others are not affected."""
+        """Tell epoch-based methods and stages that an epoch (a period) has ended; others are not affected.
+
+        What has been called and not yet stepped counts in the next one.
+        """
         end_period(self)
+        if self._attachment is not None:
+            self._attachment.window.outlive()
 
     def observe(
         self,

@@ -21,7 +21,7 @@ def proposed(balancer: Persistent, window: Window) -> Proposal:
     if window.only is not None:
         return window.only
     with torch.no_grad():
-        return propose(balancer, *window.observation(), balancer.refreshing())
+        return propose(balancer, *window.seen(), balancer.refreshing())
 
 
 def commit(balancer: Persistent, proposal: Proposal) -> None:

@@ -12,12 +12,37 @@ from torch import Tensor
 from steelyard.balancing.distributed.ranks import Ranks
 from steelyard.balancing.state_dict import Persistent
 from steelyard.base.float64 import double
+from steelyard.base.lookahead import Losses, Recompute
 from steelyard.errors import StateError
 
 
 def full_precision(device: str) -> AbstractContextManager[Any]:
     """The look and its products keep their precision when the call stands inside an autocast region."""
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+class UnderAutocast:
+    """``again`` in the precision in which the call's own losses were computed, wherever it is called from.
+
+    Without autocast's cache of converted parameters: ``again`` is called with others, and after they have moved.
+    """
+
+    def __init__(self, again: Recompute, device: str) -> None:
+        self._again, self._device, self._dtype = again, device, torch.get_autocast_dtype(device)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Losses:
+        with torch.autocast(self._device, dtype=self._dtype, cache_enabled=False):
+            return self._again(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # of its own, and not there yet: a copy is being made
+            raise AttributeError(name)
+        return getattr(self._again, name)
+
+
+def as_called(again: Recompute | None, device: str) -> Recompute | None:
+    """``again``, to be called later, as it would be now."""
+    return again if again is None or not torch.is_autocast_enabled(device) else UnderAutocast(again, device)
 
 
 def without_losses(balancer: Persistent, ranks: Ranks | None) -> torch.device:

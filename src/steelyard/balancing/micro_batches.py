@@ -32,6 +32,7 @@ class Window:
         self.calls = 0
         self._first: tuple[Seen, Proposal] | None = None
         self._mean: _Mean | None = None
+        self._stale = False
 
     def add(self, seen: Seen, proposal: Proposal) -> None:
         """One micro-batch has been weighed."""
@@ -47,10 +48,14 @@ class Window:
         assert self._mean is not None
         self._mean.add(seen, proposal.index)
 
+    def outlive(self) -> None:
+        """The state has moved since its micro-batches came: what they lead to is to be asked of the new one."""
+        self._stale = True
+
     @property
     def only(self) -> Proposal | None:
-        """What the only micro-batch led to, if there is one alone."""
-        return None if self._first is None else self._first[1]
+        """What the only micro-batch led to, if there is one alone and that still stands."""
+        return None if self._first is None or self._stale else self._first[1]
 
     def seen(self) -> tuple[Seen, Tensor | None]:
         """The observation, of one micro-batch or of several, and the index of the tasks that it saw."""

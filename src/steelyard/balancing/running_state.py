@@ -59,6 +59,7 @@ class Caches:
         unnoticed: whether a data-parallel wrapper may take a look for its first backward.
         coarse: whether losses are made in half precision; ``None``: not asked yet.
         repeats: whether recomputed losses are those at hand; ``None``: not asked yet.
+        behind: which of the trunk's parameters averages by element are of, by place and shape; ``None``: none yet.
         lent: parameters a little further along the last step, to write over.
     """
 
@@ -67,6 +68,7 @@ class Caches:
     unnoticed: bool = True
     coarse: bool | None = None
     repeats: bool | None = None
+    behind: tuple[tuple[int, ...], ...] | None = None
     lent: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -20,7 +20,7 @@ from steelyard.balancing.along_step import call_of, learn, step_of
 from steelyard.balancing.check_losses import check_not_freed, present_losses, warn_of_twins
 from steelyard.balancing.closure import Hold, hold_of
 from steelyard.balancing.commit import commit
-from steelyard.balancing.devices import as_result, follow, full_precision, stacked, without_losses
+from steelyard.balancing.devices import as_called, as_result, follow, full_precision, stacked, without_losses
 from steelyard.balancing.distributed.pace import Counts, expect_all, leave_alone
 from steelyard.balancing.distributed.ranks import Ranks, is_initialised, ranks_of
 from steelyard.balancing.distributed.replicas import fingerprint
@@ -34,7 +34,7 @@ from steelyard.balancing.weighing import Proposal, propose
 from steelyard.base.float64 import float64_device
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import Look
-from steelyard.errors import MissingInputError
+from steelyard.errors import MissingInputError, StateError
 from steelyard.gradients.balanced_backward import on_backward
 from steelyard.gradients.rows import Rows
 from steelyard.gradients.shared_option import Place, Shared, place_of
@@ -81,6 +81,7 @@ def balance(balancer: Persistent, given: Given) -> Tensor:
     names = balancer.tasks if positions is None else tuple(balancer.tasks[position] for position in positions)
     _begin(balancer, names, losses)
     device = losses[0].device if losses else without_losses(balancer, ranks)
+    given = replace(given, again=as_called(given.again, device.type))
     with torch.no_grad(), full_precision(device.type):
         result = _balanced(balancer, given, _take(balancer, given, names, positions, losses, ranks))
     if ranks is not None:
@@ -199,7 +200,23 @@ def _place(
     if held is not None or not (balancer.refreshing() or balancer.heads == "plain"):
         return None
     now.watch.trunk(balancer, names, losses, place, shared)
+    _check_rows(balancer, place)
     return place
+
+
+def _check_rows(balancer: Persistent, place: Place | None) -> None:
+    """Averages by element are of the parameters that they were made of; those of another size are refused by size."""
+    kept = [declared.name for declared in balancer._declared.values() if declared.by_element]
+    if not kept or place is None or not place.is_trunk:
+        return
+    caches = balancer._now.caches
+    behind = tuple((position, *tensor.shape) for position, tensor in enumerate(place.read) if tensor.requires_grad)
+    if caches.behind not in (None, behind) and any(balancer.committed(name).shape[1] for name in kept):
+        raise StateError(
+            f"{balancer.name} keeps an average of gradients of other parameters than the trunk's now: its trainable "
+            "parameters have changed; call balancer.reset() to start anew"
+        )
+    caches.behind = behind
 
 
 def _batch(

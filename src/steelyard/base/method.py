@@ -326,6 +326,12 @@ class Method(Stateful):
         """Put loss stages in front; see `Chain`. What rescaling does is then no longer the method's own promise."""
         self.rescaling = "none"
         check_order(self, [*stages, *self._stages])
+        for place, stage in enumerate(stages):
+            if stage._task_count or any(stage is other for other in stages[:place]):
+                raise OptionError(
+                    f"this {type(stage).__name__} stands in a Chain already, and would have one state for both: make "
+                    "one for each"
+                )
         for stage in stages:
             stage.bind(len(self.tasks))
         self._stages = [*stages, *self._stages]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
+from torch.nn.utils.rnn import PackedSequence
 
 from steelyard.base.method import Look, Method, tensors_of
 from steelyard.base.observation import Reads
@@ -57,6 +59,17 @@ class Place:
         return f"{'a trunk' if self.is_trunk else 'features'}, looked at in {trainable:,} numbers"
 
 
+def _refuse_containers(shared: Any) -> None:
+    """Iterating over these gives pieces that nobody meant."""
+    if isinstance(shared, Mapping):
+        raise SharedError(
+            "shared= is a dict: pass what it holds, shared=tuple(features.values()); for parameters pass the module "
+            "itself, shared=trunk"
+        )
+    if isinstance(shared, PackedSequence):
+        raise SharedError("shared= is a PackedSequence: pass the tensor in it, shared=packed.data")
+
+
 def place_of(
     method: Method,
     shared: Shared | None,
@@ -81,6 +94,7 @@ def place_of(
             f"{method.name} {why} and needs to know where: write balancer(losses, shared=features), with the tensor "
             "(or tuple of tensors) that the task heads read, or shared=trunk with the shared module"
         )
+    _refuse_containers(shared)
     tensors = tensors_of(shared)
     if not tensors:
         raise SharedError("shared= is empty: pass the tensors that the task heads read, or the shared module")
@@ -89,6 +103,11 @@ def place_of(
             raise SharedError(
                 f"shared[{position}] is a {type(tensor).__name__}, not a tensor: pass what the task heads read itself, "
                 "shared=features, or the shared module, shared=trunk (several in a list)"
+            )
+        if tensor.is_nested:
+            raise SharedError(
+                f"shared[{position}] is a nested tensor: pass the rows that it holds, shared=z.values(), and have the "
+                "heads read them"
             )
         if tensor.dim() == 0 and any(tensor is loss for loss in losses):
             raise SharedError(
