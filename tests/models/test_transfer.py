@@ -420,3 +420,26 @@ def test_diagnosis_sees_what_a_balancer_sees():
     course = diagnose_training(load_problem("digits"), epochs=1, architecture="amtfl(uncertainty=none)")
     plain = diagnose_training(load_problem("digits"), epochs=1)
     assert course.whole.losses.sum() > plain.whole.losses.sum()  # prices are on top
+
+
+@pytest.mark.parametrize("uncertainty", ["data", "log1p", "detached", "tugda"])
+def test_speed_is_that_of_the_uncertainty_under_adam_and_changes_nothing_else(uncertainty):
+    """Its first step is so many times the rate; where it stands for the same uncertainty, losses are the same."""
+    found = {}
+    for speed in (1.0, 100.0):
+        transfer = AsymmetricTransfer({"a": 1, "b": 1}, 3, uncertainty=uncertainty, speed=speed)
+        with torch.no_grad():
+            transfer.rows.fill_(0.1)
+            transfer.log_variance.copy_(torch.tensor([0.4, -0.3]) / speed)
+        optimizer = torch.optim.Adam(transfer.parameters(), lr=1e-4)
+        reweighed = transfer.reweigh({"a": torch.tensor(2.0), "b": torch.tensor(0.1)})
+        before = speed * transfer.log_variance.detach().clone()
+        sum(reweighed.values()).backward()
+        optimizer.step()
+        step = (speed * transfer.log_variance.detach() - before).abs()
+        found[speed] = torch.stack(list(reweighed.values())).detach(), transfer.rows.detach().clone()
+        torch.testing.assert_close(step, torch.full((2,), 1e-4 * speed), rtol=1e-3, atol=0)
+    for slow, fast in zip(found[1.0], found[100.0], strict=True):
+        torch.testing.assert_close(slow, fast)
+    with pytest.raises(OptionError, match="speed must be greater than 0"):
+        AsymmetricTransfer({"a": 1}, 3, speed=0.0)

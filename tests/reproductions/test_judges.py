@@ -245,18 +245,23 @@ def transferred(outcome, name, levels, joint=()):
     return outcome(name, {"single-task": 0.9, "equal": 0.85, **arms}, joint=joint)
 
 
-def test_every_asymmetric_arm_has_to_hurt_fewer_tasks(outcome):
+def test_the_published_arm_and_the_named_form_have_to_hurt_fewer_tasks(outcome):
     good = dict.fromkeys(FORMS.values(), 0.95)
     claims = amtfl_claim.judge({amtfl_claim.DRUGS: transferred(outcome, "g", {**good, "detached": 0.96})})
-    fewer = the(claims, f"{amtfl_claim.DRUGS}: every asymmetric arm")
+    fewer = the(claims, f"{amtfl_claim.DRUGS}: AMTFL, and with uncertainty")
     assert fewer.word == "held"
     assert fewer.evidence[0].startswith("Of 2 tasks, in the mean over seeds: equal 2.0; ")
     assert claims[0].word == "held"
+    # Another form's may be as many: it stands beside them.
+    claims = amtfl_claim.judge({amtfl_claim.DRUGS: transferred(outcome, "o", {**good, "detached": 0.85})})
+    fewer = the(claims, f"{amtfl_claim.DRUGS}: AMTFL, and with uncertainty")
+    assert fewer.word == "held"
+    assert "uncertainty=detached) 2.0" in fewer.evidence[0]
     # All tasks of the plain sum are hurt already, so that no arm can be shown to hurt more; here left is not.
     half = {"single-task": 0.9, "equal": {"left": 0.95, "right": 0.8}}
     arms = {arm: 0.8 if form == "log1p" else 0.95 for arm, form in FORMS.items()}
     claims = amtfl_claim.judge({amtfl_claim.DRUGS: outcome("h", {**half, **arms})})
-    fewer = the(claims, f"{amtfl_claim.DRUGS}: every asymmetric arm")
+    fewer = the(claims, f"{amtfl_claim.DRUGS}: AMTFL, and with uncertainty")
     assert fewer.word == "did not hold"
     assert "log1p" in fewer.evidence[1].partition("worse than")[0]  # equal is better than this one, worse than others
 
@@ -273,6 +278,20 @@ def test_the_price_of_transfer_is_judged_by_the_arm_without_it(outcome):
     assert " points (" in delta_m
     assert hurt.startswith(f"Beside it, by the share of tasks that are hurt, {next(iter(FORMS))}, against 3 arms: ")
     assert " % of tasks" in hurt
+
+
+def test_on_the_digits_the_price_is_judged_by_test_error_too(outcome):
+    arms = list(FORMS)
+    levels = {**dict.fromkeys(FORMS.values(), 0.94), "alpha=0": 0.92}
+    for published, word in ((0.10, "held"), (0.14, "did not hold")):
+        errors = {"single-task": 0.12, "equal": 0.13, arms[0]: published, arms[-1]: 0.12}
+        joint = tuple(
+            JointValue("test error", True, arm, 0, {seed: level + each for seed, each in enumerate(NOISE)})
+            for arm, level in errors.items()
+        )
+        made = transferred(outcome, f"price {word}", levels, joint)
+        claims = amtfl_claim.judge({amtfl_claim.MNIST: made})
+        assert the(claims, "so it is by the test error").word == the(claims, "It is the price").word == word
 
 
 def test_the_trend_of_test_errors_waits_for_arms_that_are_missing(outcome):

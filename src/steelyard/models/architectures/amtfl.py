@@ -42,6 +42,8 @@ class AMTFL(Architecture):
             the authors do where each task is one class against the rest.
         activation: ``relu``, or ``none`` where features may be negative.
         norms: of the trunk's penalty, ``squared``, or ``plain`` as in TUGDA.
+        speed: of the learnt uncertainty, against the network's parameters: 1 steps like them, which in a short
+            training or at a small rate leaves it where it starts.
 
     Methods above: the losses that they see hold the price, so that a method whose weights undo a loss's scale (``log``,
     ``db-mtl``, ``uw``) undoes that of the price too: rows then cost the same for all tasks. Methods that need positive
@@ -102,6 +104,7 @@ class AMTFL(Architecture):
         counts: Counts = "labels",
         activation: Activation = "relu",
         norms: Norms = "squared",
+        speed: float = 1.0,
     ) -> AMTFL:
         if passes != 0:
             whole("amtfl", "passes", passes, least=2)
@@ -136,6 +139,7 @@ class AMTFL(Architecture):
                 uncertainty=uncertainty,
                 activation=activation,
                 norms=norms,
+                speed=speed,
             )
 
         built = part("transfer", transfer)
