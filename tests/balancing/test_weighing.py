@@ -257,7 +257,7 @@ def test_who_takes_logarithms_refuses_what_a_stage_made_negative() -> None:
         propose(method, seen(3, 1, 3), None, True)
     method.on_nonfinite = "ignore"
     propose(method, seen(3, 1, 3), None, True)
-    log = steelyard.make("log", TASKS).loss_stages()[0]
+    log = steelyard.LogLosses()
     staged = given(vector(1, 1, 1))
     staged.prepend_stages([Minus(), log])
     with pytest.raises(LossError, match=r"'a'.*LogLosses, which reads it after the stages in front"):

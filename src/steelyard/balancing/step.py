@@ -7,6 +7,7 @@ several ranks), `weighing.py` weighs, `returned_scalar.py` builds the scalar, `c
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Container, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -211,12 +212,18 @@ def _check_rows(balancer: Persistent, place: Place | None) -> None:
         return
     caches = balancer._now.caches
     behind = tuple((position, *tensor.shape) for position, tensor in enumerate(place.read) if tensor.requires_grad)
-    if caches.behind not in (None, behind) and any(balancer.committed(name).shape[1] for name in kept):
+    before = caches.behind
+    moved = before is not None and before != behind and _size(before) == _size(behind)
+    if moved and any(balancer.committed(name).shape[1] for name in kept):
         raise StateError(
             f"{balancer.name} keeps an average of gradients of other parameters than the trunk's now: its trainable "
             "parameters have changed; call balancer.reset() to start anew"
         )
     caches.behind = behind
+
+
+def _size(behind: tuple[tuple[int, ...], ...]) -> int:
+    return sum(math.prod(shape) for _, *shape in behind)
 
 
 def _batch(
