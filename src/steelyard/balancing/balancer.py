@@ -198,7 +198,7 @@ class Balancer(Persistent):
         """
         end_period(self)
         if self._attachment is not None:
-            self._attachment.window.outlive()
+            self._attachment.window.expire()
 
     def observe(
         self,

@@ -48,9 +48,9 @@ class Window:
         assert self._mean is not None
         self._mean.add(seen, proposal.index)
 
-    def outlive(self) -> None:
-        """The state has moved since its micro-batches came: what they lead to is to be asked of the new one."""
-        self._stale = True
+    def expire(self) -> None:
+        """The state has moved since its micro-batches came, if any did: what they lead to is asked of the new one."""
+        self._stale = self.calls > 0
 
     @property
     def only(self) -> Proposal | None:

@@ -324,7 +324,6 @@ class Method(Stateful):
 
     def prepend_stages(self, stages: Sequence[Stage]) -> None:
         """Put loss stages in front; see `Chain`. What rescaling does is then no longer the method's own promise."""
-        self.rescaling = "none"
         check_order(self, [*stages, *self._stages])
         for place, stage in enumerate(stages):
             if stage._task_count or any(stage is other for other in stages[:place]):
@@ -332,6 +331,7 @@ class Method(Stateful):
                     f"this {type(stage).__name__} stands in a Chain already, and would have one state for both: make "
                     "one for each"
                 )
+        self.rescaling = "none"
         for stage in stages:
             stage.bind(len(self.tasks))
         self._stages = [*stages, *self._stages]

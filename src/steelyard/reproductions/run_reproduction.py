@@ -206,7 +206,7 @@ def summarise(
     by_name = {outcome.experiment.name: outcome for outcome in outcomes}
     judged = reproduction.judge(by_name)
     if len(outcomes) < len(planned):
-        judged = [unless_all_are_there(finding) for finding in judged]
+        judged = [so_far(finding) for finding in judged]
     return Summary(
         reproduction,
         size,
@@ -219,9 +219,9 @@ def summarise(
     )
 
 
-def unless_all_are_there(finding: Finding) -> Finding:
+def so_far(finding: Finding) -> Finding:
     """While studies are missing: what is said of all places is broken by one of them, and held by none."""
-    parts = tuple(map(unless_all_are_there, finding.parts))
+    parts = tuple(map(so_far, finding.parts))
     word: Word = "undecided" if parts and finding.word == "held" else finding.word
     return replace(finding, word=word, parts=parts)
 
