@@ -225,3 +225,17 @@ def test_a_conjunction_is_held_wrongly_in_five_of_a_hundred_at_most():
         held += better_than_each(standing(Comparison("ours", samples, dict.fromkeys(samples, 0.0)))) == "held"
     assert held / studies <= 0.05
     assert held / studies >= 0.01  # 2.5 % is the level of an interval's one side
+
+
+def test_of_many_that_one_is_compared_to_the_nearest_are_named():
+    """What decides a claim of "no worse" are those that come closest, and the text of differences names the largest."""
+    noise = np.array([0.002, -0.001, 0.0, 0.001, -0.002])
+    samples = {f"other {place}": 0.01 * place + np.roll(noise, place) for place in range(8)}
+    said = comparable("here", standing(Comparison("ours", samples, dict.fromkeys(samples, 0.01), " points"))).evidence
+    assert "better than 6 (other 7 +7.00 points" in said[0]
+    assert said[2].startswith("Nearest: other 0 +0.00 points (")
+    assert "other 4 +4.00 points (" in said[2]
+    assert "other 5" not in said[2]
+    few = dict(list(samples.items())[:5])
+    said = comparable("here", standing(Comparison("ours", few, dict.fromkeys(few, 0.01), " points"))).evidence
+    assert len(said) == 2

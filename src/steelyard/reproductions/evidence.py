@@ -232,8 +232,14 @@ def comparable(where: str, found: Standings) -> Finding:
         word = "did not hold"
     elif p_values and len(held) == len(p_values):
         word = "held"
-    said = f"Not worse by what matters than {len(held)} of {len(p_values)}, each at 5 %, one-sided."
-    return Finding(where, word, (f"{found.text}.", said))
+    said = [f"{found.text}.", f"Not worse by what matters than {len(held)} of {len(p_values)}, each at 5 %, one-sided."]
+    known = {other: p for other, p in p_values.items() if p is not None and other in found.intervals}
+    if len(known) > NAMED:  # the text above names those that are furthest away
+        nearest = sorted(known, key=lambda other: -known[other])[:NAMED]
+        said.append(
+            f"Nearest: {', '.join(relative_of({other: found.intervals[other]}, asked.unit) for other in nearest)}."
+        )
+    return Finding(where, word, tuple(said))
 
 
 def better_than_each(found: Standings) -> Word:

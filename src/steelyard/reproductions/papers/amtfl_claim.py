@@ -290,10 +290,11 @@ reproduction = Reproduction(
     reconstructed=(
         "AMTFL is as its authors have it, on the digits with their start, schedule and last epoch. Of the "
         "uncertainty version only the abstract was at hand, and its learnt loss can be negative: three safe forms "
-        "of it are ours, and so is the speed at which they learn, 100 and 10 times the network's, at which they "
-        "would not. On the network of TUGDA it is as the same authors' later code has it, where what is learnt "
-        "hardly moves either, and the variance under dropout is what is asked. The abstract counts tasks that are "
-        "hurt; that a form does better than the loss is judged by Δm, which is ours, with the count beside it."
+        "of it are ours, and so is the speed at which they learn, 100 times the network's on the digits, at whose "
+        "own they end where they began, and 10 times on the drugs. On the network of TUGDA it is as the same "
+        "authors' later code has it, where what is learnt hardly moves, and the variance under dropout is what is "
+        "asked. The abstract counts tasks that are hurt; that a form does better than the loss is judged by Δm, "
+        "which is ours, with the count beside it."
     ),
     experiments=experiments,
     judge=judge,
