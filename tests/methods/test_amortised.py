@@ -168,3 +168,24 @@ def test_famo_before_the_step_learns_what_it_learns_after_a_small_one() -> None:
         weights.append(balancer.last_weights)
     assert torch.allclose(*weights, rtol=5e-3)
     assert not torch.allclose(weights[0], torch.full((3,), 1 / 3, dtype=torch.float64), rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["mgda", "nash-mtl", "fairgrad"])
+def test_beside_a_loss_of_your_own_two_backwards_settle_where_the_exact_solver_does(name: str) -> None:
+    """What looks along all of `.grad` does not, as `balance/amortised.md` says."""
+
+    def settled(spec: str, steps: int, **options: str) -> torch.Tensor:
+        w = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        balancer = steelyard.make(spec, ["a", "b"], heads="weighted", **options)
+        optimizer = torch.optim.SGD([w], lr=0.0)
+        balancer.attach(optimizer)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            losses = {"a": w[0] + 5, "b": 2 * w[1] + 0.5 * w[0] + 5}
+            (balancer(losses, shared=[w]) + (w[0] - w[1])).backward()
+            optimizer.step()
+        return balancer.last_weights
+
+    torch.testing.assert_close(
+        settled(f"{name}(solver=amortised)", 600, product="backward"), settled(name, 2), rtol=0.01, atol=0.01
+    )
