@@ -64,3 +64,21 @@ def test_a_line_for_each_row(run):
     code, _, err = run("report", "here.sqlite", "--trials", "here.jsonl")
     assert code == 0, err
     assert Path("here.jsonl").read_text().count("\n") == 1 + 1 + 9 + 1  # head, plan, trials, end
+
+
+def test_short_curves(run):
+    run("--version")
+    filled("here.sqlite", made_up.plan().seeds)
+    for options in (["--trials", "whole.jsonl"], ["--trials", "short.jsonl", "--short-curves"]):
+        code, _, err = run("report", "here.sqlite", *options)
+        assert code == 0, err
+    assert Path("short.jsonl").stat().st_size < Path("whole.jsonl").stat().st_size
+    code, out, err = run("merge", "here.sqlite", "short.jsonl")
+    assert (code, out.splitlines()[0], err) == (
+        0,
+        "short.jsonl: 0 trials and 0 plans taken, 9 there already",
+        "",
+    )
+    code, _, err = run("report", "here.sqlite", "--short-curves")
+    assert code == 2
+    assert "--short-curves: of which file? Name one with --trials" in err

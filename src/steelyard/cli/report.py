@@ -26,6 +26,14 @@ def report(
             "NAME.jsonl.xz, packed."
         ),
     ] = None,
+    short_curves: Annotated[
+        bool,
+        typer.Option(
+            "--short-curves",
+            help="Of what --trials writes, keep no curves but those of validation data, to four digits: a tenth of the "
+            "size. Tables and verdicts stay; charts of losses and weights are lost, and what `group` searches by.",
+        ),
+    ] = False,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Print each method's mean weights as a method of fixed weights.")
     ] = False,
@@ -45,10 +53,13 @@ def report(
     from steelyard.report.frozen_weights import print_frozen
     from steelyard.report.output_files import CSV, JSON, PAGE, check_outputs, check_store, prints, write_output, writing
     from steelyard.study import judge
+    from steelyard.study.storage.short_curves import with_short_curves
     from steelyard.study.storage.store import Store
     from steelyard.study.storage.trials_file import check_target, write_rows
 
     check_store(store)
+    if short_curves and trials is None:
+        raise arguments.ArgumentError("--short-curves: of which file? Name one with --trials")
     page = page or arguments.beside(store, ".html") if open_page or not (json or csv or trials) else page
     judgement = judge(store, salvage, plan)
     check_outputs([(page, PAGE), (json, JSON), (csv, CSV), (trials, None)], store)
@@ -64,7 +75,7 @@ def report(
             say(f"Written: {path}", err=aside)
     if trials is not None:
         with writing(trials), Store(store, salvage=salvage) as opened:
-            write_rows(trials, opened.rows())
+            write_rows(trials, map(with_short_curves, opened.rows()) if short_curves else opened.rows())
         say(f"Written: {trials}", err=aside)
     if frozen:
         print_frozen(judgement, aside)

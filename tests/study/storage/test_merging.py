@@ -1,12 +1,17 @@
 """The trials of several stores in one: what is there stays, what is missing comes, and a study goes on with both."""
 
 import dataclasses
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from steelyard.errors import DamagedStoreError, StoreError
+from steelyard.report import page
+from steelyard.report.frozen_weights import frozen_specs
 from steelyard.study import judge, merge
 from steelyard.study.planning.plan import Plan
+from steelyard.study.storage.short_curves import DIGITS, with_short_curves
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trials_file import write_rows
 from steelyard.study.trial import Account, Failed, Result
@@ -29,9 +34,9 @@ def filled(path, plan, only=None, **changed):
     return path
 
 
-def as_text(store, name):
+def as_text(store, name, change=lambda row: row):
     with Store(store) as opened:
-        write_rows(store.with_name(name), opened.rows())
+        write_rows(store.with_name(name), map(change, opened.rows()))
     return store.with_name(name)
 
 
@@ -52,6 +57,32 @@ def test_two_halves_are_the_whole(tmp_path, kind):
     assert judge(tmp_path / "all.sqlite") == judge(whole)
     again = merge(tmp_path / "all.sqlite", [whole])
     assert [(each.taken, each.known, each.differ, each.plans) for each in again] == [(0, len(plan.trials), 0, 0)]
+
+
+def test_short_curves_cost_charts_and_no_verdict(tmp_path):
+    plan = made_up.plan()
+    whole = filled(tmp_path / "whole.sqlite", plan)
+    short = as_text(whole, "short.jsonl", with_short_curves)
+    assert merge(tmp_path / "there.sqlite", [short])[0].taken == len(plan.trials)
+    found, expected = judge(tmp_path / "there.sqlite"), judge(whole)
+    assert dataclasses.replace(found, curves=expected.curves) == expected
+    for curve, full in zip(found.curves, expected.curves, strict=True):
+        assert (curve.losses, curve.weights, curve.weight_spreads) == ({}, {}, {})
+        assert full.losses and full.weights
+        for task, values in full.validation.items():
+            np.testing.assert_allclose(curve.validation[task], values, rtol=0.5 * 10.0 ** (1 - DIGITS))
+    assert page(found).count("<svg") < page(expected).count("<svg")
+    assert frozen_specs(found) == []
+    # Short or whole, it is the same training; with another value on validation data it is not.
+    assert [(each.known, each.differ) for each in merge(whole, [short])] == [(len(plan.trials), 0)]
+    assert [(each.known, each.differ) for each in merge(tmp_path / "there.sqlite", [whole])] == [(len(plan.trials), 0)]
+    assert as_text(tmp_path / "there.sqlite", "twice.jsonl", with_short_curves).read_text() == short.read_text()
+    with Store(whole, write=True) as store:
+        trial, result = next(iter(store.results(plan.trials).items()))
+        task, values = next(iter(result.curves.validation.items()))
+        validation = {**result.curves.validation, task: [*values[:-1], values[-1] + 0.01]}
+        store.add_result(trial, dataclasses.replace(result, curves=replace(result.curves, validation=validation)))
+    assert [(each.known, each.differ) for each in merge(whole, [short])] == [(len(plan.trials) - 1, 1)]
 
 
 def test_what_is_there_stays_and_other_values_are_counted(tmp_path):

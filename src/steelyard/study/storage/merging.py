@@ -11,6 +11,7 @@ from pathlib import Path
 
 from steelyard.errors import StoreError
 from steelyard.io.writing import replacing
+from steelyard.study.storage.short_curves import shortened
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trials_file import StoreRow, is_trials_file, read_rows
 
@@ -100,7 +101,7 @@ def _merge_one(store: Store, source: Path, rows: Iterator[StoreRow], networks: P
                 _copy(file, store.networks.folder / file.name)
             store.add_row(row)
             taken += 1
-        elif (there["status"], named["status"]) == ("finished", "finished") and _values(there) != _values(named):
+        elif (there["status"], named["status"]) == ("finished", "finished") and not _same(there, named):
             differ += 1
         else:
             known += 1
@@ -116,10 +117,18 @@ def _canonical(content: object) -> str:
     return json.dumps(content, sort_keys=True)
 
 
-def _values(row: dict[str, object]) -> tuple[str, str]:
+def _same(there: dict[str, object], named: dict[str, object]) -> bool:
+    """Whether two trainings found the same; one of them may have lost most of its curves on the way."""
+    if _values(there) != _values(named):
+        return False
+    curves, others = str(there["curves"]), str(named["curves"])
+    return curves == others or shortened(curves) == others or curves == shortened(others)
+
+
+def _values(row: dict[str, object]) -> str:
     """What a trial found, without what differs from one training to the next."""
     result = json.loads(str(row["result"]))
-    return _canonical({name: each for name, each in result.items() if name not in MEASURED}), str(row["curves"])
+    return _canonical({name: each for name, each in result.items() if name not in MEASURED})
 
 
 def _copy(file: Path, target: Path) -> None:
