@@ -68,9 +68,10 @@ def test_short_curves_cost_charts_and_no_verdict(tmp_path):
     assert dataclasses.replace(found, curves=expected.curves) == expected
     for curve, full in zip(found.curves, expected.curves, strict=True):
         assert (curve.losses, curve.weights, curve.weight_spreads) == ({}, {}, {})
-        assert full.losses and full.weights
-        for task, values in full.validation.items():
-            np.testing.assert_allclose(curve.validation[task], values, rtol=0.5 * 10.0 ** (1 - DIGITS))
+        assert full.losses
+        assert full.weights
+        for task, exact in full.validation.items():
+            np.testing.assert_allclose(curve.validation[task], exact, rtol=0.5 * 10.0 ** (1 - DIGITS))
     assert page(found).count("<svg") < page(expected).count("<svg")
     assert frozen_specs(found) == []
     # Short or whole, it is the same training; with another value on validation data it is not.

@@ -29,4 +29,4 @@ def shortened(curves: str) -> str:
     validation = {
         task: [float(f"{value:.{DIGITS}g}") for value in values] for task, values in found["validation"].items()
     }
-    return json.dumps({**dict.fromkeys(found, {}), "validation": validation})
+    return json.dumps({**{kind: {} for kind in found}, "validation": validation})
