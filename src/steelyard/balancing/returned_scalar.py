@@ -51,7 +51,7 @@ def carried(
         **_left_out(batch, shown.kept, ranks, shown.seen.tasks),
     )
     if redirection is not None and shown.reading is not None:
-        redirection.install(shown.reading.targets)
+        redirection.install(shown.reading.targets, losses)
     return result
 
 

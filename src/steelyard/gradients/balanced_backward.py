@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +61,10 @@ class Redirection:
         # features (a look, a second loss) passes unchanged.
         self.incoming: list[Tensor | None] = [None] * len(direction)
         self.targets: Sequence[Target] = ()
+        self.neighbours: list[list[_Entry]] = []  # by target, all that replace what arrives there, this one among them
+        self.within: list[Redirection] = []  # those of them whose scalar is part of a loss of this one
 
-    def install(self, targets: Sequence[Target]) -> None:
+    def install(self, targets: Sequence[Target], losses: Sequence[Tensor]) -> None:
         """Watch the gradient that arrives at each target.
 
         The hooks live as long as this object, and that as long as the scalar's graph: a parameter outlives the graph
@@ -72,12 +74,18 @@ class Redirection:
         this = weakref.ref(self)
         for position, target in enumerate(targets):
             replace = functools.partial(_replace, this, position)
+            node, output = _edge(target)
             if isinstance(target, Tensor):
                 handle = target.register_hook(replace)  # type: ignore[no-untyped-call]
             else:
-                node, output = target
                 handle = node.register_prehook(functools.partial(_replace_output, output, replace))
             weakref.finalize(self, handle.remove)
+            there: list[_Entry] = node.metadata.setdefault(f"{__name__}.{output}", [])
+            there.append((this, position))
+            weakref.finalize(self, there.remove, (this, position))
+            self.neighbours.append(there)
+        if any(len(there) > 1 for there in self.neighbours):
+            self.within = replacing(nodes_below(loss.grad_fn for loss in losses))
 
     def begin(self, incoming: Tensor) -> None:
         """The carrier's backward has started."""
@@ -92,32 +100,80 @@ class Redirection:
         self.incoming, self.scaled = [None] * len(self.incoming), None
 
     def replace(self, position: int, gradient: Tensor | None) -> Tensor | None:
-        incoming, self.incoming[position] = self.incoming[position], None
+        incoming = self.incoming[position]
         if incoming is None or gradient is None:
+            self.incoming[position] = None
             return gradient
+        if self.sent is None:
+            self.incoming[position] = None
+            return (incoming.to(self.direction[position].dtype) * self.direction[position]).to(gradient.dtype)
+        exchange = self._with_neighbours(position)
         if gradient.is_sparse:
             # A table whose optimizer takes sparse gradients: any of its rows may be in the direction.
-            arriving = self._arriving(position, incoming, gradient.to_dense())
-            return arriving.to_sparse(gradient.sparse_dim())
-        return self._arriving(position, incoming, gradient)
+            return _exchanged(exchange, gradient.to_dense()).to_sparse(gradient.sparse_dim())
+        return _exchanged(exchange, gradient)
 
-    def _arriving(self, position: int, incoming: Tensor, gradient: Tensor) -> Tensor:
+    def _with_neighbours(self, position: int) -> Exchange:
+        """What every balancer whose scalar sends something here in this backward exchanges, at once.
+
+        One after another, the first would take for rounding what the second, far below it, has sent, and the second
+        take away what is no longer there. Of two of which one balances the other's result, the outer one has counted
+        what the inner one wants among what the heads send.
+        """
+        there = [(this(), place) for this, place in self.neighbours[position]]
+        active = [(each, place) for each, place in there if each is not None and each._exchanges(place)]
+        if len(active) == 1:
+            return self._exchange(position)
+        inside = {each for outer, _ in active for each in outer.within}
+        found = [(each in inside, each._exchange(place)) for each, place in active]
+        total = functools.partial(functools.reduce, torch.add)
+        return Exchange(
+            total([each.wanted for is_inside, each in found if not is_inside]),
+            total([each.expected - each.wanted if is_inside else each.expected for is_inside, each in found]),
+            total([each.rounding for _, each in found]),
+        )
+
+    def _exchanges(self, position: int) -> bool:
+        """Whether its scalar is part of this backward, and what arrives is not replaced whatever it is."""
+        return self.incoming[position] is not None and self.sent is not None
+
+    def _exchange(self, position: int) -> Exchange:
+        """Once in a backward."""
+        incoming, self.incoming[position] = self.incoming[position], None
+        assert incoming is not None
+        assert self.sent is not None
+        assert self.rounding is not None
         direction = self.direction[position]
         incoming = incoming.to(direction.dtype)
-        if self.sent is None or self.rounding is None:
-            return (incoming * direction).to(gradient.dtype)
+        rounding = incoming.abs() * self.rounding
         if self.scaled is None:
-            wanted, expected = incoming * direction, incoming * self.sent[position]
-        else:
-            wanted, expected = (each.to(direction.dtype) for each in self.scaled[position])
-        # Whatever the user sends through the same features besides the balanced losses is kept; what is no larger than
-        # the rounding of `sent` is not theirs.
-        rest = gradient.to(direction.dtype) - expected
-        foreign = torch.linalg.vector_norm(rest) > incoming.abs() * self.rounding
-        # NaN and inf compare false with everything: pass them on, for a gradient scaler to see.
-        foreign = foreign | ~torch.isfinite(rest).all()
-        arriving = wanted + torch.where(foreign, rest, torch.zeros_like(rest))
-        return arriving.to(gradient.dtype)
+            return Exchange(incoming * direction, incoming * self.sent[position], rounding)
+        wanted, expected = (each.to(direction.dtype) for each in self.scaled[position])
+        return Exchange(wanted, expected, rounding)
+
+
+class Exchange(NamedTuple):
+    """What is wanted, what the balanced losses will have sent in its place, and how far rounding may take that."""
+
+    wanted: Tensor
+    expected: Tensor
+    rounding: Tensor
+
+
+_Entry = tuple["weakref.ref[Redirection]", int]
+"""A redirection, and which of its targets."""
+
+
+def _exchanged(exchange: Exchange, gradient: Tensor) -> Tensor:
+    wanted, expected, rounding = exchange
+    # Whatever the user sends through the same features besides the balanced losses is kept; what is no larger than
+    # the rounding of what was expected is not theirs.
+    rest = gradient.to(wanted.dtype) - expected
+    foreign = torch.linalg.vector_norm(rest) > rounding
+    # NaN and inf compare false with everything: pass them on, for a gradient scaler to see.
+    foreign = foreign | ~torch.isfinite(rest).all()
+    arriving = wanted + torch.where(foreign, rest, torch.zeros_like(rest))
+    return arriving.to(gradient.dtype)
 
 
 def _replace(this: weakref.ref[Redirection], position: int, gradient: Tensor | None) -> Tensor | None:
@@ -275,11 +331,12 @@ def replaces_below(loss: Tensor, targets: Sequence[Target]) -> bool:
     Cost: a walk of the graph, about a microsecond a node.
     """
     replaced = [each for redirection in replacing(nodes_below([loss.grad_fn])) for each in redirection.targets]
-    nodes = [_node(each) for each in replaced]
+    nodes = [_edge(each)[0] for each in replaced]
     edges = [node for node, each in zip(nodes, replaced, strict=True) if not isinstance(each, Tensor)]
     # An edge's turn comes after that of the tensor that its node made.
     return bool(replaced) and any(
-        depends(_node(target), nodes) or (isinstance(target, Tensor) and _node(target) in edges) for target in targets
+        depends(_edge(target)[0], nodes) or (isinstance(target, Tensor) and _edge(target)[0] in edges)
+        for target in targets
     )
 
 
@@ -289,7 +346,7 @@ def goes_past(loss: Tensor, targets: Sequence[Target]) -> bool:
 
     Cost: a walk of the graph, about a microsecond a node.
     """
-    ends = [_node(target) for target in targets]
+    ends = [_edge(target)[0] for target in targets]
     outside = set(nodes_below([loss.grad_fn], ends))
     front = list(nodes_below(following for end in ends for following, _ in end.next_functions))
     return any(node in outside and _interior(node) for node in front) or _differentiated(
@@ -348,8 +405,11 @@ def _reads(node: Node, leaves: set[Node]) -> bool:
     return any(following in leaves for following, _ in node.next_functions)
 
 
-def _node(target: Target) -> Node:
-    return get_gradient_edge(target).node if isinstance(target, Tensor) else target[0]
+def _edge(target: Target) -> Edge:
+    if isinstance(target, Tensor):
+        found = get_gradient_edge(target)
+        return found.node, found.output_nr
+    return target
 
 
 def combined_in_graph(
@@ -400,7 +460,7 @@ def arriving_at_depths(
     rehearsal = Redirection(direction, None)
     scalar = carry(losses[0].new_zeros(()), losses, multipliers, redirection=rehearsal)
     with watched(edges) as received:
-        rehearsal.install(edges)
+        rehearsal.install(edges, losses)
         # Seeded high: what vanishes in float16 here need not do so behind a gradient scaler.
         found = differentiate(scalar, [GradientEdge(*edge) for edge in edges], float16=True, received=received)
     return tuple(
