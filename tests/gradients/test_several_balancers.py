@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import steelyard
+from steelyard.method_registry import method_class
 
 SIZES = [1.0, 1e-2, 1e-4, 1e-6]
 ORDERS = [
@@ -36,7 +37,7 @@ class Setting:
             return balancer({name: size * losses[name] for name in names}, shared=place)
 
         def inner() -> Tensor:
-            return one("pcgrad", "a", "b")
+            return one("mgda", "a", "b")
 
         def outer(spec: str, inside: Tensor) -> Tensor:
             return steelyard.make(spec, ["inner", "c"], heads="plain")(
@@ -53,12 +54,12 @@ class Setting:
             "task": lambda: losses["c"],
         }
 
-    def gradient(self, *names: str) -> Tensor:
+    def gradient(self, *names: str, create_graph: bool = False) -> Tensor:
         made = self.scalars()
         parameters = list(self.trunk.parameters())  # heads receive what they always do
         total = torch.stack([made[name]() for name in names]).sum()
-        found = torch.autograd.grad(total, parameters)
-        return torch.cat([gradient.flatten() for gradient in found]).double()
+        found = torch.autograd.grad(total, parameters, create_graph=create_graph)
+        return torch.cat([gradient.detach().flatten() for gradient in found]).double()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -82,8 +83,65 @@ def test_a_small_one_is_no_rounding(where: str, order: tuple[str, str], dtype: t
     """It lies below the rounding of the other one's gradient, and so much of it is there."""
     setting = Setting(dtype, where, size)
     second = setting.gradient("second")
-    share = (setting.gradient(*order) - setting.gradient("first")) @ second / second.square().sum()
-    assert share == pytest.approx(1.0, abs=0.25)
+    for create_graph in (False, True):
+        rest = setting.gradient(*order, create_graph=create_graph) - setting.gradient("first")
+        assert rest @ second / second.square().sum() == pytest.approx(1.0, abs=0.25)
+
+
+@pytest.mark.parametrize("where", ["features", "trunk"])
+@pytest.mark.parametrize("order", [*ORDERS, ("outer",), ("outer", "own")], ids="+".join)
+def test_a_pass_that_is_differentiated_in_turn_brings_the_same(where: str, order: tuple[str, ...]) -> None:
+    setting = Setting(torch.float64, where, 1.0)
+    found = setting.gradient(*order, create_graph=True)
+    torch.testing.assert_close(found, setting.gradient(*order), rtol=1e-9, atol=1e-12)
+
+
+class _Fails(torch.autograd.Function):
+    """In its backward, while it is told to."""
+
+    now = False
+
+    @staticmethod
+    def forward(ctx: object, z: Tensor) -> Tensor:
+        return z.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        if _Fails.now:
+            raise torch.OutOfMemoryError("of the test")
+        return gradient
+
+
+@pytest.mark.parametrize("spec", ["db-mtl", "moco", "adatask", "max-norm", "cagrad", "mgda"])
+@pytest.mark.parametrize("where", ["features", "trunk", "leaf"])
+def test_a_pass_that_failed_leaves_nothing_to_the_next_step(
+    spec: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that catches it goes on while the scalar of the step before is still there."""
+    if ("trunk" if where == "trunk" else "features") not in method_class(spec).where:
+        pytest.skip(f"{spec} is not defined there")
+    torch.manual_seed(0)
+    trunk, heads = nn.Sequential(nn.Linear(6, 16), nn.Tanh()), nn.ModuleList([nn.Linear(16, 3) for _ in "ab"])
+    batches = torch.randn(2, 8, 6)
+    leaf = torch.randn(8, 16, requires_grad=True)
+    targets = [leaf] if where == "leaf" else list(trunk.parameters())
+
+    def scalar(x: Tensor) -> Tensor:
+        z = leaf if where == "leaf" else trunk(x)
+        read = _Fails.apply(z)  # type: ignore[no-untyped-call]
+        losses = {name: (k * head(read)).square().mean() for name, head, k in zip("ab", heads, (1, 3), strict=True)}
+        place = trunk if where == "trunk" else z
+        return steelyard.make(spec, ["a", "b"], heads="plain")(losses, shared=place)
+
+    expected = torch.autograd.grad(scalar(batches[1]), targets)
+    kept = scalar(batches[0])
+    monkeypatch.setattr(_Fails, "now", True)
+    with pytest.raises(torch.OutOfMemoryError):
+        kept.backward()
+    monkeypatch.setattr(_Fails, "now", False)
+    found = torch.autograd.grad(scalar(batches[1]), targets)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=0.0)
 
 
 @pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])

@@ -30,7 +30,7 @@ def alike(*values: float) -> list[list[float]]:
 
 def result(halves: dict, validation: dict | None = None, epoch: int = 1) -> Result:
     whole = {task: [sum(both) / 2 for both in of] for task, of in halves.items()} | (validation or {})
-    return Result({}, {}, epoch, 1, 1.0, 1.0, 1.0, Curves({}, {}, whole, halves=halves))
+    return Result({}, {}, epoch, 1, 1.0, 1.0, 1.0, Curves(whole, whole, whole, halves=halves))
 
 
 def test_each_half_is_read_at_the_epoch_that_is_best_on_the_other() -> None:

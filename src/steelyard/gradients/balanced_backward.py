@@ -58,8 +58,9 @@ class Redirection:
         self.direction, self.sent, self.rounding, self.in_graph = direction, sent, rounding, in_graph
         self.scaled: list[tuple[Tensor, Tensor]] | None = None
         # Set by the carrier's backward and consumed once per feature, so that another backward through the same
-        # features (a look, a second loss) passes unchanged.
+        # features (a look, a second loss, the next step's after one that failed) passes unchanged.
         self.incoming: list[Tensor | None] = [None] * len(direction)
+        self.backward_pass = -1  # in which that was
         self.targets: Sequence[Target] = ()
         self.neighbours: list[list[_Entry]] = []  # by target, all that replace what arrives there, this one among them
         self.within: list[Redirection] = []  # those of them whose scalar is part of a loss of this one
@@ -84,7 +85,7 @@ class Redirection:
             there.append((this, position))
             weakref.finalize(self, there.remove, (this, position))
             self.neighbours.append(there)
-        if any(len(there) > 1 for there in self.neighbours):
+        if self.sent is not None and any(len(there) > 1 for there in self.neighbours):
             self.within = replacing(nodes_below(loss.grad_fn for loss in losses))
 
     def begin(self, incoming: Tensor) -> None:
@@ -92,6 +93,7 @@ class Redirection:
         if torch.is_grad_enabled() and self.in_graph is not None:
             self.scaled = self.in_graph(incoming)  # passes the targets itself: before they wait for anything
         self.incoming = [incoming] * len(self.incoming)
+        self.backward_pass = _this_pass()
         # A backward that never reaches the features must leave nothing for the next one.
         Variable._execution_engine.queue_callback(self.forget)
 
@@ -100,6 +102,8 @@ class Redirection:
         self.incoming, self.scaled = [None] * len(self.incoming), None
 
     def replace(self, position: int, gradient: Tensor | None) -> Tensor | None:
+        if self.backward_pass != _this_pass():
+            return gradient
         incoming = self.incoming[position]
         if incoming is None or gradient is None:
             self.incoming[position] = None
@@ -120,7 +124,7 @@ class Redirection:
         take away what is no longer there. Of two of which one balances the other's result, the outer one has counted
         what the inner one wants among what the heads send.
         """
-        there = [(this(), place) for this, place in self.neighbours[position]]
+        there = [(this(), place) for this, place in tuple(self.neighbours[position])]  # some may end meanwhile
         active = [(each, place) for each, place in there if each is not None and each._exchanges(place)]
         if len(active) == 1:
             return self._exchange(position)
@@ -135,7 +139,7 @@ class Redirection:
 
     def _exchanges(self, position: int) -> bool:
         """Whether its scalar is part of this backward, and what arrives is not replaced whatever it is."""
-        return self.incoming[position] is not None and self.sent is not None
+        return self.backward_pass == _this_pass() and self.incoming[position] is not None and self.sent is not None
 
     def _exchange(self, position: int) -> Exchange:
         """Once in a backward."""
@@ -174,6 +178,12 @@ def _exchanged(exchange: Exchange, gradient: Tensor) -> Tensor:
     foreign = foreign | ~torch.isfinite(rest).all()
     arriving = wanted + torch.where(foreign, rest, torch.zeros_like(rest))
     return arriving.to(gradient.dtype)
+
+
+def _this_pass() -> int:
+    """The number of the backward pass that this thread is in, as torch counts them; −1 outside."""
+    number: int = torch._C._current_graph_task_id()
+    return number
 
 
 def _replace(this: weakref.ref[Redirection], position: int, gradient: Tensor | None) -> Tensor | None:
@@ -407,7 +417,8 @@ def _reads(node: Node, leaves: set[Node]) -> bool:
 
 def _edge(target: Target) -> Edge:
     if isinstance(target, Tensor):
-        found = get_gradient_edge(target)
+        with torch.enable_grad():  # torch 2.4.0 finds that of a leaf nowhere else
+            found = get_gradient_edge(target)
         return found.node, found.output_nr
     return target
 
@@ -423,16 +434,20 @@ def combined_in_graph(
     Cost: two backward passes through the heads.
     """
     places: Any = [target if isinstance(target, Tensor) else GradientEdge(*target) for target in targets]
+    # A balancer within these losses replaces what arrives at an edge by a hook, which is left out where the pass ends.
+    edges = [target for target in targets if not isinstance(target, Tensor)]
+    behind = [GradientEdge(*each) for node, _ in edges for each in node.next_functions if each[0] is not None]
 
     def combined(by: Tensor) -> tuple[Tensor | None, ...]:
         if not losses:  # those of this rank are left out
             return (None,) * len(places)
         by = by.to(incoming.device, widest(incoming.device))
         seeds = [(each * incoming).to(loss.dtype) for each, loss in zip(by, losses, strict=True)]
-        found: tuple[Tensor | None, ...] = torch.autograd.grad(
-            losses, places, seeds, create_graph=True, allow_unused=True
-        )
-        return found
+        with watched(edges) as received:
+            found: tuple[Tensor | None, ...] = torch.autograd.grad(
+                losses, [*places, *behind], seeds, create_graph=True, allow_unused=True
+            )
+        return tuple(received.get(_edge(target), each) for target, each in zip(targets, found, strict=False))
 
     return [
         (zero if wanted is None else wanted, zero if sent is None else sent)

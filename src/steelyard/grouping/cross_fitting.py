@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from steelyard.study.planning.plan import Plan, PlannedMetric, PlannedTask
 from steelyard.study.planning.tuning import deciding
+from steelyard.study.storage.short_curves import check_whole
 from steelyard.study.trial import Result
 
 Array = NDArray[np.float64]
@@ -30,6 +31,7 @@ def values_of(plan: Plan, result: Result, tasks: Sequence[str]) -> dict[str, lis
         result: of a network.
         tasks: that it learns.
     """
+    check_whole(result, "groups are searched by what each epoch had on either half of the validation rows")
     on_halves = {task: np.array(result.curves.halves[task]) for task in tasks if task in result.curves.halves}
     deciders = deciding(plan, tasks)
     if plan.choose == "last":

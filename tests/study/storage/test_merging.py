@@ -1,12 +1,14 @@
 """The trials of several stores in one: what is there stays, what is missing comes, and a study goes on with both."""
 
 import dataclasses
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from steelyard.errors import DamagedStoreError, StoreError
+from steelyard.grouping.cross_fitting import values_of
 from steelyard.report import page
 from steelyard.report.frozen_weights import frozen_specs
 from steelyard.study import judge, merge
@@ -14,7 +16,7 @@ from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.short_curves import DIGITS, with_short_curves
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trials_file import write_rows
-from steelyard.study.trial import Account, Failed, Result
+from steelyard.study.trial import Account, Curves, Failed, Result
 from study import made_up
 from study.storage.test_damage import values
 
@@ -60,8 +62,10 @@ def test_two_halves_are_the_whole(tmp_path, kind):
 
 
 def test_short_curves_cost_charts_and_no_verdict(tmp_path):
-    plan = made_up.plan()
-    whole = filled(tmp_path / "whole.sqlite", plan)
+    plan, draw = made_up.plan(), np.random.default_rng(0)
+    drawn = {task: draw.uniform(0.9, 1.0, plan.epochs).tolist() for task in plan.task_names}
+    curves = Curves(drawn, drawn, drawn)
+    whole = filled(tmp_path / "whole.sqlite", plan, curves=curves)
     short = as_text(whole, "short.jsonl", with_short_curves)
     assert merge(tmp_path / "there.sqlite", [short])[0].taken == len(plan.trials)
     found, expected = judge(tmp_path / "there.sqlite"), judge(whole)
@@ -72,18 +76,38 @@ def test_short_curves_cost_charts_and_no_verdict(tmp_path):
         assert full.weights
         for task, exact in full.validation.items():
             np.testing.assert_allclose(curve.validation[task], exact, rtol=0.5 * 10.0 ** (1 - DIGITS))
+            assert curve.validation[task] != exact
+    with Store(whole) as store, Store(tmp_path / "there.sqlite") as other:
+        for trial, result in other.results(plan.trials).items():
+            kept = store.results([trial])[trial]
+            for task, values in result.curves.validation.items():  # what choices rest on
+                assert values[result.chosen_epoch - 1] == kept.curves.validation[task][result.chosen_epoch - 1]
     assert page(found).count("<svg") < page(expected).count("<svg")
     assert frozen_specs(found) == []
     # Short or whole, it is the same training; with another value on validation data it is not.
     assert [(each.known, each.differ) for each in merge(whole, [short])] == [(len(plan.trials), 0)]
-    assert [(each.known, each.differ) for each in merge(tmp_path / "there.sqlite", [whole])] == [(len(plan.trials), 0)]
+    assert judge(whole) == expected
     assert as_text(tmp_path / "there.sqlite", "twice.jsonl", with_short_curves).read_text() == short.read_text()
+    assert [(each.known, each.differ) for each in merge(tmp_path / "there.sqlite", [whole])] == [(len(plan.trials), 0)]
+    assert judge(tmp_path / "there.sqlite") == expected  # whole again
     with Store(whole, write=True) as store:
         trial, result = next(iter(store.results(plan.trials).items()))
         task, values = next(iter(result.curves.validation.items()))
         validation = {**result.curves.validation, task: [*values[:-1], values[-1] + 0.01]}
         store.add_result(trial, dataclasses.replace(result, curves=replace(result.curves, validation=validation)))
     assert [(each.known, each.differ) for each in merge(whole, [short])] == [(len(plan.trials) - 1, 1)]
+
+
+def test_what_reads_more_than_short_curves_says_so(tmp_path):
+    plan = made_up.plan()
+    merge(tmp_path / "short.sqlite", [as_text(filled(tmp_path / "whole.sqlite", plan), "s.jsonl", with_short_curves)])
+    trial = next(trial for trial in plan.trials if len(trial.tasks) == 2)
+    for name in ("whole", "short"):
+        with Store(tmp_path / f"{name}.sqlite") as store:
+            result = store.results([trial])[trial]
+        refused = pytest.raises(StoreError, match="written with --short-curves, and groups are searched")
+        with nullcontext() if name == "whole" else refused:
+            assert values_of(plan, result, trial.tasks)
 
 
 def test_what_is_there_stays_and_other_values_are_counted(tmp_path):

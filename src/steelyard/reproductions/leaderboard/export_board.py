@@ -28,6 +28,7 @@ from steelyard.study.analysis.make_judgement import findings
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import JOINT, Plan, PlannedTask
 from steelyard.study.planning.tuning import attempts, choose, rounds, tried
+from steelyard.study.storage.short_curves import check_whole
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import Result, Trial
 
@@ -153,6 +154,8 @@ def _loss_scales(study: BoardStudy, known: TrialResults) -> dict[str, float]:
     results = [result for name in plain for found in known.complete(name, 0).values() for result in found]
     if not results:
         return {}
+    for each in results:
+        check_whole(each, "how far losses are apart is told by their first epoch")
     firsts = [statistics.fmean(each.curves.losses[task][0] for each in results) for task in study.plan.task_names]
     return {"loss_scales": max(firsts) / min(firsts)} if min(firsts) > 0 else {}
 

@@ -22,6 +22,7 @@ from steelyard.reproductions.evidence import (
     together,
 )
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
+from steelyard.study.storage.short_curves import check_whole
 from steelyard.study.trial import SINGLE_TASK
 
 BASELINES = ("single-task", "equal", "best-fixed", "uw", "dwa", "gradnorm", "gcs", "ol-aux")
@@ -221,6 +222,7 @@ def _late_ratios(outcome: Outcome) -> list[float]:
     """By seed, the auxiliary's weight beside the main one's over the last quarter of the epochs."""
     ratios = []
     for results in outcome.findings.complete(_exact(outcome), 0).values():
+        check_whole(results[0], "how weights moved is what this claim is about")
         weights = results[0].curves.weights
         main, auxiliary = (weights[task] for task in ("main", "auxiliary"))
         last = max(1, round(LATE * len(main)))

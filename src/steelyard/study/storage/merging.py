@@ -40,8 +40,9 @@ class Merged:
 def merge(into: Path | str, sources: list[Path]) -> list[Merged]:
     """Bring all trials of stores, or files of trials, into a store, which is made if it is not there.
 
-    Nothing that is in it changes, but for trials that failed there and finished elsewhere; its latest plan stays the
-    latest. Trained networks come along from stores that kept them.
+    Nothing that is in it changes, but for trials that failed there and finished elsewhere, and curves that were
+    shortened there and are whole elsewhere; its latest plan stays the latest. Trained networks come along from stores
+    that kept them.
 
     Args:
         into: the store.
@@ -96,15 +97,18 @@ def _merge_one(store: Store, source: Path, rows: Iterator[StoreRow], networks: P
             continue
         key = str(named["key"])
         there = store.row(key)
-        if there is None or (there["status"], named["status"]) == ("failed", "finished"):
+        statuses = None if there is None else (there["status"], named["status"])
+        if there is None or statuses == ("failed", "finished"):
             if networks is not None and (file := networks / f"{key}.safetensors").is_file():
                 _copy(file, store.networks.folder / file.name)
             store.add_row(row)
             taken += 1
-        elif (there["status"], named["status"]) == ("finished", "finished") and not _same(there, named):
+        elif statuses == ("finished", "finished") and not _same(there, named):
             differ += 1
         else:
             known += 1
+            if statuses == ("finished", "finished") and _is_short_of(there, named):
+                store.add_row(row)
     for content in reversed(first):  # the latest of them first, each before the ones that are there
         if _canonical(json.loads(content)) not in contents:
             contents.add(_canonical(json.loads(content)))
@@ -121,8 +125,13 @@ def _same(there: dict[str, object], named: dict[str, object]) -> bool:
     """Whether two trainings found the same; one of them may have lost most of its curves on the way."""
     if _values(there) != _values(named):
         return False
-    curves, others = str(there["curves"]), str(named["curves"])
-    return curves == others or shortened(curves) == others or curves == shortened(others)
+    return there["curves"] == named["curves"] or _is_short_of(there, named) or _is_short_of(named, there)
+
+
+def _is_short_of(one: dict[str, object], other: dict[str, object]) -> bool:
+    """Whether the curves of one are those of the other, shortened."""
+    curves = str(other["curves"])
+    return one["curves"] != curves and one["curves"] == shortened(curves, str(other["result"]))
 
 
 def _values(row: dict[str, object]) -> str:
