@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from steelyard.gradients.graph import METADATA, TRUNK, Edge, Node, Survey, held_elsewhere
@@ -112,6 +113,11 @@ def _checkpointed(node: Node) -> Any:
     return hook if getattr(hook, "__module__", None) == "torch.utils.checkpoint" else None
 
 
+def is_nested_int(length: object) -> bool:
+    """Whether a length stands for as many different ones as a nested tensor has pieces."""
+    return isinstance(length, torch.SymInt) and length.node.is_nested_int()
+
+
 def in_one_piece(graph: Survey) -> Segment:
     """The graph in one piece."""
     return Segment(None, set(graph.leads_to), list(graph.leaves))
@@ -129,6 +135,7 @@ def _ends(before: Segment | None, piece: Segment) -> int:
 
 
 def size_of(edge: Edge) -> int:
-    """How many numbers arrive at an edge."""
+    """How many numbers arrive at an edge; of a nested tensor, in a row of it, as nothing tells how many there are."""
     node, output = edge
-    return math.prod(int(length) for length in node._input_metadata[output].shape)
+    lengths = node._input_metadata[output].shape
+    return math.prod(int(length) for length in lengths if not is_nested_int(length))
