@@ -153,7 +153,7 @@ reproduction = Reproduction(
     ),
     experiments=experiments,
     judge=judge,
-    takes={"quick": "4 min", "real": "3 h", "full": "days"},
+    takes={"quick": "4 min", "real": "2 h", "full": "days"},
     scope={
         "quick": "SARCOS and Multi-MNIST; a tenth of Multi-MNIST's labels, β = 0.99 alone and fewer baselines "
         "there; no tuned learning rates.",
