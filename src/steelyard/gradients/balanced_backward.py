@@ -62,7 +62,9 @@ class Redirection:
         self.incoming: list[Tensor | None] = [None] * len(direction)
         self.backward_pass = -1  # in which that was
         self.targets: Sequence[Target] = ()
-        self.neighbours: list[list[_Entry]] = []  # by target, all that replace what arrives there, this one among them
+        self.neighbours: list[
+            list[_Neighbour]
+        ] = []  # by target, all that replace what arrives there, this one among them
         self.within: list[Redirection] = []  # those of them whose scalar is part of a loss of this one
 
     def install(self, targets: Sequence[Target], losses: Sequence[Tensor]) -> None:
@@ -81,7 +83,7 @@ class Redirection:
             else:
                 handle = node.register_prehook(functools.partial(_replace_output, output, replace))
             weakref.finalize(self, handle.remove)
-            there: list[_Entry] = node.metadata.setdefault(f"{__name__}.{output}", [])
+            there: list[_Neighbour] = node.metadata.setdefault(f"{__name__}.{output}", [])
             there.append((this, position))
             weakref.finalize(self, there.remove, (this, position))
             self.neighbours.append(there)
@@ -164,7 +166,7 @@ class Exchange(NamedTuple):
     rounding: Tensor
 
 
-_Entry = tuple["weakref.ref[Redirection]", int]
+_Neighbour = tuple["weakref.ref[Redirection]", int]
 """A redirection, and which of its targets."""
 
 

@@ -87,7 +87,7 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
 def judge(outcomes: Outcomes) -> list[Finding]:
     """On each data set one variant, named before any was run, against every baseline; then the one validation prefers.
 
-    The latter is one of many, where a baseline has one form or three: no equal budgets, and not what the claim rests on.
+    The latter is one of many, a baseline one of three at most: no equal budgets, and not what the claim rests on.
     """
     alone, named, preferred, plain = {}, {}, {}, {}
     for name, outcome in outcomes.items():
