@@ -97,7 +97,9 @@ def _synthetic(drift: float, spread: float) -> Experiment:
 def _with_all_labels(study: Experiment) -> Experiment:
     """The same three arms that every study has, at the middle rate: what there is to gain."""
     about = "all labels of the main task: what there is to gain"
-    return replace(study, name=study.name + ALL, about=about, methods=",".join(TO_BEAT), settings=(1.0,), tune=0)
+    return replace(
+        study, name=study.name + ALL, about=about, methods=",".join(TO_BEAT), settings=(1.0,), tune=0, tune_beyond=0
+    )
 
 
 def judge(outcomes: Outcomes) -> list[Finding]:
