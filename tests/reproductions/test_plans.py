@@ -16,6 +16,7 @@ from steelyard.reproductions.run_reproduction import Where, prepare
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.best_fixed import BEST_FIXED
 from steelyard.study.planning.planned_methods import planned_methods
+from steelyard.study.planning.tuning import make_tuning
 from steelyard.study.running.engines.local import Local
 from steelyard.study.trial import SINGLE_TASK
 
@@ -34,6 +35,7 @@ def test_experiments_name_what_there_is(name, size):
     for each in experiments:
         problem = load_problem(each.problem)
         assert set(each.tasks or ()) <= set(problem.task_names)
+        make_tuning(1e-3, each.tune, (), range(each.seeds or 3), each.tune_seeds, each.tune_beyond)
         arms = parse_arms(each.methods)
         # What every table holds: the baselines that fairness asks for.
         assert [str(arm) for arm in arms][:2] == [SINGLE_TASK, "equal"]
