@@ -210,3 +210,13 @@ def test_a_study_of_compare_is_not_taken_for_a_reproductions():
     assert fits(made, tiny.reproduction, experiment)
     assert not fits(replace(made, command="steelyard compare digits"), tiny.reproduction, experiment)
     assert not fits(replace(made, command="steelyard reproduce other"), tiny.reproduction, experiment)
+
+
+def test_options_at_their_defaults_are_no_other_problem():
+    """A study calls its problem without them, an experiment may spell them out."""
+    (few, _) = tiny.experiments("real")
+    experiment = replace(few, problem="synthetic-auxiliary(drift=1.0,spread=0.0)", methods="single-task,equal")
+    made = planned(experiment)
+    assert made.reference == "synthetic-auxiliary(spread=0.0)"
+    assert fits(made, tiny.reproduction, experiment)
+    assert not fits(made, tiny.reproduction, replace(experiment, problem="synthetic-auxiliary(drift=0.5,spread=0.0)"))

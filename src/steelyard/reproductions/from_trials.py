@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from steelyard.base.specs import parse_spec
 from steelyard.errors import StoreError
 from steelyard.io.lists_and_counts import listed
 from steelyard.problems import load_problem
@@ -71,9 +70,9 @@ def fits(plan: Plan, reproduction: Reproduction, experiment: Experiment) -> bool
     """Whether a stored plan is this experiment, as this version of Steelyard has it, whatever its seeds."""
     if plan.command.split()[:3] != ["steelyard", "reproduce", reproduction.name]:
         return False
-    if plan.reference not in (experiment.problem, str(parse_spec(experiment.problem))):
-        return False
     problem, tuning = load_problem(experiment.problem), plan.tuning
+    if plan.reference not in (experiment.problem, problem.reference):  # without options that are at their defaults
+        return False
     tasks = experiment.tasks or problem.task_names
     settings = [
         {task: float(each.get(task, 1.0) if isinstance(each, Mapping) else each) for task in tasks}
