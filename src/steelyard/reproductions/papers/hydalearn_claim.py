@@ -312,7 +312,7 @@ reproduction = Reproduction(
     ),
     experiments=experiments,
     judge=judge,
-    takes={"quick": "4 min", "real": "25 min", "full": "5 h"},
+    takes={"quick": "4 min", "real": "40 min", "full": "8 h"},
     scope={
         "quick": "three seeds, four epochs, no tuned rates.",
         "real": "four places of the dials with an eighth of the main task's labels, both real problems with a tenth "
