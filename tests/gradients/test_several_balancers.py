@@ -108,7 +108,7 @@ class _Fails(torch.autograd.Function):
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> Tensor:
         if _Fails.now:
-            raise torch.OutOfMemoryError("of the test")
+            raise MemoryError("of the test")
         return gradient
 
 
@@ -136,7 +136,7 @@ def test_a_pass_that_failed_leaves_nothing_to_the_next_step(
     expected = torch.autograd.grad(scalar(batches[1]), targets)
     kept = scalar(batches[0])
     monkeypatch.setattr(_Fails, "now", True)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(MemoryError):
         kept.backward()
     monkeypatch.setattr(_Fails, "now", False)
     found = torch.autograd.grad(scalar(batches[1]), targets)
