@@ -30,8 +30,8 @@ def report(
         bool,
         typer.Option(
             "--short-curves",
-            help="Of what --trials writes, keep no curves but those of validation data, to four digits: a tenth of the "
-            "size. Tables and verdicts stay; charts of losses and weights are lost, and what `group` searches by.",
+            help="Of what --trials writes, keep no curves but those of validation data, to four digits: an eighth of "
+            "the size. Tables and verdicts stay; charts of losses and weights are lost, and what `group` searches by.",
         ),
     ] = False,
     frozen: Annotated[

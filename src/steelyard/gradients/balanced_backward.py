@@ -62,9 +62,8 @@ class Redirection:
         self.incoming: list[Tensor | None] = [None] * len(direction)
         self.backward_pass = -1  # in which that was
         self.targets: Sequence[Target] = ()
-        self.neighbours: list[
-            list[_Neighbour]
-        ] = []  # by target, all that replace what arrives there, this one among them
+        # By target, all that replace what arrives there, this one among them.
+        self.neighbours: list[list[_Neighbour]] = []
         self.within: list[Redirection] = []  # those of them whose scalar is part of a loss of this one
 
     def install(self, targets: Sequence[Target], losses: Sequence[Tensor]) -> None:
@@ -127,7 +126,7 @@ class Redirection:
         what the inner one wants among what the heads send.
         """
         there = [(this(), place) for this, place in tuple(self.neighbours[position])]  # some may end meanwhile
-        active = [(each, place) for each, place in there if each is not None and each._exchanges(place)]
+        active = [(each, place) for each, place in there if each is not None and each._takes_part(place)]
         if len(active) == 1:
             return self._exchange(position)
         inside = {each for outer, _ in active for each in outer.within}
@@ -139,7 +138,7 @@ class Redirection:
             total([each.rounding for _, each in found]),
         )
 
-    def _exchanges(self, position: int) -> bool:
+    def _takes_part(self, position: int) -> bool:
         """Whether its scalar is part of this backward, and what arrives is not replaced whatever it is."""
         return self.backward_pass == _this_pass() and self.incoming[position] is not None and self.sent is not None
 
