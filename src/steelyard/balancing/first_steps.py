@@ -13,7 +13,8 @@ from steelyard.balancing.observe import Shown
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
 from steelyard.errors import AngleWarning, SharedError, warn
-from steelyard.gradients.balanced_backward import Target, goes_past, replaces_below
+from steelyard.gradients.balanced_backward import goes_past, replaces_below
+from steelyard.gradients.redirection import Target
 from steelyard.gradients.shared_option import Place
 
 ANGLE_LOOKS = 10

@@ -18,16 +18,10 @@ from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.float64 import has_float64, widest
 from steelyard.errors import SharedError
-from steelyard.gradients.balanced_backward import (
-    InGraph,
-    Redirection,
-    arriving_at_depths,
-    carry,
-    combined_in_graph,
-    rounding_bound,
-)
+from steelyard.gradients.balanced_backward import arriving_at_depths, carry, combined_in_graph
 from steelyard.gradients.graph import sparsely_used
 from steelyard.gradients.reading import Reading
+from steelyard.gradients.redirection import InGraph, Redirection, rounding_bound
 from steelyard.gradients.wrappers import unnoticed
 from steelyard.gradients.zero_gradients import fully_sharded, only_reached_by
 
