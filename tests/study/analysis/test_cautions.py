@@ -363,7 +363,54 @@ def test_first_and_last_epochs_in_full(tmp_path, epochs, chosen, told):
 @pytest.mark.parametrize(("count", "told"), [(2, False), (3, True)])
 def test_half_of_the_trainings_are_enough(tmp_path, chosen, count, told):
     made = dataclasses.replace(with_tasks(plan(seeds=2), **ROWS), epochs=10)
-    assert len(trained(tmp_path / "s", made, [chosen] * count + [5] * (6 - count))) == told
+    texts = trained(tmp_path / "s", made, [chosen] * count + [5] * (6 - count))
+    assert any(f"epoch in {count} of 6 trainings" in text for text in texts) == told
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [  # of each seed: left, right, both
+        ([5, 5, 10, 5, 5, 10, 5, 5, 5], "equal (2 of 3 trainings)"),
+        ([5, 5, 10, 5, 5, 5, 5, 5, 5], ""),
+        ([10, 5, 5, 10, 5, 5, 10, 5, 5], "single-task (3 of 6 trainings)"),
+        ([10, 5, 5, 10, 5, 5, 5, 5, 5], ""),
+        ([10, 10, 10, 10, 10, 5, 5, 5, 5], None),
+    ],
+)
+def test_an_arm_that_was_still_improving_beside_others_that_had_ended(tmp_path, chosen, told):
+    made = dataclasses.replace(with_tasks(plan(seeds=3), **ROWS), epochs=10)
+    texts = trained(tmp_path / "s", made, chosen)
+    if told:
+        assert texts == [
+            f"Still improving at the last epoch, where most others had ended: {told}. What they lack may be training. "
+            "Train longer before you rely on this:\nsteelyard compare made-up --epochs 20"
+        ]
+    else:
+        assert [text[:28] for text in texts] == ([] if told == "" else ["Validation chose the last ep"])
+
+
+def test_arms_that_were_still_improving_come_with_the_most_first_and_not_on_one_training(tmp_path):
+    arms = ("uw", "dwa", "equal@mmoe", "cagrad", "imtl", "mgda")
+    made = with_tasks(plan(seeds=2, methods=(SINGLE_TASK, "equal", *arms)), **ROWS)  # of two epochs
+    late = {"uw": 1, "dwa": 2, "equal@mmoe": 1, "cagrad": 1, "imtl": 2}
+    assert said_of(tmp_path / "two", made, late) == [
+        "dwa (2 of 2 trainings), imtl (2 of 2 trainings), uw (1 of 2 trainings), equal@mmoe (1 of 2 trainings) and "
+        "1 more"
+    ]
+    one = with_tasks(plan(seeds=1, methods=(SINGLE_TASK, "equal", *arms)), **ROWS)
+    assert said_of(tmp_path / "one", one, {"uw": 1}) == []
+
+
+def said_of(path, made, late):
+    """Which arms are told of, where of each so many trainings ended at their best."""
+    with Store(path, write=True) as store:
+        for trial in made.trials:
+            found = result(dict.fromkeys(trial.tasks, 0.8 + trial.seed / 100))
+            arm = trial.method + (f"@{trial.architecture}" if trial.architecture != "hard-sharing" else "")
+            at = 2 if trial.seed < late.get(arm, 0) else 1
+            store.add_result(trial, dataclasses.replace(found, chosen_epoch=at))
+        cautions = judge_plan(made, store).cautions
+    return [text.split("ended: ")[1].split(". What")[0] for text in cautions if text.startswith("Still improving")]
 
 
 def test_where_nothing_is_chosen_or_finished_the_last_epoch_says_nothing(tmp_path):

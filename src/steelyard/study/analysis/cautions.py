@@ -16,6 +16,7 @@ from steelyard.study.trial import SINGLE_TASK
 NAMED = 4  # so many are named, the others counted
 STEPS_APART = 3.0  # times the steps of a task alone
 SHORT = 3  # epochs below which the first one says nothing
+FEWEST_TRAININGS = 2  # of an arm: one may end at its best by chance
 ENDED = 0.02  # of the learning rate: a schedule that ends so low has ended
 FEW_LABELS = 1 / 20  # of the labels of the task with the most
 
@@ -197,18 +198,43 @@ def within_other_rows(found: TrialResults, cells: Sequence[Cell]) -> list[str]:
 
 
 def _still_improving(found: TrialResults) -> list[str]:
-    """A verdict on networks that had not finished learning is a verdict on the number of epochs."""
+    """A verdict on networks that had not finished learning is a verdict on the number of epochs.
+
+    Where most had finished, an arm that had not is behind for that alone.
+    """
     plan, results = found.plan, list(found.results.values())
     epochs = plan.epochs
     last = sum(result.chosen_epoch == epochs for result in results)
     # The last epoch is the best one where the rate fell to nothing, and the chosen one where nothing is chosen.
     ended = plan.final_rate <= ENDED or plan.choose == "last"
-    if epochs < 2 or last * 2 < len(results) or not results or ended:
+    if epochs < 2 or not last or ended:
+        return []
+    longer = f"Train longer before you rely on this{plan.again(epochs=2 * epochs)}"
+    if last * 2 >= len(results):
+        return [
+            f"Validation chose the last epoch in {last} of {len(results)} trainings: they were still improving. "
+            f"{longer}"
+        ]
+    arms = _improving_arms(found)
+    if not arms:
         return []
     return [
-        f"Validation chose the last epoch in {last} of {len(results)} trainings: they were still improving. Train "
-        f"longer before you rely on this{plan.again(epochs=2 * epochs)}"
+        f"Still improving at the last epoch, where most others had ended: {first_few(arms, NAMED)}. What they lack "
+        f"may be training. {longer}"
     ]
+
+
+def _improving_arms(found: TrialResults) -> list[str]:
+    """``uw (5 of 5 trainings)``: arms of whose trainings half or more ended at their best."""
+    plan = found.plan
+    by_arm: dict[str, list[bool]] = {}
+    for name in (method.name for method in plan.methods):
+        # One trial of a single task may serve several settings.
+        trials = {trial for setting in range(len(plan.settings)) for _, trial in found.trials(name, setting)}
+        by_arm[name] = [found.results[each].chosen_epoch == plan.epochs for each in trials if each in found.results]
+    those = {arm: each for arm, each in by_arm.items() if 2 * sum(each) >= len(each) >= FEWEST_TRAININGS}
+    most = sorted(those.items(), key=lambda item: -sum(item[1]) / len(item[1]))
+    return [f"{arm} ({sum(each)} of {len(each)} trainings)" for arm, each in most]
 
 
 def _at_the_edge(found: TrialResults) -> list[str]:
