@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,14 +11,17 @@ import pytest
 import torch
 
 from reproductions.leaderboard.made_up_board import made_up
-from steelyard.errors import LeaderboardError
+from steelyard.errors import LeaderboardError, StoreError
 from steelyard.problems import load_problem
 from steelyard.problems.metrics import auc, pearson, r2
 from steelyard.reproductions.leaderboard.board_entries import BoardEntry, entries
 from steelyard.reproductions.leaderboard.board_results import BoardSeed, read, write
 from steelyard.reproductions.leaderboard.board_rows import row_of
-from steelyard.reproductions.leaderboard.export_board import BY_CHANCE, _seed, _without_rows, merged
-from steelyard.reproductions.leaderboard.plan_board import plan_problem
+from steelyard.reproductions.leaderboard.export_board import BY_CHANCE, _loss_scales, _seed, _without_rows, merged
+from steelyard.reproductions.leaderboard.plan_board import BoardStudy, plan_problem
+from steelyard.study.analysis.trial_results import TrialResults
+from steelyard.study.trial import Curves
+from study.made_up import result as study_result
 
 
 def with_value(problem, value):
@@ -56,6 +61,20 @@ def test_a_task_with_few_labels_alone_takes_as_many_steps_and_misses_the_others(
     assert facts["train_rows"] == len(load_problem(entry.problem).data().train)
     assert {trial.tasks for trial in planned.plan.trials} == {("main",), ("auxiliary",), ("main", "auxiliary")}
     assert len({planned.plan.steps(trial) for trial in planned.plan.trials}) == 1
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_how_far_losses_are_apart_is_said_of_whole_curves_and_refused_of_short_ones(short):
+    (entry,) = entries(["synthetic-auxiliary"], quick=False)
+    plan = plan_problem(entry, [row_of("equal")], seeds=1).plan
+    (trial,) = plan.trials
+    study = BoardStudy(plan, {"equal": row_of("equal")})
+    found = study_result(dict.fromkeys(trial.tasks, 0.5))
+    losses = {} if short else {"main": [0.5, 0.1], "auxiliary": [2.0, 0.1]}
+    found = replace(found, curves=Curves(losses, {}, found.curves.validation))
+    refused = pytest.raises(StoreError, match="written with --short-curves, and how far losses are apart is told by")
+    with refused if short else nullcontext():
+        assert _loss_scales(study, TrialResults(plan, {trial: found}, {})) == {"loss_scales": 4.0}
 
 
 APART = """
