@@ -60,10 +60,7 @@ class Rows:
 
     def squared_norms(self) -> Tensor:
         """``‖d_k‖²`` as ``[T]`` float64, exact to the matrix's precision whether norms are 1e-30 or 1e30."""
-        squares: Tensor = double(torch.linalg.vector_norm(self.matrix, dim=1)).square()
-        if not is_safe(squares):
-            squares = torch.linalg.vector_norm(double(self.matrix), dim=1).square()
-        return squares
+        return squared_norms_of_rows(self.matrix)
 
     def gramian(self) -> Tensor:
         """``G_ij = ⟨d_i, d_j⟩`` as ``[T, T]`` float64, to the matrix's precision relative to ``√(G_ii G_jj)``."""
@@ -90,6 +87,18 @@ def real_numbers(gradient: Tensor) -> Tensor:
     if gradient.is_complex():
         gradient = torch.view_as_real(gradient.resolve_conj())
     return gradient.reshape(-1)
+
+
+def squared_norms_of_rows(matrix: Tensor) -> Tensor:
+    """``‖J_k‖²`` as ``[T]`` float64, to the precision of ``J [T, P]`` whatever its scale.
+
+    The whole of ``J`` in float64 is a copy that takes several times as long as its norms do: it is made where squares
+    of its own numbers overflow or underflow.
+    """
+    squares: Tensor = double(torch.linalg.vector_norm(matrix, dim=1)).square()
+    if not is_safe(squares):
+        squares = torch.linalg.vector_norm(double(matrix), dim=1).square()
+    return squares
 
 
 def gramian_of_rows(matrix: Tensor) -> Tensor:

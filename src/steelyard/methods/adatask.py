@@ -142,17 +142,19 @@ class AdaTask(Balancer):
     def weigh(self, seen: Seen, state: State) -> Balance:
         assert seen.rows is not None
         rows, sizes = seen.rows, like_rows(state.sizes, seen.rows, self.name)
-        steps = rows
+        # What is made here is changed in place: another [T, P] takes longer to get than to fill.
         if self.form == "adagrad":
             state.sizes = sizes = torch.hypot(sizes, rows)
         else:
-            state.sizes = sizes = torch.hypot(self.beta2**0.5 * sizes, (1 - self.beta2) ** 0.5 * rows)
-        if self.form == "adam":
-            state.updates = state.updates + 1
-            state.average = torch.lerp(like_rows(state.average, rows, self.name), rows, 1 - self.beta1)
-            steps = state.average / (1 - self.beta1**state.updates)[:, None].to(rows)
-            sizes = sizes / (1 - self.beta2**state.updates).sqrt()[:, None].to(rows)
-        return Balance(torch.ones_like(seen.losses), rows=steps / (sizes + self.epsilon))
+            state.sizes = sizes = (self.beta2**0.5 * sizes).hypot_((1 - self.beta2) ** 0.5 * rows)
+        ones = torch.ones_like(seen.losses)
+        if self.form != "adam":
+            return Balance(ones, rows=rows / (sizes + self.epsilon))
+        state.updates = state.updates + 1
+        state.average = torch.lerp(like_rows(state.average, rows, self.name), rows, 1 - self.beta1)
+        steps = state.average / (1 - self.beta1**state.updates)[:, None].to(rows)
+        below = sizes / (1 - self.beta2**state.updates).sqrt()[:, None].to(rows)
+        return Balance(ones, rows=steps.div_(below.add_(self.epsilon)))
 
 
 def _is_sgd(optimizer: torch.optim.Optimizer) -> bool:

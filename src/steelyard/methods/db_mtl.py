@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
-from steelyard.base.float64 import float64_device
 from steelyard.base.observation import Balance, Reads, Seen
 from steelyard.base.options import at_least, one_of, within
 from steelyard.base.row_state import like_rows
 from steelyard.base.state import ELEMENTS, TASKS, State
+from steelyard.gradients.rows import squared_norms_of_rows
 from steelyard.methods.loss_stages.log_losses import LogLosses
 
 CommonScale = Literal["max", "mean", "median", "min"]
@@ -95,9 +95,7 @@ class MaxNorm(Balancer):
         part = beta[:, None].to(rows)
         average = torch.lerp(rows, like_rows(state.average, rows, self.name), part)
         state.average = average
-        where = float64_device(average.device)
-        weights = self._weights(torch.linalg.vector_norm(average.to(where), dim=1, dtype=torch.float64))
-        return Balance(weights, rows=average)
+        return Balance(self._weights(squared_norms_of_rows(average).sqrt()), rows=average)
 
     def _weights(self, norms: Tensor) -> Tensor:
         moving = norms > 0

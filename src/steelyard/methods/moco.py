@@ -71,7 +71,7 @@ class MoCo(Balancer):
         norms = seen.norms
         # In two halves: a gradient of 1e-40 is in reach of float32, and what brings it to the size of its loss is not.
         half = torch.where(norms > 0, (seen.losses.abs() / norms).sqrt(), torch.zeros_like(norms))[:, None].to(rows)
-        scaled = rows * half * half * seen.losses.sign()[:, None].to(rows)
+        scaled = (rows * half).mul_(half * seen.losses.sign()[:, None].to(rows))
         part = (self.beta / state.updates.sqrt())[:, None].to(rows)
         corrected = torch.lerp(like_rows(state.corrected, rows, self.name), scaled, part)
         state.corrected = corrected
