@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from steelyard.io.lists_and_counts import counted
+from steelyard.io.lists_and_counts import counted, first_few
 from steelyard.report.numbers import plus_minus
 from steelyard.reproductions.reproduction import Finding, Outcome, Word
 from steelyard.study.analysis.number_phrases import relative_of
@@ -28,6 +28,7 @@ from steelyard.study.planning.tuning import validation_scores
 from steelyard.study.trial import SINGLE_TASK
 
 Value = TypeVar("Value")
+Place = TypeVar("Place")
 REGION = 0.01  # one point of Δm, or 1 % of one task's error, is no difference that matters
 Standing = Literal["better", "equal", "worse", "open"]
 STARTS: dict[Standing, str] = {
@@ -54,13 +55,16 @@ class Comparison:
         samples: of each other arm.
         regions: differences up to these matter to nobody.
         unit: of all three, times 100.
+        least: what differences are taken to deviate by at least.
+        seeds: so many were planned; 0 where nobody is to be told that some are missing.
     """
 
     arm: str
     samples: Mapping[str, Array]
     regions: Mapping[str, float]
     unit: str = " %"
-    least: float = 0.0  # what differences are taken to deviate by at least
+    least: float = 0.0
+    seeds: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,20 @@ class Standings:
         region = f" (up to {largest}{unit} is no difference)" if largest != "0" else ""
         lost = f"; not finished: {', '.join(self.missing)}" if self.missing else ""
         arms = counted(len(self.words), "arm")
-        return f"{self.of.arm}, against {arms}{region}: {', '.join(said) or 'nothing to compare'}{lost}"
+        ends = f"{lost}{self._few_seeds}"
+        return f"{self.of.arm}, against {arms}{region}: {', '.join(said) or 'nothing to compare'}{ends}"
+
+    @property
+    def _few_seeds(self) -> str:
+        """``; over 3 of 11 seeds: uw, dwa``, of those that have fewer than were planned."""
+        by_count: dict[int, list[str]] = {}
+        for name in self.words:
+            by_count.setdefault(len(self.of.samples[name]), []).append(name)
+        return "".join(
+            f"; over {count} of {self.of.seeds} seeds: {first_few(names, NAMED)}"
+            for count, names in sorted(by_count.items())
+            if count < self.of.seeds
+        )
 
     def _named(self, start: str, those: Sequence[str]) -> list[str]:
         if not those:
@@ -129,7 +146,7 @@ def all_tasks(
     (The relative change from one arm to another has no place here: as a mean over tasks it may be positive both ways.)
     """
     samples = {other: gains(found, arm, other, setting) for other in others if other != arm}
-    return Comparison(arm, samples, dict.fromkeys(samples, region), " points")
+    return Comparison(arm, samples, dict.fromkeys(samples, region), " points", seeds=len(found.plan.seeds))
 
 
 def one_task(found: TrialResults, task: str, arm: str, others: Iterable[str], setting: int = 0) -> Comparison:
@@ -145,7 +162,7 @@ def one_task(found: TrialResults, task: str, arm: str, others: Iterable[str], se
         if other == arm:
             continue
         samples[other] = relative_gain(planned, ours, theirs)
-    return Comparison(arm, samples, dict.fromkeys(samples, REGION))
+    return Comparison(arm, samples, dict.fromkeys(samples, REGION), seeds=len(found.plan.seeds))
 
 
 def relative_gain(task: PlannedTask, ours: Array, theirs: Array) -> Array:
@@ -155,7 +172,7 @@ def relative_gain(task: PlannedTask, ours: Array, theirs: Array) -> Array:
     return better_by(task, ours, theirs) / (unit or 1.0)
 
 
-def standings(asked: Mapping[str, Comparison]) -> dict[str, Standings]:
+def standings(asked: Mapping[Place, Comparison]) -> dict[Place, Standings]:
     """Verdicts on all these comparisons, Holm-adjusted over every one of them: they are what one claim rests on."""
     known = {
         (place, other): sample for place, each in asked.items() for other, sample in each.samples.items() if len(sample)
@@ -168,7 +185,7 @@ def standings(asked: Mapping[str, Comparison]) -> dict[str, Standings]:
         key: found for key, sample in known.items() if (found := interval(sample, least=least[key])) is not None
     }
 
-    def of(place: str, values: Mapping[tuple[str, str], Value]) -> dict[str, Value]:
+    def of(place: Place, values: Mapping[tuple[Place, str], Value]) -> dict[str, Value]:
         return {other: value for (where, other), value in values.items() if where == place}
 
     return {
@@ -254,6 +271,17 @@ def better_than_each(found: Standings) -> Word:
     return "held" if found.of.samples and beaten == len(found.of.samples) else "undecided"
 
 
+def each_beaten(claim: str, found: Standings, start: str = "", said: Sequence[str] = ()) -> Finding:
+    """`better_than_each` as a finding: what was compared, and further lines of evidence."""
+    word = better_than_each(found)
+    return Finding(claim, word, (f"{start}{found.text}.{by_itself(found, word)}", *said))
+
+
+def by_itself(found: Standings, word: Word) -> str:
+    """Why a part is held though its comparisons are undecided once adjusted; empty where they are not."""
+    return f" {BY_ITSELF}" if word == "held" and found.those("open") else ""
+
+
 def together(claim: str, parts: Sequence[Finding], said: Sequence[str] = ()) -> Finding:
     """A claim about several places: held where each is, broken where one is.
 
@@ -268,7 +296,9 @@ def together(claim: str, parts: Sequence[Finding], said: Sequence[str] = ()) -> 
     return Finding(claim, word, (f"Of {counted(len(parts), 'part')}: {', '.join(counts)}.", *said), tuple(parts))
 
 
-def improvements(samples: Mapping[str, Array], said: Mapping[str, str] | None = None) -> list[Finding]:
+def improvements(
+    samples: Mapping[str, Array], said: Mapping[str, str] | None = None, seeds: Mapping[str, int] | None = None
+) -> list[Finding]:
     """For every claim whether its paired differences in Δm lie above zero: all are to hold.
 
     Each may so be held by itself (an intersection-union test); words that break a claim are Holm-adjusted over all.
@@ -276,6 +306,7 @@ def improvements(samples: Mapping[str, Array], said: Mapping[str, str] | None = 
     Args:
         samples: the differences of each claim.
         said: of a claim besides, added to its evidence.
+        seeds: so many were planned for it.
     """
     found = above_zero(samples)
     findings = []
@@ -286,7 +317,8 @@ def improvements(samples: Mapping[str, Array], said: Mapping[str, str] | None = 
         word, why = WORDS[found.words[claim]], found.doubt(claim)
         if word == "undecided" and found.alone[claim] == "better":
             word, why = "held", f" {BY_ITSELF}"
-        line = f"Difference in Δm: {points(found.intervals[claim])}.{why}{(said or {}).get(claim, '')}"
+        few = of_seeds(samples[claim], (seeds or {}).get(claim, 0))
+        line = f"Difference in Δm: {points(found.intervals[claim])}{few}.{why}{(said or {}).get(claim, '')}"
         findings.append(Finding(claim, word, (line,)))
     return findings
 
@@ -297,6 +329,11 @@ def above_zero(samples: Mapping[str, Array], step: float = 0.0) -> Standings:
     Differences of shares come in a `step` of one case, and are known to half of one.
     """
     return standing(Comparison("", samples, dict.fromkeys(samples, 0.0), least=rounded_deviation(step)))
+
+
+def of_seeds(sample: Array, planned: int) -> str:
+    """``, over 3 of 11 seeds``, where not all have finished."""
+    return f", over {len(sample)} of {planned} seeds" if len(sample) < planned else ""
 
 
 def points(found: Interval) -> str:

@@ -74,12 +74,17 @@ Outcomes = Mapping[str, Outcome]  # by name of the experiment; those that were r
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether a claim held, and what says so: lines of evidence, and the narrower claims that it is put together of."""
+    """Whether a claim held, and what says so: lines of evidence, and the narrower claims that it is put together of.
+
+    Args:
+        of_all: no one place holds or breaks it: while places are missing nothing is known.
+    """
 
     claim: str
     word: Word
     evidence: tuple[str, ...] = ()
     parts: tuple[Finding, ...] = ()
+    of_all: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from steelyard.io.lists_and_counts import counted, listed
 from steelyard.report import announcements as comparison
 from steelyard.report import render
 from steelyard.report.numbers import duration_range
-from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size, Word
+from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
 from steelyard.study.analysis.joint_metrics import joint_values
@@ -220,9 +220,17 @@ def summarise(
 
 
 def so_far(finding: Finding) -> Finding:
-    """While studies are missing: what is said of all places is broken by one of them, and held by none."""
+    """While studies are missing: what must hold at all places is broken by one of them, and held by none.
+
+    What is said of all places together, a mean or that it is so somewhere, is neither.
+    """
     parts = tuple(map(so_far, finding.parts))
-    word: Word = "undecided" if parts and finding.word == "held" else finding.word
+    word = finding.word
+    if finding.of_all or (parts and word == "held"):
+        word = "undecided"
+    broke, breaks = (any(part.word == "did not hold" for part in those) for those in (finding.parts, parts))
+    if broke and not breaks:
+        word = "undecided"
     return replace(finding, word=word, parts=parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,8 @@ from steelyard.reproductions.evidence import (
     arms_of,
     beside_alone,
     better_than_each,
+    by_itself,
+    each_beaten,
     standing,
     standings,
     together,
@@ -41,6 +43,9 @@ FORMS = ("data", "log1p", "detached")
 NAMED = ("uncertainty=log1p", "uncertainty=tugda")
 # At the network's rate, 1e-4 and then 1e-5 on the digits, what is learnt ends where it began, alike for all tasks.
 SPEEDS = {"positives": 100, "labels": 10}
+
+
+BY_ERROR, BY_HURT = "By test error, ", "By the share of tasks that are hurt, "
 
 
 def arms(counts: str) -> tuple[str, ...]:
@@ -100,11 +105,38 @@ def judge(outcomes: Outcomes) -> list[Finding]:
     fewer = "Asymmetric sharing hurts fewer tasks than the plain sum, on every data set"
     uncertain = "A learnt uncertainty as the price of transfer does better than the loss itself, on every data set"
     price = "It is the price of transfer that does it: the same network without it does worse, on every data set"
+    # What breaks the whole is adjusted over everything that it rests on.
+    asked = {(name, part): one for name, each in outcomes.items() for part, one in _compared(each).items()}
+    found = standings(asked)
+    by_place = {name: {part: found[name, part] for part in PARTS} for name in outcomes}
     return [
-        together(whole, [together(fewer, _transfer(outcomes)), together(uncertain, _uncertainty(outcomes))]),
+        together(
+            whole,
+            [
+                together(fewer, [_transfer(name, outcomes[name], each["fewer"]) for name, each in by_place.items()]),
+                together(uncertain, [_uncertainty(name, outcomes[name], each) for name, each in by_place.items()]),
+            ],
+        ),
         *([_trend(outcomes[MNIST])] if MNIST in outcomes else []),
         together(price, _isolated(outcomes)),
     ]
+
+
+PARTS = ("fewer", "better", "harm")
+
+
+def _compared(outcome: Outcome) -> dict[str, Comparison]:
+    """What the claim rests on at one place, by `PARTS`.
+
+    How many tasks the plain sum hurts beside the published arm and the named form; what that form gains over the
+    published arm in Δm; and how many it hurts beside it.
+    """
+    published, form = _published(outcome), _form(outcome)
+    return {
+        "fewer": _hurt_shares(outcome, "equal", [published, form]),  # more under the plain sum: it is the worse one
+        "better": all_tasks(outcome.findings, form, [published], region=0.0),
+        "harm": _hurt_shares(outcome, form, [published]),
+    }
 
 
 def _asymmetric(outcome: Outcome) -> list[str]:
@@ -115,36 +147,30 @@ def _published(outcome: Outcome) -> str:
     return next(arm for arm in _asymmetric(outcome) if "uncertainty=none" in arm)
 
 
+def _form(outcome: Outcome) -> str:
+    """The form of uncertainty that the claim is asked of."""
+    return next(arm for arm in _asymmetric(outcome) if any(form in arm for form in NAMED))
+
+
 def _isolated(outcomes: Outcomes) -> list[Finding]:
     """AMTFL as published against the network that differs in the price of transfer alone."""
-    asked, errors = {}, []
+    asked, starts = {}, {}
     for name, each in outcomes.items():
-        control = [arm for arm in arms_of(each) if "alpha=0" in arm]
-        asked[name] = all_tasks(each.findings, _published(each), control, region=0.0)
+        ours, control = _published(each), [arm for arm in arms_of(each) if "alpha=0" in arm]
+        asked[f"{name}: {ours} is better than without the price"] = all_tasks(each.findings, ours, control, region=0.0)
         if name == MNIST:
-            found = _by_test_error(each, _published(each), control)
             claim = f"{name}: so it is by the test error of all ten outputs"
-            errors.append(Finding(claim, better_than_each(found), (f"By test error, {found.text}.",)))
-    return [
-        *(
-            Finding(
-                f"{name}: {found.of.arm} is better than without the price",
-                better_than_each(found),
-                (f"{found.text}.",),
-            )
-            for name, found in standings(asked).items()
-        ),
-        *errors,
-    ]
+            asked[claim], starts[claim] = _by_test_error(each, ours, control), BY_ERROR
+    return [each_beaten(claim, found, starts.get(claim, "")) for claim, found in standings(asked).items()]
 
 
 def _trend(outcome: Outcome) -> Finding:
     """Is AMTFL, as published, better than both the plain multi-task network and single tasks?"""
-    found = _by_test_error(outcome, _published(outcome), ("single-task", "equal"))
+    found = standing(_by_test_error(outcome, _published(outcome), ("single-task", "equal")))
     claim = (
         f"{MNIST}: the asymmetric network errs less than single tasks and than the plain sum, all ten digits together"
     )
-    return Finding(claim, better_than_each(found), (f"By test error, {found.text}.",))
+    return each_beaten(claim, found, BY_ERROR)
 
 
 def _test_errors(outcome: Outcome) -> dict[str, dict[int, float]]:
@@ -152,7 +178,7 @@ def _test_errors(outcome: Outcome) -> dict[str, dict[int, float]]:
     return {each.method: each.values for each in outcome.joint if each.metric == "test error"}
 
 
-def _by_test_error(outcome: Outcome, arm: str, others: Sequence[str]) -> Standings:
+def _by_test_error(outcome: Outcome, arm: str, others: Sequence[str]) -> Comparison:
     """One arm's test error against those of others, relative to theirs, by seed."""
     errors, samples = _test_errors(outcome), {}
     for other in others:
@@ -160,25 +186,24 @@ def _by_test_error(outcome: Outcome, arm: str, others: Sequence[str]) -> Standin
         ours, theirs = (np.array([errors[each][seed] for seed in seeds]) for each in (arm, other))
         changes = relative_changes(ours, theirs, higher_is_better=False, ideal=None) if seeds else None
         samples[other] = np.array([]) if changes is None else changes
-    return standing(Comparison(arm, samples, dict.fromkeys(samples, 0.0)))
+    return Comparison(arm, samples, dict.fromkeys(samples, 0.0), seeds=len(outcome.plan.seeds))
 
 
-def _uncertainty(outcomes: Outcomes) -> list[Finding]:
-    """The three forms, each against AMTFL with the loss as price."""
-    asked, hurt = {}, {}
-    for name, each in outcomes.items():
-        forms = [arm for arm in _asymmetric(each) if arm != _published(each)]
-        asked[name] = all_tasks(each.findings, _published(each), forms, region=0.0)
-        hurt[name] = _hurt_shares(each, _published(each), forms)
-    findings, beside = [], standings(hurt)
-    for name, found in standings(asked).items():
-        # Where the published one is worse, that form is better.
-        lost = len(found.those("better")) == len(found.of.samples)
-        word: Word = "held" if found.those("worse") else "did not hold" if lost else "undecided"
-        claim = f"{name}: some form of uncertainty is better than {found.of.arm}"
-        said = f"Beside it, by the share of tasks that are hurt, {beside[name].text}."
-        findings.append(Finding(claim, word, (f"{found.text}.", said)))
-    return findings
+def _uncertainty(name: str, outcome: Outcome, found: Mapping[str, Standings]) -> Finding:
+    """The named form against AMTFL with the loss as price; the other forms stand beside it."""
+    published, form = _published(outcome), _form(outcome)
+    better, harm = found["better"], found["harm"]
+    word = better_than_each(better)
+    if harm.those("worse"):
+        word = "did not hold"
+    elif word == "held" and "worse" in harm.alone.values():
+        word = "undecided"
+    others = [arm for arm in _asymmetric(outcome) if arm not in (published, form)]
+    beside = standing(all_tasks(outcome.findings, published, others, region=0.0))
+    said = [f"{better.text}.{by_itself(better, word)}", f"{BY_HURT}{harm.text}."]
+    said += [f"Beside it, {beside.text}."] if others else []
+    claim = f"{name}: {form} is better than {published}, and is not shown to hurt more tasks"
+    return Finding(claim, word, tuple(said))
 
 
 def _hurt_shares(outcome: Outcome, arm: str, others: Sequence[str]) -> Comparison:
@@ -187,32 +212,26 @@ def _hurt_shares(outcome: Outcome, arm: str, others: Sequence[str]) -> Compariso
     for other in others:
         theirs = cases_by_seed(outcome, other)
         samples[other] = np.array([(theirs[seed] - own[seed]) / tasks for seed in sorted(set(own) & set(theirs))])
-    return Comparison(arm, samples, dict.fromkeys(samples, 0.0), " % of tasks", least=rounded_deviation(1 / tasks))
+    least = rounded_deviation(1 / tasks)
+    seeds = len(outcome.plan.seeds)
+    return Comparison(arm, samples, dict.fromkeys(samples, 0.0), " % of tasks", least=least, seeds=seeds)
 
 
-def _transfer(outcomes: Outcomes) -> list[Finding]:
+def _transfer(name: str, outcome: Outcome, found: Standings) -> Finding:
     """Negative-transfer cases beside those of the plain sum, counted seed by seed.
 
     Of the published arm and of the named form of uncertainty; the others' stand beside them.
     """
-    asked, means = {}, {}
-    for name, each in outcomes.items():
-        counts = {arm: cases_by_seed(each, arm) for arm in ("equal", *_asymmetric(each))}
-        means[name] = {arm: sum(cases.values()) / len(cases) for arm, cases in counts.items() if cases}
-        named = [_published(each), *(arm for arm in _asymmetric(each) if any(form in arm for form in NAMED))]
-        # More cases under the plain sum: it is the worse one.
-        asked[name] = _hurt_shares(each, "equal", named)
-    findings = []
-    for name, found in standings(asked).items():
-        # Each must have fewer, and so by itself, see `better_than_each`.
-        fewer = [word == "worse" for word in found.alone.values()]
-        all_fewer = len(fewer) == len(found.of.samples) > 0 and all(fewer)
-        word: Word = "held" if all_fewer else "did not hold" if found.those("better") else "undecided"
-        said = "; ".join(f"{arm} {mean:.1f}" for arm, mean in means[name].items())
-        counted = f"Of {len(outcomes[name].plan.tasks)} tasks, in the mean over seeds: {said or 'nothing to count'}."
-        claim = f"{name}: AMTFL, and with uncertainty, has fewer negative-transfer cases than the plain sum"
-        findings.append(Finding(claim, word, (counted, f"By the share of tasks that are hurt, {found.text}.")))
-    return findings
+    counts = {arm: cases_by_seed(outcome, arm) for arm in ("equal", *_asymmetric(outcome))}
+    means = {arm: sum(cases.values()) / len(cases) for arm, cases in counts.items() if cases}
+    # Each must have fewer, and so by itself, see `better_than_each`.
+    fewer = [word == "worse" for word in found.alone.values()]
+    all_fewer = len(fewer) == len(found.of.samples) > 0 and all(fewer)
+    word: Word = "did not hold" if found.those("better") else "held" if all_fewer else "undecided"
+    said = "; ".join(f"{arm} {mean:.1f}" for arm, mean in means.items())
+    counted = f"Of {len(outcome.plan.tasks)} tasks, in the mean over seeds: {said or 'nothing to count'}."
+    claim = f"{name}: AMTFL, and with uncertainty, has fewer negative-transfer cases than the plain sum"
+    return Finding(claim, word, (counted, f"{BY_HURT}{found.text}.{by_itself(found, word)}"))
 
 
 def cases_by_seed(outcome: Outcome, arm: str) -> dict[int, int]:

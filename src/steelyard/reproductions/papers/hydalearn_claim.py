@@ -16,6 +16,8 @@ from steelyard.reproductions.evidence import (
     Standings,
     arms_of,
     better_than_each,
+    by_itself,
+    each_beaten,
     one_task,
     relative_gain,
     standings,
@@ -125,9 +127,7 @@ def _premise(outcomes: Outcomes) -> list[Finding]:
         if name in outcomes and name + ALL in outcomes
     }
     parts = [
-        Finding(
-            f"{name}: the main task alone does better with all of its labels", better_than_each(found), (found.text,)
-        )
+        each_beaten(f"{name}: the main task alone does better with all of its labels", found)
         for name, found in standings(asked).items()
     ]
     return [together("There is something to gain: labels of the main task are few", parts)] if parts else []
@@ -139,7 +139,8 @@ def more_labels(every: Outcome, few: Outcome) -> Comparison:
     alone = [each.findings.metrics(SINGLE_TASK, 0, main.name) for each in (every, few)]
     seeds = sorted(set(alone[0]) & set(alone[1]))
     ours, theirs = (np.array([by_seed[seed][0] for seed in seeds]) for by_seed in alone)
-    return Comparison("all labels", {"few labels": relative_gain(main, ours, theirs)}, {"few labels": REGION})
+    sample = {"few labels": relative_gain(main, ours, theirs)}
+    return Comparison("all labels", sample, {"few labels": REGION}, seeds=len(few.plan.seeds))
 
 
 def _exact(outcome: Outcome) -> str:
@@ -175,7 +176,7 @@ def _gains(outcomes: Outcomes, form: Callable[[Outcome], str]) -> list[Finding]:
 def _gain(name: str, outcome: Outcome, found: Standings, beside: Standings) -> Finding:
     word: Word = "did not hold" if found.those("equal") else better_than_each(found)
     claim = f"{name}: {found.of.arm} beats {', '.join(TO_BEAT)} on {outcome.plan.main}"
-    return Finding(claim, word, (f"{found.text}.", f"Beside the claim: {beside.text}."))
+    return Finding(claim, word, (f"{found.text}.{by_itself(found, word)}", f"Beside the claim: {beside.text}."))
 
 
 def _follow(outcomes: Outcomes) -> list[Finding]:
