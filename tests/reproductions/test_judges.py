@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from steelyard.reproductions.evidence import above_zero, delta_p, delta_text, gains
-from steelyard.reproductions.papers import amtfl_claim, comparison_claim, db_mtl_claim, ema_claim, hydalearn_claim
+from steelyard.reproductions.papers import (
+    amtfl_claim,
+    comparison_choices,
+    comparison_claim,
+    db_mtl_claim,
+    ema_claim,
+    hydalearn_claim,
+)
 from steelyard.reproductions.reproduction import Experiment, Outcome
 from steelyard.reproductions.run_reproduction import summarise
 from steelyard.study.analysis.joint_metrics import JointValue
@@ -288,7 +295,7 @@ def test_pairs_matter_where_one_weighting_helps_one_and_hurts_another(outcome):
 def test_as_good_as_alone_and_worse_exclude_each_other(tmp_path, by_pair, pair, weighting):
     outcomes = {}
     for name, levels in by_pair.items():
-        made = plan(("single-task", *comparison_claim.WEIGHTINGS), seeds=5)
+        made = plan(("single-task", *comparison_choices.WEIGHTINGS), seeds=5)
         shifts = dict(zip(made.methods, (0.0, *levels), strict=True))
         values = {
             method.name: [
@@ -531,4 +538,4 @@ def test_pairs_are_compared_at_the_largest_amount_that_all_have():
         "many": outcome(even(0.1), even(0.25), even(1.0), {"a": 0.1, "b": 1.0}),
         "few": outcome(even(0.25), even(0.1)),
     }
-    assert comparison_claim._places(outcomes) == {"many": 1, "few": 0}
+    assert comparison_choices.places(outcomes) == {"many": 1, "few": 0}

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from steelyard.io.lists_and_counts import counted, listed
+from steelyard.io.lists_and_counts import counted
 from steelyard.reproductions.evidence import (
     BY_ITSELF,
-    REGION,
     WORDS,
-    Comparison,
     above_zero,
     beside_alone,
     each_beaten,
-    gains,
-    of_seeds,
     one_task,
-    points,
-    standing,
     standings,
     together,
 )
-from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size, Word
-from steelyard.study.analysis.number_phrases import relative_of
-from steelyard.study.analysis.statistics import LEVEL, Array, holm, interval, not_worse, rounded_deviation
+from steelyard.reproductions.papers.comparison_choices import (
+    WEIGHTINGS,
+    changes,
+    delta_of,
+    even_amounts,
+    pairs_matter,
+    places,
+    weightings_differ,
+    weightings_matter,
+)
+from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Outcomes, Reproduction, Size
+from steelyard.study.analysis.statistics import Array, interval, rounded_deviation
 from steelyard.study.judgement import Interval
 from steelyard.study.trial import SINGLE_TASK
 
-WEIGHTINGS = ("equal", "dwa", "uw")
 ARMS = ",".join(("single-task", "equal", "best-fixed", *WEIGHTINGS[1:]))
 
 PAIRS = (("seg", "depth"), ("depth", "normals"), ("seg", "normals"))  # of NYUv2
@@ -145,12 +146,12 @@ def _few(**given: Any) -> Experiment:
 def judge(outcomes: Outcomes) -> list[Finding]:
     whole = "Sharing typically does not pay: it takes the right pair and the right weighting"
     each = "The opposite: every pair gains under every weighting, at the largest amount of labels that all pairs have"
-    pairs = {name: outcome for name, outcome in outcomes.items() if _even(outcome)}
+    pairs = {name: outcome for name, outcome in outcomes.items() if even_amounts(outcome)}
     beside = [_helped(outcomes[name]) for name in outcomes if name not in pairs]
     return [
-        together(whole, [_typically(pairs), _pairs_matter(pairs), _weightings_matter(pairs)]),
+        together(whole, [_typically(pairs), pairs_matter(pairs), weightings_matter(pairs)]),
         together(each, _by_pair(pairs)),
-        *([_differ(pairs)] if pairs else []),
+        *([weightings_differ(pairs)] if pairs else []),
         *beside,
     ]
 
@@ -172,7 +173,9 @@ def _typically(outcomes: Outcomes) -> Finding:
     """
     # `best-fixed` is left out: where it chose equal weights it is the plain sum once more.
     by_pair = {
-        pair: [beside_alone(each.findings, arm, setting) for setting in _even(each).values() for arm in WEIGHTINGS]
+        pair: [
+            beside_alone(each.findings, arm, setting) for setting in even_amounts(each).values() for arm in WEIGHTINGS
+        ]
         for pair, each in outcomes.items()
     }
     seeds = sorted(set.intersection(*(set(case) for cases in by_pair.values() for case in cases))) if by_pair else []
@@ -221,7 +224,7 @@ def _counts(outcomes: Outcomes) -> str:
         cell.verdict
         for each in outcomes.values()
         for cell in each.judgement.cells
-        if cell.verdict and cell.method in WEIGHTINGS and cell.setting in _even(each).values()
+        if cell.verdict and cell.method in WEIGHTINGS and cell.setting in even_amounts(each).values()
     )
     return (
         f"Verdicts on {counted(sum(words.values()), 'case')}: {words['gain']} gain, "
@@ -230,130 +233,13 @@ def _counts(outcomes: Outcomes) -> str:
     )
 
 
-def _even(outcome: Outcome) -> dict[float, int]:
-    """Amount of labels -> setting, where all tasks have as many."""
-    shares = [set(setting.fractions.values()) for setting in outcome.plan.settings]
-    return {share.pop(): place for place, share in enumerate(shares) if len(share) == 1}
-
-
-def _places(outcomes: Outcomes) -> dict[str, int]:
-    """Pair -> the setting with the largest amount that all pairs have: more labels must not pass for a better pair."""
-    even = {pair: _even(each) for pair, each in outcomes.items()}
-    amount = max(set.intersection(*map(set, even.values()))) if even else 1.0
-    return {pair: settings[amount] for pair, settings in even.items()}
-
-
-Beside = Literal["as good", "worse", "open"]
-AS_GOOD = "less than a point of Δm worse than alone, or better"
-AMOUNT = ", at the largest amount of labels that all pairs have"
-
-
-def _beside(outcomes: Outcomes) -> dict[tuple[str, str], Beside]:
-    """(pair, weighting) -> whether it is less than one point of Δm worse than alone, or more than that.
-
-    One-sided t tests against that point, Holm-adjusted over both sides of all: both claims of a choice rest on them.
-    """
-    samples = _samples(outcomes)
-    tested: dict[tuple[str, str, int], float] = {}
-    for (pair, arm), sample in samples.items():
-        for sign in (1, -1):
-            p = not_worse(sign * np.asarray(sample), sign * REGION)
-            if p is not None:
-                tested[pair, arm, sign] = p
-    shown = {key for key, p in holm(tested).items() if p <= 1.0 - LEVEL}
-    return {key: "as good" if (*key, 1) in shown else "worse" if (*key, -1) in shown else "open" for key in samples}
-
-
-def _samples(outcomes: Outcomes) -> dict[tuple[str, str], Array]:
-    """(pair, weighting) -> Δm against alone by seed."""
-    places = _places(outcomes)
-    return {
-        (pair, arm): each.findings.changes(arm, SINGLE_TASK, places[pair])
-        for pair, each in outcomes.items()
-        for arm in WEIGHTINGS
-    }
-
-
-def _pairs_matter(outcomes: Outcomes) -> Finding:
-    """The same weighting is as good as alone on one pair, and worse on another."""
-    beside, samples = _beside(outcomes), _samples(outcomes)
-    by_arm = {arm: {pair: beside[pair, arm] for pair in outcomes} for arm in WEIGHTINGS}
-    decide = {arm: words for arm, words in by_arm.items() if {"as good", "worse"} <= set(words.values())}
-    found = [
-        f"{arm}: {AS_GOOD} on {listed([pair for pair, word in words.items() if word == 'as good'])}; more than a point "
-        f"worse on {listed([pair for pair, word in words.items() if word == 'worse'])}."
-        for arm, words in decide.items()
-    ]
-    said = [f"{pair}: Δm {', '.join(_delta(samples, pair, arm, outcomes) for arm in WEIGHTINGS)}." for pair in outcomes]
-    alike = len(outcomes) > 1 and all(set(words.values()) in ({"as good"}, {"worse"}) for words in by_arm.values())
-    word: Word = "held" if decide else "did not hold" if alike else "undecided"
-    claim = (
-        "The choice of the pair decides: one weighting equals training alone on one pair, or exceeds it, and is worse "
-        f"on another{AMOUNT}"
-    )
-    return Finding(claim, word, (*found, *said), of_all=True)
-
-
-def _delta(samples: Mapping[tuple[str, str], Array], pair: str, arm: str, outcomes: Outcomes) -> str:
-    """``uw +1.2 % (+0.3 to +2.1)``."""
-    shown = interval(samples[pair, arm])
-    few = of_seeds(samples[pair, arm], len(outcomes[pair].plan.seeds))
-    return f"{arm} not finished" if shown is None else f"{relative_of({arm: shown})}{few}"
-
-
-def _weightings_matter(outcomes: Outcomes) -> Finding:
-    """On one pair, one weighting is as good as alone, and another is worse."""
-    beside = _beside(outcomes)
-    by_pair = {pair: {arm: beside[pair, arm] for arm in WEIGHTINGS} for pair in outcomes}
-    decide = {pair: words for pair, words in by_pair.items() if {"as good", "worse"} <= set(words.values())}
-    said = []
-    for pair, words in decide.items():
-        fine, worse = ([arm for arm, word in words.items() if word == kind] for kind in ("as good", "worse"))
-        said.append(
-            f"{pair}: {listed(fine)} {_be(fine)} {AS_GOOD}; {listed(worse)} {_be(worse)} more than a point worse."
-        )
-    alike = bool(by_pair) and all(set(words.values()) in ({"as good"}, {"worse"}) for words in by_pair.values())
-    word: Word = "held" if decide else "did not hold" if alike else "undecided"
-    claim = (
-        "The choice of the weighting decides: on one pair one weighting equals training alone, or exceeds it, and "
-        f"another is worse{AMOUNT}"
-    )
-    none = "On no pair both are shown." if outcomes else "Nothing to compare yet."
-    return Finding(claim, word, tuple(said or [none]), of_all=True)
-
-
-def _be(those: Sequence[str]) -> str:
-    return "is" if len(those) == 1 else "are"
-
-
-def _differ(outcomes: Outcomes) -> Finding:
-    """Two weightings of one pair differ beyond chance, Holm-adjusted over all pairs of weightings and tasks."""
-    samples, places = {}, _places(outcomes)
-    for pair, each in outcomes.items():
-        for one, other in combinations(WEIGHTINGS, 2):
-            samples[f"{pair}, {one} against {other}"] = gains(each.findings, one, other, places[pair])
-    found = above_zero(samples)
-    differ = [name for name in found.words if found.words[name] in ("better", "worse")]
-    said = [f"{name}: {points(found.intervals[name])}." for name in differ]
-    none = "No two weightings of a pair are shown to differ." if found.words else "Nothing to compare yet."
-    same = standing(Comparison("", samples, dict.fromkeys(samples, REGION)))
-    flat = bool(samples) and [same.words.get(name) for name in samples] == ["equal"] * len(samples)
-    word: Word = "held" if differ else "did not hold" if flat else "undecided"
-    return Finding(
-        f"Beside the claim: two weightings differ on one pair{AMOUNT}, however they compare to alone",
-        word,
-        tuple(said or [none]),
-        of_all=True,
-    )
-
-
 def _by_pair(outcomes: Outcomes) -> list[Finding]:
     """For every pair and weighting, whether all tasks together gain: all must, so that each is held by itself."""
-    samples, places = _samples(outcomes), _places(outcomes)
+    samples, where = changes(outcomes), places(outcomes)
     found = above_zero({f"{pair}, {arm}": sample for (pair, arm), sample in samples.items()})
     findings = []
     for pair, arm in samples:
-        name, amount = f"{pair}, {arm}", outcomes[pair].plan.settings[places[pair]].label
+        name, amount = f"{pair}, {arm}", outcomes[pair].plan.settings[where[pair]].label
         claim = f"{pair}, {amount} of the labels: {arm} beats single-task learning"
         if name not in found.intervals:
             findings.append(Finding(claim, "undecided"))
@@ -361,7 +247,7 @@ def _by_pair(outcomes: Outcomes) -> list[Finding]:
         word, doubt = WORDS[found.words[name]], found.doubt(name)
         if word == "undecided" and found.alone[name] == "better":
             word, doubt = "held", f" {BY_ITSELF}"
-        findings.append(Finding(claim, word, (f"Δm of {_delta(samples, pair, arm, outcomes)}.{doubt}",)))
+        findings.append(Finding(claim, word, (f"Δm of {delta_of(pair, arm, samples, outcomes)}.{doubt}",)))
     return findings
 
 
