@@ -28,7 +28,7 @@ from steelyard.study.planning.tuning import validation_scores
 from steelyard.study.trial import SINGLE_TASK
 
 Value = TypeVar("Value")
-Place = TypeVar("Place")
+PlaceKey = TypeVar("PlaceKey")
 REGION = 0.01  # one point of Δm, or 1 % of one task's error, is no difference that matters
 Standing = Literal["better", "equal", "worse", "open"]
 STARTS: dict[Standing, str] = {
@@ -172,7 +172,7 @@ def relative_gain(task: PlannedTask, ours: Array, theirs: Array) -> Array:
     return better_by(task, ours, theirs) / (unit or 1.0)
 
 
-def standings(asked: Mapping[Place, Comparison]) -> dict[Place, Standings]:
+def standings(asked: Mapping[PlaceKey, Comparison]) -> dict[PlaceKey, Standings]:
     """Verdicts on all these comparisons, Holm-adjusted over every one of them: they are what one claim rests on."""
     known = {
         (place, other): sample for place, each in asked.items() for other, sample in each.samples.items() if len(sample)
@@ -185,7 +185,7 @@ def standings(asked: Mapping[Place, Comparison]) -> dict[Place, Standings]:
         key: found for key, sample in known.items() if (found := interval(sample, least=least[key])) is not None
     }
 
-    def of(place: Place, values: Mapping[tuple[Place, str], Value]) -> dict[str, Value]:
+    def of(place: PlaceKey, values: Mapping[tuple[PlaceKey, str], Value]) -> dict[str, Value]:
         return {other: value for (where, other), value in values.items() if where == place}
 
     return {
