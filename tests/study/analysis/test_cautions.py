@@ -372,8 +372,8 @@ def test_half_of_the_trainings_are_enough(tmp_path, chosen, count, told):
     [  # of each seed: left, right, both
         ([5, 5, 10, 5, 5, 10, 5, 5, 5], "equal (2 of 3 trainings)"),
         ([5, 5, 10, 5, 5, 5, 5, 5, 5], ""),
-        ([10, 5, 5, 10, 5, 5, 10, 5, 5], "single-task (3 of 6 trainings)"),
-        ([10, 5, 5, 10, 5, 5, 5, 5, 5], ""),
+        ([10, 5, 5, 10, 5, 5, 10, 5, 5], "single-task on left digit (3 of 3 trainings)"),
+        ([10, 5, 5, 5, 10, 5, 5, 5, 10], ""),
         ([10, 10, 10, 10, 10, 5, 5, 5, 5], None),
     ],
 )
@@ -391,14 +391,29 @@ def test_an_arm_that_was_still_improving_beside_others_that_had_ended(tmp_path, 
 
 def test_arms_that_were_still_improving_come_with_the_most_first_and_not_on_one_training(tmp_path):
     arms = ("uw", "dwa", "equal@mmoe", "cagrad", "imtl", "mgda")
-    made = with_tasks(plan(seeds=2, methods=(SINGLE_TASK, "equal", *arms)), **ROWS)  # of two epochs
-    late = {"uw": 1, "dwa": 2, "equal@mmoe": 1, "cagrad": 1, "imtl": 2}
+    made = with_tasks(plan(seeds=3, methods=(SINGLE_TASK, "equal", *arms)), **ROWS)  # of two epochs
+    late = {"uw": 2, "dwa": 3, "equal@mmoe": 2, "cagrad": 2, "imtl": 3, "mgda": 1}
     assert said_of(tmp_path / "two", made, late) == [
-        "dwa (2 of 2 trainings), imtl (2 of 2 trainings), uw (1 of 2 trainings), equal@mmoe (1 of 2 trainings) and "
+        "dwa (3 of 3 trainings), imtl (3 of 3 trainings), uw (2 of 3 trainings), equal@mmoe (2 of 3 trainings) and "
         "1 more"
     ]
     one = with_tasks(plan(seeds=1, methods=(SINGLE_TASK, "equal", *arms)), **ROWS)
     assert said_of(tmp_path / "one", one, {"uw": 1}) == []
+
+
+def test_one_amount_of_labels_that_was_still_improving_is_named(tmp_path):
+    """In the whole study a third of the trainings; at that amount all of them."""
+    made = with_tasks(plan(seeds=3, settings=3, methods=(SINGLE_TASK, "equal", "uw")), **ROWS)
+    with Store(tmp_path / "s", write=True) as store:
+        for trial in made.trials:
+            found = result(dict.fromkeys(trial.tasks, 0.8 + trial.seed / 100))
+            few = max(fraction for _, fraction in trial.fractions) < 0.5
+            store.add_result(trial, dataclasses.replace(found, chosen_epoch=2 if few and trial.method != "uw" else 1))
+        (caution,) = [text for text in judge_plan(made, store).cautions if text.startswith("Still improving")]
+    assert caution.split("ended: ")[1].split(". What")[0] == (
+        "single-task on left digit with 33.33 % of the labels (3 of 3 trainings), single-task on right digit with "
+        "33.33 % of the labels (3 of 3 trainings), equal with 33.33 % of the labels (3 of 3 trainings)"
+    )
 
 
 def said_of(path, made, late):

@@ -9,9 +9,9 @@ from steelyard.io.lists_and_counts import first_few, listed
 from steelyard.problems.metrics import r2
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.judgement import Cell
-from steelyard.study.planning.plan import FEW_TEST_ROWS, JOINT
+from steelyard.study.planning.plan import FEW_TEST_ROWS, JOINT, Plan, PlannedSetting
 from steelyard.study.planning.tuning import outermost
-from steelyard.study.trial import SINGLE_TASK
+from steelyard.study.trial import SINGLE_TASK, Trial
 
 NAMED = 4  # so many are named, the others counted
 STEPS_APART = 3.0  # times the steps of a task alone
@@ -200,7 +200,7 @@ def within_other_rows(found: TrialResults, cells: Sequence[Cell]) -> list[str]:
 def _still_improving(found: TrialResults) -> list[str]:
     """A verdict on networks that had not finished learning is a verdict on the number of epochs.
 
-    Where most had finished, an arm that had not is behind for that alone.
+    Where most had finished, an arm that had not is behind for that alone: at few labels it may be all of them.
     """
     plan, results = found.plan, list(found.results.values())
     epochs = plan.epochs
@@ -225,16 +225,29 @@ def _still_improving(found: TrialResults) -> list[str]:
 
 
 def _improving_arms(found: TrialResults) -> list[str]:
-    """``uw (5 of 5 trainings)``: arms of whose trainings half or more ended at their best."""
+    """``uw (5 of 5 trainings)``: arms of whose trainings most ended at their best, those with the largest share first.
+
+    Each amount of labels by itself, and each task's own network: what one lacks the others do not make up for.
+    """
     plan = found.plan
-    by_arm: dict[str, list[bool]] = {}
+    by_arm: dict[str, dict[Trial, bool]] = {}
     for name in (method.name for method in plan.methods):
-        # One trial of a single task may serve several settings.
-        trials = {trial for setting in range(len(plan.settings)) for _, trial in found.trials(name, setting)}
-        by_arm[name] = [found.results[each].chosen_epoch == plan.epochs for each in trials if each in found.results]
-    those = {arm: each for arm, each in by_arm.items() if 2 * sum(each) >= len(each) >= FEWEST_TRAININGS}
-    most = sorted(those.items(), key=lambda item: -sum(item[1]) / len(item[1]))
-    return [f"{arm} ({sum(each)} of {len(each)} trainings)" for arm, each in most]
+        for place in range(len(plan.settings)):
+            for _, trial in found.trials(name, place):
+                if trial in found.results:
+                    at_best = found.results[trial].chosen_epoch == plan.epochs
+                    by_arm.setdefault(_network(plan, name, trial), {})[trial] = at_best
+    those = {arm: each for arm, each in by_arm.items() if 2 * sum(each.values()) > len(each) >= FEWEST_TRAININGS}
+    most = sorted(those.items(), key=lambda item: -sum(item[1].values()) / len(item[1]))
+    return [f"{arm} ({sum(each.values())} of {len(each)} trainings)" for arm, each in most]
+
+
+def _network(plan: Plan, arm: str, trial: Trial) -> str:
+    """``uw``, ``single-task on left digit``, ``uw with 2 % of the labels``."""
+    labels = [task.label for task in plan.tasks if task.name in trial.tasks]
+    of_tasks = f" on {listed(labels)}" if len(labels) < len(plan.tasks) else ""
+    amounts = PlannedSetting(dict(trial.fractions), {}).label
+    return f"{arm}{of_tasks}" + (f" with {amounts} of the labels" if len(plan.settings) > 1 else "")
 
 
 def _at_the_edge(found: TrialResults) -> list[str]:
