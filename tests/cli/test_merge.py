@@ -35,7 +35,8 @@ def test_what_is_sent_as_text_and_what_is_here_are_one_study(run):
     assert out == (
         "here.sqlite: 3 trials and 1 plan taken\n"
         "there.jsonl.xz: 6 trials and 0 plans taken\n"
-        "`steelyard report all.sqlite` judges them; the command of the study goes on with what is missing.\n"
+        "`steelyard report all.sqlite` judges the latest study of it; the command of a study goes on with what is "
+        "missing.\n"
     )
     with Store("all.sqlite") as store:
         assert not store.unfinished(Plan.from_dict(store.latest_plan()).trials)

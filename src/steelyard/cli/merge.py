@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from steelyard.cli.arguments import ArgumentError
 from steelyard.cli.messages import say
 
 
@@ -21,8 +23,15 @@ def merge(
     from steelyard.io.lists_and_counts import counted
     from steelyard.report.output_files import check_store
     from steelyard.study import merge as merged
+    from steelyard.study.storage.trials_file import is_trials_file
 
     check_store(into)
+    if is_trials_file(into):
+        raise ArgumentError(
+            f"{into} is a name of a file of trials: the first name is that of the store that gets them, e.g. all.sqlite"
+        )
+    for source in sources:
+        check_store(source)
     for found in merged(into, sources):
         text = f"{found.source}: {counted(found.taken, 'trial')} and {counted(found.plans, 'plan')} taken"
         if found.known:
@@ -34,4 +43,5 @@ def merge(
                 f"{into}, which are kept: another machine's roundings, or one of them was changed.",
                 err=True,
             )
-    say(f"`steelyard report {into}` judges them; the command of the study goes on with what is missing.")
+    command = shlex.join(["steelyard", "report", str(into)])
+    say(f"`{command}` judges the latest study of it; the command of a study goes on with what is missing.")

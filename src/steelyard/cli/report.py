@@ -55,7 +55,8 @@ def report(
     from steelyard.study import judge
     from steelyard.study.storage.short_curves import with_short_curves
     from steelyard.study.storage.store import Store
-    from steelyard.study.storage.trials_file import check_target, write_rows
+    from steelyard.study.storage.trials_file import write_rows
+    from steelyard.study.storage.trials_target import check_target
 
     check_store(store)
     if short_curves and trials is None:
@@ -64,7 +65,7 @@ def report(
     judgement = judge(store, salvage, plan)
     check_outputs([(page, PAGE), (json, JSON), (csv, CSV), (trials, None)], store)
     if trials is not None:
-        check_target(trials)
+        check_target(trials, store, salvage)
     aside = any(map(prints, (page, json, csv, trials)))
     further = [*(["--plan", str(plan)] if plan else []), *(["--salvage"] if salvage else [])]
     again = shlex.join(["steelyard", "report", str(store), *further])

@@ -137,8 +137,16 @@ def _take_the_place(partial: Path, target: Path, there: os.stat_result | None) -
         with contextlib.suppress(OSError):  # some systems open no folder: then the name comes a little later
             _sync_folder(target.parent)
         return
-    # Another owner, or another name of the same file: its content alone can be changed.
-    shutil.copyfile(partial, target)
+    # Another owner, or another name of the same file: its content alone can be changed. Room for it comes first, so
+    # that a full disk is known before a byte of the old file is gone.
+    size = partial.stat().st_size
+    with open(partial, "rb") as made, open(target, "r+b") as old:
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(old.fileno(), 0, size)
+        shutil.copyfileobj(made, old)
+        old.truncate()
+        old.flush()
+        _sync(old.fileno())
     partial.unlink()
 
 

@@ -48,7 +48,9 @@ def print_frozen(judgement: Judgement, aside: bool = False) -> None:
     if found and (command := with_options(judgement.command, {"--methods": ",".join([*own, *specs])})):
         say(f"With them:\n  {command}")
     if not found:
-        say("  none: no method whose weights move has a finished trial")
+        short = any(curve.validation and not curve.weights for curve in judgement.curves)
+        none = "no method whose weights move has a finished trial"
+        say(f"  none: {'trials were written with --short-curves' if short else none}")
 
 
 def _means(curve: Curve) -> dict[str, float]:

@@ -48,7 +48,7 @@ def writing(path: Path) -> Iterator[None]:
     """Name the file in what the system says of it."""
     try:
         yield
-    except OutputError:
+    except SteelyardError:  # of what is read meanwhile, too
         raise
     except OSError as error:
         instead = ". Free some space, or choose another place" if error.errno in FULL else ". Choose another place"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from steelyard.errors import StoreError
+from steelyard.errors import DamagedStoreError, StoreError
 from steelyard.io.lists_and_counts import listed
+from steelyard.io.writing import what_it_is
 from steelyard.problems import load_problem
 from steelyard.reproductions.reproduction import SIZES, Experiment, Outcome, Reproduction, Size
 from steelyard.reproductions.run_reproduction import outcome_of, summarise
 from steelyard.reproductions.summary import Summary
 from steelyard.study.planning.arms import parse_arms
+from steelyard.study.planning.command_again import is_reproduction
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.planned_methods import planned_methods
 from steelyard.study.storage.merging import merge
@@ -34,7 +37,7 @@ def judged_from(reproduction: Reproduction, size: Size, source: Path) -> Summary
     planned = reproduction.experiments(size)
     with _as_store(source) as store:
         with Store(store) as opened:
-            plans = [Plan.from_dict(content) for content in opened.plans()]
+            plans = list(_plans(opened))
         outcomes: list[Outcome] = []
         results: dict[Trial, Result] = {}
         command = ""
@@ -50,6 +53,13 @@ def judged_from(reproduction: Reproduction, size: Size, source: Path) -> Summary
         raise StoreError(_nothing_of(reproduction, size, source, plans))
     training = sum(result.seconds for result in results.values())
     return summarise(reproduction, size, outcomes, planned, training, command)
+
+
+def _plans(store: Store) -> Iterator[Plan]:
+    """The latest first; one that another version of Steelyard wrote is none of this one's reproductions."""
+    for content in store.plans():
+        with suppress(DamagedStoreError):
+            yield Plan.from_dict(content)
 
 
 def _nothing_of(reproduction: Reproduction, size: Size, source: Path, plans: Sequence[Plan]) -> str:
@@ -68,7 +78,7 @@ def _nothing_of(reproduction: Reproduction, size: Size, source: Path, plans: Seq
 
 def fits(plan: Plan, reproduction: Reproduction, experiment: Experiment) -> bool:
     """Whether a stored plan is this experiment, as this version of Steelyard has it, whatever its seeds."""
-    if plan.command.split()[:3] != ["steelyard", "reproduce", reproduction.name]:
+    if not is_reproduction(plan.command) or reproduction.name not in shlex.split(plan.command):
         return False
     problem, tuning = load_problem(experiment.problem), plan.tuning
     if plan.reference not in (experiment.problem, problem.reference):  # without options that are at their defaults
@@ -100,8 +110,13 @@ def fits(plan: Plan, reproduction: Reproduction, experiment: Experiment) -> bool
 
 @contextmanager
 def _as_store(source: Path) -> Iterator[Path]:
-    if not source.is_file():
-        raise StoreError(f"--from {source}: {'that is a folder' if source.is_dir() else 'there is no such file'}")
+    try:
+        kind = what_it_is(source.stat())
+    except OSError as error:
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+        raise StoreError(f"--from {source}: {why}") from error
+    if kind != "a file":
+        raise StoreError(f"--from {source}: that is {kind}")
     if not is_trials_file(source):
         yield source
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from steelyard.study.judgement import Judgement, Setting
 
 TEXTS = ("", ".md", ".markdown", ".mdx", ".qmd", ".rmd", ".txt")
 """Ends of the names of files to which a section is added."""
+OTHER_SECTION = re.compile(r"<!-- (?:reproduce .*: written by the command|end of .*) -->")
 WIDE = 8  # tasks beyond which a table would not fit: verdicts are counted instead
 
 
@@ -61,15 +63,15 @@ def write_section(path: Path, summary: Summary) -> None:
 def write_between(path: Path, name: str, text: str) -> None:
     """Write a text that ends with a line between the two markers of this name; errors as in `write_section`."""
     start, end = _markers(name)
-    body = f"{start}\n{text}{end}"
     before = check_section(path, name)
-    if "\r\n" in before:
-        body = body.replace("\n", "\r\n")
+    ends = "\r\n" if "\r\n" in before else "\n"
+    block = f"{start}\n{text}{end}".replace("\n", ends)
     if start in before:
         head, _, rest = before.partition(start)
-        renewed = head + body + rest.partition(end)[2]
+        renewed = head + block + rest.partition(end)[2]
     else:
-        renewed = f"{before.rstrip()}\n\n{body}\n".lstrip()
+        above = f"{before.rstrip()}{ends}{ends}" if before.strip() else ""
+        renewed = f"{above}{block}{ends}"
     write_text(path, renewed)
 
 
@@ -77,7 +79,7 @@ def check_section(path: Path, name: str) -> str:
     """What the file holds before its section on the reproduction of that name is written; nothing where there is none.
 
     Raises:
-        StateError: one of the two markers is missing.
+        StateError: one of the two markers is missing, or another section stands between them.
         OutputError: the file cannot be read, or is no Markdown.
     """
     if not is_file(path):
@@ -96,6 +98,9 @@ def check_section(path: Path, name: str) -> str:
         raise StateError(
             f"{path}: which section is to be renewed? Have the two lines {start!r} and {end!r} once each, in this order"
         )
+    within = before.partition(start)[2].partition(end)[0]
+    if other := OTHER_SECTION.search(within):
+        raise StateError(f"{path}: {other.group()!r} stands between {start!r} and {end!r}, and would be lost: move it")
     if before.strip() and start not in before and path.suffix.lower() not in TEXTS:
         raise OutputError(
             f"cannot write {path}: there is a file already, and no Markdown by its name. Choose a name that ends in .md"

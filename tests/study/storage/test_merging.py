@@ -1,6 +1,7 @@
 """The trials of several stores in one: what is there stays, what is missing comes, and a study goes on with both."""
 
 import dataclasses
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -31,7 +32,8 @@ def filled(path, plan, only=None, **changed):
         with Store(path, write=True) as store:
             for trial, result in drawn.results(plan.trials).items():
                 if only is None or only(trial):
-                    store.add_result(trial, dataclasses.replace(result, **changed))
+                    others = {name: each(result) if callable(each) else each for name, each in changed.items()}
+                    store.add_result(trial, dataclasses.replace(result, **others))
     path.with_name("drawn.sqlite").unlink()
     return path
 
@@ -110,7 +112,7 @@ def test_what_reads_more_than_short_curves_says_so(tmp_path):
             assert values_of(plan, result, trial.tasks)
 
 
-def test_what_is_there_stays_and_other_values_are_counted(tmp_path):
+def test_what_is_there_stays_and_other_othersare_counted(tmp_path):
     plan = made_up.plan()
     ours, theirs = filled(tmp_path / "ours.sqlite", plan), filled(tmp_path / "theirs.sqlite", plan, steps=11)
     before = judge(ours)
@@ -130,6 +132,8 @@ def test_only_times_and_memory_differ_from_one_training_to_the_next(tmp_path, fi
         other = dataclasses.replace(value, validation={"left": [0.5]})
     elif field == "ledger":
         other = {"left": Account(steps=1, hurt=0.5, progress=0.1, against=0.2)}
+    elif field in ("test", "last"):
+        other = lambda result: {task: [each[0] + 1e-9] for task, each in getattr(result, field).items()}  # noqa: E731
     elif isinstance(value, dict):
         other = {**value, "changed": "x" if field in ("outputs", "start") else [0.5]}
     else:
@@ -199,3 +203,80 @@ def test_nothing_is_merged_where_one_source_is_refused(tmp_path):
     with pytest.raises(StoreError, match="is the store itself"):
         merge(whole, [tmp_path / "link.sqlite"])
     assert not (tmp_path / "all.sqlite").exists()
+
+
+def test_curves_come_and_times_stay(tmp_path):
+    """Of a trial that was trained twice its own times are kept, whichever of both had its curves whole."""
+    plan = made_up.plan(seeds=1)
+    ours = as_text(filled(tmp_path / "ours.sqlite", plan), "ours.jsonl", with_short_curves)
+    theirs = filled(tmp_path / "theirs.sqlite", plan, seconds=77.0)
+    merge(tmp_path / "all.sqlite", [ours])
+    with Store(tmp_path / "all.sqlite") as store:
+        before = store.trained(plan.trials)
+    (found,) = merge(tmp_path / "all.sqlite", [theirs])
+    assert (found.taken, found.known, found.differ) == (0, len(plan.trials), 0)
+    with Store(tmp_path / "all.sqlite") as store:
+        results = store.results(plan.trials)
+        assert {result.seconds for result in results.values()} == {10.0}
+        assert all(result.curves.losses for result in results.values())
+        assert store.trained(plan.trials) == before
+
+
+def test_networks_come_after_the_trials(tmp_path):
+    plan = made_up.plan(seeds=1)
+    source = filled(tmp_path / "s.sqlite", plan)
+    merge(tmp_path / "all.sqlite", [as_text(source, "s.jsonl")])
+    with Store(source) as store:
+        folder = store.networks.folder
+    folder.mkdir()
+    for trial in plan.trials:
+        (folder / f"{trial.key}.safetensors").write_bytes(trial.key.encode())
+    (found,) = merge(tmp_path / "all.sqlite", [source])
+    assert found.known == len(plan.trials)
+    with Store(tmp_path / "all.sqlite") as store:
+        assert {file.read_bytes().decode() for file in store.networks.folder.iterdir()} == {t.key for t in plan.trials}
+    # One that is there stays.
+    (folder / f"{plan.trials[0].key}.safetensors").write_bytes(b"other")
+    merge(tmp_path / "all.sqlite", [source])
+    with Store(tmp_path / "all.sqlite") as store:
+        kept = store.networks.folder / f"{plan.trials[0].key}.safetensors"
+        assert kept.read_bytes().decode() == plan.trials[0].key
+
+
+def changed(row, **values):
+    return replace(row, values=tuple({**row.named, **values}.values()))
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "message"),
+    [
+        ("trial", lambda row: {"key": "0" * 64}, "is damaged .* its key is another trial's"),
+        ("trial", lambda row: {"status": "weird"}, "is damaged .* a status of 'weird'"),
+        ("trial", lambda row: {"result": told(row, energy=1)}, "a newer one wrote it"),
+        ("trial", lambda row: {"result": told(row, test={})}, "is damaged .* test values of no task"),
+        ("trial", lambda row: {"result": told(row, seconds="long")}, "is damaged .*'long' in the place of float"),
+        ("trial", lambda row: {"curves": "[]"}, "is damaged .* list in place of names and values"),
+        ("trial", lambda row: {"result": None}, "is damaged"),
+        ("plan", lambda row: {"content": "{"}, "is damaged .*plan 1"),
+        ("plan", lambda row: {"content": "3"}, "is damaged .* int in place of names and values"),
+    ],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_rows_that_nobody_could_read_come_into_no_store(tmp_path, table, change, message, there):
+    """Their checksums are right; a file of them is refused whole, before anything is written."""
+    plan = made_up.plan(seeds=1)
+    made = filled(tmp_path / "made.sqlite", plan)
+    mine = filled(tmp_path / "mine.sqlite", plan, lambda trial: trial.method == "equal")
+    before = judge(mine) if there else None
+    file = as_text(made, "f.jsonl", lambda row: changed(row, **change(row)) if row.table == table else row)
+    into = mine if there else tmp_path / "new.sqlite"
+    with pytest.raises(StoreError, match=rf"f\.jsonl.*{message}"):
+        merge(into, [file])
+    if there:
+        assert judge(mine) == before
+    else:
+        assert not into.exists()
+
+
+def told(row, **values):
+    return json.dumps({**json.loads(row.named["result"]), **values})

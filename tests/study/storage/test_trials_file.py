@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import os
 import random
 
 import pytest
@@ -12,7 +13,7 @@ from steelyard.io.writing import replacing
 from steelyard.study.storage.checksum import checksum
 from steelyard.study.storage.sqlite_file import COLUMNS
 from steelyard.study.storage.store import Store
-from steelyard.study.storage.trials_file import HEAD, StoreRow, check_target, read_rows, write_rows
+from steelyard.study.storage.trials_file import HEAD, MARK, StoreRow, read_rows, write_rows
 from steelyard.study.trial import Failed
 from study import made_up
 from study.storage.test_damage import FAILED, values
@@ -119,25 +120,19 @@ def test_what_is_none_is_named(tmp_path):
             list(read_rows(file))
 
 
-def test_nothing_of_the_users_is_overwritten(tmp_path, rows):
-    with pytest.raises(StoreError, match=r"ends in \.jsonl or \.jsonl\.xz"):
-        check_target(tmp_path / "all.json")
-    mine = tmp_path / "mine.jsonl"
-    check_target(mine)
-    for theirs in (b'{"my": "data"}\n', b"\x89PNG\xff", b"\xfd7zXZ"):
-        for name in ("mine.jsonl", "mine.jsonl.xz"):
-            (tmp_path / name).write_bytes(theirs)
-            with pytest.raises(StoreError, match="is no file of trials"):
-                check_target(tmp_path / name)
-    write_rows(mine, rows)
-    check_target(mine)
-    mine.write_bytes(mine.read_bytes()[:-30])
-    check_target(mine)  # one of ours that was cut off
-    packed = tmp_path / "mine.jsonl.xz"
-    packed.unlink()
-    write_rows(packed, rows)
-    packed.write_bytes(packed.read_bytes()[:-30])
-    check_target(packed)
+@pytest.mark.parametrize("head", ['{"format": "steelyard-trials/' + "1" * 5000 + '"}', MARK.decode() + "[" * 100_000])
+def test_a_head_that_no_parser_takes_is_damage(tmp_path, head):
+    (tmp_path / "t.jsonl").write_text(head + "\n", encoding="utf-8")
+    with pytest.raises(StoreError, match=r"t\.jsonl is (damaged|of another version)"):
+        list(read_rows(tmp_path / "t.jsonl"))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "p.jsonl")
+    (tmp_path / "f.jsonl").mkdir()
+    for name, kind in (("p.jsonl", "a pipe"), ("f.jsonl", "a folder")):
+        with pytest.raises(StoreError, match=f"{name}: it is {kind}"):
+            list(read_rows(tmp_path / name))
 
 
 def test_a_row_is_named_by_its_columns():

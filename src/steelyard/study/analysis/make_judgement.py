@@ -21,6 +21,7 @@ from steelyard.study.analysis.verdict_text import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Hurt, Interval, Judgement, OtherMetric, Row
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.readable_arms import named_once, readable_methods, renamed
+from steelyard.study.storage.short_curves import is_short
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK, Result
 
@@ -286,8 +287,12 @@ def _curves(found: TrialResults, method: str, setting: int) -> list[Curve]:
     finished = [trial for _, trial in found.trials(method, setting) if trial in found.results]
     if not finished:
         return []
+    # Where some were shortened, a mean over the others would pass for that of all seeds.
+    short = any(is_short(found.results[trial]) for trial in finished)
 
     def mean(kind: str) -> dict[str, list[float]]:
+        if short and kind != "validation":
+            return {}
         by_task: dict[str, list[list[float]]] = {}
         for trial in finished:
             of_network = getattr(found.results[trial].curves, kind)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from steelyard.errors import StoreError
 from steelyard.io.writing import replacing
-from steelyard.study.storage.short_curves import shortened
+from steelyard.study.storage.readable_rows import check_readable
+from steelyard.study.storage.short_curves import is_short_of
+from steelyard.study.storage.sqlite_file import COLUMNS
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trials_file import StoreRow, is_trials_file, read_rows
 
@@ -66,8 +68,8 @@ def merge(into: Path | str, sources: list[Path]) -> list[Merged]:
         if os.path.exists(source) and os.path.exists(into) and os.path.samefile(source, into):
             raise StoreError(f"{source} is the store itself: name others")
         with _opened(source) as (rows, _):  # all of it is read, and checked, before anything is written
-            for _ in rows:
-                pass
+            for row in rows:
+                check_readable(row, source)
     merged = []
     with Store(into, write=True) as store:
         for source in sources:
@@ -99,16 +101,18 @@ def _merge_one(store: Store, source: Path, rows: Iterator[StoreRow], networks: P
         there = store.row(key)
         statuses = None if there is None else (there["status"], named["status"])
         if there is None or statuses == ("failed", "finished"):
-            if networks is not None and (file := networks / f"{key}.safetensors").is_file():
-                _copy(file, store.networks.folder / file.name)
+            _bring_network(store, key, networks)
             store.add_row(row)
             taken += 1
         elif statuses == ("finished", "finished") and not _same(there, named):
             differ += 1
         else:
             known += 1
-            if statuses == ("finished", "finished") and _is_short_of(there, named):
-                store.add_row(row)
+            if statuses == ("finished", "finished"):
+                _bring_network(store, key, networks)
+                if is_short_of(there, named):  # its own times stay
+                    whole = {**there, "curves": named["curves"]}
+                    store.add_row(StoreRow("trial", tuple(whole[name] for name in COLUMNS["trial"])))
     for content in reversed(first):  # the latest of them first, each before the ones that are there
         if _canonical(json.loads(content)) not in contents:
             contents.add(_canonical(json.loads(content)))
@@ -125,13 +129,7 @@ def _same(there: dict[str, object], named: dict[str, object]) -> bool:
     """Whether two trainings found the same; one of them may have lost most of its curves on the way."""
     if _values(there) != _values(named):
         return False
-    return there["curves"] == named["curves"] or _is_short_of(there, named) or _is_short_of(named, there)
-
-
-def _is_short_of(one: dict[str, object], other: dict[str, object]) -> bool:
-    """Whether the curves of one are those of the other, shortened."""
-    curves = str(other["curves"])
-    return one["curves"] != curves and one["curves"] == shortened(curves, str(other["result"]))
+    return there["curves"] == named["curves"] or is_short_of(there, named) or is_short_of(named, there)
 
 
 def _values(row: dict[str, object]) -> str:
@@ -140,8 +138,14 @@ def _values(row: dict[str, object]) -> str:
     return _canonical({name: each for name, each in result.items() if name not in MEASURED})
 
 
-def _copy(file: Path, target: Path) -> None:
+def _bring_network(store: Store, key: str, networks: Path | None) -> None:
+    """Copy a trial's trained network, where its source kept it and the store has none."""
+    if networks is None:
+        return
+    file, target = networks / f"{key}.safetensors", store.networks.folder / f"{key}.safetensors"
     try:
+        if not file.is_file() or target.exists():
+            return
         target.parent.mkdir(exist_ok=True)
         with replacing(target) as opened:
             opened.write(file.read_bytes())

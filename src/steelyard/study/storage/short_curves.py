@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from steelyard.errors import StoreError
@@ -40,6 +41,12 @@ def shortened(curves: str, result: str) -> str:
     return json.dumps({**{kind: {} for kind in found}, "validation": validation})
 
 
+def is_short_of(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Whether the curves of one row are those of the other, shortened."""
+    curves = str(other["curves"])
+    return one["curves"] != curves and one["curves"] == shortened(curves, str(other["result"]))
+
+
 def check_whole(result: Result, why: str) -> None:
     """Refuse a result whose curves were shortened.
 
@@ -50,9 +57,14 @@ def check_whole(result: Result, why: str) -> None:
     Raises:
         StoreError: its losses and weights are gone.
     """
-    curves = result.curves
-    if curves.validation and not (curves.losses or curves.weights or curves.halves):
+    if is_short(result):
         raise StoreError(
             f"these trials were written with --short-curves, and {why}: take the store that they come from, or have "
             "`steelyard report STORE --trials FILE` write them whole"
         )
+
+
+def is_short(result: Result) -> bool:
+    """Whether its losses and weights are gone."""
+    curves = result.curves
+    return bool(curves.validation) and not (curves.losses or curves.weights or curves.halves)

@@ -113,9 +113,10 @@ class Store:
     # --- reading ---
 
     def rows(self) -> Iterator[StoreRow]:
-        """All of it, as it was written: the plans, the first one first, and the trials."""
+        """All of it, as it was written: plans, the first one first, and trials; of a damaged one what is whole."""
         for table, names in COLUMNS.items():
-            for row in self._database.rows(table, f"ORDER BY {names[0]}"):
+            every = self._database.rows(table, f"ORDER BY {names[0]}")
+            for row in self._whole(table, self._keys(table)) if self.salvage else every:
                 yield StoreRow(table, tuple(row.values()))
 
     def row(self, key: str) -> dict[str, object] | None:
@@ -143,12 +144,19 @@ class Store:
 
     def plans(self) -> Iterator[dict[str, Any]]:
         """All plans, the latest first."""
-        for row in self._whole("plan", self._plan_numbers()):
+        for row in self._whole("plan", reversed(self._keys("plan"))):
             yield self._json(row["content"])
 
     def results(self, trials: Iterable[Trial], also: Sequence[str] = ()) -> dict[Trial, Result]:
         """The finished ones among these trials; where `also` names other origins, those trained with them as well."""
-        return {trial: self._result(row) for trial, row in self._finished(trials, also)}
+        found = {}
+        for trial, row in self._finished(trials, also):
+            try:
+                found[trial] = self._result(row)
+            except DamagedStoreError:
+                if not self.salvage:
+                    raise
+        return found
 
     def trained(self, trials: Iterable[Trial], also: Sequence[str] = ()) -> dict[Trial, Trained]:
         """When the finished ones among these trials were trained, and with what."""
@@ -194,10 +202,11 @@ class Store:
         problems = dict.fromkeys(self._json(row["config"])["problem"] for row in rows)
         return [problem for problem in problems if problem == name or str(problem).startswith(f"{name}@")]
 
-    def _plan_numbers(self) -> list[object]:
+    def _keys(self, table: str) -> list[object]:
+        column = COLUMNS[table][0]
         with self._database.named_errors():
-            rows = self._database.connection.execute("SELECT id FROM plan ORDER BY id DESC")
-            return [number for (number,) in rows]
+            rows = self._database.connection.execute(f"SELECT {column} FROM {table} ORDER BY {column}")
+            return [key for (key,) in rows]
 
     def _whole(self, table: str, keys: Iterable[object], condition: str = "") -> Iterator[dict[str, object]]:
         """The rows of these keys, one by one: of a store to be salvaged, those that are as they were written."""

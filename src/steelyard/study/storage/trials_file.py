@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steelyard.errors import DamagedStoreError, StoreError
-from steelyard.io.writing import is_file, replacing
+from steelyard.io.writing import replacing, what_it_is
 from steelyard.study.storage.checksum import checksum
 from steelyard.study.storage.sqlite_file import COLUMNS
 
@@ -34,39 +34,6 @@ class StoreRow:
 
 def is_trials_file(path: Path) -> bool:
     return path.name.endswith(ENDINGS)
-
-
-def check_target(path: Path) -> None:
-    """Refuse a name that is none of such a file's, and a file that no run of Steelyard wrote.
-
-    Raises:
-        StoreError: as said.
-    """
-    if path.exists() and not is_file(path):
-        return  # a pipe or a device is written through
-    if not is_trials_file(path):
-        raise StoreError(f"--trials {path}: a file of trials ends in {' or '.join(ENDINGS)}")
-    try:
-        ours = not (is_file(path) and path.stat().st_size) or _begins_like_one(path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}. Choose another place") from error
-    if not ours:
-        raise StoreError(
-            f"cannot write {path}: there is a file already, and it is no file of trials that Steelyard wrote. Choose "
-            "another name, or move it away"
-        )
-
-
-def _begins_like_one(path: Path) -> bool:
-    """Whole or not: one that was cut off is written again."""
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if path.suffix == ".xz":
-        try:
-            head = lzma.LZMADecompressor().decompress(head, max_length=len(MARK))
-        except lzma.LZMAError:
-            return False
-    return head.startswith(MARK)
 
 
 def write_rows(path: Path, rows: Iterable[StoreRow]) -> None:
@@ -101,6 +68,7 @@ def read_rows(path: Path) -> Iterator[StoreRow]:
         StoreError: it is missing, no such file, or of another version.
         DamagedStoreError: a line is not as it was written.
     """
+    _check_readable(path)
     try:
         with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
             head = file.readline()
@@ -117,10 +85,20 @@ def read_rows(path: Path) -> Iterator[StoreRow]:
             raise DamagedStoreError(f"{path} is damaged (it ends too early): write it again, or use another copy")
     except StoreError:
         raise
-    except (lzma.LZMAError, EOFError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (lzma.LZMAError, EOFError, ValueError, RecursionError) as error:  # of the text, of JSON, of a number
         raise DamagedStoreError(f"{path} is damaged ({error}): write it again, or use another copy") from error
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse a pipe, which can be read once alone, a device and a folder."""
+    try:
+        kind = what_it_is(path.stat())
+    except OSError:
+        return  # opening it says why
+    if kind != "a file":
+        raise StoreError(f"cannot read {path}: it is {kind}. Name a file of trials")
 
 
 def _row(path: Path, number: int, line: str) -> StoreRow:
