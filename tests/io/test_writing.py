@@ -1,6 +1,7 @@
 """What is no file of Steelyard's own is never replaced: by no command, under no option, as no user."""
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -13,6 +14,7 @@ import steelyard
 from report import judgements
 from steelyard.cli.new import write_template
 from steelyard.errors import ProblemFileError
+from steelyard.io.writing import replacing
 from steelyard.report import write_page
 from steelyard.report.output_files import CSV, JSON, PAGE, OutputError, check_outputs, write_output
 from steelyard.reproductions.markdown import check_section
@@ -376,3 +378,25 @@ def test_nothing_else_in_the_sources_writes_files_of_its_own():
             assert "with replacing(" in text
             found.remove("torch.save(")
         assert not found, f"{name} writes by {found}: use steelyard.io.writing.replacing"
+
+
+def test_a_full_disk_takes_nothing_of_a_file_with_two_names(tmp_path, monkeypatch):
+    """Such a file is written in place: room is asked for before its first byte changes."""
+    file, other = tmp_path / "notes.md", tmp_path / "second.md"
+    file.write_text("mine\n" * 100)
+    os.link(file, other)
+    with replacing(file) as opened:
+        opened.write(b"shorter\n")
+    assert file.read_text() == other.read_text() == "shorter\n"
+    with replacing(file) as opened:
+        opened.write(b"longer\n" * 1000)
+    assert file.read_text() == other.read_text() == "longer\n" * 1000
+
+    def full(descriptor, offset, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"), replacing(file) as opened:
+        opened.write(b"longest\n" * 10_000)
+    assert file.read_text() == other.read_text() == "longer\n" * 1000
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["notes.md", "second.md"]

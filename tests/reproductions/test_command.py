@@ -138,6 +138,7 @@ def test_a_store_of_something_else_says_nothing_of_a_reproduction(run):
     [
         (["--from", "nowhere.jsonl"], "--from nowhere.jsonl: there is no such file"),
         (["--from", "."], "--from .: that is a folder"),
+        (["--from", "x" * 300 + ".sqlite"], ".sqlite: File name too long"),
         (
             ["--from", "x", "--seeds", "3", "--device", "cpu", "--reuse-any"],
             "leave out --seeds, --device and --reuse-any",
@@ -208,6 +209,7 @@ def test_a_study_of_compare_is_not_taken_for_a_reproductions():
     (experiment, _) = tiny.experiments("real")
     made = planned(experiment)
     assert fits(made, tiny.reproduction, experiment)
+    assert fits(replace(made, command="steelyard reproduce --quick tiny --seeds 3"), tiny.reproduction, experiment)
     assert not fits(replace(made, command="steelyard compare digits"), tiny.reproduction, experiment)
     assert not fits(replace(made, command="steelyard reproduce other"), tiny.reproduction, experiment)
 

@@ -31,9 +31,25 @@ def test_what_stands_around_a_section_stays_byte_for_byte(tmp_path, end):
     assert path.read_bytes().decode() == text
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_section_that_is_added_keeps_what_is_before_it_and_its_line_ends(tmp_path, end):
+    path = tmp_path / "notes.md"
+    before = f"    indented: code{end}{end}More{end}"
+    path.write_bytes(before.encode())
+    markdown.write_section(path, SUMMARY)
+    added = f"{end}{START}{end}## New{end}{end}words{end}{END}{end}"
+    assert path.read_bytes().decode() == before + added
+    blank = tmp_path / "blank.md"
+    blank.write_text("  \n")
+    markdown.write_section(blank, SUMMARY)
+    assert blank.read_text() == f"{START}\n## New\n\nwords\n{END}\n"
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        f"{START}\n{markdown._markers('other')[0]}\nmine\n{markdown._markers('other')[1]}\n{END}\n",
+        f"{START}\n{markdown._markers('other')[0]}\n{END}\nmine\n{markdown._markers('other')[1]}\n",
         f"{END}\nmine\n{START}\nmine too\n",
         f"{START}\n{END}\nmine\n{START}\n{END}\nmine too\n",
         f"{START}\n{START}\n{END}\nmine",

@@ -14,6 +14,7 @@ from steelyard.errors import DamagedStoreError, SteelyardError, SteelyardWarning
 from steelyard.report.study_page import page
 from steelyard.study.analysis.make_judgement import judge
 from steelyard.study.planning.plan import Plan
+from steelyard.study.storage.merging import merge
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trial_checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.trial import SINGLE_TASK, Failed
@@ -87,7 +88,7 @@ def test_what_is_salvaged_is_as_it_was_written(whole, tmp_path):
     assert shown > 0.5 * FLIPS // 2 * len(right)
 
 
-def test_one_damaged_row_is_named_and_the_others_are_salvaged(whole, tmp_path):
+def test_one_damaged_row_is_named_and_the_others_are_salvaged(whole, tmp_path, run):
     path = tmp_path / "s.sqlite"
     shutil.copy(whole, path)
     trial = made_up.plan().trials[0]
@@ -100,6 +101,13 @@ def test_one_damaged_row_is_named_and_the_others_are_salvaged(whole, tmp_path):
     found = judge(path, salvage=True)
     assert (found.finished, found.planned, found.complete) == (8, 9, False)
     assert "8 of 9 trials are whole" in found.notes[-1]
+    # So they can be kept, as text and from there in another store.
+    text = tmp_path / "s.jsonl"
+    assert run("report", path, "--trials", text)[0] == 2
+    code, _, err = run("report", path, "--salvage", "--trials", text)
+    assert code == 0, err
+    (merged,) = merge(tmp_path / "new.sqlite", [text])
+    assert merged.taken == 8 + 1  # the failed one too
 
 
 def test_of_damaged_plans_the_last_whole_one_is_salvaged(whole, tmp_path):

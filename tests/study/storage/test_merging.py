@@ -11,7 +11,7 @@ import pytest
 from steelyard.errors import DamagedStoreError, StoreError
 from steelyard.grouping.cross_fitting import values_of
 from steelyard.report import page
-from steelyard.report.frozen_weights import frozen_specs
+from steelyard.report.frozen_weights import frozen_specs, print_frozen
 from steelyard.study import judge, merge
 from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.short_curves import DIGITS, with_short_curves
@@ -280,3 +280,17 @@ def test_rows_that_nobody_could_read_come_into_no_store(tmp_path, table, change,
 
 def told(row, **values):
     return json.dumps({**json.loads(row.named["result"]), **values})
+
+
+def test_a_mean_over_some_of_the_seeds_is_no_curve(tmp_path, capsys):
+    """Of trials some of which were shortened no losses and weights are drawn; values on validation data are of all."""
+    plan = made_up.plan(seeds=2)
+    short = as_text(filled(tmp_path / "a.sqlite", plan, lambda trial: trial.seed == 0), "a.jsonl", with_short_curves)
+    whole = filled(tmp_path / "b.sqlite", plan, lambda trial: trial.seed == 1)
+    merge(tmp_path / "all.sqlite", [short, whole])
+    found = judge(tmp_path / "all.sqlite")
+    assert len(found.curves) == 2
+    assert all(curve.validation and not (curve.losses or curve.weights) for curve in found.curves)
+    assert all(curve.losses for curve in judge(whole).curves)
+    print_frozen(found)
+    assert "none: trials were written with --short-curves" in capsys.readouterr().out

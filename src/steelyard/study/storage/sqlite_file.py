@@ -34,6 +34,9 @@ COLUMNS = {
 }
 SALVAGE = "`steelyard report {path} --salvage` shows what is whole of it; restore a copy, or choose another store"
 
+TRIALS_ENDINGS = (".jsonl", ".jsonl.xz")
+"""Of the names of files that hold a store as text."""
+
 
 class Database:
     """A connection to a store's file.
@@ -106,7 +109,7 @@ class Database:
             )
             return True
         if application != APPLICATION:
-            raise StoreError(f"{self.path} is not a Steelyard store: choose another name")
+            raise self._no_store()
         if not 1 <= version <= VERSION:
             raise StoreError(
                 f"{self.path} is a store of version {version}, this Steelyard reads versions 1 to {VERSION}: use "
@@ -121,6 +124,12 @@ class Database:
             if has != (version > 1):
                 raise DamagedStoreError(f"its table {table} is not that of version {version}")
         return version > 1
+
+    def _no_store(self) -> StoreError:
+        if self.path.name.endswith(TRIALS_ENDINGS):
+            words = f"steelyard merge all.sqlite {shlex.quote(str(self.path))}"
+            return StoreError(f"{self.path} is a file of trials by its name, and no store: `{words}` makes one of it")
+        return StoreError(f"{self.path} is not a Steelyard store: choose another name")
 
     def _number(self, statement: str) -> int:
         found: int = self.connection.execute(statement).fetchone()[0]
@@ -207,7 +216,7 @@ class Database:
                 "only be read in a folder that may be written. Copy both files to one of yours"
             )
         if "not a database" in reason:
-            return StoreError(f"{self.path} is not a Steelyard store: choose another name")
+            return self._no_store()
         if isinstance(error, sqlite3.OperationalError) and not _tells_damage(reason):
             return StoreError(f"cannot use the store {self.path}: {reason}")
         return self.damaged(reason)

@@ -12,9 +12,8 @@ from pathlib import Path
 from steelyard.errors import DamagedStoreError, StoreError
 from steelyard.io.writing import replacing, what_it_is
 from steelyard.study.storage.checksum import checksum
-from steelyard.study.storage.sqlite_file import COLUMNS
+from steelyard.study.storage.sqlite_file import COLUMNS, TRIALS_ENDINGS
 
-ENDINGS = (".jsonl", ".jsonl.xz")
 HEAD = "steelyard-trials/1"
 MARK = b'{"format": "steelyard-trials/'
 _TYPES = {"id": (int,), "written": (int, float)}
@@ -33,7 +32,7 @@ class StoreRow:
 
 
 def is_trials_file(path: Path) -> bool:
-    return path.name.endswith(ENDINGS)
+    return path.name.endswith(TRIALS_ENDINGS)
 
 
 def write_rows(path: Path, rows: Iterable[StoreRow]) -> None:

@@ -9,8 +9,9 @@ from steelyard.errors import StoreError
 from steelyard.io.lists_and_counts import counted
 from steelyard.io.writing import is_file
 from steelyard.study.storage.short_curves import is_short_of
+from steelyard.study.storage.sqlite_file import TRIALS_ENDINGS
 from steelyard.study.storage.store import Store
-from steelyard.study.storage.trials_file import ENDINGS, MARK, is_trials_file, read_rows
+from steelyard.study.storage.trials_file import MARK, is_trials_file, read_rows
 
 
 def check_target(path: Path, store: Path, salvage: bool = False) -> None:
@@ -22,7 +23,7 @@ def check_target(path: Path, store: Path, salvage: bool = False) -> None:
     if path.exists() and not is_file(path):
         return  # a pipe or a device is written through
     if not is_trials_file(path):
-        raise StoreError(f"--trials {path}: a file of trials ends in {' or '.join(ENDINGS)}")
+        raise StoreError(f"--trials {path}: a file of trials ends in {' or '.join(TRIALS_ENDINGS)}")
     try:
         there = is_file(path) and path.stat().st_size > 0
         ours = not there or _begins_like_one(path)
