@@ -18,7 +18,7 @@ from steelyard.base.absent_option import LOSSES, ROWS, SLOPES, SQUARES
 from steelyard.base.observation import Seen
 from steelyard.base.row_state import like_rows
 from steelyard.base.state import State
-from steelyard.gradients.rows import gramian_of_rows
+from steelyard.gradients.row_products import gramian_of_rows
 
 if TYPE_CHECKING:
     from steelyard.base.method import Method

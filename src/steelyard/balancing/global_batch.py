@@ -31,7 +31,8 @@ from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
 from steelyard.errors import LossError, MissingInputError, NonFiniteLossError, OptionError
 from steelyard.gradients.reading import Reading, read, rows_of_probes
-from steelyard.gradients.rows import Rows, gramian_of_rows, numbers_in
+from steelyard.gradients.row_products import gramian_of_rows
+from steelyard.gradients.rows import Rows, numbers_in
 from steelyard.gradients.shared_option import Place
 
 _ROWS = 6

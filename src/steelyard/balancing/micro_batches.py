@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from steelyard.balancing.weighing import Proposal
-from steelyard.base.float64 import double
 from steelyard.base.observation import Seen
+from steelyard.gradients.row_products import gramian_of_rows
 
 _TINY = torch.finfo(torch.float64).tiny
 _NAN = float("nan")
@@ -137,7 +137,7 @@ class _Mean:
     def observation(self, tasks: tuple[str, ...]) -> tuple[Seen, Tensor | None]:
         gramian, squared_norms = self.gramian, self.squared_norms
         if self.rows is not None:
-            gramian = double(self.rows @ self.rows.T)
+            gramian = gramian_of_rows(self.rows)
             squared_norms = gramian.diagonal()
         present = (self.total > 0).nonzero().squeeze(1)
 

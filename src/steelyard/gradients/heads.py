@@ -17,7 +17,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from steelyard.base.float64 import double
 from steelyard.gradients.differentiation import differentiate
 from steelyard.gradients.graph import Edge, Node
-from steelyard.gradients.rows import is_safe, precision_between
+from steelyard.gradients.row_products import is_safe
+from steelyard.gradients.rows import precision_between
 from steelyard.gradients.wrappers import behind_wrapper
 
 _LARGEST_HEAD = 200

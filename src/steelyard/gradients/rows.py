@@ -10,14 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from steelyard.base.float64 import double
 from steelyard.errors import SharedError
 from steelyard.gradients.differentiation import compiled_whole, differentiate, refused_compiled_whole, refused_reentrant
 from steelyard.gradients.graph import REENTRANT, Precision, nodes_below, precision_of
+from steelyard.gradients.row_products import gramian_of_rows, squared_norms_of_rows
 from steelyard.gradients.wrappers import behind_wrapper
-
-# Squared norms within this range are sums of float32 squares that neither overflowed nor underflowed.
-_SAFE_SQUARES = (1e-24, 1e30)
 
 
 @dataclass(frozen=True)
@@ -89,26 +86,6 @@ def real_numbers(gradient: Tensor) -> Tensor:
     return gradient.reshape(-1)
 
 
-def squared_norms_of_rows(matrix: Tensor) -> Tensor:
-    """``‖J_k‖²`` as ``[T]`` float64, to the precision of ``J [T, P]`` whatever its scale.
-
-    The whole of ``J`` in float64 is a copy that takes several times as long as its norms do: it is made where squares
-    of its own numbers overflow or underflow.
-    """
-    squares: Tensor = double(torch.linalg.vector_norm(matrix, dim=1)).square()
-    if not is_safe(squares):
-        squares = torch.linalg.vector_norm(double(matrix), dim=1).square()
-    return squares
-
-
-def gramian_of_rows(matrix: Tensor) -> Tensor:
-    """``J Jᵀ`` as float64, to the precision of ``J [T, P]`` whatever its scale."""
-    total = double(matrix @ matrix.T)
-    if not is_safe(total.diagonal()):
-        total = double(matrix) @ double(matrix).T
-    return total
-
-
 def task_rows(
     tasks: Sequence[str], losses: Sequence[Tensor], tensors: tuple[Tensor, ...], workspace: Tensor | None = None
 ) -> Rows:
@@ -157,9 +134,3 @@ def precision_between(losses: Sequence[Tensor], tensors: Sequence[Tensor]) -> Pr
     if isinstance(tensors[0], nn.Parameter) and any(node.name() == REENTRANT for node in between):
         raise refused_reentrant()
     return precision_of(between, (*losses, *tensors))
-
-
-def is_safe(squares: Tensor) -> bool:
-    """Whether squared norms are sums of float32 squares that neither overflowed nor underflowed."""
-    low, high = map(float, torch.stack(torch.aminmax(squares)).tolist())  # the device is waited for once
-    return _SAFE_SQUARES[0] < low and high < _SAFE_SQUARES[1]

@@ -16,7 +16,7 @@ from steelyard.base.float64 import double, float64_device
 from steelyard.gradients.graph import Edge
 from steelyard.gradients.layers import Formula, Match
 from steelyard.gradients.layers.products import AT_A_TIME, cancels, kernel_of
-from steelyard.gradients.rows import is_safe
+from steelyard.gradients.row_products import inner_products, is_safe
 
 _SHARE, _WHOLE = 0.72, 0.86
 """Of what the backward pass will allocate for gradients: for a block, and for all tasks, by which no others pass. The
@@ -65,7 +65,7 @@ def _one_block(
         if passing is None:
             return False
         while passing:  # none of them outlives its product
-            total[mine, later] += double(held[-len(passing)].flatten(1) @ passing.pop(0).flatten(1).T).to(total)
+            total[mine, later] += inner_products(held[-len(passing)].flatten(1), passing.pop(0).flatten(1)).to(total)
     return True
 
 

@@ -41,7 +41,8 @@ from steelyard.gradients.graph import (
 )
 from steelyard.gradients.layers import Formula, Match, match
 from steelyard.gradients.layers.products import AT_A_TIME
-from steelyard.gradients.rows import Rows, is_safe, numbers_in, real_dtype, real_numbers
+from steelyard.gradients.row_products import inner_products, is_safe
+from steelyard.gradients.rows import Rows, numbers_in, real_dtype, real_numbers
 from steelyard.gradients.samples.look import AtEnd, at_end, gramian_of_disjoint
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
 from steelyard.gradients.task_blocks import block_size, gramian_in_blocks
@@ -332,7 +333,7 @@ def _gramian(layers: Sequence[Layer], arrived: dict[Edge, Tensor], rows: Tensor)
     total = rows.new_zeros(len(rows), len(rows), dtype=torch.float64, device=float64_device(rows.device))
     for precision in (torch.float32, torch.float64):
         here = at_least(rows, precision)
-        total = double(here @ here.T)
+        total = inner_products(here, here)
         for layer in layers:
             # An operation on the way may send nothing, which is not the same as a zero that has a shape.
             reached = [(found, arrived[node, 0]) for node, found in layer.uses if (node, 0) in arrived]

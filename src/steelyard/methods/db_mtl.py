@@ -13,7 +13,7 @@ from steelyard.base.observation import Balance, Reads, Seen
 from steelyard.base.options import at_least, one_of, within
 from steelyard.base.row_state import like_rows
 from steelyard.base.state import ELEMENTS, TASKS, State
-from steelyard.gradients.rows import squared_norms_of_rows
+from steelyard.gradients.row_products import squared_norms_of_rows
 from steelyard.methods.loss_stages.log_losses import LogLosses
 
 CommonScale = Literal["max", "mean", "median", "min"]

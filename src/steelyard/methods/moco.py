@@ -12,7 +12,7 @@ from steelyard.base.observation import Balance, Seen
 from steelyard.base.options import at_least, within
 from steelyard.base.row_state import like_rows
 from steelyard.base.state import ELEMENTS, TASKS, State
-from steelyard.gradients.rows import gramian_of_rows
+from steelyard.gradients.row_products import gramian_of_rows
 
 
 class MoCo(Balancer):

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from steelyard.base.float64 import double, widest
+from steelyard.base.float64 import widest
 from steelyard.gradients.graph import Node
 from steelyard.gradients.layers.formula import Formula, Match, Uses, gramian_of
+from steelyard.gradients.row_products import inner_products
 
 
 def _table_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
@@ -32,7 +33,7 @@ def _table_gramian(uses: Uses, gradients: Sequence[Tensor]) -> Tensor:
         for total, one in zip(summed, D, strict=True):
             total.index_add_(0, slot[met], repeated.of(one))  # task by task: a bag's counts once for each of its ids
     flats = [each.flatten(1) for each in (summed, *alone)]
-    return functools.reduce(torch.add, [double(flat @ flat.T) for flat in flats])
+    return functools.reduce(torch.add, [inner_products(flat, flat) for flat in flats])
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from steelyard.base.float64 import at_least, double, float64_device
+from steelyard.gradients.row_products import inner_products
 
 _MOST_CANCELLATION = 50.0
 """float32 keeps ``G_ij`` to ``eps`` times this, relative to ``√(G_ii G_jj)``."""
@@ -40,7 +41,7 @@ def _product(K: Tensor, D: Tensor) -> Tensor:
     total = flat.new_zeros(tasks, tasks, dtype=torch.float64, device=float64_device(flat.device))
     for start in range(0, tasks, AT_A_TIME):
         part = torch.matmul(K, D[start : start + AT_A_TIME]).flatten(1)
-        total[start : start + len(part), start:] = double(part @ flat[start:].T)
+        total[start : start + len(part), start:] = inner_products(part, flat[start:])
         del part  # before the next one comes
     return total.triu() + total.triu(1).T
 

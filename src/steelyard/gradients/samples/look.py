@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from steelyard.base.float64 import double, has_float64
+from steelyard.base.float64 import has_float64
 from steelyard.gradients.differentiation import differentiate
 from steelyard.gradients.graph import Edge, Node, Survey, nodes_below
-from steelyard.gradients.rows import is_safe
+from steelyard.gradients.row_products import inner_products, is_safe
 from steelyard.gradients.samples.paths import SamplePaths, sample_paths, shape_at
 from steelyard.gradients.samples.per_task import Arrived, Contribution, Outer, Owners, TableRows, sent_to
 
@@ -250,7 +250,7 @@ def _gramian(parts: Sequence[Contribution], tasks: int) -> Tensor | None:
         return products
     formed = [part.formed() if isinstance(part, Outer) else part for part in parts if not isinstance(part, TableRows)]
     flat = functools.reduce(torch.add, [each.to(formed[0]) for each in formed]).reshape(tasks, -1)
-    return double(flat @ flat.T)
+    return inner_products(flat, flat)
 
 
 def _table_gramian(parts: Sequence[TableRows], tasks: int) -> Tensor:
@@ -259,4 +259,4 @@ def _table_gramian(parts: Sequence[TableRows], tasks: int) -> Tensor:
     rows, sent = torch.cat([part.rows for part in parts]), torch.cat([part.sent for part in parts])
     summed = sent.new_zeros(tasks * len(occurring), sent.shape[1])
     flat = summed.index_add_(0, rows * len(occurring) + places, sent).view(tasks, -1)
-    return double(flat @ flat.T)
+    return inner_products(flat, flat)
