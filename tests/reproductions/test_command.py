@@ -10,6 +10,7 @@ from steelyard.reproductions import REPRODUCTIONS, load_reproduction, reproducti
 from steelyard.reproductions.from_trials import fits
 from steelyard.study import Estimate, plan
 from steelyard.study.planning.arms import parse_arms
+from steelyard.study.storage.store import Store
 
 
 @pytest.fixture
@@ -222,3 +223,13 @@ def test_options_at_their_defaults_are_no_other_problem():
     assert made.reference == "synthetic-auxiliary(spread=0.0)"
     assert fits(made, tiny.reproduction, experiment)
     assert not fits(made, tiny.reproduction, replace(experiment, problem="synthetic-auxiliary(drift=0.5,spread=0.0)"))
+
+
+def test_a_plan_that_cannot_be_read_is_named_where_nothing_else_is_found(run):
+    (experiment, _) = tiny.experiments("real")
+    made = planned(experiment)
+    with Store("s.sqlite", write=True) as store:
+        store.add_plan({**made.to_dict(), "fancy": 1})
+    code, _, err = run("reproduce", "tiny", "--from", "s.sqlite")
+    assert code == 2
+    assert "the plan in the store cannot be read: unknown fields ['fancy']" in err

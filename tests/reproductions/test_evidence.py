@@ -1,5 +1,7 @@
 """What claims rest on: comparisons by seed, counted verdicts, and the Δp of a paper from its own printed rows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from steelyard.reproductions.evidence import (
     best_on_validation,
     better_than_each,
     comparable,
+    each_beaten,
     gains,
     improvements,
     one_task,
@@ -17,6 +20,7 @@ from steelyard.reproductions.evidence import (
     standings,
     together,
 )
+from steelyard.reproductions.papers import amtfl_claim
 from steelyard.reproductions.reproduction import Finding
 from steelyard.study.analysis.make_judgement import findings
 from steelyard.study.analysis.trial_results import TrialResults
@@ -239,3 +243,45 @@ def test_of_many_that_one_is_compared_to_the_nearest_are_named():
     few = dict(list(samples.items())[:5])
     said = comparable("here", standing(Comparison("ours", few, dict.fromkeys(few, 0.01), " points"))).evidence
     assert len(said) == 2
+
+
+def test_a_part_that_is_held_by_itself_says_so_where_its_line_is_undecided():
+    noise = np.array([0.009, -0.006, 0.001, -0.007, 0.003])
+    many = {f"other {place}": 0.01 + np.roll(noise, place) for place in range(10)}
+    shown = standing(Comparison("ours", many, dict.fromkeys(many, 0.0)))
+    held = each_beaten("x", shown, "Seen so: ", ["And more."])
+    assert held.word == "held"
+    assert held.evidence[0].startswith("Seen so: ours, against 10 arms: undecided once adjusted for 10 comparisons")
+    assert held.evidence[0].endswith(f". {BY_ITSELF}")
+    assert held.evidence[1:] == ("And more.",)
+    clear = {"other": 0.05 + noise}
+    (line,) = each_beaten("x", standing(Comparison("ours", clear, {"other": 0.0}))).evidence
+    assert BY_ITSELF not in line
+
+
+def test_arms_with_fewer_seeds_than_were_planned_are_named(tmp_path):
+    made = plan(("single-task", "equal", "uw", "dwa"))
+    right = {"left": 0.9, "right": 0.8}
+    values = {
+        "single-task": by_seed(0.9, 0.8), "equal": [None, right, right], "uw": by_seed(0.95, 0.9), "dwa": [None] * 3,
+    }  # fmt: skip
+    found = stored(tmp_path / "s", made, values)
+    text = standing(all_tasks(found, "uw", ("equal", "single-task", "dwa"))).text
+    assert text.endswith("; not finished: dwa; over 2 of 3 seeds: equal")
+    text = standing(one_task(found, "left", "uw", ("equal", "single-task"))).text
+    assert text.endswith("; over 2 of 3 seeds: equal")
+
+
+def test_where_something_is_hurt_more_by_itself_a_gain_is_undecided():
+    """Of the learnt uncertainty: clear by itself, and not once adjusted; what is shown breaks it."""
+    noise = np.array([0.0012, -0.0009, 0.0006, -0.0011, 0.0002])
+    better = standing(Comparison("form", {"published": 0.05 + noise}, {"published": 0.0}))
+    clear, weak = 0.05 + noise, 0.0014 + noise
+    made = SimpleNamespace(
+        judgement=SimpleNamespace(methods=["equal@amtfl(uncertainty=none)", "equal@amtfl(uncertainty=log1p)"])
+    )
+    for hurts, family, word in ((weak, 12, "undecided"), (clear, 12, "did not hold"), (-weak, 12, "held")):
+        asked = {"harm": Comparison("form", {"published": -hurts}, {"published": 0.0})}
+        asked |= {f"{k}": Comparison("x", {"y": noise}, {"y": 0.0}) for k in range(family)}
+        harm = standings(asked)["harm"]
+        assert amtfl_claim._uncertainty("here", made, {"better": better, "harm": harm}).word == word

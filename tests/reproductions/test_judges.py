@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from steelyard.reproductions.evidence import above_zero, delta_p, delta_text, gains
+from steelyard.reproductions.evidence import above_zero, delta_p, delta_text, gains, one_task, standing
 from steelyard.reproductions.papers import (
     amtfl_claim,
     comparison_choices,
@@ -17,9 +17,10 @@ from steelyard.reproductions.papers import (
     hydalearn_claim,
 )
 from steelyard.reproductions.reproduction import Experiment, Outcome
-from steelyard.reproductions.run_reproduction import summarise
+from steelyard.reproductions.run_reproduction import so_far, summarise
 from steelyard.study.analysis.joint_metrics import JointValue
 from steelyard.study.analysis.make_judgement import findings, judge_findings
+from steelyard.study.analysis.statistics import not_worse
 from steelyard.study.storage.store import Store
 from study.made_up import ACCURACY, fill, plan
 
@@ -497,6 +498,7 @@ def test_delta_p_is_of_values_and_delta_m_of_errors(outcome):
 def test_a_rank_correlation_is_held_to_what_so_few_runs_can_show(by_dial, sign, word):
     (finding,) = hydalearn_claim._ranked("claim", "dial", by_dial, sign)
     assert finding.word == word
+    assert so_far(finding).word == "undecided"  # another dial may turn it
     if word == "undecided":
         assert "(p = 0.2 by permutation, adjusted for both dials; 6 runs)" in finding.evidence[0]
     said = "So few runs cannot decide it, whatever they show (p of 0.2 at best)."
@@ -539,3 +541,67 @@ def test_pairs_are_compared_at_the_largest_amount_that_all_have():
         "few": outcome(even(0.25), even(0.1)),
     }
     assert comparison_choices.places(outcomes) == {"many": 1, "few": 0}
+
+
+def stored(path, levels, noises, tasks=("left", "right"), base=0.9):
+    """Arms at a level by task, each with a noise of its own by seed."""
+    made = plan(tuple(levels), seeds=len(next(iter(noises.values()))), metrics=tuple((t, (ACCURACY,)) for t in tasks))
+    values = {
+        arm: [
+            {task: (level[task] if isinstance(level, dict) else level) + each for task in tasks}
+            for each in noises.get(arm, [0.0] * len(made.seeds))
+        ]
+        for arm, level in levels.items()
+    }
+    return judged(path, made, values)
+
+
+DRAWN = np.array([1.2, -0.9, 0.6, -1.1, 0.2])  # of deviation one
+CLEAR_ALONE = 3.3 * DRAWN.std(ddof=1) / 5**0.5  # a mean of so many deviations has p = 0.03 by itself
+LITTLE = (1e-5, -1e-5, 2e-5, -2e-5, 0.0)
+
+
+def test_that_many_labels_hurt_is_adjusted_over_the_weightings(tmp_path):
+    """One of three that is clear by itself breaks nothing."""
+    levels = {"single-task": 0.9, "equal": 0.9, "dwa": 0.9, "uw": 0.9}
+    # In errors of 0.1: a percent beyond the percent that is no difference.
+    worse = -0.1 * (0.01 + 0.01 * (1 + DRAWN / CLEAR_ALONE))
+    noises = {"single-task": LITTLE, "equal": worse, "dwa": 0.003 * DRAWN, "uw": -0.003 * DRAWN}
+    made = stored(tmp_path / "s", levels, noises)
+    alone = standing(one_task(made.findings, "left", "equal", ["single-task"]))
+    assert alone.words == {"single-task": "worse"}
+    uneven = dataclasses.replace(made.plan.settings[0], fractions={"left": 0.05, "right": 1.0})
+    planned = dataclasses.replace(made.plan, settings=(uneven,))
+    results = {trial: made.findings.results[old] for trial, old in zip(planned.trials, made.plan.trials, strict=True)}
+    made = dataclasses.replace(made, findings=dataclasses.replace(made.findings, plan=planned, results=results))
+    claims = comparison_claim.judge({"few": made})
+    assert the(claims, "equal: left is better than alone").word == "undecided"
+    assert the(claims, "many labels of right help left").word == "undecided"
+
+
+def test_a_choice_is_adjusted_over_all_pairs_and_weightings(tmp_path):
+    """Each of these is less than a point worse by itself, at 5 %, and one of eighteen is so by chance."""
+    noises = {arm: [0.0012 * each for each in (1.0, -0.9, 0.4, -0.6, 0.1)] for arm in comparison_choices.WEIGHTINGS}
+    close = {"single-task": 0.9, **dict.fromkeys(comparison_choices.WEIGHTINGS, 0.9 + 0.0001)}
+    worse = {"single-task": 0.9, **dict.fromkeys(comparison_choices.WEIGHTINGS, 0.8)}
+    outcomes = {"close": stored(tmp_path / "c", close, noises), "worse": stored(tmp_path / "w", worse, noises)}
+    sample = comparison_choices.changes(outcomes)["close", "equal"]
+    p = not_worse(sample, 0.01)
+    assert 0.05 / 6 < p < 0.05
+    claims = comparison_claim.judge(outcomes)
+    assert the(claims, "The choice of the pair").word == "undecided"
+
+
+def test_what_breaks_amtfl_is_adjusted_over_all_that_its_claim_rests_on(tmp_path):
+    """That the named form is worse is clear by itself, and not among four comparisons, three of which say nothing."""
+    published, form = (next(arm for arm, kind in FORMS.items() if kind == which) for which in ("none", "log1p"))
+    # All hurt both tasks in all seeds.
+    levels = {"single-task": 0.91, "equal": 0.9, **dict.fromkeys(FORMS, 0.9)}
+    noises = dict.fromkeys(levels, LITTLE) | {form: -0.0008 * (1 + DRAWN / CLEAR_ALONE)}
+    made = stored(tmp_path / "s", levels, noises)
+    compared = amtfl_claim._compared(made)
+    assert standing(compared["better"]).words == {published: "worse"}
+    claims = amtfl_claim.judge({amtfl_claim.DRUGS: made})
+    found = the(claims, "is not shown to hurt more tasks")
+    assert found.word == "undecided"
+    assert "adjusted for 4 comparisons" in found.evidence[0]

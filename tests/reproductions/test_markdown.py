@@ -49,6 +49,7 @@ def test_a_section_that_is_added_keeps_what_is_before_it_and_its_line_ends(tmp_p
     "text",
     [
         f"{START}\n{markdown._markers('other')[0]}\nmine\n{markdown._markers('other')[1]}\n{END}\n",
+        f"{START}\nmine\n{markdown._markers('other')[1]}\n{END}\n",
         f"{START}\n{markdown._markers('other')[0]}\n{END}\nmine\n{markdown._markers('other')[1]}\n",
         f"{END}\nmine\n{START}\nmine too\n",
         f"{START}\n{END}\nmine\n{START}\n{END}\nmine too\n",

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from steelyard.cli.arguments import ArgumentError
 from steelyard.cli.messages import say
 
 
@@ -23,13 +22,8 @@ def merge(
     from steelyard.io.lists_and_counts import counted
     from steelyard.report.output_files import check_store
     from steelyard.study import merge as merged
-    from steelyard.study.storage.trials_file import is_trials_file
 
     check_store(into)
-    if is_trials_file(into):
-        raise ArgumentError(
-            f"{into} is a name of a file of trials: the first name is that of the store that gets them, e.g. all.sqlite"
-        )
     for source in sources:
         check_store(source)
     for found in merged(into, sources):

@@ -12,6 +12,7 @@ from steelyard.cli import arguments
 from steelyard.cli.messages import say
 from steelyard.cli.shared_options import OpenPage, Page
 from steelyard.cli.show_judgement import show_judgement
+from steelyard.errors import StoreError
 
 
 def report(
@@ -51,22 +52,27 @@ def report(
     """Judge a store again: print the table, and write the page, JSON, CSV or all trials as text."""
     from steelyard.report import to_csv, to_json
     from steelyard.report.frozen_weights import print_frozen
-    from steelyard.report.output_files import CSV, JSON, PAGE, check_outputs, check_store, prints, write_output, writing
+    from steelyard.report.output_files import CSV, JSON, PAGE, check_outputs, check_store, prints, write_output
     from steelyard.study import judge
-    from steelyard.study.storage.short_curves import with_short_curves
-    from steelyard.study.storage.store import Store
-    from steelyard.study.storage.trials_file import write_rows
     from steelyard.study.storage.trials_target import check_target
 
     check_store(store)
     if short_curves and trials is None:
         raise arguments.ArgumentError("--short-curves: of which file? Name one with --trials")
     page = page or arguments.beside(store, ".html") if open_page or not (json or csv or trials) else page
-    judgement = judge(store, salvage, plan)
+    aside = any(map(prints, (page, json, csv, trials)))
+    try:
+        judgement = judge(store, salvage, plan)
+    except StoreError as error:
+        if salvage and trials is not None:  # trials may be whole where no plan of them is
+            check_outputs([(trials, None)], store)
+            _write_trials(store, trials, short_curves, salvage, aside)
+            say(f"Its trials alone: {error}", err=True)
+            return
+        raise
     check_outputs([(page, PAGE), (json, JSON), (csv, CSV), (trials, None)], store)
     if trials is not None:
         check_target(trials, store, salvage)
-    aside = any(map(prints, (page, json, csv, trials)))
     further = [*(["--plan", str(plan)] if plan else []), *(["--salvage"] if salvage else [])]
     again = shlex.join(["steelyard", "report", str(store), *further])
     show_judgement(judgement, again, page, open_page, aside, every=every)
@@ -75,8 +81,19 @@ def report(
             write_output(path, kind, write(judgement))
             say(f"Written: {path}", err=aside)
     if trials is not None:
-        with writing(trials), Store(store, salvage=salvage) as opened:
-            write_rows(trials, map(with_short_curves, opened.rows()) if short_curves else opened.rows())
-        say(f"Written: {trials}", err=aside)
+        _write_trials(store, trials, short_curves, salvage, aside)
     if frozen:
         print_frozen(judgement, aside)
+
+
+def _write_trials(store: Path, trials: Path, short_curves: bool, salvage: bool, aside: bool) -> None:
+    from steelyard.report.output_files import writing
+    from steelyard.study.storage.short_curves import with_short_curves
+    from steelyard.study.storage.store import Store
+    from steelyard.study.storage.trials_file import write_rows
+    from steelyard.study.storage.trials_target import check_target
+
+    check_target(trials, store, salvage)
+    with writing(trials), Store(store, salvage=salvage) as opened:
+        write_rows(trials, map(with_short_curves, opened.rows()) if short_curves else opened.rows())
+    say(f"Written: {trials}", err=aside)

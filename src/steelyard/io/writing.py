@@ -18,6 +18,8 @@ from typing import BinaryIO
 
 UNSYNCED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 """What file systems say that cannot write through to the disk."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full disk says, or one that gives this user, or a file, no more."""
 STREAMS = (1, 2)
 """Standard output and the error stream."""
 
@@ -139,15 +141,29 @@ def _take_the_place(partial: Path, target: Path, there: os.stat_result | None) -
         return
     # Another owner, or another name of the same file: its content alone can be changed. Room for it comes first, so
     # that a full disk is known before a byte of the old file is gone.
-    size = partial.stat().st_size
-    with open(partial, "rb") as made, open(target, "r+b") as old:
-        if size and hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(old.fileno(), 0, size)
+    with open(partial, "rb") as made, os.fdopen(os.open(target, os.O_WRONLY), "wb") as old:
+        _make_room(old.fileno(), partial.stat().st_size, there.st_size)
         shutil.copyfileobj(made, old)
         old.truncate()
         old.flush()
         _sync(old.fileno())
     partial.unlink()
+
+
+def _make_room(descriptor: int, size: int, before: int) -> None:
+    """Have the system keep room for a file that grows; where there is none, it is as long as before.
+
+    Raises:
+        OSError: the disk is full. Systems that cannot say it do not.
+    """
+    if size <= before or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        os.ftruncate(descriptor, before)  # what was given of it
+        if error.errno in FULL:
+            raise
 
 
 def _made_alike(partial: Path, there: os.stat_result) -> bool:

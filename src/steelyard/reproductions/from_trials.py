@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,9 +18,9 @@ from steelyard.reproductions.run_reproduction import outcome_of, summarise
 from steelyard.reproductions.summary import Summary
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.command_again import is_reproduction
+from steelyard.study.planning.merging import merge
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.planned_methods import planned_methods
-from steelyard.study.storage.merging import merge
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trials_file import is_trials_file
 from steelyard.study.trial import Result, Trial
@@ -37,7 +37,7 @@ def judged_from(reproduction: Reproduction, size: Size, source: Path) -> Summary
     planned = reproduction.experiments(size)
     with _as_store(source) as store:
         with Store(store) as opened:
-            plans = list(_plans(opened))
+            plans, unread = _plans(opened)
         outcomes: list[Outcome] = []
         results: dict[Trial, Result] = {}
         command = ""
@@ -50,16 +50,22 @@ def judged_from(reproduction: Reproduction, size: Size, source: Path) -> Summary
             outcomes.append(outcome)
             command = made.command
     if not outcomes:
+        if unread is not None:
+            raise unread
         raise StoreError(_nothing_of(reproduction, size, source, plans))
     training = sum(result.seconds for result in results.values())
     return summarise(reproduction, size, outcomes, planned, training, command)
 
 
-def _plans(store: Store) -> Iterator[Plan]:
-    """The latest first; one that another version of Steelyard wrote is none of this one's reproductions."""
+def _plans(store: Store) -> tuple[list[Plan], DamagedStoreError | None]:
+    """The latest first, and the error of one that cannot be read: another version of Steelyard may have written it."""
+    plans, unread = [], None
     for content in store.plans():
-        with suppress(DamagedStoreError):
-            yield Plan.from_dict(content)
+        try:
+            plans.append(Plan.from_dict(content))
+        except DamagedStoreError as error:
+            unread = unread or error
+    return plans, unread
 
 
 def _nothing_of(reproduction: Reproduction, size: Size, source: Path, plans: Sequence[Plan]) -> str:

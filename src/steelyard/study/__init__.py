@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from steelyard.study.analysis.trained_network import network
     from steelyard.study.judgement import Judgement
     from steelyard.study.planning.make_plan import plan
+    from steelyard.study.planning.merging import merge
     from steelyard.study.planning.plan import Plan
     from steelyard.study.planning.program_plan import plan_program
     from steelyard.study.running.engines.local import start_server
     from steelyard.study.running.forecast import Estimate, estimate
     from steelyard.study.running.run_plan import compare, run
-    from steelyard.study.storage.merging import merge
 
 __all__ = [
     "Estimate",
@@ -47,7 +47,7 @@ _HOMES = {
     "steelyard.study.running.forecast": ("Estimate", "estimate"),
     "steelyard.study.running.engines.local": ("start_server",),
     "steelyard.study.running.run_plan": ("compare", "run"),
-    "steelyard.study.storage.merging": ("merge",),
+    "steelyard.study.planning.merging": ("merge",),
 }
 
 

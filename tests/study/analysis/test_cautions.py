@@ -407,12 +407,12 @@ def test_one_amount_of_labels_that_was_still_improving_is_named(tmp_path):
     with Store(tmp_path / "s", write=True) as store:
         for trial in made.trials:
             found = result(dict.fromkeys(trial.tasks, 0.8 + trial.seed / 100))
-            few = max(fraction for _, fraction in trial.fractions) < 0.5
+            few = max(fraction for _, fraction in trial.fractions) > 0.9  # the last of the amounts
             store.add_result(trial, dataclasses.replace(found, chosen_epoch=2 if few and trial.method != "uw" else 1))
         (caution,) = [text for text in judge_plan(made, store).cautions if text.startswith("Still improving")]
     assert caution.split("ended: ")[1].split(". What")[0] == (
-        "single-task on left digit with 33.33 % of the labels (3 of 3 trainings), single-task on right digit with "
-        "33.33 % of the labels (3 of 3 trainings), equal with 33.33 % of the labels (3 of 3 trainings)"
+        "single-task on left digit with 100 % of the labels (3 of 3 trainings), single-task on right digit with "
+        "100 % of the labels (3 of 3 trainings), equal with 100 % of the labels (3 of 3 trainings)"
     )
 
 

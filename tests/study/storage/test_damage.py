@@ -13,8 +13,8 @@ from damage import damaged, flip
 from steelyard.errors import DamagedStoreError, SteelyardError, SteelyardWarning, StoreError
 from steelyard.report.study_page import page
 from steelyard.study.analysis.make_judgement import judge
+from steelyard.study.planning.merging import merge
 from steelyard.study.planning.plan import Plan
-from steelyard.study.storage.merging import merge
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trial_checkpoint import load_checkpoint, save_checkpoint
 from steelyard.study.trial import SINGLE_TASK, Failed

@@ -199,9 +199,10 @@ def _uncertainty(name: str, outcome: Outcome, found: Mapping[str, Standings]) ->
     elif word == "held" and "worse" in harm.alone.values():
         word = "undecided"
     others = [arm for arm in _asymmetric(outcome) if arm not in (published, form)]
-    beside = standing(all_tasks(outcome.findings, published, others, region=0.0))
     said = [f"{better.text}.{by_itself(better, word)}", f"{BY_HURT}{harm.text}."]
-    said += [f"Beside it, {beside.text}."] if others else []
+    if others:
+        beside = standing(all_tasks(outcome.findings, published, others, region=0.0))
+        said.append(f"Beside it, {beside.text}.")
     claim = f"{name}: {form} is better than {published}, and is not shown to hurt more tasks"
     return Finding(claim, word, tuple(said))
 

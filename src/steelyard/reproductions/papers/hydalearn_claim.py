@@ -261,7 +261,7 @@ def _ranked(
     pairs = [(at, value) for at, values in found.items() for value in values if math.isfinite(value)]
     if len({at for at, _ in pairs}) < 2 or len({value for _, value in pairs}) < 2:
         undefined = f"Nothing varies here with {dial}: a rank correlation is not defined."
-        return [Finding(claim, "undecided", (undefined, *said))]
+        return [Finding(claim, "undecided", (undefined, *said), of_all=True)]
     turned = [at for at, _ in pairs]
     # Spearman's is Pearson's of the ranks, and another order of the runs is one of their ranks: they are taken once.
     dials, ranks = (_standardised(stats.rankdata(each)) for each in zip(*pairs, strict=True))
@@ -287,7 +287,7 @@ def _ranked(
     alike = math.prod(math.factorial(number) for number in Counter(turned).values())
     least = min(1.0, CLAIMS * 2 * alike / math.factorial(len(pairs)))
     few = (f"So few runs cannot decide it, whatever they show (p of {least:.2g} at best).",) if least > 0.05 else ()
-    return [Finding(claim, word, (text.replace("-", "−"), *few, *said))]
+    return [Finding(claim, word, (text.replace("-", "−"), *few, *said), of_all=True)]
 
 
 reproduction = Reproduction(

@@ -14,6 +14,9 @@ from steelyard.study.trial import Result
 DIGITS = 4
 """Significant ones of a value on validation data, but for the epoch that is judged, whose value stays as it is."""
 
+MEASURED = ("seconds", "steps_per_second", "peak_memory", "processor_seconds")
+"""What differs from one training to the next of the same trial."""
+
 _RESULT, _CURVES = (COLUMNS["trial"].index(name) for name in ("result", "curves"))
 
 
@@ -45,6 +48,27 @@ def is_short_of(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
     """Whether the curves of one row are those of the other, shortened."""
     curves = str(other["curves"])
     return one["curves"] != curves and one["curves"] == shortened(curves, str(other["result"]))
+
+
+def same_training(there: Mapping[str, object], other: Mapping[str, object], whole: bool = False) -> bool:
+    """Whether two finished rows of one trial found the same; one of them may have lost most of its curves on the way.
+
+    Args:
+        there: a row.
+        other: another one.
+        whole: the first one must not have lost what the other has.
+    """
+    if _values(there) != _values(other):
+        return False
+    if there["curves"] == other["curves"] or is_short_of(other, there):
+        return True
+    return not whole and is_short_of(there, other)
+
+
+def _values(row: Mapping[str, object]) -> str:
+    """What a trial found, without what differs from one training to the next."""
+    result = json.loads(str(row["result"]))
+    return json.dumps({name: each for name, each in result.items() if name not in MEASURED}, sort_keys=True)
 
 
 def check_whole(result: Result, why: str) -> None:

@@ -203,10 +203,13 @@ class Store:
         return [problem for problem in problems if problem == name or str(problem).startswith(f"{name}@")]
 
     def _keys(self, table: str) -> list[object]:
+        """In order; of a table to be salvaged those that can be read."""
         column = COLUMNS[table][0]
+        kind = "AS INTEGER" if table == "plan" else "AS BLOB"  # text may be none, and what is no key finds no row
         with self._database.named_errors():
-            rows = self._database.connection.execute(f"SELECT {column} FROM {table} ORDER BY {column}")
-            return [key for (key,) in rows]
+            rows = self._database.connection.execute(f"SELECT CAST({column} {kind}) FROM {table} ORDER BY {column}")
+            keys = [key for (key,) in rows]
+        return [key.decode(errors="replace") if isinstance(key, bytes) else key for key in keys]
 
     def _whole(self, table: str, keys: Iterable[object], condition: str = "") -> Iterator[dict[str, object]]:
         """The rows of these keys, one by one: of a store to be salvaged, those that are as they were written."""

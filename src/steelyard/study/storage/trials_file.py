@@ -19,6 +19,10 @@ MARK = b'{"format": "steelyard-trials/'
 _TYPES = {"id": (int,), "written": (int, float)}
 
 
+class CutOffError(DamagedStoreError):
+    """A file of trials ends before its end."""
+
+
 @dataclass(frozen=True)
 class StoreRow:
     """A row of a store's table, its values in the order of `COLUMNS`."""
@@ -67,7 +71,7 @@ def read_rows(path: Path) -> Iterator[StoreRow]:
         StoreError: it is missing, no such file, or of another version.
         DamagedStoreError: a line is not as it was written.
     """
-    _check_readable(path)
+    _check_kind(path)
     try:
         with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
             head = file.readline()
@@ -80,17 +84,21 @@ def read_rows(path: Path) -> Iterator[StoreRow]:
             for number, line in enumerate(file):
                 if line == json.dumps({"rows": number}) + "\n" and not file.read(1):
                     return
+                if not line.endswith("\n"):
+                    break  # cut off within it
                 yield _row(path, number + 2, line)
-            raise DamagedStoreError(f"{path} is damaged (it ends too early): write it again, or use another copy")
+            raise CutOffError(f"{path} is damaged (it ends too early): write it again, or use another copy")
     except StoreError:
         raise
-    except (lzma.LZMAError, EOFError, ValueError, RecursionError) as error:  # of the text, of JSON, of a number
+    except EOFError as error:
+        raise CutOffError(f"{path} is damaged ({error}): write it again, or use another copy") from error
+    except (lzma.LZMAError, ValueError, RecursionError) as error:  # of the text, of JSON, of a number
         raise DamagedStoreError(f"{path} is damaged ({error}): write it again, or use another copy") from error
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _check_readable(path: Path) -> None:
+def _check_kind(path: Path) -> None:
     """Refuse a pipe, which can be read once alone, a device and a folder."""
     try:
         kind = what_it_is(path.stat())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import lzma
+import shlex
 from pathlib import Path
 
-from steelyard.errors import StoreError
+from steelyard.errors import DamagedStoreError, StoreError
 from steelyard.io.lists_and_counts import counted
 from steelyard.io.writing import is_file
-from steelyard.study.storage.short_curves import is_short_of
+from steelyard.study.storage.short_curves import same_training
 from steelyard.study.storage.sqlite_file import TRIALS_ENDINGS
 from steelyard.study.storage.store import Store
-from steelyard.study.storage.trials_file import MARK, is_trials_file, read_rows
+from steelyard.study.storage.trials_file import MARK, CutOffError, is_trials_file, read_rows
 
 
 def check_target(path: Path, store: Path, salvage: bool = False) -> None:
@@ -35,9 +37,10 @@ def check_target(path: Path, store: Path, salvage: bool = False) -> None:
             "another name, or move it away"
         )
     if there and (lost := _would_be_lost(path, store, salvage)):
+        words = shlex.join(["steelyard", "merge", str(store), str(path)])
         raise StoreError(
-            f"cannot write {path}: the file that is there holds {counted(lost, 'trial')} that {store} does not hold, "
-            f"or not with all of their curves. Choose another name, or bring them into a store: `steelyard merge`"
+            f"cannot write {path}: the file that is there holds {lost} that {store} does not hold with these values "
+            f"and curves. Choose another name, or bring them into the store first: `{words}`"
         )
 
 
@@ -53,17 +56,37 @@ def _begins_like_one(path: Path) -> bool:
     return head.startswith(MARK)
 
 
-def _would_be_lost(path: Path, store: Path, salvage: bool) -> int:
-    """How many finished trials of the file the store has not; of one that was cut off, those before its end."""
-    lost = 0
+def _would_be_lost(path: Path, store: Path, salvage: bool) -> str:
+    """What of a file the store has not: ``3 trials``; empty where it has all of it.
+
+    Of a file that was cut off what stands before its end; one that cannot be read for another reason holds who knows
+    what.
+    """
+    trials = plans = 0
     with Store(store, salvage=salvage) as opened:
+        contents = {_canonical(content) for content in opened.plans()}
         try:
             for row in read_rows(path):
-                named = row.named
-                if row.table != "trial" or named["status"] != "finished":
-                    continue
-                there = opened.row(str(named["key"]))
-                lost += there is None or there["status"] != "finished" or is_short_of(there, named)
-        except StoreError:
-            return lost
-    return lost
+                if row.table == "plan":
+                    plans += _canonical(json.loads(str(row.named["content"]))) not in contents
+                elif row.named["status"] == "finished":
+                    trials += not _holds(opened, row.named)
+        except CutOffError:
+            pass
+        except (StoreError, ValueError, TypeError) as error:  # of the file, or of text in it
+            return f"what cannot be read ({error})"
+    found = [counted(number, noun) for number, noun in ((trials, "trial"), (plans, "plan")) if number]
+    return " and ".join(found)
+
+
+def _holds(store: Store, named: dict[str, object]) -> bool:
+    """Whether a finished trial is in the store with the same values, and with all of its curves."""
+    try:
+        there = store.row(str(named["key"]))
+    except DamagedStoreError:
+        return False
+    return there is not None and there["status"] == "finished" and same_training(there, named, whole=True)
+
+
+def _canonical(content: object) -> str:
+    return json.dumps(content, sort_keys=True)

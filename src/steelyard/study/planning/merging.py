@@ -11,14 +11,11 @@ from pathlib import Path
 
 from steelyard.errors import StoreError
 from steelyard.io.writing import replacing
-from steelyard.study.storage.readable_rows import check_readable
-from steelyard.study.storage.short_curves import is_short_of
+from steelyard.study.planning.readable_rows import check_readable
+from steelyard.study.storage.short_curves import is_short_of, same_training
 from steelyard.study.storage.sqlite_file import COLUMNS
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trials_file import StoreRow, is_trials_file, read_rows
-
-MEASURED = ("seconds", "steps_per_second", "peak_memory", "processor_seconds")
-"""What differs from one training to the next of the same trial."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,10 @@ def merge(into: Path | str, sources: list[Path]) -> list[Merged]:
         (3, 0, 0)
     """
     into = Path(into)
+    if is_trials_file(into):
+        raise StoreError(
+            f"{into} is a name of a file of trials: the first name is that of the store that gets them, e.g. all.sqlite"
+        )
     if not sources:
         raise StoreError("there is nothing to merge: name one or more stores, or files of trials (.jsonl, .jsonl.xz)")
     for source in sources:
@@ -104,7 +105,7 @@ def _merge_one(store: Store, source: Path, rows: Iterator[StoreRow], networks: P
             _bring_network(store, key, networks)
             store.add_row(row)
             taken += 1
-        elif statuses == ("finished", "finished") and not _same(there, named):
+        elif statuses == ("finished", "finished") and not same_training(there, named):
             differ += 1
         else:
             known += 1
@@ -123,19 +124,6 @@ def _merge_one(store: Store, source: Path, rows: Iterator[StoreRow], networks: P
 
 def _canonical(content: object) -> str:
     return json.dumps(content, sort_keys=True)
-
-
-def _same(there: dict[str, object], named: dict[str, object]) -> bool:
-    """Whether two trainings found the same; one of them may have lost most of its curves on the way."""
-    if _values(there) != _values(named):
-        return False
-    return there["curves"] == named["curves"] or is_short_of(there, named) or is_short_of(named, there)
-
-
-def _values(row: dict[str, object]) -> str:
-    """What a trial found, without what differs from one training to the next."""
-    result = json.loads(str(row["result"]))
-    return _canonical({name: each for name, each in result.items() if name not in MEASURED})
 
 
 def _bring_network(store: Store, key: str, networks: Path | None) -> None:

@@ -112,7 +112,7 @@ def test_what_reads_more_than_short_curves_says_so(tmp_path):
             assert values_of(plan, result, trial.tasks)
 
 
-def test_what_is_there_stays_and_other_othersare_counted(tmp_path):
+def test_what_is_there_stays_and_other_values_are_counted(tmp_path):
     plan = made_up.plan()
     ours, theirs = filled(tmp_path / "ours.sqlite", plan), filled(tmp_path / "theirs.sqlite", plan, steps=11)
     before = judge(ours)
@@ -254,6 +254,12 @@ def changed(row, **values):
         ("trial", lambda row: {"status": "weird"}, "is damaged .* a status of 'weird'"),
         ("trial", lambda row: {"result": told(row, energy=1)}, "a newer one wrote it"),
         ("trial", lambda row: {"result": told(row, test={})}, "is damaged .* test values of no task"),
+        ("trial", lambda row: {"result": told(row, last={})}, "is damaged .* test values of no task"),
+        ("trial", lambda row: {"result": told(row, test={t: [] for t in tasks_of(row)})}, "is damaged .* test values"),
+        ("trial", lambda row: {"status": "failed", "error": None}, "is damaged .* in the place of str"),
+        ("trial", lambda row: {"result": "[" * 100_000}, "is damaged"),
+        ("plan", lambda row: {"content": json.dumps({**json.loads(row.named["content"]), "fancy": 1})}, "a newer one"),
+        ("plan", lambda row: {"content": "{}"}, "is damaged .* the plan in the store cannot be read"),
         ("trial", lambda row: {"result": told(row, seconds="long")}, "is damaged .*'long' in the place of float"),
         ("trial", lambda row: {"curves": "[]"}, "is damaged .* list in place of names and values"),
         ("trial", lambda row: {"result": None}, "is damaged"),
@@ -276,6 +282,20 @@ def test_rows_that_nobody_could_read_come_into_no_store(tmp_path, table, change,
         assert judge(mine) == before
     else:
         assert not into.exists()
+
+
+def tasks_of(row):
+    return json.loads(row.named["config"])["tasks"]
+
+
+def test_a_name_of_a_file_of_trials_is_no_name_of_a_store(tmp_path):
+    source = filled(tmp_path / "s.sqlite", made_up.plan(seeds=1))
+    with pytest.raises(StoreError, match=r"all\.jsonl is a name of a file of trials"):
+        merge(tmp_path / "all.jsonl", [source])
+    assert not (tmp_path / "all.jsonl").exists()
+    text = as_text(source, "s.jsonl")
+    with pytest.raises(StoreError, match=r"no store: `steelyard merge all\.sqlite .*s\.jsonl` makes one of it"):
+        Store(text)
 
 
 def told(row, **values):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from steelyard.errors import DamagedStoreError, StoreError
 from steelyard.io.typed import typed
+from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.trials_file import StoreRow
 from steelyard.study.trial import Failed, Result
 
@@ -25,7 +26,7 @@ def check_readable(row: StoreRow, source: Path) -> None:
     """
     try:
         _read(row)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (DamagedStoreError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         what = f"{row.table} {str(next(iter(row.values)))[:12]}"
         if NEWER in str(error):
             raise StoreError(
@@ -40,7 +41,7 @@ def check_readable(row: StoreRow, source: Path) -> None:
 def _read(row: StoreRow) -> None:
     named = row.named
     if row.table == "plan":
-        _names_and_values(named["content"])
+        Plan.from_dict(_names_and_values(named["content"]))
         return
     config = str(named["config"])
     if hashlib.sha256(config.encode()).hexdigest() != named["key"]:
