@@ -60,19 +60,19 @@ def report(
     if short_curves and trials is None:
         raise arguments.ArgumentError("--short-curves: of which file? Name one with --trials")
     page = page or arguments.beside(store, ".html") if open_page or not (json or csv or trials) else page
-    aside = any(map(prints, (page, json, csv, trials)))
     try:
         judgement = judge(store, salvage, plan)
     except StoreError as error:
         if salvage and trials is not None:  # trials may be whole where no plan of them is
             check_outputs([(trials, None)], store)
-            _write_trials(store, trials, short_curves, salvage, aside)
+            _write_trials(store, trials, short_curves, salvage, prints(trials))
             say(f"Its trials alone: {error}", err=True)
             return
         raise
     check_outputs([(page, PAGE), (json, JSON), (csv, CSV), (trials, None)], store)
     if trials is not None:
         check_target(trials, store, salvage)
+    aside = any(map(prints, (page, json, csv, trials)))
     further = [*(["--plan", str(plan)] if plan else []), *(["--salvage"] if salvage else [])]
     again = shlex.join(["steelyard", "report", str(store), *further])
     show_judgement(judgement, again, page, open_page, aside, every=every)
