@@ -14,7 +14,7 @@ def rows(tasks, size):
     return drawn + 0.5
 
 
-@pytest.mark.parametrize("tasks", [1, 2, 3, 12])
+@pytest.mark.parametrize("tasks", [1, 3])
 @pytest.mark.parametrize("size", [0, 1, 2**16, 2**16 + 1, 3_000_000])
 def test_digits_are_kept_along_long_rows(tasks, size):
     """Added into one number, squares of ten million have lost three digits."""

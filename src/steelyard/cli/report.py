@@ -65,6 +65,7 @@ def report(
     except StoreError as error:
         if salvage and trials is not None:  # trials may be whole where no plan of them is
             check_outputs([(trials, None)], store)
+            check_target(trials, store, salvage)
             _write_trials(store, trials, short_curves, salvage, prints(trials))
             say(f"Its trials alone: {error}", err=True)
             return
@@ -91,9 +92,7 @@ def _write_trials(store: Path, trials: Path, short_curves: bool, salvage: bool, 
     from steelyard.study.storage.short_curves import with_short_curves
     from steelyard.study.storage.store import Store
     from steelyard.study.storage.trials_file import write_rows
-    from steelyard.study.storage.trials_target import check_target
 
-    check_target(trials, store, salvage)
     with writing(trials), Store(store, salvage=salvage) as opened:
         write_rows(trials, map(with_short_curves, opened.rows()) if short_curves else opened.rows())
     say(f"Written: {trials}", err=aside)

@@ -18,7 +18,8 @@ STILL = ("equal", "fixed", "best-fixed")
 def frozen_specs(judgement: Judgement) -> list[tuple[str, int, str]]:
     """Method, setting and ``fixed(weights='left: 0.93, right: 1.07')``: means over epochs and seeds.
 
-    Methods whose weights stand still, and those without a finished trial, are left out.
+    Methods whose weights stand still, those without a finished trial, and those with a trial whose curves were
+    shortened, are left out.
     """
     found = []
     for curve in judgement.curves:

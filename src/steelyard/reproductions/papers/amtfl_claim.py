@@ -108,7 +108,7 @@ def judge(outcomes: Outcomes) -> list[Finding]:
     # What breaks the whole is adjusted over everything that it rests on.
     asked = {(name, part): one for name, each in outcomes.items() for part, one in _compared(each).items()}
     found = standings(asked)
-    by_place = {name: {part: found[name, part] for part in PARTS} for name in outcomes}
+    by_place = {name: {part: each for (place, part), each in found.items() if place == name} for name in outcomes}
     return [
         together(
             whole,
@@ -122,11 +122,8 @@ def judge(outcomes: Outcomes) -> list[Finding]:
     ]
 
 
-PARTS = ("fewer", "better", "harm")
-
-
 def _compared(outcome: Outcome) -> dict[str, Comparison]:
-    """What the claim rests on at one place, by `PARTS`.
+    """What the claim rests on at one place.
 
     How many tasks the plain sum hurts beside the published arm and the named form; what that form gains over the
     published arm in Δm; and how many it hurts beside it.
@@ -313,8 +310,9 @@ reproduction = Reproduction(
         "of it are ours, and so is the speed at which they learn, 100 times the network's on the digits, at whose "
         "own they end where they began, and 10 times on the drugs. On the network of TUGDA it is as the same "
         "authors' later code has it, where what is learnt hardly moves, and the variance under dropout is what is "
-        "asked. The abstract counts tasks that are hurt; that a form does better than the loss is judged by Δm, "
-        "which is ours, with the count beside it."
+        "asked. The abstract counts tasks that are hurt; that a learnt uncertainty does better than the loss is "
+        "asked of one form, named before any was run (log1p, whose price is the learnt loss itself; with TUGDA's "
+        "network its own), and judged by Δm, which is ours: and it must not be shown to hurt more tasks."
     ),
     experiments=experiments,
     judge=judge,

@@ -15,7 +15,7 @@ from steelyard.study.planning.readable_rows import check_readable
 from steelyard.study.storage.short_curves import is_short_of, same_training
 from steelyard.study.storage.sqlite_file import COLUMNS
 from steelyard.study.storage.store import Store
-from steelyard.study.storage.trials_file import StoreRow, is_trials_file, read_rows
+from steelyard.study.storage.trials_file import StoreRow, canonical, is_trials_file, read_rows
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,6 @@ def merge(into: Path | str, sources: list[Path]) -> list[Merged]:
         (3, 0, 0)
     """
     into = Path(into)
-    if is_trials_file(into):
-        raise StoreError(
-            f"{into} is a name of a file of trials: the first name is that of the store that gets them, e.g. all.sqlite"
-        )
     if not sources:
         raise StoreError("there is nothing to merge: name one or more stores, or files of trials (.jsonl, .jsonl.xz)")
     for source in sources:
@@ -91,7 +87,7 @@ def _opened(source: Path) -> Iterator[tuple[Iterator[StoreRow], Path | None]]:
 
 def _merge_one(store: Store, source: Path, rows: Iterator[StoreRow], networks: Path | None) -> Merged:
     taken = known = differ = plans = 0
-    contents = set(map(_canonical, store.plans()))
+    contents = set(map(canonical, store.plans()))
     first = []
     for row in rows:
         named = row.named
@@ -115,15 +111,11 @@ def _merge_one(store: Store, source: Path, rows: Iterator[StoreRow], networks: P
                     whole = {**there, "curves": named["curves"]}
                     store.add_row(StoreRow("trial", tuple(whole[name] for name in COLUMNS["trial"])))
     for content in reversed(first):  # the latest of them first, each before the ones that are there
-        if _canonical(json.loads(content)) not in contents:
-            contents.add(_canonical(json.loads(content)))
+        if canonical(json.loads(content)) not in contents:
+            contents.add(canonical(json.loads(content)))
             store.add_earlier_plan(content)
             plans += 1
     return Merged(source, taken, known, differ, plans)
-
-
-def _canonical(content: object) -> str:
-    return json.dumps(content, sort_keys=True)
 
 
 def _bring_network(store: Store, key: str, networks: Path | None) -> None:

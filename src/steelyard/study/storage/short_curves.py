@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from steelyard.errors import StoreError
 from steelyard.study.storage.sqlite_file import COLUMNS
-from steelyard.study.storage.trials_file import StoreRow
+from steelyard.study.storage.trials_file import StoreRow, canonical
 from steelyard.study.trial import Result
 
 DIGITS = 4
@@ -68,7 +68,7 @@ def same_training(there: Mapping[str, object], other: Mapping[str, object], whol
 def _values(row: Mapping[str, object]) -> str:
     """What a trial found, without what differs from one training to the next."""
     result = json.loads(str(row["result"]))
-    return json.dumps({name: each for name, each in result.items() if name not in MEASURED}, sort_keys=True)
+    return canonical({name: each for name, each in result.items() if name not in MEASURED})
 
 
 def check_whole(result: Result, why: str) -> None:

@@ -21,7 +21,7 @@ from steelyard.io.typed import typed
 from steelyard.study.storage.lock import WriterLock
 from steelyard.study.storage.network_files import Networks
 from steelyard.study.storage.sqlite_file import COLUMNS, Database
-from steelyard.study.storage.trials_file import StoreRow
+from steelyard.study.storage.trials_file import StoreRow, is_trials_file
 from steelyard.study.trial import Failed, Result, Trial
 
 
@@ -58,6 +58,11 @@ class Store:
             named = shlex.quote(str(self.path))
             raise StoreError(f"there is no store {self.path}: `steelyard compare … --store {named}` makes one")
         if write:
+            if is_trials_file(self.path) and not self.path.exists():
+                raise StoreError(
+                    f"{self.path} is a name of a file of trials: call the store that is to be made otherwise, e.g. "
+                    "study.sqlite"
+                )
             _make_folder(self._file.parent, self.path.name)
             _refuse_further_names(self.path)
         self._lock = WriterLock(self.path) if write else None
@@ -203,9 +208,9 @@ class Store:
         return [problem for problem in problems if problem == name or str(problem).startswith(f"{name}@")]
 
     def _keys(self, table: str) -> list[object]:
-        """In order; of a table to be salvaged those that can be read."""
+        """In order; what cannot be read of them is replaced, and finds no row."""
         column = COLUMNS[table][0]
-        kind = "AS INTEGER" if table == "plan" else "AS BLOB"  # text may be none, and what is no key finds no row
+        kind = "AS INTEGER" if table == "plan" else "AS BLOB"  # damaged text may be none
         with self._database.named_errors():
             rows = self._database.connection.execute(f"SELECT CAST({column} {kind}) FROM {table} ORDER BY {column}")
             keys = [key for (key,) in rows]

@@ -39,6 +39,11 @@ def is_trials_file(path: Path) -> bool:
     return path.name.endswith(TRIALS_ENDINGS)
 
 
+def canonical(content: object) -> str:
+    """Of JSON, whatever order its names were written in."""
+    return json.dumps(content, sort_keys=True)
+
+
 def write_rows(path: Path, rows: Iterable[StoreRow]) -> None:
     """Write a whole file or none.
 

@@ -13,7 +13,7 @@ from steelyard.io.writing import is_file
 from steelyard.study.storage.short_curves import same_training
 from steelyard.study.storage.sqlite_file import TRIALS_ENDINGS
 from steelyard.study.storage.store import Store
-from steelyard.study.storage.trials_file import MARK, CutOffError, is_trials_file, read_rows
+from steelyard.study.storage.trials_file import MARK, CutOffError, canonical, is_trials_file, read_rows
 
 
 def check_target(path: Path, store: Path, salvage: bool = False) -> None:
@@ -64,11 +64,11 @@ def _would_be_lost(path: Path, store: Path, salvage: bool) -> str:
     """
     trials = plans = 0
     with Store(store, salvage=salvage) as opened:
-        contents = {_canonical(content) for content in opened.plans()}
+        contents = {canonical(content) for content in opened.plans()}
         try:
             for row in read_rows(path):
                 if row.table == "plan":
-                    plans += _canonical(json.loads(str(row.named["content"]))) not in contents
+                    plans += canonical(json.loads(str(row.named["content"]))) not in contents
                 elif row.named["status"] == "finished":
                     trials += not _holds(opened, row.named)
         except CutOffError:
@@ -86,7 +86,3 @@ def _holds(store: Store, named: dict[str, object]) -> bool:
     except DamagedStoreError:
         return False
     return there is not None and there["status"] == "finished" and same_training(there, named, whole=True)
-
-
-def _canonical(content: object) -> str:
-    return json.dumps(content, sort_keys=True)
