@@ -20,7 +20,7 @@ from steelyard.cli.export import export
 from steelyard.cli.group import group
 from steelyard.cli.leaderboard import leaderboard
 from steelyard.cli.merge import merge
-from steelyard.cli.messages import INTERRUPTED, SOME_FAILED, WRONG_INPUT, say
+from steelyard.cli.messages import INTERRUPTED, SOME_FAILED, WRONG_INPUT, interrupted, say
 from steelyard.cli.methods import methods
 from steelyard.cli.new import new
 from steelyard.cli.problems import problems
@@ -71,8 +71,7 @@ def main() -> None:
     except SteelyardError as error:
         _fail(error)
     except (KeyboardInterrupt, typer.Abort):
-        say("\nStopped.", err=True)
-        sys.exit(INTERRUPTED)
+        interrupted("Stopped.")
     except BrokenPipeError:
         _close_output()
         sys.exit(SOME_FAILED)
@@ -91,6 +90,8 @@ def main() -> None:
         _fail(usage_error(error))
     finally:
         warnings.formatwarning = python_says
+    if code == INTERRUPTED:  # what click makes of Ctrl-C where a command has no words of its own for it
+        interrupted("Stopped.")
     sys.exit(code if isinstance(code, int) else 0)
 
 

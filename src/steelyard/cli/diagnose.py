@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from steelyard.cli.arguments import parse_names
-from steelyard.cli.messages import INTERRUPTED, say
+from steelyard.cli.messages import interrupted
 from steelyard.cli.shared_options import DEVICE, PRECISION, Architecture, Device, Precision, Problem, Shared, Tasks
 
 
@@ -54,6 +54,5 @@ def diagnose(
     try:
         course = trained()
     except KeyboardInterrupt:
-        say("\nStopped; nothing was kept.", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        interrupted("Stopped; nothing was kept.")
     show_course(course, make_console())

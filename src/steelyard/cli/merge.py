@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from steelyard.cli.messages import say
+from steelyard.cli.messages import command_line, resumable, say
 
 
 def merge(
@@ -26,7 +26,9 @@ def merge(
     check_store(into)
     for source in sources:
         check_store(source)
-    for found in merged(into, sources):
+    with resumable(command_line()):
+        taken = merged(into, sources)
+    for found in taken:
         text = f"{found.source}: {counted(found.taken, 'trial')} and {counted(found.plans, 'plan')} taken"
         if found.known:
             text += f", {found.known} there already"

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -27,13 +28,17 @@ def command_line() -> str:
 
 @contextlib.contextmanager
 def resumable(command: str) -> Iterator[None]:
-    """Say how to go on when the user stops a study."""
+    """Say how to go on when the user stops what goes on with the same command."""
     try:
         yield
     except KeyboardInterrupt:
-        say("\nStopped. What is finished is kept; go on with the same command:", err=True)
-        say(f"  {command}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        interrupted(f"Stopped. What is finished is kept; go on with the same command:\n  {command}")
+
+
+def interrupted(text: str) -> NoReturn:
+    """End as Ctrl-C does, after these words."""
+    say(f"\n{text}", err=True)
+    sys.exit(INTERRUPTED)
 
 
 def open_in_browser(page: Path) -> None:

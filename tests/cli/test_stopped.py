@@ -1,0 +1,39 @@
+"""Ctrl-C, in every command: exit code 130, and a word of what is kept."""
+
+import functools
+
+import pytest
+
+import steelyard.study
+from steelyard.cli.app import COMMANDS, app
+
+NAMED = {
+    "compare": ["digits"],
+    "group": ["digits", "--budget", "1"],
+    "diagnose": ["digits"],
+    "report": ["one.sqlite"],
+    "merge": ["all.sqlite", "one.sqlite"],
+    "export": ["one.sqlite", "--method", "equal", "--out", "a.pt2"],
+    "new": ["mine.py"],
+}
+"""What a command cannot do without."""
+
+
+def interrupted(*args, **options):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_command_says_that_it_was_stopped(run, monkeypatch, command):
+    (registered,) = [each for each in app.registered_commands if each.callback is command]
+    monkeypatch.setattr(registered, "callback", functools.wraps(command)(interrupted))
+    code, out, err = run(command.__name__, *NAMED.get(command.__name__, []))
+    assert (code, out, err) == (130, "", "\nStopped.\n")
+
+
+def test_merge_goes_on_with_the_same_command(run, monkeypatch):
+    monkeypatch.setattr(steelyard.study, "merge", interrupted)
+    code, _, err = run("merge", "all.sqlite", "one two.sqlite")
+    assert code == 130
+    assert err.count("Stopped") == 1
+    assert "go on with the same command:\n  steelyard merge all.sqlite 'one two.sqlite'\n" in err
