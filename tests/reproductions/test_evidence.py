@@ -12,6 +12,8 @@ from steelyard.reproductions.evidence import (
     best_on_validation,
     better_than_each,
     comparable,
+    delta_p,
+    delta_text,
     each_beaten,
     gains,
     improvements,
@@ -285,3 +287,9 @@ def test_where_something_is_hurt_more_by_itself_a_gain_is_undecided():
         asked |= {f"{k}": Comparison("x", {"y": noise}, {"y": 0.0}) for k in range(family)}
         harm = standings(asked)["harm"]
         assert amtfl_claim._uncertainty("here", made, {"better": better, "harm": harm}).word == word
+
+
+def test_delta_p_is_of_values_and_delta_m_of_errors(outcome):
+    made = outcome("d", {"single-task": 0.8, "equal": 0.88})
+    assert delta_p(made, "equal").startswith("+10.00")  # .88 in place of .8
+    assert delta_text(made, "equal").startswith("+40.00")  # an error of .12 in place of .2
