@@ -17,7 +17,8 @@ FILES = sorted((DOCS / "reproductions").glob("*.jsonl.xz"))
 
 
 def test_every_file_is_a_reproductions():
-    assert {"ema", "hydalearn"} <= {file.name.partition(".")[0] for file in FILES} <= set(reproduction_names())
+    named = {file.name.partition(".")[0] for file in FILES}
+    assert {"ema", "hydalearn", "db-mtl"} <= named <= set(reproduction_names())
 
 
 def test_what_is_said_of_weights_needs_whole_curves(run, tmp_path):

@@ -272,7 +272,7 @@ reproduction = Reproduction(
     experiments=experiments,
     judge=judge,
     figures=figures,
-    takes={"quick": "7 min", "real": "5 h", "full": "weeks"},
+    takes={"quick": "7 min", "real": "4 h", "full": "weeks"},
     scope={
         "quick": "a tenth of NYUv2 for three epochs, few epochs elsewhere; no tuned learning rates.",
         "real": "eleven seeds on QM8, five on Office, of three learning rates the one that three seeds choose; a "
