@@ -9,17 +9,21 @@ column is the percentage of false studies where one network in ten collapses. Al
 
 ``--recommendation``: how often the best of several strategies, all of which lie on the edge of what may be recommended,
 is recommended by its own 95 % interval, and by the wider one of the best of so many.
+
+``--looks``: how often a question is decided with nothing there, where seeds are added until it is decided.
 """
 
 from __future__ import annotations
 
 import argparse
 
+from steelyard.study.analysis.earlier_looks import false_after
 from steelyard.study.analysis.simulation import PROCEDURES, Kind, Rates, max_t, rates, recommended
 
 DESIGNS = ((5, 2), (14, 3), (25, 4), (25, 12), (2, 139))
 SEEDS = (3, 5, 10)
 STRATEGIES = (1, 4, 13, 24)
+LOOKS = ((3,), (3, 5), (3, 10), (5, 10), (5, 20), (3, 5, 10), (5, 10, 20), (3, 5, 7, 9, 11))
 NOISE: tuple[Kind, ...] = ("normal", "skewed", "tied", "unequal")
 
 
@@ -30,7 +34,11 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--recommendation", action="store_true")
+    parser.add_argument("--looks", action="store_true")
     given = parser.parse_args()
+    if given.looks:
+        looks()
+        return
     if given.recommendation:
         recommendation(given.seed)
         return
@@ -60,6 +68,12 @@ def recommendation(seed: int) -> None:
         for seeds in SEEDS:
             alone, of_all = recommended(strategies, seeds, seed=seed)
             print(f"| {strategies} | {seeds} | {100 * alone:.1f} | {100 * of_all:.1f} |")
+
+
+def looks() -> None:
+    print("| looks at so many seeds | decided with nothing there, % |\n|---|---|")
+    for seeds in LOOKS:
+        print(f"| {', then '.join(map(str, seeds))} | {100 * false_after(seeds):.1f} |")
 
 
 def _cell(found: list[Rates]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from steelyard.study.analysis.cautions import cautions, within_other_rows
+from steelyard.study.analysis.earlier_looks import look_notes
 from steelyard.study.analysis.interval_scope import about_rows, about_test, other_rows
 from steelyard.study.analysis.provenance_notes import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
@@ -62,7 +63,8 @@ def judge_plan(plan: Plan, store: Store) -> Judgement:
     """Judge a plan by what the store holds of it."""
     found = findings(plan, store)
     judgement = judge_findings(found)
-    return dataclasses.replace(judgement, recipe=recipe(found, judgement.rows, store))
+    notes = [*judgement.notes, *look_notes(plan, store)]
+    return dataclasses.replace(judgement, recipe=recipe(found, judgement.rows, store), notes=notes)
 
 
 def findings(plan: Plan, store: Store) -> TrialResults:
