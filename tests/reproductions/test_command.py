@@ -123,6 +123,11 @@ def test_a_reproduction_from_end_to_end_and_its_growth(run):
     assert code == 2
     assert "put the other one back" in err
 
+    # One more seed is a second look.
+    code, out, err = run("reproduce", "tiny", "--quick", "--seeds", "4", "--workers", "2")
+    assert code == 0, err
+    assert "Caution, Few labels: 3 of these 4 seeds were judged before." in " ".join(out.split())
+
 
 def test_a_store_of_something_else_says_nothing_of_a_reproduction(run):
     words = ["compare", "digits", "--methods", "equal", "--seeds", "1", "--epochs", "1", "--store", "other.sqlite"]

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome
-from steelyard.reproductions.run_reproduction import summarise
+from steelyard.reproductions.run_reproduction import summarise, work_of
 from steelyard.reproductions.summary import Summary
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.storage.store import Store
 from study.made_up import fill, plan
+from study.made_up import result as made_result
 
 RIGHT = {"left": 0.9, "right": 0.8}
 
@@ -89,3 +90,11 @@ def test_it_says_on_which_days_its_trials_were_trained(tmp_path, moments, said):
     assert found.dates == said
     counted = "6 trials: 0.0 s of training, counted on one core"
     assert found.time_text == (f"{counted}, {said}" if said else counted)
+
+
+def test_training_is_counted_in_time_that_processors_worked():
+    """A machine that was busy elsewhere made no training longer."""
+    results = {place: SimpleNamespace(work=each) for place, each in enumerate((2.0, 3.5))}
+    assert work_of(results) == 5.5
+    waited = dataclasses.replace(made_result({"left": 0.9}, seconds=10.0), processor_seconds=4.0)
+    assert work_of({0: waited, 1: made_result({"left": 0.9}, seconds=10.0)}) == 14.0  # one that nobody counted

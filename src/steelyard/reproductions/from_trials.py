@@ -14,7 +14,7 @@ from steelyard.io.lists_and_counts import listed
 from steelyard.io.writing import what_it_is
 from steelyard.problems import load_problem
 from steelyard.reproductions.reproduction import SIZES, Experiment, Outcome, Reproduction, Size
-from steelyard.reproductions.run_reproduction import outcome_of, summarise
+from steelyard.reproductions.run_reproduction import outcome_of, summarise, work_of
 from steelyard.reproductions.summary import Summary
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.command_again import is_reproduction
@@ -53,8 +53,7 @@ def judged_from(reproduction: Reproduction, size: Size, source: Path) -> Summary
         if unread is not None:
             raise unread
         raise StoreError(_nothing_of(reproduction, size, source, plans))
-    training = sum(result.seconds for result in results.values())
-    return summarise(reproduction, size, outcomes, planned, training, command)
+    return summarise(reproduction, size, outcomes, planned, work_of(results), command)
 
 
 def _plans(store: Store) -> tuple[list[Plan], DamagedStoreError | None]:

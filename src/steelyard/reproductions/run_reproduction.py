@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from steelyard.report.numbers import duration_range
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
+from steelyard.study.analysis.earlier_looks import look_notes
 from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.planning.arms import parse_arms
@@ -180,10 +181,14 @@ def carry_out(
         results |= trained
         outcomes.append(outcome)
         render(outcome.judgement, console)
-        training = sum(result.seconds for result in results.values())
-        summary = summarise(reproduction, size, outcomes, planned, training, command)
+        summary = summarise(reproduction, size, outcomes, planned, work_of(results), command)
         write(summary)
     return summary
+
+
+def work_of(results: Mapping[Trial, Result]) -> float:
+    """Seconds of training, of all trials together, on one core."""
+    return sum(result.work for result in results.values())
 
 
 def outcome_of(experiment: Experiment, plan: Plan, store: Path) -> tuple[Outcome, dict[Trial, Result]]:
@@ -191,7 +196,8 @@ def outcome_of(experiment: Experiment, plan: Plan, store: Path) -> tuple[Outcome
     with Store(store) as opened:
         found = findings(plan, opened)
         results = {**opened.results(tried(plan), plan.also), **found.results}
-    return Outcome(experiment, found, judge_findings(found), tuple(joint_values(store, plan))), results
+        looks = tuple(look_notes(plan, opened))
+    return Outcome(experiment, found, judge_findings(found), tuple(joint_values(store, plan)), looks), results
 
 
 def summarise(

@@ -69,7 +69,10 @@ class Summary:
         return [
             f"{each.experiment.name}: {said}"
             for each in self.outcomes
-            for said in renamed(cautions(each.findings), readable_methods(each.judgement.methods))
+            for said in [
+                *renamed(cautions(each.findings), readable_methods(each.judgement.methods)),
+                *(f"{look}." for look in each.looks),
+            ]
         ]
 
     @property

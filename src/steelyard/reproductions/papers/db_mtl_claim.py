@@ -273,7 +273,7 @@ reproduction = Reproduction(
     experiments=experiments,
     judge=judge,
     figures=figures,
-    takes={"quick": "7 min", "real": "4 h", "full": "weeks"},
+    takes={"quick": "7 min", "real": "3 h", "full": "weeks"},
     scope={
         "quick": "a tenth of NYUv2 for three epochs, few epochs elsewhere; no tuned learning rates.",
         "real": "eleven seeds on QM8, five on Office, of three learning rates, and two more past an edge, the one "
