@@ -10,7 +10,8 @@ column is the percentage of false studies where one network in ten collapses. Al
 ``--recommendation``: how often the best of several strategies, all of which lie on the edge of what may be recommended,
 is recommended by its own 95 % interval, and by the wider one of the best of so many.
 
-``--looks``: how often a question is decided with nothing there, where seeds are added until it is decided.
+``--looks``: how often a study with nothing there says something at one look or another, where seeds are added while it
+says nothing.
 """
 
 from __future__ import annotations
@@ -71,9 +72,10 @@ def recommendation(seed: int) -> None:
 
 
 def looks() -> None:
-    print("| looks at so many seeds | decided with nothing there, % |\n|---|---|")
+    print("| looks at so many seeds | a study of one question, % | of ten, % |\n|---|---|---|")
     for seeds in LOOKS:
-        print(f"| {', then '.join(map(str, seeds))} | {100 * false_after(seeds):.1f} |")
+        found = [f"{100 * false_after(seeds, questions):.1f}" for questions in (1, 10)]
+        print(f"| {', then '.join(map(str, seeds))} | {' | '.join(found)} |")
 
 
 def _cell(found: list[Rates]) -> str:

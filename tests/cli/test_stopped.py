@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+import typer
 
 import steelyard.study
 from steelyard.cli.app import COMMANDS, app
@@ -23,10 +24,15 @@ def interrupted(*args, **options):
     raise KeyboardInterrupt
 
 
+def aborted(*args, **options):
+    raise typer.Abort
+
+
+@pytest.mark.parametrize("stop", [interrupted, aborted])
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
-def test_every_command_says_that_it_was_stopped(run, monkeypatch, command):
+def test_every_command_says_that_it_was_stopped(run, monkeypatch, command, stop):
     (registered,) = [each for each in app.registered_commands if each.callback is command]
-    monkeypatch.setattr(registered, "callback", functools.wraps(command)(interrupted))
+    monkeypatch.setattr(registered, "callback", functools.wraps(command)(stop))
     code, out, err = run(command.__name__, *NAMED.get(command.__name__, []))
     assert (code, out, err) == (130, "", "\nStopped.\n")
 
@@ -36,4 +42,4 @@ def test_merge_goes_on_with_the_same_command(run, monkeypatch):
     code, _, err = run("merge", "all.sqlite", "one two.sqlite")
     assert code == 130
     assert err.count("Stopped") == 1
-    assert "go on with the same command:\n  steelyard merge all.sqlite 'one two.sqlite'\n" in err
+    assert "the same command takes the rest:\n  steelyard merge all.sqlite 'one two.sqlite'\n" in err

@@ -7,9 +7,7 @@ import pytest
 
 from reproductions.made_up_outcomes import CLEAR_ALONE, DRAWN, LITTLE, NOISE, stored, the
 from steelyard.reproductions.evidence import above_zero, standing
-from steelyard.reproductions.papers import (
-    amtfl_claim,
-)
+from steelyard.reproductions.papers import amtfl_claim
 from steelyard.study.analysis.joint_metrics import JointValue
 from steelyard.study.analysis.make_judgement import findings
 from steelyard.study.storage.store import Store

@@ -4,9 +4,7 @@ import pytest
 
 from reproductions.made_up_outcomes import NOISE, judged, the
 from steelyard.reproductions.evidence import above_zero, gains
-from steelyard.reproductions.papers import (
-    db_mtl_claim,
-)
+from steelyard.reproductions.papers import db_mtl_claim
 from study.made_up import plan
 
 

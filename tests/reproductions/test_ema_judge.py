@@ -1,8 +1,6 @@
 """The judge of `ema`, on results made up for it: each part can hold, can fail, and rests on what it names."""
 
-from steelyard.reproductions.papers import (
-    ema_claim,
-)
+from steelyard.reproductions.papers import ema_claim
 
 
 def test_ema_counts_its_variants_by_beta_and_its_switches_by_name():

@@ -5,9 +5,7 @@ import math
 import pytest
 
 from reproductions.made_up_outcomes import the
-from steelyard.reproductions.papers import (
-    hydalearn_claim,
-)
+from steelyard.reproductions.papers import hydalearn_claim
 from steelyard.reproductions.run_reproduction import so_far
 
 

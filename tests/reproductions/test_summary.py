@@ -8,6 +8,7 @@ import pytest
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome
 from steelyard.reproductions.run_reproduction import summarise, work_of
 from steelyard.reproductions.summary import Summary
+from steelyard.study.analysis.earlier_looks import EarlierLooks
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.storage.store import Store
 from study.made_up import fill, plan
@@ -98,3 +99,22 @@ def test_training_is_counted_in_time_that_processors_worked():
     assert work_of(results) == 5.5
     waited = dataclasses.replace(made_result({"left": 0.9}, seconds=10.0), processor_seconds=4.0)
     assert work_of({0: waited, 1: made_result({"left": 0.9}, seconds=10.0)}) == 14.0  # one that nobody counted
+
+
+def test_looks_at_some_of_the_seeds_are_a_caution(tmp_path):
+    found = summary(tmp_path / "s", plan(seeds=5), {"single-task": [RIGHT] * 5})
+    [outcome] = found.outcomes
+    looked = dataclasses.replace(outcome.findings, looks=EarlierLooks((3,), 2))
+    found = dataclasses.replace(found, outcomes=(dataclasses.replace(outcome, findings=looked),))
+    [said] = [each for each in found.cautions if "judged before" in each]
+    assert said.startswith(f"{outcome.experiment.name}: 3 of these 5 seeds were judged before. ")
+    assert said.endswith(" in place of 5.")
+
+
+def test_time_of_another_device_is_not_of_one_core(tmp_path):
+    found = summary(tmp_path / "s", plan(), {"single-task": [RIGHT] * 3})
+    [outcome] = found.outcomes
+    elsewhere = dataclasses.replace(outcome.findings, plan=dataclasses.replace(outcome.plan, device="cuda"))
+    outcomes = (dataclasses.replace(outcome, findings=elsewhere),)
+    assert "counted on one core" in found.time_text
+    assert "core" not in dataclasses.replace(found, outcomes=outcomes).time_text

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from steelyard.cli.messages import command_line, resumable, say
+from steelyard.cli.messages import command_line, interrupted, say
 
 
 def merge(
@@ -26,8 +26,10 @@ def merge(
     check_store(into)
     for source in sources:
         check_store(source)
-    with resumable(command_line()):
+    try:
         taken = merged(into, sources)
+    except KeyboardInterrupt:
+        interrupted(f"Stopped. What was taken is kept; the same command takes the rest:\n  {command_line()}")
     for found in taken:
         text = f"{found.source}: {counted(found.taken, 'trial')} and {counted(found.plans, 'plan')} taken"
         if found.known:

@@ -63,7 +63,6 @@ class Outcome:
     findings: TrialResults
     judgement: Judgement
     joint: tuple[JointValue, ...] = ()  # metrics of all tasks together, where the problem has them
-    looks: tuple[str, ...] = ()  # that some of its seeds were judged before
 
     @property
     def plan(self) -> Plan:

@@ -20,7 +20,6 @@ from steelyard.report.numbers import duration_range
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
-from steelyard.study.analysis.earlier_looks import look_notes
 from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.planning.arms import parse_arms
@@ -187,7 +186,7 @@ def carry_out(
 
 
 def work_of(results: Mapping[Trial, Result]) -> float:
-    """Seconds of training, of all trials together, on one core."""
+    """Seconds of training, of all trials together: of one core, or of a clock where another device trained."""
     return sum(result.work for result in results.values())
 
 
@@ -196,8 +195,7 @@ def outcome_of(experiment: Experiment, plan: Plan, store: Path) -> tuple[Outcome
     with Store(store) as opened:
         found = findings(plan, opened)
         results = {**opened.results(tried(plan), plan.also), **found.results}
-        looks = tuple(look_notes(plan, opened))
-    return Outcome(experiment, found, judge_findings(found), tuple(joint_values(store, plan)), looks), results
+    return Outcome(experiment, found, judge_findings(found), tuple(joint_values(store, plan))), results
 
 
 def summarise(

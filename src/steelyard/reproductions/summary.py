@@ -9,6 +9,7 @@ from steelyard.io.lists_and_counts import counted
 from steelyard.report.numbers import duration
 from steelyard.reproductions.reproduction import Experiment, Figures, Finding, Outcome, Reproduction, Size
 from steelyard.study.analysis.cautions import cautions
+from steelyard.study.analysis.earlier_looks import look_note
 from steelyard.study.planning.readable_arms import readable_methods, renamed
 
 
@@ -71,7 +72,7 @@ class Summary:
             for each in self.outcomes
             for said in [
                 *renamed(cautions(each.findings), readable_methods(each.judgement.methods)),
-                *(f"{look}." for look in each.looks),
+                *(f"{look}." for look in look_note(each.plan, each.findings.looks)),
             ]
         ]
 
@@ -79,7 +80,8 @@ class Summary:
     def time_text(self) -> str:
         trials = sum(each.judgement.finished for each in self.outcomes)
         tuned = " and those that chose their settings" if any(each.plan.tuning for each in self.outcomes) else ""
-        said = f"{counted(trials, 'trial')}{tuned}: {duration(self.training)} of training, counted on one core"
+        where = ", counted on one core" if all(each.plan.device == "cpu" for each in self.outcomes) else ""
+        said = f"{counted(trials, 'trial')}{tuned}: {duration(self.training)} of training{where}"
         return f"{said}, {self.dates}" if self.dates else said
 
     @property

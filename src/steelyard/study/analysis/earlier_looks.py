@@ -1,9 +1,14 @@
-"""Seeds that were added after a look: who asks a question again, with more of them, has had more than one chance."""
+"""Seeds that were added after a look: a study that grows until it decides something has had more than one chance."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -13,46 +18,89 @@ from steelyard.study.analysis.statistics import LEVEL
 from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
 
-NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
-DRAWN = 4_000_000  # numbers, for a rate that is told in whole per cent
+DRAWN = 200_000  # studies, for a rate that is told in whole per cent
+ABOUT_THE_RUN = ("created", "command", "machine", "hardware", "versions", "notes")  # not about what a plan asks
 
 
-def look_notes(plan: Plan, store: Store) -> list[str]:
+@dataclass(frozen=True)
+class EarlierLooks:
+    """Plans that were done before a plan was made, and compared some of its arms on some of its seeds."""
+
+    seeds: tuple[int, ...] = ()  # how many they had, each more than the one before, whose seeds are among its own
+    arms: int = 0  # of this plan, that any of them had
+
+
+def look_note(plan: Plan, looks: EarlierLooks) -> list[str]:
     """What a report says of a plan some of whose seeds were judged before."""
-    looks = earlier_looks(plan, store)
-    if not looks:
+    if not looks.seeds:
         return []
-    before = frozenset(looks[-1])
-    chances = [*map(len, looks), len(plan.seeds)]
-    count = NUMBERS.get(len(chances), str(len(chances)))
-    new = [seed for seed in plan.seeds if seed not in before]
-    own = f". The new seeds are a study of their own: --seeds {','.join(map(str, new))}" if len(new) > 2 else ""
+    arms = f", under {looks.arms} of {len(plan.methods)} arms" if looks.arms < len(plan.methods) else ""
+    false = false_after([*looks.seeds, len(plan.seeds)])
     return [
-        f"{len(before)} of these {len(plan.seeds)} seeds were judged before. A question for which seeds were added "
-        f"until it was decided has had {count} chances: of such, {100 * false_after(chances):.0f} in 100 are decided "
-        f"with nothing there, in place of {100 * (1 - LEVEL):.0f}{own}"
+        f"{looks.seeds[-1]} of these {len(plan.seeds)} seeds were judged before{arms}. Unless their number was fixed "
+        "beforehand this is another look: who adds seeds where a study decides nothing is told something false in "
+        f"about {100 * false:.0f} of 100 studies with nothing there, at one look or another, in place of "
+        f"{100 * (1 - LEVEL):.0f}"
     ]
 
 
-def earlier_looks(plan: Plan, store: Store) -> list[Sequence[int]]:
-    """The seeds of each earlier plan that compared arms of this one, and was done before this one was made.
+def earlier_looks(plan: Plan, store: Store) -> EarlierLooks:
+    """The looks that the store knows of; none where something in it cannot be read, which is no reason for no report.
 
-    Of several with as many seeds one counts. The fewest seeds come first.
+    A look is a plan that was done before this one was first made and has at least two of its seeds and of its arms,
+    with the same trials. Where their seeds do not grow, each around the one before, they were brought together from
+    several places, and were not added after a look.
     """
-    made = _time(plan)
-    method_of = {trial.key: trial.method for trial in plan.trials}
-    found: dict[int, Sequence[int]] = {}
-    for content in store.plans():
-        try:
-            earlier = Plan.from_dict(content)
-        except DamagedStoreError:
+    try:
+        return _looks(plan, store)
+    except DamagedStoreError:
+        return EarlierLooks()
+
+
+def _looks(plan: Plan, store: Store) -> EarlierLooks:
+    arm_of = {key: arm for arm, keys in _keys(plan) for key in keys}
+    mine, made = frozenset(plan.seeds), _time(plan)
+    earlier: list[tuple[frozenset[int], Plan, set[str]]] = []
+    for content in _asked(store.plans()):
+        if content.get("problem") != plan.problem:
             continue
-        if not set(earlier.seeds) < set(plan.seeds) or len(earlier.seeds) < 2 or _time(earlier) >= made:
-            continue  # one seed has no interval, and decides nothing
-        shared = {method_of[trial.key] for trial in earlier.trials if trial.key in method_of}
-        if len(shared) > 1 and _done(earlier, store, made):
-            found.setdefault(len(earlier.seeds), earlier.seeds)
-    return [found[seeds] for seeds in sorted(found)]
+        found = Plan.from_dict(content)
+        if not mine.issuperset(found.seeds):
+            continue
+        arms = {arm_of[key] for _, keys in _keys(found) for key in keys if key in arm_of}
+        if len(arms) < 2:
+            continue
+        if set(found.seeds) == mine:
+            made = min(made, _time(found))  # given again, it is no new plan
+        elif len(found.seeds) > 1:  # of one seed there is no interval
+            earlier.append((frozenset(found.seeds), found, arms))
+    looks = {seeds: arms for seeds, found, arms in earlier if _time(found) < made and _done(found, store, made)}
+    growing = sorted(looks, key=len)
+    if any(not few < many for few, many in itertools.pairwise(growing)):
+        return EarlierLooks()
+    return EarlierLooks(tuple(map(len, growing)), len(set().union(*looks.values())))
+
+
+def _asked(plans: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each plan that was asked once, as it was made first: the command of a study may be given many times."""
+    first = {}
+    for content in plans:  # the latest first
+        asks = {name: value for name, value in content.items() if name not in ABOUT_THE_RUN}
+        first[json.dumps(asks, sort_keys=True)] = content
+    yield from first.values()
+
+
+def _keys(plan: Plan) -> Iterator[tuple[str, set[str]]]:
+    """Of each arm its trials, as a store names them, with every origin that the plan takes."""
+    for method in plan.methods:
+        trials = [
+            trial
+            for setting in range(len(plan.settings))
+            for seed in plan.seeds
+            for trial in plan.trials_of(method.name, setting, seed)
+        ]
+        origins = [[trial, *(dataclasses.replace(trial, problem=other) for other in plan.also)] for trial in trials]
+        yield method.name, {trial.key for each in origins for trial in each}
 
 
 def _time(plan: Plan) -> float:
@@ -60,23 +108,29 @@ def _time(plan: Plan) -> float:
 
 
 def _done(plan: Plan, store: Store, by: float) -> bool:
-    """All of its trials had ended by then: the seeds that it asked for could be judged."""
-    trained = store.trained(plan.trials, plan.also)
-    failed = store.failures(plan.trials)
-    return all(trial in failed or (trial in trained and trained[trial].written <= by) for trial in plan.trials)
+    """All of its trials had ended by then; when one failed is not known."""
+    trials = plan.trials
+    trained, failed = store.trained(trials, plan.also), store.failures(trials)
+    return all(trial in failed or (trial in trained and trained[trial].written <= by) for trial in trials)
 
 
-def false_after(looks: Sequence[int]) -> float:
-    """How often a t test at 5 % is significant at one look or another, of normal values that have a mean of zero.
+def false_after(looks: Sequence[int], questions: int = 1) -> float:
+    """How often something is significant at one look or another, where nothing is there.
 
     Args:
-        looks: numbers of seeds, each look at all that there are by then.
+        looks: numbers of seeds that grow, each look at all that there are by then.
+        questions: of a study, independent ones, by t tests of normal values with a family-wise error of 5 %.
     """
-    most = max(looks)
-    values = np.random.default_rng(1).standard_normal((DRAWN // most, most))
-    decided = np.zeros(len(values), dtype=bool)
+    random = np.random.default_rng(1)
+    shape = (DRAWN // questions, questions)
+    count, total, squares = 0, np.zeros(shape), np.zeros(shape)
+    decided = np.zeros(shape[0], dtype=bool)
     for seeds in looks:
-        sample = values[:, :seeds]
-        statistic = np.abs(sample.mean(1)) / sample.std(1, ddof=1) * np.sqrt(seeds)
-        decided |= 2 * special.stdtr(seeds - 1, -statistic) < 1 - LEVEL
+        new = seeds - count
+        added = random.standard_normal(shape) * new**0.5
+        around = random.chisquare(new - 1, shape) if new > 1 else 0.0
+        count, total, squares = seeds, total + added, squares + around + added**2 / new
+        deviation = np.sqrt((squares - total**2 / count) / (count - 1))
+        p_values = 2 * special.stdtr(count - 1, -np.abs(total) / count**0.5 / deviation)
+        decided |= (p_values < (1 - LEVEL) / questions).any(1)
     return float(decided.mean())

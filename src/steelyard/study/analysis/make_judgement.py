@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from steelyard.study.analysis.cautions import cautions, within_other_rows
-from steelyard.study.analysis.earlier_looks import look_notes
+from steelyard.study.analysis.earlier_looks import earlier_looks, look_note
 from steelyard.study.analysis.interval_scope import about_rows, about_test, other_rows
 from steelyard.study.analysis.provenance_notes import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
@@ -63,8 +63,7 @@ def judge_plan(plan: Plan, store: Store) -> Judgement:
     """Judge a plan by what the store holds of it."""
     found = findings(plan, store)
     judgement = judge_findings(found)
-    notes = [*judgement.notes, *look_notes(plan, store)]
-    return dataclasses.replace(judgement, recipe=recipe(found, judgement.rows, store), notes=notes)
+    return dataclasses.replace(judgement, recipe=recipe(found, judgement.rows, store))
 
 
 def findings(plan: Plan, store: Store) -> TrialResults:
@@ -77,6 +76,7 @@ def findings(plan: Plan, store: Store) -> TrialResults:
         store.failures(trials),
         trained,
         changed_since(plan, store, trained),
+        earlier_looks(plan, store),
     )
 
 
@@ -111,7 +111,7 @@ def judge_findings(found: TrialResults) -> Judgement:
         planned=planned,
         finished=finished,
         tuning=plan.tuning_text,
-        notes=origin_notes(found),
+        notes=[*origin_notes(found), *look_note(plan, found.looks)],
         others=[other for method, setting in pairs for other in judge_others(found, method, setting)],
         architecture=plan.architecture if plan.program is None else "",
         parameters=plan.parameters,

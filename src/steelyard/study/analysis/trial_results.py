@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from steelyard.study.analysis.earlier_looks import EarlierLooks
 from steelyard.study.analysis.statistics import Array, relative_changes
 from steelyard.study.planning.plan import Plan, PlannedTask
 from steelyard.study.storage.store import Trained
@@ -25,6 +26,7 @@ class TrialResults:
     failed: dict[Trial, Failed]
     trained: dict[Trial, Trained] = field(default_factory=dict)  # when, and with what code and data
     changed: str = ""  # of code, data and versions since then
+    looks: EarlierLooks = field(default_factory=EarlierLooks)  # at some of its seeds
 
     def trials(self, method: str, setting: int) -> list[tuple[int, Trial]]:
         """(seed, trial) of one method in one setting."""

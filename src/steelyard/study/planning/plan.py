@@ -338,13 +338,13 @@ class Plan:
         try:
             plan: Plan = typed(cls, values)
             plan._check()
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DamagedStoreError(f"the plan in the store cannot be read: {error}") from error
         return plan
 
     def _check(self) -> None:
         """Raise a ValueError where its parts do not fit together; the planner makes none such."""
-        datetime.fromisoformat(self.created)
+        datetime.fromisoformat(self.created).timestamp()
         names = set(self.task_names)
         learnt = {task for each in self.methods for network in each.networks for task in network.learns}
         wrong = {
