@@ -105,16 +105,16 @@ def test_looks_at_some_of_the_seeds_are_a_caution(tmp_path):
     found = summary(tmp_path / "s", plan(seeds=5), {"single-task": [RIGHT] * 5})
     [outcome] = found.outcomes
     looked = dataclasses.replace(outcome.findings, looks=EarlierLooks((3,), 2))
-    found = dataclasses.replace(found, outcomes=(dataclasses.replace(outcome, findings=looked),))
-    [said] = [each for each in found.cautions if "judged before" in each]
-    assert said.startswith(f"{outcome.experiment.name}: 3 of these 5 seeds were judged before. ")
+    outcome = Outcome(Experiment("One", "", "digits", "single-task"), looked, outcome.judgement)
+    [said] = [each for each in dataclasses.replace(found, outcomes=(outcome,)).cautions if "judged before" in each]
+    assert said.startswith("One: 3 of these 5 seeds were judged before. ")
     assert said.endswith(" in place of 5.")
 
 
-def test_time_of_another_device_is_not_of_one_core(tmp_path):
-    found = summary(tmp_path / "s", plan(), {"single-task": [RIGHT] * 3})
+@pytest.mark.parametrize(("device", "said"), [("cpu", True), ("cuda", False)])
+def test_time_of_another_device_is_not_of_one_core(tmp_path, device, said):
+    made = dataclasses.replace(plan(), device=device)
+    found = summary(tmp_path / "s", made, {"single-task": [RIGHT] * 3})
     [outcome] = found.outcomes
-    elsewhere = dataclasses.replace(outcome.findings, plan=dataclasses.replace(outcome.plan, device="cuda"))
-    outcomes = (dataclasses.replace(outcome, findings=elsewhere),)
-    assert "counted on one core" in found.time_text
-    assert "core" not in dataclasses.replace(found, outcomes=outcomes).time_text
+    outcome = Outcome(None, outcome.findings, outcome.judgement)
+    assert ("counted on one core" in dataclasses.replace(found, outcomes=(outcome,)).time_text) == said
