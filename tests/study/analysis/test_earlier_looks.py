@@ -64,6 +64,12 @@ def test_arms_that_come_with_the_seeds_were_not_judged_before(store):
     )
 
 
+def test_arms_of_several_plans_of_the_same_seeds_were_all_judged(store):
+    pairs = [made(3, hour=hour, methods=("single-task", arm)) for hour, arm in enumerate(("equal", "uw"))]
+    last = carried_out(store, *pairs, made(7, hour=2, methods=("single-task", "equal", "uw", "dwa")))
+    assert earlier_looks(last, store) == EarlierLooks((3,), 3)
+
+
 def test_every_look_is_a_chance(store):
     third = carried_out(store, made(2), made(5, hour=1), made(10, hour=2))
     assert earlier_looks(third, store) == EarlierLooks((2, 5), 2)

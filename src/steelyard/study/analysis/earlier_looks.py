@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from steelyard.errors import DamagedStoreError
 from steelyard.study.analysis.statistics import LEVEL
 from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
+from steelyard.study.storage.trials_file import canonical
 
 DRAWN = 200_000  # studies, for a rate that is told in whole per cent
 ABOUT_THE_RUN = ("created", "command", "machine", "hardware", "versions", "notes")  # not about what a plan asks
@@ -74,7 +74,10 @@ def _looks(plan: Plan, store: Store) -> EarlierLooks:
             made = min(made, _time(found))  # given again, it is no new plan
         elif len(found.seeds) > 1:  # of one seed there is no interval
             earlier.append((frozenset(found.seeds), found, arms))
-    looks = {seeds: arms for seeds, found, arms in earlier if _time(found) < made and _done(found, store, made)}
+    looks: dict[frozenset[int], set[str]] = {}
+    for seeds, found, arms in earlier:
+        if _time(found) < made and _done(found, store, made):
+            looks.setdefault(seeds, set()).update(arms)
     growing = sorted(looks, key=len)
     if any(not few < many for few, many in itertools.pairwise(growing)):
         return EarlierLooks()
@@ -86,7 +89,7 @@ def _asked(plans: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     first = {}
     for content in plans:  # the latest first
         asks = {name: value for name, value in content.items() if name not in ABOUT_THE_RUN}
-        first[json.dumps(asks, sort_keys=True)] = content
+        first[canonical(asks)] = content
     yield from first.values()
 
 
