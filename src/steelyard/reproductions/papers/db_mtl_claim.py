@@ -276,7 +276,7 @@ reproduction = Reproduction(
     takes={"quick": "7 min", "real": "3 h", "full": "weeks"},
     scope={
         "quick": "a tenth of NYUv2 for three epochs, few epochs elsewhere; no tuned learning rates.",
-        "real": "eleven seeds on QM8, five on Office, of three learning rates, and two more past an edge, the one "
+        "real": "eleven seeds on QM8, five on Office, of three learning rates, and up to two past an edge, the one "
         "that three seeds choose; a quarter of NYUv2 for thirty epochs, three seeds, at the problem's own rate; "
         "the log stage, the choice of common scale and β on QM8 and Office.",
         "full": "the paper's numbers of epochs and of seeds (three), five learning rates; data and networks stay the "
