@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -14,9 +14,6 @@ from steelyard.base.observation import Seen
 from steelyard.base.state import State
 from steelyard.errors import OptionError, StateError, UnknownNameError, warn
 from steelyard.methods.schedule_text import parse_entries
-
-if TYPE_CHECKING:
-    from steelyard.balancing.balancer import Balancer
 
 
 class Fixed(Balancer):
