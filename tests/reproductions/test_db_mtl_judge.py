@@ -1,11 +1,13 @@
 """The judge of `db-mtl`, on results made up for it: each part can hold, can fail, and rests on what it names."""
 
+import dataclasses
+
 import pytest
 
-from reproductions.made_up_outcomes import NOISE, judged, the
+from reproductions.made_up_outcomes import NOISE, SHIFTED, judged, the
 from steelyard.reproductions.evidence import above_zero, gains
 from steelyard.reproductions.papers import db_mtl_claim
-from study.made_up import plan
+from study.made_up import RMSE, plan
 
 
 def dual(outcome, name, **levels):
@@ -131,3 +133,28 @@ def test_db_mtls_choices_are_judged_by_what_they_differ_in(outcome):
     fading = the(claims, "A β that falls")
     assert [part.word for part in fading.parts] == ["did not hold", "did not hold", "held"]
     assert any(figures.title == "The choice of β: QM8" for figures in db_mtl_claim.figures({db_mtl_claim.QM8: made}))
+
+
+def test_delta_p_of_qm8_is_of_the_papers_metric_alone(tmp_path):
+    """Its R² may be near zero: here it falls to a half, and the MAE is 10 % better."""
+    metrics = (
+        dataclasses.replace(RMSE, name="R²", higher_is_better=True, ideal=1.0),
+        dataclasses.replace(RMSE, name="MAE"),
+    )
+    arms = ("single-task", "equal", *db_mtl_claim.HALVES)
+    made = plan(arms, seeds=5, metrics=(("one", metrics), ("two", metrics)))
+    values = {
+        arm: [dict.fromkeys(("one", "two"), (r_squared + each, mae + each)) for each in noise]
+        for arm, r_squared, mae, noise in (
+            ("single-task", 0.02, 0.50, SHIFTED),
+            ("equal", 0.02, 0.50, NOISE),
+            ("db-mtl", 0.01, 0.45, NOISE),
+        )
+    }
+    outcomes = {db_mtl_claim.QM8: judged(tmp_path / "q", made, values)}
+    said = the(db_mtl_claim.judge(outcomes), "QM8: db-mtl above the plain sum").evidence[0]
+    assert "In Δp of MAE: +10" in said, said
+    table = db_mtl_claim.figures(outcomes)[0]
+    assert table.heads == ("arm", "paper, Δp, %", "here, Δp, %")
+    assert table.rows[-1][2].startswith("+10.0")
+    assert "the MAE alone" in table.note

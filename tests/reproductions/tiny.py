@@ -1,6 +1,6 @@
 """A reproduction of minutes made into seconds: two studies of digits, of which one is tuned."""
 
-from steelyard.reproductions.evidence import all_tasks, comparable, delta_text, standings, together
+from steelyard.reproductions.evidence import all_tasks, comparable, delta_p, standings, together
 from steelyard.reproductions.reproduction import Experiment, Figures, Reproduction
 
 
@@ -21,7 +21,7 @@ def judge(outcomes):
 
 
 def figures(outcomes):
-    rows = tuple((f"{name}, equal", "+1.15 ± .16", delta_text(each, "equal")) for name, each in outcomes.items())
+    rows = tuple((f"{name}, equal", "+1.15 ± .16", delta_p(each, "equal")) for name, each in outcomes.items())
     return [Figures("Δp", "%", rows, "Printed for another data set.")]
 
 

@@ -346,22 +346,14 @@ def arms_of(outcome: Outcome) -> list[str]:
     return [method for method in outcome.judgement.methods if method != "single-task"]
 
 
-def delta_text(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
-    """Δm of an arm in per cent, ``+1.15 ±0.16``; None where there is none."""
-    for row in outcome.judgement.rows:
-        if (row.method, row.setting) == (arm, setting) and row.delta_m is not None:
-            return plus_minus(row.delta_m, 2, 100)
-    return None
-
-
-def delta_p(outcome: Outcome, arm: str, setting: int = 0) -> str | None:
-    """The same of Δp, the relative change of the values themselves, as papers print it: not of errors."""
-    shown = interval(p_gains(outcome.findings, arm, setting))
+def delta_p(outcome: Outcome, arm: str, setting: int = 0, metric: str = "") -> str | None:
+    """Δp of an arm in per cent, ``+1.15 ±0.16``, as papers print it: of the values themselves, not of errors."""
+    shown = interval(p_gains(outcome.findings, arm, setting, metric=metric))
     return None if shown is None else plus_minus(shown, 2, 100)
 
 
-def p_gains(found: TrialResults, arm: str, setting: int = 0, among: Iterable[str] = ()) -> Array:
-    """Δp by seed, of the seeds that the arm, single-task and the arms `among` have."""
+def p_gains(found: TrialResults, arm: str, setting: int = 0, among: Iterable[str] = (), metric: str = "") -> Array:
+    """Δp by seed, of the seeds that the arm, single-task and the arms `among` have; of one metric where it is named."""
     arms = (arm, SINGLE_TASK, *among)
     seeds, changes = sorted(set.intersection(*(set(found.complete(each, setting)) for each in arms))), []
     for task in found.plan.tasks:
@@ -370,13 +362,13 @@ def p_gains(found: TrialResults, arm: str, setting: int = 0, among: Iterable[str
             relative_changes(
                 [ours[seed][place] for seed in seeds],
                 [theirs[seed][place] for seed in seeds],
-                higher_is_better=metric.higher_is_better,
+                higher_is_better=each.higher_is_better,
                 ideal=None,
             )
-            for place, metric in enumerate(task.metrics)
-            if seeds
+            for place, each in enumerate(task.metrics)
+            if seeds and metric in ("", each.name)
         ]
-        known = [each for each in per_metric if each is not None]
+        known = [change for change in per_metric if change is not None]
         if known:
             changes.append(np.mean(known, axis=0))
     return np.array(np.mean(changes, axis=0)) if changes else np.array([])

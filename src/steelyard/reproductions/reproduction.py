@@ -95,7 +95,6 @@ class Figures:
     unit: str
     rows: tuple[tuple[str, str | None, str | None], ...]  # arm, paper, here
     note: str = ""
-    here: str = ""  # unit of ours, where it is another one
 
     @property
     def printed(self) -> bool:
@@ -104,7 +103,7 @@ class Figures:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        here = f"here, {self.here or self.unit}"
+        here = f"here, {self.unit}"
         return ("arm", f"paper, {self.unit}", here) if self.printed else ("arm", here)
 
     @property

@@ -52,7 +52,7 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
         "seven torques of a robot arm, deviations 20-fold apart",
     )
     targets = "twelve energies and strengths of a small molecule"
-    products = "prices of sixteen products, deviations at most 2.3-fold apart"
+    products = "prices of sixteen products, deviations 1.5-fold apart"
     rooms = "segmentation, depth and normals at 120 x 160: losses of three kinds"
     arms = ",".join([*BASELINES, *OWN_RATE, *AT_TRUNK, *EVERY, *SWITCHES])
     fewer = ",".join([*FEWER, *ONE_BETA])
