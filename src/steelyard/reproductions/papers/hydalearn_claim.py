@@ -304,10 +304,11 @@ reproduction = Reproduction(
         "data and on real ones."
     ),
     reconstructed=(
-        "Only the abstract was at hand: the ratio rule is from there; its guards, the synthetic generator, the real "
-        "problems (loans for the paper's credit data, the census for its other domain), how few labels the main tasks "
-        "have and that a gain is one of more than 1 % of the error are ours, and there are no figures of the paper to "
-        "print beside ours. Methods that read gradients, the first-order form among them, read them at features, "
+        "Only the abstract was at hand: the ratio rule is from there; its guards, the step that is looked ahead (of "
+        "SGD at the network's rate, also where the network steps by Adam), the synthetic generator, the real problems "
+        "(loans for the paper's credit data, the census for its other domain), how few labels the main tasks have and "
+        "that a gain is one of more than 1 % of the error are ours, and there are no figures of the paper to print "
+        "beside ours. Methods that read gradients, the first-order form among them, read them at features, "
         "where those of different rows do not meet: there the first-order form is a cheap relative of the exact one, "
         "and not its limit."
     ),
