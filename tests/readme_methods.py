@@ -15,7 +15,7 @@ READS = {
     "norms": ("lengths of task gradients", "features: each head's backward; trunk: a backward per task"),
     "gramian": ("lengths and angles of task gradients", "the same"),
     "cross_gramian": ("products of independent batches", "the losses of two further batches, a backward per task"),
-    "rows": ("task gradients, element by element", "features: each head's backward; trunk: a backward per task"),
+    "rows": ("task gradients, element by element", "`graddrop`: each head's backward; others: a backward per task"),
     "lookahead": ("what a step not taken would do", "further forwards and backwards"),
 }
 

@@ -58,21 +58,22 @@ def test_six_problems_are_the_fewest_that_can_show_anything():
     assert least_problems() == 6
     ahead = np.linspace(1.0, 1.2, 6)[:, None]
     assert together_over_problems(ahead) == pytest.approx([2 / 2**6])
-    assert together_over_problems(-ahead[:5]) == pytest.approx([2 / 2**5])  # above 5 %
+    assert np.isnan(together_over_problems(-ahead[:5])).all()  # 2 / 2**5 at the least
 
 
-def test_a_row_without_numbers_takes_no_part_and_one_with_fewer_stands_beside():
+def test_a_row_on_too_few_problems_takes_no_part_and_one_with_fewer_stands_beside():
+    """Three problems of one sign come by chance in one of four: nothing can be shown of them, however clear they are."""
     random = np.random.default_rng(4)
     changes = random.normal(size=(8, 3)) + np.array([2.0, 0.0, 2.0])
-    changes[:, 1] = np.nan
-    changes[1:, 1] = np.nan
-    with_it = together_over_problems(changes)
-    assert np.isnan(with_it[1])
-    np.testing.assert_allclose(with_it[[0, 2]], together_over_problems(changes[:, [0, 2]]))
-    changes[:, 1] = np.nan
-    changes[:3, 1] = (1.0, 1.1, 1.2)
-    assert 0.2 < together_over_problems(changes)[1] <= 1.0
-    assert np.isnan(together_over_problems(np.full((3, 2), np.nan))).all()
+    for clear in ((), (1.0, 1.0 + 1e-6, 1.0 - 1e-6), (1.0, 1.1, 1.2, 1.1, 1.0)):
+        changes[:, 1] = np.nan
+        changes[: len(clear), 1] = clear
+        with_it = together_over_problems(changes)
+        assert np.isnan(with_it[1])
+        np.testing.assert_array_equal(with_it[[0, 2]], together_over_problems(changes[:, [0, 2]]))
+    changes[:6, 1] = (1.0, 1.1, 1.2, 1.1, 1.0, 1.3)
+    assert 2 / 2**6 <= together_over_problems(changes)[1] <= 1.0
+    assert np.isnan(together_over_problems(np.full((8, 2), np.nan))).all()
 
 
 def test_no_difference_at_all_is_no_difference():

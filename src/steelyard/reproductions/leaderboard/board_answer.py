@@ -53,10 +53,12 @@ def who_beats(compared: Mapping[str, OverProblems], noun: str, against: str, pro
     most = max(compared, key=lambda name: mean_gain(compared[name]))
     found = compared[most]
     chance = f", p = {found.p_value:.2g}" if math.isfinite(found.p_value) else ""
+    few = sum(len(each.by_problem) < least_problems() for each in compared.values())
+    left_out = f" ({few} of them are there on fewer than {least_problems()}, and could not be)" if few else ""
     assert found.interval is not None  # it has a problem
     return (
-        f"No {noun} of {len(compared)} is shown to beat {against} over {problems} problems: the largest mean gain is "
-        f"that of {most}, {points(found.interval)}{chance}, ahead on {found.better} of {len(found.by_problem)}; "
+        f"No {noun} of {len(compared)} is shown to beat {against} over {problems} problems{left_out}: the largest "
+        f"mean gain is that of {most}, {points(found.interval)}{chance}, ahead on {found.better} of {len(found.by_problem)}; "
         f"{worse_text}."
     )
 

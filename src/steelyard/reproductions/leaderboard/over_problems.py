@@ -36,13 +36,17 @@ def together_over_problems(changes: Array, seed: int = 1) -> Array:
     every pattern of signs gives what chance would. The statistic is each column's t test, as its p-value, so that
     columns with fewer problems stand beside the others.
 
-    Args:
-        changes: ``[problems, columns]``; NaN where a problem has none. A column with fewer than two has no p-value.
+    Columns on too few problems to show anything take no part: they would take power from the others (Tarone 1990).
 
-    Source: Westfall & Young, "Resampling-based multiple testing", Wiley (1993), algorithm 2.8.
+    Args:
+        changes: ``[problems, columns]``; NaN where a problem has none. A column with fewer than `least_problems` has no
+            p-value.
+
+    Source: Westfall & Young, "Resampling-based multiple testing", Wiley (1993), algorithm 2.8; Tarone, "A modified
+    Bonferroni method for discrete data", Biometrics 46 (1990).
     """
     known = np.isfinite(changes)
-    columns = np.flatnonzero(known.sum(0) >= 2)
+    columns = np.flatnonzero(known.sum(0) >= least_problems())
     found = np.full(changes.shape[1], np.nan)
     if len(columns) == 0:
         return found
