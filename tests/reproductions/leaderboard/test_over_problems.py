@@ -62,7 +62,7 @@ def test_six_problems_are_the_fewest_that_can_show_anything():
 
 
 def test_a_row_on_too_few_problems_takes_no_part_and_one_with_fewer_stands_beside():
-    """Three problems of one sign come by chance in one of four: nothing can be shown of them, however clear they are."""
+    """Three problems of one sign come by chance in one of four: nothing can be shown, however clear they are."""
     random = np.random.default_rng(4)
     changes = random.normal(size=(8, 3)) + np.array([2.0, 0.0, 2.0])
     for clear in ((), (1.0, 1.0 + 1e-6, 1.0 - 1e-6), (1.0, 1.1, 1.2, 1.1, 1.0)):

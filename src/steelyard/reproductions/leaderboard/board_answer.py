@@ -58,7 +58,8 @@ def who_beats(compared: Mapping[str, OverProblems], noun: str, against: str, pro
     assert found.interval is not None  # it has a problem
     return (
         f"No {noun} of {len(compared)} is shown to beat {against} over {problems} problems{left_out}: the largest "
-        f"mean gain is that of {most}, {points(found.interval)}{chance}, ahead on {found.better} of {len(found.by_problem)}; "
+        f"mean gain is that of {most}, {points(found.interval)}{chance}, ahead on {found.better} of "
+        f"{len(found.by_problem)}; "
         f"{worse_text}."
     )
 
