@@ -30,7 +30,7 @@ def test_windows_are_averaged_by_label_counts() -> None:
     balancer.attach(optimizer)
     for value, count in ((1.0, 3.0), (5.0, 1.0)):
         loss = torch.tensor(value, requires_grad=True)
-        balancer({"a": loss * 1, "b": loss * 1}, counts={"a": count, "b": 1.0})
+        balancer({"a": loss * 1, "b": loss * 1}, counts={"a": count, "b": 1.0}).backward()
     optimizer.step()
     assert balancer.average.tolist() == pytest.approx([2.0, 3.0])
 
@@ -41,7 +41,7 @@ def test_masked_mean_brings_its_own_count() -> None:
     for values in ([1.0, 1.0, 1.0], [5.0]):
         unreduced = torch.tensor(values, requires_grad=True) * 1
         there = torch.ones(len(values), dtype=torch.bool)
-        balancer({task: steelyard.masked_mean(unreduced, there) for task in "ab"})
+        balancer({task: steelyard.masked_mean(unreduced, there) for task in "ab"}).backward()
     optimizer.step()
     assert balancer.average.tolist() == pytest.approx([2.0, 2.0])
 
@@ -50,8 +50,8 @@ def test_a_task_in_one_micro_batch_of_the_window_only() -> None:
     _, optimizer, balancer = setting("ema(start=first-loss)")
     balancer.attach(optimizer)
     one = torch.tensor(1.0, requires_grad=True)
-    balancer({"a": one * 2, "b": one * 3})
-    balancer({"a": one * 4})
+    balancer({"a": one * 2, "b": one * 3}).backward()
+    balancer({"a": one * 4}).backward()
     optimizer.step()
     assert balancer.average.tolist() == pytest.approx([3.0, 3.0])
     assert balancer.steps == 1
@@ -70,7 +70,7 @@ def test_gramian_of_a_window_is_that_of_the_whole_batch_at_features() -> None:
             for task, scale in TASKS.items()
         }
         size = features.shape[0]
-        balancer(losses, shared=features, counts=dict.fromkeys(TASKS, size))
+        balancer(losses, shared=features, counts=dict.fromkeys(TASKS, size)).backward()
     optimizer.step()
     assert torch.allclose(balancer.average, whole.average, rtol=1e-5)
 
@@ -334,7 +334,7 @@ def test_a_step_that_fails_does_not_hold_the_weights() -> None:
     handle.remove()
     for _ in range(2):  # plain heads cannot hold: a second micro-batch would be refused
         losses, features = network.losses()
-        balancer(losses, shared=features)
+        balancer(losses, shared=features).backward()
     optimizer.step()
     assert balancer.steps == 1
 

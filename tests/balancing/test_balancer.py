@@ -288,7 +288,7 @@ def test_a_step_without_checks_moves_no_number_between_host_and_device(name: str
     for step in range(3):
         losses = {"a": scale * 2, "b": scale * 3, "c": scale * 4 if step % 2 else None}
         with HostNumbers() as moved:
-            balancer(losses)
+            balancer(losses).backward()
             optimizer.step()
     assert moved.found == []
 

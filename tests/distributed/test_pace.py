@@ -101,9 +101,9 @@ def everything(rank: int, ranks: int) -> dict[str, Any]:
 
     for spec, at in ALL:
         loop = unwrapped(rank, spec, at, attached=True)
-        called(loop, 0)
+        trained(loop, 0)
         loop.optimizer.step()
-        called(loop, 1)
+        trained(loop, 1)
         if rank == 1:  # an optimizer step between two micro-batches
             loop.optimizer.step()
         found["step", spec, at] = [message(lambda loop=loop: called(loop, 2)), loop.balancer.steps]
@@ -113,12 +113,12 @@ def everything(rank: int, ranks: int) -> dict[str, Any]:
 
         def goes_on(loop: Loop = loop) -> None:
             if rank == 1:  # a call more, which answers the other's
-                called(loop, 1)
-            called(loop, 1)
+                trained(loop, 1)
+            trained(loop, 1)
             loop.optimizer.step()
             called(loop, 2)
 
-        called(loop, 0)
+        trained(loop, 0)
         loop.optimizer.step()
         found["call", spec, at] = [message(goes_on), loop.balancer.steps]
 

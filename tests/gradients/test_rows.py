@@ -111,6 +111,6 @@ def test_rows_of_micro_batches_add_up_to_the_whole_batch() -> None:
                 task: scale * (network.heads[task](features) - network.targets[task][rows]).square().mean()
                 for task, scale in TASKS.items()
             }
-            each(losses, shared=network.trunk, counts=dict.fromkeys(TASKS, len(features)))
+            each(losses, shared=network.trunk, counts=dict.fromkeys(TASKS, len(features))).backward()
     optimizer.step()
     assert torch.allclose(parts.average, whole.average, rtol=1e-5)

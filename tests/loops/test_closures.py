@@ -124,6 +124,14 @@ def call(toy: Toy, balancer: Balancer) -> Tensor:
     return result
 
 
+def call_and_send(toy: Toy, balancer: Balancer) -> Tensor:
+    """As a closure does it."""
+    toy.optimizer.zero_grad()
+    result = call(toy, balancer)
+    result.backward()
+    return result
+
+
 @pytest.mark.parametrize("way", ["attached", "frozen"])
 @pytest.mark.parametrize(("spec", "place"), [*DIRECTIONS, *((spec, "features") for spec in OUTSIDE)])
 def test_what_is_no_function_is_refused_from_the_start(spec: str, place: str, way: str) -> None:
@@ -170,7 +178,7 @@ def test_an_optimizer_that_nobody_knows_gets_one_function_too() -> None:
         own = call(toy, copy.deepcopy(balancer)).item()
         optimizer = Probing(toy.parameters(), lr=0.0)
         balancer.attach(optimizer)
-        values = optimizer.step(lambda toy=toy, balancer=balancer: call(toy, balancer))
+        values = optimizer.step(lambda toy=toy, balancer=balancer: call_and_send(toy, balancer))
         assert [value.item() for value in values] == pytest.approx([own] * 3, rel=1e-12)
         assert balancer.steps == 1
     balancer = build("moco", TASKS)
@@ -188,10 +196,10 @@ def test_a_closure_that_is_evaluated_once_keeps_the_methods_own_value() -> None:
         toy = toy_for(balancer, place)
         torch.manual_seed(0)
         own = call(toy, copy.deepcopy(balancer)).item()
-        for optimizer in (toy.optimizer, lbfgs(toy, max_iter=1)):
+        for optimizer in (torch.optim.SGD(toy.parameters(), lr=0.0), lbfgs(toy, max_iter=1)):
             balancer.reset()
             balancer.attach(optimizer)
-            assert optimizer.step(lambda toy=toy, balancer=balancer: call(toy, balancer)).item() == own
+            assert optimizer.step(lambda toy=toy, balancer=balancer: call_and_send(toy, balancer)).item() == own
 
 
 def test_a_task_that_comes_in_half_way_is_refused() -> None:

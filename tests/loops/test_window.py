@@ -120,7 +120,7 @@ def test_the_state_is_that_of_the_sums(spec: str, where: str, whole: bool) -> No
     run.train(2)
     seen: list[tuple[Seen, Tensor | None]] = []
     add = run.balancer._attachment.add
-    run.balancer._attachment.add = lambda *given: seen.append((given[0], given[1].index)) or add(*given)
+    run.balancer._attachment.add = lambda *given: seen.append((given[1], given[2].index)) or add(*given)
     for number, (tasks, counts) in enumerate(BATCHES):
         if whole and number != 3:
             tasks, counts = TASKS, {**counts, "c": number + 1.0}
@@ -162,7 +162,6 @@ def test_what_a_window_holds_does_not_grow(spec: str) -> None:
     for number in range(12):
         z = trunk(torch.randn(2, 100))
         balancer({task: head(z).square().mean() for task, head in heads.items()}, shared=trunk).backward()
-        optimizer.zero_grad()
         del z
         if number in (1, 11):
             sizes.append(held() - before)

@@ -10,6 +10,12 @@ from torch import Tensor
 
 from steelyard.balancing.distributed.ranks import Ranks
 from steelyard.base.observation import Along, Seen
+from steelyard.errors import OptionError
+
+GIVE_AGAIN = (
+    "write balancer(losses, …, again=steelyard.losses_of(model, losses_on, batch)), where losses_on(call, batch) "
+    "returns the losses by task from call(...) in place of model(...), and call balancer.attach(optimizer)"
+)
 
 
 @dataclass(frozen=True)
@@ -44,3 +50,10 @@ class Step:
 
     along: Along
     index: Tensor | None
+
+
+def refuse_several(method: str) -> None:
+    """Products that were found with one micro-batch are not those of a step of several."""
+    raise OptionError(
+        f"{method} looks along the step of several micro-batches, which is there once all have been: {GIVE_AGAIN}"
+    )

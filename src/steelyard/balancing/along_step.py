@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancing.along_call import AlongCall, Step
+from steelyard.balancing.along_call import GIVE_AGAIN, AlongCall, Step, refuse_several
 from steelyard.balancing.commit import proposed
 from steelyard.balancing.distributed.ranks import Ranks
 from steelyard.balancing.global_batch import losses_together
@@ -87,23 +87,18 @@ def _check(balancer: Persistent, later: bool, ranks: Ranks | None, parameters: t
         )
     if later and balancer.product != "backward":
         return
-    give = (
-        "write balancer(losses, …, again=steelyard.losses_of(model, losses_on, batch)), where losses_on(call, batch) "
-        "returns the losses by task from call(...) in place of model(...), and call balancer.attach(optimizer)"
-    )
     if balancer.product in ("difference", "forward"):
         raise MissingInputError(
-            f"{balancer.name}(product={balancer.product}) takes a second forward pass just before the step: {give}"
+            f"{balancer.name}(product={balancer.product}) takes a second forward pass just before the step: "
+            f"{GIVE_AGAIN}"
         )
     if ranks is not None:
         raise OptionError(
             f"{balancer.name} looks along the step of all ranks, which is there once they have averaged their "
-            f"gradients: {give}; or use sync='off' where ranks are meant to train apart"
+            f"gradients: {GIVE_AGAIN}; or use sync='off' where ranks are meant to train apart"
         )
     if balancer._attachment is not None and balancer._attachment.window.calls:
-        raise OptionError(
-            f"{balancer.name} looks along the step of several micro-batches, which is there once all have been: {give}"
-        )
+        refuse_several(balancer.name)
 
 
 def _is_coarse(balancer: Persistent, losses: Mapping[str, Tensor]) -> bool:

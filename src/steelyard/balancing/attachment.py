@@ -2,7 +2,8 @@
 
 Between two steps of the optimizer lies a *window* of one or more micro-batches. Each is weighed by the committed
 state and its own observation; when the optimizer has stepped, what the window saw, averaged by label counts, is weighed
-and the state moves once. A step that did not happen (a gradient scaler found an inf) leaves no trace.
+and the state moves once. A step that did not happen (a gradient scaler found an inf) leaves no trace, nor does a
+micro-batch that was given up (`sent_calls.py`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from steelyard.balancing.along_call import AlongCall, Step
+from steelyard.balancing.along_call import AlongCall, Step, refuse_several
 from steelyard.balancing.clipping import ClipWatch
 from steelyard.balancing.closure import evaluates_often, steps_begun
 from steelyard.balancing.micro_batches import Window
+from steelyard.balancing.sent_calls import Call, SentCalls
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.float64 import double
 from steelyard.base.lookahead import Losses, Recompute
@@ -177,6 +179,8 @@ class Attachment:
         self._again: list[tuple[tuple[str, ...], Tensor, Recompute | None]] = []
         self._calls: list[AlongCall] = []
         self._step: Step | None = None
+        self._sent = SentCalls(self._count, self._clear)
+        self._moves, self._unsent_told = 0, False
         self.skipping = self.empty = False
         self._before, self._told = (0, 0), False
         self.inside_step = self.evaluates_often = False
@@ -212,7 +216,7 @@ class Attachment:
         """The balancer's tasks have changed, and with them its place in the optimizer's checkpoint."""
         self._places.pop(self.place, None)
         self._take_place()
-        self.window = Window(self.balancer.tasks)
+        self.discard()
 
     @property
     def _kind(self) -> Kind:
@@ -229,8 +233,13 @@ class Attachment:
         return (parameter for group in self.optimizer.param_groups for parameter in group["params"])
 
     # --- the window -------------------------------------------------------------------------------------------------
-    def before_forward(self) -> None:
-        """Discard a window whose step a gradient scaler skipped: plain optimizers are then not even called."""
+    def before_forward(self, *, again: bool) -> None:
+        """Discard a window whose step a gradient scaler skipped: plain optimizers are then not even called.
+
+        With ``again`` the losses are those of the step under way at other parameters, and gradients may be cleared.
+        """
+        if self.window.calls and not again:
+            self._sent.look(self.parameters())
         if self.scaler is None or not self.scaler.is_enabled():
             return
         if self._open() and self._scale_at_start is not None and self.scaler.get_scale() < self._scale_at_start:
@@ -241,24 +250,33 @@ class Attachment:
     def _open(self) -> bool:
         return self.window.calls > 0 or self.skipping or self.empty
 
-    def add(self, seen: Seen, proposal: Proposal, again: Recompute | None, call: AlongCall | None) -> None:
-        """One micro-batch has been weighed."""
+    def add(
+        self, result: Tensor, seen: Seen, proposal: Proposal, again: Recompute | None, along: AlongCall | None
+    ) -> None:
+        """One micro-batch has been weighed; it counts once its result is sent backward."""
         if self._resumed:
             self._warn_of_lost_state()
-        self.window.add(seen, proposal)
-        if not self._clip.done:
-            self._clip.weighed(proposal.weights)
-        if self.balancer.needs_after:
-            self._again.append((seen.tasks, seen.counts, again))
-        if call is not None:
-            self._calls.append(call)
-        if self.window.calls == 1:
+        self._sent.add(result, Call(seen, proposal, again, along, self._moves), self.parameters)
+        if self._sent.called == 1:
             self._before = steps_begun(), self._changes()
-        if self.window.calls == _PATIENCE:
+        if self._sent.called == _PATIENCE:
             self._warn_of_no_step("")
-        elif self.window.calls == _OTHERS and not self._told and self._is_bypassed():
+        elif self._sent.called == _OTHERS and not self._told and self._is_bypassed():
             self._told = True
             self._warn_of_no_step(", while another optimizer has")
+
+    def _count(self, call: Call) -> None:
+        self.window.add(call.seen, call.proposal)
+        if call.moves != self._moves:
+            self.window.expire()
+        if not self._clip.done:
+            self._clip.weighed(call.proposal.weights)
+        if self.balancer.needs_after:
+            self._again.append((call.seen.tasks, call.seen.counts, call.again))
+        if call.along is not None:
+            if self._calls and call.along.products is not None:
+                refuse_several(self.balancer.name)
+            self._calls.append(call.along)
 
     def _changes(self) -> int:
         """How often the first of what the optimizer moves has been written to."""
@@ -277,8 +295,17 @@ class Attachment:
     def _warn_of_no_step(self, meanwhile: str) -> None:
         warn(
             f"{self.balancer.name} is attached to an optimizer ({type(self.optimizer).__name__}) that has not "
-            f"stepped in {self.window.calls:,} calls{meanwhile}, so its state stands still: attach the optimizer that "
+            f"stepped in {self._sent.called:,} calls{meanwhile}, so its state stands still: attach the optimizer that "
             "trains the model now, or call balancer.discard() for steps that are left out",
+            SteelyardWarning,
+        )
+
+    def _warn_of_nothing_sent(self) -> None:
+        self._unsent_told = True
+        warn(
+            f"{type(self.optimizer).__name__} has stepped, and no result of {self.balancer.name}, which is attached to "
+            "it, was sent backward: a call counts with its backward(), so the state stands still. Call backward() on "
+            "what the balancer returns; or, where you read last_weights alone, do not attach it: each call then counts",
             SteelyardWarning,
         )
 
@@ -298,8 +325,18 @@ class Attachment:
         self.skipping = self.skipping or skip_step
         self.empty = True
 
+    def expire(self) -> None:
+        """The state has moved: what calls lead to, of those that wait for the step, is asked of the new one."""
+        self._moves += 1
+        self.window.expire()
+
     def discard(self) -> None:
-        """Forget the open window."""
+        """Forget the open window, and the calls whose results may yet be sent backward."""
+        self._clear()
+        self._sent.forget()
+
+    def _clear(self) -> None:
+        """Begin a new window."""
         self.window, self._again, self._calls, self._step = Window(self.balancer.tasks), [], [], None
         self.skipping = self.empty = False
 
@@ -385,15 +422,20 @@ class Attachment:
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self.balancer.release()
+        called = self._sent.called
+        self._sent.begin()
         # Fused optimizers are called on overflow too, and skip inside.
         found_inf = getattr(optimizer, "found_inf", None)
         if self.skipping or (isinstance(found_inf, Tensor) and bool(found_inf.item())):
-            self.discard()
+            self._clear()
             return
         if not self.window.calls:
+            if called and not self._unsent_told:
+                self._warn_of_nothing_sent()
             return
         window, again, step = self.window, self._again, self._step
-        self.discard()
+        self._clear()
+        self._moves += 1
         self.balancer.commit_window(window, step)
         if again and all(recompute is not None for *_, recompute in again):
             self._look_again(again)

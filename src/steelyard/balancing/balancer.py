@@ -198,7 +198,7 @@ class Balancer(Persistent):
         """
         end_period(self)
         if self._attachment is not None:
-            self._attachment.window.expire()
+            self._attachment.expire()
 
     def observe(
         self,

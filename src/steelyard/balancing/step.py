@@ -115,7 +115,7 @@ def _balanced(balancer: Persistent, given: Given, taken: Taken) -> Tensor:
     result = returned_scalar.carried(balancer, taken.batch, taken.ranks, shown, proposal, value)
     call = _along(balancer, given, taken, shown, proposal) if balancer.needs_along and taken.refresh else None
     now.closure.held = hold
-    _keep(balancer, taken, shown, proposal, call)
+    _keep(balancer, taken, shown, proposal, result, call)
     return result
 
 
@@ -151,7 +151,7 @@ def _begin(balancer: Persistent, names: tuple[str, ...], losses: list[Tensor]) -
         check_not_freed(names, losses)
         warn_of_twins(names, losses)
     if balancer._attachment is not None:
-        balancer._attachment.before_forward()
+        balancer._attachment.before_forward(again=now.closure.held is not None)
 
 
 def _take(
@@ -351,12 +351,14 @@ def _along(balancer: Persistent, given: Given, taken: Taken, shown: Shown, propo
     return call_of(balancer, losses, given.counts, given.again, taken.along, taken.ranks, shown.seen, proposal)
 
 
-def _keep(balancer: Persistent, taken: Taken, shown: Shown, proposal: Proposal, call: AlongCall | None) -> None:
+def _keep(
+    balancer: Persistent, taken: Taken, shown: Shown, proposal: Proposal, result: Tensor, call: AlongCall | None
+) -> None:
     """Commit now, or when the optimizer steps, or when `Balancer.frozen` ends."""
     closure = balancer._now.closure
     closure.unattached(balancer, proposal)
     if balancer._attachment is not None:
-        balancer._attachment.add(shown.seen, proposal, taken.again, call)
+        balancer._attachment.add(result, shown.seen, proposal, taken.again, call)
         return
     step = None
     if call is not None and call.products is not None:

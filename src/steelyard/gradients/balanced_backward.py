@@ -72,12 +72,12 @@ class _InputGradients:
         self.multipliers, self.dtypes, self.untouched = multipliers, dtypes, untouched
         self.extra, self.zeros, self.redirection = extra, zeros, redirection
         self.uniform = dtypes[0] if len(set(dtypes)) == 1 else None
-        self.begun: Callable[[], None] | None = None
+        self.begun: list[Callable[[], None]] = []
         self.has_run = False
 
     def gradients(self, incoming: Tensor) -> list[Tensor | None]:
-        if self.begun is not None:
-            self.begun()
+        for act in self.begun:
+            act()
         scaled = self.multipliers * incoming
         if self.uniform is not None:
             scaled = scaled.to(self.uniform)
@@ -133,7 +133,7 @@ def carry(
 def on_backward(result: Tensor, act: Callable[[], None]) -> None:
     """Act whenever the backward of a scalar that `carry` made begins; without a hook, which costs and may be traced."""
     assert result.grad_fn is not None
-    result.grad_fn.plan.begun = act  # type: ignore[attr-defined]
+    result.grad_fn.plan.begun.append(act)  # type: ignore[attr-defined]
 
 
 def replaces_below(loss: Tensor, targets: Sequence[Target]) -> bool:
