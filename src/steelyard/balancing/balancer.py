@@ -283,6 +283,8 @@ class Balancer(Persistent):
             self._attachment.rename()
 
     def _check_between_steps(self) -> None:
+        if self._attachment is not None:
+            self._attachment.before_forward()  # a step that the scaler has skipped is over, as the next call would find
         waiting = self._attachment is not None and self._attachment.window.calls
         if waiting or self._now.closure.frozen or self._now.closure.held is not None:
             raise StateError(
