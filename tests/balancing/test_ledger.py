@@ -413,6 +413,81 @@ def test_a_sharpness_aware_step_is_measured_where_it_began() -> None:
     agree(ledger, account)
 
 
+class Around(torch.optim.Optimizer):
+    """Lookahead, as several packages have it; lets its optimizer step in each n-th step alone."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, each: int = 1) -> None:
+        super().__init__(optimizer.param_groups, {})
+        self.optimizer, self.each, self.number, self.param_groups = optimizer, each, 0, optimizer.param_groups
+        self.slow = [p.detach().clone() for p in self.param_groups[0]["params"]]
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.number += 1
+        if self.number % self.each:
+            return
+        self.optimizer.step(closure)
+        self.optimizer.zero_grad()
+        for fast, slow in zip(self.param_groups[0]["params"], self.slow, strict=True):
+            fast.data.lerp_(slow, 0.7)  # back beyond where the step began
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_an_optimizer_around_it_moves_is_measured_too(fused: bool, attached: bool) -> None:
+    network = Network()
+    optimizer = Around(torch.optim.SGD(network.parameters(), lr=0.05, fused=fused))
+    balancer = steelyard.make("uw", TASKS)
+    ledger = steelyard.Ledger(balancer.attach(optimizer) if attached else balancer, optimizer, every=1)
+    for number in range(3):
+        losses, _ = network.losses()
+        account = Account(network.parameters())
+        account.see(losses)
+        balancer(losses).backward()
+        optimizer.step()
+        agree(ledger, account)
+        assert ledger.steps == balancer.steps == number + 1
+    losses, _ = network.losses()
+    account = Account(network.parameters())
+    account.see(losses)
+    balancer(losses).backward()
+    optimizer.optimizer.step()  # the one inside, by hand
+    agree(ledger, account)
+
+
+def test_an_optimizer_around_it_that_collects_micro_batches_steps_where_the_inner_one_does() -> None:
+    network = Network()
+    optimizer = Around(torch.optim.SGD(network.parameters(), lr=0.05), each=2)
+    ledger = steelyard.Ledger(steelyard.Equal(TASKS), optimizer, every=1)
+    for number in range(2):
+        account = Account(network.parameters())
+        for rows in (slice(0, 8), slice(8, 16)):
+            losses, _ = network.losses(rows)
+            account.see(losses, 0.5)
+            (ledger.balancer(losses) / 2).backward()
+            optimizer.step()
+        agree(ledger, account)
+        assert ledger.steps == number + 1
+
+
+def test_a_trainers_wrapper_whose_hooks_nobody_calls_is_looked_through() -> None:
+    class Wrapper(torch.optim.Optimizer):
+        def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+            self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            self.optimizer.step()
+
+    network = Network()
+    around = Around(torch.optim.SGD(network.parameters(), lr=0.05))
+    ledger = steelyard.Ledger(steelyard.Equal(TASKS), Wrapper(around), every=1)
+    losses, _ = network.losses()
+    account = Account(network.parameters())
+    account.see(losses)
+    ledger.balancer(losses).backward()
+    Wrapper(around).step()
+    agree(ledger, account)
+
+
 WEIGHTS: dict[str, dict[str, Any]] = {
     "fixed": {"weights": {"a": 0.5, "b": 1.0, "c": 2.0}},
     "schedule": {"weights": "a: 1.0 until 2, then 0.1"},

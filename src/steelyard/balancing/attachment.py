@@ -53,6 +53,14 @@ def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return optimizer
 
 
+def outermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The first optimizer on the way to the `innermost` whose steps call hooks: what it adds is a part of its step."""
+    around: torch.optim.Optimizer | None = optimizer
+    while around is not None and not (isinstance(around, torch.optim.Optimizer) and _fires_hooks(around)):
+        around = _wrapped(around)
+    return innermost(optimizer) if around is None else around
+
+
 def checked_scaler(scaler: Any) -> Any:
     """A gradient scaler, torch's or a trainer's, or ``None``."""
     if scaler is not None and not all(callable(getattr(scaler, name, None)) for name in ("is_enabled", "get_scale")):

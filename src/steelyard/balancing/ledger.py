@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancing.attachment import Attachment, base_of, innermost, uncompiled
+from steelyard.balancing.attachment import Attachment, base_of, innermost, outermost, uncompiled
 from steelyard.balancing.devices import full_precision
 from steelyard.balancing.distributed.ranks import is_initialised, ranks_of
 from steelyard.balancing.observe import label_counts
@@ -130,7 +130,8 @@ class Ledger:
 
     Args:
         balancer: whose losses are measured; one ledger per balancer.
-        optimizer: the one that steps the network, as it is or in a trainer's wrapper.
+        optimizer: the one that steps the network, as it is or in a trainer's wrapper; one around another (Lookahead)
+            is measured with what it moves itself.
         every: measure each ``every``-th step.
         scaler: the gradient scaler, if one is used; that of `Balancer.attach` where it is not given.
 
@@ -170,7 +171,7 @@ class Ledger:
             raise OptionError(f"Ledger takes the balancer whose losses it measures, got a {type(balancer).__name__}")
         if not isinstance(every, int) or every < 1:
             raise OptionError(f"every must be a whole number of steps of at least 1, got {every!r}")
-        optimizer = innermost(optimizer)
+        around, optimizer = outermost(optimizer), innermost(optimizer)
         base = base_of(optimizer)
         self.balancer, self.every, self._scaler = balancer, every, scaler
         self.optimizer, self._climbs = base or optimizer, base is not None
@@ -183,13 +184,21 @@ class Ledger:
         self.entries: dict[str, TaskProgress] = {}
         self._measured: tuple[str, ...] = ()
         self._open: _OpenStep | None = None
-        self._by_rows = self._rows_said = self._inside = False
+        self._by_rows = self._rows_said = self._stepped = False
+        self._within: torch.optim.Optimizer | None = None
         if balancer._ledger is not None:
             balancer._ledger.remove()
         balancer._ledger = self
+        # What lies around the optimizer may move the parameters once more (Lookahead): its step is the whole one. A
+        # sharpness-aware optimizer's own is a frame around two steps, and not called where these are taken by hand.
+        watched = [self.optimizer] if around in (self.optimizer, optimizer) else [self.optimizer, around]
         self._handles: list[Any] = [
-            self.optimizer.register_step_pre_hook(uncompiled(self._before_step)),
-            self.optimizer.register_step_post_hook(uncompiled(self._after_step)),
+            handle
+            for each in watched
+            for handle in (
+                each.register_step_pre_hook(uncompiled(self._before_step)),
+                each.register_step_post_hook(uncompiled(self._after_step)),
+            )
         ]
 
     def remove(self) -> None:
@@ -262,7 +271,7 @@ class Ledger:
 
     def _evaluates_elsewhere(self) -> bool:
         """Whether a step may evaluate losses at other parameters: a line search, a sharpness-aware optimizer."""
-        return self._inside or self._climbs
+        return self._within is not None or self._climbs
 
     def _say_rows(self, by_rows: bool, tasks: int) -> None:
         if by_rows and not self._rows_said and tasks > 1:
@@ -271,14 +280,25 @@ class Ledger:
 
     # --- what the optimizer tells it ----------------------------------------------------------------------------------
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._inside = True
+        if self._within is None or optimizer is not self.optimizer:
+            self._within = optimizer
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        opened, self._open, self._inside = self._open, None, False
-        # Fused optimizers are called on overflow too, and skip inside.
-        found_inf = getattr(optimizer, "found_inf", None)
-        if isinstance(found_inf, Tensor) and bool(found_inf.item()):
-            return
+        if optimizer is self.optimizer:
+            # Fused optimizers are called on overflow too, and skip inside.
+            found_inf = getattr(optimizer, "found_inf", None)
+            if isinstance(found_inf, Tensor) and bool(found_inf.item()):
+                self.discard()
+            else:
+                self._stepped = True
+        if optimizer is self._within:
+            self._within = None
+            if self._stepped:  # what lies around may let it step each n-th time
+                self._end_step()
+
+    def _end_step(self) -> None:
+        """The parameters have moved, by all that moves them in a step."""
+        opened, self._open, self._stepped = self._open, None, False
         self.steps += 1
         self._since += 1
         if self._since < self.every:
