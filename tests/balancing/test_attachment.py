@@ -8,6 +8,7 @@ import io
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import get_state_dict
 
 import steelyard
 from helpers import TwoLayer
@@ -113,6 +114,23 @@ def test_a_step_that_the_gradient_scaler_skips_leaves_no_trace(fused: bool) -> N
     step(spoil=False)
     reference(network.losses()[0])
     assert balancer.steps == 2, "the skipped window was committed with the next one"
+
+
+def test_a_step_that_prepares_a_checkpoint_commits_nothing_of_a_skipped_one() -> None:
+    """torch.distributed.checkpoint takes a step at rate 0 with an optimizer that has no state."""
+    network = TwoLayer(TASKS)
+    optimizer = torch.optim.SGD([*network.trunk_parameters(), *network.head_parameters()], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    balancer = steelyard.make("uw", list(TASKS)).attach(optimizer, scaler)
+    scaler.scale(balancer(network.losses()[0])).backward()
+    network.trunk_parameters()[0].grad.fill_(float("inf"))
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+    before = snapshot(balancer)
+    get_state_dict(torch.nn.ModuleList([network.trunk, network.heads]), optimizer)
+    assert balancer.steps == 0
+    assert same_state(before, snapshot(balancer))
 
 
 def test_skip_step_moves_neither_momentum_nor_decay() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch._functorch.config
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -588,6 +589,34 @@ def test_copies_of_the_balancer_have_no_ledger_and_removed_ones_hear_nothing() -
     trained(network, ledger, 1)
     assert ledger.steps == 0
     assert ledger.balancer._ledger is None
+
+
+def test_steps_before_which_nothing_was_called_are_not_counted() -> None:
+    """Loading and saving with torch.distributed.checkpoint takes one, to prepare an optimizer that has no state."""
+    network = Network()
+    model = nn.ModuleDict({"trunk": network.trunk, "heads": network.heads})
+    saved = get_state_dict(model, torch.optim.SGD(network.parameters(), lr=0.01))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    ledger = steelyard.Ledger(steelyard.Equal(TASKS), optimizer, every=2)
+    set_state_dict(model, optimizer, model_state_dict=saved[0], optim_state_dict=saved[1])
+    assert ledger.steps == 0
+    trained(network, ledger, 1)
+    assert ledger.metrics() == {}
+    agree(ledger, trained(network, ledger, 1))
+    ledger.balancer(network.losses()[0])
+    ledger.balancer.discard()
+    get_state_dict(model, optimizer)
+    assert ledger.steps == 2
+
+
+def test_a_step_whose_parameters_were_set_by_hand_counts() -> None:
+    network = Network()
+    ledger = steelyard.Ledger(steelyard.Equal(TASKS), torch.optim.SGD(network.parameters(), lr=0.01), every=1)
+    ledger.balancer(network.losses()[0])
+    with torch.no_grad():
+        network.parameters()[0].mul_(0.5)
+    agree(ledger, trained(network, ledger, 1))
+    assert ledger.steps == 1
 
 
 def test_eval_mode_and_steps_of_other_losses_are_not_measured() -> None:

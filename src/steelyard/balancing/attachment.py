@@ -313,6 +313,9 @@ class Attachment:
 
     # --- the optimizer's hooks --------------------------------------------------------------------------------------
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        if self.scaler is not None and not any(group.get("lr", 1.0) for group in optimizer.param_groups):
+            # torch.distributed.checkpoint prepares an optimizer by a step at rate 0: none of a window that was skipped.
+            self.before_forward()
         self._withhold_gradients()
         if not self._clip.done:
             self._clip.stepping(self.parameters())

@@ -132,7 +132,7 @@ class Ledger:
         balancer: whose losses are measured; one ledger per balancer.
         optimizer: the one that steps the network, as it is or in a trainer's wrapper; one around another (Lookahead)
             is measured with what it moves itself.
-        every: measure each ``every``-th step.
+        every: measure each ``every``-th step, of those before which the balancer was called.
         scaler: the gradient scaler, if one is used; that of `Balancer.attach` where it is not given.
 
     In a distributed run every rank keeps one, and all have the numbers of the global batch (with ``sync="off"``: each
@@ -184,7 +184,7 @@ class Ledger:
         self.entries: dict[str, TaskProgress] = {}
         self._measured: tuple[str, ...] = ()
         self._open: _OpenStep | None = None
-        self._by_rows = self._rows_said = self._stepped = False
+        self._by_rows = self._rows_said = self._called = self._stepped = False
         self._within: torch.optim.Optimizer | None = None
         if balancer._ledger is not None:
             balancer._ledger.remove()
@@ -211,13 +211,14 @@ class Ledger:
 
     def discard(self) -> None:
         """Forget the step under way (one that is left out by hand)."""
-        self._open = None
+        self._open, self._called = None, False
 
     # --- what the balancer tells it -----------------------------------------------------------------------------------
     def saw(self, losses: Losses, counts: Mapping[str, float] | None, result: Tensor) -> None:
         """The balancer has made ``result`` of some losses."""
         if self._open is not None and self._is_over(self._open):
             self.discard()
+        self._called = True
         if self._since + 1 < self.every:
             return
         last = self.balancer._now.record
@@ -228,7 +229,7 @@ class Ledger:
         if self._open is not None and not all(map(torch.equal, self._open.parameters, self._open.before)):
             if self._evaluates_elsewhere():
                 return
-            self.discard()  # somebody has set the parameters by hand
+            self._open = None  # somebody has set the parameters by hand
         if self._open is None:
             self._open = self._begin()
         found = list(live.values())
@@ -293,12 +294,16 @@ class Ledger:
                 self._stepped = True
         if optimizer is self._within:
             self._within = None
-            if self._stepped:  # what lies around may let it step each n-th time
+            # What lies around may let it step each n-th time; and a step without a call is of other losses, or of none
+            # (torch.distributed.checkpoint prepares an optimizer by one): it is not counted.
+            if self._stepped and self._called:
                 self._end_step()
+            self._stepped = False
 
     def _end_step(self) -> None:
         """The parameters have moved, by all that moves them in a step."""
-        opened, self._open, self._stepped = self._open, None, False
+        opened = self._open
+        self.discard()
         self.steps += 1
         self._since += 1
         if self._since < self.every:
