@@ -547,6 +547,34 @@ def test_absent_idle_and_spoiled_tasks_are_left_out() -> None:
     assert "nan" in str(summary)
 
 
+def test_a_ledger_whose_optimizer_no_longer_steps_says_so_once() -> None:
+    network = Network()
+    first, second = (torch.optim.SGD(network.parameters(), lr=0.001) for _ in range(2))
+    balancer = steelyard.make("uw", TASKS).attach(first)
+    ledger = steelyard.Ledger(balancer, first, every=1)
+
+    def train(optimizer: torch.optim.Optimizer, steps: int, micro_batches: int = 1) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for step in range(steps):
+                balancer(network.losses()[0]).backward()
+                if step % micro_batches == micro_batches - 1:
+                    optimizer.step()
+                    optimizer.zero_grad()
+        return [str(each.message) for each in caught]
+
+    assert train(first, 40) == train(first, 90, 30) == []
+    balancer.attach(second)
+    said = "the ledger of uw measures an optimizer (SGD) that has not stepped in 25 calls, while another optimizer has"
+    (heard,) = train(second, 60)
+    assert said in heard
+    assert "steelyard.Ledger(balancer, optimizer)" in heard
+    again = steelyard.Ledger(balancer, second, every=1)
+    again.load_state_dict(ledger.state_dict())
+    assert train(second, 40) == train(second, 90, 30) == []
+    assert again.steps == 43 + 43
+
+
 def test_every_counts_steps_and_a_checkpoint_goes_on() -> None:
     network = Network()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)

@@ -26,9 +26,9 @@ from steelyard.base.options import Scale
 from steelyard.errors import OptionError, StateError, SteelyardWarning, warn
 
 _KEY = "steelyard"
-_PATIENCE = 1000
+PATIENCE = 1000
 """Calls in one window after which the balancer says that the optimizer does not step."""
-_OTHERS = 25
+OTHERS = 25
 """As many, where another optimizer trains the model meanwhile."""
 
 
@@ -151,6 +151,22 @@ class Attached(Protocol):
         """Restore it."""
 
 
+def is_bypassed(before: tuple[int, int], parameters: Sequence[Tensor]) -> bool:
+    """Whether another optimizer has stepped in each of `OTHERS` calls, and not beside one that accumulates.
+
+    It moves what this one should, or nothing that this one moves has a gradient.
+
+    Args:
+        before: at the first of these calls, steps of all optimizers, and how often the first parameter had been
+            written to.
+        parameters: what this one moves.
+    """
+    steps, changes = before
+    if steps_begun() - steps < OTHERS - 1:
+        return False
+    return parameters[0]._version > changes or all(parameter.grad is None for parameter in parameters)
+
+
 def _place(method: str, tasks: Sequence[str], number: int) -> str:
     """Of a balancer in the checkpoint of an optimizer that may have several alike."""
     return f"{method}: {', '.join(tasks)}" + (f" ({number})" if number > 1 else "")
@@ -262,9 +278,9 @@ class Attachment:
             self._calls.append(call)
         if self.window.calls == 1:
             self._before = steps_begun(), self._changes()
-        if self.window.calls == _PATIENCE:
+        if self.window.calls == PATIENCE:
             self._warn_of_no_step("")
-        elif self.window.calls == _OTHERS and not self._told and self._is_bypassed():
+        elif self.window.calls == OTHERS and not self._told and self._is_bypassed():
             self._told = True
             self._warn_of_no_step(", while another optimizer has")
 
@@ -273,14 +289,7 @@ class Attachment:
         return next(iter(self.parameters()))._version
 
     def _is_bypassed(self) -> bool:
-        """Whether another optimizer has stepped in each call of this window, and not beside one that accumulates.
-
-        It moves what this one should, or nothing that this one moves has a gradient.
-        """
-        steps, changes = self._before
-        if steps_begun() - steps < _OTHERS - 1:
-            return False
-        return self._changes() > changes or all(parameter.grad is None for parameter in self.parameters())
+        return is_bypassed(self._before, list(self.parameters()))
 
     def _warn_of_no_step(self, meanwhile: str) -> None:
         warn(

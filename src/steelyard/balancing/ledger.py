@@ -6,7 +6,7 @@ what the tasks live with. To first order a step by ``Δ`` takes ``-⟨∇L_k, Δ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,13 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancing.attachment import Attachment, base_of, innermost, outermost, uncompiled
+from steelyard.balancing.attachment import (
+    OTHERS,
+    PATIENCE,
+    Attachment,
+    base_of,
+    innermost,
+    is_bypassed,
+    outermost,
+    uncompiled,
+)
+from steelyard.balancing.closure import steps_begun
 from steelyard.balancing.devices import full_precision
 from steelyard.balancing.distributed.ranks import is_initialised, ranks_of
 from steelyard.balancing.observe import label_counts
 from steelyard.balancing.state_dict import Persistent
 from steelyard.base.lookahead import Losses
-from steelyard.errors import OptionError, StateError
+from steelyard.errors import OptionError, StateError, warn
 from steelyard.gradients.along import BackwardRecord, record, warn_of_rows
 from steelyard.gradients.wrappers import is_sharded, unnoticed
 
@@ -184,7 +194,8 @@ class Ledger:
         self.entries: dict[str, TaskProgress] = {}
         self._measured: tuple[str, ...] = ()
         self._open: _OpenStep | None = None
-        self._by_rows = self._rows_said = self._called = self._stepped = False
+        self._by_rows = self._rows_said = self._stepped = self._told = False
+        self._calls, self._before = 0, (0, 0)
         self._within: torch.optim.Optimizer | None = None
         if balancer._ledger is not None:
             balancer._ledger.remove()
@@ -211,14 +222,14 @@ class Ledger:
 
     def discard(self) -> None:
         """Forget the step under way (one that is left out by hand)."""
-        self._open, self._called = None, False
+        self._open, self._calls = None, 0
 
     # --- what the balancer tells it -----------------------------------------------------------------------------------
     def saw(self, losses: Losses, counts: Mapping[str, float] | None, result: Tensor) -> None:
         """The balancer has made ``result`` of some losses."""
         if self._open is not None and self._is_over(self._open):
-            self.discard()
-        self._called = True
+            self._open = None
+        self._expect_a_step()
         if self._since + 1 < self.every:
             return
         last = self.balancer._now.record
@@ -241,14 +252,34 @@ class Ledger:
         self._open.calls.append(call)
         result.register_hook(lambda gradient: setattr(call, "ran", True))  # type: ignore[no-untyped-call]
 
+    def _expect_a_step(self) -> None:
+        """Count a call, and say once that the optimizer does not step any more, as an attachment to it would."""
+        self._calls += 1
+        if self._calls == 1:
+            self._before = steps_begun(), next(self._held())._version
+        if self._told or self._calls not in (OTHERS, PATIENCE) or self._attachment() is not None:
+            return
+        bypassed = self._calls == OTHERS and is_bypassed(self._before, list(self._held()))
+        if bypassed or self._calls == PATIENCE:
+            self._told = True
+            warn(
+                f"the ledger of {self.balancer.name} measures an optimizer ({type(self.optimizer).__name__}) that has "
+                f"not stepped in {self._calls:,} calls{', while another optimizer has' if bypassed else ''}, so it "
+                "stands still: make one for the optimizer that trains the model now, steelyard.Ledger(balancer, "
+                "optimizer), which takes its place and goes on with load_state_dict(ledger.state_dict()), or call "
+                "ledger.remove()"
+            )
+
     def _begin(self) -> _OpenStep:
         attachment, parameters = self._attachment(), self._parameters()
         window = None if attachment is None else attachment.window
         return _OpenStep(parameters, [each.detach().clone() for each in parameters], window, self._scale())
 
     def _parameters(self) -> list[Tensor]:
-        groups = self.optimizer.param_groups
-        return [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
+        return [parameter for parameter in self._held() if parameter.requires_grad]
+
+    def _held(self) -> Iterator[Tensor]:
+        return (parameter for group in self.optimizer.param_groups for parameter in group["params"])
 
     def _attachment(self) -> Attachment | None:
         attachment = self.balancer._attachment
@@ -296,7 +327,7 @@ class Ledger:
             self._within = None
             # What lies around may let it step each n-th time; and a step without a call is of other losses, or of none
             # (torch.distributed.checkpoint prepares an optimizer by one): it is not counted.
-            if self._stepped and self._called:
+            if self._stepped and self._calls:
                 self._end_step()
             self._stepped = False
 
