@@ -158,6 +158,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case("make('logg+ema')", "make('log+equal')"),
         Case("steelyard.make('uw', 'seg')", "steelyard.make('uw', ['seg'])"),
         Case("steelyard.make('uw', ['seg', 'seg'])", "steelyard.make('uw', ['seg', 'seg 2'])"),
+        Case("steelyard.make('uw', ['seg', 'depth,near'])", "steelyard.make('uw', ['seg', 'depth-near'])"),
         Case("make('uw', priorities={'segm': 2.0})", "make('uw', priorities={'seg': 2.0})"),
         Case("make('uw', on_nonfinite='skip')", "make('uw', on_nonfinite='skip_step')"),
         Case("make('uw', heads='plane')", "make('uw', heads='plain')"),

@@ -359,11 +359,11 @@ class Balancer(Persistent):
     def metrics(self) -> dict[str, float]:
         """The last call as a flat dict for any logger; reading it waits for the device, the call does not.
 
-        ``loss/<task>``, ``loss/sum`` (always the plain sum), ``weight/<task>``, ``share/<task>`` (the fraction of
-        ``Σ|w L|``), and where gradients were read ``norm/<task>`` and ``cosine/<task>,<task>``. Empty before the
-        first call and after a skipped step.
+        ``loss/<task>``, ``loss/sum`` (the plain sum; ``loss`` where a task is called ``sum``), ``weight/<task>``,
+        ``share/<task>`` (the fraction of ``Σ|w L|``), and where gradients were read ``norm/<task>`` and
+        ``cosine/<task>,<task>``. Empty before the first call and after a skipped step.
         """
-        return {} if self._now.record is None else self._now.record.metrics()
+        return {} if self._now.record is None else self._now.record.metrics(self.tasks)
 
     def summary(self) -> WeightSummary:
         """Mean and deviation of each task's weights over the run, since the start or `reset`; prints as a table."""

@@ -36,15 +36,15 @@ class Record:
             return self.weights
         return self.weights.new_zeros(tasks).index_copy_(0, self.index, self.weights)
 
-    def metrics(self) -> dict[str, float]:
-        """A flat dict of numbers; waits for the device."""
+    def metrics(self, tasks: tuple[str, ...]) -> dict[str, float]:
+        """A flat dict of numbers, with names among all of these tasks; waits for the device."""
         seen, names = self.seen, self.seen.tasks
         contribution = (self.weights * seen.losses).abs()
         share = contribution / contribution.sum().clamp(min=torch.finfo(torch.float64).tiny)
         columns = {"loss": seen.losses, "weight": self.weights, "share": share}
         if seen.squared_norms is not None:
             columns["norm"] = seen.norms
-        result = {"loss/sum": float(seen.losses.sum())}
+        result = {"loss" if "sum" in tasks else "loss/sum": float(seen.losses.sum())}
         for label, values in columns.items():
             result.update((f"{label}/{name}", value) for name, value in zip(names, values.tolist(), strict=True))
         if seen.gramian is not None:
