@@ -24,7 +24,7 @@ from steelyard.balancing.devices import follow, stacked, without_losses
 from steelyard.balancing.distributed.finite import gradients_finite
 from steelyard.balancing.distributed.ranks import ranks_of
 from steelyard.balancing.global_batch import losses_together
-from steelyard.balancing.history import WeightSummary
+from steelyard.balancing.history import Record, WeightSummary
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.observe import finite_losses
 from steelyard.balancing.state_dict import Persistent
@@ -351,10 +351,18 @@ class Balancer(Persistent):
     # --- what happened ------------------------------------------------------------------------------------------------
     @property
     def last_weights(self) -> Tensor:
-        """``[T]`` float64, the multipliers of the task gradients in the last call; 0 for tasks that were absent."""
-        if self._now.record is None:
+        """``[T]`` float64, the multipliers of the task gradients in the last call; 0 for tasks that were absent.
+
+        The last call is that of `metrics`: after one in ``eval()`` mode, and still there, these are the priorities.
+        """
+        if (last := self._last) is None:
             raise StateError("there are no weights: the balancer has not been called yet, or skipped its last step")
-        return self._now.record.all_weights(len(self.tasks))
+        return last.all_weights(len(self.tasks))
+
+    @property
+    def _last(self) -> Record | None:
+        """The last call; back in training, the last one there."""
+        return self._now.record if self.training or self._now.evaluated is None else self._now.evaluated.record()
 
     def metrics(self) -> dict[str, float]:
         """The last call as a flat dict for any logger; reading it waits for the device, the call does not.
@@ -362,8 +370,11 @@ class Balancer(Persistent):
         ``loss/<task>``, ``loss/sum`` (the plain sum; ``loss`` where a task is called ``sum``), ``weight/<task>``,
         ``share/<task>`` (the fraction of ``Σ|w L|``), and where gradients were read ``norm/<task>`` and
         ``cosine/<task>,<task>``. Empty before the first call and after a skipped step.
+
+        A call in ``eval()`` mode counts as the last one as long as the balancer is there: its losses are the ones given
+        and its weights the priorities. Back in ``train()``, the last call is that in training again.
         """
-        return {} if self._now.record is None else self._now.record.metrics(self.tasks)
+        return {} if (last := self._last) is None else last.metrics(self.tasks)
 
     def summary(self) -> WeightSummary:
         """Mean and deviation of each task's weights over the run, since the start or `reset`; prints as a table."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from steelyard.base.constants import constant
+from steelyard.base.constants import constant, vector
 from steelyard.base.observation import Seen
 
 if TYPE_CHECKING:
@@ -53,6 +54,23 @@ class Record:
             for i, first in enumerate(names):
                 result.update((f"cosine/{first},{names[j]}", cosines[i][j]) for j in range(i + 1, len(names)))
         return result
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One call in ``eval()`` mode: the losses ``[T]`` of the present tasks, and their positions (``None``: all)."""
+
+    tasks: tuple[str, ...]
+    positions: list[int] | None
+    losses: Tensor
+    priorities: Mapping[str, float]
+
+    def record(self) -> Record:
+        """As the record of a call; made where it is asked for, since numbers from the host wait for the device."""
+        device = self.losses.device
+        weights = vector([self.priorities[name] for name in self.tasks], device)
+        index = None if self.positions is None else torch.tensor(self.positions, device=device)
+        return Record(Seen(self.tasks, self.losses, torch.ones_like(self.losses)), weights, index)
 
 
 def added(sums: Tensor, weights: Tensor) -> Tensor:
