@@ -97,6 +97,11 @@ SECTIONS: dict[str, list[Case]] = {
         Case("make('mgda')(losses, shared=(features, features.tanh()))", "make('mgda')(losses, shared=features)"),
         Case("make('mgda')(losses, shared=[features, model.encoder])", "make('mgda')(losses, shared=model.encoder)"),
         Case("make('mgda')(losses, shared=losses['seg'])", "make('mgda')(losses, shared=features)"),
+        Case(
+            "z = torch.fft.rfft(features); make('graddrop')({'seg': z.abs().mean(), 'depth': z.real.mean()}, shared=z)",
+            "parts = torch.view_as_real(torch.fft.rfft(features)); z = torch.view_as_complex(parts); "
+            "make('graddrop')({'seg': z.abs().mean(), 'depth': z.real.mean()}, shared=parts)",
+        ),
         Case("make('mgda')(losses, shared=nn.Linear(2, 2))", "make('mgda')(losses, shared=model.encoder)"),
         Case("make('mgda')(losses, shared=model.heads)", "make('mgda')(losses, shared=[model.encoder, model.neck])"),
         Case(
