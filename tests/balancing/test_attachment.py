@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 
 import pytest
 import torch
@@ -86,6 +87,39 @@ def test_learned_weights_follow_the_optimizers_rate() -> None:
     optimizer.step()
     # The first step of Adam moves by the learning rate, whatever the gradient.
     assert balancer.log_variance.abs().tolist() == pytest.approx([0.5, 0.5], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ([(0.0, 0.1)] * 25, 1),  # a backbone that is frozen by its rate
+        ([(0.0, 0.1)] * 8 + [(0.1, 0.1)] + [(0.0, 0.1)] * 8, 0),
+        ([(0.0, 0.0)] * 25, 0),
+        ([(0.1, 0.0)] * 25, 0),
+    ],
+)
+@pytest.mark.parametrize("spec", ["uw", "uw-revised", "imtl-l", "ldc-mtl", "uw(every=2)", "gradnorm", "dwa"])
+def test_weights_that_follow_the_rate_of_a_frozen_group_are_said_once(
+    spec: str, rates: list[tuple[float, float]], said: int
+) -> None:
+    network, _, balancer = setting(spec)
+    optimizer = torch.optim.SGD([{"params": network.trunk_parameters()}, {"params": network.head_parameters()}], lr=0.1)
+    balancer.attach(optimizer)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for pair in rates:
+            for group, rate in zip(optimizer.param_groups, pair, strict=True):
+                group["lr"] = rate
+            for _ in range(2):
+                losses, features = network.losses()
+                balancer(losses, shared=features).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    texts = [str(each.message) for each in caught if issubclass(each.category, SteelyardWarning)]
+    assert len(texts) == (said if balancer.learning_rate is None and spec != "dwa" else 0)
+    for text in texts:
+        assert "param_groups[0], which was 0 in 10 steps in a row while that of param_groups[1] was 0.1" in text
+        assert "learning_rate=0.1" in text
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -70,7 +70,7 @@ class Balancer(Persistent):
             parameter in front of the features. Or at layers: modules, their parameters, several in a list, or their
             names in a module given as ``shared=``. Not for methods that make a direction of the task gradients
             themselves.
-        learning_rate: of weights that are learnt; ``None`` follows the attached optimizer, else 1e-3.
+        learning_rate: of weights that are learnt; ``None`` follows the attached optimizer's first group, else 1e-3.
         generator: a CPU generator for methods that draw random numbers.
         sync: how several ranks make one balance, where `torch.distributed` is initialised: ``"exact"``, the weights of
             the global batch, for which gradients read at the trunk are summed over the ranks (``T x P`` numbers a
@@ -343,9 +343,13 @@ class Balancer(Persistent):
             closure.frozen, closure.held, closure.pending, closure.pending_step = False, None, None, None
 
     def current_learning_rate(self) -> float:
-        """The rate of learned weights: the option, else the attached optimizer's, else 1e-3."""
+        """The rate of learned weights: the option, else that of the attached optimizer's first group, else 1e-3."""
         if self.learning_rate is None and self._attachment is not None:
-            return float(self._attachment.optimizer.param_groups[0]["lr"])
+            groups = self._attachment.optimizer.param_groups
+            rate = float(groups[0]["lr"])
+            if rate == 0:
+                self._now.watch.rate_of_zero(self, self._now.counters.steps, groups)
+            return rate
         return super().current_learning_rate()
 
     # --- what happened ------------------------------------------------------------------------------------------------
