@@ -97,6 +97,11 @@ SECTIONS: dict[str, list[Case]] = {
         Case("make('mgda')(losses, shared=(features, features.tanh()))", "make('mgda')(losses, shared=features)"),
         Case("make('mgda')(losses, shared=[features, model.encoder])", "make('mgda')(losses, shared=model.encoder)"),
         Case("make('mgda')(losses, shared=losses['seg'])", "make('mgda')(losses, shared=features)"),
+        Case(
+            "z = torch.fft.rfft(features); make('graddrop')({'seg': z.abs().mean(), 'depth': z.real.mean()}, shared=z)",
+            "parts = torch.view_as_real(torch.fft.rfft(features)); z = torch.view_as_complex(parts); "
+            "make('graddrop')({'seg': z.abs().mean(), 'depth': z.real.mean()}, shared=parts)",
+        ),
         Case("make('mgda')(losses, shared=nn.Linear(2, 2))", "make('mgda')(losses, shared=model.encoder)"),
         Case("make('mgda')(losses, shared=model.heads)", "make('mgda')(losses, shared=[model.encoder, model.neck])"),
         Case(
@@ -158,6 +163,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case("make('logg+ema')", "make('log+equal')"),
         Case("steelyard.make('uw', 'seg')", "steelyard.make('uw', ['seg'])"),
         Case("steelyard.make('uw', ['seg', 'seg'])", "steelyard.make('uw', ['seg', 'seg 2'])"),
+        Case("steelyard.make('uw', ['seg', 'depth,near'])", "steelyard.make('uw', ['seg', 'depth-near'])"),
         Case("make('uw', priorities={'segm': 2.0})", "make('uw', priorities={'seg': 2.0})"),
         Case("make('uw', on_nonfinite='skip')", "make('uw', on_nonfinite='skip_step')"),
         Case("make('uw', heads='plane')", "make('uw', heads='plain')"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import get_state_dict
 
 import steelyard
 from helpers import TwoLayer
@@ -87,6 +89,39 @@ def test_learned_weights_follow_the_optimizers_rate() -> None:
     assert balancer.log_variance.abs().tolist() == pytest.approx([0.5, 0.5], rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("rates", "said"),
+    [
+        ([(0.0, 0.1)] * 25, 1),  # a backbone that is frozen by its rate
+        ([(0.0, 0.1)] * 8 + [(0.1, 0.1)] + [(0.0, 0.1)] * 8, 0),
+        ([(0.0, 0.0)] * 25, 0),
+        ([(0.1, 0.0)] * 25, 0),
+    ],
+)
+@pytest.mark.parametrize("spec", ["uw", "uw-revised", "imtl-l", "ldc-mtl", "uw(every=2)", "gradnorm", "dwa"])
+def test_weights_that_follow_the_rate_of_a_frozen_group_are_said_once(
+    spec: str, rates: list[tuple[float, float]], said: int
+) -> None:
+    network, _, balancer = setting(spec)
+    optimizer = torch.optim.SGD([{"params": network.trunk_parameters()}, {"params": network.head_parameters()}], lr=0.1)
+    balancer.attach(optimizer)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for pair in rates:
+            for group, rate in zip(optimizer.param_groups, pair, strict=True):
+                group["lr"] = rate
+            for _ in range(2):
+                losses, features = network.losses()
+                balancer(losses, shared=features).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    texts = [str(each.message) for each in caught if issubclass(each.category, SteelyardWarning)]
+    assert len(texts) == (said if balancer.learning_rate is None and spec != "dwa" else 0)
+    for text in texts:
+        assert "param_groups[0], which was 0 in 10 steps in a row while that of param_groups[1] was 0.1" in text
+        assert "learning_rate=0.1" in text
+
+
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_step_that_the_gradient_scaler_skips_leaves_no_trace(fused: bool) -> None:
     network, _, balancer = setting()
@@ -113,6 +148,23 @@ def test_a_step_that_the_gradient_scaler_skips_leaves_no_trace(fused: bool) -> N
     step(spoil=False)
     reference(network.losses()[0])
     assert balancer.steps == 2, "the skipped window was committed with the next one"
+
+
+def test_a_step_that_prepares_a_checkpoint_commits_nothing_of_a_skipped_one() -> None:
+    """torch.distributed.checkpoint takes a step at rate 0 with an optimizer that has no state."""
+    network = TwoLayer(TASKS)
+    optimizer = torch.optim.SGD([*network.trunk_parameters(), *network.head_parameters()], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    balancer = steelyard.make("uw", list(TASKS)).attach(optimizer, scaler)
+    scaler.scale(balancer(network.losses()[0])).backward()
+    network.trunk_parameters()[0].grad.fill_(float("inf"))
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+    before = snapshot(balancer)
+    get_state_dict(torch.nn.ModuleList([network.trunk, network.heads]), optimizer)
+    assert balancer.steps == 0
+    assert same_state(before, snapshot(balancer))
 
 
 def test_skip_step_moves_neither_momentum_nor_decay() -> None:

@@ -73,6 +73,19 @@ def test_metrics_are_flat_numbers() -> None:
     assert all(isinstance(value, float) for value in metrics.values())
 
 
+def test_a_task_called_sum_and_the_plain_sum_are_told_apart() -> None:
+    balancer = steelyard.make("equal", ["sum", "b"])
+    balancer(constant(sum=1.0, b=4.0))
+    assert {key: value for key, value in balancer.metrics().items() if key.startswith("loss")} == {
+        "loss": 5.0,
+        "loss/sum": 1.0,
+        "loss/b": 4.0,
+    }
+    balancer(constant(b=4.0))  # nor does a key change its meaning with the batch
+    assert balancer.metrics()["loss"] == 4.0
+    assert "loss/sum" not in balancer.metrics()
+
+
 def test_loss_only_methods_with_plain_heads_weigh_the_trunk_alone() -> None:
     network = TwoLayer(TASKS)
     losses, features = network.losses()

@@ -71,6 +71,7 @@ def test_training_mode_under_no_grad_says_to_call_eval(balancer: steelyard.Balan
         ([], "tasks is empty"),
         (2, "tasks must be a list of names, got 2"),
         (["a", "a"], "'a' is given twice"),
+        (["a", "b,c"], r"'b,c' has a comma, which stands between two names in metrics\(\).*write e\.g\. 'b-c'"),
         ("seg", r"got the text 'seg': write \['seg'\]"),
         (["a", ""], "non-empty text, got ''"),
         (["a", 3], "non-empty text, got 3"),

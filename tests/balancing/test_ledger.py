@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch._functorch.config
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -356,6 +357,40 @@ def test_a_batch_that_is_given_up_by_hand_is_not_counted(backward: bool) -> None
     agree(ledger, trained(network, ledger, 1))
 
 
+@pytest.mark.parametrize("attached", [False, True])
+def test_gradients_that_are_cleared_after_the_next_call_were_given_up_too(attached: bool) -> None:
+    """``balancer(losses); optimizer.zero_grad(); backward()``: the call finds them there, its backward does not."""
+    network = Network()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    balancer = steelyard.Equal(TASKS)
+    ledger = steelyard.Ledger(balancer.attach(optimizer) if attached else balancer, optimizer, every=1)
+    balancer(network.losses(slice(0, 4))[0]).backward()
+    result = balancer(network.losses(slice(0, 8))[0])
+    optimizer.zero_grad()
+    result.backward()
+    others = balancer(network.losses(slice(8, 16))[0])  # a second micro-batch of the same step
+    others.backward()
+    account = Account(network.parameters())
+    account.see(network.losses(slice(0, 8))[0], share=0.5)
+    account.see(network.losses(slice(8, 16))[0], share=0.5)
+    optimizer.step()
+    agree(ledger, account)
+
+
+def test_results_that_are_added_up_before_they_are_sent_are_both_measured() -> None:
+    network = Network()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    ledger = steelyard.Ledger(steelyard.Equal(TASKS), optimizer, every=1)
+    account = Account(network.parameters())
+    total = torch.zeros(())
+    for rows in (slice(0, 8), slice(8, 16)):
+        account.see(network.losses(rows)[0], share=0.5)
+        total = total + ledger.balancer(network.losses(rows)[0])
+    total.backward()
+    optimizer.step()
+    agree(ledger, account)
+
+
 def test_a_window_that_the_balancer_discards_is_discarded() -> None:
     network = Network()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -410,6 +445,81 @@ def test_a_sharpness_aware_step_is_measured_where_it_began() -> None:
     for step in (optimizer.first_step, optimizer.second_step):
         ledger.balancer(network.losses()[0]).backward()
         step()
+    agree(ledger, account)
+
+
+class Around(torch.optim.Optimizer):
+    """Lookahead, as several packages have it; lets its optimizer step in each n-th step alone."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, each: int = 1) -> None:
+        super().__init__(optimizer.param_groups, {})
+        self.optimizer, self.each, self.number, self.param_groups = optimizer, each, 0, optimizer.param_groups
+        self.slow = [p.detach().clone() for p in self.param_groups[0]["params"]]
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.number += 1
+        if self.number % self.each:
+            return
+        self.optimizer.step(closure)
+        self.optimizer.zero_grad()
+        for fast, slow in zip(self.param_groups[0]["params"], self.slow, strict=True):
+            fast.data.lerp_(slow, 0.7)  # back beyond where the step began
+
+
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
+def test_what_an_optimizer_around_it_moves_is_measured_too(fused: bool, attached: bool) -> None:
+    network = Network()
+    optimizer = Around(torch.optim.SGD(network.parameters(), lr=0.05, fused=fused))
+    balancer = steelyard.make("uw", TASKS)
+    ledger = steelyard.Ledger(balancer.attach(optimizer) if attached else balancer, optimizer, every=1)
+    for number in range(3):
+        losses, _ = network.losses()
+        account = Account(network.parameters())
+        account.see(losses)
+        balancer(losses).backward()
+        optimizer.step()
+        agree(ledger, account)
+        assert ledger.steps == balancer.steps == number + 1
+    losses, _ = network.losses()
+    account = Account(network.parameters())
+    account.see(losses)
+    balancer(losses).backward()
+    optimizer.optimizer.step()  # the one inside, by hand
+    agree(ledger, account)
+
+
+def test_an_optimizer_around_it_that_collects_micro_batches_steps_where_the_inner_one_does() -> None:
+    network = Network()
+    optimizer = Around(torch.optim.SGD(network.parameters(), lr=0.05), each=2)
+    ledger = steelyard.Ledger(steelyard.Equal(TASKS), optimizer, every=1)
+    for number in range(2):
+        account = Account(network.parameters())
+        for rows in (slice(0, 8), slice(8, 16)):
+            losses, _ = network.losses(rows)
+            account.see(losses, 0.5)
+            (ledger.balancer(losses) / 2).backward()
+            optimizer.step()
+        agree(ledger, account)
+        assert ledger.steps == number + 1
+
+
+def test_a_trainers_wrapper_whose_hooks_nobody_calls_is_looked_through() -> None:
+    class Wrapper(torch.optim.Optimizer):
+        def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+            self.optimizer, self.param_groups = optimizer, optimizer.param_groups
+
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            self.optimizer.step()
+
+    network = Network()
+    around = Around(torch.optim.SGD(network.parameters(), lr=0.05))
+    ledger = steelyard.Ledger(steelyard.Equal(TASKS), Wrapper(around), every=1)
+    losses, _ = network.losses()
+    account = Account(network.parameters())
+    account.see(losses)
+    ledger.balancer(losses).backward()
+    Wrapper(around).step()
     agree(ledger, account)
 
 
@@ -471,6 +581,34 @@ def test_absent_idle_and_spoiled_tasks_are_left_out() -> None:
     assert "nan" in str(summary)
 
 
+def test_a_ledger_whose_optimizer_no_longer_steps_says_so_once() -> None:
+    network = Network()
+    first, second = (torch.optim.SGD(network.parameters(), lr=0.001) for _ in range(2))
+    balancer = steelyard.make("uw", TASKS).attach(first)
+    ledger = steelyard.Ledger(balancer, first, every=1)
+
+    def train(optimizer: torch.optim.Optimizer, steps: int, micro_batches: int = 1) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for step in range(steps):
+                balancer(network.losses()[0]).backward()
+                if step % micro_batches == micro_batches - 1:
+                    optimizer.step()
+                    optimizer.zero_grad()
+        return [str(each.message) for each in caught]
+
+    assert train(first, 40) == train(first, 90, 30) == []
+    balancer.attach(second)
+    said = "the ledger of uw measures an optimizer (SGD) that has not stepped in 25 calls, while another optimizer has"
+    (heard,) = train(second, 60)
+    assert said in heard
+    assert "steelyard.Ledger(balancer, optimizer)" in heard
+    again = steelyard.Ledger(balancer, second, every=1)
+    again.load_state_dict(ledger.state_dict())
+    assert train(second, 40) == train(second, 90, 30) == []
+    assert again.steps == 43 + 43
+
+
 def test_every_counts_steps_and_a_checkpoint_goes_on() -> None:
     network = Network()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -513,6 +651,34 @@ def test_copies_of_the_balancer_have_no_ledger_and_removed_ones_hear_nothing() -
     trained(network, ledger, 1)
     assert ledger.steps == 0
     assert ledger.balancer._ledger is None
+
+
+def test_steps_before_which_nothing_was_called_are_not_counted() -> None:
+    """Loading and saving with torch.distributed.checkpoint takes one, to prepare an optimizer that has no state."""
+    network = Network()
+    model = nn.ModuleDict({"trunk": network.trunk, "heads": network.heads})
+    saved = get_state_dict(model, torch.optim.SGD(network.parameters(), lr=0.01))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    ledger = steelyard.Ledger(steelyard.Equal(TASKS), optimizer, every=2)
+    set_state_dict(model, optimizer, model_state_dict=saved[0], optim_state_dict=saved[1])
+    assert ledger.steps == 0
+    trained(network, ledger, 1)
+    assert ledger.metrics() == {}
+    agree(ledger, trained(network, ledger, 1))
+    ledger.balancer(network.losses()[0])
+    ledger.balancer.discard()
+    get_state_dict(model, optimizer)
+    assert ledger.steps == 2
+
+
+def test_a_step_whose_parameters_were_set_by_hand_counts() -> None:
+    network = Network()
+    ledger = steelyard.Ledger(steelyard.Equal(TASKS), torch.optim.SGD(network.parameters(), lr=0.01), every=1)
+    ledger.balancer(network.losses()[0])
+    with torch.no_grad():
+        network.parameters()[0].mul_(0.5)
+    agree(ledger, trained(network, ledger, 1))
+    assert ledger.steps == 1
 
 
 def test_eval_mode_and_steps_of_other_losses_are_not_measured() -> None:

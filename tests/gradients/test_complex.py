@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import steelyard
 from helpers import task_gradients
+from steelyard.errors import SharedError
 
 TASKS = ("a", "b", "c")
 
@@ -63,3 +64,27 @@ def test_complex_gradients_are_weighed_and_arrive(name: str, at: str, heads: str
     assert balancer.metrics()["cosine/a,b"] == pytest.approx(float(nn.functional.cosine_similarity(J[0], J[1], dim=0)))
     arrived = 3 * flat([parameter.grad for parameter in parameters])
     assert torch.allclose(arrived, balancer.last_weights @ at_trunk, rtol=1e-9)
+
+
+def test_a_vote_by_signs_takes_the_parts_of_complex_features() -> None:
+    torch.manual_seed(0)
+    trunk = Linear()
+    z = trunk(torch.randn(5, 30, dtype=torch.complex128))
+
+    def losses(z: Tensor) -> dict[str, Tensor]:
+        return {task: (z * (k + 1j)).real.sin().mean() for k, task in enumerate(TASKS)}
+
+    with pytest.raises(SharedError, match=r"graddrop votes by the sign.*torch\.view_as_real\(z\).*shared=parts"):
+        steelyard.make("graddrop", TASKS)(losses(z), shared=z)
+    parts = torch.view_as_real(z)
+    z = torch.view_as_complex(parts)
+    real = parts.detach().clone().requires_grad_()
+    expected, arrived = (
+        torch.autograd.grad(
+            steelyard.make("graddrop", TASKS, generator=torch.Generator().manual_seed(1))(losses(at), shared=shared),
+            shared,
+        )[0]
+        for at, shared in ((torch.view_as_complex(real), real), (z, parts))
+    )
+    assert torch.equal(expected, arrived)
+    assert float(expected.norm()) > 0

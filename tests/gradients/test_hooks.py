@@ -114,3 +114,28 @@ def test_hooks_of_other_kinds(hook: Callable[..., None], monkeypatch: pytest.Mon
     with counted(monkeypatch, cut=True):
         found = trunk_gradients(TASKS, list(losses.values()), list(layers.parameters()), at_boundary=False)
     assert torch.allclose(found.gramian, J @ J.T, rtol=1e-10)
+
+
+@pytest.mark.parametrize("spec", ["mgda(normalise=l2)", "cagrad", "db-mtl(beta=0)"])
+@pytest.mark.parametrize("heads", ["plain", "weighted"])
+@pytest.mark.parametrize("at", ["features", "trunk"])
+@pytest.mark.parametrize("when", ["before the call", "after it"])
+def test_a_hook_on_the_features_that_comes_after_the_call(when: str, at: str, heads: str, spec: str) -> None:
+    """Of plain heads at the trunk it takes for somebody else's what it should change: no node shows a tensor's hooks.
+
+    Where this fails since it is right, or refused, docs/works-with.md says too little.
+    """
+    parameters, _, losses, z = network("none")
+    if when == "before the call":
+        z.register_hook(half_gone)
+    balancer = steelyard.make(spec, TASKS, heads=heads)
+    loss = balancer(losses, shared=parameters if at == "trunk" else z)
+    if when == "after it":
+        z.register_hook(half_gone)
+    at_trunk = task_gradients(losses, parameters)
+    loss.backward()
+    wanted = weighted_sum(dict(zip(TASKS, balancer.last_weights.tolist(), strict=True)), at_trunk)
+    off = torch.cat([(parameter.grad - each).flatten() for parameter, each in zip(parameters, wanted, strict=True)])
+    size = torch.cat([each.flatten() for each in wanted]).norm()
+    seen = (when, at, heads) != ("after it", "trunk", "plain")
+    assert bool(off.norm() < 1e-6 * size) is seen

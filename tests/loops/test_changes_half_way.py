@@ -192,6 +192,25 @@ class TestTasks:
             steelyard.make("uw", TASKS, learn="external").set_tasks(["b", "c"])
 
 
+def test_a_step_that_a_scaler_has_skipped_is_over() -> None:
+    """Whether the epoch's last step overflows is chance, and `set_tasks` after it must not depend on that."""
+    toy = Toy(["a", "b"])
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    balancer = steelyard.make("dwa", ["a", "b"]).attach(toy.optimizer, scaler)
+    toy.optimizer.zero_grad()
+    scaler.scale(balancer(toy.losses()[0])).backward()
+    with pytest.raises(StateError, match="in the middle of a step"):
+        balancer.set_tasks(["a"])
+    for parameter in toy.optimizer.param_groups[0]["params"]:
+        parameter.grad = torch.full_like(parameter, torch.inf)
+    scaler.step(toy.optimizer)
+    scaler.update()
+    balancer.end_epoch()
+    balancer.set_tasks(["a"])
+    assert balancer.tasks == ("a",)
+    assert balancer.steps == 0
+
+
 @pytest.mark.parametrize("name", ["uw", "gradvac"])  # one axis over tasks, and two
 def test_tasks_that_are_all_new_start_afresh(name: str) -> None:
     balancer = steelyard.make(name, ["a", "b"], generator=torch.Generator().manual_seed(0))

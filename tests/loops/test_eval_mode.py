@@ -39,6 +39,40 @@ def test_a_balancer_that_trains_in_eval_mode_says_so_once(name: str) -> None:
     balancer(losses, **where).backward()
 
 
+def test_what_is_logged_is_of_the_call_in_the_mode_at_hand() -> None:
+    balancer = steelyard.make("mgda", TASKS, priorities={"left": 2.0})
+    toy = toy_for(balancer, "features", TASKS)
+    losses, where = toy.losses()
+    balancer(losses, **where)
+    trained, weights, summary = balancer.metrics(), balancer.last_weights, balancer.summary()
+    balancer.eval()
+    assert balancer.metrics() == trained
+    with torch.inference_mode():
+        balancer({"right": torch.tensor(7.0), "left": torch.tensor(3.0)})
+    assert balancer.metrics() == {
+        "loss/sum": 10.0,
+        "loss/left": 3.0,
+        "loss/right": 7.0,
+        "weight/left": 2.0,
+        "weight/right": 1.0,
+        "share/left": pytest.approx(6 / 13),
+        "share/right": pytest.approx(7 / 13),
+    }
+    balancer({"right": torch.tensor(7.0)})
+    assert balancer.last_weights.tolist() == [0.0, 1.0]
+    assert set(balancer.metrics()) == {"loss/sum", "loss/right", "weight/right", "share/right"}
+    balancer(dict.fromkeys(TASKS, torch.ones((), device="meta")))  # a dry run of shapes has no values to log
+    assert "loss/left" not in balancer.metrics()
+    balancer.train()
+    assert balancer.metrics() == trained
+    assert torch.equal(balancer.last_weights, weights)
+    assert balancer.summary() == summary
+    losses, where = toy.losses()
+    balancer(losses, **where)
+    later = balancer.metrics()
+    assert balancer.eval().metrics() == later  # the last call of all
+
+
 def test_what_is_the_users_own_keeps_no_hook() -> None:
     balancer = steelyard.make("uw", ["one"]).eval()
     own = torch.ones((), requires_grad=True) * 2

@@ -28,9 +28,9 @@ from steelyard.base.options import Scale
 from steelyard.errors import OptionError, StateError, SteelyardWarning, warn
 
 _KEY = "steelyard"
-_PATIENCE = 1000
+PATIENCE = 1000
 """Calls in one window after which the balancer says that the optimizer does not step."""
-_OTHERS = 25
+OTHERS = 25
 """As many, where another optimizer trains the model meanwhile."""
 
 
@@ -53,6 +53,14 @@ def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
             "optimizer that it wraps, or let its __init__ call that of torch.optim.Optimizer"
         )
     return optimizer
+
+
+def outermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The first optimizer on the way to the `innermost` whose steps call hooks: what it adds is a part of its step."""
+    around: torch.optim.Optimizer | None = optimizer
+    while around is not None and not (isinstance(around, torch.optim.Optimizer) and _fires_hooks(around)):
+        around = _wrapped(around)
+    return innermost(optimizer) if around is None else around
 
 
 def checked_scaler(scaler: Any) -> Any:
@@ -143,6 +151,22 @@ class Attached(Protocol):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
         """Restore it."""
+
+
+def is_bypassed(before: tuple[int, int], parameters: Sequence[Tensor]) -> bool:
+    """Whether another optimizer has stepped in each of `OTHERS` calls, and not beside one that accumulates.
+
+    It moves what this one should, or nothing that this one moves has a gradient.
+
+    Args:
+        before: at the first of these calls, steps of all optimizers, and how often the first parameter had been
+            written to.
+        parameters: what this one moves.
+    """
+    steps, changes = before
+    if steps_begun() - steps < OTHERS - 1:
+        return False
+    return parameters[0]._version > changes or all(parameter.grad is None for parameter in parameters)
 
 
 def _place(method: str, tasks: Sequence[str], number: int) -> str:
@@ -259,9 +283,9 @@ class Attachment:
         self._sent.add(result, Call(seen, proposal, again, along, self._moves), self.parameters)
         if self._sent.called == 1:
             self._before = steps_begun(), self._changes()
-        if self._sent.called == _PATIENCE:
+        if self._sent.called == PATIENCE:
             self._warn_of_no_step("")
-        elif self._sent.called == _OTHERS and not self._told and self._is_bypassed():
+        elif self._sent.called == OTHERS and not self._told and self._is_bypassed():
             self._told = True
             self._warn_of_no_step(", while another optimizer has")
 
@@ -283,14 +307,7 @@ class Attachment:
         return next(iter(self.parameters()))._version
 
     def _is_bypassed(self) -> bool:
-        """Whether another optimizer has stepped in each call of this window, and not beside one that accumulates.
-
-        It moves what this one should, or nothing that this one moves has a gradient.
-        """
-        steps, changes = self._before
-        if steps_begun() - steps < _OTHERS - 1:
-            return False
-        return self._changes() > changes or all(parameter.grad is None for parameter in self.parameters())
+        return is_bypassed(self._before, list(self.parameters()))
 
     def _warn_of_no_step(self, meanwhile: str) -> None:
         warn(
@@ -342,6 +359,9 @@ class Attachment:
 
     # --- the optimizer's hooks --------------------------------------------------------------------------------------
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        if self.scaler is not None and not any(group.get("lr", 1.0) for group in optimizer.param_groups):
+            # torch.distributed.checkpoint prepares an optimizer by a step at rate 0: none of a window that was skipped.
+            self.before_forward(again=True)
         self._withhold_gradients()
         if not self._clip.done:
             self._clip.stepping(self.parameters())

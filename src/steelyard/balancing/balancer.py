@@ -24,7 +24,7 @@ from steelyard.balancing.devices import follow, stacked, without_losses
 from steelyard.balancing.distributed.finite import gradients_finite
 from steelyard.balancing.distributed.ranks import ranks_of
 from steelyard.balancing.global_batch import losses_together
-from steelyard.balancing.history import WeightSummary
+from steelyard.balancing.history import Record, WeightSummary
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.observe import finite_losses
 from steelyard.balancing.state_dict import Persistent
@@ -70,7 +70,7 @@ class Balancer(Persistent):
             parameter in front of the features. Or at layers: modules, their parameters, several in a list, or their
             names in a module given as ``shared=``. Not for methods that make a direction of the task gradients
             themselves.
-        learning_rate: of weights that are learnt; ``None`` follows the attached optimizer, else 1e-3.
+        learning_rate: of weights that are learnt; ``None`` follows the attached optimizer's first group, else 1e-3.
         generator: a CPU generator for methods that draw random numbers.
         sync: how several ranks make one balance, where `torch.distributed` is initialised: ``"exact"``, the weights of
             the global batch, for which gradients read at the trunk are summed over the ranks (``T x P`` numbers a
@@ -283,6 +283,9 @@ class Balancer(Persistent):
             self._attachment.rename()
 
     def _check_between_steps(self) -> None:
+        if self._attachment is not None:
+            # A step that was skipped, or given up, is over, as the next call would find.
+            self._attachment.before_forward(again=self._now.closure.held is not None)
         waiting = self._attachment is not None and self._attachment.window.calls
         if waiting or self._now.closure.frozen or self._now.closure.held is not None:
             raise StateError(
@@ -341,27 +344,42 @@ class Balancer(Persistent):
             closure.frozen, closure.held, closure.pending, closure.pending_step = False, None, None, None
 
     def current_learning_rate(self) -> float:
-        """The rate of learned weights: the option, else the attached optimizer's, else 1e-3."""
+        """The rate of learned weights: the option, else that of the attached optimizer's first group, else 1e-3."""
         if self.learning_rate is None and self._attachment is not None:
-            return float(self._attachment.optimizer.param_groups[0]["lr"])
+            groups = self._attachment.optimizer.param_groups
+            rate = float(groups[0]["lr"])
+            if rate == 0:
+                self._now.watch.rate_of_zero(self, self._now.counters.steps, groups)
+            return rate
         return super().current_learning_rate()
 
     # --- what happened ------------------------------------------------------------------------------------------------
     @property
     def last_weights(self) -> Tensor:
-        """``[T]`` float64, the multipliers of the task gradients in the last call; 0 for tasks that were absent."""
-        if self._now.record is None:
+        """``[T]`` float64, the multipliers of the task gradients in the last call; 0 for tasks that were absent.
+
+        The last call is that of `metrics`: after one in ``eval()`` mode, and still there, these are the priorities.
+        """
+        if (last := self._last) is None:
             raise StateError("there are no weights: the balancer has not been called yet, or skipped its last step")
-        return self._now.record.all_weights(len(self.tasks))
+        return last.all_weights(len(self.tasks))
+
+    @property
+    def _last(self) -> Record | None:
+        """The last call; back in training, the last one there."""
+        return self._now.record if self.training or self._now.evaluated is None else self._now.evaluated.record()
 
     def metrics(self) -> dict[str, float]:
         """The last call as a flat dict for any logger; reading it waits for the device, the call does not.
 
-        ``loss/<task>``, ``loss/sum`` (always the plain sum), ``weight/<task>``, ``share/<task>`` (the fraction of
-        ``Σ|w L|``), and where gradients were read ``norm/<task>`` and ``cosine/<task>,<task>``. Empty before the
-        first call and after a skipped step.
+        ``loss/<task>``, ``loss/sum`` (the plain sum; ``loss`` where a task is called ``sum``), ``weight/<task>``,
+        ``share/<task>`` (the fraction of ``Σ|w L|``), and where gradients were read ``norm/<task>`` and
+        ``cosine/<task>,<task>``. Empty before the first call and after a skipped step.
+
+        A call in ``eval()`` mode counts as the last one as long as the balancer is there: its losses are the ones given
+        and its weights the priorities. Back in ``train()``, the last call is that in training again.
         """
-        return {} if self._now.record is None else self._now.record.metrics()
+        return {} if (last := self._last) is None else last.metrics(self.tasks)
 
     def summary(self) -> WeightSummary:
         """Mean and deviation of each task's weights over the run, since the start or `reset`; prints as a table."""

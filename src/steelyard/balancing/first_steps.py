@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,8 @@ PAST_LOOKS = 2
 """First steps in which it is checked whether losses go past the features."""
 LEARN_LOOKS = 10
 """Steps after which weights that an outside optimizer learns must have moved."""
+RATE_LOOKS = 10
+"""Steps in a row at rate 0, where another group is trained, until that is called a mistake."""
 ALONE_LOOKS = 10
 """First batches that hold one task each, until that is called a loop of one task per batch."""
 
@@ -46,6 +48,8 @@ class FirstSteps:
             held several.
         learned: of weights that an outside optimizer learns, what was counted of them when they were first used, and
             the versions that they then had; ``None`` before, and ``()`` once they have moved or it was said.
+        still: first and last of the steps in a row in which learned weights followed a rate of 0 and others trained;
+            ``None`` before, and ``()`` once it was said.
         spoiled_said: whether it has been said that finite losses had gradients that are not.
         eval_said: whether it has been said that a call in `eval()` mode balances nothing.
     """
@@ -58,6 +62,7 @@ class FirstSteps:
     sharing: Sharing | None = field(default_factory=Sharing)
     alone: tuple[tuple[str, float], ...] | None = ()
     learned: tuple[int, ...] | None = None
+    still: tuple[int, ...] | None = None
     eval_said: bool = False
     spoiled_said: bool = False
 
@@ -154,6 +159,17 @@ class FirstSteps:
         elif steps - self.learned[0] >= LEARN_LOOKS and begun - self.learned[1] >= LEARN_LOOKS:
             self.learned = ()
             warn_of_weights_nobody_learns(method)
+
+    def rate_of_zero(self, method: Method, steps: int, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Warn of weights that stand still because the group whose rate they follow is frozen by it."""
+        others = [number for number, group in enumerate(groups) if float(group.get("lr", 0.0))]
+        if self.still == () or not others:
+            return
+        first, last = self.still or (steps, steps)
+        self.still = (first if steps <= last + method.every else steps, steps)
+        if steps - self.still[0] >= RATE_LOOKS:
+            self.still = ()
+            warn_of_rate_of_zero(method, others[0], float(groups[others[0]]["lr"]))
 
     def spoiled(self, method: Method) -> None:
         """A step was left out for its gradients: say so once."""
@@ -264,6 +280,15 @@ def warn_of_spoiled_gradients(method: Method) -> None:
         f"{method.name}: the losses were finite and their gradients were not (sqrt or a logarithm at 0, an overflow in "
         "half precision), so the step was left out, as later ones like it will be. Find the cause: "
         "torch.autograd.set_detect_anomaly(True) names the operation"
+    )
+
+
+def warn_of_rate_of_zero(method: Method, other: int, rate: float) -> None:
+    """Most often a backbone that is frozen by its rate and stands first in the optimizer."""
+    warn(
+        f"{method.name} learns at the rate of the optimizer's first group, param_groups[0], which was 0 in "
+        f"{RATE_LOOKS} steps in a row while that of param_groups[{other}] was {rate:g}, so its weights stand still: "
+        f"put a group that is trained first, or make it with a rate of its own, learning_rate={rate:g}"
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from steelyard.base.constants import constant
+from steelyard.base.constants import constant, vector
 from steelyard.base.observation import Seen
 
 if TYPE_CHECKING:
@@ -36,15 +37,15 @@ class Record:
             return self.weights
         return self.weights.new_zeros(tasks).index_copy_(0, self.index, self.weights)
 
-    def metrics(self) -> dict[str, float]:
-        """A flat dict of numbers; waits for the device."""
+    def metrics(self, tasks: tuple[str, ...]) -> dict[str, float]:
+        """A flat dict of numbers, with names among all of these tasks; waits for the device."""
         seen, names = self.seen, self.seen.tasks
         contribution = (self.weights * seen.losses).abs()
         share = contribution / contribution.sum().clamp(min=torch.finfo(torch.float64).tiny)
         columns = {"loss": seen.losses, "weight": self.weights, "share": share}
         if seen.squared_norms is not None:
             columns["norm"] = seen.norms
-        result = {"loss/sum": float(seen.losses.sum())}
+        result = {"loss" if "sum" in tasks else "loss/sum": float(seen.losses.sum())}
         for label, values in columns.items():
             result.update((f"{label}/{name}", value) for name, value in zip(names, values.tolist(), strict=True))
         if seen.gramian is not None:
@@ -53,6 +54,23 @@ class Record:
             for i, first in enumerate(names):
                 result.update((f"cosine/{first},{names[j]}", cosines[i][j]) for j in range(i + 1, len(names)))
         return result
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One call in ``eval()`` mode: the losses ``[T]`` of the present tasks, and their positions (``None``: all)."""
+
+    tasks: tuple[str, ...]
+    positions: list[int] | None
+    losses: Tensor
+    priorities: Mapping[str, float]
+
+    def record(self) -> Record:
+        """As the record of a call; made where it is asked for, since numbers from the host wait for the device."""
+        device = self.losses.device
+        weights = vector([self.priorities[name] for name in self.tasks], device)
+        index = None if self.positions is None else torch.tensor(self.positions, device=device)
+        return Record(Seen(self.tasks, self.losses, torch.ones_like(self.losses)), weights, index)
 
 
 def added(sums: Tensor, weights: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ what the tasks live with. To first order a step by ``Δ`` takes ``-⟨∇L_k, Δ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,13 +14,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancing.attachment import Attachment, base_of, innermost, uncompiled
+from steelyard.balancing.attachment import (
+    OTHERS,
+    PATIENCE,
+    Attachment,
+    base_of,
+    innermost,
+    is_bypassed,
+    outermost,
+    uncompiled,
+)
+from steelyard.balancing.closure import steps_begun
 from steelyard.balancing.devices import full_precision
 from steelyard.balancing.distributed.ranks import is_initialised, ranks_of
 from steelyard.balancing.observe import label_counts
 from steelyard.balancing.state_dict import Persistent
 from steelyard.base.lookahead import Losses
-from steelyard.errors import OptionError, StateError
+from steelyard.errors import OptionError, StateError, warn
 from steelyard.gradients.along import BackwardRecord, record, warn_of_rows
 from steelyard.gradients.wrappers import is_sharded, unnoticed
 
@@ -95,8 +105,8 @@ class _Call:
     tasks: tuple[str, ...]
     counts: Sequence[float]
     kept: BackwardRecord
-    ran: bool = False
-    """Whether its backward pass did."""
+    ran: int | None = None
+    """Which backward pass its result was sent in, if in any."""
 
 
 @dataclass
@@ -130,8 +140,9 @@ class Ledger:
 
     Args:
         balancer: whose losses are measured; one ledger per balancer.
-        optimizer: the one that steps the network, as it is or in a trainer's wrapper.
-        every: measure each ``every``-th step.
+        optimizer: the one that steps the network, as it is or in a trainer's wrapper; one around another (Lookahead)
+            is measured with what it moves itself.
+        every: measure each ``every``-th step, of those before which the balancer was called.
         scaler: the gradient scaler, if one is used; that of `Balancer.attach` where it is not given.
 
     In a distributed run every rank keeps one, and all have the numbers of the global batch (with ``sync="off"``: each
@@ -170,7 +181,7 @@ class Ledger:
             raise OptionError(f"Ledger takes the balancer whose losses it measures, got a {type(balancer).__name__}")
         if not isinstance(every, int) or every < 1:
             raise OptionError(f"every must be a whole number of steps of at least 1, got {every!r}")
-        optimizer = innermost(optimizer)
+        around, optimizer = outermost(optimizer), innermost(optimizer)
         base = base_of(optimizer)
         self.balancer, self.every, self._scaler = balancer, every, scaler
         self.optimizer, self._climbs = base or optimizer, base is not None
@@ -183,13 +194,22 @@ class Ledger:
         self.entries: dict[str, TaskProgress] = {}
         self._measured: tuple[str, ...] = ()
         self._open: _OpenStep | None = None
-        self._by_rows = self._rows_said = self._inside = False
+        self._by_rows = self._rows_said = self._stepped = self._told = False
+        self._calls, self._before = 0, (0, 0)
+        self._within: torch.optim.Optimizer | None = None
         if balancer._ledger is not None:
             balancer._ledger.remove()
         balancer._ledger = self
+        # What lies around the optimizer may move the parameters once more (Lookahead): its step is the whole one. A
+        # sharpness-aware optimizer's own is a frame around two steps, and not called where these are taken by hand.
+        watched = [self.optimizer] if around in (self.optimizer, optimizer) else [self.optimizer, around]
         self._handles: list[Any] = [
-            self.optimizer.register_step_pre_hook(uncompiled(self._before_step)),
-            self.optimizer.register_step_post_hook(uncompiled(self._after_step)),
+            handle
+            for each in watched
+            for handle in (
+                each.register_step_pre_hook(uncompiled(self._before_step)),
+                each.register_step_post_hook(uncompiled(self._after_step)),
+            )
         ]
 
     def remove(self) -> None:
@@ -202,13 +222,14 @@ class Ledger:
 
     def discard(self) -> None:
         """Forget the step under way (one that is left out by hand)."""
-        self._open = None
+        self._open, self._calls = None, 0
 
     # --- what the balancer tells it -----------------------------------------------------------------------------------
     def saw(self, losses: Losses, counts: Mapping[str, float] | None, result: Tensor) -> None:
         """The balancer has made ``result`` of some losses."""
         if self._open is not None and self._is_over(self._open):
-            self.discard()
+            self._open = None
+        self._expect_a_step()
         if self._since + 1 < self.every:
             return
         last = self.balancer._now.record
@@ -219,7 +240,7 @@ class Ledger:
         if self._open is not None and not all(map(torch.equal, self._open.parameters, self._open.before)):
             if self._evaluates_elsewhere():
                 return
-            self.discard()  # somebody has set the parameters by hand
+            self._open = None  # somebody has set the parameters by hand
         if self._open is None:
             self._open = self._begin()
         found = list(live.values())
@@ -229,7 +250,25 @@ class Ledger:
         self._say_rows(kept.by_rows, len(found))
         call = _Call(tuple(live), labels, kept)
         self._open.calls.append(call)
-        result.register_hook(lambda gradient: setattr(call, "ran", True))  # type: ignore[no-untyped-call]
+        result.register_hook(lambda gradient, opened=self._open: self._sent(opened, call))  # type: ignore[no-untyped-call]
+
+    def _expect_a_step(self) -> None:
+        """Count a call, and say once that the optimizer does not step any more, as an attachment to it would."""
+        self._calls += 1
+        if self._calls == 1:
+            self._before = steps_begun(), next(self._held())._version
+        if self._told or self._calls not in (OTHERS, PATIENCE) or self._attachment() is not None:
+            return
+        bypassed = self._calls == OTHERS and is_bypassed(self._before, list(self._held()))
+        if bypassed or self._calls == PATIENCE:
+            self._told = True
+            warn(
+                f"the ledger of {self.balancer.name} measures an optimizer ({type(self.optimizer).__name__}) that has "
+                f"not stepped in {self._calls:,} calls{', while another optimizer has' if bypassed else ''}, so it "
+                "stands still: make one for the optimizer that trains the model now, steelyard.Ledger(balancer, "
+                "optimizer), which takes its place and goes on with load_state_dict(ledger.state_dict()), or call "
+                "ledger.remove()"
+            )
 
     def _begin(self) -> _OpenStep:
         attachment, parameters = self._attachment(), self._parameters()
@@ -237,8 +276,10 @@ class Ledger:
         return _OpenStep(parameters, [each.detach().clone() for each in parameters], window, self._scale())
 
     def _parameters(self) -> list[Tensor]:
-        groups = self.optimizer.param_groups
-        return [parameter for group in groups for parameter in group["params"] if parameter.requires_grad]
+        return [parameter for parameter in self._held() if parameter.requires_grad]
+
+    def _held(self) -> Iterator[Tensor]:
+        return (parameter for group in self.optimizer.param_groups for parameter in group["params"])
 
     def _attachment(self) -> Attachment | None:
         attachment = self.balancer._attachment
@@ -257,12 +298,21 @@ class Ledger:
         if scale is not None and opened.scale is not None and scale < opened.scale:
             return True
         # Gradients that arrived and are gone were given up.
-        arrived = any(call.ran for call in opened.calls) and not self._evaluates_elsewhere()
+        arrived = any(call.ran is not None for call in opened.calls) and not self._evaluates_elsewhere()
         return arrived and all(parameter.grad is None for parameter in opened.parameters)
+
+    def _sent(self, opened: _OpenStep, call: _Call) -> None:
+        """The backward of a call begins: calls of earlier ones, whose gradients were cleared since, were given up."""
+        now = torch._C._current_graph_task_id()
+        left = [each for each in opened.calls if each.ran in (None, now)]
+        if call.ran is None and len(left) < len(opened.calls) and self._is_over(opened):
+            opened.calls = left
+            opened.window = None  # the attachment is about to begin another
+        call.ran = now
 
     def _evaluates_elsewhere(self) -> bool:
         """Whether a step may evaluate losses at other parameters: a line search, a sharpness-aware optimizer."""
-        return self._inside or self._climbs
+        return self._within is not None or self._climbs
 
     def _say_rows(self, by_rows: bool, tasks: int) -> None:
         if by_rows and not self._rows_said and tasks > 1:
@@ -271,14 +321,29 @@ class Ledger:
 
     # --- what the optimizer tells it ----------------------------------------------------------------------------------
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._inside = True
+        if self._within is None or optimizer is not self.optimizer:
+            self._within = optimizer
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        opened, self._open, self._inside = self._open, None, False
-        # Fused optimizers are called on overflow too, and skip inside.
-        found_inf = getattr(optimizer, "found_inf", None)
-        if isinstance(found_inf, Tensor) and bool(found_inf.item()):
-            return
+        if optimizer is self.optimizer:
+            # Fused optimizers are called on overflow too, and skip inside.
+            found_inf = getattr(optimizer, "found_inf", None)
+            if isinstance(found_inf, Tensor) and bool(found_inf.item()):
+                self.discard()
+            else:
+                self._stepped = True
+        if optimizer is self._within:
+            self._within = None
+            # What lies around may let it step each n-th time; and a step without a call is of other losses, or of none
+            # (torch.distributed.checkpoint prepares an optimizer by one): it is not counted.
+            if self._stepped and self._calls:
+                self._end_step()
+            self._stepped = False
+
+    def _end_step(self) -> None:
+        """The parameters have moved, by all that moves them in a step."""
+        opened = self._open
+        self.discard()
         self.steps += 1
         self._since += 1
         if self._since < self.every:
@@ -312,9 +377,9 @@ class Ledger:
             moved = any(bool(change.any()) for change in changes)
         found: dict[str, tuple[float, float]] = {}
         for call in opened.calls if moved else ():
-            products = call.kept.products(changes) if call.ran else None
+            products = None if call.ran is None else call.kept.products(changes)
             if products is None:
-                self._by_rows = self._by_rows or call.ran  # it cannot be otherwise here
+                self._by_rows = self._by_rows or call.ran is not None  # it cannot be otherwise here
                 continue
             for task, count, product in zip(call.tasks, call.counts, products.tolist(), strict=True):
                 if count > 0 and abs(product) < float("inf"):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steelyard.balancing.closure import Closure
 from steelyard.balancing.first_steps import FirstSteps
-from steelyard.balancing.history import Record
+from steelyard.balancing.history import Evaluated, Record
 from steelyard.balancing.idle_losses import Idle
 from steelyard.balancing.nonfinite_losses import LeftOut
 
@@ -74,7 +74,7 @@ class Caches:
 
 @dataclass
 class RunningState:
-    """A balancer on its way; ``record`` is its last call."""
+    """A balancer on its way; ``record`` is its last call in training, ``evaluated`` one in `eval()` since then."""
 
     counters: Counters = field(default_factory=Counters)
     company: Company = field(default_factory=Company)
@@ -84,6 +84,7 @@ class RunningState:
     idle: Idle = field(default_factory=Idle)
     left_out: LeftOut = field(default_factory=LeftOut)
     record: Record | None = None
+    evaluated: Evaluated | None = None
 
     def lasting(self, agreed: int) -> RunningState:
         """Without what belongs to the step under way, and as one who has yet to meet the other ranks.

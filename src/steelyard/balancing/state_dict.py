@@ -90,7 +90,7 @@ class Persistent(Method):
             self.set_extra_state(self._in_this_order(state_dict, prefix, extra))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.discard()
-        self._now.record = None
+        self._now.record = self._now.evaluated = None
 
     def _about_order(self, tasks: list[str]) -> str:
         if not self._parameters or sorted(tasks) != sorted(self.tasks):

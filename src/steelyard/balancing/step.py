@@ -27,7 +27,7 @@ from steelyard.balancing.distributed.ranks import Ranks, is_initialised, ranks_o
 from steelyard.balancing.distributed.replicas import fingerprint
 from steelyard.balancing.distributed.states import meet
 from steelyard.balancing.global_batch import announce_change, look_together, recompute_together
-from steelyard.balancing.history import Record
+from steelyard.balancing.history import Evaluated, Record
 from steelyard.balancing.idle_losses import has_count
 from steelyard.balancing.observe import Batch, Shown, label_counts, look
 from steelyard.balancing.state_dict import Persistent
@@ -128,6 +128,10 @@ def plain_sum(balancer: Persistent, losses: Losses) -> Tensor:
         for name, loss in zip(names, found, strict=True)
     ]
     total = functools.reduce(torch.add, terms)
+    if not total.is_meta:
+        with torch.no_grad():
+            values = stacked(found, float64_device(found[0].device))
+        balancer._now.evaluated = Evaluated(tuple(names), positions, values, balancer.priorities)
     if total.requires_grad and torch.is_grad_enabled() and not balancer._now.watch.eval_said:
         total = total.clone() if total is found[0] else total  # the user's own tensor keeps no hook of ours
         returned_scalar.warn_if_trained_in_eval(total, balancer)
@@ -138,6 +142,7 @@ def plain_sum(balancer: Persistent, losses: Losses) -> Tensor:
 def _begin(balancer: Persistent, names: tuple[str, ...], losses: list[Tensor]) -> None:
     """What must be so before anything is looked at."""
     now = balancer._now
+    now.evaluated = None
     if balancer.sync == "off" and not now.company.met and is_initialised():
         leave_alone()
         now.company.met = True

@@ -97,6 +97,11 @@ def checked_tasks(tasks: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str) or not name:
             raise OptionError(f"task names are non-empty text, got {name!r}")
+        if "," in name:
+            raise OptionError(
+                f"the task name {name!r} has a comma, which stands between two names in metrics() and in texts of "
+                f"options: write e.g. {name.replace(',', '-')!r}"
+            )
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise OptionError(f"the task name {twice[0]!r} is given twice: each task needs a name of its own")

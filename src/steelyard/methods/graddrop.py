@@ -10,7 +10,7 @@ import torch
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.observation import Balance, Seen
 from steelyard.base.state import State
-from steelyard.errors import OptionError
+from steelyard.errors import OptionError, SharedError
 
 
 class GradDrop(Balancer):
@@ -62,6 +62,11 @@ class GradDrop(Balancer):
             # A window of micro-batches is being committed, which has no features of its own: only the draws move on.
             torch.rand((), generator=self.generator, device="cpu")
             return Balance(torch.ones_like(seen.losses))
+        if any(feature.is_complex() for feature in seen.features):
+            raise SharedError(
+                "graddrop votes by the sign of each feature, and a complex number has none: let the heads read its "
+                "parts, parts = torch.view_as_real(z), z = torch.view_as_complex(parts), and pass shared=parts"
+            )
         masked = []
         sizes = [feature.numel() for feature in seen.features]
         for feature, rows in zip(seen.features, torch.split(seen.rows, sizes, dim=1), strict=True):

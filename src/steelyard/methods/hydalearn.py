@@ -111,7 +111,8 @@ class HydaLearn(ComparingBalancer):
     def look_ahead(self, ahead: LookAhead, state: State) -> Tensor | None:
         if self.main not in ahead.tasks:
             return None
-        return ahead.gains(self.main, self.current_learning_rate(), held_out=self.needs_held_out, step=self.step)
+        rate = 0.0 if self.step == "optimizer" else self.current_learning_rate()  # that step has a rate of its own
+        return ahead.gains(self.main, rate, held_out=self.needs_held_out, step=self.step)
 
     def compare(self, seen: Seen, state: State) -> Tensor:
         main = seen.tasks.index(self.main)
