@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from steelyard.base.float64 import double
+from steelyard.base.looks import grad
 from steelyard.errors import LossError, SharedError, warn
 from steelyard.gradients.differentiation import differentiate, unchecked
 from steelyard.gradients.graph import REENTRANT, Precision, Survey, is_compiled, nodes_below, precision_of, survey
@@ -103,14 +104,14 @@ def products_at_once(losses: Sequence[Tensor], parameters: Sequence[Tensor], wei
     seeds = [(each / largest).to(loss).requires_grad_() for each, loss in zip(weights, losses, strict=True)]
     try:
         with torch.enable_grad(), unchecked():
-            arrived = torch.autograd.grad(losses, parameters, seeds, create_graph=True, allow_unused=True)
+            arrived = grad(losses, parameters, seeds, create_graph=True)
             gradients = [each.to_dense() if each is not None and each.is_sparse else each for each in arrived]
             recorded = [each for each in gradients if each is not None and each.grad_fn is not None]
             if _ends_early(recorded):
                 raise _once_only_error()
             unit = _unit(recorded)
             along = [each.detach() * unit for each in recorded]
-            found = torch.autograd.grad(recorded, seeds, along, allow_unused=True) if recorded else [None] * len(seeds)
+            found = grad(recorded, seeds, along) if recorded else [None] * len(seeds)
     except RuntimeError as error:
         if not _is_once_only(error):
             raise
@@ -170,7 +171,7 @@ class _Twice:
         weights = [torch.ones_like(loss).requires_grad_() for loss in losses]
         wanted = [parameters[position] for position in reached]
         with torch.enable_grad(), unchecked(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            arrived = torch.autograd.grad(losses, wanted, weights, create_graph=True, allow_unused=True)
+            arrived = grad(losses, wanted, weights, create_graph=True)
         gradients = {
             position: gradient for position, gradient in zip(reached, arrived, strict=True) if gradient is not None
         }
@@ -190,7 +191,7 @@ class _Twice:
             ]
             try:
                 with unchecked():
-                    found = torch.autograd.grad(gradients, self._weights, along, retain_graph=True, allow_unused=True)
+                    found = grad(gradients, self._weights, along, retain_graph=True)
             except RuntimeError as error:
                 if not _is_once_only(error):
                     raise

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from steelyard.base.float64 import has_float64, widest
+from steelyard.base.looks import grad
 from steelyard.errors import LossError
 from steelyard.gradients.differentiation import differentiate, watched
 from steelyard.gradients.graph import Edge, Node, depends, is_freed, is_running, nodes_below, replacing
@@ -237,9 +238,7 @@ def combined_in_graph(
         by = by.to(incoming.device, widest(incoming.device))
         seeds = [(each * incoming).to(loss.dtype) for each, loss in zip(by, losses, strict=True)]
         with watched(edges) as received:
-            found: tuple[Tensor | None, ...] = torch.autograd.grad(
-                losses, [*places, *behind], seeds, create_graph=True, allow_unused=True
-            )
+            found = grad(losses, [*places, *behind], seeds, create_graph=True)
         return tuple(received.get(edge_at(target), each) for target, each in zip(targets, found, strict=False))
 
     return [
