@@ -11,7 +11,8 @@ Where an operation on the way cannot be differentiated twice, the gradients them
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -53,6 +54,8 @@ def record(losses: Sequence[Tensor], parameters: Sequence[Tensor], by_rows: bool
         parameters: those that will change.
         by_rows: whether the gradients themselves are kept.
 
+    Hooks on the parameters do not run.
+
     Cost: a backward pass, and as much memory as a forward pass takes, with a copy of the parameters; the product later
     costs a backward pass. By rows: a backward pass per task, and ``T x P`` numbers.
 
@@ -71,18 +74,32 @@ def record(losses: Sequence[Tensor], parameters: Sequence[Tensor], by_rows: bool
             "no loss depends on a parameter of this optimizer: give the one that moves the network of these losses"
         )
     precision = precision_of(found.leads_to, losses)
-    if not by_rows and not any(is_compiled(node) for node in found.leads_to):
-        twice = _Twice.of(losses, parameters, reached, found, precision)
-        if twice is not None:
-            return twice
     wanted = [parameters[position] for position in reached]
-    rows = [differentiate(loss, wanted, precision.float16) for loss in losses]
+    with _without_hooks(wanted):
+        if not by_rows and not any(is_compiled(node) for node in found.leads_to):
+            twice = _Twice.of(losses, parameters, reached, found, precision)
+            if twice is not None:
+                return twice
+        rows = [differentiate(loss, wanted, precision.float16) for loss in losses]
     return _ByRows(
         [
             {position: gradient for position, gradient in zip(reached, row, strict=True) if gradient is not None}
             for row in rows
         ]
     )
+
+
+@contextmanager
+def _without_hooks(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """A change that hooks had a part in is multiplied by the gradients as they are; and hooks may draw, or count."""
+    hooks = [(each._backward_hooks, dict(each._backward_hooks)) for each in parameters if each._backward_hooks]
+    for registered, _ in hooks:
+        registered.clear()  # the dict itself is known to torch, and to the handles that take a hook off
+    try:
+        yield
+    finally:
+        for registered, kept in hooks:
+            registered.update(kept)
 
 
 def products_at_once(losses: Sequence[Tensor], parameters: Sequence[Tensor], weights: Tensor) -> Tensor:
