@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
 
 import steelyard
 from cells import every
@@ -120,3 +123,58 @@ def test_within_one_call_a_state_goes_on() -> None:
     found = steelyard.losses_of(model, lambda call, x: {"a": call(x).mean(), "b": call(x).mean()}, x)()
     assert found["a"].item() == model(x).mean().item()
     assert found["b"].item() == model(x).mean().item()
+
+
+class Normed(nn.Module):
+    """Weights that are computed from parameters and buffers, one of them used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = parametrizations.weight_norm(nn.Linear(4, 8))
+        self.twice = parametrizations.spectral_norm(nn.Linear(8, 8))
+        self.out = nn.Linear(8, 2)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.twice(self.twice(self.first(x).tanh())))
+
+
+def test_weights_that_are_cached_are_computed_from_what_is_lent() -> None:
+    model, x = Normed(), torch.randn(16, 4).double()
+    again = steelyard.losses_of(model, losses_on, x)
+    lent = {name: 1.1 * parameter.detach() for name, parameter in model.named_parameters()}
+    moved = copy.deepcopy(model)
+    moved.load_state_dict({**model.state_dict(), **lent})
+    with parametrize.cached():
+        weight = model.first.weight
+        found, repeated = again(lent), again(lent)
+        assert model.first.weight is weight, "what was cached is there again"
+        with parametrize.cached():
+            inner = again(lent)
+    with parametrize.cached():
+        expected = losses_on(moved, x)
+    for each in (found, repeated, inner):
+        assert torch.equal(each["a"], expected["a"])
+    assert torch.equal(again()["a"], losses_on(copy.deepcopy(model), x)["a"])
+
+
+@every("method", [name for name in METHODS if "forward" not in name])  # which weight_norm does not have
+def test_a_method_with_further_passes_trains_in_cached_as_without(method: str) -> None:
+    def run(cached: bool) -> tuple[Tensor, list[Tensor]]:
+        model = Normed()
+        model.twice = nn.Identity()  # of a power iteration there are fewer
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        balancer = steelyard.make(method, TASKS, **METHODS[method]).attach(optimizer)
+        for _ in range(3):
+            x, other = torch.randn(16, 4).double(), torch.randn(16, 4).double()
+            again = steelyard.losses_of(model, losses_on, x, held_out=other)
+            with parametrize.cached() if cached else nullcontext():
+                optimizer.zero_grad()
+                balancer(losses_on(model, x), shared=model.first, again=again).backward()
+                optimizer.step()
+        return balancer.last_weights, [parameter.detach() for parameter in model.parameters()]
+
+    (plain, parameters), (weights, others) = run(False), run(True)
+    assert torch.equal(weights, plain)
+    assert all(map(torch.equal, parameters, others))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils import parametrize
 
 from steelyard.base.lookahead import Losses
 
@@ -49,7 +50,7 @@ class Again:
             return functional_call(self._model, {**buffers, **(params or {})}, args, kwargs)
 
         torchs, others = _torchs_states(devices), _other_states()
-        with torch.random.fork_rng(devices=devices), _attributes_put_back(self._model):
+        with torch.random.fork_rng(devices=devices), _attributes_put_back(self._model), _own_cache():
             try:
                 return self._fn(call, self._batch if batch is None else batch)
             finally:
@@ -71,6 +72,22 @@ def _attributes_put_back(model: nn.Module) -> Iterator[None]:
             if len(now) > len(then):
                 for name in now.keys() - then.keys():
                     del now[name]
+
+
+@contextmanager
+def _own_cache() -> Iterator[None]:
+    """Within `parametrize.cached()` weights are computed once, from the model's parameters: here from those lent to it.
+
+    Switched off, it would compute anew what two uses share, and draw or move it twice (spectral norm).
+    """
+    if not getattr(parametrize, "_cache_enabled", False):  # torch's own names since 1.9; a test holds them
+        yield
+        return
+    kept, parametrize._cache = parametrize._cache, {}
+    try:
+        yield
+    finally:
+        parametrize._cache = kept
 
 
 def _modules(model: nn.Module) -> list[nn.Module]:
