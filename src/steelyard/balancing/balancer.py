@@ -155,6 +155,8 @@ class Balancer(Persistent):
     def _call(self, given: Given) -> Tensor:
         if not self.training:
             return plain_sum(self, given.losses)
+        if "_is_replica" in self.__dict__:
+            raise _replica_error(self.name)
         retained = retaining(given.shared)
         with left_as_it_was(retained) if retained else nullcontext():
             result = balance(self, given)
@@ -388,3 +390,12 @@ class Balancer(Persistent):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self._now.caches.device = None
         return super()._apply(fn, recurse)
+
+
+def _replica_error(name: str) -> StateError:
+    """What a replica learns would be thrown away with it, step by step and without a word."""
+    return StateError(
+        f"{name} was called in a replica of nn.DataParallel, which is gone after the step with all that it has seen: "
+        "let the model return its losses or outputs and call the balancer outside of it, on the whole batch, or train "
+        "with torch.nn.parallel.DistributedDataParallel"
+    )
