@@ -9,6 +9,7 @@ from steelyard.balancing.features_of import features_of
 from steelyard.balancing.ledger import Ledger
 from steelyard.balancing.losses_of import losses_of
 from steelyard.balancing.masked_mean import masked_mean
+from steelyard.base.looks import looking
 from steelyard.base.observation import Balance, Seen
 from steelyard.base.stage import Stage
 from steelyard.base.state import State
@@ -44,6 +45,7 @@ __all__ = [
     "__version__",
     "diagnose",
     "features_of",
+    "looking",
     "losses_of",
     "make",
     "masked_mean",

@@ -264,6 +264,77 @@ def test_what_cannot_be_differentiated_twice_is_measured_task_by_task_and_said_o
     assert min(ledger.summary().steps) >= 3  # the step that shows it may be lost
 
 
+def with_hooks(parameters: Iterable[Tensor], hook: Callable[[Tensor], Tensor]) -> list[Any]:
+    return [parameter.register_hook(hook) for parameter in parameters]
+
+
+@pytest.mark.parametrize("twice", [True, False])
+@pytest.mark.parametrize("hook", [lambda g: 0.1 * g, torch.neg, lambda g: g.clamp(-1e-3, 1e-3)])
+def test_hooks_on_parameters_are_in_the_change_and_not_in_the_gradients(
+    hook: Callable[[Tensor], Tensor], twice: bool
+) -> None:
+    network = Network(None if twice else ONCE_ONLY["once differentiable"]())
+    ledger = steelyard.Ledger(steelyard.Equal(TASKS), torch.optim.SGD(network.parameters(), lr=0.05), every=1)
+    losses, _ = network.losses()
+    account = Account(network.parameters())
+    account.see(losses)
+    with_hooks(network.parameters(), hook)
+    with nullcontext() if twice else pytest.warns(SteelyardWarning, match="cannot be differentiated twice"):
+        ledger.balancer(losses).backward()
+    ledger.optimizer.step()
+    agree(ledger, account)
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_hooks_that_draw_and_count_train_as_without(twice: bool) -> None:
+    def run(with_ledger: bool) -> tuple[list[Tensor], int]:
+        torch.manual_seed(0)
+        network = Network(None if twice else ONCE_ONLY["once differentiable"]())
+        calls: list[int] = []
+
+        def noisy(gradient: Tensor) -> Tensor:
+            calls.append(1)
+            return gradient + torch.randn_like(gradient)
+
+        with_hooks(network.parameters(), noisy)
+        optimizer, balancer = torch.optim.SGD(network.parameters(), lr=0.05), steelyard.Equal(TASKS)
+        if with_ledger:
+            steelyard.Ledger(balancer, optimizer, every=1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            balancer(network.losses()[0]).backward()
+            optimizer.step()
+        return [parameter.detach() for parameter in network.parameters()], len(calls)
+
+    plain, count = run(False)
+    with nullcontext() if twice else pytest.warns(SteelyardWarning, match="cannot be differentiated twice"):
+        measured, as_often = run(True)
+    assert all(map(torch.equal, plain, measured))
+    assert as_often == count
+
+
+class _Fails(_OutsideTorch):
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        raise ArithmeticError("no gradient")
+
+
+def test_hooks_are_there_again_in_their_order_where_a_record_fails() -> None:
+    network = Network(Custom(_Fails))
+    balancer = steelyard.Equal(TASKS)
+    steelyard.Ledger(balancer, torch.optim.SGD(network.parameters(), lr=0.05), every=1)
+    weight, calls = network.heads["a"].weight, []
+    first = weight.register_hook(lambda gradient: calls.append("first"))
+    weight.register_hook(lambda gradient: calls.append("second"))
+    losses, _ = network.losses()
+    with pytest.raises(ArithmeticError):
+        balancer(losses)
+    torch.autograd.grad(losses["a"], weight, retain_graph=True)
+    first.remove()
+    torch.autograd.grad(losses["a"], weight)
+    assert calls == ["first", "second", "second"]
+
+
 def test_another_optimizer_may_step_in_between() -> None:
     network = Network()
     other = torch.optim.SGD(network.heads.parameters(), lr=0.5)

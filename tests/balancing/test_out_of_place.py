@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 
 import steelyard
 from cells import every
-from steelyard.errors import LossError
+from steelyard.errors import LossError, StateError
 from steelyard.method_registry import method_class, method_names, options_of
 
 TASKS = ["a", "b"]
@@ -96,6 +96,45 @@ def test_in_a_graph_that_must_be_whole() -> None:
 
     with pytest.raises(RuntimeError, match=r"balancer decides on the host.*call the balancer outside"):
         torch.compile(step, fullgraph=True, backend="eager")(X)
+
+
+class WithBalancer(nn.Module):
+    """A model that balances its own losses."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk, self.heads = nn.Linear(3, 4), nn.ModuleDict({task: nn.Linear(4, 1) for task in TASKS})
+        self.balancer = build(method)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.trunk(x).tanh()
+        return self.balancer({task: head(z).square().mean() for task, head in self.heads.items()}, shared=z)
+
+
+def replica_of(model: nn.Module) -> nn.Module:
+    """As `nn.DataParallel` makes one for each GPU, without the GPUs."""
+    copies = {module: module._replicate_for_data_parallel() for module in model.modules()}
+    for module, twin in copies.items():
+        for name, child in module._modules.items():
+            twin._modules[name] = copies[child]
+        for name, parameter in module._parameters.items():
+            setattr(twin, name, parameter * 1.0)
+    return copies[model]
+
+
+@every("name", ["uw", "ema", "mgda"])
+def test_inside_data_parallel(name: str) -> None:
+    model = WithBalancer(name)
+    before = model.balancer.steps
+    with pytest.raises(StateError, match=r"nn\.DataParallel.*outside of it.*DistributedDataParallel"):
+        replica_of(model)(X)
+    assert model.balancer.steps == before
+    plain = model.eval()(X)
+    assert torch.equal(replica_of(model)(X), plain), "a validation pass is a plain sum, in replicas too"
+    model.train()
+    nn.DataParallel(model)(X).backward()  # a single device has no replicas
+    assert model.balancer.steps == before + 1
 
 
 def test_checkpointed_blocks_are_not_run_to_see_whether_they_are_there() -> None:

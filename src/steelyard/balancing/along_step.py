@@ -33,6 +33,7 @@ from steelyard.gradients.along import products_at_once
 from steelyard.gradients.forward_mode import along_a_direction, dual, tangent_of
 from steelyard.gradients.graph import nodes_below, precision_of
 from steelyard.gradients.parameters_behind import parameters_behind
+from steelyard.gradients.retained import left_as_it_was, retaining_below
 from steelyard.gradients.wrappers import is_sharded
 
 CHECK_EVERY = 100
@@ -74,7 +75,8 @@ def call_of(
     if parameters is None:
         parameters = parameters_behind([(loss.grad_fn, 0) for loss in losses.values() if loss.grad_fn is not None])
     _check(balancer, later, ranks, parameters)
-    products = products_at_once(list(losses.values()), parameters, proposal.weights)
+    with left_as_it_was(retaining_below(losses.values())):
+        products = products_at_once(list(losses.values()), parameters, proposal.weights)
     return AlongCall(seen, proposal.index, {}, counts, None, parameters, False, ranks, products)
 
 

@@ -7,7 +7,7 @@ done once: one call, from losses to the scalar, is `step.py`; this is its face.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -35,6 +35,7 @@ from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.method import SUMS, Look
 from steelyard.base.options import checked_priorities, checked_tasks
 from steelyard.errors import MissingInputError, StateError
+from steelyard.gradients.retained import left_as_it_was, retaining
 from steelyard.gradients.shared_option import Shared
 
 
@@ -154,9 +155,13 @@ class Balancer(Persistent):
     def _call(self, given: Given) -> Tensor:
         if not self.training:
             return plain_sum(self, given.losses)
-        result = balance(self, given)
-        if self._ledger is not None:
-            self._ledger.saw(given.losses, given.counts, result)
+        if "_is_replica" in self.__dict__:
+            raise _replica_error(self.name)
+        retained = retaining(given.shared)
+        with left_as_it_was(retained) if retained else nullcontext():
+            result = balance(self, given)
+            if self._ledger is not None:
+                self._ledger.saw(given.losses, given.counts, result)
         return result
 
     # --- what the optimizer's step does -------------------------------------------------------------------------------
@@ -403,3 +408,12 @@ class Balancer(Persistent):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         self._now.caches.device = None
         return super()._apply(fn, recurse)
+
+
+def _replica_error(name: str) -> StateError:
+    """What a replica learns would be thrown away with it, step by step and without a word."""
+    return StateError(
+        f"{name} was called in a replica of nn.DataParallel, which is gone after the step with all that it has seen: "
+        "let the model return its losses or outputs and call the balancer outside of it, on the whole batch, or train "
+        "with torch.nn.parallel.DistributedDataParallel"
+    )

@@ -32,6 +32,7 @@ from steelyard.balancing.state_dict import Persistent
 from steelyard.base.lookahead import Losses
 from steelyard.errors import OptionError, StateError, warn
 from steelyard.gradients.along import BackwardRecord, record, warn_of_rows
+from steelyard.gradients.retained import left_as_it_was, retaining_below
 from steelyard.gradients.wrappers import is_sharded, unnoticed
 
 
@@ -245,7 +246,8 @@ class Ledger:
             self._open = self._begin()
         found = list(live.values())
         labels = label_counts(list(live), found, counts, self.balancer.tasks)
-        with full_precision(found[0].device.type), unnoticed(found) if is_initialised() else nullcontext():
+        passing = unnoticed(found) if is_initialised() else nullcontext()
+        with full_precision(found[0].device.type), passing, left_as_it_was(retaining_below(found)):
             kept = record(found, self._open.parameters, self._by_rows)
         self._say_rows(kept.by_rows, len(found))
         call = _Call(tuple(live), labels, kept)

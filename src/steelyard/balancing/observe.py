@@ -19,6 +19,7 @@ from steelyard.base.method import Method
 from steelyard.base.observation import Seen
 from steelyard.errors import LossError, UnknownNameError
 from steelyard.gradients.reading import Reading, read, read_cross
+from steelyard.gradients.retained import left_as_it_was, retaining_below
 from steelyard.gradients.rows import Rows
 from steelyard.gradients.shared_option import Place
 
@@ -256,7 +257,8 @@ def _look_ahead(method: Method, batch: Batch, live: list[int], tasks: int) -> tu
     slopes = stage_slopes(method, batch.values[live], index)
     names, losses = [batch.names[k] for k in live], [batch.losses[k] for k in live]
     ahead = LookAhead(method.name, names, losses, slopes, batch.again, batch.optimizer)
-    found = method.look_ahead(ahead, method.working_state(index))
+    with left_as_it_was(retaining_below(losses)):
+        found = method.look_ahead(ahead, method.working_state(index))
     if found is None:
         return live, None
     outlook = torch.full_like(batch.values, float("nan"))

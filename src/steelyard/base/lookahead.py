@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steelyard.base.float64 import double
+from steelyard.base.looks import grad
 from steelyard.errors import LossError, MissingInputError, OptionError
 
 Losses = Mapping[str, Tensor | None]
@@ -113,7 +114,7 @@ class LookAhead:
             if not main_losses:
                 return torch.full_like(weights, math.nan)
             judged = torch.stack(main_losses).sum()
-            found = torch.autograd.grad(judged, list(ahead.values()), allow_unused=True)
+            found = grad(judged, list(ahead.values()))
         direction = {name: d for name, d in zip(ahead, found, strict=True) if d is not None}
         length = math.sqrt(_squared_norm(direction.values()).item())
         if length == 0:
@@ -138,7 +139,7 @@ class LookAhead:
             scales = self._slopes[list(positions)] * scales.to(self._slopes)
         seeds = [scale.to(loss) for scale, loss in zip(scales, losses, strict=True)]
         with torch.enable_grad():
-            found = torch.autograd.grad(losses, list(self._parameters.values()), seeds, True, allow_unused=True)
+            found = grad(losses, list(self._parameters.values()), seeds, retain_graph=True)
         gradients = {name: value for name, value in zip(self._parameters, found, strict=True) if value is not None}
         if not gradients:
             raise MissingInputError(

@@ -17,6 +17,7 @@ from steelyard.diagnosis.measurements import CONFLICT, Measurements
 from steelyard.diagnosis.text_tables import cosine_table, task_table
 from steelyard.errors import LossError, SharedError
 from steelyard.gradients.reading import read
+from steelyard.gradients.retained import left_as_it_was, retaining
 from steelyard.gradients.shared_option import Shared, place_of
 
 _CANCELLED = 1e-3
@@ -95,7 +96,7 @@ def diagnose(losses: Mapping[str, Tensor | None], *, shared: Shared, look: Look 
     assert place is not None
     if place.is_trunk:
         warn_of_heads_inside(method, Sharing().and_of(tasks, there, place.tensors), shared)
-    with torch.no_grad():
+    with torch.no_grad(), left_as_it_was(retaining(shared)):
         gramian = read(method, tasks, there, place).gramian
         assert gramian is not None
         numbers = torch.tensor([float(loss) for loss in there], dtype=torch.float64)

@@ -11,13 +11,15 @@ Where an operation on the way cannot be differentiated twice, the gradients them
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from steelyard.base.float64 import double
+from steelyard.base.looks import grad
 from steelyard.errors import LossError, SharedError, warn
 from steelyard.gradients.differentiation import differentiate, unchecked
 from steelyard.gradients.graph import REENTRANT, Precision, Survey, is_compiled, nodes_below, precision_of, survey
@@ -52,6 +54,8 @@ def record(losses: Sequence[Tensor], parameters: Sequence[Tensor], by_rows: bool
         parameters: those that will change.
         by_rows: whether the gradients themselves are kept.
 
+    Hooks on the parameters do not run.
+
     Cost: a backward pass, and as much memory as a forward pass takes, with a copy of the parameters; the product later
     costs a backward pass. By rows: a backward pass per task, and ``T x P`` numbers.
 
@@ -70,18 +74,32 @@ def record(losses: Sequence[Tensor], parameters: Sequence[Tensor], by_rows: bool
             "no loss depends on a parameter of this optimizer: give the one that moves the network of these losses"
         )
     precision = precision_of(found.leads_to, losses)
-    if not by_rows and not any(is_compiled(node) for node in found.leads_to):
-        twice = _Twice.of(losses, parameters, reached, found, precision)
-        if twice is not None:
-            return twice
     wanted = [parameters[position] for position in reached]
-    rows = [differentiate(loss, wanted, precision.float16) for loss in losses]
+    with _without_hooks(wanted):
+        if not by_rows and not any(is_compiled(node) for node in found.leads_to):
+            twice = _Twice.of(losses, parameters, reached, found, precision)
+            if twice is not None:
+                return twice
+        rows = [differentiate(loss, wanted, precision.float16) for loss in losses]
     return _ByRows(
         [
             {position: gradient for position, gradient in zip(reached, row, strict=True) if gradient is not None}
             for row in rows
         ]
     )
+
+
+@contextmanager
+def _without_hooks(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """A change that hooks had a part in is multiplied by the gradients as they are; and hooks may draw, or count."""
+    hooks = [(each._backward_hooks, dict(each._backward_hooks)) for each in parameters if each._backward_hooks]
+    for registered, _ in hooks:
+        registered.clear()  # the dict itself is known to torch, and to the handles that take a hook off
+    try:
+        yield
+    finally:
+        for registered, kept in hooks:
+            registered.update(kept)
 
 
 def products_at_once(losses: Sequence[Tensor], parameters: Sequence[Tensor], weights: Tensor) -> Tensor:
@@ -103,14 +121,14 @@ def products_at_once(losses: Sequence[Tensor], parameters: Sequence[Tensor], wei
     seeds = [(each / largest).to(loss).requires_grad_() for each, loss in zip(weights, losses, strict=True)]
     try:
         with torch.enable_grad(), unchecked():
-            arrived = torch.autograd.grad(losses, parameters, seeds, create_graph=True, allow_unused=True)
+            arrived = grad(losses, parameters, seeds, create_graph=True)
             gradients = [each.to_dense() if each is not None and each.is_sparse else each for each in arrived]
             recorded = [each for each in gradients if each is not None and each.grad_fn is not None]
             if _ends_early(recorded):
                 raise _once_only_error()
             unit = _unit(recorded)
             along = [each.detach() * unit for each in recorded]
-            found = torch.autograd.grad(recorded, seeds, along, allow_unused=True) if recorded else [None] * len(seeds)
+            found = grad(recorded, seeds, along) if recorded else [None] * len(seeds)
     except RuntimeError as error:
         if not _is_once_only(error):
             raise
@@ -170,7 +188,7 @@ class _Twice:
         weights = [torch.ones_like(loss).requires_grad_() for loss in losses]
         wanted = [parameters[position] for position in reached]
         with torch.enable_grad(), unchecked(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            arrived = torch.autograd.grad(losses, wanted, weights, create_graph=True, allow_unused=True)
+            arrived = grad(losses, wanted, weights, create_graph=True)
         gradients = {
             position: gradient for position, gradient in zip(reached, arrived, strict=True) if gradient is not None
         }
@@ -190,7 +208,7 @@ class _Twice:
             ]
             try:
                 with unchecked():
-                    found = torch.autograd.grad(gradients, self._weights, along, retain_graph=True, allow_unused=True)
+                    found = grad(gradients, self._weights, along, retain_graph=True)
             except RuntimeError as error:
                 if not _is_once_only(error):
                     raise

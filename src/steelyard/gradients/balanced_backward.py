@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from steelyard.base.float64 import has_float64, widest
+from steelyard.base.looks import grad
 from steelyard.errors import LossError
 from steelyard.gradients.differentiation import differentiate, watched
 from steelyard.gradients.graph import Edge, Node, depends, is_freed, is_running, nodes_below, replacing
 from steelyard.gradients.redirection import Redirection, Target, edge_at
+from steelyard.gradients.retained import left_as_it_was, retaining, retaining_below
 
 _TRANSPOSED = ("TBackward", "TransposeBackward", "PermuteBackward")
 _COPIES = ("ToCopyBackward", "ViewBackward", "UnsafeViewBackward", "ExpandBackward")  # of a parameter, as itself
@@ -231,15 +233,15 @@ def combined_in_graph(
     edges = [target for target in targets if not isinstance(target, Tensor)]
     behind = [GradientEdge(*each) for node, _ in edges for each in node.next_functions if each[0] is not None]
 
+    retained = [*retaining(tuple(targets)), *retaining_below(losses)]
+
     def combined(by: Tensor) -> tuple[Tensor | None, ...]:
         if not losses:  # those of this rank are left out
             return (None,) * len(places)
         by = by.to(incoming.device, widest(incoming.device))
         seeds = [(each * incoming).to(loss.dtype) for each, loss in zip(by, losses, strict=True)]
-        with watched(edges) as received:
-            found: tuple[Tensor | None, ...] = torch.autograd.grad(
-                losses, [*places, *behind], seeds, create_graph=True, allow_unused=True
-            )
+        with watched(edges) as received, left_as_it_was(retained):
+            found = grad(losses, [*places, *behind], seeds, create_graph=True)
         return tuple(received.get(edge_at(target), each) for target, each in zip(targets, found, strict=False))
 
     return [
@@ -267,7 +269,7 @@ def arriving_at_depths(
     """
     rehearsal = Redirection(direction, None)
     scalar = carry(losses[0].new_zeros(()), losses, multipliers, redirection=rehearsal)
-    with watched(edges) as received:
+    with watched(edges) as received, left_as_it_was(retaining_below(losses)):
         rehearsal.install(edges, losses)
         # Seeded high: what vanishes in float16 here need not do so behind a gradient scaler.
         found = differentiate(scalar, [GradientEdge(*edge) for edge in edges], float16=True, received=received)

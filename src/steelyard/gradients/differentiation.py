@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
+from steelyard.base.looks import grad
 from steelyard.errors import SharedError
 from steelyard.gradients.graph import REENTRANT, Edge, is_compiled, nodes_below
 
@@ -95,9 +96,7 @@ def _gradients(
     if received is not None:
         received.clear()
     try:
-        gradients: list[Tensor | None] = list(
-            torch.autograd.grad(outputs, inputs, seed, retain_graph=True, allow_unused=True)
-        )
+        gradients: list[Tensor | None] = list(grad(outputs, inputs, seed, retain_graph=True))
     except RuntimeError as error:
         if "donated buffers" in str(error):
             raise SharedError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from steelyard.errors import SharedError
 from steelyard.gradients.differentiation import compiled_whole, differentiate, refused_compiled_whole, refused_reentrant
 from steelyard.gradients.graph import REENTRANT, Precision, nodes_below, precision_of
+from steelyard.gradients.retained import left_as_it_was, retaining_below
 from steelyard.gradients.row_products import gramian_of_rows, squared_norms_of_rows
 from steelyard.gradients.wrappers import behind_wrapper
 
@@ -108,14 +110,16 @@ def task_rows(
     precision = precision_between(losses, tensors)
     places = [tensor if (edge := behind_wrapper(tensor)) is None else GradientEdge(*edge) for tensor in tensors]
     reached: list[list[int]] = []
-    for row, loss in zip(matrix, losses, strict=True):
-        gradients = differentiate(loss, places, precision.float16)
-        for piece, gradient in zip(torch.split(row, sizes), gradients, strict=True):
-            if gradient is None:
-                piece.zero_()
-            else:
-                piece.copy_(real_numbers(gradient))
-        reached.append([0 if gradient is None else size for gradient, size in zip(gradients, sizes, strict=True)])
+    # In front of features are heads alone, where a walk would take as long as a part of the look.
+    with left_as_it_was(retaining_below(losses)) if isinstance(tensors[0], nn.Parameter) else nullcontext():
+        for row, loss in zip(matrix, losses, strict=True):
+            gradients = differentiate(loss, places, precision.float16)
+            for piece, gradient in zip(torch.split(row, sizes), gradients, strict=True):
+                if gradient is None:
+                    piece.zero_()
+                else:
+                    piece.copy_(real_numbers(gradient))
+            reached.append([0 if gradient is None else size for gradient, size in zip(gradients, sizes, strict=True)])
     if not any(map(any, reached)):
         if compiled_whole(losses, tensors):
             raise refused_compiled_whole()

@@ -41,6 +41,7 @@ from steelyard.gradients.graph import (
 )
 from steelyard.gradients.layers import Formula, Match, match
 from steelyard.gradients.layers.products import AT_A_TIME
+from steelyard.gradients.retained import left_as_it_was, retaining_among
 from steelyard.gradients.row_products import inner_products, is_safe
 from steelyard.gradients.rows import Rows, numbers_in, real_dtype, real_numbers
 from steelyard.gradients.samples.look import AtEnd, at_end, gramian_of_disjoint
@@ -171,7 +172,7 @@ def trunk_gradients(
         stretches = [in_one_piece(found)]
     else:
         stretches = segments(found, held)
-    with torch.no_grad():
+    with torch.no_grad(), left_as_it_was(retaining_among(found.leads_to)):
         plan = _ReadingPlan(stretches, layers, raw, wanted, precision.float16)
         end = None if whole or undivided else _at_one_end(losses, found, plan)
         apart = None if end is None else gramian_of_disjoint(found, end)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from steelyard.base.float64 import has_float64
+from steelyard.base.looks import grad
 from steelyard.gradients.differentiation import differentiate
 from steelyard.gradients.graph import Edge, Node, Survey, nodes_below
 from steelyard.gradients.row_products import inner_products, is_safe
@@ -112,9 +113,7 @@ def _arrivals(end: AtEnd, paths: SamplePaths) -> dict[Edge, Tensor] | None:
     seed = functools.reduce(torch.add, gradients[1:], gradients[0].clone())
     layers = list(dict.fromkeys(edge for edge, _ in paths.lost))
     with _watched(paths, end.edge, seed) as watch:
-        shown = torch.autograd.grad(
-            [GradientEdge(*end.edge)], [GradientEdge(*edge) for edge in layers], [seed], True, allow_unused=True
-        )
+        shown = grad([GradientEdge(*end.edge)], [GradientEdge(*edge) for edge in layers], [seed], retain_graph=True)
     arrived = {edge: gradient for edge, gradient in zip(layers, shown, strict=True) if gradient is not None}
     onward = {node for node in nodes if any(following in paths.axes for following in node.next_functions)}
     for edge, gradient in arrived.items():  # those at the end of their way are shown as hooks have left them
@@ -232,9 +231,7 @@ def _computed(edge: Edge, leaves: Mapping[Tensor, Node], gradients: Tensor, sent
     dtype = edge[0]._input_metadata[edge[1]].dtype
     rows: list[list[Tensor]] = [[] for _ in leaves]
     for gradient in gradients:
-        found = torch.autograd.grad(
-            [GradientEdge(*edge)], list(leaves), [gradient.to(dtype)], retain_graph=True, allow_unused=True
-        )
+        found = grad([GradientEdge(*edge)], list(leaves), [gradient.to(dtype)], retain_graph=True)
         for row, parameter, each in zip(rows, leaves, found, strict=True):
             row.append((torch.zeros_like(parameter) if each is None else each).to(gradients.dtype))
     for leaf, row in zip(leaves.values(), rows, strict=True):
