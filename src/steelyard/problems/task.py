@@ -83,7 +83,7 @@ class Task:
         statistics: ``statistics(outputs [n, ...], targets [n, ...]) -> Tensor [n, ...]``, what the metrics need to
             know of each row, for outputs too large to keep for all rows of a split (images): taken batch by
             batch, and given to the metrics in the outputs' place. Called with labelled rows only.
-        equivalence: changes below this fraction of the single-task value (or error) count as no difference.
+        equivalence: changes below this fraction of the single-task value count as no difference.
         label: a nice name for tables; the name by default.
 
     Example:

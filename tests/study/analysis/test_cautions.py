@@ -122,6 +122,34 @@ def test_r2_below_zero_is_worse_than_predicting_the_mean(tmp_path):
     assert text.startswith(f"Worse than predicting the mean (R² below zero): {worst}. ")
 
 
+@pytest.mark.parametrize(
+    ("alone", "left", "end"),
+    [
+        ((0.9, 0.8), -0.2, ""),  # severe harm, which single-task learning shows
+        ((-0.3, 0.8), 0.4, " Neither side of such a comparison has learnt much."),
+        (
+            (-0.3, 0.8),
+            -0.2,
+            " Where single-task learning is among them, neither side of the comparison has learnt much.",
+        ),
+    ],
+)
+def test_nothing_is_said_of_single_task_learning_that_has_learnt(tmp_path, alone, left, end):
+    made = plan(metrics=[("left", (R2,)), ("right", (R2,))])
+    single = [{"left": alone[0] + seed / 100, "right": alone[1]} for seed in range(3)]
+    ours = [{"left": left + seed / 100, "right": -0.5} for seed in range(3)]
+    (text,) = said(tmp_path, made, {SINGLE_TASK: single, "equal": ours})
+    assert "equal on right digit (−0.50)" in text
+    assert text.endswith(f").{end}")
+
+
+def test_r2_below_zero_is_told_by_setting(tmp_path):
+    made = plan(metrics=[("left", (R2,))], settings=2)
+    values = [{"left": -0.2 - seed / 100} for seed in range(3)]
+    (text,) = said(tmp_path, made, {SINGLE_TASK: values, "equal": values})
+    assert "single-task on left digit with 50 % of the labels (−0.21)" in text
+
+
 def test_other_metrics_below_zero_are_none_of_it(tmp_path):
     score = PlannedMetric("score", higher_is_better=True, ideal=None, percent=False)
     made = plan(metrics=[("left", (score,)), ("right", (score,))])

@@ -248,6 +248,16 @@ def test_the_lines_for_the_network_in_full(tmp_path, settings):
     ]
 
 
+def test_the_network_is_that_of_the_most_labels_in_whatever_order_they_were_given(tmp_path):
+    made = made_up.plan(methods=("equal", "uw"), seeds=1, settings=3)
+    made = dataclasses.replace(made, settings=(made.settings[2], made.settings[0], made.settings[1]))
+    assert made.most_labels == 0
+    path = tmp_path / "s.sqlite"
+    assert recipe_of(tmp_path, made, {"equal": 0.2, "uw": 0.1}, kept=("uw",)).network[2] == (
+        f"model = network({str(path)!r}, 'uw')  # the best seed on validation data"
+    )
+
+
 def test_seeds_that_all_have_finished_decide(tmp_path):
     """dwa is the best by its two seeds, and the worse of the two on the one that both have."""
     made = made_up.plan(methods=("single-task", "equal", "dwa"), seeds=2)

@@ -9,7 +9,7 @@ from steelyard.io.lists_and_counts import first_few, listed
 from steelyard.problems.metrics import r2
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.judgement import Cell
-from steelyard.study.planning.plan import FEW_TEST_ROWS, JOINT, Plan, PlannedSetting
+from steelyard.study.planning.plan import FEW_TEST_ROWS, JOINT, Plan, PlannedSetting, PlannedTask
 from steelyard.study.planning.tuning import outermost
 from steelyard.study.trial import SINGLE_TASK, Trial
 
@@ -100,23 +100,37 @@ def _steps_in_pairs(found: TrialResults, setting: int) -> list[tuple[str, float,
 
 def _worse_than_the_mean(found: TrialResults) -> list[str]:
     """R² below zero: predicting the mean of the test targets would err less."""
-    plan, below = found.plan, []
-    for method in plan.methods:
-        for setting in range(len(plan.settings)):
-            for task in plan.tasks:
-                places = [place for place, metric in enumerate(task.metrics) if metric.name == r2.name]
-                by_seed = found.metrics(method.name, setting, task.name)
-                if places and by_seed:
-                    mean = statistics.fmean(values[places[0]] for values in by_seed.values())
-                    below += [(mean, f"{method.name} on {task.label}")] * (mean < 0)
+    below = {
+        (method.name, setting, task): mean
+        for method in found.plan.methods
+        for setting in range(len(found.plan.settings))
+        for task in found.plan.tasks
+        if (mean := _mean_r2(found, method.name, setting, task)) is not None and mean < 0
+    }
     if not below:
         return []
-    worst = [f"{where} (−{-mean:.2f})" for mean, where in sorted(below)]
-    shown = dict.fromkeys(worst)
-    said = "; ".join(list(shown)[:NAMED]) + (f"; and {len(shown) - NAMED} more" if len(shown) > NAMED else "")
-    return [
-        f"Worse than predicting the mean (R² below zero): {said}. Neither side of such a comparison has learnt much."
+    several = len(found.plan.settings) > 1
+    worst = [
+        f"{method} on {task.label}"
+        + (f" with {found.plan.settings[setting].label} of the labels" if several else "")
+        + f" (−{-mean:.2f})"
+        for (method, setting, task), mean in sorted(below.items(), key=lambda each: each[1])
     ]
+    said = "; ".join(worst[:NAMED]) + (f"; and {len(worst) - NAMED} more" if len(worst) > NAMED else "")
+    alone = {(setting, task) for method, setting, task in below if method == SINGLE_TASK}
+    neither = [(setting, task) in alone for method, setting, task in below if method != SINGLE_TASK]
+    end = ""
+    if alone:
+        end = " Neither side of such a comparison has learnt much."
+        if not all(neither):
+            end = " Where single-task learning is among them, neither side of the comparison has learnt much."
+    return [f"Worse than predicting the mean (R² below zero): {said}.{end}"]
+
+
+def _mean_r2(found: TrialResults, method: str, setting: int, task: PlannedTask) -> float | None:
+    places = [place for place, metric in enumerate(task.metrics) if metric.name == r2.name]
+    by_seed = found.metrics(method, setting, task.name)
+    return statistics.fmean(values[places[0]] for values in by_seed.values()) if places and by_seed else None
 
 
 def _nothing_learnt(found: TrialResults) -> list[str]:

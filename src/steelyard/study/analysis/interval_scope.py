@@ -68,7 +68,7 @@ def _other_rows_text(found: TrialResults) -> str:
     joint = [method.name for method in found.plan.methods if method.name != SINGLE_TASK]
     if not joint or not found.has(SINGLE_TASK):
         return ""
-    method, last = PLAIN_SUM if PLAIN_SUM in joint else joint[0], len(found.plan.settings) - 1
+    method, last = PLAIN_SUM if PLAIN_SUM in joint else joint[0], found.plan.most_labels
     halves = [(task, other_rows(found, task, method, SINGLE_TASK, last)) for task in found.plan.tasks]
     shown = [(task, half) for task, half in halves if half is not None]
     if not shown:
@@ -117,7 +117,7 @@ def sampling_half(found: TrialResults, task: PlannedTask) -> float | None:
 
     None for metrics that do not count rows. Of single-task learning with all labels, or of the first method.
     """
-    main, last = task.metrics[0], len(found.plan.settings) - 1
+    main, last = task.metrics[0], found.plan.most_labels
     method = SINGLE_TASK if found.has(SINGLE_TASK) else found.plan.methods[0].name
     values = [metrics[0] for metrics in found.metrics(method, last, task.name).values()]
     if not main.percent or not values or step_of(values, task.test_rows) == 0.0:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from steelyard.study.analysis.cautions import cautions, within_other_rows
+from steelyard.study.analysis.costs import relative_costs
 from steelyard.study.analysis.earlier_looks import earlier_looks, look_note
 from steelyard.study.analysis.interval_scope import about_rows, about_test, other_rows
 from steelyard.study.analysis.provenance_notes import changed_since, origin_notes
@@ -141,7 +142,8 @@ def judge_cells(found: TrialResults, answers: Answers, method: str, setting: int
             main = task.metrics[0]
             changes = relative_changes(ours, theirs, higher_is_better=main.higher_is_better, ideal=main.ideal)
             if changes is None:
-                notes.append("single-task is within 1e-6 of zero: no relative change, and left out of Δm")
+                zero = "single-task" if main.ideal is None else "the error of single-task"
+                notes.append(f"{zero} is within 1e-6 of zero: no relative change, and left out of Δm")
             else:
                 relative = interval(changes)
             rows_half = other_rows(found, task, method, SINGLE_TASK, setting)
@@ -222,7 +224,7 @@ def judge_row(found: TrialResults, method: str, setting: int) -> Row:
     def delta_m(last: bool) -> Interval | None:
         return interval(found.changes(method, SINGLE_TASK, setting, last)) if compared else None
 
-    costs = _relative_costs(complete, baseline)
+    costs = relative_costs(complete, baseline)
     work = [sum(result.processor_seconds for result in results) for results in complete.values()]
     return Row(
         method=method,
@@ -240,23 +242,6 @@ def judge_row(found: TrialResults, method: str, setting: int) -> Row:
         cost_high=max(costs, default=math.nan),
         processor_seconds=statistics.median(work) if work and all(work) else math.nan,
     )
-
-
-def _relative_costs(ours: Mapping[int, Sequence[Result]], alone: Mapping[int, Sequence[Result]]) -> list[float]:
-    """The work of each seed's networks over that of all single-task networks, which is the median over their seeds.
-
-    Of processor time where all of them counted it: a busy machine makes a clock on the wall run on.
-    """
-    by_seed = [*ours.values(), *alone.values()]
-    counted = all(result.processor_seconds for results in by_seed for result in results)
-
-    def work(results: Sequence[Result]) -> float:
-        return sum(result.processor_seconds if counted else result.seconds for result in results)
-
-    if not ours or not alone:
-        return []
-    reference = statistics.median(map(work, alone.values()))
-    return [work(results) / reference for results in ours.values()]
 
 
 def _seconds(results: list[Result]) -> float:

@@ -20,7 +20,7 @@ from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK, Result
 def recipe(found: TrialResults, rows: Sequence[Row], store: Store) -> Recipe | None:
     """Of the methods that train one network for all tasks, the one with the smallest validation error, the mean over
     seeds, where the labels are most; None before two of them have finished a seed."""
-    setting = len(found.plan.settings) - 1
+    setting = found.plan.most_labels
     joint = [m for m in found.plan.methods if m.name != SINGLE_TASK and not m.networks]
     results = {method.name: found.complete(method.name, setting) for method in joint}
     results = {name: by_seed for name, by_seed in results.items() if by_seed}

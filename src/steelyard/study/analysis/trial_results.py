@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from steelyard.study.analysis.earlier_looks import EarlierLooks
-from steelyard.study.analysis.statistics import Array, relative_changes
+from steelyard.study.analysis.statistics import NEAR_ZERO, Array, counted_floor, relative_changes
 from steelyard.study.planning.plan import Plan, PlannedTask
 from steelyard.study.storage.store import Trained
 from steelyard.study.trial import Account, Failed, Result, Trial
@@ -91,12 +91,24 @@ class TrialResults:
         left out.
         Empty where nothing can be compared.
         """
+        per_task = self._changes(method, baseline, setting, last, among)
+        return np.array(np.mean(list(per_task.values()), axis=0)) if per_task else np.array([])
+
+    def unchanged(self, method: str, baseline: str, setting: int) -> list[PlannedTask]:
+        """The tasks that have no relative change, and so no part in Δm: the baseline's error is zero, or its value."""
+        known = self._changes(method, baseline, setting)
+        return [task for task in self.plan.tasks if task.name not in known] if known else []
+
+    def _changes(
+        self, method: str, baseline: str, setting: int, last: bool = False, among: Collection[int] | None = None
+    ) -> dict[str, Array]:
+        """Relative changes by seed, of the tasks that have any."""
         tasks = self.plan.tasks
         ours = [self.metrics(method, setting, task.name, last) for task in tasks]
         theirs = [self.metrics(baseline, setting, task.name, last) for task in tasks]
         seeds = [seed for seed in self.plan.seeds if all(seed in values for values in (*ours, *theirs))]
         seeds = [seed for seed in seeds if among is None or seed in among]
-        per_task = []
+        per_task = {}
         for task, our, their in zip(tasks, ours, theirs, strict=True):
             per_metric = [
                 relative_changes(
@@ -110,8 +122,26 @@ class TrialResults:
             ]
             usable = [change for change in per_metric if change is not None]
             if usable:
-                per_task.append(np.mean(usable, axis=0))
-        return np.mean(per_task, axis=0) if per_task else np.array([])
+                per_task[task.name] = np.mean(usable, axis=0)
+        return per_task
+
+    def change_floor(self, method: str, baseline: str, setting: int) -> float:
+        """What Δm deviates by over seeds at least, where its metrics count test rows (`counted_floor`).
+
+        √Σ (floor / |error of the baseline|)² over metrics, each by its part in the mean over metrics and tasks.
+        """
+        parts = []
+        known = [task for task in self.plan.tasks if task.name in self._changes(method, baseline, setting)]
+        for task in known:
+            ours, theirs = self.metrics(method, setting, task.name), self.metrics(baseline, setting, task.name)
+            seeds = [seed for seed in self.plan.seeds if seed in ours and seed in theirs]
+            for place, metric in enumerate(task.metrics):
+                one, other = (np.array([side[seed][place] for seed in seeds]) for side in (ours, theirs))
+                unit = abs(float((other if metric.ideal is None else metric.ideal - other).mean()))
+                if unit > NEAR_ZERO:
+                    floor = counted_floor(one - other, [*one, *other], task.test_rows)
+                    parts.append(floor / unit / len(task.metrics) / len(known))
+        return float(np.hypot.reduce(parts)) if parts else 0.0
 
 
 def better_by(task: PlannedTask, ours: Array, theirs: Array) -> Array:

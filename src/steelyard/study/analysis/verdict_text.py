@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
+
 from steelyard.io.lists_and_counts import counted, listed
+from steelyard.study.analysis.advice import Candidate, advice
+from steelyard.study.analysis.costs import own_networks
 from steelyard.study.analysis.number_phrases import (
     amount_of,
     difference_of,
@@ -19,6 +23,7 @@ from steelyard.study.analysis.statistics import LEVEL, Array, Key, claim, counte
 from steelyard.study.analysis.trial_results import better_by
 from steelyard.study.judgement import Cell, Interval, Row, Verdict
 from steelyard.study.planning.arms import parse_arm
+from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
 
 FINE: tuple[Verdict, ...] = ("gain", "no difference")
@@ -70,6 +75,7 @@ class _SettingText:
         self.rows = {row.method: row for row in rows}
         self.tasks = {task.name: task for task in self.found.plan.tasks}
         self.plain, self.strategies = answers.plain, answers.strategies
+        self.lonely = len(self.tasks) == 1
 
     def judged(self, method: str, verdict: Verdict) -> list[Cell]:
         cells = [self.cells.get((method, task)) for task in self.tasks]
@@ -79,6 +85,8 @@ class _SettingText:
 
     def overall(self) -> list[str]:
         """All tasks together: the effect of sharing with its interval, always, decided or not."""
+        if self.lonely:
+            return ["One task leaves nothing to share: what differs here is how it is trained."]
         return [text for method in self._shared if (text := self._overall(method))]
 
     @property
@@ -91,7 +99,10 @@ class _SettingText:
     def _overall(self, method: str) -> str:
         question, change = self._effect(method)
         if question is None or change is None:
-            return ""
+            return self._no_change(method)
+        over, outside = "Over all tasks", self._outside(method)
+        if outside:
+            over = f"Over the other {'task' if len(self.tasks) == 2 else 'tasks'} ({outside})"
         amount = f"Δm {relative_of({'': change}).strip()}"
         word = self.answers.verdict(question)[0]
         name = method_name(method)
@@ -100,14 +111,39 @@ class _SettingText:
                 self.answers.alone(question) is not None
             )
             return (
-                f"Over all tasks it is undecided whether {lowered(name)} is better or worse than single-task learning: "
+                f"{over} it is undecided whether {lowered(name)} is better or worse than single-task learning: "
                 f"{amount}.{doubt}{self._more_seeds([question])}"
             )
         if word == "no difference":
-            return f"Over all tasks {lowered(name)} is within 1 % of single-task learning: {amount}."
+            return f"{over} {lowered(name)} is within 1 % of single-task learning: {amount}."
         slightly = ", but by less than 1 %" if _slight(change) else ""
         better = "better" if word == "gain" else "worse"
-        return f"Over all tasks {lowered(name)} is {better} than single-task learning{slightly}: {amount}."
+        return f"{over} {lowered(name)} is {better} than single-task learning{slightly}: {amount}."
+
+    def _outside(self, method: str) -> str:
+        """Which tasks have no part in Δm, and why; empty where all have."""
+        outside = self.found.unchanged(method, SINGLE_TASK, self.index)
+        if not outside:
+            return ""
+        zero = "error" if all(task.metrics[0].ideal is not None for task in outside) else "value"
+        have, their = ("has", "its") if len(outside) == 1 else ("have", "their")
+        return f"{_first_labels(outside)} {have} no part in Δm, as {their} {zero} alone is zero"
+
+    def _no_change(self, method: str) -> str:
+        """Why nothing is said of all tasks, where a task has no number; empty where there is nothing to compare yet."""
+        without = [
+            task
+            for task in self.found.plan.tasks
+            if any(
+                not np.isfinite(values).all()
+                for each in (method, SINGLE_TASK)
+                for values in self.found.metrics(each, self.index, task.name).values()
+            )
+        ]
+        if not without:
+            return ""
+        name = lowered(method_name(method))
+        return f"Over all tasks nothing is said of {name}: {_first_labels(without)} had no number on test data."
 
     def _effect(self, method: str) -> tuple[Question | None, Interval | None]:
         """What is asked of a method's Δm against single-task learning, if it is, and Δm."""
@@ -124,46 +160,53 @@ class _SettingText:
     def recommendation(self) -> list[str]:
         """Share, and under what; or train alone; or that nothing here decides it."""
         best, among = self._best()
-        change = self._effect(best)[1] if best else None
-        if change is None or not math.isfinite(change.low):
+        candidate = self._candidate(best, among) if best and not self.lonely else None
+        if candidate is None:
             return []
-        clearly = self._of_the_best(best, among)
-        hurt = self.judged(best, "negative transfer")
-        name = lowered(method_name(best))
-        # What the best one trains alone does not lose by sharing because it does not share.
-        own = [cell for cell in self._on_their_own(best) if cell not in hurt]
-        every = len(hurt) + len(own) == len(self.tasks)
-        apart = f"{self._named([*hurt, *own])} alone" if hurt else ""
-        if clearly.low > -SLIGHT and not every:
-            cost = self.rows[best].relative_cost
-            at = f", at {cost:.2f} × the training time of single tasks" if math.isfinite(cost) else ""
-            better = "" if clearly.low > 0 else f": no more than {100 * SLIGHT:g} % worse over all tasks"
-            return [f"Share under {name}{at}{f', and train {apart}' if apart else ''}{better}."]
-        if every or (change.high < 0 and not hurt):
-            return ["Train every task alone: nothing here is shown to be as good."]
-        if apart:
-            fine = [cell for word in FINE for cell in self.judged(best, word) if cell not in own]
-            harmless = len(fine) + len(hurt) + len(own) == len(self.tasks)
-            others = "the others lose nothing that matters by sharing"
-            return [f"Train {apart}; {others if harmless else 'whether the others should share is undecided'}."]
-        doubt = f" {name} was chosen of {among} by the same numbers, and would have to be clearer." * (
-            change.low > -SLIGHT
+        if outside := self._outside(best):
+            return [f"Nothing is advised: {outside}."]
+        plain = self._candidate(self.plain, 1) if self.plain and best != self.plain else None
+        return [advice(candidate, plain)]
+
+    def _candidate(self, method: str, among: int) -> Candidate | None:
+        """What there is to say for and against it; None where its Δm has no interval."""
+        change = self._effect(method)[1]
+        if change is None or not math.isfinite(change.low):
+            return None
+        hurt = self.judged(method, "negative transfer")
+        # What it trains alone does not lose by sharing because it does not share.
+        own = [cell for cell in self._on_their_own(method) if cell not in hurt]
+        fine = [cell for word in FINE for cell in self.judged(method, word) if cell not in own]
+        return Candidate(
+            name=lowered(method_name(method)),
+            change=change,
+            by_itself=self._clearly(method, 1),
+            clearly=self._clearly(method, among),
+            among=among,
+            tasks=len(self.tasks),
+            apart=self._named([*hurt, *own]) if hurt else "",
+            on_their_own=len(hurt) + len(own),
+            gains=self._named(self.judged(method, "gain")) if self.judged(method, "gain") else "",
+            harmless=len(fine) + len(hurt) + len(own) == len(self.tasks),
+            cost=self.rows[method].relative_cost + self._cost_of([cell.task for cell in hurt]),
         )
-        if best == self.plain or not self.plain:
-            return [f"Whether to share is undecided.{doubt}"]
-        amount = f"Δm {relative_of({'': change}).strip()}"
-        said = f"Whether to share is undecided: under {name}, which is better than the plain sum, it is {amount}."
-        return [f"{said}{doubt}"]
+
+    def _cost_of(self, tasks: list[str]) -> float:
+        """Of networks of their own, over that of all single tasks."""
+        return own_networks(self.found, tasks, self.index) if tasks else 0.0
 
     def _on_their_own(self, method: str) -> list[Cell]:
         """Tasks that a method of several networks serves by a network of their own."""
         alone = {each.serves[0] for each in parse_arm(method).networks if each.learns == each.serves[:1]}
         return [cell for task in self.tasks if task in alone and (cell := self.cells.get((method, task))) is not None]
 
-    def _of_the_best(self, best: str, among: int) -> Interval:
+    def _clearly(self, method: str, among: int) -> Interval:
         """Δm of the best of so many by the same numbers, with an interval that would hold those of all of them."""
-        changes = self.found.changes(best, SINGLE_TASK, self.index)
-        found = interval(changes, 1.0 - (1.0 - LEVEL) / among)
+        changes = self.found.changes(method, SINGLE_TASK, self.index)
+        least = self.found.change_floor(method, SINGLE_TASK, self.index)
+        if least == 0 and np.ptp(changes) == 0:
+            return Interval(float(changes.mean()), -math.inf, math.inf)  # as if each seed were the first
+        found = interval(changes, 1.0 - (1.0 - LEVEL) / among, least)
         assert found is not None
         return found
 
@@ -331,9 +374,10 @@ class _SettingText:
             said.append(f"{over}, better than it: {self._first(better)}.")
         else:
             best = max(changes, key=lambda method: float(changes[method].mean()))
+            by = f" by {100 * SLIGHT:g} % or more" * any(found.mean > 0 for found in slight.values())
             highest = f": {relative_of({best: interval(changes[best])})}" if best not in told else ""
             among = f" is the highest of {len(changes)}" if highest and len(changes) > 1 else ""
-            said.append(f"{over}, nothing is shown to be better than it{highest}{among}.")
+            said.append(f"{over}, nothing is shown to be better than it{by}{highest}{among}.")
         if worse:
             said.append(f"{over}, worse than it: {self._first(worse)}.")
         if slight:
@@ -365,7 +409,7 @@ class _SettingText:
     def cost(self) -> list[str]:
         reference = self.plain or (self.strategies[0] if self.strategies else "")
         cost = self.rows[reference].relative_cost if reference else math.nan
-        if not math.isfinite(cost):
+        if not math.isfinite(cost) or self.lonely:
             return []
         return [
             f"One joint network ({lowered(method_name(reference))}) trains in {cost:.2f} × the time of "
@@ -399,6 +443,11 @@ class _SettingText:
         alone = self.cells[SINGLE_TASK, cell.task]
         assert cell.difference is not None
         return difference_of(task, cell.mean, alone.mean, cell.difference)
+
+
+def _first_labels(tasks: Sequence[PlannedTask]) -> str:
+    more = [f"{len(tasks) - NAMED} more"] * (len(tasks) > NAMED)
+    return listed([*(task.label for task in tasks[:NAMED]), *more])
 
 
 def _slight(change: Interval) -> bool:

@@ -361,6 +361,11 @@ class Plan:
         if found := [part for part, is_wrong in wrong.items() if is_wrong]:
             raise ValueError(f"its {found[0]} do not fit together")
 
+    @property
+    def most_labels(self) -> int:
+        """The setting with the most labels over all tasks: fractions may be given in any order."""
+        return max(range(len(self.settings)), key=lambda index: sum(self.settings[index].fractions.values()))
+
     def judged_settings(self) -> Iterator[Setting]:
         for index, setting in enumerate(self.settings):
             yield Setting(index=index, fractions=dict(setting.fractions), label=setting.label)

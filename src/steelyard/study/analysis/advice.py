@@ -1,0 +1,97 @@
+"""What follows from a study: share, and under what; or train alone; or that nothing here decides it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from steelyard.study.analysis.number_phrases import relative_of
+from steelyard.study.analysis.questions import SLIGHT
+from steelyard.study.judgement import Interval
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of sharing that may be advised.
+
+    Attributes:
+        name: in words.
+        change: Δm against single-task learning, as it is printed.
+        by_itself: the same, at least as wide as what its metrics count; unbounded where all seeds agree exactly.
+        clearly: the same, as wide as its choice among several asks for.
+        among: of so many strategies it is the best; 1 where it was not chosen.
+        tasks: how many there are.
+        apart: the tasks that it hurts, and that it serves by a network of their own where some are hurt, in words;
+            empty where none is hurt.
+        on_their_own: how many tasks are hurt, or served so.
+        gains: the tasks that it is shown to help, in words; empty where there are none.
+        harmless: whether it is known of every other task that it loses nothing that matters.
+        cost: the training time of its network, and of those of the tasks that it hurts, over that of all single tasks.
+    """
+
+    name: str
+    change: Interval
+    by_itself: Interval
+    clearly: Interval
+    among: int
+    tasks: int
+    apart: str
+    on_their_own: int
+    gains: str
+    harmless: bool
+    cost: float
+
+    @property
+    def nothing_shared(self) -> bool:
+        return self.on_their_own == self.tasks
+
+    @property
+    def may_share(self) -> bool:
+        return self.clearly.low > -SLIGHT and not self.nothing_shared
+
+    @property
+    def chosen(self) -> str:
+        """Why the best of several needs to be clearer than another."""
+        return f"was chosen of {self.among} by the same numbers, and would have to be clearer"
+
+
+def advice(best: Candidate, plain: Candidate | None) -> str:
+    """One or two sentences on the best candidate, and on the plain sum where that one cannot be advised.
+
+    Args:
+        best: the strategy that is furthest above the plain sum, of those shown to be above it; else the plain sum.
+        plain: the plain sum, where it was run and is another one.
+    """
+    if best.may_share:
+        return _share(best)
+    if plain is not None and plain.may_share:
+        return f"{_share(plain)} {best.name}, which is better than it, {best.chosen}."
+    if best.nothing_shared or (best.by_itself.high < 0 and not best.apart and not best.gains):
+        return "Train every task alone: nothing here is shown to be as good."
+    if best.apart:
+        lose = "lose nothing that matters by sharing"
+        others = f"the others {lose}" if best.harmless else "whether the others should share is undecided"
+        return f"Train {best.apart} alone; {others}."
+    return _undecided(best, plain)
+
+
+def _share(candidate: Candidate) -> str:
+    """At the cost of what is advised: tasks that it hurts have networks of their own beside it, and stay in it: what
+    the others gain was found with them there."""
+    of_singles = f"{candidate.cost:.2f} × the training time of single tasks" if math.isfinite(candidate.cost) else ""
+    worse = "" if candidate.clearly.low > 0 else f": no more than {100 * SLIGHT:g} % worse over all tasks"
+    if not candidate.apart:
+        return f"Share under {candidate.name}{f', at {of_singles}' if of_singles else ''}{worse}."
+    at = f", at {of_singles} in all" if of_singles else ""
+    return f"Share under {candidate.name}, and train {candidate.apart} alone as well{at}{worse}."
+
+
+def _undecided(best: Candidate, plain: Candidate | None) -> str:
+    said = "Whether to share is undecided"
+    if best.gains and best.by_itself.high < 0:
+        return f"{said}: {best.name} helps {best.gains}, and all tasks together lose by it."
+    doubt = f" {best.name} {best.chosen}." if best.change.low > -SLIGHT and best.among > 1 else ""
+    if plain is None:
+        return f"{said}.{doubt}"
+    amount = f"Δm {relative_of({'': best.change}).strip()}"
+    return f"{said}: under {best.name}, which is better than the plain sum, it is {amount}.{doubt}"

@@ -1,0 +1,165 @@
+"""What follows from a study, by rule and by whole studies that were made up for it."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from steelyard.study.analysis.advice import Candidate, advice
+from steelyard.study.analysis.make_judgement import judge_plan
+from steelyard.study.judgement import Interval
+from steelyard.study.storage.store import Store
+from study.made_up import ACCURACY, RMSE, SCORE, fill, plan
+
+GOOD, WORSE, OPEN = Interval(0.05, 0.03, 0.07), Interval(-0.05, -0.07, -0.03), Interval(0.0, -0.03, 0.03)
+NEARLY = Interval(-0.002, -0.006, 0.002)
+UNBOUNDED = Interval(0.05, -math.inf, math.inf)
+
+
+def candidate(change: Interval, clearly: Interval | None = None, **known: object) -> Candidate:
+    plain = Candidate(
+        name="the plain sum",
+        change=change,
+        by_itself=change,
+        clearly=change if clearly is None else clearly,
+        among=1,
+        tasks=3,
+        apart="",
+        on_their_own=0,
+        gains="",
+        harmless=False,
+        cost=0.5,
+    )
+    return replace(plain, **known)
+
+
+ALONE = "Train every task alone: nothing here is shown to be as good."
+SINGLES = "× the training time of single tasks"
+UW = {"name": "uw", "among": 5}
+RULES = {
+    "share": (candidate(GOOD), None, f"Share under the plain sum, at 0.50 {SINGLES}."),
+    "share without a cost": (candidate(GOOD, cost=math.nan), None, "Share under the plain sum."),
+    "share, nearly": (
+        candidate(NEARLY), None,
+        f"Share under the plain sum, at 0.50 {SINGLES}: no more than 1 % worse over all tasks.",
+    ),
+    "share, but for one": (
+        candidate(GOOD, apart="b", on_their_own=1, cost=0.83), None,
+        f"Share under the plain sum, and train b alone as well, at 0.83 {SINGLES} in all.",
+    ),
+    "nothing shared": (candidate(GOOD, apart="a, b and c", on_their_own=3), None, ALONE),
+    "worse": (candidate(WORSE), None, ALONE),
+    "worse, one hurt": (
+        candidate(WORSE, apart="b", on_their_own=1), None,
+        "Train b alone; whether the others should share is undecided.",
+    ),
+    "worse, one hurt, the others harmless": (
+        candidate(WORSE, apart="b", on_their_own=1, harmless=True), None,
+        "Train b alone; the others lose nothing that matters by sharing.",
+    ),
+    "worse, and one gains": (
+        candidate(WORSE, gains="b"), None,
+        "Whether to share is undecided: the plain sum helps b, and all tasks together lose by it.",
+    ),
+    "open": (candidate(OPEN), None, "Whether to share is undecided."),
+    "all seeds agree": (
+        candidate(GOOD, UNBOUNDED, by_itself=UNBOUNDED), None, "Whether to share is undecided.",
+    ),
+    "the best of several": (candidate(GOOD, **UW), candidate(OPEN), f"Share under uw, at 0.50 {SINGLES}."),
+    "the best of several, not clearly": (
+        candidate(GOOD, OPEN, **UW), candidate(OPEN),
+        "Whether to share is undecided: under uw, which is better than the plain sum, it is Δm +5.0 % (+3.0 to +7.0). "
+        "uw was chosen of 5 by the same numbers, and would have to be clearer.",
+    ),
+    "the plain sum in its place": (
+        candidate(GOOD, OPEN, **UW), candidate(GOOD, cost=0.3),
+        f"Share under the plain sum, at 0.30 {SINGLES}. uw, which is better than it, was chosen of 5 by the same "
+        "numbers, and would have to be clearer.",
+    ),
+    "without a plain sum": (
+        candidate(GOOD, OPEN, **UW), None,
+        "Whether to share is undecided. uw was chosen of 5 by the same numbers, and would have to be clearer.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_follows(rule: str) -> None:
+    best, plain, said = RULES[rule]
+    assert advice(best, plain) == said
+
+
+def verdict(path, metrics, by_method, rows=0) -> str:
+    """``by_method``: seed by seed, the values of all tasks."""
+    seeds = len(next(iter(by_method.values())))
+    made = plan(tuple(by_method), seeds=seeds, metrics=tuple(metrics.items()))
+    made = replace(made, tasks=tuple(replace(task, test_rows=rows) for task in made.tasks))
+    values = {
+        method: [dict(zip(metrics, each, strict=True)) for each in by_seed] for method, by_seed in by_method.items()
+    }
+    with Store(path, write=True) as store:
+        fill(store, made, values)
+        return "\n".join(judge_plan(made, store).verdict)
+
+
+@pytest.mark.parametrize(("metric", "alone", "together", "what"), [
+    (ACCURACY, 1.0, 0.7, "error"), (RMSE, 0.0, 0.2, "error"), (SCORE, 0.0, -0.3, "value"),
+])  # fmt: skip
+def test_nothing_is_advised_where_a_task_has_no_part_in_the_change(tmp_path, metric, alone, together, what) -> None:
+    """Its error alone is zero, of which nothing is a multiple: it may be hurt by any amount."""
+    noise = (0.001, -0.002, 0.0, 0.0015)
+    said = verdict(
+        tmp_path / "s",
+        {"left": (ACCURACY,), "right": (metric,)},
+        {
+            "single-task": [(0.8 + each, alone) for each in noise],
+            "equal": [(0.9 - each, together + each) for each in noise],
+        },
+    )
+    outside = f"right digit has no part in Δm, as its {what} alone is zero"
+    assert f"Over the other task ({outside}) the plain sum is better than single-task learning: Δm +" in said
+    assert f"Nothing is advised: {outside}." in said
+    assert "Share" not in said
+
+
+def test_a_task_without_a_number_on_test_data_is_named(tmp_path) -> None:
+    noise = (0.001, -0.002, 0.0)
+    said = verdict(
+        tmp_path / "s",
+        {"left": (ACCURACY,), "right": (SCORE,)},
+        {
+            "single-task": [(0.8 + each, 1.0 if each else math.nan) for each in noise],
+            "equal": [(0.9 - each, 1.0 + each) for each in noise],
+        },
+    )
+    assert "Over all tasks nothing is said of the plain sum: right digit had no number on test data." in said
+    assert "Share" not in said
+
+
+@pytest.mark.parametrize("rows", [0, 20])
+@pytest.mark.parametrize("change", [-0.05, 0.05])
+def test_seeds_that_all_agree_decide_nothing(tmp_path, rows, change) -> None:
+    """Each one row of twenty: of so few, all may agree by chance."""
+    said = verdict(
+        tmp_path / "s",
+        {"left": (ACCURACY,), "right": (ACCURACY,)},
+        {"single-task": [(0.8, 0.7)] * 3, "equal": [(0.8 + change, 0.7 + change)] * 3},
+        rows,
+    )
+    assert "Whether to share is undecided." in said
+    assert "Share" not in said
+    assert "Train" not in said
+
+
+def test_a_strategy_that_is_not_clear_enough_does_not_take_the_plain_sums_place(tmp_path) -> None:
+    """The best of thirteen has to hold for all of them; the plain sum was not chosen."""
+    noise = (0.008, -0.008, 0.0)
+    made = {
+        "single-task": [(1.0 + each, 1.0 - each) for each in (0.001, -0.001, 0.0)],
+        "equal": [(0.95 + each, 0.95 + each) for each in noise],
+        **{f"ema(beta={place / 100})": [(0.96 + each, 0.97) for each in noise] for place in range(12)},
+        "uw": [(0.942 + 1.01 * each, 0.942 + 0.99 * each) for each in noise],
+    }
+    said = verdict(tmp_path / "s", {"left": (RMSE,), "right": (RMSE,)}, made)
+    assert "Share under the plain sum, at 0.50 × the training time of single tasks. uw, which is better than it" in said
+    assert "was chosen of 13 by the same numbers" in said
