@@ -126,7 +126,7 @@ def test_r2_below_zero_is_worse_than_predicting_the_mean(tmp_path):
     ("alone", "left", "end"),
     [
         ((0.9, 0.8), -0.2, ""),  # severe harm, which single-task learning shows
-        ((-0.3, 0.8), 0.4, " Neither side of such a comparison has learnt much."),
+        ((0.9, -0.3), 0.4, " Neither side of such a comparison has learnt much."),
         (
             (-0.3, 0.8),
             -0.2,
