@@ -206,7 +206,7 @@ SECTIONS: dict[str, list[Case]] = {
         Case(
             "balancer.set_tasks(['seg'])",
             "balancer.discard(); balancer.set_tasks(['seg'])",
-            "balancer = make('uw').attach(optimizer); balancer(losses)",
+            "balancer = make('uw').attach(optimizer); loss = balancer(losses)",
         ),
     ],
 }

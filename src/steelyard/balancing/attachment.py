@@ -19,7 +19,7 @@ from steelyard.balancing.along_call import AlongCall, Step, refuse_several
 from steelyard.balancing.clipping import ClipWatch
 from steelyard.balancing.closure import evaluates_often, steps_begun
 from steelyard.balancing.micro_batches import Window
-from steelyard.balancing.sent_calls import Call, SentCalls
+from steelyard.balancing.sent_calls import SentCall, SentCalls
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.float64 import double
 from steelyard.base.lookahead import Losses, Recompute
@@ -271,6 +271,11 @@ class Attachment:
         if not self._open():
             self._scale_at_start = self.scaler.get_scale()
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a step has begun: a call counts, or may yet be sent backward."""
+        return self.window.calls > 0 or self._sent.waiting
+
     def _open(self) -> bool:
         return self.window.calls > 0 or self.skipping or self.empty
 
@@ -280,7 +285,7 @@ class Attachment:
         """One micro-batch has been weighed; it counts once its result is sent backward."""
         if self._resumed:
             self._warn_of_lost_state()
-        self._sent.add(result, Call(seen, proposal, again, along, self._moves), self.parameters)
+        self._sent.add(result, SentCall(seen, proposal, again, along, self._moves), self.parameters)
         if self._sent.called == 1:
             self._before = steps_begun(), self._changes()
         if self._sent.called == PATIENCE:
@@ -289,7 +294,7 @@ class Attachment:
             self._told = True
             self._warn_of_no_step(", while another optimizer has")
 
-    def _count(self, call: Call) -> None:
+    def _count(self, call: SentCall) -> None:
         self.window.add(call.seen, call.proposal)
         if call.moves != self._moves:
             self.window.expire()

@@ -291,7 +291,7 @@ class Balancer(Persistent):
         if self._attachment is not None:
             # A step that was skipped, or given up, is over, as the next call would find.
             self._attachment.before_forward(again=self._now.closure.held is not None)
-        waiting = self._attachment is not None and self._attachment.window.calls
+        waiting = self._attachment is not None and self._attachment.under_way
         if waiting or self._now.closure.frozen or self._now.closure.held is not None:
             raise StateError(
                 "set_tasks() in the middle of a step: call it after optimizer.step(), or call balancer.discard() "

@@ -23,7 +23,7 @@ from steelyard.gradients.balanced_backward import on_backward
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class SentCall:
     """One micro-batch that has been weighed.
 
     Attributes:
@@ -48,19 +48,24 @@ class SentCalls:
         give_up: forgets the step under way.
     """
 
-    def __init__(self, count: Callable[[Call], None], give_up: Callable[[], None]) -> None:
+    def __init__(self, count: Callable[[SentCall], None], give_up: Callable[[], None]) -> None:
         self._count, self._give_up = count, give_up
         # Held by the graphs of their results alone: a graph that is gone is never sent backward.
-        self._waiting: weakref.WeakSet[Call] = weakref.WeakSet()
+        self._waiting: weakref.WeakSet[SentCall] = weakref.WeakSet()
         self.called = 0
         self._arrived = False
         self._running: int | None = None  # the backward pass that has begun and not ended
 
-    def add(self, result: Tensor, call: Call, parameters: Callable[[], Iterable[Tensor]]) -> None:
+    def add(self, result: Tensor, call: SentCall, parameters: Callable[[], Iterable[Tensor]]) -> None:
         """A call has made `result`; `parameters` are those whose gradients tell."""
         self.called += 1
         self._waiting.add(call)
         on_backward(result, functools.partial(self._sent, call, parameters))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a call may yet be sent backward."""
+        return len(self._waiting) > 0
 
     def begin(self) -> None:
         """A step is over: what was called before it and is sent later belongs to the next one."""
@@ -84,7 +89,7 @@ class SentCalls:
         if failed:
             self._running = None
 
-    def _sent(self, call: Call, parameters: Callable[[], Iterable[Tensor]]) -> None:
+    def _sent(self, call: SentCall, parameters: Callable[[], Iterable[Tensor]]) -> None:
         if call not in self._waiting:
             return  # sent once more, or discarded
         self._waiting.discard(call)
