@@ -1,12 +1,17 @@
 """From stored results to cells, rows, curves, failures and sentences, checked by hand."""
 
 import dataclasses
+import io
 import math
 import re
 
 import pytest
+from rich.console import Console
 
 from steelyard.errors import StoreError
+from steelyard.report.json_and_csv import to_csv, to_json
+from steelyard.report.study_page import write_page
+from steelyard.report.terminal import render
 from steelyard.study import judge
 from steelyard.study.analysis.make_judgement import judge_plan
 from steelyard.study.planning.plan import Choice, Tuning
@@ -455,6 +460,32 @@ def test_a_strategy_that_diverged_is_not_the_highest(tmp_path):
     text = "\n".join(judged(tmp_path / "s", made, values).verdict)
     assert "nothing is shown to be better than it: dwa" in text
     assert "nan" not in text
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("method", [SINGLE_TASK, "equal"])
+def test_a_value_that_is_none_in_a_store_of_before_is_said_and_breaks_nothing(tmp_path, method, value):
+    made = plan(metrics=[("left", (ACCURACY, SCORE)), ("right", (ACCURACY,))])
+    values = {
+        name: [{"left": (0.9 + off + each, 2.0 + each), "right": 0.8 + off - each} for each in (0.0, 0.001, 0.003)]
+        for name, off in ((SINGLE_TASK, 0.0), ("equal", -0.05))
+    }
+    values[method][2]["left"] = (value, value)
+    found = judged(tmp_path / "s", made, values)
+    text = "\n".join(found.verdict)
+    assert not re.search(r"\b(nan|inf)\b", text)
+    assert "left digit is undecided: accuracy" in text
+    assert "alone." in text
+    assert "worse, but whether by enough to matter is undecided: accuracy 74.87 % against 79.87 % alone, −5" in text
+    assert found.cautions[0] == (
+        "No value on test data (NaN or infinite): accuracy of left digit in 1 of 6 values, score of left digit in 1 of "
+        "6 values. Means and differences with such a seed have none either."
+    )
+    assert cell(found, "equal", "left").note == "no value on test data in 1 of 3 seeds"
+    for write in (to_json, to_csv, lambda judgement: write_page(judgement, tmp_path / "page.html")):
+        write(found)
+    render(found, Console(file=io.StringIO()))
 
 
 def test_many_tasks_are_counted(tmp_path):

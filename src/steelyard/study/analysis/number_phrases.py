@@ -26,11 +26,15 @@ def size(cell: Cell) -> float:
 
 
 def difference_of(task: PlannedTask, value: float, alone: float, found: Interval) -> str:
-    """``accuracy 91.10 % against 94.61 % alone, −3.51 points (−4.45 to −2.57)``, all to the same decimals."""
+    """``accuracy 91.10 % against 94.61 % alone, −3.51 points (−4.45 to −2.57)``, all to the same decimals.
+
+    ``accuracy – against 94.61 % alone`` where there is no value.
+    """
     factor, unit, points = _units(task)
     decimals = _decimals(found, factor, max(abs(value), abs(alone)))
-    ours, theirs = (_number(number * factor, decimals) + unit for number in (value, alone))
-    return f"{task.metrics[0].name} {ours} against {theirs} alone, {_bounded(found, factor, points, decimals)}"
+    ours, theirs = (_number(number * factor, decimals) + unit * math.isfinite(number) for number in (value, alone))
+    values = f"{task.metrics[0].name} {ours} against {theirs} alone"
+    return values if math.isnan(found.mean) else f"{values}, {_bounded(found, factor, points, decimals)}"
 
 
 def amount_of(task: PlannedTask, found: Interval) -> str:
@@ -70,6 +74,8 @@ def _decimals(found: Interval, factor: float, largest: float) -> int:
 
 
 def _number(value: float, decimals: int, sign: bool = False) -> str:
+    if math.isnan(value):
+        return "–"
     text = f"{round(value, decimals) + 0.0:{'+' if sign else ''}.{decimals}f}"  # + 0.0: no minus zero
     return text.replace("-", "−")
 
