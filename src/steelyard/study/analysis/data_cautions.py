@@ -12,7 +12,20 @@ NAMED = 4  # so many are named, the others counted
 
 def data_cautions(found: TrialResults) -> list[str]:
     """The gravest first."""
-    return _no_value(found)
+    return [*_other_data(found), *_no_value(found)]
+
+
+def _other_data(found: TrialResults) -> list[str]:
+    """Differences between networks that learnt from other rows are differences between these too."""
+    other = [result.other_data for result in found.results.values() if result.other_data]
+    if not other:
+        return []
+    return [
+        f"The data were not those that the study was planned with in {len(other)} of {len(found.results)} trainings "
+        f"({first_few(list(dict.fromkeys(other)), NAMED)}): they were changed since, or load() gives other numbers in "
+        "every process, and differences between methods and between seeds may be of the data alone. Give whatever it "
+        "draws from a seed, and start the study again."
+    ]
 
 
 def _no_value(found: TrialResults) -> list[str]:
