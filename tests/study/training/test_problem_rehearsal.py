@@ -79,6 +79,10 @@ FAULTS = {
         problem(Task("a", lambda o, t: t.float().mean(), (accuracy,))),
         "the loss has no gradient",
     ),
+    "a metric that fails": (
+        problem(binary("a", metrics=(Metric("own", lambda o, t: o.width, higher_is_better=True),))),
+        r"^problem 'p': own of task 'a' on the validation data failed\.\n(?!.*problem 'p')",
+    ),
     "a loss that is NaN": (
         problem(Task("a", lambda o, t: (o.mean() - 1e9).log(), (accuracy,))),
         "untrained network is nan",

@@ -219,12 +219,14 @@ def _rehearse_metrics(problem: Problem, task: Task, outputs: Tensor, data: Data,
 
 def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tensor, targets: Tensor, on: str) -> None:
     what = f"{metric.name} of task {task.name!r} on {on}"
-    try:
-        value = _unchanged(what, targets, lambda: attempt(problem, what, lambda: metric.function(outputs, targets)))
-    except ChangedInPlaceError:
-        raise
-    except SteelyardError as error:  # a ready metric knows neither its task nor its rows
-        raise ProblemError(f"problem {problem.name!r}: {what}: {error}") from error
+
+    def taken() -> float:
+        try:
+            return metric.function(outputs, targets)
+        except SteelyardError as error:  # a ready metric knows neither its task nor its rows
+            raise ProblemError(f"problem {problem.name!r}: {what}: {error}") from error
+
+    value = _unchanged(what, targets, lambda: attempt(problem, what, taken))
     if not isinstance(value, (int, float)):
         raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
 
