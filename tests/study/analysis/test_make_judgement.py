@@ -198,8 +198,12 @@ def test_earlier_plans_of_a_store_can_be_shown_again(tmp_path):
             fill(store, made, {method.name: ALONE for method in made.methods})
     assert judge(tmp_path / "s").methods == judge(tmp_path / "s", plan=0).methods == [SINGLE_TASK, "dwa"]
     assert judge(tmp_path / "s", plan=1).methods == [SINGLE_TASK, "equal"]
-    with pytest.raises(StoreError, match=r"holds 2 plans: plan=2 is none of 0 \(the latest\) to 1"):
+    with pytest.raises(StoreError, match=r"holds 2 plans, 0 \(the latest\) to 1: there is no plan=2"):
         judge(tmp_path / "s", plan=2)
+    with Store(tmp_path / "one", write=True) as store:
+        store.add_plan(first.to_dict())
+    with pytest.raises(StoreError, match=r"one holds 1 plan, 0: there is no plan=5"):
+        judge(tmp_path / "one", plan=5)
 
 
 def test_metrics_that_carry_no_verdict_are_kept_too(tmp_path):
