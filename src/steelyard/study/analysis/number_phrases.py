@@ -10,6 +10,7 @@ from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import PLAIN_SUM
 
 OPENINGS = ("The ", "Over ", "One ", "Whether ", "No ", "Not ", "Of ")  # of sentences that start with no name
+LARGEST = 1e7  # from here on with an exponent, as tables have it
 
 
 def method_name(method: str) -> str:
@@ -76,8 +77,10 @@ def _decimals(found: Interval, factor: float, largest: float) -> int:
 def _number(value: float, decimals: int, sign: bool = False) -> str:
     if math.isnan(value):
         return "–"
-    text = f"{round(value, decimals) + 0.0:{'+' if sign else ''}.{decimals}f}"  # + 0.0: no minus zero
-    return text.replace("-", "−")
+    plus = "+" if sign else ""
+    if abs(value) >= LARGEST:
+        return f"{value:{plus}.2e}".replace("-", "−")
+    return f"{round(value, decimals) + 0.0:{plus}.{decimals}f}".replace("-", "−")  # + 0.0: no minus zero
 
 
 def _bounded(found: Interval, factor: float, unit: str, decimals: int) -> str:
