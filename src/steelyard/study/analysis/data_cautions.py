@@ -6,13 +6,14 @@ import math
 
 from steelyard.io.lists_and_counts import counted, first_few
 from steelyard.study.analysis.trial_results import TrialResults
+from steelyard.study.planning.same_rows import same_rows
 
 NAMED = 4  # so many are named, the others counted
 
 
 def data_cautions(found: TrialResults) -> list[str]:
     """The gravest first."""
-    return [*_other_data(found), *_no_value(found)]
+    return [*_other_data(found), *same_rows(found.plan), *_no_value(found)]
 
 
 def _other_data(found: TrialResults) -> list[str]:
