@@ -10,7 +10,7 @@ import typer
 from steelyard.cli.app import app
 from steelyard.cli.program_words import program_of
 from steelyard.study.analysis.make_judgement import judge_plan
-from steelyard.study.planning.command_again import SHORT, TAKES, with_options
+from steelyard.study.planning.command_again import NAMED, SHORT, TAKES, with_options
 from steelyard.study.planning.plan import Choice, Tuning
 from steelyard.study.storage.store import Store
 from steelyard.study.trial import SINGLE_TASK
@@ -130,6 +130,25 @@ def test_a_reproduction_whose_command_takes_no_such_options_is_told_none(tmp_pat
     told = [*at_the_edge(tmp_path, made).cautions, made.again(tune=3), made.hint(" (--tune 5)")]
     assert told[0].endswith("better ones may lie beyond.")
     assert not any("--" in text for text in told)
+
+
+def test_a_hint_names_no_option_that_the_studys_own_command_does_not_take(tmp_path):
+    """Whatever the study: of few test rows, tuned on one seed, of unequal steps, or decided within other rows."""
+    for command, options in NAMED.items():
+        assert {*options} <= {name for parameter in COMMANDS[command].params for name in parameter.opts}
+    told = {}
+    for number, command in enumerate(("", "steelyard compare digits", "steelyard group digits --budget 5")):
+        made = dataclasses.replace(plan(), command=command, tuning=Tuning((), 7))
+        tasks = tuple(dataclasses.replace(task, test_rows=9, train_rows=90) for task in made.tasks)
+        found = judged(tmp_path / str(number), dataclasses.replace(made, tasks=tasks), {SINGLE_TASK: ALONE})
+        told[command] = "\n".join(found.cautions)
+    python, compare, group = told.values()
+    assert compare == python
+    assert all(option in compare for option in ("(--resplit)", "(--tune-seeds 3)"))
+    assert "--" not in group
+    assert "another one may give another picture." in group
+    grouped = dataclasses.replace(plan(), command="steelyard group digits --budget 5")
+    assert grouped.hint(" with --epoch-steps 5") == " with --epoch-steps 5"
 
 
 @pytest.mark.parametrize("further", [[], ["--plan", "0"], ["--plan", "1"], ["--salvage"]])

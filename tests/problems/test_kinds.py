@@ -1,9 +1,11 @@
 """The ready kinds of task take outputs and labels in the shapes in which they arrive."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from steelyard.errors import ProblemError
 from steelyard.problems import binary, classification, regression
 
 
@@ -13,6 +15,13 @@ def test_classification_takes_labels_from_a_column_with_gaps():
     labels = torch.tensor([0.0, 3.0, float("nan")])
     rows = task.labelled(labels)
     assert torch.equal(task.loss(logits[rows], labels[rows]), F.cross_entropy(logits[:2], torch.tensor([0, 3])))
+
+
+@pytest.mark.parametrize("classes", [1, 0, -3, 2.0, True, None])
+def test_fewer_classes_than_two_are_refused(classes):
+    with pytest.raises(ProblemError, match=rf"task 'ill': classes={classes} must be .* >= 2.*: binary\('ill'\), or"):
+        classification("ill", classes)
+    assert classification("ill", np.arange(2).max() + 1).outputs == 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool])

@@ -45,7 +45,9 @@ def test_missing_labels(targets, missing, expected):
     ("options", "message"),
     [
         ({"tasks": ()}, "no tasks"),
-        ({"tasks": (regression("a"), regression("a"))}, "two tasks 'a'"),
+        ({"tasks": (regression("a"), regression("a"))}, "two tasks 'a': names must be unique"),
+        ({"tasks": (regression("a", label="x"), regression("b", label="x"))}, "two tasks labelled 'x': labels must be"),
+        ({"tasks": (regression("a"), regression("b", label="a"))}, "two tasks labelled 'a': labels must be"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"epochs": 2.5}, "epochs=2.5"),
         ({"folds": 0}, "folds=0"),
@@ -99,6 +101,7 @@ def mean_error(outputs, targets):
         ({"metrics": "accuracy"}, r"metrics\[0\] is 'accuracy', not a Metric"),
         ({"metrics": None}, r"metrics\[0\] is None, not a Metric"),
         ({"loss": "mse"}, "'a': loss='mse' must be a function of"),
+        ({"metrics": (accuracy, accuracy)}, "task 'a' has two metrics 'accuracy': names must be unique"),
         ({"name": 3}, "task name 3"),
         ({"equivalence": "1%"}, "equivalence='1%' must be a number"),
     ],

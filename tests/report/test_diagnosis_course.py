@@ -108,6 +108,9 @@ def test_every_sentence() -> None:
         "says how far these numbers would have told it.",
         *found.whole.advice,
     ]
+    of_nothing = course(FIRST, fidelity=(Fidelity("last", 3, math.nan, math.nan, 0.0),))
+    (said,) = (text for text in sentences(of_nothing) if "3 looks" in text)
+    assert said.endswith("(look=last): cosines do not vary, no pair is beyond ±0.1, relative norms are off by 0 %.")
     assert found.whole.advice
     lines = shown(found)
     affinity = affinity_table("look-ahead", ("a", "b"), torch.eye(2)).splitlines()

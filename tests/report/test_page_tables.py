@@ -421,7 +421,8 @@ def test_remarks_on_cells_stand_below_the_table_once(name: str) -> None:
     notes = list(dict.fromkeys(cell.note for cell in judgement.cells if cell.note))
     assert len(said) == len(notes)
     for text, note in zip(said, notes, strict=True):
-        about = dict.fromkeys(f"{cell.method} on {cell.task}" for cell in judgement.cells if cell.note == note)
+        labels = {task.name: task.label for task in judgement.tasks}
+        about = dict.fromkeys(f"{cell.method} on {labels[cell.task]}" for cell in judgement.cells if cell.note == note)
         assert text == f"{', '.join(about)}: {note}"
 
 
@@ -433,6 +434,43 @@ def test_headings_name_the_setting(name: str) -> None:
             label = next(s.label for s in judgement.settings if s.index == setting)
             titles = [title.text for title in part.all("h3", class_="setting")]
             assert titles == [f"Training labels: {label}"] * (len(judgement.settings) > 1)
+
+
+def test_remarks_name_tasks_by_their_labels() -> None:
+    judgement = judgements.digits()
+    (task, *_), (cell, *_) = judgement.tasks, judgement.cells
+    tasks = [replace(each, label="the first of all" if each == task else each.label) for each in judgement.tasks]
+    root = parse(page(replace(judgement, tasks=tasks, cells=[replace(cell, task=task.name, note="a remark")])))
+    assert [entry.text for entry in root.one("ul", class_="notes").all("li")] == [
+        f"{cell.method} on the first of all: a remark"
+    ]
+
+
+def test_the_smallest_and_largest_time_stand_below_the_median_where_they_differ() -> None:
+    judgement = judgements.digits()
+    ranges = {judgement.methods[0]: (0.701, 0.702)}
+    bounds = [ranges.get(row.method, (0.61, 0.93)) for row in judgement.rows]
+    rows = [
+        replace(row, relative_cost=0.7, cost_low=low, cost_high=high)
+        for row, (low, high) in zip(judgement.rows, bounds, strict=True)
+    ]
+    cells = table(parse(page(replace(judgement, rows=rows))).all("table", class_="results")[0])
+    first, *others = (cells[method, "Time"] for method in judgement.methods)
+    assert [small.text for small in first.all("small") if not small.all("i")] == []
+    assert others
+    for time in others:
+        assert time.own == "0.70"
+        assert [small.text for small in time.all("small") if not small.all("i")] == ["0.61 to 0.93"]
+
+
+def test_a_command_in_a_caution_stands_on_its_own_and_no_option_of_it_is_broken() -> None:
+    command = "steelyard compare my-problem --workers 2 --epoch-steps 400"
+    root = parse(page(replace(judgements.digits(), cautions=[f"Train <longer>:\n{command}", "Another."])))
+    first, second = root.one("ul", class_="cautions").all("li")
+    assert first.one("code").text == command
+    assert first.own.strip() == "Train <longer>:"
+    assert [option.text for option in first.one("code").all("span", class_="option")] == ["--workers", "--epoch-steps"]
+    assert second.text == "Another."
 
 
 def test_a_cell_says_what_other_test_rows_would_do() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from steelyard.cli.arguments import ArgumentError
 from steelyard.cli.messages import say
+from steelyard.errors import UnknownNameError
 
 
 def export(
@@ -47,6 +48,7 @@ def export(
 
 def _weights(store: Path, method: str, seed: int | None, task: str | None, setting: int) -> tuple[bytes, str]:
     """One network's, as the study kept them."""
+    from steelyard.io.lists_and_counts import listed
     from steelyard.study.analysis.trained_network import kept_trials
     from steelyard.study.planning.plan import Plan
     from steelyard.study.storage.store import Store
@@ -54,10 +56,17 @@ def _weights(store: Path, method: str, seed: int | None, task: str | None, setti
     with Store(store) as opened:
         plan = Plan.from_dict(opened.latest_plan())
         trials = kept_trials(plan, opened, method, seed, setting)
-        found = [trial for trial in trials if task is None or task in plan.serves(method, trial.tasks)]
+        serves = [plan.serves(method, trial.tasks) for trial in trials]
+        known = [name for tasks in serves for name in tasks]
+        if task is not None and task not in known:
+            raise UnknownNameError(f"task of {method}:", task, known)
+        found = [trial for trial, tasks in zip(trials, serves, strict=True) if task is None or task in tasks]
         if len(found) != 1:
-            there = "; ".join(" and ".join(trial.tasks) for trial in trials)
-            raise ArgumentError(f"--task {task or ''}: {method} has networks of {there}: name a task of one")
+            there = "; ".join(map(listed, serves))
+            raise ArgumentError(
+                f"{method} has {len(found)} networks ({there}), and a file of weights holds one: say of which task, "
+                f"--task {listed([tasks[0] for tasks in serves], 'or')}"
+            )
         return opened.networks.file(found[0]).read_bytes(), f"{method} of seed {found[0].seed}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from steelyard.errors import ProblemError
 from steelyard.problems.metrics import accuracy, auc, average_precision, mae, r2, rmse
 from steelyard.problems.task import Metric, Task
 
@@ -37,6 +38,11 @@ def classification(
         >>> task.outputs, task.metrics[0].name
         (10, 'accuracy')
     """
+    if not hasattr(classes, "__index__") or classes < 2:  # NumPy's whole numbers are none of Python's type
+        raise ProblemError(
+            f"task {name!r}: classes={classes!r} must be a whole number >= 2. A task of yes or no has labels 0 and 1 "
+            f"and one logit: binary({name!r}), or classes=2"
+        )
     return Task(name, _cross_entropy, metrics, outputs=classes, label=label, equivalence=equivalence)
 
 

@@ -157,10 +157,11 @@ class Problem:
             if not isinstance(task, Task):
                 raise ProblemError(f"problem {self.name!r}: tasks[{place}] is {task!r}, not a steelyard.problems.Task")
         self._check_builders()
-        names = self.task_names
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ProblemError(f"problem {self.name!r} has two tasks {repeated[0]!r}: names must be unique")
+        for kind, names in (("names", self.task_names), ("labels", [task.label for task in self.tasks])):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                which = f"{'labelled ' * (kind == 'labels')}{repeated[0]!r}"
+                raise ProblemError(f"problem {self.name!r} has two tasks {which}: {kind} must be unique")
         if self.main is not None:
             self.task(self.main)
         check_place(self.shared)

@@ -144,4 +144,8 @@ def _metrics(task: str, given: object) -> tuple[Metric, ...]:
             "(accuracy, rmse, r2, …), or say what the function is called and which way is better: "
             f'Metric("{name if name.isidentifier() else "my metric"}", function, higher_is_better=True)'
         )
+    names = [metric.name for metric in given]
+    for name in names:
+        if names.count(name) > 1:  # tables and CSV know them by name
+            raise ProblemError(f"task {task!r} has two metrics {name!r}: names must be unique")
     return tuple(given)

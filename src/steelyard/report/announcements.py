@@ -19,6 +19,7 @@ from steelyard.study import Plan, estimate, plan, plan_program
 from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
 from steelyard.study.planning.make_plan import check_workers, identity
+from steelyard.study.planning.same_rows import same_rows
 from steelyard.study.planning.tuning import tried
 from steelyard.study.running.engines.interface import Engine
 from steelyard.study.running.engines.local import Local
@@ -76,6 +77,8 @@ def announce(made: Plan, added: Sequence[str]) -> None:
         console.print(f"Added for a fair comparison: {' and '.join(added)}.", markup=False)
     for note in made.notes:
         console.print(f"Note: {note}", markup=False)
+    for said in same_rows(made):
+        console.print(f"Warning: {said}", markup=False)
 
 
 def tell_devices(engine: str, asked: str, device: str, per_device: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -85,11 +87,21 @@ def _fidelity(course: Course) -> list[str]:
         return [f"The places at which gradients can be read were not compared: {course.not_compared}"]
     names = {"features": "the features", "last": "the last layer (look=last)"}
     return [
-        f"Against the exact gradients of the trunk, {counted(found.looks, 'look')}, {names[found.place]}: cosines "
-        f"correlate {cosine(found.correlation)}, the sign is wrong in {share(found.wrong_sign)} of the pairs beyond "
-        f"±0.1, relative norms are off by {share(found.norms_off)}."
+        f"Against the exact gradients of the trunk, {counted(found.looks, 'look')}, {names[found.place]}: "
+        f"{_correlation(found.correlation)}, {_wrong_sign(found.wrong_sign)}, relative norms are off by "
+        f"{share(found.norms_off)}."
         for found in course.fidelity
     ]
+
+
+def _correlation(value: float) -> str:
+    return "cosines do not vary" if math.isnan(value) else f"cosines correlate {cosine(value)}"
+
+
+def _wrong_sign(of_pairs: float) -> str:
+    if math.isnan(of_pairs):
+        return "no pair is beyond ±0.1"
+    return f"the sign is wrong in {share(of_pairs)} of the pairs beyond ±0.1"
 
 
 def _affinities(course: Course) -> list[str]:

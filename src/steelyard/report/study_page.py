@@ -235,9 +235,10 @@ def _sentence_case(text: str, methods: list[str]) -> str:
 def _notes(view: View) -> list[str]:
     """The remarks on single cells, each once, with the methods and tasks it is about."""
     about: dict[str, list[str]] = {}
+    labels = {task.name: task.label for task in view.tasks}
     for cell in view.judgement.cells:
         if cell.note:
-            where = f"{view.readable[cell.method]} on {cell.task}"
+            where = f"{view.readable[cell.method]} on {labels[cell.task]}"
             if where not in about.setdefault(cell.note, []):
                 about[cell.note].append(where)
     return [f"{', '.join(where[:6])}{' …' if len(where) > 6 else ''}: {note}" for note, where in about.items()]

@@ -130,6 +130,8 @@ class Result:
     # what a program's network started from, a digest by parameter and shape; only where the program shows it
     start: dict[str, str] = field(default_factory=dict, repr=False)
     ledger: dict[str, Account] = field(default_factory=dict, repr=False)  # by task; empty where none was kept
+    # which of its data were not those that the study was planned with, in words; mostly none
+    other_data: str = field(default="", repr=False)
 
     @property
     def work(self) -> float:

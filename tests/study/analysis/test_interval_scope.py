@@ -233,3 +233,12 @@ def test_of_a_program_nobody_knows_what_its_runs_share():
 def test_without_a_comparison_there_is_no_test(methods, seeds):
     made = plan(methods, seeds=seeds)
     assert about_test(results(made, lambda m, s, seed, t: seed / 10)) == ""
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [1.0, 1e300, 1e-300])
+def test_how_values_of_two_networks_correlate_does_not_hang_on_their_size(size):
+    made = plan(metrics=[("left", (RMSE,))])
+    values = {SINGLE_TASK: (1.0, 2.0, 3.0), "equal": (1.0, 2.0, 2.0)}
+    found = results(made, lambda method, setting, seed, task: size * values[method][seed])
+    assert about_test(found).endswith("values correlate by +0.87.")

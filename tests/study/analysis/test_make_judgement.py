@@ -1,12 +1,17 @@
 """From stored results to cells, rows, curves, failures and sentences, checked by hand."""
 
 import dataclasses
+import io
 import math
 import re
 
 import pytest
+from rich.console import Console
 
 from steelyard.errors import StoreError
+from steelyard.report.json_and_csv import to_csv, to_json
+from steelyard.report.study_page import write_page
+from steelyard.report.terminal import render
 from steelyard.study import judge
 from steelyard.study.analysis.make_judgement import judge_plan
 from steelyard.study.planning.plan import Choice, Tuning
@@ -193,8 +198,12 @@ def test_earlier_plans_of_a_store_can_be_shown_again(tmp_path):
             fill(store, made, {method.name: ALONE for method in made.methods})
     assert judge(tmp_path / "s").methods == judge(tmp_path / "s", plan=0).methods == [SINGLE_TASK, "dwa"]
     assert judge(tmp_path / "s", plan=1).methods == [SINGLE_TASK, "equal"]
-    with pytest.raises(StoreError, match=r"holds 2 plans: plan=2 is none of 0 \(the latest\) to 1"):
+    with pytest.raises(StoreError, match=r"holds 2 plans, 0 \(the latest\) to 1: there is no plan=2"):
         judge(tmp_path / "s", plan=2)
+    with Store(tmp_path / "one", write=True) as store:
+        store.add_plan(first.to_dict())
+    with pytest.raises(StoreError, match=r"one holds 1 plan, 0: there is no plan=5"):
+        judge(tmp_path / "one", plan=5)
 
 
 def test_metrics_that_carry_no_verdict_are_kept_too(tmp_path):
@@ -455,6 +464,32 @@ def test_a_strategy_that_diverged_is_not_the_highest(tmp_path):
     text = "\n".join(judged(tmp_path / "s", made, values).verdict)
     assert "nothing is shown to be better than it: dwa" in text
     assert "nan" not in text
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("method", [SINGLE_TASK, "equal"])
+def test_a_value_that_is_none_in_a_store_of_before_is_said_and_breaks_nothing(tmp_path, method, value):
+    made = plan(metrics=[("left", (ACCURACY, SCORE)), ("right", (ACCURACY,))])
+    values = {
+        name: [{"left": (0.9 + off + each, 2.0 + each), "right": 0.8 + off - each} for each in (0.0, 0.001, 0.003)]
+        for name, off in ((SINGLE_TASK, 0.0), ("equal", -0.05))
+    }
+    values[method][2]["left"] = (value, value)
+    found = judged(tmp_path / "s", made, values)
+    text = "\n".join(found.verdict)
+    assert not re.search(r"\b(nan|inf)\b", text)
+    assert "left digit is undecided: accuracy" in text
+    assert "alone." in text
+    assert "worse, but whether by enough to matter is undecided: accuracy 74.87 % against 79.87 % alone, −5" in text
+    assert found.cautions[0] == (
+        "No value on test data (NaN or infinite): accuracy of left digit in 1 of 6 values, score of left digit in 1 of "
+        "6 values. Means and differences with such a seed have none either."
+    )
+    assert cell(found, "equal", "left").note == "no value on test data in 1 of 3 seeds"
+    for write in (to_json, to_csv, lambda judgement: write_page(judgement, tmp_path / "page.html")):
+        write(found)
+    render(found, Console(file=io.StringIO()))
 
 
 def test_many_tasks_are_counted(tmp_path):

@@ -39,6 +39,13 @@ def test_values_and_their_difference_have_the_same_decimals():
     assert text == "accuracy 91.100 % against 94.600 % alone, −3.510 points (−7.010 to −0.004)"
 
 
+def test_what_no_reader_counts_the_digits_of_has_an_exponent():
+    task = PlannedTask("a", "a", 0.01, (PlannedMetric("cost", False, 0.0, False),))
+    text = difference_of(task, -1e300, 12345678.0, Interval(-1e300, -2e300, 9999999.0))
+    assert text == "cost −1.00e+300 against 1.23e+07 alone, −1.00e+300 (−2.00e+300 to +9999999)"
+    assert amount_of(task, Interval(1e8, 1e-9, 1e9)) == "+1.00e+08 (+0 to +1.00e+09)"
+
+
 @pytest.mark.parametrize("percent", [True, False])
 def test_amounts_and_half_widths_have_the_metrics_unit(percent):
     task = PlannedTask("a", "a", 0.01, (PlannedMetric("metric", True, 1.0, percent),))

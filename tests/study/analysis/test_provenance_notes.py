@@ -21,8 +21,9 @@ from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.plan import Plan
 from steelyard.study.running.worker import check_origin
 from steelyard.study.storage.store import Store, Trained
+from steelyard.study.training.ensemble import FEWEST
 from study import made_up
-from study.in_process import MadeUp
+from study.in_process import InProcess, MadeUp
 
 PROBLEM = """
     import torch
@@ -41,6 +42,19 @@ PROBLEM = """
 
     problem = Problem("mine", (classification("kind", 2), classification("sign", 2)), load,
                       lambda: nn.Linear(4, 8), lambda task: nn.Linear(8, task.outputs), batch_size=16, epochs=1)
+"""
+
+MANY = """
+    import torch
+    from torch import nn
+    from steelyard.problems import Problem, regression, split
+
+    def load():
+        x = torch.rand(60, 4)
+        return split(x, {f"t{place}": x[:, 0] for place in range(TASKS)})
+
+    problem = Problem("many", [regression(f"t{place}") for place in range(TASKS)], load,
+                      lambda: nn.Linear(4, 8), lambda task: nn.Linear(8, task.outputs), batch_size=20, epochs=1)
 """
 
 
@@ -182,13 +196,30 @@ def test_each_fold_has_its_own_data():
 def test_a_worker_notices_an_edit_and_tells_of_other_data(file, tmp_path):
     problem, trial = load_problem(str(file)), study.plan(str(file), ["equal"], seeds=1).trials[0]
     made = origin.Origin.of(problem, [0])
-    check_origin(made, problem, trial)
+    assert check_origin(made, problem, trial) == ""
     other = {**made.data[0], "'kind' of test": "other", "inputs of train": "other"}
     with pytest.warns(SteelyardWarning, match=r"not those that .* planned with \(inputs of train, 'kind' of test\)"):
-        check_origin(dataclasses.replace(made, data=(other,)), problem, trial)
+        found = check_origin(dataclasses.replace(made, data=(other,)), problem, trial)
+    assert found == "inputs of train, 'kind' of test"
     edit_helper(tmp_path)
     with pytest.raises(TrainingError, match=r"origin_helper\.py was changed while the study was running"):
         check_origin(made, problem, trial)
+
+
+@pytest.mark.filterwarnings("default::steelyard.SteelyardWarning")
+@pytest.mark.parametrize("tasks", [2, FEWEST])  # trained one by one, and together
+def test_data_that_a_worker_finds_to_be_others_are_the_first_caution_for_good(tmp_path, tasks):
+    path = tmp_path / "many.py"
+    path.write_text(textwrap.dedent(MANY).replace("TASKS", str(tasks)))
+    plan = study.plan(str(path), ["single-task", "equal"], seeds=1)
+    (data,) = plan.origin.data
+    elsewhere = dataclasses.replace(plan.origin, data=({**data, "inputs of train": "other", "'t0' of test": "other"},))
+    study.run(dataclasses.replace(plan, origin=elsewhere), tmp_path / "s.sqlite", on=InProcess(), workers=1)
+    first, *_ = study.judge(tmp_path / "s.sqlite").cautions
+    assert first.startswith(
+        f"The data were not those that the study was planned with in {tasks + 1} of {tasks + 1} trainings (inputs of "
+        "train, 't0' of test): they were changed since, or load() gives other numbers in every process"
+    )
 
 
 # --- methods, loss stages and architectures of other packages ---

@@ -123,7 +123,7 @@ def test_what_is_there_stays_and_other_values_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("field", [each.name for each in dataclasses.fields(Result)])
-def test_only_times_and_memory_differ_from_one_training_to_the_next(tmp_path, field):
+def test_only_times_memory_and_what_was_said_of_the_data_differ_from_one_training_to_the_next(tmp_path, field):
     plan = made_up.plan(seeds=1)
     ours = filled(tmp_path / "ours.sqlite", plan)
     with Store(ours) as store:
@@ -137,11 +137,13 @@ def test_only_times_and_memory_differ_from_one_training_to_the_next(tmp_path, fi
         other = partial(a_little_more, field)
     elif isinstance(value, dict):
         other = {**value, "changed": "x" if field in ("outputs", "start") else [0.5]}
+    elif field == "other_data":
+        other = "inputs of train"
     else:
         other = value + 1
     theirs = filled(tmp_path / "theirs.sqlite", plan, **{field: other})
     (found,) = merge(ours, [theirs])
-    timed = field in ("seconds", "steps_per_second", "peak_memory", "processor_seconds")
+    timed = field in ("seconds", "steps_per_second", "peak_memory", "processor_seconds", "other_data")
     assert (found.known, found.differ) == ((len(plan.trials), 0) if timed else (0, len(plan.trials)))
 
 

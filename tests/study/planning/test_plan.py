@@ -7,8 +7,10 @@ import textwrap
 import pytest
 
 from steelyard.errors import LossError, OptionError, PlanError, ProblemError, UnknownNameError
+from steelyard.problems import load_problem
 from steelyard.study.planning.make_plan import plan
 from steelyard.study.planning.plan import Choice, Plan, PlannedMethod
+from steelyard.study.training.diagnose_training import diagnose_training
 from steelyard.study.trial import SINGLE_TASK
 from study.made_up import plan as made_plan
 
@@ -249,6 +251,19 @@ def test_a_method_that_cannot_balance_these_losses_is_told_before_training(file)
     file.write_text(text.replace("import Data,", "import Data, Task, r2,"))
     with pytest.raises(LossError, match="size"):
         plan(str(file), ["log+equal"])
+
+
+@pytest.mark.parametrize("trunk", ["nn.Flatten()", "nn.Linear(4, 8).requires_grad_(False)"])
+def test_a_trunk_that_learns_nothing_is_named_to_methods_that_read_gradients_there(file, trunk):
+    text = file.read_text().replace("nn.Linear(4, 8)", trunk)
+    file.write_text(text.replace("nn.Linear(8, ", "nn.Linear(4, ") if "Flatten" in trunk else text)
+    made = plan(str(file), ["equal", "uw"], seeds=1)
+    assert [method.name for method in made.methods] == ["equal", "uw"]
+    for shared in ("features", "trunk"):
+        with pytest.raises(ProblemError, match=r"problem 'mine': what the trunk returns has no .* and mgda bal"):
+            plan(str(file), ["mgda"], shared=shared)
+    with pytest.raises(ProblemError, match=r"problem 'mine': what the trunk returns has no .* and a diagnosis"):
+        diagnose_training(load_problem(str(file)))
 
 
 @pytest.mark.parametrize("spec", ["db-mtl", "log+equal", "uw"])

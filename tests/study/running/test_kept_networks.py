@@ -164,7 +164,13 @@ def test_the_command_writes_a_file_for_any_loader(trained, tmp_path, monkeypatch
         own = study.network(store, "equal", seed=1).networks[0].state_dict()
         assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {n: v.tolist() for n, v in own.items()}  # noqa: SIM118
     assert command(monkeypatch, "export", store, "--method", "single-task", "--out", out) == 2
-    assert "name a task of one" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        "single-task has 2 networks (left; right), and a file of weights holds one: say of which task, --task left or "
+        "right" in " ".join(said.split())
+    )
+    assert command(monkeypatch, "export", store, "--method", "single-task", "--task", "lef", "--out", out) == 2
+    assert "unknown task of single-task: 'lef'. Did you mean 'left'?" in " ".join(capsys.readouterr().err.split())
     assert not command(monkeypatch, "export", store, "--method", "single-task", "--task", "left", "--out", out)
     out.write_bytes(b"mine")
     assert command(monkeypatch, "export", store, "--method", "equal", "--out", out) == 2

@@ -278,6 +278,15 @@ def test_an_error_of_one_task_ends_its_trial_alone():
             assert near(result, train(trial, problem), 1e-10)
 
 
+def test_a_test_metric_without_a_value_ends_its_trial_alone():
+    problem = made()
+    problem.data().test.targets["t1"].mul_(1e200)
+    found = dict(train_together(trials(problem), problem))
+    failed = {trial.tasks[0]: result for trial, result in found.items() if isinstance(result, Failed)}
+    assert list(failed) == ["t1"]
+    assert "R² of task 't1' on test data is" in failed["t1"].error
+
+
 @pytest.mark.parametrize("resumes", ["together", "alone"])
 @pytest.mark.parametrize("stops", ["together", "alone"])
 def test_checkpoints_serve_both(tmp_path, stops, resumes):

@@ -79,9 +79,23 @@ FAULTS = {
         problem(Task("a", lambda o, t: t.float().mean(), (accuracy,))),
         "the loss has no gradient",
     ),
+    "a metric that fails": (
+        problem(binary("a", metrics=(Metric("own", lambda o, t: o.width, higher_is_better=True),))),
+        r"^problem 'p': own of task 'a' on the validation data failed\.\n(?!.*problem 'p')",
+    ),
     "a loss that is NaN": (
         problem(Task("a", lambda o, t: (o.mean() - 1e9).log(), (accuracy,))),
         "untrained network is nan",
+    ),
+    "labels of another size": (
+        problem(regression("a"), torch.arange(60.0) * 1e20),
+        r"network is inf, on .*: labels are as large as .*e\+21\. Write split\(…, standardise_targets=\['a'\]\)",
+    ),
+    "inputs of another size": (
+        problem(
+            regression("a"), load=lambda: split(1e30 * (1 + torch.arange(180.0)).reshape(60, 3), {"a": torch.rand(60)})
+        ),
+        r"network is inf, on .*: outputs are as large as .*e\+3\d\. Write split\(…, standardise=True\) in load",
     ),
     "a trunk of another width": (
         problem(binary("a"), trunk=lambda: nn.Linear(5, 4)),

@@ -15,7 +15,7 @@ from torch import nn
 import steelyard
 from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.models import build
-from steelyard.problems import Data, Metric, Problem, Split, Task, classification, load_problem, regression
+from steelyard.problems import Data, Metric, Problem, Split, Task, accuracy, classification, load_problem, regression
 from steelyard.study.training import evaluate, training_rows
 from steelyard.study.training.batch import recompute, task_losses
 from steelyard.study.training.hardware import ON_CPU
@@ -431,6 +431,20 @@ def test_divergence_is_an_error_that_names_task_and_epoch():
         TrainingError, match=r"training loss of 'size' is (nan|inf) in epoch \d: lower the learning rate"
     ):
         train(trial("single-task", ("size",)), wild)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_test_metric_without_a_value_is_an_error_as_on_validation_data(value, place):
+    def strange(outputs, targets):
+        return float(value) if len(targets) == 133 else 1.0  # of the 200 test rows, but not of parts of them
+
+    metrics = [Metric("gap", strange, higher_is_better=False, ideal=0.0)]
+    metrics.insert(1 - place, accuracy)
+    problem = made(tasks=(classification("kind", 3), regression("size", metrics=tuple(metrics))))
+    problem.data().validation.targets["size"][1] = math.nan
+    with pytest.raises(TrainingError, match=rf"^gap of task 'size' on test data is {value}: training diverged, or the"):
+        train(trial(), problem)
 
 
 def test_test_data_choose_nothing():

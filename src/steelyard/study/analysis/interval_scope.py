@@ -108,7 +108,8 @@ def _correlation(ours: Array, theirs: Array) -> float | None:
     """Over seeds; None of fewer than three, or where one side does not vary."""
     if len(ours) < 3 or min(float(np.ptp(ours)), float(np.ptp(theirs))) == 0.0:
         return None
-    found = float(np.corrcoef(ours, theirs)[0, 1])
+    # To the size of one: squares of what a program reports may be larger than any number.
+    found = float(np.corrcoef(*(values / np.abs(values).max() for values in (ours, theirs)))[0, 1])
     return found if math.isfinite(found) else None
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from steelyard.io.lists_and_counts import counted
 from steelyard.study.analysis.cautions import cautions, within_other_rows
 from steelyard.study.analysis.costs import relative_costs
+from steelyard.study.analysis.data_cautions import data_cautions
 from steelyard.study.analysis.earlier_looks import earlier_looks, look_note
 from steelyard.study.analysis.interval_scope import about_rows, about_test, other_rows
 from steelyard.study.analysis.provenance_notes import changed_since, origin_notes
@@ -90,6 +92,7 @@ def judge_findings(found: TrialResults) -> Judgement:
     rows = [judge_row(found, method, setting) for method, setting in pairs]
     finished, planned = len(found.results), len(plan.trials)
     methods = [method.name for method in plan.methods]
+    said = [*data_cautions(found), *cautions(found), *within_other_rows(found, cells)]
     return Judgement(
         problem=plan.problem,
         summary=plan.summary,
@@ -117,7 +120,7 @@ def judge_findings(found: TrialResults) -> Judgement:
         architecture=plan.architecture if plan.program is None else "",
         parameters=plan.parameters,
         about=" ".join(filter(None, (about_rows(found), about_test(found)))),
-        cautions=renamed([*cautions(found), *within_other_rows(found, cells)], readable_methods(methods)),
+        cautions=renamed(said, readable_methods(methods)),
         hurt=[hurt for method, setting in pairs for hurt in _hurt(found, method, setting)],
         device="" if plan.program else plan.device,
         precision="" if plan.program else plan.precision,
@@ -205,9 +208,11 @@ def judge_others(found: TrialResults, method: str, setting: int) -> list[OtherMe
 def _undecided(answers: Answers, question: Question) -> list[str]:
     """Why a task is undecided, where it is not simply a wide interval."""
     sample = answers.samples[question]
+    if gaps := int(np.isnan(sample).sum()):
+        return [f"no value on test data in {gaps} of {counted(len(sample), 'seed')}"]
     if len(sample) == 1:
         return ["one seed has no interval: run more seeds"]
-    if question not in answers.claims and np.isfinite(sample).all():
+    if question not in answers.claims:
         return ["all seeds agree exactly, which says nothing about the spread: run more seeds"]
     alone = answers.alone(question)
     return [f"{alone} by itself, but not together with all {answers.size} questions of the study"] if alone else []

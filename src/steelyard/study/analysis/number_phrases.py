@@ -10,6 +10,7 @@ from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import PLAIN_SUM
 
 OPENINGS = ("The ", "Over ", "One ", "Whether ", "No ", "Not ", "Of ")  # of sentences that start with no name
+LARGEST = 1e7  # from here on with an exponent, as tables have it
 
 
 def method_name(method: str) -> str:
@@ -26,11 +27,15 @@ def size(cell: Cell) -> float:
 
 
 def difference_of(task: PlannedTask, value: float, alone: float, found: Interval) -> str:
-    """``accuracy 91.10 % against 94.61 % alone, −3.51 points (−4.45 to −2.57)``, all to the same decimals."""
+    """``accuracy 91.10 % against 94.61 % alone, −3.51 points (−4.45 to −2.57)``, all to the same decimals.
+
+    ``accuracy – against 94.61 % alone`` where there is no value.
+    """
     factor, unit, points = _units(task)
     decimals = _decimals(found, factor, max(abs(value), abs(alone)))
-    ours, theirs = (_number(number * factor, decimals) + unit for number in (value, alone))
-    return f"{task.metrics[0].name} {ours} against {theirs} alone, {_bounded(found, factor, points, decimals)}"
+    ours, theirs = (_number(number * factor, decimals) + unit * math.isfinite(number) for number in (value, alone))
+    values = f"{task.metrics[0].name} {ours} against {theirs} alone"
+    return values if math.isnan(found.mean) else f"{values}, {_bounded(found, factor, points, decimals)}"
 
 
 def amount_of(task: PlannedTask, found: Interval) -> str:
@@ -70,8 +75,12 @@ def _decimals(found: Interval, factor: float, largest: float) -> int:
 
 
 def _number(value: float, decimals: int, sign: bool = False) -> str:
-    text = f"{round(value, decimals) + 0.0:{'+' if sign else ''}.{decimals}f}"  # + 0.0: no minus zero
-    return text.replace("-", "−")
+    if math.isnan(value):
+        return "–"
+    plus = "+" if sign else ""
+    if abs(value) >= LARGEST:
+        return f"{value:{plus}.2e}".replace("-", "−")
+    return f"{round(value, decimals) + 0.0:{plus}.{decimals}f}".replace("-", "−")  # + 0.0: no minus zero
 
 
 def _bounded(found: Interval, factor: float, unit: str, decimals: int) -> str:

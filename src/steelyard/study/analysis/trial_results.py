@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,9 +44,13 @@ class TrialResults:
         return index
 
     def metrics(self, method: str, setting: int, task: str, last: bool = False) -> dict[int, Metrics]:
-        """Seed -> test metrics of one task, at the chosen epoch or at the last one."""
+        """Seed -> test metrics of one task, at the chosen epoch or at the last one; NaN where one has no value.
+
+        Training ends with an error there (`evaluate.tested`); stores of earlier versions hold NaN and infinities.
+        """
         found = self._by_task.get((method, setting, task), {})
-        return {seed: (result.last if last else result.test)[task] for seed, result in found.items()}
+        values = {seed: (result.last if last else result.test)[task] for seed, result in found.items()}
+        return {seed: [each if math.isfinite(each) else math.nan for each in of] for seed, of in values.items()}
 
     def steps(self, method: str, setting: int, task: str) -> dict[int, int]:
         """Seed -> steps that the network with this task took, where they were counted."""

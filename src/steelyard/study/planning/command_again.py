@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 
@@ -10,6 +11,11 @@ TAKES = {
     "group": ("--epochs", "--learning-rate"),
 }
 """Options that hints of a study name, by the commands that make studies and take these options."""
+NAMED = {
+    "compare": (*TAKES["compare"], "--epoch-steps", "--resplit", "--tune-seeds"),
+    "group": (*TAKES["group"], "--epoch-steps"),
+}
+"""The same with those that a hint names in a sentence, and no command is spelt out with."""
 SHORT = {"--methods": "-m"}
 
 
@@ -38,6 +44,18 @@ def with_options(command: str, options: Mapping[str, str]) -> str | None:
 def is_reproduction(command: str) -> bool:
     """Whether a study is one of a reproduction, whose settings are its own: its command takes no others."""
     return command.split()[:2] == ["steelyard", "reproduce"]
+
+
+def takes(command: str, sentence: str) -> bool:
+    """Whether the command that made a study takes all options that a sentence names.
+
+    A study that Python planned takes them as arguments. A command to be pasted, on a line of its own, is one by
+    `with_options`.
+    """
+    words, sentence = command.split(), sentence.partition("\n")[0]
+    if words[:1] != ["steelyard"]:
+        return True
+    return set(re.findall(r"--[a-z-]+", sentence)) <= set(NAMED.get("".join(words[1:2]), ()))
 
 
 def _without(words: list[str], names: set[str]) -> list[str]:

@@ -58,6 +58,8 @@ def rehearse_methods(plan: Plan, problem: Problem, hardware: Hardware = ON_CPU) 
             assert balancer is not None
             _check_signs(method.name, balancer, architecture, network)
             _check_penalty(method.name, balancer, architecture, forward)
+            if method.shared is not None:
+                forward.check_trunk(problem.name, f"{method.name} balances")
             balancer.attach(balancer.optimizer_for(problem.optimizer(Parameters.of(network))))
             probes = [LossesOf(network, tasks, hardware)(inputs, targets) for _ in range(2)]
             shared = forward.shared(method.shared, balancer)

@@ -18,7 +18,7 @@ from steelyard.models.architectures import HARD_SHARING
 from steelyard.study.judgement import Setting, TaskInfo
 from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
-from steelyard.study.planning.command_again import is_reproduction, with_options
+from steelyard.study.planning.command_again import is_reproduction, takes, with_options
 from steelyard.study.planning.provenance import Origin
 from steelyard.study.program.command import Program
 from steelyard.study.training.hardware import CPU, FULL, kind_of_device
@@ -322,8 +322,11 @@ class Plan:
         return f", e.g. {given}."
 
     def hint(self, text: str) -> str:
-        """What names an option of `steelyard compare` in a sentence; nothing of a reproduction, which takes none."""
-        return "" if is_reproduction(self.command) else text
+        """What names an option in a sentence; nothing where the study's own command does not take it.
+
+        A reproduction takes none, and `steelyard group` no --resplit.
+        """
+        return text if takes(self.command, text) and not is_reproduction(self.command) else ""
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -6,7 +6,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -102,8 +102,7 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
             return
         hardware = work.hardware
         problem = load_problem(work.reference)
-        if work.origin is not None:
-            check_origin(work.origin, problem, work.trials[0])
+        other = "" if work.origin is None else check_origin(work.origin, problem, work.trials[0])
         if len(work.trials) == 1:
             (trial,) = work.trials
             checkpoint = None if work.checkpoints is None else checkpoint_of(work.checkpoints, trial)
@@ -115,12 +114,14 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
                 on_trained=lambda state: on_trained(trial, state),
                 hardware=hardware,
             )
-            yield 0, Finished(result, trained.get(trial))
+            yield 0, Finished(replace(result, other_data=other), trained.get(trial))
             return
         options: dict[str, Any] = {"on_trained": on_trained, "hardware": hardware}
         for trial, ending in train_together(work.trials, problem, work.checkpoints, on_epoch, **options):
-            told = Finished(ending, trained.pop(trial, None)) if isinstance(ending, Result) else ending or Alone()
-            yield waiting.pop(trial), told
+            if isinstance(ending, Result):
+                yield waiting.pop(trial), Finished(replace(ending, other_data=other), trained.pop(trial, None))
+            else:
+                yield waiting.pop(trial), ending or Alone()
     except StoreError as error:
         yield 0, Unwritable(str(error))
     except (KeyboardInterrupt, GeneratorExit):
@@ -130,10 +131,13 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
         yield from ((place, failed) for place in waiting.values())
 
 
-def check_origin(origin: Origin, problem: Problem, trial: Trial) -> None:
-    """Is this what the study was planned with?
+def check_origin(origin: Origin, problem: Problem, trial: Trial) -> str:
+    """Is this what the study was planned with? Say which of its data are not.
 
-    Data may differ from process to process by rounding (threads add up in another order): that is only told.
+    These may differ from process to process by rounding (threads add up in another order): that is only told.
+
+    Raises:
+        TrainingError: versions or files are others.
     """
     if origin.versions != (here := versions_here(problem)):
         raise TrainingError(
@@ -148,3 +152,4 @@ def check_origin(origin: Origin, problem: Problem, trial: Trial) -> None:
             SteelyardWarning,
             stacklevel=2,
         )
+    return changed

@@ -14,7 +14,7 @@ from steelyard.study.trial import Result
 DIGITS = 4
 """Significant ones of a value on validation data, but for the epoch that is judged, whose value stays as it is."""
 
-MEASURED = ("seconds", "steps_per_second", "peak_memory", "processor_seconds")
+MEASURED = ("seconds", "steps_per_second", "peak_memory", "processor_seconds", "other_data")
 """What differs from one training to the next of the same trial."""
 
 _RESULT, _CURVES = (COLUMNS["trial"].index(name) for name in ("result", "curves"))

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from steelyard.errors import DamagedStoreError, StoreError
+from steelyard.io.lists_and_counts import counted
 from steelyard.io.typed import typed
 from steelyard.study.storage.lock import WriterLock
 from steelyard.study.storage.network_files import Networks
@@ -142,9 +143,8 @@ class Store:
             return self.latest_plan()
         found = list(itertools.islice(self.plans(), place + 1))
         if len(found) <= place:
-            raise StoreError(
-                f"{self.path} holds {len(found)} plans: plan={place} is none of 0 (the latest) to {len(found) - 1}"
-            )
+            known = f"0 (the latest) to {len(found) - 1}" if len(found) > 1 else "0"
+            raise StoreError(f"{self.path} holds {counted(len(found), 'plan')}, {known}: there is no plan={place}")
         return found[place]
 
     def plans(self) -> Iterator[dict[str, Any]]:

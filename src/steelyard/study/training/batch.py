@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from steelyard.balancing.balancer import Balancer
 from steelyard.balancing.losses_of import Again, losses_of
@@ -79,6 +80,24 @@ class Forward:
         if where == "trunk" and balancer is not None and balancer.sends_steps:
             return self.network  # whose optimizer is left with nothing but the steps
         return self.network.trunk if where == "trunk" else self.features
+
+    def check_trunk(self, problem: str, reader: str) -> None:
+        """Name the problem and its trunk where no gradient arrives at it: a balancer knows of ``shared=`` alone.
+
+        Args:
+            problem: its name.
+            reader: what reads gradients there, as the subject of a sentence.
+
+        Raises:
+            ProblemError: nothing before the heads learns.
+        """
+        tensors = [each for each in tree_leaves(self.features) if isinstance(each, Tensor)]
+        if tensors and not any(tensor.requires_grad for tensor in tensors):
+            raise ProblemError(
+                f"problem {problem!r}: what the trunk returns has no gradient, and {reader} gradients there: the trunk "
+                "has no weights, all of them are frozen (requires_grad=False), or it runs under torch.no_grad(). Give "
+                "it weights that learn; methods that read losses alone (uw, dwa) do without"
+            )
 
     def penalty(self) -> Tensor | None:
         """What the architecture adds to the balanced loss, if it adds anything."""

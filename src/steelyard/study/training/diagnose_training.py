@@ -117,6 +117,7 @@ def diagnose_training(
             if not forward.losses:
                 continue
             _check_finite(forward.losses, epoch)
+            forward.check_trunk(problem.name, "a diagnosis compares")
             balanced = forward.balanced()
             if step in look_at:
                 looks.append(diagnose(balanced, shared=forward.shared(shared)))

@@ -19,7 +19,7 @@ from steelyard.problems.rows import Split
 from steelyard.problems.task import Task
 from steelyard.study.storage.trial_checkpoint import Folder, checkpoint_of
 from steelyard.study.training.epoch_progress import EpochProgress
-from steelyard.study.training.evaluate import BestEpoch, TaskOutputs, measure, predict
+from steelyard.study.training.evaluate import BestEpoch, TaskOutputs, measure, predict, tested
 from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
 from steelyard.study.training.left_out_rows import left_out, on_halves
@@ -298,7 +298,7 @@ class _Running:
         without: dict[str, list[float]] = {}
         for _, member in self.alive:
             with _failing(member):
-                values[member.task.name] = measure(member.task, shown[member.task.name], "test")
+                values[member.task.name] = tested(member.task, shown[member.task.name])
                 if parts and (found := left_out(member.task, shown[member.task.name])):
                     without[member.task.name] = found
         return values, keep(self.problem, shown), without

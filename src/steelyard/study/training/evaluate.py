@@ -84,6 +84,27 @@ def measure(task: Task, shown: TaskOutputs, part: str, only_main: bool = False) 
         return [_measured(task, metric, shown, part) for metric in metrics]
 
 
+def tested(task: Task, shown: TaskOutputs) -> list[float]:
+    """The task's metrics of its labelled test rows.
+
+    Raises:
+        ProblemError: a metric fails.
+        TrainingError: one is inf or NaN: there is no mean over seeds of such values.
+    """
+    values = measure(task, shown, "test")
+    for metric, value in zip(task.metrics, values, strict=True):
+        _check_finite(task, metric, value, "test")
+    return values
+
+
+def _check_finite(task: Task, metric: Metric, value: float, part: str) -> None:
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"{metric.name} of task {task.name!r} on {part} data is {value}: training diverged, or the metric is not "
+            "defined there"
+        )
+
+
 def _measured(task: Task, metric: Metric, shown: TaskOutputs, part: str) -> float:
     try:
         return float(metric.function(shown.outputs, shown.targets))
@@ -148,8 +169,7 @@ class BestEpoch:
 
 def _error(task: Task, value: float) -> float:
     metric = task.metrics[0]
-    if not math.isfinite(value):
-        raise TrainingError(f"{metric.name} of task {task.name!r} on validation data is {value}: training diverged")
+    _check_finite(task, metric, value, "validation")
     if metric.ideal is not None:
         return abs(metric.ideal - value)
     if value <= 0:

@@ -27,6 +27,7 @@ from steelyard.study.training.batch import labelled_targets
 
 ROWS = 32
 FEW = 2
+LARGE = 1e4  # an output of a network whose inputs have about the size of one is far below it
 EPOCHS = 1000  # of a longer training the schedule is asked at so many
 LINES = {"trunk": "lambda: nn.Sequential(…)", "head": "lambda task: nn.Linear(32, task.outputs)"}
 T = TypeVar("T")
@@ -182,7 +183,10 @@ def _rehearse_task(
         shape = f"shape {_shape(loss)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ProblemError(f"task {task.name!r}: the loss must be a scalar tensor, not {shape}; take the mean")
     if not torch.isfinite(loss):
-        raise ProblemError(f"task {task.name!r}: the loss of an untrained network is {loss.item()}, on {where}")
+        raise ProblemError(
+            f"task {task.name!r}: the loss of an untrained network is {loss.item()}, on {where}"
+            f"{_told_of_size(task, outputs, targets)}"
+        )
     if not loss.requires_grad:
         raise ProblemError(f"task {task.name!r}: the loss has no gradient; it must be computed from the outputs")
     if task.statistics is not None:
@@ -219,12 +223,14 @@ def _rehearse_metrics(problem: Problem, task: Task, outputs: Tensor, data: Data,
 
 def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tensor, targets: Tensor, on: str) -> None:
     what = f"{metric.name} of task {task.name!r} on {on}"
-    try:
-        value = _unchanged(what, targets, lambda: attempt(problem, what, lambda: metric.function(outputs, targets)))
-    except ChangedInPlaceError:
-        raise
-    except SteelyardError as error:  # a ready metric knows neither its task nor its rows
-        raise ProblemError(f"problem {problem.name!r}: {what}: {error}") from error
+
+    def taken() -> float:
+        try:
+            return metric.function(outputs, targets)
+        except SteelyardError as error:  # a ready metric knows neither its task nor its rows
+            raise ProblemError(f"problem {problem.name!r}: {what}: {error}") from error
+
+    value = _unchanged(what, targets, lambda: attempt(problem, what, taken))
     if not isinstance(value, (int, float)):
         raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
 
@@ -289,6 +295,19 @@ def _told_of_labels(targets: Tensor) -> str:
     low, high = int(targets.min()), int(targets.max())
     hint = "; 255 is what -1 becomes among NumPy's uint8: mark missing labels in y.astype(int)" if high == 255 else ""
     return f" from {low} to {high}{hint}"
+
+
+def _told_of_size(task: Task, outputs: Tensor, targets: Tensor) -> str:
+    """What is to be said where a loss is not finite because inputs, or labels, are not of the size of one."""
+    large, options = [], []
+    for what, values, option in (
+        ("labels", targets, f"standardise_targets=[{task.name!r}]"),
+        ("outputs", outputs.detach(), "standardise=True"),
+    ):
+        if values.dtype.is_floating_point and (size := float(values.abs().max())) > LARGE:
+            large.append(f"{what} are as large as {size:.2g}")
+            options.append(option)
+    return f": {' and '.join(large)}. Write split(…, {', '.join(options)}) in load()" if large else ""
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -29,7 +29,7 @@ from steelyard.study.training.batch import (
     tell_labels,
 )
 from steelyard.study.training.epoch_progress import EpochProgress
-from steelyard.study.training.evaluate import BestEpoch, TaskOutputs, measure, predict
+from steelyard.study.training.evaluate import BestEpoch, TaskOutputs, measure, predict, tested
 from steelyard.study.training.hardware import ON_CPU, Hardware, seed_everything
 from steelyard.study.training.kept_outputs import keep
 from steelyard.study.training.left_out_rows import left_out, on_halves
@@ -238,7 +238,7 @@ class _Training:
     def _test(self, parts: bool) -> tuple[dict[str, list[float]], dict[str, str], dict[str, list[float]]]:
         seed_everything(derive_seed(self.trial.seed, "test"))
         shown = self._predict("test")
-        values = {t.name: measure(t, shown[t.name], "test") for t in self.tasks}
+        values = {t.name: tested(t, shown[t.name]) for t in self.tasks}
         without = {t.name: found for t in self.tasks if parts and (found := left_out(t, shown[t.name]))}
         return values, keep(self.problem, shown), without
 
