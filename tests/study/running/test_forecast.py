@@ -99,7 +99,7 @@ def test_metrics_have_their_time(apart, tmp_path, monkeypatch):
             now[0] += seconds * len(targets)
             return 0.5
 
-        return Metric("slow", function, higher_is_better=True, ideal=1.0)
+        return Metric(f"slow {seconds}", function, higher_is_better=True, ideal=1.0)
 
     plain = load_problem("digits")
     rows = {part: dataclasses.replace(each) for part, each in plain.data().splits().items()}

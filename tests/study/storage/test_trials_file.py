@@ -57,7 +57,7 @@ def test_damage_anywhere_is_named_or_changes_nothing(tmp_path, rows, name):
             said += str(file) in str(error)
         else:
             assert found == rows
-    assert said > 0.8 * FLIPS  # a block that is written over itself is no damage
+    assert said > 0.7 * FLIPS  # a block that is written over itself is no damage
 
 
 def test_a_file_that_ends_between_two_lines_or_goes_on_is_known(tmp_path, rows):

@@ -57,7 +57,7 @@ def near(first, second, tolerance):
         {
             k: v
             for k, v in dataclasses.asdict(r).items()
-            if k not in ("seconds", "steps_per_second", "peak_memory", "processor_seconds")
+            if k not in ("seconds", "steps_per_second", "peak_memory", "processor_seconds", "other_data")
         }
         for r in (first, second)
     )
@@ -74,7 +74,8 @@ def near(first, second, tolerance):
                 flat.append(each)
         numbers.append(flat)
     assert numbers[0] == pytest.approx(numbers[1], rel=tolerance, abs=tolerance)
-    assert (first.chosen_epoch, first.steps) == (second.chosen_epoch, second.steps)
+    for name in ("chosen_epoch", "steps", "other_data"):
+        assert getattr(first, name) == getattr(second, name)
     return True
 
 
