@@ -10,6 +10,8 @@ column is the percentage of false studies where one network in ten collapses. Al
 ``--recommendation``: how often the best of several strategies, all of which lie on the edge of what may be recommended,
 is recommended by its own 95 % interval, and by the wider one of the best of so many.
 
+``--coverage``: how often a 95 % interval holds the mean of normal, skewed and very skewed differences.
+
 ``--looks``: how often a study with nothing there says something at one look or another, where seeds are added while it
 says nothing.
 """
@@ -19,7 +21,7 @@ from __future__ import annotations
 import argparse
 
 from steelyard.study.analysis.earlier_looks import false_after
-from steelyard.study.analysis.simulation import PROCEDURES, Kind, Rates, max_t, rates, recommended
+from steelyard.study.analysis.simulation import PROCEDURES, Kind, Rates, coverage, max_t, rates, recommended
 
 DESIGNS = ((5, 2), (14, 3), (25, 4), (25, 12), (2, 139))
 SEEDS = (3, 5, 10)
@@ -35,8 +37,12 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--recommendation", action="store_true")
+    parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--looks", action="store_true")
     given = parser.parse_args()
+    if given.coverage:
+        coverages()
+        return
     if given.looks:
         looks()
         return
@@ -69,6 +75,12 @@ def recommendation(seed: int) -> None:
         for seeds in SEEDS:
             alone, of_all = recommended(strategies, seeds, seed=seed)
             print(f"| {strategies} | {seeds} | {100 * alone:.1f} | {100 * of_all:.1f} |")
+
+
+def coverages() -> None:
+    print(f"| differences | {' | '.join(f'{seeds} seeds' for seeds in SEEDS)} |\n|---|{'---|' * len(SEEDS)}")
+    for name, skew in (("normal", 0.0), ("log-normal, σ = 0.5", 0.5), ("log-normal, σ = 1", 1.0)):
+        print(f"| {name} | {' | '.join(f'{100 * coverage(skew, seeds):.1f}' for seeds in SEEDS)} |")
 
 
 def looks() -> None:

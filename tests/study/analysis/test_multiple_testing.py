@@ -8,7 +8,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from steelyard.study.analysis.multiple_testing import Unit, together
-from steelyard.study.analysis.simulation import PROCEDURES, per_method, plain_sum_first, rates, recommended
+from steelyard.study.analysis.simulation import (
+    PROCEDURES,
+    coverage,
+    per_method,
+    plain_sum_first,
+    rates,
+    recommended,
+)
 from study.by_weights import adjusted, weights
 
 
@@ -117,3 +124,9 @@ def test_the_best_of_several_strategies_is_rarely_recommended_where_none_may_be(
         alone, of_all = recommended(13, seeds)
         assert alone > 0.08
         assert of_all < 0.025
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize(("skew", "low", "high"), [(0.0, 94.5, 95.5), (0.5, 91.0, 93.0), (1.0, 81.5, 84.5)])
+def test_intervals_cover_as_the_site_says(skew, low, high, seeds):
+    assert low <= 100 * coverage(skew, seeds) <= high

@@ -228,3 +228,12 @@ def recommended(strategies: int, seeds: int, studies: int = 4_000, seed: int = 1
     edges = (special.stdtrit(seeds - 1, 1.0 - ALPHA / 2.0 / among) for among in (1, strategies))
     alone, of_all = (float((sample.mean(1) > edge * error).mean()) for edge in edges)
     return alone, of_all
+
+
+def coverage(skew: float, seeds: int, studies: int = 40_000, seed: int = 1) -> float:
+    """How often a 95 % interval over seeds holds the mean of differences: normal ones, or log-normal of this σ."""
+    random = np.random.default_rng([seed, seeds])
+    sample = random.lognormal(0.0, skew, (studies, seeds)) if skew else random.normal(size=(studies, seeds))
+    truth = np.exp(skew**2 / 2) if skew else 0.0
+    half = special.stdtrit(seeds - 1, (1.0 + LEVEL) / 2.0) * sample.std(1, ddof=1) / np.sqrt(seeds)
+    return float((np.abs(sample.mean(1) - truth) <= half).mean())
