@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from steelyard.study.analysis.advice import Candidate, advice
-from steelyard.study.analysis.make_judgement import judge_plan
+from steelyard.study.analysis.costs import own_networks
+from steelyard.study.analysis.make_judgement import findings, judge_plan
 from steelyard.study.judgement import Interval
 from steelyard.study.storage.store import Store
 from study.made_up import ACCURACY, RMSE, SCORE, fill, plan
@@ -62,6 +63,7 @@ RULES = {
         "Whether to share is undecided: the plain sum helps b, and all tasks together lose by it.",
     ),
     "open": (candidate(OPEN), None, "Whether to share is undecided."),
+    "open, and one gains": (candidate(OPEN, gains="b"), None, "Whether to share is undecided."),
     "all seeds agree": (
         candidate(GOOD, UNBOUNDED, by_itself=UNBOUNDED), None, "Whether to share is undecided.",
     ),
@@ -149,6 +151,33 @@ def test_seeds_that_all_agree_decide_nothing(tmp_path, rows, change) -> None:
     assert "Whether to share is undecided." in said
     assert "Share" not in said
     assert "Train" not in said
+
+
+def study_of(path, made, values):
+    with Store(path, write=True) as store:
+        fill(store, made, values)
+        return findings(made, store)
+
+
+def test_networks_of_their_own_cost_their_part_of_all(tmp_path) -> None:
+    made = plan(("single-task",), seeds=2, metrics=tuple((name, (RMSE,)) for name in "abcd"))
+    found = study_of(tmp_path / "s", made, {"single-task": [dict.fromkeys("abcd", 1.0)] * 2})
+    for tasks, part in (("a", 0.25), ("ab", 0.5), ("abcd", 1.0)):
+        assert own_networks(found, list(tasks), 0) == pytest.approx(part)
+
+
+def test_a_change_varies_as_the_rows_that_it_counts_at_least(tmp_path) -> None:
+    """√d rows of n, as a part of the error alone, of one of two tasks and of one of two metrics."""
+    made = plan(("single-task", "equal"), seeds=3, metrics=(("left", (ACCURACY,)), ("right", (ACCURACY, RMSE))))
+    made = replace(made, tasks=tuple(replace(task, test_rows=400) for task in made.tasks))
+    values = {
+        "single-task": [{"left": 0.8, "right": (0.9, 0.0)}] * 3,
+        "equal": [{"left": 0.8 - 8 / 400, "right": (0.9, 0.0)}] * 3,
+    }
+    found = study_of(tmp_path / "s", made, values)
+    one, none = ((rows + 1 / 6) ** 0.5 / 400 for rows in (8, 0))
+    expected = math.hypot(one / 0.2 / 2, none / 0.1 / 2 / 2)
+    assert found.change_floor("equal", "single-task", 0) == pytest.approx(expected)
 
 
 def test_a_strategy_that_is_not_clear_enough_does_not_take_the_plain_sums_place(tmp_path) -> None:
