@@ -19,7 +19,7 @@ from steelyard.balancing.along_call import AlongCall, Step, refuse_several
 from steelyard.balancing.clipping import ClipWatch
 from steelyard.balancing.closure import evaluates_often, steps_begun
 from steelyard.balancing.micro_batches import Window
-from steelyard.balancing.sent_calls import SentCall, SentCalls
+from steelyard.balancing.sent_calls import SentCalls, WeighedCall
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.float64 import double
 from steelyard.base.lookahead import Losses, Recompute
@@ -29,7 +29,7 @@ from steelyard.errors import OptionError, StateError, SteelyardWarning, warn
 
 _KEY = "steelyard"
 PATIENCE = 1000
-"""Calls in one window after which the balancer says that the optimizer does not step."""
+"""Calls since the last step after which the balancer says that the optimizer does not step."""
 OTHERS = 25
 """As many, where another optimizer trains the model meanwhile."""
 
@@ -203,7 +203,7 @@ class Attachment:
         self._again: list[tuple[tuple[str, ...], Tensor, Recompute | None]] = []
         self._calls: list[AlongCall] = []
         self._step: Step | None = None
-        self._sent = SentCalls(self._count, self._clear)
+        self._sent = SentCalls(self.parameters, self._count, self._clear)
         self._moves, self._unsent_told = 0, False
         self.skipping = self.empty = False
         self._before, self._told = (0, 0), False
@@ -263,7 +263,7 @@ class Attachment:
         With ``again`` the losses are those of the step under way at other parameters, and gradients may be cleared.
         """
         if self.window.calls and not again:
-            self._sent.look(self.parameters())
+            self._sent.look()
         if self.scaler is None or not self.scaler.is_enabled():
             return
         if self._open() and self._scale_at_start is not None and self.scaler.get_scale() < self._scale_at_start:
@@ -285,7 +285,7 @@ class Attachment:
         """One micro-batch has been weighed; it counts once its result is sent backward."""
         if self._resumed:
             self._warn_of_lost_state()
-        self._sent.add(result, SentCall(seen, proposal, again, along, self._moves), self.parameters)
+        self._sent.add(result, WeighedCall(seen, proposal, again, along, self._moves))
         if self._sent.called == 1:
             self._before = steps_begun(), self._changes()
         if self._sent.called == PATIENCE:
@@ -294,7 +294,7 @@ class Attachment:
             self._told = True
             self._warn_of_no_step(", while another optimizer has")
 
-    def _count(self, call: SentCall) -> None:
+    def _count(self, call: WeighedCall) -> None:
         self.window.add(call.seen, call.proposal)
         if call.moves != self._moves:
             self.window.expire()

@@ -23,7 +23,7 @@ from steelyard.gradients.balanced_backward import on_backward
 
 
 @dataclass(frozen=True, eq=False)
-class SentCall:
+class WeighedCall:
     """One micro-batch that has been weighed.
 
     Attributes:
@@ -44,23 +44,29 @@ class SentCalls:
     """Hands a call on when the backward pass of its result begins, and sees whether gradients were given up.
 
     Args:
+        parameters: those whose gradients tell.
         count: takes a call into the step under way.
         give_up: forgets the step under way.
     """
 
-    def __init__(self, count: Callable[[SentCall], None], give_up: Callable[[], None]) -> None:
-        self._count, self._give_up = count, give_up
+    def __init__(
+        self,
+        parameters: Callable[[], Iterable[Tensor]],
+        count: Callable[[WeighedCall], None],
+        give_up: Callable[[], None],
+    ) -> None:
+        self._parameters, self._count, self._give_up = parameters, count, give_up
         # Held by the graphs of their results alone: a graph that is gone is never sent backward.
-        self._waiting: weakref.WeakSet[SentCall] = weakref.WeakSet()
+        self._waiting: weakref.WeakSet[WeighedCall] = weakref.WeakSet()
         self.called = 0
         self._arrived = False
         self._running: int | None = None  # the backward pass that has begun and not ended
 
-    def add(self, result: Tensor, call: SentCall, parameters: Callable[[], Iterable[Tensor]]) -> None:
-        """A call has made `result`; `parameters` are those whose gradients tell."""
+    def add(self, result: Tensor, call: WeighedCall) -> None:
+        """A call has made `result`."""
         self.called += 1
         self._waiting.add(call)
-        on_backward(result, functools.partial(self._sent, call, parameters))
+        on_backward(result, functools.partial(self._sent, call))
 
     @property
     def waiting(self) -> bool:
@@ -76,12 +82,12 @@ class SentCalls:
         self._waiting.clear()
         self.begin()
 
-    def look(self, parameters: Iterable[Tensor]) -> None:
+    def look(self) -> None:
         """See whether gradients have arrived, and whether those that had are gone again without a step.
 
         Of a backward pass that failed half-way, some may have: none is there once they have been cleared.
         """
-        there = any(parameter.grad is not None for parameter in parameters)
+        there = self._any_gradient()
         failed = self._running not in (None, torch._C._current_graph_task_id())
         if (self._arrived or failed) and not there:
             self._give_up()  # but not what was called, and may yet be sent
@@ -89,17 +95,20 @@ class SentCalls:
         if failed:
             self._running = None
 
-    def _sent(self, call: SentCall, parameters: Callable[[], Iterable[Tensor]]) -> None:
+    def _sent(self, call: WeighedCall) -> None:
         if call not in self._waiting:
             return  # sent once more, or discarded
         self._waiting.discard(call)
-        self.look(parameters())
+        self.look()
         self._count(call)
         if self._running is None:
             self._running = torch._C._current_graph_task_id()
             # At the end, since a loop may clear them before the balancer is called again.
-            torch.autograd.Variable._execution_engine.queue_callback(functools.partial(self._ended, parameters))
+            torch.autograd.Variable._execution_engine.queue_callback(self._ended)
 
-    def _ended(self, parameters: Callable[[], Iterable[Tensor]]) -> None:
+    def _ended(self) -> None:
         self._running = None
-        self._arrived = self._arrived or any(parameter.grad is not None for parameter in parameters())
+        self._arrived = self._arrived or self._any_gradient()
+
+    def _any_gradient(self) -> bool:
+        return any(parameter.grad is not None for parameter in self._parameters())

@@ -95,7 +95,8 @@ def row_table(board: Board, stability: Stability) -> TextTable:
         "All rows, over problems",
         f"Mean Δm over problems in points, with half of the 95 % interval over problems; against {of}, the plain sum "
         "and the best fixed weights. p: of methods, with both comparisons of all of them together; of architectures, "
-        "with those of all architectures; none on fewer than six problems, which can show nothing. Place: by average "
+        f"with those of all architectures; none on fewer than {least_problems()} problems, which can show nothing. "
+        "Place: by average "
         "rank, a range where other problems, other seeds or values in the place of errors would give another. Time per "
         "step and memory: × those of the plain sum. "
         "Problems: on which the row has a number.",

@@ -28,7 +28,7 @@ def relative_costs(ours: Mapping[int, Sequence[Result]], alone: Mapping[int, Seq
 
 
 def own_networks(found: TrialResults, tasks: Collection[str], setting: int) -> float:
-    """The work of these tasks' single-task networks over that of all; NaN where a seed of none is complete."""
+    """The work of these tasks' single-task networks over that of all; NaN before they have all finished a seed."""
     alone = found.complete(SINGLE_TASK, setting)
     of_tasks = {
         seed: [
