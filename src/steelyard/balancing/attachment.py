@@ -17,97 +17,24 @@ from torch import Tensor
 
 from steelyard.balancing.along_call import AlongCall, Step, refuse_several
 from steelyard.balancing.clipping import ClipWatch
-from steelyard.balancing.closure import evaluates_often, steps_begun
 from steelyard.balancing.micro_batches import Window
+from steelyard.balancing.optimizers.checkpoint_place import Checkpointed, CheckpointPlace
+from steelyard.balancing.optimizers.hooks import AroundCall, uncompiled, with_closure
+from steelyard.balancing.optimizers.steps import OTHERS, PATIENCE, evaluates_often, is_bypassed, steps_begun
+from steelyard.balancing.optimizers.wrapped import base_of
 from steelyard.balancing.sent_calls import SentCalls, WeighedCall
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.float64 import double
 from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.observation import Seen
 from steelyard.base.options import Scale
-from steelyard.errors import OptionError, StateError, SteelyardWarning, warn
-
-_KEY = "steelyard"
-PATIENCE = 1000
-"""Calls since the last step after which the balancer says that the optimizer does not step."""
-OTHERS = 25
-"""As many, where another optimizer trains the model meanwhile."""
+from steelyard.errors import SteelyardWarning, warn
 
 
-def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer inside the wrappers of Accelerate, Fabric and Lightning: its hooks see every step that happens.
-
-    The wrappers imitate the class of what they wrap without its hooks, or do not call them.
-    """
-    while (inner := _wrapped(optimizer)) is not None:
-        optimizer = inner
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise OptionError(
-            f"attach() takes the optimizer that steps the shared parameters, got a {type(optimizer).__name__}: pass a "
-            "torch.optim.Optimizer, as it is or in a trainer's wrapper"
-        )
-    if not _fires_hooks(optimizer):
-        raise OptionError(
-            f"attach() got a {type(optimizer).__name__} whose steps nobody is told of: its __init__ does not call "
-            "super().__init__(params, defaults), where torch.optim.Optimizer prepares the hooks of a step. Attach the "
-            "optimizer that it wraps, or let its __init__ call that of torch.optim.Optimizer"
-        )
-    return optimizer
-
-
-def outermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The first optimizer on the way to the `innermost` whose steps call hooks: what it adds is a part of its step."""
-    around: torch.optim.Optimizer | None = optimizer
-    while around is not None and not (isinstance(around, torch.optim.Optimizer) and _fires_hooks(around)):
-        around = _wrapped(around)
-    return innermost(optimizer) if around is None else around
-
-
-def checked_scaler(scaler: Any) -> Any:
-    """A gradient scaler, torch's or a trainer's, or ``None``."""
-    if scaler is not None and not all(callable(getattr(scaler, name, None)) for name in ("is_enabled", "get_scale")):
-        raise OptionError(
-            f"attach(scaler=) takes the gradient scaler, got a {type(scaler).__name__}: pass the torch.amp.GradScaler "
-            "that scales the loss, or leave it away"
-        )
-    return scaler
-
-
-def _fires_hooks(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether its steps call hooks: what torch.optim.Optimizer.__init__ sees to, which wrappers often do not call."""
-    hooks = optimizer.__dict__.get("_optimizer_step_post_hooks")
-    return hooks is not None and getattr(type(optimizer).step, "hooked", False) is True
-
-
-def _wrapped(optimizer: object) -> torch.optim.Optimizer | None:
-    """The optimizer inside a wrapper whose own steps fire no hooks, or that forwards them under ``optimizer``."""
-    inner = getattr(optimizer, "optimizer", None)
-    if isinstance(inner, torch.optim.Optimizer):
-        return inner
-    if not callable(getattr(optimizer, "step", None)):
-        return None
-    if isinstance(optimizer, torch.optim.Optimizer) and _fires_hooks(optimizer):
-        return None
-    held = [each for each in vars(optimizer).values() if isinstance(each, torch.optim.Optimizer)]
-    return held[0] if len(held) == 1 else None
-
-
-def base_of(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer | None:
-    """The optimizer inside a sharpness-aware one (``first_step`` up the hill, losses again, ``second_step``)."""
-    base = getattr(optimizer, "base_optimizer", None)
-    two_steps = callable(getattr(optimizer, "first_step", None)) and callable(getattr(optimizer, "second_step", None))
-    return base if two_steps and isinstance(base, torch.optim.Optimizer) else None
-
-
-class Attached(Protocol):
+class Attached(Checkpointed, Protocol):
     """What an attachment asks of its balancer."""
 
-    tasks: tuple[str, ...]
     scale: Scale
-
-    @property
-    def name(self) -> str:
-        """Registry name."""
 
     @property
     def constant_length(self) -> float | None:
@@ -116,14 +43,6 @@ class Attached(Protocol):
     @property
     def needs_after(self) -> bool:
         """Whether it must see the losses again after the step."""
-
-    @property
-    def keeps_state(self) -> bool:
-        """Whether it weighs by what it has seen before."""
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps since the start."""
 
     def commit_window(self, window: Window, step: Step | None) -> None:
         """Commit what the micro-batches of one step saw together, and what the step teaches."""
@@ -146,53 +65,6 @@ class Attached(Protocol):
     def observe(self, *, after: Losses | None = None) -> None:
         """Take the losses after the step."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
-        """Restore it."""
-
-
-def is_bypassed(before: tuple[int, int], parameters: Sequence[Tensor]) -> bool:
-    """Whether another optimizer has stepped in each of `OTHERS` calls, and not beside one that accumulates.
-
-    It moves what this one should, or nothing that this one moves has a gradient.
-
-    Args:
-        before: at the first of these calls, steps of all optimizers, and how often the first parameter had been
-            written to.
-        parameters: what this one moves.
-    """
-    steps, changes = before
-    if steps_begun() - steps < OTHERS - 1:
-        return False
-    return parameters[0]._version > changes or all(parameter.grad is None for parameter in parameters)
-
-
-def _place(method: str, tasks: Sequence[str], number: int) -> str:
-    """Of a balancer in the checkpoint of an optimizer that may have several alike."""
-    return f"{method}: {', '.join(tasks)}" + (f" ({number})" if number > 1 else "")
-
-
-Kind = tuple[str, tuple[str, ...]]
-"""A method and its tasks, in any order: what balancers have in common whose states could be taken for each other's."""
-
-
-def _kind_of(state: Mapping[str, Any]) -> Kind:
-    """Of the balancer that a checkpoint's state is of."""
-    extra = state.get("_extra_state", {"method": "", "tasks": []})
-    return extra["method"], tuple(sorted(extra["tasks"]))
-
-
-def _was_resumed(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether an optimizer goes on from a checkpoint: it counts more steps than its parameters were ever changed."""
-    for parameter, state in optimizer.state.items():
-        # Momentum is not counted: more than making and loading a parameter takes, and less than a warm-up.
-        steps = state.get("step", 0 if state.get("momentum_buffer") is None else 16)
-        if isinstance(parameter, Tensor) and float(steps) > parameter._version:
-            return True
-    return False
-
 
 class Attachment:
     """Ties a balancer to the optimizer whose steps commit its state."""
@@ -211,46 +83,29 @@ class Attachment:
         self._clip = ClipWatch(balancer.name, len(balancer.tasks), balancer.constant_length)
         self._clip.done = balancer.scale != "paper"
         self._scale_at_start: float | None = None
-        self._resumed = balancer.keeps_state and _was_resumed(base_of(optimizer) or optimizer)
-        # Several balancers may share an optimizer; each has its own place in the optimizer's checkpoint.
-        self._places: dict[str, Kind] = optimizer.__dict__.setdefault("_steelyard_places", {})
-        self._take_place()
         # A sharpness-aware optimizer's own step is a frame around two steps, and not even called where a loop takes
         # these by hand: it is its base that steps.
         base = base_of(optimizer)
+        self._place = CheckpointPlace(balancer, optimizer, base or optimizer)
         self.stepping = optimizer if base is None else base
         self._handles: list[Any] = [
             self.stepping.register_step_pre_hook(uncompiled(self._before_step)),
             self.stepping.register_step_post_hook(uncompiled(self._after_step)),
-            optimizer.register_state_dict_post_hook(self._save),
-            optimizer.register_load_state_dict_pre_hook(self._load),
         ]
         if base is not None:
             self._handles.append(optimizer.register_step_pre_hook(self._before_both_steps))
-            self._handles.append(_AroundCall(optimizer, "first_step", self._before_first_step, self._after_first_step))
-
-    def _take_place(self) -> None:
-        number = 1
-        while (place := _place(self.balancer.name, self.balancer.tasks, number)) in self._places:
-            number += 1
-        self.place, self._number = place, number
-        self._places[place] = self._kind
+            self._handles.append(AroundCall(optimizer, "first_step", self._before_first_step, self._after_first_step))
 
     def rename(self) -> None:
         """The balancer's tasks have changed, and with them its place in the optimizer's checkpoint."""
-        self._places.pop(self.place, None)
-        self._take_place()
+        self._place.rename()
         self.discard()
-
-    @property
-    def _kind(self) -> Kind:
-        return self.balancer.name, tuple(sorted(self.balancer.tasks))
 
     def remove(self) -> None:
         """Take the hooks off the optimizer."""
         for handle in self._handles:
             handle.remove()
-        self._places.pop(self.place, None)
+        self._place.remove()
 
     def parameters(self) -> Iterator[Tensor]:
         """What the optimizer moves."""
@@ -283,8 +138,8 @@ class Attachment:
         self, result: Tensor, seen: Seen, proposal: Proposal, again: Recompute | None, along: AlongCall | None
     ) -> None:
         """One micro-batch has been weighed; it counts once its result is sent backward."""
-        if self._resumed:
-            self._warn_of_lost_state()
+        if self._place.resumed:
+            self._place.warn_of_lost_state()
         self._sent.add(result, WeighedCall(seen, proposal, again, along, self._moves))
         if self._sent.called == 1:
             self._before = steps_begun(), self._changes()
@@ -331,17 +186,6 @@ class Attachment:
             SteelyardWarning,
         )
 
-    def _warn_of_lost_state(self) -> None:
-        self._resumed = False
-        if self.balancer.steps == 0:
-            warn(
-                f"{self.balancer.name} was attached to an optimizer that goes on from a checkpoint, and starts afresh: "
-                "torch drops the balancer's state in that checkpoint where nobody waits for it. Call attach(optimizer) "
-                "first and optimizer.load_state_dict(...) after it, or load balancer.state_dict() too. Where the "
-                "balancer is new, this is as it should be",
-                SteelyardWarning,
-            )
-
     def nothing_to_do(self, *, skip_step: bool) -> None:
         """A micro-batch had nothing to balance; with ``skip_step`` its whole window must not step."""
         self.skipping = self.skipping or skip_step
@@ -371,10 +215,10 @@ class Attachment:
         if not self._clip.done:
             self._clip.stepping(self.parameters())
         self.evaluates_often = evaluates_often(optimizer)
-        with_closure = _with_closure(args, kwargs, self._guarded)
-        if with_closure is None:  # else the gradients come with the closure
+        guarded = with_closure(args, kwargs, self._guarded)
+        if guarded is None:  # else the gradients come with the closure
             self._look_along()
-        return with_closure
+        return guarded
 
     def _look_along(self) -> None:
         """What the step's own direction does to every task, before it is taken."""
@@ -383,7 +227,7 @@ class Attachment:
             self._calls = []
 
     def _before_both_steps(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
-        return _with_closure(args, kwargs, self._discarding)
+        return with_closure(args, kwargs, self._discarding)
 
     def _before_first_step(self) -> None:
         """Let a window that is skipped climb nowhere: without any gradient the optimizer would fail."""
@@ -480,101 +324,3 @@ class Attachment:
                         labels[name] = labels.get(name, 0) + count
             if total:
                 self.balancer.observe(after={name: total[name] / labels[name] for name in total})
-
-    def _save(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        state.setdefault(_KEY, {})[self.place] = self.balancer.state_dict()
-
-    def _held_place(self, held: Mapping[str, Any]) -> str | None:
-        """Where the balancer's state is in a checkpoint: under its tasks, or under the same in another order.
-
-        Raises:
-            StateError: the checkpoint has more balancers of this method and these tasks than are attached.
-        """
-        alike = [place for place, state in held.items() if _kind_of(state) == self._kind]
-        attached = list(self._places.values()).count(self._kind)
-        if len(alike) > attached:
-            last = alike[-1]
-            raise StateError(
-                f"the optimizer's checkpoint holds the states of {len(alike)} balancers of {self.balancer.name} with "
-                f"these tasks ({'; '.join(f'{place!r}' for place in alike)}), and {attached} attached here: attach "
-                "as many, in the same order; or, where one of them took the place of another, keep the state that is "
-                f"meant, checkpoint[{_KEY!r}] = {{{self.place!r}: checkpoint[{_KEY!r}][{last!r}]}}"
-            )
-        if self.place in held:
-            return self.place
-        for place in alike:
-            extra = held[place]["_extra_state"]
-            if place == _place(extra["method"], extra["tasks"], self._number):
-                return place
-        return None
-
-    def _load(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        held = state.get(_KEY, {})
-        self._resumed = False
-        place = self._held_place(held)
-        if place is not None:
-            self.balancer.load_state_dict(held[place])
-        elif held:
-            raise StateError(
-                f"the optimizer's checkpoint holds the balancer state of {'; '.join(held)}, and this balancer is "
-                f"{self.place}: make the balancer of the checkpoint, or attach this one after loading"
-            )
-        elif self.balancer.steps == 0:
-            warn(
-                "the optimizer's checkpoint holds no balancer state (saved before the balancer was attached, or by a "
-                "tool that drops foreign entries): load balancer.state_dict() too, or the balancer starts afresh",
-                SteelyardWarning,
-            )
-
-
-def uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """A hook that runs as it is within a step that is compiled: what it counts would have the step compiled anew."""
-
-    @functools.wraps(hook)
-    def run(*args: Any) -> Any:
-        if torch.compiler.is_compiling():
-            uncompiled: Callable[..., Any] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
-            return uncompiled(*args)
-        return hook(*args)
-
-    return run
-
-
-class _AroundCall:
-    """Calls back around a method of one object, for optimizers without a hook there; removed as hooks are."""
-
-    def __init__(self, owner: Any, name: str, before: Callable[[], None], after: Callable[[], None]) -> None:
-        self._owner, self._name = owner, name
-        self._covered = vars(owner).get(name)  # another balancer's
-        method = getattr(owner, name)
-
-        @functools.wraps(method)
-        def calling(*args: Any, **kwargs: Any) -> Any:
-            if self._removed:
-                return method(*args, **kwargs)
-            before()
-            result = method(*args, **kwargs)
-            after()
-            return result
-
-        self._removed = False
-        self._calling = calling
-        setattr(owner, name, calling)
-
-    def remove(self) -> None:
-        """Take it off; where another one lies over it, it stays and does nothing."""
-        self._removed = True
-        if vars(self._owner).get(self._name) is self._calling:
-            delattr(self._owner, self._name)
-            if self._covered is not None:
-                setattr(self._owner, self._name, self._covered)
-
-
-def _with_closure(args: Any, kwargs: Any, wrap: Callable[[Callable[[], Any]], Callable[[], Any]]) -> Any:
-    """The arguments of an optimizer's step, its closure wrapped; ``None`` where it has none."""
-    # The first argument is the optimizer itself.
-    if len(args) > 1 and callable(args[1]):
-        return (args[0], wrap(args[1]), *args[2:]), kwargs
-    if callable(kwargs.get("closure")):
-        return args, {**kwargs, "closure": wrap(kwargs["closure"])}
-    return None

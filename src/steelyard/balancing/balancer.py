@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steelyard.balancing.along_call import AlongCall, Step
 from steelyard.balancing.along_step import learn, look_along
-from steelyard.balancing.attachment import Attachment, base_of, checked_scaler, innermost
+from steelyard.balancing.attachment import Attachment
 from steelyard.balancing.check_losses import present_losses
 from steelyard.balancing.closure import hold_of
 from steelyard.balancing.commit import commit, end_period, proposed
@@ -27,6 +27,7 @@ from steelyard.balancing.global_batch import losses_together
 from steelyard.balancing.history import Record, WeightSummary
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.observe import finite_losses
+from steelyard.balancing.optimizers.wrapped import base_of, checked_scaler, innermost
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.step import Given, balance, plain_sum
 from steelyard.balancing.weighing import hold_unless

@@ -9,16 +9,14 @@ evaluation stays the method's own, and a second one differs from ``Σ w_k L_k`` 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from steelyard.balancing.along_call import Step
+from steelyard.balancing.optimizers.steps import optimizer_under_way, step_under_way
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.method import Method
 from steelyard.base.observation import Seen
@@ -98,14 +96,6 @@ def hold_of(method: Method, tasks: Sequence[str], proposal: Proposal, offset: Te
     return Hold(frozenset(tasks), weights, offset, refusal(method, proposal))
 
 
-def evaluates_often(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether it is known to evaluate its closure more than once in a step."""
-    if not isinstance(optimizer, torch.optim.LBFGS):
-        return False
-    group = optimizer.param_groups[0]
-    return group["max_iter"] > 1 or group["line_search_fn"] is not None
-
-
 def refusal(method: Method, proposal: Proposal) -> str:
     """Why what a method sends is not the gradient of ``Σ w_k L_k`` with constant weights; empty where it is."""
     several = "while losses are evaluated several times in one step (a closure, a sharpness-aware optimizer)"
@@ -133,57 +123,14 @@ def refusal(method: Method, proposal: Proposal) -> str:
     return ""
 
 
-# --- steps of optimizers that no balancer knows of --------------------------------------------------------------------
-class _UnderWay:
-    """Which optimizer's step is under way, of all there are: two small hooks, for balancers that are not attached."""
-
-    number = 0
-    optimizer = ""
-
-
-def _begin(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    if torch.compiler.is_compiling():  # a step that is compiled would be so anew for each number
-        return
-    _UnderWay.number += 1
-    _UnderWay.optimizer = type(optimizer).__name__
-
-
-def _end(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-    if torch.compiler.is_compiling():
-        return
-    _UnderWay.optimizer = ""
-
-
-register_optimizer_step_pre_hook(_begin)
-register_optimizer_step_post_hook(_end)
-
-
-def steps_begun() -> int:
-    """Steps of all optimizers of this process, those that are compiled left out."""
-    return _UnderWay.number
-
-
-def step_under_way() -> int:
-    """The number of the step in which this call may stand; 0 outside."""
-    return _UnderWay.number if _UnderWay.optimizer else 0
-
-
 def warn_of_moving_closure(method: Method) -> bool:
-    """Say that state moves at each evaluation; whether it was so.
-
-    A step that failed never ends for the hooks: only the stack, looked at once, shows whether one is under way here.
-    """
-    frame, inside = sys._getframe(1), False
-    while frame.f_back is not None and not inside:
-        frame = frame.f_back
-        inside = frame.f_code.co_name == "wrapper" and frame.f_globals.get("__name__") == "torch.optim.optimizer"
-    if not inside:
-        _UnderWay.optimizer = ""
-        return False
-    warn(
-        f"{method.name} was evaluated several times within one step of {_UnderWay.optimizer}, to which it is not "
-        "attached: its weights moved from one evaluation to the next, so that a line search compares different "
-        "functions. Call balancer.attach(optimizer), or write `with balancer.frozen(): optimizer.step(closure)`, and "
-        "the weights of the first evaluation hold for the whole step"
-    )
-    return True
+    """Say that state moves at each evaluation; whether it was so."""
+    optimizer = optimizer_under_way()
+    if optimizer:
+        warn(
+            f"{method.name} was evaluated several times within one step of {optimizer}, to which it is not "
+            "attached: its weights moved from one evaluation to the next, so that a line search compares different "
+            "functions. Call balancer.attach(optimizer), or write `with balancer.frozen(): optimizer.step(closure)`, "
+            "and the weights of the first evaluation hold for the whole step"
+        )
+    return bool(optimizer)

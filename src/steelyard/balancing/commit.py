@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from steelyard.balancing.closure import steps_begun
 from steelyard.balancing.micro_batches import Window
+from steelyard.balancing.optimizers.steps import steps_begun
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal, propose
 from steelyard.errors import PeriodWarning, warn

@@ -14,20 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steelyard.balancing.attachment import (
-    OTHERS,
-    PATIENCE,
-    Attachment,
-    base_of,
-    innermost,
-    is_bypassed,
-    outermost,
-    uncompiled,
-)
-from steelyard.balancing.closure import steps_begun
+from steelyard.balancing.attachment import Attachment
 from steelyard.balancing.devices import full_precision
 from steelyard.balancing.distributed.ranks import is_initialised, ranks_of
 from steelyard.balancing.observe import label_counts
+from steelyard.balancing.optimizers.hooks import uncompiled
+from steelyard.balancing.optimizers.steps import OTHERS, PATIENCE, is_bypassed, steps_begun
+from steelyard.balancing.optimizers.wrapped import base_of, innermost, outermost
 from steelyard.balancing.state_dict import Persistent
 from steelyard.base.lookahead import Losses
 from steelyard.errors import OptionError, StateError, warn
