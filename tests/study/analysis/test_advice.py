@@ -124,6 +124,21 @@ def test_nothing_is_advised_where_a_task_has_no_part_in_the_change(tmp_path, met
     assert "Share" not in said
 
 
+def test_a_change_relative_to_the_sum_names_the_tasks_that_have_no_part_in_it(tmp_path) -> None:
+    noise = (0.001, -0.002, 0.0, 0.0015)
+    said = verdict(
+        tmp_path / "s",
+        {"left": (ACCURACY,), "right": (ACCURACY,)},
+        {
+            "single-task": [(0.8 + each, 0.9 + each) for each in noise],
+            "equal": [(0.8 - each, 1.0) for each in noise],
+            "dwa": [(0.9 + each, 0.7 + each) for each in noise],
+        },
+    )
+    outside = "right digit has no part in it, as its error under the plain sum is zero"
+    assert f"Over the other task (mean change relative to the plain sum; {outside}), better than it: dwa +" in said
+
+
 def test_a_task_without_a_number_on_test_data_is_named(tmp_path) -> None:
     noise = (0.001, -0.002, 0.0)
     said = verdict(

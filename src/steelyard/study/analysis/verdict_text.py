@@ -100,9 +100,8 @@ class _SettingText:
         question, change = self._effect(method)
         if question is None or change is None:
             return self._no_change(method)
-        over, outside = "Over all tasks", self._outside(method)
-        if outside:
-            over = f"Over the other {'task' if len(self.tasks) == 2 else 'tasks'} ({outside})"
+        outside = self._outside(method)
+        over = f"Over {self._the_tasks(outside)}" + (f" ({outside})" if outside else "")
         amount = f"Δm {relative_of({'': change}).strip()}"
         word = self.answers.verdict(question)[0]
         name = method_name(method)
@@ -122,12 +121,13 @@ class _SettingText:
 
     def _outside(self, method: str) -> str:
         """Which tasks have no part in Δm, and why; empty where all have."""
-        outside = self.found.unchanged(method, SINGLE_TASK, self.index)
+        return _no_part(self.found.unchanged(method, SINGLE_TASK, self.index), "Δm", "alone")
+
+    def _the_tasks(self, outside: object) -> str:
+        """All of them, or those that are left."""
         if not outside:
-            return ""
-        zero = "error" if all(task.metrics[0].ideal is not None for task in outside) else "value"
-        have, their = ("has", "its") if len(outside) == 1 else ("have", "their")
-        return f"{_first_labels(outside)} {have} no part in Δm, as {their} {zero} alone is zero"
+            return "all tasks"
+        return f"the other {'task' if len(self.tasks) == 2 else 'tasks'}"
 
     def _no_change(self, method: str) -> str:
         """Why nothing is said of all tasks, where a task has no number; empty where there is nothing to compare yet."""
@@ -369,7 +369,11 @@ class _SettingText:
         better = {method: found for method, found in shown.items() if found.mean > 0}
         worse = {method: found for method, found in shown.items() if found.mean < 0}
         said = []
-        over = "Over all tasks (mean change relative to the plain sum)"
+        without = {each.name for method in questions for each in self.found.unchanged(method, PLAIN_SUM, self.index)}
+        left_out = [task for task in self.found.plan.tasks if task.name in without]
+        outside = _no_part(left_out, "it", "under the plain sum")
+        apart = f"; {outside}" if outside else ""
+        over = f"Over {self._the_tasks(outside)} (mean change relative to the plain sum{apart})"
         if better:
             said.append(f"{over}, better than it: {self._first(better)}.")
         else:
@@ -448,6 +452,15 @@ class _SettingText:
 def _first_labels(tasks: Sequence[PlannedTask]) -> str:
     more = [f"{len(tasks) - NAMED} more"] * (len(tasks) > NAMED)
     return listed([*(task.label for task in tasks[:NAMED]), *more])
+
+
+def _no_part(outside: Sequence[PlannedTask], change: str, baseline: str) -> str:
+    """Which tasks have no part in a change over all, and why; empty where all have."""
+    if not outside:
+        return ""
+    zero = "error" if all(task.metrics[0].ideal is not None for task in outside) else "value"
+    have, their = ("has", "its") if len(outside) == 1 else ("have", "their")
+    return f"{_first_labels(outside)} {have} no part in {change}, as {their} {zero} {baseline} is zero"
 
 
 def _slight(change: Interval) -> bool:
