@@ -21,7 +21,7 @@ from steelyard.study.analysis.questions import Answers, Question
 from steelyard.study.analysis.recipe import recipe
 from steelyard.study.analysis.statistics import counted_floor, interval, relative_changes
 from steelyard.study.analysis.trial_results import TrialResults
-from steelyard.study.analysis.verdict_text import write_verdict
+from steelyard.study.analysis.verdict.write_verdict import write_verdict
 from steelyard.study.judgement import Cell, Curve, Failure, Hurt, Interval, Judgement, OtherMetric, Row
 from steelyard.study.planning.plan import Plan
 from steelyard.study.planning.readable_arms import named_once, readable_methods, renamed

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from steelyard.study.analysis.advice import Candidate, advice
 from steelyard.study.analysis.costs import own_networks
 from steelyard.study.analysis.make_judgement import findings, judge_plan
+from steelyard.study.analysis.verdict.advice import Candidate, advice
 from steelyard.study.judgement import Interval
 from steelyard.study.storage.store import Store
 from study.made_up import ACCURACY, RMSE, SCORE, fill, plan

@@ -1,0 +1,1 @@
+"""A study in sentences, one file for each question that they answer."""

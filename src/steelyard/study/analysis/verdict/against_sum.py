@@ -1,0 +1,67 @@
+"""Whether anything is better than the plain sum, over all tasks together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from steelyard.study.analysis.number_phrases import relative_of
+from steelyard.study.analysis.questions import SLIGHT, Question
+from steelyard.study.analysis.statistics import interval
+from steelyard.study.analysis.verdict.overall import no_part, the_tasks
+from steelyard.study.analysis.verdict.setting_facts import NAMED, SettingFacts, slight
+from steelyard.study.judgement import Interval
+from steelyard.study.trial import PLAIN_SUM
+
+
+def better_than_sum(here: SettingFacts) -> list[str]:
+    """All tasks together, against the plain sum."""
+    if not here.plain or not here.strategies:
+        return []
+    asked = {method: here.answers.asked(method, here.index) for method in here.strategies}
+    questions = {method: each for method, each in asked.items() if each is not None and each in here.answers.claims}
+    if not questions:
+        return []
+    changes = {method: here.answers.samples[question] for method, question in questions.items()}
+    told = _told(here, questions)
+    little = {method: found for method, found in told.items() if slight(found)}
+    shown = {method: found for method, found in told.items() if method not in little}
+    better = {method: found for method, found in shown.items() if found.mean > 0}
+    worse = {method: found for method, found in shown.items() if found.mean < 0}
+    said, over = [], _over(here, list(questions))
+    if better:
+        said.append(f"{over}, better than it: {_first(here, better)}.")
+    else:
+        best = max(changes, key=lambda method: float(changes[method].mean()))
+        by = f" by {100 * SLIGHT:g} % or more" * any(found.mean > 0 for found in little.values())
+        highest = f": {relative_of({best: interval(changes[best])})}" if best not in told else ""
+        among = f" is the highest of {len(changes)}" if highest and len(changes) > 1 else ""
+        said.append(f"{over}, nothing is shown to be better than it{by}{highest}{among}.")
+    if worse:
+        said.append(f"{over}, worse than it: {_first(here, worse)}.")
+    if little:
+        said.append(f"{over}, told from it, but by less than {100 * SLIGHT:g} %: {_first(here, little)}.")
+    return said
+
+
+def _over(here: SettingFacts, methods: Sequence[str]) -> str:
+    """Of which tasks this is the mean change: not of those whose error under the plain sum is zero."""
+    without = {task.name for method in methods for task in here.found.unchanged(method, PLAIN_SUM, here.index)}
+    outside = no_part([task for name, task in here.tasks.items() if name in without], "it", "under the plain sum")
+    apart = f"; {outside}" if outside else ""
+    return f"Over {the_tasks(here, outside)} (mean change relative to the plain sum{apart})"
+
+
+def _told(here: SettingFacts, questions: Mapping[str, Question]) -> dict[str, Interval]:
+    """The changes that are told from none, by strategy."""
+    told = {}
+    for method, question in questions.items():
+        change = interval(here.answers.samples[question])
+        if change is not None and here.answers.verdict(question)[0] in ("gain", "negative transfer"):
+            told[method] = change
+    return told
+
+
+def _first(here: SettingFacts, changes: Mapping[str, Interval]) -> str:
+    """Strategies with their changes; of many the largest."""
+    largest = sorted(changes, key=lambda method: abs(changes[method].mean), reverse=True)[:NAMED]
+    return here.counted(changes, relative_of({method: changes[method] for method in largest}))

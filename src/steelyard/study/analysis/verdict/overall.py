@@ -1,0 +1,88 @@
+"""All tasks together: the effect of sharing with its interval, always, decided or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from steelyard.study.analysis.number_phrases import lowered, method_name, relative_of
+from steelyard.study.analysis.verdict.setting_facts import NAMED, SettingFacts, first_labels, slight
+from steelyard.study.planning.plan import PlannedTask
+from steelyard.study.trial import SINGLE_TASK
+
+
+def overall(here: SettingFacts) -> list[str]:
+    """All tasks together: the effect of sharing with its interval, always, decided or not."""
+    if here.lonely:
+        return ["One task leaves nothing to share: what differs here is how it is trained."]
+    return [text for method in _shared(here) if (text := _overall(here, method))]
+
+
+def _shared(here: SettingFacts) -> list[str]:
+    """The plain sum, or the strategies where it was not run; of many the first few by Δm."""
+    if here.plain:
+        return [here.plain]
+    return sorted(here.strategies, key=here.mean_change, reverse=True)[:NAMED]
+
+
+def _overall(here: SettingFacts, method: str) -> str:
+    question, change = here.effect(method)
+    if question is None or change is None:
+        return _no_change(here, method)
+    outside = outside_of(here, method)
+    over = f"Over {the_tasks(here, outside)}" + (f" ({outside})" if outside else "")
+    amount = f"Δm {relative_of({'': change}).strip()}"
+    word = here.answers.verdict(question)[0]
+    name = method_name(method)
+    if word == "undecided":
+        doubt = " Judged alone it would be decided, but not with the rest of the study." * (
+            here.answers.alone(question) is not None
+        )
+        return (
+            f"{over} it is undecided whether {lowered(name)} is better or worse than single-task learning: "
+            f"{amount}.{doubt}{here.more_seeds([question])}"
+        )
+    if word == "no difference":
+        return f"{over} {lowered(name)} is within 1 % of single-task learning: {amount}."
+    slightly = ", but by less than 1 %" if slight(change) else ""
+    better = "better" if word == "gain" else "worse"
+    return f"{over} {lowered(name)} is {better} than single-task learning{slightly}: {amount}."
+
+
+def outside_of(here: SettingFacts, method: str) -> str:
+    """Which tasks have no part in Δm, and why; empty where all have."""
+    return no_part(here.found.unchanged(method, SINGLE_TASK, here.index), "Δm", "alone")
+
+
+def the_tasks(here: SettingFacts, outside: object) -> str:
+    """All of them, or those that are left."""
+    if not outside:
+        return "all tasks"
+    return f"the other {'task' if len(here.tasks) == 2 else 'tasks'}"
+
+
+def no_part(outside: Sequence[PlannedTask], change: str, baseline: str) -> str:
+    """Which tasks have no part in a change over all, and why; empty where all have."""
+    if not outside:
+        return ""
+    zero = "error" if all(task.metrics[0].ideal is not None for task in outside) else "value"
+    have, their = ("has", "its") if len(outside) == 1 else ("have", "their")
+    return f"{first_labels(outside)} {have} no part in {change}, as {their} {zero} {baseline} is zero"
+
+
+def _no_change(here: SettingFacts, method: str) -> str:
+    """Why nothing is said of all tasks, where a task has no number; empty where there is nothing to compare yet."""
+    without = [
+        task
+        for task in here.found.plan.tasks
+        if any(
+            not np.isfinite(values).all()
+            for each in (method, SINGLE_TASK)
+            for values in here.found.metrics(each, here.index, task.name).values()
+        )
+    ]
+    if not without:
+        return ""
+    name = lowered(method_name(method))
+    return f"Over all tasks nothing is said of {name}: {first_labels(without)} had no number on test data."
