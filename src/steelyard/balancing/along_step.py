@@ -21,7 +21,7 @@ from torch import Tensor
 from steelyard.balancing.along_call import GIVE_AGAIN, AlongCall, Step, refuse_several
 from steelyard.balancing.commit import proposed
 from steelyard.balancing.distributed.ranks import Ranks
-from steelyard.balancing.global_batch import losses_together
+from steelyard.balancing.global_batch.losses_together import losses_together
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal, stage_slopes

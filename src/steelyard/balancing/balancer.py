@@ -23,7 +23,7 @@ from steelyard.balancing.commit import commit, end_period, proposed
 from steelyard.balancing.devices import follow, stacked, without_losses
 from steelyard.balancing.distributed.finite import gradients_finite
 from steelyard.balancing.distributed.ranks import ranks_of
-from steelyard.balancing.global_batch import losses_together
+from steelyard.balancing.global_batch.losses_together import losses_together
 from steelyard.balancing.history import Record, WeightSummary
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.observe import finite_losses

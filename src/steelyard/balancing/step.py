@@ -1,6 +1,6 @@
 """One call from top to bottom: take the losses that are there, look at them, weigh, carry the weights, keep.
 
-Each part has files of its own: `check_losses.py` and `idle_losses.py` take, `observe.py` looks (`global_batch.py` over
+Each part has files of its own: `check_losses.py` and `idle_losses.py` take, `observe.py` looks (`global_batch/` over
 several ranks), `weighing.py` weighs, `returned_scalar.py` builds the scalar, `commit.py` and `attachment.py` keep.
 """
 
@@ -26,7 +26,8 @@ from steelyard.balancing.distributed.pace import Counts, expect_all, leave_alone
 from steelyard.balancing.distributed.ranks import Ranks, is_initialised, ranks_of
 from steelyard.balancing.distributed.replicas import fingerprint
 from steelyard.balancing.distributed.states import meet
-from steelyard.balancing.global_batch import announce_change, look_together, recompute_together
+from steelyard.balancing.global_batch.look_together import announce_change, look_together
+from steelyard.balancing.global_batch.losses_together import recompute_together
 from steelyard.balancing.history import Evaluated, Record
 from steelyard.balancing.idle_losses import has_count
 from steelyard.balancing.observe import Batch, Shown, label_counts, look

@@ -1,0 +1,1 @@
+"""One look at what all ranks hold: their parts of a batch, made one."""
