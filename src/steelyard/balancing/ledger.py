@@ -22,74 +22,12 @@ from steelyard.balancing.optimizers.hooks import uncompiled
 from steelyard.balancing.optimizers.steps import OTHERS, PATIENCE, is_bypassed, steps_begun
 from steelyard.balancing.optimizers.wrapped import base_of, innermost, outermost
 from steelyard.balancing.state_dict import Persistent
+from steelyard.balancing.task_progress import LedgerSummary, TaskProgress
 from steelyard.base.lookahead import Losses
 from steelyard.errors import OptionError, StateError, warn
 from steelyard.gradients.along import BackwardRecord, record, warn_of_rows
 from steelyard.gradients.retained import left_as_it_was, retaining_below
 from steelyard.gradients.wrappers import is_sharded, unnoticed
-
-
-@dataclass
-class TaskProgress:
-    """What was measured of one task.
-
-    Attributes:
-        steps: steps that were measured.
-        hurt: those of them that raised the task's loss, to first order.
-        progress: sum over them of what they took off the loss.
-        risen: sum of what the hurting ones put on it.
-        last: what the last one took off.
-    """
-
-    steps: int = 0
-    hurt: int = 0
-    progress: float = 0.0
-    risen: float = 0.0
-    last: float = float("nan")
-
-    def add(self, progress: float) -> None:
-        """One more step."""
-        self.steps += 1
-        self.hurt += progress < 0
-        self.progress += progress
-        self.risen += max(0.0, -progress)
-        self.last = progress
-
-
-@dataclass(frozen=True)
-class LedgerSummary:
-    """Progress of a run, one entry per task.
-
-    Attributes:
-        steps: steps that were measured with the task in them.
-        hurt: share of them that raised the task's loss to first order; NaN without any.
-        progress: mean of what they took off the loss.
-        against: what the hurting ones put on the loss, as a share of all that steps took off and put on.
-    """
-
-    tasks: tuple[str, ...]
-    steps: tuple[int, ...]
-    hurt: tuple[float, ...]
-    progress: tuple[float, ...]
-    against: tuple[float, ...]
-
-    def to_dict(self) -> dict[str, dict[str, float]]:
-        """``{task: {"steps": …, "hurt": …, "progress": …, "against": …}}``."""
-        rows = zip(self.tasks, self.steps, self.hurt, self.progress, self.against, strict=True)
-        return {
-            task: {"steps": steps, "hurt": hurt, "progress": progress, "against": against}
-            for task, steps, hurt, progress, against in rows
-        }
-
-    def __str__(self) -> str:
-        width = max(len("task"), *map(len, self.tasks))
-        lines = [f"{'task':<{width}}  {'measured':>8}  {'hurt':>6}  {'against':>7}  {'mean progress':>13}"]
-        for task, row in self.to_dict().items():
-            lines.append(
-                f"{task:<{width}}  {row['steps']:>8}  {row['hurt']:>6.1%}  {row['against']:>7.1%}  "
-                f"{row['progress']:>13.3g}"
-            )
-        return "\n".join(lines)
 
 
 @dataclass
@@ -399,14 +337,7 @@ class Ledger:
     def summary(self) -> LedgerSummary:
         """The whole run, since the start or the checkpoint that was loaded; prints as a table."""
         tasks = tuple(dict.fromkeys([*self.balancer.tasks, *self.entries]))
-        rows = [self.entries.get(task, TaskProgress()) for task in tasks]
-        return LedgerSummary(
-            tasks,
-            tuple(row.steps for row in rows),
-            tuple(_ratio(row.hurt, row.steps) for row in rows),
-            tuple(_ratio(row.progress, row.steps) for row in rows),
-            tuple(_ratio(row.risen, row.progress + 2 * row.risen) for row in rows),
-        )
+        return LedgerSummary.of({task: self.entries.get(task, TaskProgress()) for task in tasks})
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds: numbers by task, and where the count of steps stands."""
@@ -438,8 +369,3 @@ def _change(before: Tensor, now: Tensor) -> Tensor:
     """Exactly what a parameter moved by, in half precision too."""
     precise = torch.promote_types(now.dtype, torch.float32)
     return now.detach().to(precise) - before.to(precise)
-
-
-def _ratio(part: float, whole: float) -> float:
-    """NaN of nothing."""
-    return part / whole if whole > 0 else float("nan")
