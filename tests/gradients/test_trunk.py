@@ -20,7 +20,8 @@ from steelyard.gradients.layers import convolution, formula
 from steelyard.gradients.layers.products import AT_A_TIME
 from steelyard.gradients.segments import Segment, pieces
 from steelyard.gradients.task_blocks import block_size, gramian_in_blocks
-from steelyard.gradients.trunk import _layers, trunk_gradients
+from steelyard.gradients.trunk import trunk_gradients
+from steelyard.gradients.trunk_layers import trunk_layers
 
 SCALES = (1e-3, 1.0, 1e3)
 
@@ -226,7 +227,7 @@ def test_a_layer_in_the_middle_forms_no_weight_gradient(part: str) -> None:
     losses = [head(z).square().mean() for head in heads]
     asked = {"module": [trunk[4]], "weight": [], "with another": [trunk[2], trunk[6]]}[part]
     parameters = [parameter for module in asked for parameter in module.parameters()] or [trunk[4].weight]
-    layers, raw = _layers(survey(losses, parameters), 3)
+    layers, raw = trunk_layers(survey(losses, parameters), 3)
     assert len(layers) == max(1, len(asked))
     assert not raw
     assert all(len(layer.uses[0][1].leaves) == (1 if part == "weight" else 2) for layer in layers)
@@ -250,7 +251,7 @@ def test_layers_under_autocast_keep_their_formulas(kind: str) -> None:
     parameters = list(trunk[1].parameters())
     exact = trunk_gradients(["0", "1", "2"], losses(False), parameters, at_boundary=False).gramian
     found = losses(True)
-    layers, raw = _layers(survey(found, parameters), 3)
+    layers, raw = trunk_layers(survey(found, parameters), 3)
     assert len(layers) == 1
     assert len(layers[0].uses) == (2 if kind == "called twice" else 1)
     assert not raw

@@ -13,13 +13,14 @@ from steelyard.base.float64 import double
 from steelyard.base.lookahead import Losses
 from steelyard.base.method import Method
 from steelyard.errors import LossError, MissingInputError
+from steelyard.gradients.boundary import Boundary
 from steelyard.gradients.gradients_near_loss import moves_nothing
 from steelyard.gradients.graph import Edge, survey
 from steelyard.gradients.heads import Factors, factors
 from steelyard.gradients.redirection import Target
 from steelyard.gradients.rows import Rows, precision_between, task_rows
 from steelyard.gradients.shared_option import Place
-from steelyard.gradients.trunk import Boundary, TrunkGradients, trunk_gradients
+from steelyard.gradients.trunk import TrunkGradients, trunk_gradients
 from steelyard.gradients.wrappers import behind_wrapper, edges_of
 
 

@@ -19,27 +19,23 @@ from torch.autograd.graph import GradientEdge
 
 from steelyard.base.float64 import at_least, double, float64_device
 from steelyard.errors import SharedError, SteelyardWarning, warn
+from steelyard.gradients.boundary import Boundary
 from steelyard.gradients.differentiation import (
     HookedEdgeError,
     Received,
     differentiate,
-    refused_compiled_whole,
     refused_reentrant,
     watched,
 )
 from steelyard.gradients.graph import (
     METADATA,
     REENTRANT,
-    TRUNK,
     Edge,
-    Node,
     Survey,
-    is_compiled,
     precision_of,
     replacing,
     survey,
 )
-from steelyard.gradients.layers import Formula, Match, match
 from steelyard.gradients.layers.products import AT_A_TIME
 from steelyard.gradients.retained import left_as_it_was, retaining_among
 from steelyard.gradients.row_products import inner_products, is_safe
@@ -47,21 +43,9 @@ from steelyard.gradients.rows import Rows, numbers_in, real_dtype, real_numbers
 from steelyard.gradients.samples.look import AtEnd, at_end, gramian_of_disjoint
 from steelyard.gradients.segments import Segment, in_one_piece, segments, size_of
 from steelyard.gradients.task_blocks import block_size, gramian_in_blocks
+from steelyard.gradients.trunk_layers import TrunkLayer, trunk_layers
 
 _EdgeOrNone = TypeVar("_EdgeOrNone")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer with a formula, and its uses in the graph."""
-
-    formula: Formula
-    uses: tuple[tuple[Node, Match], ...]
-
-    @property
-    def edges(self) -> list[Edge]:
-        """Where the gradients arrive that the formula needs, one for each use."""
-        return [(node, 0) for node, _ in self.uses]
 
 
 @dataclass(frozen=True)
@@ -81,33 +65,6 @@ class TrunkGradients:
     rows: Rows | None
     whole: Rows | None = None
     at_depths: bool = False
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """Where the balanced gradient is sent: where a trunk ends and heads begin, or features.
-
-    Attributes:
-        edges: in the graph.
-        coarsest: the dtype with the largest rounding on the way there from the losses.
-        at_depths: whether some of the edges lie behind others.
-    """
-
-    edges: tuple[Edge, ...]
-    coarsest: torch.dtype
-    at_depths: bool = False
-
-    @classmethod
-    def of(cls, found: Survey, losses: Sequence[Tensor]) -> Boundary:
-        """Of a trunk.
-
-        Raises:
-            SharedError: its gradients and those of heads cannot be told apart.
-        """
-        edges = tuple(found.boundary)
-        _check_boundary(found, edges)
-        heads = precision_of((node for node in found.leads_to if not found.in_trunk(node)), losses)
-        return cls(edges, heads.coarsest, _at_depths(found, edges))
 
 
 def trunk_gradients(
@@ -151,7 +108,7 @@ def trunk_gradients(
             SteelyardWarning,
         )
     precision = precision_of(found.leads_to, losses)
-    layers, raw = _layers(found, len(losses))
+    layers, raw = trunk_layers(found, len(losses))
     if whole:
         layers, raw = [], {parameter: None for parameter in parameters if parameter.requires_grad}
     if at_boundary:
@@ -197,7 +154,7 @@ class _ReadingPlan:
     """What to read, and in which stretches of the graph."""
 
     segments: Sequence[Segment]
-    layers: Sequence[Layer]
+    layers: Sequence[TrunkLayer]
     raw: dict[Tensor, None]
     boundary: tuple[Edge, ...]
     float16: bool
@@ -329,7 +286,7 @@ def _put(arrived: dict[_EdgeOrNone, Tensor], edge: _EdgeOrNone, gradient: Tensor
         room[task] = gradient
 
 
-def _gramian(layers: Sequence[Layer], arrived: dict[Edge, Tensor], rows: Tensor) -> Tensor:
+def _gramian(layers: Sequence[TrunkLayer], arrived: dict[Edge, Tensor], rows: Tensor) -> Tensor:
     """The part of one segment; in float64 where float32 squares would overflow or underflow."""
     total = rows.new_zeros(len(rows), len(rows), dtype=torch.float64, device=float64_device(rows.device))
     for precision in (torch.float32, torch.float64):
@@ -347,90 +304,6 @@ def _gramian(layers: Sequence[Layer], arrived: dict[Edge, Tensor], rows: Tensor)
         if is_safe(total.diagonal()):
             break
     return total
-
-
-def _layers(found: Survey, tasks: int) -> tuple[list[Layer], dict[Tensor, None]]:
-    """Layers whose every use is known and whose formula is worth it, and the parameters of all others.
-
-    A layer in the middle of a network leads on to parameters that were not asked for: what arrives at its output, and
-    what it saved of its input, is all that a formula needs.
-
-    A table that is also the weight of a linear layer has uses of two formulas, and neither counts what the other's
-    uses add: it is left to autograd.
-    """
-    uses: dict[tuple[tuple[Node, ...], Formula], list[tuple[Node, Match]]] = {}
-    accumulating = set(found.leaves.values())
-    for node, kind in found.leads_to.items():
-        if kind & TRUNK and (known := match(node)) is not None:
-            asked = known[1].asked(known[0], accumulating)
-            uses.setdefault((asked.leaves, known[1]), []).append((node, asked))
-    layers: list[Layer] = []
-    covered: set[Node] = set()
-    for (leaves, formula), nodes in uses.items():
-        plain = accumulating.issuperset(leaves) and not any(_is_special(leaf.variable) for leaf in leaves)
-        worth = plain and formula.worth([found for _, found in nodes], tasks)
-        if worth and all(_complete(found, leaf, nodes) for leaf in leaves):
-            layers.append(Layer(formula, tuple(nodes)))
-            covered.update(leaves)
-    return layers, {parameter: None for parameter, leaf in found.leaves.items() if leaf not in covered}
-
-
-def _is_special(parameter: Tensor) -> bool:
-    """Whether its gradient is not what a formula says: complex, or changed by a hook."""
-    return parameter.is_complex() or bool(parameter._backward_hooks)
-
-
-def _complete(found: Survey, leaf: Node, uses: Sequence[tuple[Node, Match]]) -> bool:
-    """Whether each edge into a parameter belongs to a matched use, once; else their formula would miss a part of it.
-
-    A weight enters through its transposition, or a cast to lower precision. One that is also the layer's input
-    (``W Wᵀ``) has an edge too many.
-    """
-    between = {node for _, each in uses for node in each.through}
-    entered: list[Node] = []
-    stack = list(found.consumers[leaf])
-    while stack:
-        consumer = stack.pop()
-        if consumer in between:
-            stack.extend(found.consumers[consumer])
-        else:
-            entered.append(consumer)
-    return len(entered) == len(uses) and {node for node, _ in uses}.issuperset(entered)
-
-
-def _check_boundary(found: Survey, boundary: tuple[Edge, ...]) -> None:
-    """Plain heads replace what arrives where the trunk ends; that must be all that arrives there from the tasks."""
-    if found.unclear:
-        raise SharedError(
-            f"a leaf tensor of shape {tuple(found.unclear[0].shape)} that requires grad is no nn.Parameter, and the "
-            "graph does not show whether it is the weight of a head, which plain heads leave alone: make it an "
-            "nn.Parameter if it is, pass the tensor that the heads read as shared=, or use heads='weighted'"
-        )
-    ends = {node for node, _ in boundary}
-    leaf = next((parameter for parameter, node in found.leaves.items() if node in ends), None)
-    if leaf is not None:
-        if any(is_compiled(each) for each in found.consumers[found.leaves[leaf]]):
-            raise refused_compiled_whole()
-        raise SharedError(
-            f"a trunk parameter of shape {tuple(leaf.shape)} is used by the heads too (tied weights, or shared= "
-            "is itself a head), so its trunk and head gradients cannot be told apart: pass the module that the tasks "
-            "share or the tensor that the heads read, with look= for a layer in the middle of the trunk; for tied "
-            "weights, use heads='weighted'"
-        )
-
-
-def _at_depths(found: Survey, boundary: tuple[Edge, ...]) -> bool:
-    """Whether something of the trunk leads on from one edge of the boundary to another.
-
-    It does where heads read the trunk at several depths, and where a loss without a head of its own (a contrastive
-    one, a penalty) reads what the heads of other tasks read.
-    """
-    return any(
-        found.in_trunk(consumer)
-        for node in (*(node for node, _ in boundary), *found.private)
-        for consumer in found.consumers.get(node, ())
-        if consumer not in found.private
-    )
 
 
 def _row_dtype(parameters: Iterable[Tensor]) -> torch.dtype:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from steelyard.gradients.graph import survey
-from steelyard.gradients.trunk import _layers, trunk_gradients
+from steelyard.gradients.trunk import trunk_gradients
+from steelyard.gradients.trunk_layers import trunk_layers
 
 ROWS, WIDTH, PADDING = 9, 4, 2
 IDS = torch.tensor([0, 2, 3, 3, 3, 2, 2, 8, 0, 5, 7, 3])
@@ -79,7 +80,7 @@ def test_its_gramian_is_the_gradients(name: str) -> None:
     error = (gramian(table, losses) - J @ J.T).abs() / (norms[:, None] * norms)
     assert float(error.max()) < 1e-12
     assert float(norms.min()) > 1e-12 or name == "nothing but padding"
-    layers, raw = _layers(survey(losses, [table]), 3)
+    layers, raw = trunk_layers(survey(losses, [table]), 3)
     assert (len(layers), len(raw)) == ((0, 1) if name in LEFT_TO_AUTOGRAD else (1, 0))
 
 
