@@ -36,6 +36,17 @@ def test_every_method_has_an_equation_and_every_equation_a_method() -> None:
     assert sorted(equations) == sorted(row.name for row in steelyard.methods())
 
 
+@pytest.mark.parametrize("page", [DOCS.parent / "CONTRIBUTING.md", DOCS / "design.md"], ids=lambda page: page.stem)
+def test_the_files_that_readers_are_sent_to_are_there(page: Path) -> None:
+    """Paths may leave out where they begin; the file of the method that readers are to write is not there."""
+    root, to_write = DOCS.parent, {"src/steelyard/methods/square_root.py"}
+    tops = [root / top for top in ("src", "tests", "docs", "benchmarks")]
+    files = [f"/{path.relative_to(root)}" for top in tops for path in (top, *top.rglob("*"))]
+    named = set(re.findall(r"`([\w./-]+(?:\.py|/))`", page.read_text(encoding="utf-8"))) - to_write
+    assert len(named) > 10
+    assert not [path for path in named if not any(file.endswith(f"/{path.rstrip('/')}") for file in files)]
+
+
 def test_every_built_in_problem_is_named() -> None:
     from steelyard.problems import problem_names
 
