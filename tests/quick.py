@@ -3,7 +3,8 @@
     python tests/quick.py            # what differs from main, and what is not committed
     python tests/quick.py --list     # only name the files
 
-A test file is chosen where it changed, where it imports a module that changed, or where it bears the name of one.
+A test file is chosen where it changed, where it imports a module that changed, or where it bears the name of one, or
+of a module that imports one.
 What does not fit into the time is said, and left to `make test`.
 """
 
@@ -49,6 +50,7 @@ def chosen(files: list[Path]) -> list[str]:
     source, tests = ROOT / "src", ROOT / "tests"
     modules = {".".join(path.relative_to(source).with_suffix("").parts) for path in files if source in path.parents}
     stems = {path.stem for path in files if source in path.parents}
+    stems |= {path.stem for path in source.rglob("*.py") if imports(path) & modules}
     found = []
     for path in sorted(tests.rglob("test_*.py")):
         touched = path in files or path.stem.removeprefix("test_") in stems or imports(path) & modules

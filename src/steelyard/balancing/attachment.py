@@ -86,8 +86,8 @@ class Attachment:
         # A sharpness-aware optimizer's own step is a frame around two steps, and not even called where a loop takes
         # these by hand: it is its base that steps.
         base = base_of(optimizer)
-        self._place = CheckpointPlace(balancer, optimizer, base or optimizer)
         self.stepping = optimizer if base is None else base
+        self._place = CheckpointPlace(balancer, optimizer, self.stepping)
         self._handles: list[Any] = [
             self.stepping.register_step_pre_hook(uncompiled(self._before_step)),
             self.stepping.register_step_post_hook(uncompiled(self._after_step)),

@@ -10,11 +10,12 @@ from torch import Tensor
 from steelyard.balancing.distributed.pace import FLAGS as PACE
 from steelyard.balancing.observe import Batch
 from steelyard.base.method import Method
+from steelyard.gradients.reading import Reading
 
-ROWS = 6
+TABLE_ROWS = 6
 """Of the table that travels: labels, their squares, labels times loss, non-finite losses, negative losses, ranks on
 which the loss is more than an idle zero."""
-FLAGS = 4 + PACE
+FLAG_COUNT = 4 + PACE
 """Behind it: ranks without any loss, idle losses, the fingerprint of the parameters, its square, and whether all keep
 pace."""
 
@@ -47,10 +48,25 @@ class LocalBatch:
         return cls(tasks, counts, holds, clean)
 
     def table(self, values: Tensor, size: int) -> Tensor:
-        """What all ranks sum of each of ``size`` tasks; the rows are those of `ROWS`."""
-        table = values.new_zeros(ROWS, size)
+        """What all ranks sum of each of ``size`` tasks; the rows are those of `TABLE_ROWS`."""
+        table = values.new_zeros(TABLE_ROWS, size)
         sums = torch.where(self.clean, self.counts * values, 0.0)
         bad, negative = self.holds & ~self.clean, self.clean & (values < 0)
         rows = [self.counts, self.counts**2, sums, bad.double(), negative.double(), self.holds.double()]
         table[:, self.tasks] = torch.stack(rows)
         return table
+
+
+def products_of(reading: Reading | None, part: LocalBatch, size: int, square: bool) -> Tensor:
+    """``n_i n_j G_ij`` of this rank, spread over all tasks, flat; zero where it has no labels."""
+    whole = part.counts.new_zeros((size, size) if square else (size,))
+    if reading is None:
+        return whole.flatten()
+    counts, holds = part.counts, part.holds
+    if square:
+        assert reading.gramian is not None
+        products = torch.where(holds[:, None] & holds, counts[:, None] * counts * reading.gramian, 0.0)
+        whole[part.tasks[:, None], part.tasks] = products
+    else:
+        whole[part.tasks] = torch.where(holds, counts**2 * reading.squared_norms, 0.0)
+    return whole.flatten()

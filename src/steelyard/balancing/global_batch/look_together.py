@@ -23,8 +23,8 @@ from steelyard.balancing.distributed.ranks import Ranks, summed_over
 from steelyard.balancing.global_batch.asked import Asked
 from steelyard.balancing.global_batch.cross_gramian import cross_gramian
 from steelyard.balancing.global_batch.decide import check_ranks, decide
-from steelyard.balancing.global_batch.local_batch import FLAGS, ROWS, LocalBatch
-from steelyard.balancing.global_batch.whole_batch import GlobalBatch, products_of, with_products, with_rows
+from steelyard.balancing.global_batch.local_batch import FLAG_COUNT, TABLE_ROWS, LocalBatch, products_of
+from steelyard.balancing.global_batch.whole_batch import GlobalBatch, with_products, with_rows
 from steelyard.balancing.observe import Batch, Shown, settle
 from steelyard.base.method import Method
 from steelyard.base.observation import Reads, Seen
@@ -80,10 +80,10 @@ def look_together(
     products = flags[:0]
     if asked.products(len(tasks)):
         products = products_of(reading, part, len(tasks), asked.square)
-    sizes = [ROWS * len(tasks), FLAGS, len(products)]
+    sizes = [TABLE_ROWS * len(tasks), FLAG_COUNT, len(products)]
     packed = ranks.sum(torch.cat([part.table(batch.values, len(tasks)).flatten(), flags, products]))
     table, flags, products = torch.split(packed, sizes)
-    table = table.view(ROWS, len(tasks))
+    table = table.view(TABLE_ROWS, len(tasks))
 
     # --- what is decided
     summed = flags.tolist()
@@ -206,8 +206,8 @@ def announce_change(
     Raises:
         StateError: the others' have not.
     """
-    table, products = ROWS * size, Asked.of(method, place, refresh).products(size)
-    sent = torch.zeros(table + FLAGS + products, dtype=torch.float64, device=device)
-    at = slice(table + FLAGS - PACE, table + FLAGS)
+    table, products = TABLE_ROWS * size, Asked.of(method, place, refresh).products(size)
+    sent = torch.zeros(table + FLAG_COUNT + products, dtype=torch.float64, device=device)
+    at = slice(table + FLAG_COUNT - PACE, table + FLAG_COUNT)
     sent[at] = sent.new_tensor(flags_of(counts, changed=True))
     check_pace(ranks, ranks.sum(sent)[at].tolist(), counts, method.tasks)

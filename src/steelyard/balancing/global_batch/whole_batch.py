@@ -56,23 +56,8 @@ class GlobalBatch:
         )
 
 
-def products_of(reading: Reading | None, part: LocalBatch, size: int, square: bool) -> Tensor:
-    """``n_i n_j G_ij`` of this rank, spread over all tasks, flat; zero where it has no labels."""
-    whole = part.counts.new_zeros((size, size) if square else (size,))
-    if reading is None:
-        return whole.flatten()
-    counts, holds = part.counts, part.holds
-    if square:
-        assert reading.gramian is not None
-        products = torch.where(holds[:, None] & holds, counts[:, None] * counts * reading.gramian, 0.0)
-        whole[part.tasks[:, None], part.tasks] = products
-    else:
-        whole[part.tasks] = torch.where(holds, counts**2 * reading.squared_norms, 0.0)
-    return whole.flatten()
-
-
 def with_products(whole: GlobalBatch, products: Tensor, square: bool, scale: Tensor) -> GlobalBatch:
-    """The Gramian, or the squared norms, from the sum of all ranks' `products`; a task's gradient times ``scale``."""
+    """The Gramian, or the squared norms, from all ranks' `products_of`, summed; a task's gradient times ``scale``."""
     if not square:
         return replace(whole, squared_norms=products[whole.live] * scale**2)
     size = math.isqrt(len(products))

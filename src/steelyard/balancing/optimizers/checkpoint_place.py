@@ -68,16 +68,18 @@ class CheckpointPlace:
     Args:
         balancer: whose state it is.
         optimizer: whose checkpoints hold it.
-        base: the optimizer whose steps count, of a sharpness-aware one the inner.
+        stepping: the optimizer whose steps count, of a sharpness-aware one the inner.
 
     Attributes:
         name: under which a checkpoint holds it.
         resumed: whether the optimizer goes on from a checkpoint that nobody has loaded the balancer's state from.
     """
 
-    def __init__(self, balancer: Checkpointed, optimizer: torch.optim.Optimizer, base: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, balancer: Checkpointed, optimizer: torch.optim.Optimizer, stepping: torch.optim.Optimizer
+    ) -> None:
         self._balancer = balancer
-        self.resumed = balancer.keeps_state and _was_resumed(base)
+        self.resumed = balancer.keeps_state and _was_resumed(stepping)
         # Several balancers may share an optimizer.
         self._places: dict[str, Kind] = optimizer.__dict__.setdefault("_steelyard_places", {})
         self._take()
@@ -91,7 +93,7 @@ class CheckpointPlace:
         while (name := _place(self._balancer.name, self._balancer.tasks, number)) in self._places:
             number += 1
         self.name, self._number = name, number
-        self._places[name] = self.kind
+        self._places[name] = self._kind
 
     def rename(self) -> None:
         """The balancer's tasks have changed, and with them its place."""
@@ -99,7 +101,7 @@ class CheckpointPlace:
         self._take()
 
     @property
-    def kind(self) -> Kind:
+    def _kind(self) -> Kind:
         """What could be taken for it."""
         return self._balancer.name, tuple(sorted(self._balancer.tasks))
 
@@ -130,8 +132,8 @@ class CheckpointPlace:
         Raises:
             StateError: the checkpoint has more balancers of this method and these tasks than are attached.
         """
-        alike = [place for place, state in held.items() if _kind_of(state) == self.kind]
-        attached = list(self._places.values()).count(self.kind)
+        alike = [place for place, state in held.items() if _kind_of(state) == self._kind]
+        attached = list(self._places.values()).count(self._kind)
         if len(alike) > attached:
             last = alike[-1]
             raise StateError(

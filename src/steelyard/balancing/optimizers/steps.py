@@ -53,7 +53,8 @@ def step_under_way() -> int:
 def optimizer_under_way() -> str:
     """The class of the optimizer within whose step this call stands; empty outside.
 
-    A step that failed never ends for the hooks: only the stack shows whether one is under way here.
+    A step that failed never ends for the hooks: only the stack shows whether one is under way here, and one that is
+    not is forgotten.
     """
     frame, inside = sys._getframe(1), False
     while frame.f_back is not None and not inside:

@@ -1,4 +1,4 @@
-"""The optimizer whose steps happen, inside the wrappers of trainers and beside the parts of sharpness-aware ones."""
+"""What is attached: the optimizer whose steps happen, inside the wrappers of trainers, and its gradient scaler."""
 
 from __future__ import annotations
 

@@ -92,12 +92,13 @@ def test_what_follows(rule: str) -> None:
 
 
 def verdict(path, metrics, by_method, rows=0) -> str:
-    """``by_method``: seed by seed, the values of all tasks."""
+    """``by_method``: seed by seed, the values of all tasks; None of one that failed."""
     seeds = len(next(iter(by_method.values())))
     made = plan(tuple(by_method), seeds=seeds, metrics=tuple(metrics.items()))
     made = replace(made, tasks=tuple(replace(task, test_rows=rows) for task in made.tasks))
     values = {
-        method: [dict(zip(metrics, each, strict=True)) for each in by_seed] for method, by_seed in by_method.items()
+        method: [each and dict(zip(metrics, each, strict=True)) for each in by_seed]
+        for method, by_seed in by_method.items()
     }
     with Store(path, write=True) as store:
         fill(store, made, values)
@@ -124,19 +125,46 @@ def test_nothing_is_advised_where_a_task_has_no_part_in_the_change(tmp_path, met
     assert "Share" not in said
 
 
-def test_a_change_relative_to_the_sum_names_the_tasks_that_have_no_part_in_it(tmp_path) -> None:
+@pytest.mark.parametrize(("left", "said_of_dwa"), [
+    (0.9, "better than it: dwa +"), (0.6, "worse than it: dwa −"),
+    (0.8, "nothing is shown to be better than it: dwa "),
+])  # fmt: skip
+@pytest.mark.parametrize(("perfect", "rest", "outside"), [
+    ((1.0, 0.9), "tasks", "b digit has no part in this change, as its"),
+    ((1.0, 1.0), "task", "b digit and c digit have no part in this change, as their"),
+])  # fmt: skip
+def test_what_is_relative_to_the_sum_names_tasks_that_have_no_part_in_it(
+    tmp_path, left, said_of_dwa, perfect, rest, outside
+) -> None:
+    noise = (0.001, -0.002, 0.0, 0.0015)
+    said = verdict(
+        tmp_path / "s",
+        dict.fromkeys("abc", (ACCURACY,)),
+        {
+            "single-task": [(0.8 + each, 0.9 + each, 0.9 + each) for each in noise],
+            "equal": [(0.8 - each, *perfect) for each in noise],
+            "dwa": [(left + 2 * each, 0.7 + each, perfect[1] + 1e-3 * each) for each in noise],
+        },
+    )
+    assert f"Over the other {rest} (mean change relative to the plain sum), {said_of_dwa}" in said
+    assert f"\n{outside} error under the plain sum is zero.\n" in said
+
+
+def test_a_task_with_a_part_in_the_change_of_one_strategy_is_not_left_out(tmp_path) -> None:
+    """One strategy failed in the only seed in which the plain sum makes an error; the other did not."""
     noise = (0.001, -0.002, 0.0, 0.0015)
     said = verdict(
         tmp_path / "s",
         {"left": (ACCURACY,), "right": (ACCURACY,)},
         {
             "single-task": [(0.8 + each, 0.9 + each) for each in noise],
-            "equal": [(0.8 - each, 1.0) for each in noise],
-            "dwa": [(0.9 + each, 0.7 + each) for each in noise],
+            "equal": [(0.8 - each, right) for each, right in zip(noise, (1.0, 1.0, 1.0, 0.6), strict=True)],
+            "dwa": [*((0.9 + each, 0.7 + each) for each in noise[:3]), None],
+            "uw": [(0.9 + each, 0.7 + each) for each in noise],
         },
     )
-    outside = "right digit has no part in it, as its error under the plain sum is zero"
-    assert f"Over the other task (mean change relative to the plain sum; {outside}), better than it: dwa +" in said
+    assert "Over all tasks (mean change relative to the plain sum)" in said
+    assert "has no part in this change" not in said
 
 
 def test_a_task_without_a_number_on_test_data_is_named(tmp_path) -> None:

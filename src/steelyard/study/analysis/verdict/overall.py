@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from steelyard.study.analysis.number_phrases import lowered, method_name, relative_of
-from steelyard.study.analysis.verdict.setting_facts import NAMED, SettingFacts, first_labels, slight
-from steelyard.study.planning.plan import PlannedTask
+from steelyard.study.analysis.verdict.setting_facts import NAMED, SettingFacts, first_labels, no_part, slight
 from steelyard.study.trial import SINGLE_TASK
 
 
@@ -30,8 +27,9 @@ def _overall(here: SettingFacts, method: str) -> str:
     question, change = here.effect(method)
     if question is None or change is None:
         return _no_change(here, method)
-    outside = outside_of(here, method)
-    over = f"Over {the_tasks(here, outside)}" + (f" ({outside})" if outside else "")
+    outside = no_part_in(here, method)
+    tasks = here.tasks_but(here.found.unchanged(method, SINGLE_TASK, here.index))
+    over = f"Over {tasks}" + (f" ({outside})" if outside else "")
     amount = f"Δm {relative_of({'': change}).strip()}"
     word = here.answers.verdict(question)[0]
     name = method_name(method)
@@ -41,7 +39,7 @@ def _overall(here: SettingFacts, method: str) -> str:
         )
         return (
             f"{over} it is undecided whether {lowered(name)} is better or worse than single-task learning: "
-            f"{amount}.{doubt}{here.more_seeds([question])}"
+            f"{amount}.{doubt}{here.seeds_sentence([question])}"
         )
     if word == "no difference":
         return f"{over} {lowered(name)} is within 1 % of single-task learning: {amount}."
@@ -50,25 +48,9 @@ def _overall(here: SettingFacts, method: str) -> str:
     return f"{over} {lowered(name)} is {better} than single-task learning{slightly}: {amount}."
 
 
-def outside_of(here: SettingFacts, method: str) -> str:
-    """Which tasks have no part in Δm, and why; empty where all have."""
+def no_part_in(here: SettingFacts, method: str) -> str:
+    """Which tasks have no part in a method's Δm, and why; empty where all have."""
     return no_part(here.found.unchanged(method, SINGLE_TASK, here.index), "Δm", "alone")
-
-
-def the_tasks(here: SettingFacts, outside: object) -> str:
-    """All of them, or those that are left."""
-    if not outside:
-        return "all tasks"
-    return f"the other {'task' if len(here.tasks) == 2 else 'tasks'}"
-
-
-def no_part(outside: Sequence[PlannedTask], change: str, baseline: str) -> str:
-    """Which tasks have no part in a change over all, and why; empty where all have."""
-    if not outside:
-        return ""
-    zero = "error" if all(task.metrics[0].ideal is not None for task in outside) else "value"
-    have, their = ("has", "its") if len(outside) == 1 else ("have", "their")
-    return f"{first_labels(outside)} {have} no part in {change}, as {their} {zero} {baseline} is zero"
 
 
 def _no_change(here: SettingFacts, method: str) -> str:

@@ -10,7 +10,7 @@ from steelyard.study.analysis.costs import own_networks
 from steelyard.study.analysis.number_phrases import lowered, method_name
 from steelyard.study.analysis.statistics import LEVEL, interval
 from steelyard.study.analysis.verdict.advice import Candidate, advice
-from steelyard.study.analysis.verdict.overall import outside_of
+from steelyard.study.analysis.verdict.overall import no_part_in
 from steelyard.study.analysis.verdict.setting_facts import FINE, SettingFacts
 from steelyard.study.judgement import Cell, Interval
 from steelyard.study.planning.arms import parse_arm
@@ -23,7 +23,7 @@ def recommendation(here: SettingFacts) -> list[str]:
     candidate = _candidate(here, best, among) if best and not here.lonely else None
     if candidate is None:
         return []
-    if outside := outside_of(here, best):
+    if outside := no_part_in(here, best):
         return [f"Nothing is advised: {outside}."]
     plain = _candidate(here, here.plain, 1) if here.plain and best != here.plain else None
     return [advice(candidate, plain)]

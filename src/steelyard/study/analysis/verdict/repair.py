@@ -29,7 +29,7 @@ def repair(here: SettingFacts) -> list[str]:
         if partly:
             best = sorted(partly, key=lambda method: eased[method, cell.task].mean, reverse=True)
             amounts = {method: amount_of(here.tasks[cell.task], eased[method, cell.task]) for method in best}
-            by = here.counted(best, "; ".join(f"{method} by {amounts[method]}" for method in best[:NAMED]))
+            by = here.first_of_many(best, "; ".join(f"{method} by {amounts[method]}" for method in best[:NAMED]))
             said.append(f"Not repaired, but by itself better than under the plain sum, is {task} with {by}.")
         if not mended and not partly:
             unrepaired.append(task)

@@ -55,7 +55,7 @@ class SettingFacts:
         change = self.effect(method)[1]
         return -math.inf if change is None else change.mean
 
-    def more_seeds(self, questions: Sequence[Question]) -> str:
+    def seeds_sentence(self, questions: Sequence[Question]) -> str:
         """How many seeds are likely to settle all of these; nothing where one of them is not to be settled so."""
         needed = [self.answers.seeds_to_settle(question) for question in questions]
         known = [seeds for seeds in needed if seeds is not None]
@@ -76,13 +76,19 @@ class SettingFacts:
             return listed(names)
         return f"{len(names)} of {len(self.tasks)} tasks ({', '.join(names[:NAMED])}, …)"
 
-    def how_many(self, cells: list[Cell]) -> str:
+    def tasks_in_words(self, cells: list[Cell]) -> str:
         """A single task by its name; several by their number, because their differences name them."""
         if len(cells) == 1:
             return self.label(cells[0].task)
         if len(cells) == len(self.tasks):
             return "both tasks" if len(cells) == 2 else f"all {len(cells)} tasks"
         return f"{len(cells)} of {len(self.tasks)} tasks"
+
+    def tasks_but(self, outside: Sequence[PlannedTask]) -> str:
+        """All of them, or those that are left without some."""
+        if not outside:
+            return "all tasks"
+        return f"the other {'task' if len(self.tasks) - len(outside) == 1 else 'tasks'}"
 
     def differences(self, cells: list[Cell]) -> str:
         """The differences from single-task; of many tasks the largest."""
@@ -99,7 +105,7 @@ class SettingFacts:
         assert cell.difference is not None
         return difference_of(task, cell.mean, alone.mean, cell.difference)
 
-    def counted(self, methods: Collection[str], first: str) -> str:
+    def first_of_many(self, methods: Collection[str], first: str) -> str:
         """The first `NAMED` of these strategies in words; where there are more, behind their number."""
         if len(methods) <= NAMED:
             return first
@@ -109,6 +115,15 @@ class SettingFacts:
 def first_labels(tasks: Sequence[PlannedTask]) -> str:
     more = [f"{len(tasks) - NAMED} more"] * (len(tasks) > NAMED)
     return listed([*(task.label for task in tasks[:NAMED]), *more])
+
+
+def no_part(outside: Sequence[PlannedTask], change: str, baseline: str) -> str:
+    """Which tasks have no part in a change over all, and why; empty where all have."""
+    if not outside:
+        return ""
+    zero = "error" if all(task.metrics[0].ideal is not None for task in outside) else "value"
+    have, their = ("has", "its") if len(outside) == 1 else ("have", "their")
+    return f"{first_labels(outside)} {have} no part in {change}, as {their} {zero} {baseline} is zero"
 
 
 def slight(change: Interval) -> bool:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from steelyard.io.lists_and_counts import counted
 from steelyard.study.analysis.number_phrases import lowered
 from steelyard.study.analysis.questions import Answers
-from steelyard.study.analysis.verdict.against_sum import better_than_sum
-from steelyard.study.analysis.verdict.hurt import sharing
-from steelyard.study.analysis.verdict.one_network import cost
+from steelyard.study.analysis.verdict.better_than_sum import better_than_sum
+from steelyard.study.analysis.verdict.cost import cost
 from steelyard.study.analysis.verdict.overall import overall
 from steelyard.study.analysis.verdict.recommendation import recommendation
 from steelyard.study.analysis.verdict.repair import repair
 from steelyard.study.analysis.verdict.setting_facts import SettingFacts
+from steelyard.study.analysis.verdict.sharing import sharing
 from steelyard.study.judgement import Cell, Row
 from steelyard.study.trial import SINGLE_TASK
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from steelyard.study.analysis.number_phrases import relative_of
 from steelyard.study.analysis.questions import SLIGHT, Question
 from steelyard.study.analysis.statistics import interval
-from steelyard.study.analysis.verdict.overall import no_part, the_tasks
-from steelyard.study.analysis.verdict.setting_facts import NAMED, SettingFacts, slight
+from steelyard.study.analysis.verdict.setting_facts import NAMED, SettingFacts, no_part, slight
 from steelyard.study.judgement import Interval
+from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import PLAIN_SUM
 
 
@@ -27,7 +27,9 @@ def better_than_sum(here: SettingFacts) -> list[str]:
     shown = {method: found for method, found in told.items() if method not in little}
     better = {method: found for method, found in shown.items() if found.mean > 0}
     worse = {method: found for method, found in shown.items() if found.mean < 0}
-    said, over = [], _over(here, list(questions))
+    said = []
+    outside = [task for task in here.tasks.values() if all(task in each for each in _outside(here, questions))]
+    over = f"Over {here.tasks_but(outside)} (mean change relative to the plain sum)"
     if better:
         said.append(f"{over}, better than it: {_first(here, better)}.")
     else:
@@ -40,15 +42,14 @@ def better_than_sum(here: SettingFacts) -> list[str]:
         said.append(f"{over}, worse than it: {_first(here, worse)}.")
     if little:
         said.append(f"{over}, told from it, but by less than {100 * SLIGHT:g} %: {_first(here, little)}.")
+    if outside:
+        said.append(f"{no_part(outside, 'this change', 'under the plain sum')}.")
     return said
 
 
-def _over(here: SettingFacts, methods: Sequence[str]) -> str:
-    """Of which tasks this is the mean change: not of those whose error under the plain sum is zero."""
-    without = {task.name for method in methods for task in here.found.unchanged(method, PLAIN_SUM, here.index)}
-    outside = no_part([task for name, task in here.tasks.items() if name in without], "it", "under the plain sum")
-    apart = f"; {outside}" if outside else ""
-    return f"Over {the_tasks(here, outside)} (mean change relative to the plain sum{apart})"
+def _outside(here: SettingFacts, methods: Iterable[str]) -> list[list[PlannedTask]]:
+    """Of each method the tasks that have no part in its change: not alike where one has not finished all seeds."""
+    return [here.found.unchanged(method, PLAIN_SUM, here.index) for method in methods]
 
 
 def _told(here: SettingFacts, questions: Mapping[str, Question]) -> dict[str, Interval]:
@@ -64,4 +65,4 @@ def _told(here: SettingFacts, questions: Mapping[str, Question]) -> dict[str, In
 def _first(here: SettingFacts, changes: Mapping[str, Interval]) -> str:
     """Strategies with their changes; of many the largest."""
     largest = sorted(changes, key=lambda method: abs(changes[method].mean), reverse=True)[:NAMED]
-    return here.counted(changes, relative_of({method: changes[method] for method in largest}))
+    return here.first_of_many(changes, relative_of({method: changes[method] for method in largest}))

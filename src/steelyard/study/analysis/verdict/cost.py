@@ -10,11 +10,12 @@ from steelyard.study.analysis.verdict.setting_facts import SettingFacts
 
 
 def cost(here: SettingFacts) -> list[str]:
+    """The time of the plain sum's network, or the first strategy's, over that of all single tasks."""
     reference = here.plain or (here.strategies[0] if here.strategies else "")
-    cost = here.rows[reference].relative_cost if reference else math.nan
-    if not math.isfinite(cost) or here.lonely:
+    ratio = here.rows[reference].relative_cost if reference else math.nan
+    if not math.isfinite(ratio) or here.lonely:
         return []
     return [
-        f"One joint network ({lowered(method_name(reference))}) trains in {cost:.2f} × the time of "
+        f"One joint network ({lowered(method_name(reference))}) trains in {ratio:.2f} × the time of "
         f"the {counted(len(here.tasks), 'single-task network')}."
     ]

@@ -17,19 +17,20 @@ def _sharing(here: SettingFacts, method: str) -> list[str]:
     name = method_name(method)
     said = []
     if hurt := here.judged(method, "negative transfer"):
-        said.append(f"{name} hurts {here.how_many(hurt)}: {here.differences(hurt)}.")
+        said.append(f"{name} hurts {here.tasks_in_words(hurt)}: {here.differences(hurt)}.")
     if helped := here.judged(method, "gain"):
-        said.append(f"{name} helps {here.how_many(helped)}: {here.differences(helped)}.")
+        said.append(f"{name} helps {here.tasks_in_words(helped)}: {here.differences(helped)}.")
     if same := here.judged(method, "no difference"):
-        said.append(f"{name} makes no difference that matters for {here.how_many(same)}: {here.differences(same)}.")
+        those = here.tasks_in_words(same)
+        said.append(f"{name} makes no difference that matters for {those}: {here.differences(same)}.")
     undecided = here.judged(method, "undecided")
     for lean in ("worse", "better", ""):
         if not (cells := [cell for cell in undecided if _lean(here, method, cell) == lean]):
             continue
         question = (
-            f"{name} seems to make {here.how_many(cells)} {lean}, but whether by enough to matter is undecided"
+            f"{name} seems to make {here.tasks_in_words(cells)} {lean}, but whether by enough to matter is undecided"
             if lean
-            else f"Whether {lowered(name)} hurts or helps {here.how_many(cells)} is undecided"
+            else f"Whether {lowered(name)} hurts or helps {here.tasks_in_words(cells)} is undecided"
         )
         said.append(f"{question}: {here.differences(cells)}.{_what_would_decide(here, method, cells)}")
     return said
@@ -51,4 +52,4 @@ def _what_would_decide(here: SettingFacts, method: str, cells: list[Cell]) -> st
     if alone:
         which = "it" if len(cells) == 1 else f"{len(alone)} of them"
         text += f" Judged alone {which} would be decided, but not with the rest of the study."
-    return text + here.more_seeds(questions)
+    return text + here.seeds_sentence(questions)
