@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
 
-from steelyard.io.lists_and_counts import listed
+from steelyard.io.lists_and_counts import counted, listed
 from steelyard.reproductions.evidence import REGION, Comparison, above_zero, gains, of_seeds, points, standing
 from steelyard.reproductions.reproduction import Finding, Outcome, Outcomes, Word
 from steelyard.study.analysis.number_phrases import relative_of
@@ -34,20 +35,49 @@ def places(outcomes: Outcomes) -> dict[str, int]:
     return {pair: settings[amount] for pair, settings in even.items()}
 
 
-def _beside(outcomes: Outcomes) -> dict[tuple[str, str], BesideAlone]:
-    """(pair, weighting) -> whether it is less than one point of Δm worse than alone, or more than that.
+@dataclass(frozen=True)
+class _Choices:
+    """How weightings stand beside training alone, pair by pair.
 
-    One-sided t tests against that point, Holm-adjusted over both sides of all: both claims of a choice rest on them.
+    Attributes:
+        words: by (pair, weighting), adjusted over all of them.
+        alone: the words that each would get by itself.
     """
+
+    words: dict[tuple[str, str], BesideAlone]
+    alone: dict[tuple[str, str], BesideAlone]
+
+    @property
+    def doubts(self) -> list[str]:
+        """``Decided alone, but not once adjusted for 24 combinations: uw on A (worse).``"""
+        those = [
+            f"{arm} on {pair} ({self.alone[pair, arm]})"
+            for pair, arm in self.words
+            if self.words[pair, arm] == "open" != self.alone[pair, arm]
+        ]
+        of = counted(len(self.words), "combination")
+        return [f"Decided alone, but not once adjusted for {of}: {listed(those)}."] if those else []
+
+
+def _beside(outcomes: Outcomes) -> _Choices:
+    """Whether each weighting is less than one point of Δm worse than alone, or more than that.
+
+    One-sided t tests against that point, the nearer side at half the level, Holm-adjusted over all combinations: both
+    claims of a choice rest on them.
+    """
+    sides: dict[tuple[str, str], BesideAlone] = {}
+    tested: dict[tuple[str, str], float] = {}
     samples = changes(outcomes)
-    tested: dict[tuple[str, str, int], float] = {}
-    for (pair, arm), sample in samples.items():
-        for sign in (1, -1):
-            p = not_worse(sign * np.asarray(sample), sign * REGION)
-            if p is not None:
-                tested[pair, arm, sign] = p
-    shown = {key for key, p in holm(tested).items() if p <= 1.0 - LEVEL}
-    return {key: "as good" if (*key, 1) in shown else "worse" if (*key, -1) in shown else "open" for key in samples}
+    for key, sample in samples.items():
+        good, worse = (not_worse(sign * np.asarray(sample), sign * REGION) for sign in (1, -1))
+        if good is not None and worse is not None:
+            sides[key], tested[key] = "as good" if good < worse else "worse", min(1.0, 2 * min(good, worse))
+    adjusted = holm(tested)
+
+    def shown(p_values: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], BesideAlone]:
+        return {key: sides[key] if p_values.get(key, 1.0) <= 1.0 - LEVEL else "open" for key in samples}
+
+    return _Choices(shown(adjusted), shown(tested))
 
 
 def changes(outcomes: Outcomes) -> dict[tuple[str, str], Array]:
@@ -63,7 +93,7 @@ def changes(outcomes: Outcomes) -> dict[tuple[str, str], Array]:
 def pairs_matter(outcomes: Outcomes) -> Finding:
     """The same weighting is as good as alone on one pair, and worse on another."""
     beside, samples = _beside(outcomes), changes(outcomes)
-    by_arm = {arm: {pair: beside[pair, arm] for pair in outcomes} for arm in WEIGHTINGS}
+    by_arm = {arm: {pair: beside.words[pair, arm] for pair in outcomes} for arm in WEIGHTINGS}
     decide = {arm: words for arm, words in by_arm.items() if {"as good", "worse"} <= set(words.values())}
     found = [
         f"{arm}: {AS_GOOD} on {listed([pair for pair, word in words.items() if word == 'as good'])}; more than a point "
@@ -79,20 +109,41 @@ def pairs_matter(outcomes: Outcomes) -> Finding:
         "The choice of the pair decides: one weighting equals training alone on one pair, or exceeds it, and is worse "
         f"on another{AMOUNT}"
     )
-    return Finding(claim, word, (*found, *said), of_all=True)
+    same_data = _of_one_data_set(outcomes, by_arm) if decide else []
+    return Finding(claim, word, (*found, *same_data, *said, *beside.doubts), of_all=True)
+
+
+def _of_one_data_set(outcomes: Outcomes, by_arm: Mapping[str, Mapping[str, BesideAlone]]) -> list[str]:
+    """Whether two pairs of the same rows show it: others differ in data, network and training too."""
+    by_problem: dict[str, list[str]] = {}
+    for pair, outcome in outcomes.items():
+        by_problem.setdefault(outcome.plan.problem, []).append(pair)
+    several = [pairs for pairs in by_problem.values() if len(pairs) > 1]
+    shown = [
+        f"{arm} on {listed(pairs)}"
+        for pairs in several
+        for arm, words in by_arm.items()
+        if {"as good", "worse"} <= {words[pair] for pair in pairs}
+    ]
+    if shown:
+        return [f"Of pairs of one data set: {listed(shown)}."]
+    return ["No two pairs of one data set show it: those that do differ in data, network and training too."]
 
 
 def delta_of(pair: str, arm: str, samples: Mapping[tuple[str, str], Array], outcomes: Outcomes) -> str:
     """``uw +1.2 % (+0.3 to +2.1)``."""
     shown = interval(samples[pair, arm])
     few = of_seeds(samples[pair, arm], len(outcomes[pair].plan.seeds))
-    return f"{arm} not finished" if shown is None else f"{relative_of({arm: shown})}{few}"
+    if shown is not None:
+        return f"{relative_of({arm: shown})}{few}"
+    alone = outcomes[pair].findings.complete(SINGLE_TASK, places(outcomes)[pair])
+    return f"{arm} not finished" if alone else f"{arm} without single-task, which has not finished"
 
 
 def weightings_matter(outcomes: Outcomes) -> Finding:
     """On one pair, one weighting is as good as alone, and another is worse."""
     beside = _beside(outcomes)
-    by_pair = {pair: {arm: beside[pair, arm] for arm in WEIGHTINGS} for pair in outcomes}
+    by_pair = {pair: {arm: beside.words[pair, arm] for arm in WEIGHTINGS} for pair in outcomes}
     decide = {pair: words for pair, words in by_pair.items() if {"as good", "worse"} <= set(words.values())}
     said = []
     for pair, words in decide.items():
@@ -107,7 +158,7 @@ def weightings_matter(outcomes: Outcomes) -> Finding:
         f"another is worse{AMOUNT}"
     )
     none = "On no pair both are shown." if outcomes else "Nothing to compare yet."
-    return Finding(claim, word, tuple(said or [none]), of_all=True)
+    return Finding(claim, word, (*(said or [none]), *beside.doubts), of_all=True)
 
 
 def _be(those: Sequence[str]) -> str:
