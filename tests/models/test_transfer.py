@@ -443,3 +443,20 @@ def test_speed_is_that_of_the_uncertainty_under_adam_and_changes_nothing_else(un
         torch.testing.assert_close(slow, fast)
     with pytest.raises(OptionError, match="speed must be greater than 0"):
         AsymmetricTransfer({"a": 1}, 3, speed=0.0)
+
+
+def test_it_starts_as_a_linear_layer_of_all_outputs_where_that_is_asked():
+    """As TUGDA, whose `A` is an nn.Linear from 100 outputs to 700 features: each row sums to 35, against 6 to 7."""
+    torch.manual_seed(0)
+    outputs = {f"t{place}": 1 for place in range(100)}
+    linear, normal = (AsymmetricTransfer(outputs, 700, start=start) for start in ("linear", "normal"))
+    of_torch = torch.nn.Linear(100, 700)
+    for ours, theirs in ((linear.rows, of_torch.weight), (linear.offset, of_torch.bias)):
+        assert float(ours.abs().max()) <= 0.1
+        assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.05)
+        assert float(ours.mean()) == pytest.approx(0.0, abs=0.01)
+    assert float(linear.transferred().mean()) == pytest.approx(35.0, rel=0.02)
+    assert float(normal.transferred().mean()) == pytest.approx(700 * 0.01 * (2 / torch.pi) ** 0.5, rel=0.02)
+    assert not normal.offset.any()
+    with pytest.raises(UnknownNameError, match="unknown value of start 'glorot'"):
+        AsymmetricTransfer({"a": 1}, 3, start="glorot")

@@ -16,6 +16,7 @@ from steelyard.models.features import Features, flat
 Uncertainty = Literal["none", "data", "log1p", "detached", "tugda"]
 Norms = Literal["squared", "plain"]
 Activation = Literal["relu", "none"]
+Start = Literal["normal", "linear"]
 FLOOR = 1e-3  # of a loss, at a task of average size: what keeps the price of a row above zero
 
 
@@ -71,6 +72,8 @@ class AsymmetricTransfer(nn.Module):
         norms: of the trunk's penalty: ``"squared"``, as above; ``"plain"``: ``λ Σ‖W‖₂`` of its weights, without
             offsets, as TUGDA has it.
         activation: ``"relu"``, as where features come out of a ReLU; ``"none"`` where they may be negative.
+        start: of ``A`` and ``c``: ``"normal"``: N(0, 0.01²) and zero; ``"linear"``: both from U(±1/√O), as an
+            ``nn.Linear`` starts, and so does TUGDA: of many outputs ``α Σ|A_t|`` is then tens of times as large.
 
     Errors: a negative loss raises `LossError`: it would reward a large ``A``. Unknown tasks, options out of range and
     shapes that do not fit are named.
@@ -107,6 +110,7 @@ class AsymmetricTransfer(nn.Module):
         activation: Activation = "relu",
         norms: Norms = "squared",
         speed: float = 1.0,
+        start: Start = "normal",
     ) -> None:
         super().__init__()
         at_least("speed", speed, 0.0, strictly=True)
@@ -120,11 +124,16 @@ class AsymmetricTransfer(nn.Module):
         one_of("uncertainty", uncertainty, Uncertainty)
         one_of("activation", activation, Activation)
         one_of("norms", norms, Norms)
+        one_of("start", start, Start)
         self.sizes = [outputs[task] for task in self.tasks]
         self.alpha, self.gamma, self.mu, self.decay = alpha, gamma, mu, decay
         self.uncertainty, self.activation, self.norms = uncertainty, activation, norms
         self.rows = nn.Parameter(torch.empty(sum(self.sizes), features).normal_(std=0.01))
         self.offset = nn.Parameter(torch.zeros(features))
+        if start == "linear":
+            reach = sum(self.sizes) ** -0.5
+            for parameter in (self.rows, self.offset):
+                nn.init.uniform_(parameter, -reach, reach)
         if uncertainty != "none":
             self.log_variance = nn.Parameter(torch.zeros(len(self.tasks)))
         owner = torch.arange(len(self.tasks)).repeat_interleave(torch.tensor(self.sizes))

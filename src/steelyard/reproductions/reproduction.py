@@ -25,6 +25,7 @@ class Experiment:
         about: what it is there to show, in one line.
         problem: as `steelyard compare` takes it.
         methods: arms, separated by commas.
+        seeds: how many, or which.
         epochs, batch_size, learning_rate: the problem's own where not given.
         epoch_steps: of an epoch, at least.
         patience: a training ends once so many epochs in a row were no better on validation data; 0: all are trained.
@@ -40,7 +41,7 @@ class Experiment:
     about: str
     problem: str
     methods: str
-    seeds: int = 3
+    seeds: int | tuple[int, ...] = 3
     epochs: int | None = None
     settings: tuple[float | Mapping[str, float], ...] = (1.0,)
     tasks: tuple[str, ...] | None = None

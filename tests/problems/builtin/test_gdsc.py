@@ -47,6 +47,16 @@ def test_every_line_is_tested_once_and_every_drug_keeps_its_column_and_gaps(writ
     assert {count for fold in tissues for count in fold} == {1, 2}  # six lines of each tissue in five folds
 
 
+def test_with_the_network_of_tugda_responses_are_as_measured(write_arrays):
+    made = arrays()
+    write_arrays(gdsc, **made)
+    place = made["drug"].tolist().index(f"Drug_{gdsc.DRUGS[1]}_IC50")
+    splits = gdsc.problem(drugs=2, network="tugda").data(0).splits().values()
+    found = torch.cat([split.targets[f"drug{gdsc.DRUGS[1]}"] for split in splits])
+    measured = torch.from_numpy(made["Y"][:, place])
+    assert torch.equal(found[~found.isnan()].sort().values, measured[~measured.isnan()].sort().values)
+
+
 def test_the_network_of_tugda_comes_with_its_training():
     wide = load_problem("gdsc(drugs=5,network=tugda)")
     assert (wide.batch_size, wide.epochs, wide.choose) == (300, 100, "last")

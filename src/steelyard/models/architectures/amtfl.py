@@ -12,7 +12,7 @@ from steelyard.base.options import one_of
 from steelyard.errors import ArchitectureError, OptionError
 from steelyard.models.base_architecture import Architecture, build_heads, whole
 from steelyard.models.features import Features, each, flat, run, sample_inputs, stack, trace
-from steelyard.models.transfer import Activation, AsymmetricTransfer, Norms, Uncertainty
+from steelyard.models.transfer import Activation, AsymmetricTransfer, Norms, Start, Uncertainty
 
 if TYPE_CHECKING:
     from steelyard.models.base_architecture import Part
@@ -44,6 +44,7 @@ class AMTFL(Architecture):
         norms: of the trunk's penalty, ``squared``, or ``plain`` as in TUGDA.
         speed: of the learnt uncertainty, against the network's parameters: 1 steps like them, which in a short
             training or at a small rate leaves it where it starts.
+        start: of what rebuilds the features, ``normal``, or ``linear`` as in TUGDA.
 
     Methods above: the losses that they see hold the price, so that a method whose weights undo a loss's scale (``log``,
     ``db-mtl``, ``uw``) undoes that of the price too: rows then cost the same for all tasks. Methods that need positive
@@ -54,9 +55,9 @@ class AMTFL(Architecture):
 
     Single task: the problem's plain trunk and head, so that the baseline is that of every architecture.
 
-    Deviations: those of `AsymmetricTransfer`. TUGDA is ``amtfl(uncertainty=tugda,alpha=1,norms=plain,passes=50)``; it
-    rebuilds the features of the last pass and predicts with dropout too. Here ``passes`` goes with any of the forms.
-    Outputs must be one vector per row: not defined for dense prediction.
+    Deviations: those of `AsymmetricTransfer`. TUGDA is ``amtfl(uncertainty=tugda,alpha=1,norms=plain,passes=50,
+    start=linear)``; it rebuilds the features of the last pass and predicts with dropout too. Here ``passes`` goes with
+    any of the forms. Outputs must be one vector per row: not defined for dense prediction.
 
     Source: Lee, Yang, Hwang, "Deep Asymmetric Multi-task Feature Learning", ICML 2018, arXiv:1708.00260; Peres da
     Silva, Suphavilai, Nagarajan, "Task Uncertainty Loss Reduce Negative Transfer in Asymmetric Multi-task Feature
@@ -105,6 +106,7 @@ class AMTFL(Architecture):
         activation: Activation = "relu",
         norms: Norms = "squared",
         speed: float = 1.0,
+        start: Start = "normal",
     ) -> AMTFL:
         if passes != 0:
             whole("amtfl", "passes", passes, least=2)
@@ -140,6 +142,7 @@ class AMTFL(Architecture):
                 activation=activation,
                 norms=norms,
                 speed=speed,
+                start=start,
             )
 
         built = part("transfer", transfer)

@@ -1,13 +1,14 @@
 """GDSC: how cancer cell lines respond to drugs; every drug is a task, 18 % of the responses were not measured.
 
-988 cell lines by 265 drugs, the logarithm of the concentration (µM) that halves growth, standardised by drug on the
-training rows. Inputs are 678 genomic marks (mutations and copy numbers, yes or no) and the tissue, one of 27, which
+988 cell lines by 265 drugs, the natural logarithm of the concentration (µM) that halves growth, standardised by drug on
+the training rows. Inputs are 678 genomic marks (mutations and copy numbers, yes or no) and the tissue, one of 27, which
 ridge regression tells apart best: its columns are 3 where the others are 1.
 
 Five folds, drawn within each tissue: 60 % training, 20 % validation, 20 % test. ``gdsc(drugs=50)`` has the 50 drugs
 that were measured on most cell lines. ``gdsc(drugs=50,network=tugda)`` has the network and the training that da Silva
 et al. have in their public code of TUGDA: layers of 1,024 and 700, a tenth of them dropped, Adagrad at 0.001, batches
-of 300 and 100 epochs, the last of which counts. (Their inputs, 200 drugs and three folds are others.)
+of 300 and 100 epochs, the last of which counts, and responses as they are, not standardised. (Their inputs, 200 drugs
+and three folds are others.)
 
 Source: Iorio et al., "A Landscape of Pharmacogenomic Interactions in Cancer" (Cell, 2016); release 17 of the Genomics
 of Drug Sensitivity in Cancer.
@@ -61,7 +62,7 @@ FILE = DataFile(
 ARRAYS = "3a7f09b65c987b63f045be630badf3d402d4da7d63cb423c0deebec8fe12b209"
 
 
-def load(drugs: int, fold: int) -> Data:
+def load(drugs: int, standard: bool, fold: int) -> Data:
     arrays = load_arrays(FILE, ("X", "tissue", "Y", "drug"), ARRAYS)
     columns = arrays["drug"].tolist()
     response = torch.from_numpy(arrays["Y"][:, [columns.index(f"Drug_{drug}_IC50") for drug in DRUGS[:drugs]]])
@@ -70,7 +71,8 @@ def load(drugs: int, fold: int) -> Data:
     marks = torch.from_numpy(arrays["X"]).float()
     inputs = torch.cat([marks, TISSUE_WEIGHT * nn.functional.one_hot(tissue, TISSUES)], dim=1)
     rows = in_fold(deal(tissue, FOLDS, seed=17), fold)
-    targets = standardised(*(response[part] for part in rows))
+    measured = [response[part] for part in rows]
+    targets = standardised(*measured) if standard else measured
     train, validation, test = (
         Split(inputs[part], {f"drug{drug}": values[:, place] for place, drug in enumerate(DRUGS[:drugs])})
         for part, values in zip(rows, targets, strict=True)
@@ -149,7 +151,7 @@ def problem(drugs: int = len(DRUGS), network: Network = "small") -> Problem:
         name="gdsc",
         summary="the response of cancer cell lines to drugs, a task for each, 18 % of it missing",
         tasks=[regression(f"drug{drug}", metrics=(pearson, r2, rmse), label=f"drug {drug}") for drug in DRUGS[:drugs]],
-        load=partial(load, drugs),
+        load=partial(load, drugs, network == "small"),
         folds=FOLDS,
         source="Genomics of Drug Sensitivity in Cancer, release 17 (non-commercial use)",
         needs=("gdsc_v17",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,6 @@ from steelyard.reproductions.evidence import (
     all_tasks,
     arms_of,
     beside_alone,
-    better_than_each,
     by_itself,
     each_beaten,
     standing,
@@ -35,22 +34,27 @@ from steelyard.study.analysis.statistics import interval, relative_changes, roun
 
 MNIST, DRUGS, TUGDA = "MNIST-Imbalanced", "Drug response", "Drug response, the network of TUGDA"
 AS_AUTHORS = "mnist-imbalanced(choose=last,start=glorot)"
+SEEDS = (5, 6, 7, 8, 9)  # of the digits: an earlier run had the first five
 # γ is of a mean over 700 features there, and of their sum here.
-PENALTIES = f"decay=0.001,gamma={1e-4 / 700:.3g},mu=0.01,norms=plain"
+PENALTIES = f"decay=0.001,gamma={1e-4 / 700:.3g},mu=0.01,norms=plain,start=linear"
 FORMS = ("data", "log1p", "detached")
-# The form that the claim is asked of, named before any was run: of those of our own the one whose price is the learnt
-# loss itself, as in the abstract.
+# The form that the claim is asked of, named before any was run at this speed: of those of our own the one whose price
+# is the learnt loss itself, as in the abstract.
 NAMED = ("uncertainty=log1p", "uncertainty=tugda")
 # At the network's rate, 1e-4 and then 1e-5 on the digits, what is learnt ends where it began, alike for all tasks.
 SPEEDS = {"positives": 100, "labels": 10}
-
+# A hundredth of the price of the paper, which has ten tasks, and at which none of a hundred transfers anything: with it
+# rebuilt features vary by .0002 of what features do, with a tenth by .01, with this by .5; at the same mean
+# correlation on validation data (.418 with a tenth and with this, three seeds): `benchmarks/transfer.py`.
+DRUG_ALPHA = 0.001
 
 BY_ERROR, BY_HURT = "By test error, ", "By the share of tasks that are hurt, "
 
 
 def arms(counts: str) -> tuple[str, ...]:
     """AMTFL as published in 2018, the forms, and a control: the same penalties without a price of transfer."""
-    network = f"equal@amtfl(counts={counts}"
+    alpha = {"positives": "", "labels": f"alpha={DRUG_ALPHA},"}[counts]
+    network = f"equal@amtfl({alpha}counts={counts}"
     forms = (f"{network},speed={SPEEDS[counts]},uncertainty={form})" for form in FORMS)
     return (f"{network},uncertainty=none)", *forms, f"equal@amtfl(alpha=0,counts={counts},uncertainty=none)")
 
@@ -101,47 +105,60 @@ def experiments(size: Size) -> tuple[Experiment, ...]:
 
 
 def judge(outcomes: Outcomes) -> list[Finding]:
-    whole = "Asymmetric sharing hurts fewer tasks than the plain sum, and does so better by a learnt uncertainty"
+    whole = "Asymmetric sharing hurts fewer tasks than the plain sum, and fewer still by a learnt uncertainty"
     fewer = "Asymmetric sharing hurts fewer tasks than the plain sum, on every data set"
-    uncertain = "A learnt uncertainty as the price of transfer does better than the loss itself, on every data set"
+    uncertain = (
+        "A learnt uncertainty as the price of transfer hurts fewer tasks than the loss itself, on every data set"
+    )
     price = "It is the price of transfer that does it: the same network without it does worse, on every data set"
     # What breaks the whole is adjusted over everything that it rests on.
-    asked = {(name, part): one for name, each in outcomes.items() for part, one in _compared(each).items()}
-    found = standings(asked)
+    found = standings(
+        {(name, part): one for name, each in outcomes.items() for part, one in _compared(name, each).items()}
+    )
     by_place = {name: {part: each for (place, part), each in found.items() if place == name} for name in outcomes}
     return [
         together(
             whole,
             [
                 together(fewer, [_transfer(name, outcomes[name], each["fewer"]) for name, each in by_place.items()]),
-                together(uncertain, [_uncertainty(name, outcomes[name], each) for name, each in by_place.items()]),
+                together(
+                    uncertain,
+                    [
+                        _uncertainty(name, outcomes[name], each["harm"])
+                        for name, each in by_place.items()
+                        if "harm" in each
+                    ],
+                ),
             ],
         ),
         *([_trend(outcomes[MNIST])] if MNIST in outcomes else []),
         together(price, _isolated(outcomes)),
+        *([_of_tugda(outcomes[TUGDA])] if TUGDA in outcomes else []),
     ]
 
 
-def _compared(outcome: Outcome) -> dict[str, Comparison]:
-    """What the claim rests on at one place.
+def _compared(name: str, outcome: Outcome) -> dict[str, Comparison]:
+    """What the claim rests on at one place: how many tasks the plain sum hurts beside the published arm and the named
+    form, and the published arm beside that form.
 
-    How many tasks the plain sum hurts beside the published arm and the named form; what that form gains over the
-    published arm in Δm; and how many it hurts beside it.
+    Not of the network of TUGDA: what is learnt hardly moves there, and its form differs from the other arm in that it
+    trains on the mean of fifty passes through dropout.
     """
     published, form = _published(outcome), _form(outcome)
-    return {
-        "fewer": _hurt_shares(outcome, "equal", [published, form]),  # more under the plain sum: it is the worse one
-        "better": all_tasks(outcome.findings, form, [published], region=0.0),
-        "harm": _hurt_shares(outcome, form, [published]),
-    }
+    compared = {"fewer": _hurt_shares(outcome, "equal", [published, form])}  # more under the plain sum: the worse one
+    return compared if name == TUGDA else {**compared, "harm": _hurt_shares(outcome, form, [published])}
 
 
 def _asymmetric(outcome: Outcome) -> list[str]:
-    return [arm for arm in arms_of(outcome) if "amtfl" in arm and "alpha=0" not in arm]
+    return [arm for arm in arms_of(outcome) if "amtfl" in arm and arm not in _without_price(outcome)]
 
 
 def _published(outcome: Outcome) -> str:
     return next(arm for arm in _asymmetric(outcome) if "uncertainty=none" in arm)
+
+
+def _without_price(outcome: Outcome) -> list[str]:
+    return [arm for arm in arms_of(outcome) if "alpha=0," in arm]
 
 
 def _form(outcome: Outcome) -> str:
@@ -153,7 +170,7 @@ def _isolated(outcomes: Outcomes) -> list[Finding]:
     """AMTFL as published against the network that differs in the price of transfer alone."""
     asked, starts = {}, {}
     for name, each in outcomes.items():
-        ours, control = _published(each), [arm for arm in arms_of(each) if "alpha=0" in arm]
+        ours, control = _published(each), _without_price(each)
         asked[f"{name}: {ours} is better than without the price"] = all_tasks(each.findings, ours, control, region=0.0)
         if name == MNIST:
             claim = f"{name}: so it is by the test error of all ten outputs"
@@ -186,22 +203,31 @@ def _by_test_error(outcome: Outcome, arm: str, others: Sequence[str]) -> Compari
     return Comparison(arm, samples, dict.fromkeys(samples, 0.0), seeds=len(outcome.plan.seeds))
 
 
-def _uncertainty(name: str, outcome: Outcome, found: Mapping[str, Standings]) -> Finding:
-    """The named form against AMTFL with the loss as price; the other forms stand beside it."""
+def _uncertainty(name: str, outcome: Outcome, harm: Standings) -> Finding:
+    """The named form against AMTFL with the loss as price, by what the abstract counts; the rest stands beside it."""
     published, form = _published(outcome), _form(outcome)
-    better, harm = found["better"], found["harm"]
-    word = better_than_each(better)
-    if harm.those("worse"):
-        word = "did not hold"
-    elif word == "held" and "worse" in harm.alone.values():
-        word = "undecided"
-    others = [arm for arm in _asymmetric(outcome) if arm not in (published, form)]
-    said = [f"{better.text}.{by_itself(better, word)}", f"{BY_HURT}{harm.text}."]
-    if others:
-        beside = standing(all_tasks(outcome.findings, published, others, region=0.0))
-        said.append(f"Beside it, {beside.text}.")
-    claim = f"{name}: {form} is better than {published}, and is not shown to hurt more tasks"
-    return Finding(claim, word, tuple(said))
+    claim = f"{name}: {form} hurts fewer tasks than {published}"
+    return each_beaten(claim, harm, BY_HURT, _beside_form(outcome))
+
+
+def _beside_form(outcome: Outcome) -> list[str]:
+    """All tasks together, which the abstract does not speak of, and the forms that the claim is not asked of."""
+    published, form = _published(outcome), _form(outcome)
+    said = [f"Beside it, by Δm, {standing(all_tasks(outcome.findings, form, [published], region=0.0)).text}."]
+    if others := [arm for arm in _asymmetric(outcome) if arm not in (published, form)]:
+        said.append(f"The other forms: {BY_HURT.lower()}{standing(_hurt_shares(outcome, published, others)).text}.")
+    return said
+
+
+def _of_tugda(outcome: Outcome) -> Finding:
+    """The authors' later form, which is more than a learnt price."""
+    published, form = _published(outcome), _form(outcome)
+    found = standing(_hurt_shares(outcome, form, [published]))
+    claim = (
+        f"Beside the claim, {TUGDA}: {form}, which trains on the mean of fifty passes and whose price hardly moves, "
+        f"hurts fewer tasks than {published}"
+    )
+    return each_beaten(claim, found, BY_HURT, _beside_form(outcome))
 
 
 def _hurt_shares(outcome: Outcome, arm: str, others: Sequence[str]) -> Comparison:
@@ -220,7 +246,7 @@ def _transfer(name: str, outcome: Outcome, found: Standings) -> Finding:
 
     Of the published arm and of the named form of uncertainty; the others' stand beside them.
     """
-    counts = {arm: cases_by_seed(outcome, arm) for arm in ("equal", *_asymmetric(outcome))}
+    counts = {arm: cases_by_seed(outcome, arm) for arm in ("equal", *_asymmetric(outcome), *_without_price(outcome))}
     means = {arm: sum(cases.values()) / len(cases) for arm, cases in counts.items() if cases}
     # Each must have fewer, and so by itself, see `better_than_each`.
     fewer = [word == "worse" for word in found.alone.values()]
@@ -305,14 +331,20 @@ reproduction = Reproduction(
         "learnt uncertainty tells reliability better than its loss."
     ),
     reconstructed=(
-        "AMTFL is as its authors have it, on the digits with their start, schedule and last epoch. Of the "
-        "uncertainty version only the abstract was at hand, and its learnt loss can be negative: three safe forms "
-        "of it are ours, and so is the speed at which they learn, 100 times the network's on the digits, at whose "
-        "own they end where they began, and 10 times on the drugs. On the network of TUGDA it is as the same "
-        "authors' later code has it, where what is learnt hardly moves, and the variance under dropout is what is "
-        "asked. The abstract counts tasks that are hurt; that a learnt uncertainty does better than the loss is "
-        "asked of one form, named before any was run (log1p, whose price is the learnt loss itself; with TUGDA's "
-        "network its own), and judged by Δm, which is ours: and it must not be shown to hurt more tasks."
+        "AMTFL is as its authors have it, on the digits with their start, schedule and last epoch. On the drugs the "
+        "price of transfer is a hundredth of theirs, at which nothing is transferred there; chosen on validation "
+        "data of three seeds. Of the uncertainty version only the abstract was at hand, and its learnt loss can be "
+        "negative: three safe forms of it are ours, and so is the speed at which they learn, 100 times the "
+        "network's on the digits, at whose own they end where they began, and 10 times on the drugs. The abstract "
+        "counts tasks that are hurt, and so does the claim. That a learnt uncertainty does better than the loss is "
+        "asked of one form (log1p, whose price is the learnt loss itself), named before any was run at this speed "
+        "and after an earlier run, in which it had the best Δm of the forms on the drugs and the highest test error "
+        "of them on the digits; its five seeds of the digits are not asked again, its five folds of the drugs are. "
+        "The network of TUGDA is trained and starts as in the same authors' later code, responses as measured; "
+        "predictions are those of one pass without dropout, and single tasks and the plain sum have no penalties. "
+        "What is learnt hardly moves there, its price is small beside the losses, and its form differs in that it "
+        "trains on the mean of fifty passes: it stands beside the claim. The five folds share training rows: by the "
+        "correction of Nadeau and Bengio intervals over them would be 1.6 times as wide."
     ),
     experiments=experiments,
     judge=judge,

@@ -2,9 +2,9 @@
 
 Every network gets the same number of learning rates, log-spaced around the study's own, and one more past an edge as
 long as the outermost is the best, where a study asks for that; on seeds that the study does not use; its test data are
-not looked at. (With cross-validation, the rows that validate there are test rows of another
-seed: of as many seeds as there are folds, one is tested on rows that helped to choose.) The trials are ordinary ones,
-kept in the store as all others are.
+not looked at. (With cross-validation, the rows that validate there are test rows of other seeds: of as many seeds as
+there are folds, as many as choose are tested on rows that helped to choose.) The trials are ordinary ones, kept in the
+store as all others are.
 """
 
 from __future__ import annotations
