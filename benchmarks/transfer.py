@@ -68,7 +68,7 @@ def measure(name: str, arm: str, seed: int, epochs: int | None, rate: float | No
     rows = problem.data(seed).validation
     assert isinstance(rows, Split)
     with torch.no_grad():
-        outputs, shared = network(rows.inputs)
+        outputs, shared = network(problem.prepare(rows.inputs))
         features, rebuilt = flat(shared), network.transfer.rebuild(outputs)
         share = float(rebuilt.var(0).sum() / features.var(0).sum())
         price = (network.transfer.alpha * network.transfer.transferred()).tolist()
