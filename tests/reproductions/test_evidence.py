@@ -1,7 +1,5 @@
 """What claims rest on: comparisons by seed, counted verdicts, and the Δp of a paper from its own printed rows."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -21,7 +19,6 @@ from steelyard.reproductions.evidence import (
     standings,
     together,
 )
-from steelyard.reproductions.papers import amtfl_claim
 from steelyard.reproductions.reproduction import Finding
 from steelyard.study.analysis.make_judgement import findings
 from steelyard.study.analysis.trial_results import TrialResults
@@ -271,21 +268,6 @@ def test_arms_with_fewer_seeds_than_were_planned_are_named(tmp_path):
     assert text.endswith("; not finished: dwa; over 2 of 3 seeds: equal")
     text = standing(one_task(found, "left", "uw", ("equal", "single-task"))).text
     assert text.endswith("; over 2 of 3 seeds: equal")
-
-
-def test_where_something_is_hurt_more_by_itself_a_gain_is_undecided():
-    """Of the learnt uncertainty: clear by itself, and not once adjusted; what is shown breaks it."""
-    noise = np.array([0.0012, -0.0009, 0.0006, -0.0011, 0.0002])
-    better = standing(Comparison("form", {"published": 0.05 + noise}, {"published": 0.0}))
-    clear, weak = 0.05 + noise, 0.0014 + noise
-    made = SimpleNamespace(
-        judgement=SimpleNamespace(methods=["equal@amtfl(uncertainty=none)", "equal@amtfl(uncertainty=log1p)"])
-    )
-    for hurts, family, word in ((weak, 12, "undecided"), (clear, 12, "did not hold"), (-weak, 12, "held")):
-        asked = {"harm": Comparison("form", {"published": -hurts}, {"published": 0.0})}
-        asked |= {f"{k}": Comparison("x", {"y": noise}, {"y": 0.0}) for k in range(family)}
-        harm = standings(asked)["harm"]
-        assert amtfl_claim._uncertainty("here", made, {"better": better, "harm": harm}).word == word
 
 
 def test_delta_p_is_of_values_and_delta_m_of_errors(outcome):

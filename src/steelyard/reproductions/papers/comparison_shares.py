@@ -15,7 +15,7 @@ from steelyard.study.analysis.statistics import Array, interval, rounded_deviati
 from steelyard.study.judgement import Interval
 from steelyard.study.trial import SINGLE_TASK
 
-Cases = Mapping[tuple[str, int], Mapping[int, Array]]
+Improved = Mapping[tuple[str, int], Mapping[int, Array]]
 """(weighting, setting) -> seed -> by task, 1 where it is better than alone."""
 
 
@@ -80,11 +80,11 @@ def _improved(outcome: Outcome, arm: str, setting: int) -> dict[int, Array]:
     return by_seed
 
 
-def _share(cases: Cases, seeds: Sequence[int]) -> float:
+def _share(cases: Improved, seeds: Sequence[int]) -> float:
     return float(np.mean(np.concatenate([case[seed] for case in cases.values() for seed in seeds])))
 
 
-def _missing(by_pair: Mapping[str, Cases]) -> str:
+def _missing(by_pair: Mapping[str, Improved]) -> str:
     """Why there is no mean over pairs."""
     without = [
         f"{arm} on {pair}"
@@ -95,7 +95,7 @@ def _missing(by_pair: Mapping[str, Cases]) -> str:
     return f"No seed has finished on all pairs{f': none of {first_few(without, NAMED)}' if without else ''}."
 
 
-def _by(by_pair: Mapping[str, Cases]) -> list[str]:
+def _by(by_pair: Mapping[str, Improved]) -> list[str]:
     """``By pair, over all its seeds: Multi-MNIST 3 %, …``"""
     shares = {
         pair: np.mean(np.concatenate(values))
