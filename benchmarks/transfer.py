@@ -5,7 +5,7 @@
 
 Where rebuilt features do not move, or a task's rows cost next to nothing beside its loss, an arm is the plain sum with
 a penalty: nothing that it wins or loses is due to asymmetry. Of one network each, at the epoch that a study would
-choose, on validation rows; seeds that no study uses.
+choose, on validation rows; seeds on which studies choose learning rates.
 """
 
 from __future__ import annotations
@@ -33,20 +33,19 @@ HEADS = ("problem", "arm", "seed", "var ĥ / var h", "α Σ|A_t|: least", "media
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "problem", nargs="?", help="as steelyard compare takes it; by default those of the reproduction"
-    )
+    parser.add_argument("problem", nargs="?", help="one of the reproduction's, as it has it; by default all")
     parser.add_argument("--arms", help="by default those of the reproduction with amtfl in them")
-    parser.add_argument("--seeds", type=int, default=1, help="so many that no study uses")
+    parser.add_argument("--seeds", type=int, default=1, help="so many, of those on which studies choose learning rates")
     parser.add_argument("--epochs", type=int, help="by default the problem's, or the reproduction's")
     parser.add_argument("--rate", type=float, help="likewise")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    experiments = {experiment.problem: experiment for experiment in amtfl_claim.experiments("real")}
+    if given.problem not in (None, *experiments):
+        parser.error(f"{given.problem!r} is none of the reproduction's problems: {', '.join(experiments)}")
     print("| " + " | ".join(HEADS) + " |")
     print("|" + "---|" * len(HEADS))
-    for experiment in amtfl_claim.experiments("real"):
-        if given.problem not in (None, experiment.problem):
-            continue
+    for experiment in experiments.values() if given.problem is None else [experiments[given.problem]]:
         arms = [str(arm) for arm in parse_arms(given.arms or experiment.methods)]
         for arm in (arm for arm in arms if "amtfl" in arm):
             for seed in range(SEED, SEED + given.seeds):

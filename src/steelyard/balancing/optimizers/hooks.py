@@ -15,8 +15,8 @@ def uncompiled(hook: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(hook)
     def run(*args: Any) -> Any:
         if torch.compiler.is_compiling():
-            uncompiled: Callable[..., Any] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
-            return uncompiled(*args)
+            as_it_is: Callable[..., Any] = torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+            return as_it_is(*args)
         return hook(*args)
 
     return run

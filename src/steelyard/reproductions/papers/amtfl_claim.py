@@ -332,9 +332,9 @@ reproduction = Reproduction(
     ),
     reconstructed=(
         "AMTFL is as its authors have it, on the digits with their start, schedule and last epoch. On the drugs the "
-        "price of transfer is a hundredth of theirs, at which nothing is transferred there; chosen on validation "
-        "data of three seeds. Of the uncertainty version only the abstract was at hand, and its learnt loss can be "
-        "negative: three safe forms of it are ours, and so is the speed at which they learn, 100 times the "
+        "price of transfer is a hundredth of theirs, at which no drug transfers anything; it was chosen on "
+        "validation data of three seeds. Of the uncertainty version only the abstract was at hand, and its learnt loss "
+        "can be negative: three safe forms of it are ours, and so is the speed at which they learn, 100 times the "
         "network's on the digits, at whose own they end where they began, and 10 times on the drugs. The abstract "
         "counts tasks that are hurt, and so does the claim. That a learnt uncertainty does better than the loss is "
         "asked of one form (log1p, whose price is the learnt loss itself), named before any was run at this speed "

@@ -15,6 +15,7 @@ from steelyard.reproductions.evidence import (
     together,
 )
 from steelyard.reproductions.papers.comparison_choices import (
+    AMOUNT,
     WEIGHTINGS,
     changes,
     delta_of,
@@ -140,9 +141,7 @@ def _few(**given: Any) -> Experiment:
 
 def judge(outcomes: Outcomes) -> list[Finding]:
     whole = "Sharing typically does not pay: it takes the right pair and the right weighting"
-    each = (
-        "Beside the claim: every pair gains under every weighting, at the largest amount of labels that all pairs have"
-    )
+    each = f"Beside the claim: every pair gains under every weighting{AMOUNT}"
     pairs = {name: outcome for name, outcome in outcomes.items() if even_amounts(outcome)}
     papers = {name: outcome for name, outcome in pairs.items() if name == DIGITS}
     beside = [_helped(outcomes[name]) for name in outcomes if name not in pairs]
@@ -220,9 +219,8 @@ reproduction = Reproduction(
         "digits; three seeds, six epochs of 40 steps or more.",
         "real": "four equal and two unequal amounts on Multi-MNIST, until four epochs of 98 steps or more are no "
         "better, 30 at most; seven further pairs at a quarter of their labels, until eight are, 60 at most; few labels "
-        "of one energy beside "
-        "many of a like one; five seeds, three learning rates for every network and up to two past an edge, chosen on "
-        "three seeds.",
+        "of one energy beside many of a like one; five seeds, three learning rates for every network and up to two "
+        "past an edge, chosen on three seeds.",
         "full": "all 36 combinations of six amounts, six amounts elsewhere, three pairs of NYUv2 as well; 100 epochs, "
         "three learning rates for every network, chosen on three seeds.",
     },

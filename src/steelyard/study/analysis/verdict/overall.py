@@ -6,6 +6,7 @@ import numpy as np
 
 from steelyard.study.analysis.number_phrases import lowered, method_name, relative_of
 from steelyard.study.analysis.verdict.setting_facts import NAMED, SettingFacts, first_labels, no_part, slight
+from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import SINGLE_TASK
 
 
@@ -28,7 +29,7 @@ def _overall(here: SettingFacts, method: str) -> str:
     if question is None or change is None:
         return _no_change(here, method)
     outside = no_part_in(here, method)
-    tasks = here.tasks_but(here.found.unchanged(method, SINGLE_TASK, here.index))
+    tasks = here.tasks_but(_unchanged(here, method))
     over = f"Over {tasks}" + (f" ({outside})" if outside else "")
     amount = f"Δm {relative_of({'': change}).strip()}"
     word = here.answers.verdict(question)[0]
@@ -50,7 +51,11 @@ def _overall(here: SettingFacts, method: str) -> str:
 
 def no_part_in(here: SettingFacts, method: str) -> str:
     """Which tasks have no part in a method's Δm, and why; empty where all have."""
-    return no_part(here.found.unchanged(method, SINGLE_TASK, here.index), "Δm", "alone")
+    return no_part(_unchanged(here, method), "Δm", "alone")
+
+
+def _unchanged(here: SettingFacts, method: str) -> list[PlannedTask]:
+    return here.found.unchanged(method, SINGLE_TASK, here.index)
 
 
 def _no_change(here: SettingFacts, method: str) -> str:

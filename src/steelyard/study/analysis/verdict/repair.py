@@ -37,8 +37,7 @@ def repair(here: SettingFacts) -> list[str]:
         said.append(f"No strategy here is shown to repair {listed(unrepaired, 'or')}.")
     if len(hurt) > NAMED:
         counts = ", ".join(
-            f"{method} {sum(here.verdict(method, c.task) in ('gain', 'no difference') for c in hurt)}"
-            for method in here.strategies
+            f"{method} {sum(here.verdict(method, c.task) in FINE for c in hurt)}" for method in here.strategies
         )
         said = [f"Of the {len(hurt)} tasks that the plain sum hurts, so many are repaired: {counts}."]
     return said
