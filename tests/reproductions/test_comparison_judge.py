@@ -44,7 +44,7 @@ def test_what_sharing_leaves_as_it_was_refutes_nothing(outcome, gain):
     outcomes = {name: outcome(name, each) for name, each in levels.items()}
     typical = the(comparison_claim.judge(outcomes), "Sharing typically does not improve")
     share = int(re.search(r"In the mean over 5 pairs (\d+) %", typical.evidence[0])[1])
-    assert share >= 40 + 60 * (gain > 0) / 2
+    assert share > 50
     assert "12 gain" in typical.evidence[-1]
     assert typical.word == "undecided"
 
@@ -257,7 +257,7 @@ def test_that_many_labels_hurt_is_adjusted_over_the_weightings(tmp_path):
     assert the(claims, "many labels of right help left").word == "undecided"
 
 
-def test_a_choice_is_adjusted_over_all_pairs_and_weightings(tmp_path):
+def test_a_choice_is_adjusted_over_all_pairs_and_weightings(tmp_path, outcome):
     """Each of these is less than a point worse by itself, at 5 %, and one of six is so by chance."""
     noises = {arm: [0.0009 * each for each in (1.0, -0.9, 0.4, -0.6, 0.1)] for arm in comparison_choices.WEIGHTINGS}
     close = {"single-task": 0.9, **dict.fromkeys(comparison_choices.WEIGHTINGS, 0.9 + 0.0001)}
@@ -270,3 +270,7 @@ def test_a_choice_is_adjusted_over_all_pairs_and_weightings(tmp_path):
     assert the(claims, "The choice of the pair").word == "undecided"
     doubt = "Decided alone, but not once adjusted for 6 combinations: equal on close (as good)"
     assert the(claims, "The choice of the pair").evidence[-1].startswith(doubt)
+    # What has not finished is not adjusted for.
+    outcomes["worse"] = outcome("n", {"single-task": 0.9, **dict.fromkeys(comparison_choices.WEIGHTINGS)})
+    claims = comparison_claim.judge(outcomes)
+    assert "once adjusted for 3 combinations: " in the(claims, "The choice of the pair").evidence[-1]

@@ -42,10 +42,12 @@ class _Choices:
     Attributes:
         words: by (pair, weighting), adjusted over all of them.
         alone: the words that each would get by itself.
+        family: so many have finished, and are adjusted for.
     """
 
     words: dict[tuple[str, str], BesideAlone]
     alone: dict[tuple[str, str], BesideAlone]
+    family: int
 
     @property
     def doubts(self) -> list[str]:
@@ -55,7 +57,7 @@ class _Choices:
             for pair, arm in self.words
             if self.words[pair, arm] == "open" != self.alone[pair, arm]
         ]
-        of = counted(len(self.words), "combination")
+        of = counted(self.family, "combination")
         return [f"Decided alone, but not once adjusted for {of}: {listed(those)}."] if those else []
 
 
@@ -77,7 +79,7 @@ def _beside(outcomes: Outcomes) -> _Choices:
     def shown(p_values: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], BesideAlone]:
         return {key: sides[key] if p_values.get(key, 1.0) <= 1.0 - LEVEL else "open" for key in samples}
 
-    return _Choices(shown(adjusted), shown(tested))
+    return _Choices(shown(adjusted), shown(tested), len(tested))
 
 
 def changes(outcomes: Outcomes) -> dict[tuple[str, str], Array]:
