@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from steelyard.grouping.grouping_result import GroupingResult
 from steelyard.io.lists_and_counts import counted, first_few, listed, percent
+from steelyard.study.analysis.questions import SLIGHT
 from steelyard.study.judgement import Interval, Row
 from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.arms import parse_arm
@@ -18,34 +20,45 @@ MOST_GROUPS = 4  # that are named, of so many tasks
 def write_words(found: GroupingResult) -> list[str]:
     """The sentences, the first says what to do."""
     what = found.recommended
-    row, count = _row(found, what), max(1, len(parse_arm(found.arms[what]).networks))
-    instead = f"{counted(count, 'network')} instead of {len(found.grouping.tasks)}"
-    said = [f"{_what_to_do(found, what)}: {_change(row.delta_m)} over single tasks on test data, {instead}."]
-    networks = parse_arm(found.arms[what]).networks
-    if not networks or _together(networks):  # else that is every task alone, and nothing is left to compare it to
-        said += _against_alone(row.delta_m)
+    row = _row(found, what)
+    said = _what_to_do(found, what, row.delta_m)
     said += _beside_groups(found) if what == "grouping" else _instead_of_groups(found, what)
     said += _hurt(found)
     return [*said, *_affinities(found), _cost(found, row)]
 
 
-def _against_alone(change: Interval | None) -> list[str]:
-    if change is None or change.low <= 0 <= change.high:
-        return ["Whether that is better than training every task alone is not decided."]
-    if change.high < 0:
-        return ["Training every task alone is better by that much: allow more networks, or try another --method."]
-    return []
+def _what_to_do(found: GroupingResult, what: str, change: Interval | None) -> list[str]:
+    """The choice, said as an advice only as far as it is shown not to lose against every task alone."""
+    networks = parse_arm(found.arms[what]).networks
+    instead = f"{counted(max(1, len(networks)), 'network')} instead of {len(found.grouping.tasks)}"
+    brings = f"{_change(change)} over single tasks on test data, {instead}"
+    if networks and not _together(networks):
+        return [f"Train every task alone: {brings}."]
+    choice = _choice(found, what)
+    if change is not None and (change.low > 0 or change.low == -math.inf):  # that of one seed is told as such
+        return [f"Train {choice}: {brings}."]
+    if change is not None and change.low > -SLIGHT:
+        slight, than = f"no more than {100 * SLIGHT:g} %", "than training every task alone"
+        shown = (
+            f"worse {than}, but by {slight}"
+            if change.high < 0
+            else f"not shown to be better {than}, and {slight} worse"
+        )
+        return [f"Train {choice}: {brings}.", f"That is {shown}."]
+    if change is not None and change.high < 0:
+        other = "or allow more networks, or try another --method"
+        return [f"Train every task alone, {other}: the best choice here, {choice}, is {brings}."]
+    return [f"Whether tasks should share is undecided. If they do, train {choice}: {brings}."]
 
 
-def _what_to_do(found: GroupingResult, what: str) -> str:
+def _choice(found: GroupingResult, what: str) -> str:
+    """``{a, b} together with equal, c alone``."""
     method = parse_arm(found.arms["one for all"]).name
     networks = parse_arm(found.arms[what]).networks
     if not networks:
-        return f"Train all tasks together with {method}"
-    together, alone = _together(networks), [task for each in networks if len(each.learns) == 1 for task in each.learns]
-    if not together:
-        return "Train every task alone"
-    return f"Train {together} together with {method}{f', {first_few(alone, FEW)} alone' if alone else ''}"
+        return f"all tasks together with {method}"
+    alone = [task for each in networks if len(each.learns) == 1 for task in each.learns]
+    return f"{_together(networks)} together with {method}{f', {first_few(alone, FEW)} alone' if alone else ''}"
 
 
 def _together(networks: Sequence[Network]) -> str:
