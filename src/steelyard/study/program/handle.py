@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -24,11 +20,22 @@ from steelyard.method_registry import make
 from steelyard.models.build_network import Part, seeded_part
 from steelyard.problems.user_file import being_read
 from steelyard.study.program.assignment import Assignment
+from steelyard.study.program.by_hand import by_hand
 from steelyard.study.program.declaration import DeclaredTask, ProgramDeclaration, TaskLike, declare
+from steelyard.study.program.program_faults import (
+    check_balanced,
+    check_epoch,
+    check_patience,
+    check_read,
+    refuse_others,
+)
+from steelyard.study.program.rank_here import rank_here
 from steelyard.study.program.reported_network import NetworkLike, drop_weights, weights_of, write_weights
 from steelyard.study.program.reported_values import Values, numbers
 from steelyard.study.program.reports import History, Report, ReportReader, tell
+from steelyard.study.program.start_digests import start_digests
 from steelyard.study.program.step_meter import StepMeter
+from steelyard.study.program.uncaught_errors import tell_uncaught
 from steelyard.study.training.peak_memory import PeakMemory
 from steelyard.study.training.sampling import batches, kept_rows
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK, Trial, derive_seed
@@ -79,9 +86,9 @@ def trial(
     if assignment is None and (read := being_read()) is not None:  # by hand it would train, for as long as it takes
         raise ProgramError(f"a file that calls steelyard.trial is a program: steelyard compare -- python {read.name}")
     if assignment is None:
-        return TrialHandle(declaration, _by_hand(declaration, method, seed), None)
+        return TrialHandle(declaration, by_hand(declaration, method, seed), None)
     if assignment.trial is None or assignment.declaration is None:
-        if _rank() == 0:
+        if rank_here() == 0:
             with replacing(Path(assignment.answer)) as file:
                 file.write(json.dumps(declaration.to_dict()).encode())
         raise SystemExit(0)  # it was only asked
@@ -115,7 +122,7 @@ class TrialHandle:
             for report in ReportReader(Path(assignment.answer)).new():
                 self._history.take(report)
             self._tell(kind="asked")
-            _tell_uncaught(assignment)
+            tell_uncaught(assignment)
         self._best = self._history.best()
         self._saved_best = 0  # of the epochs that a start after a kill goes on from
 
@@ -233,7 +240,7 @@ class TrialHandle:
         Call it after the epoch's report: what was reported and not saved is trained and reported again, and what was
         saved and not reported would be missing. Under torchrun the first rank writes. By hand, nothing is kept.
         """
-        if self._assignment is not None and _rank() == 0:
+        if self._assignment is not None and rank_here() == 0:
             with replacing(self.folder / CHECKPOINT) as file:
                 torch.save(state, file)
         self._saved_best = self._best.epoch
@@ -256,10 +263,10 @@ class TrialHandle:
         """
         self._read.add("should_stop")
         trained = self._meter is not None and self._meter.steps > 0
-        if self._planned.patience and self._next is None and trained and _rank() > 0:
+        if self._planned.patience and self._next is None and trained and rank_here() > 0:
             raise ProgramError(
-                f"rank {_rank()} reads trial.should_stop and has reported nothing, so that it would go on alone: call "
-                "trial.report on all ranks, with the same numbers"
+                f"rank {rank_here()} reads trial.should_stop and has reported nothing, so that it would go on alone: "
+                "call trial.report on all ranks, with the same numbers"
             )
         return self._ends
 
@@ -272,8 +279,7 @@ class TrialHandle:
 
     def start(self, network: nn.Module) -> None:
         """Show the network before its first step: a study says when two trials of one seed did not start alike."""
-        digests = {f"{name} {list(value.shape)}": _digest(value) for name, value in network.named_parameters()}
-        self._tell(kind="start", start=digests)
+        self._tell(kind="start", start=start_digests(network))
 
     def report(
         self,
@@ -303,7 +309,7 @@ class TrialHandle:
         try:
             self._check(epoch)
             values = {task.name: self._main_of(task, validation, epoch) for task in self._declared}
-            self._refuse_others(validation)
+            refuse_others(validation, self.tasks, self._declaration.task_names)
             before = self._best.epoch
             better = self._best.better(epoch, values)
             found = self._test(test, epoch) if better or self._last(epoch) else {}
@@ -320,7 +326,7 @@ class TrialHandle:
             memory = torch.cuda.max_memory_allocated() / 2**20
         self._tell(kind="epoch", epoch=epoch, validation=values, test=found, memory=memory, **measured)
         self._next = epoch + 1
-        if self._assignment is None and _rank() == 0:
+        if self._assignment is None and rank_here() == 0:
             self._print(epoch, values, found, better)
         return better
 
@@ -332,89 +338,31 @@ class TrialHandle:
         """
         if self._assignment is not None and self._assignment.keep:
             weights = weights_of(network)
-            if _rank() == 0:
+            if rank_here() == 0:
                 write_weights(self.folder, self._planned, epoch, weights)
                 drop_weights(self.folder, {epoch, before, self._saved_best}.__contains__)
 
     def _check(self, epoch: int) -> None:
         """Raise a `ProgramError` unless this is the epoch that comes, of a program that does what it is asked."""
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 1:
-            raise ProgramError(f"epoch {epoch!r}: epochs are whole numbers, counted from 1")
+        check_epoch(epoch, self._next, len(self._history.epochs), self.epochs)
         if self._next is None:
-            known = len(self._history.epochs)
-            if epoch > known + 1:
-                before = f"before it epochs 1 to {known} were reported" if known else "epochs are counted from 1"
-                before += " (call trial.save after trial.report, so that no epoch is saved and not reported)"
-                raise ProgramError(f"epoch {epoch} is the first to be reported: {before}")
             self._best = self._history.best(before=epoch)
             self._saved_best = self._best.epoch
-            if self._assignment is not None and _rank() == 0:  # those of epochs that are now trained anew
+            if self._assignment is not None and rank_here() == 0:  # those of epochs that are now trained anew
                 drop_weights(self.folder, lambda there: there < epoch)
-            self._check_use()
-        elif epoch < self._next:
-            raise ProgramError(f"epoch {epoch} is reported twice")
-        elif epoch > self._next:
-            raise ProgramError(f"epoch {epoch} is reported, and epoch {self._next} was not")
-        if epoch > self.epochs:
-            raise ProgramError(
-                f"epoch {epoch} is reported, and the trial has {self.epochs}: train trial.epochs of them"
-            )
-        if self._next is not None and self._planned.patience:
-            self._check_patience(epoch)
-
-    def _check_patience(self, epoch: int) -> None:
-        """Raise a `ProgramError` where the program trains on when it is to stop, or never asks whether it is."""
-        how = "write `if trial.should_stop: break` after trial.report"
-        if "should_stop" not in self._read:
-            raise ProgramError(f"the program never reads trial.should_stop, and the study asks for patience: {how}")
-        if self._ends:
-            raise ProgramError(
-                f"epoch {epoch} is reported, and training was to end after epoch {epoch - 1}: the last "
-                f"{self._planned.patience} were no better on validation data; {how}"
-            )
-
-    def _check_use(self) -> None:
-        """Raise a `ProgramError` where the program trains something else than it is asked to."""
-        if self._meter is None:
-            raise ProgramError(
-                "the program never calls trial.balancer(), so that every method would train the same: write balancer = "
-                "trial.balancer() and loss = balancer(losses)"
-            )
-        if not self._meter.steps:
-            raise ProgramError("the balancer of trial.balancer() was not called before the first report")
-        if self._assignment is None:
-            return
-        asked = {
-            "seed": ("trial.seed", True),
-            "fraction": ("trial.fraction", any(each != 1 for _, each in self._planned.fractions)),
-            "learning_rate": ("trial.learning_rate", self._planned.learning_rate is not None),
-            "division": ("trial.division", self._planned.resplit),
-        }
-        for what, (attribute, wanted) in asked.items():
-            if wanted and what not in self._read:
-                raise ProgramError(
-                    f"the program never reads {attribute}, and the study asks for a {what.replace('_', ' ')} of its "
-                    "own: trials would differ in name alone"
-                )
+            check_balanced(self._meter)
+            if self._assignment is not None:
+                check_read(self._read, self._planned)
+        elif self._planned.patience:
+            check_patience(epoch, self._planned.patience, self._read, self._ends)
 
     def _main_of(self, task: DeclaredTask, validation: Values, epoch: int) -> float:
         return numbers(task, validation, "validation", epoch, only_main=True)[0]
 
     def _test(self, test: Values | Callable[[], Values], epoch: int) -> dict[str, list[float]]:
         values = test() if callable(test) else test
-        self._refuse_others(values)
+        refuse_others(values, self.tasks, self._declaration.task_names)
         return {task.name: numbers(task, values, "test", epoch) for task in self._declared}
-
-    def _refuse_others(self, values: Values) -> None:
-        others = [name for name in values if name not in self.tasks]
-        if not others:
-            return
-        if all(name in self._declaration.task_names for name in others):
-            raise ProgramError(
-                f"the program reports {', '.join(others)}, and is asked to train {', '.join(self.tasks)} alone: "
-                "build, train and report trial.tasks"
-            )
-        raise UnknownNameError("task of the program:", others[0], self._declaration.task_names)
 
     def _print(self, epoch: int, values: Mapping[str, float], found: Mapping[str, list[float]], better: bool) -> None:
         said = ", ".join(f"{task.name} {task.metrics[0].name} {values[task.name]:.4g}" for task in self._declared)
@@ -423,57 +371,5 @@ class TrialHandle:
         print(printable(f"epoch {epoch}: {said}" + (f"; {which}, on test data {on_test}" if found else "")), flush=True)
 
     def _tell(self, **values: Any) -> None:
-        if self._assignment is not None and _rank() == 0:
+        if self._assignment is not None and rank_here() == 0:
             tell(Path(self._assignment.answer), Report(self._assignment.run, os.getpid(), **values))
-
-
-def _tell_uncaught(assignment: Assignment) -> None:
-    """Have an error that ends this process, of whatever rank, named: launchers bury it in words of their own."""
-    before = sys.excepthook
-
-    def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, Exception):
-            what = traceback.format_exception_only(kind, error)[-1].strip()
-            tell(Path(assignment.answer), Report(assignment.run, os.getpid(), "refused", error=what))
-        before(kind, error, trace)
-
-    sys.excepthook = told
-
-
-def _by_hand(declaration: ProgramDeclaration, method: str | None, seed: int | None) -> Trial:
-    """What a person wants who runs the program."""
-    named = os.environ.get("STEELYARD_TASKS")
-    names = [name.strip() for name in named.split(",")] if named else declaration.task_names
-    tasks = tuple(task.name for task in declaration.only(names))
-    chosen = method or os.environ.get("STEELYARD_METHOD") or PLAIN_SUM
-    if chosen == SINGLE_TASK and len(tasks) > 1:
-        raise ProgramError(f"{SINGLE_TASK} is one task: name it, STEELYARD_TASKS={tasks[0]}")
-    text = os.environ.get("STEELYARD_SEED", "0")
-    if seed is None and not text.isdecimal():
-        raise ProgramError(f"STEELYARD_SEED={text!r} is no whole number")
-    return Trial(
-        problem="",
-        method=SINGLE_TASK if len(tasks) == 1 else chosen,
-        tasks=tasks,
-        seed=int(text) if seed is None else seed,
-        fractions=tuple((task, 1.0) for task in tasks),
-        epochs=declaration.epochs,
-        batch_size=0,
-    )
-
-
-def _rank() -> int:
-    """Of this process among those that train together; 0 alone."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank()
-    for variable in ("RANK", "LOCAL_RANK"):
-        if os.environ.get(variable, "").isdecimal():
-            return int(os.environ[variable])
-    return 0
-
-
-def _digest(value: Tensor) -> str:
-    flat = value.detach().cpu().contiguous().reshape(-1)
-    content = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-    return hashlib.blake2b(f"{value.dtype}:".encode() + content, digest_size=6).hexdigest()
