@@ -137,6 +137,28 @@ def test_a_tie_of_two_seeds_and_a_claim_lost_to_holm_have_notes(tmp_path):
     assert "Whether the plain sum hurts or helps right digit is undecided" in text
 
 
+def test_the_plain_sum_under_another_name_has_its_words_and_costs_the_others_nothing(tmp_path):
+    """Constant weights that were chosen equal: the same networks, so the same numbers get the same word.
+
+    Who differs in one number alone, of the last epoch even, asks by itself and pays for it.
+    """
+    ours = shifted(-0.031, 0.0, jitter=(0.004, -0.004, 0.0))
+    values = {SINGLE_TASK: ALONE, "equal": ours, "dwa": shifted(-0.02, 0.01)}
+    without = judged(tmp_path / "without", plan((SINGLE_TASK, "equal", "dwa")), values)
+    both = judged(tmp_path / "both", plan((SINGLE_TASK, "equal", "best-fixed", "dwa")), {**values, "best-fixed": ours})
+    for task in ("left", "right"):
+        plain, same = cell(both, "equal", task), cell(both, "best-fixed", task)
+        assert (same.verdict, same.p_value, same.note) == (plain.verdict, plain.p_value, plain.note)
+        for method in ("equal", "dwa"):
+            assert cell(both, method, task) == cell(without, method, task)
+    assert cell(both, "best-fixed", "left").verdict == "negative transfer"
+    assert not [text for text in both.verdict if "+0.0 %" in text]  # nothing is asked of it beside the plain sum
+    other = [dict(found) for found in ours]
+    other[2]["right"] += 1e-9
+    near = judged(tmp_path / "near", plan((SINGLE_TASK, "equal", "best-fixed", "dwa")), {**values, "best-fixed": other})
+    assert cell(near, "equal", "left").p_value > cell(both, "equal", "left").p_value
+
+
 def test_without_a_baseline_there_is_no_verdict(tmp_path):
     found = judged(tmp_path / "s", plan(methods=["equal", "dwa"]), {"equal": ALONE, "dwa": ALONE})
     assert all(c.verdict is None and c.difference is None for c in found.cells)

@@ -40,6 +40,9 @@ class Answers:
     On each task: is the plain sum better or worse than single-task learning (or within 1 % of it), and is each
     strategy? Over all tasks: is the plain sum better or worse than single-task learning (or within 1 % of it), and is
     each strategy better or worse than the plain sum (than single-task learning, where the plain sum was not run)?
+
+    A strategy that is the plain sum under another name (constant weights that were chosen equal, say) asks nothing of
+    its own: on each task it has the plain sum's answer, and it takes no part of the study's error.
     """
 
     def __init__(self, found: TrialResults) -> None:
@@ -50,8 +53,9 @@ class Answers:
         self.samples: dict[Question, Array] = {}
         self.regions: dict[Question, float] = {}
         self.least: dict[Question, float] = {}
+        self.same: dict[Question, Question] = {}  # asked of the plain sum, as of the strategy that is one with it
         self.units = [self._unit(setting, task) for setting, task in self._units()]
-        claims = {question: self._claim(question) for question in self.samples}
+        claims = {question: self._claim(question) for question in self.samples if question not in self.same}
         self.claims = {question: made for question, made in claims.items() if made is not None}
         p_values = {question: made.p_value for question, made in self.claims.items()}
         self.adjusted = together(p_values, self.units)
@@ -64,6 +68,7 @@ class Answers:
 
     def verdict(self, question: Question) -> tuple[Verdict, float | None]:
         """The word that holds together with all others of the study, and its adjusted p-value."""
+        question = self._one(question)
         if question not in self.claims:
             return "undecided", None
         adjusted = self.adjusted[question]
@@ -71,7 +76,7 @@ class Answers:
 
     def alone(self, question: Question) -> Verdict | None:
         """The word that the question would get by itself, where the study as a whole does not allow it."""
-        made = self.claims.get(question)
+        made = self.claims.get(self._one(question))
         if made is None or made.p_value > 1.0 - LEVEL or self.verdict(question)[0] != "undecided":
             return None
         return made.verdict
@@ -82,7 +87,15 @@ class Answers:
         sample, region = self.samples[question], 0.0 if question.task == ALL else self.regions[question]
         return seeds_to_settle(sample, region, self.least[question], self._level(question), most)
 
+    def is_open(self, question: Question) -> bool:
+        """Whether nothing can be claimed of it, whatever the level: one seed, or seeds that agree exactly."""
+        return self._one(question) not in self.claims
+
+    def _one(self, question: Question) -> Question:
+        return self.same.get(question, question)
+
     def _level(self, question: Question) -> float:
+        question = self._one(question)
         (unit,) = (unit for unit in self.units if question == unit.first or question in unit.others)
         share = (1.0 - LEVEL) / sum(1 for unit in self.units if unit.first or unit.others)
         if question == unit.first:
@@ -103,8 +116,21 @@ class Answers:
     def _unit(self, setting: int, task: PlannedTask | None) -> Unit[Question]:
         first = self._ask(setting, self.plain, SINGLE_TASK, task) if self.plain else None
         against = self.plain if task is None and self.plain else SINGLE_TASK
-        others = [self._ask(setting, method, against, task) for method in self.strategies]
-        return Unit(first, tuple(question for question in others if question is not None))
+        one = [method for method in self.strategies if self.plain and self._is_plain(method, setting)]
+        asked = [self._ask(setting, method, against, task) for method in self.strategies if method not in one]
+        if task is not None and first is not None:
+            asked_again = [self._ask(setting, method, against, task) for method in one]
+            self.same |= {question: first for question in asked_again if question is not None}
+        return Unit(first, tuple(question for question in asked if question is not None))
+
+    def _is_plain(self, method: str, setting: int) -> bool:
+        """Whether every number of it is the plain sum's, of all tasks and seeds, at the chosen epoch and the last."""
+        return all(
+            self.found.metrics(method, setting, task.name, last)
+            == self.found.metrics(self.plain, setting, task.name, last)
+            for task in self.found.plan.tasks
+            for last in (False, True)
+        )
 
     def _ask(self, setting: int, method: str, baseline: str, task: PlannedTask | None) -> Question | None:
         found = self.found
