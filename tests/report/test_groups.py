@@ -234,7 +234,7 @@ def test_groups_that_are_not_the_advice_are_said_to_be_none(problem, tmp_path) -
     def error(trial, task, kind) -> float:  # validation data are wrong
         return planted(0.1 if kind == "validation" else 0.0, 0.01)(trial, task, kind)
 
-    said = "They are not the advice above"
+    said = "They are not the choice above"
     assert said in str(section(find(problem(4), tmp_path / "wrong.sqlite", error)[0]))
     assert said not in str(section(find(problem(4), tmp_path / "right.sqlite", planted(0.1, 0.01))[0]))
 
