@@ -184,8 +184,10 @@ def test_what_stands_around_the_tables(name: str) -> None:
     steps = " trained steps = of each network, from the fewest to the most;" * apart
     legend = [line for line in lines if line.startswith("same =")]
     assert legend == judged(judgement) * [
-        f"same = no difference, hurt = negative transfer, open = undecided;{steps} time × = training time against all "
-        "single-task networks, ± half its range; memory = peak while training."
+        "same = no difference, hurt = negative transfer, open = undecided; words are about the region of no difference "
+        "(±1 %, or a task's own) and hold together at 5 %; each interval stands by itself;"
+        f"{steps} time × = training time against all single-task networks, ± half its range; memory = peak while "
+        "training."
     ]
     labels = {setting.index: setting.label for setting in judgement.settings}
     failures = []

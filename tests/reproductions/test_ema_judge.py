@@ -18,5 +18,8 @@ def test_ema_is_judged_by_its_named_variant_on_every_data_set(outcome):
     broken = ema_claim.judge({"A": outcome("a2", good), "B": outcome("b2", bad)})[0]
     assert broken.word == "did not hold"
     assert [part.word for part in broken.parts] == ["held", "did not hold"]
-    assert any(line.startswith("A: of 1 variant, better than the plain sum 1") for line in broken.evidence)
+    assert any(
+        line.startswith("A: of 1 variant, by more than one point of Δm better than the plain sum 1")
+        for line in broken.evidence
+    )
     assert ema_claim.judge({"A": outcome("a3", {**good, "uw": None})})[0].word == "undecided"

@@ -235,7 +235,7 @@ def test_of_many_that_one_is_compared_to_the_nearest_are_named():
     samples = {f"other {place}": 0.01 * place + np.roll(noise, place) for place in range(8)}
     said = comparable("here", standing(Comparison("ours", samples, dict.fromkeys(samples, 0.01), " points"))).evidence
     assert "better than 6 (other 7 +7.00 points" in said[0]
-    assert said[2].startswith("Nearest: other 0 +0.00 points (")
+    assert said[2].startswith("Nearest, by the lower end: other 0 +0.00 points (")
     assert "other 4 +4.00 points (" in said[2]
     assert "other 5" not in said[2]
     few = dict(list(samples.items())[:5])

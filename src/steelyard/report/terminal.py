@@ -137,7 +137,11 @@ def _legend(view: View, clean: Callable[[str], str]) -> Text:
     time = "time × = training time against all single-task networks, ± half its range"
     told = any(view.unequal_steps(setting) for setting in view.settings)
     steps = " trained steps = of each network, from the fewest to the most;" if told else ""
-    return Text(clean(f"{words};{steps} {time}; memory = peak while training."), style="dim")
+    about = (
+        "words are about the region of no difference (±1 %, or a task's own) and hold together at 5 %; each interval "
+    )
+    about += "stands by itself"
+    return Text(clean(f"{words}; {about};{steps} {time}; memory = peak while training."), style="dim")
 
 
 def _tables(

@@ -252,10 +252,9 @@ def comparable(where: str, found: Standings) -> Finding:
     said = [f"{found.text}.", f"Not worse by what matters than {len(held)} of {len(p_values)}, each at 5 %, one-sided."]
     known = {other: p for other, p in p_values.items() if p is not None and other in found.intervals}
     if len(known) > NAMED:  # the text above names those that are furthest away
-        nearest = sorted(known, key=lambda other: -known[other])[:NAMED]
-        said.append(
-            f"Nearest: {', '.join(relative_of({other: found.intervals[other]}, asked.unit) for other in nearest)}."
-        )
+        nearest = sorted(known, key=lambda other: found.intervals[other].low)[:NAMED]
+        text = ", ".join(relative_of({other: found.intervals[other]}, asked.unit) for other in nearest)
+        said.append(f"Nearest, by the lower end: {text}.")
     return Finding(where, word, tuple(said))
 
 

@@ -143,6 +143,15 @@ def test_nothing_is_said_of_single_task_learning_that_has_learnt(tmp_path, alone
     assert text.endswith(f").{end}")
 
 
+def test_r2_just_below_zero_is_not_told_as_zero(tmp_path):
+    made = plan(metrics=[("left", (R2,)), ("right", (R2,))])
+    alone = [{"left": 0.5 + seed / 100, "right": 0.5} for seed in range(3)]
+    ours = [{"left": -0.0048, "right": -0.0051} for _ in range(3)]
+    (text,) = said(tmp_path, made, {SINGLE_TASK: alone, "equal": ours})
+    assert text.startswith("Worse than predicting the mean (R² below zero): equal on right digit (−0.01); equal on ")
+    assert "left digit (−0.0048)." in text
+
+
 def test_r2_below_zero_is_told_by_setting(tmp_path):
     made = plan(metrics=[("left", (R2,))], settings=2)
     values = [{"left": -0.2 - seed / 100} for seed in range(3)]

@@ -70,6 +70,7 @@ def beats(board: Board, baseline: str) -> BoardAnswer:
         f"{counted(len(board.problems), 'problem')}; "
         f"better and worse are said at 5 % for all {counted(size, 'comparison')} with the plain sum and the best "
         "fixed weights together."
+        + f" The best fixed weights are one of the {len(compared)}." * bool(set(board.named("fixed")) & set(compared))
     )  # fmt: skip
     return BoardAnswer(question, who_beats(compared, "method", against, len(board.problems)), tuple(lines))
 

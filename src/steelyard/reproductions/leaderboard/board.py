@@ -160,7 +160,7 @@ class Board:
                     why = f"worse than one prediction for all rows in {', '.join(tasks)}"
                     found.append(Trouble(problem.problem, row.name, why, judged=True))
                 elif row.name in far:
-                    found.append(Trouble(problem.problem, row.name, "far below all others", judged=True))
+                    found.append(Trouble(problem.problem, row.name, "far below most others", judged=True))
         return found
 
     def costs(self, name: str) -> tuple[float, float]:

@@ -104,7 +104,7 @@ def below_trivial(problem: BoardProblem, row: BoardRow) -> list[str]:
 
 
 def far_below(changes: Array) -> list[int]:
-    """The places of those that lie far below all the others."""
+    """The places of those that lie far below most of the others."""
     finite = changes[np.isfinite(changes)]
     if len(finite) < 4:
         return []

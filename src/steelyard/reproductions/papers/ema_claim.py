@@ -107,9 +107,9 @@ def judge(outcomes: Outcomes) -> list[Finding]:
         for part in [comparable(f"On {name}: {NAMED}", found)]
     ]
     said = [
-        f"{name}: of {counted(len(found.words), 'variant')}, better than the plain sum {_names(found.those('worse'))}; "
-        f"worse {_names(found.those('better'))}; no different {len(found.those('equal'))}; undecided "
-        f"{len(found.those('open'))}."
+        f"{name}: of {counted(len(found.words), 'variant')}, by more than one point of Δm better than the plain sum "
+        f"{_names(found.those('worse'))}; worse {_names(found.those('better'))}; "
+        f"no different {len(found.those('equal'))}; undecided {len(found.those('open'))}."
         for name, found in beside_sum.items()
     ]
     return [

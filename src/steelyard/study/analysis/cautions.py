@@ -113,7 +113,7 @@ def _worse_than_the_mean(found: TrialResults) -> list[str]:
     worst = [
         f"{method} on {task.label}"
         + (f" with {found.plan.settings[setting].label} of the labels" if several else "")
-        + f" (−{-mean:.2f})"
+        + f" (−{-mean:{'.2f' if mean < -0.005 else '.2g'}})"
         for (method, setting, task), mean in sorted(below.items(), key=lambda each: each[1])
     ]
     said = "; ".join(worst[:NAMED]) + (f"; and {len(worst) - NAMED} more" if len(worst) > NAMED else "")

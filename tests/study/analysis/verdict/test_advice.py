@@ -28,6 +28,7 @@ def candidate(change: Interval, clearly: Interval | None = None, **known: object
         apart="",
         on_their_own=0,
         gains="",
+        gaining=0,
         harmless=False,
         cost=0.5,
     )
@@ -56,14 +57,27 @@ RULES = {
     ),
     "worse, one hurt, the others harmless": (
         candidate(WORSE, apart="b", on_their_own=1, harmless=True), None,
-        "Train b alone; the others lose nothing that matters by sharing.",
+        "Train b alone as well: sharing under the plain sum costs the others nothing that matters.",
+    ),
+    "worse, one hurt, another gains": (
+        candidate(WORSE, apart="b", on_their_own=1, gains="c", gaining=1, harmless=True), None,
+        "Train b alone as well: sharing under the plain sum helps c and costs the other nothing that matters.",
+    ),
+    "worse, two of three hurt, the third gains": (
+        candidate(WORSE, apart="a and b", on_their_own=2, gains="c", gaining=1, harmless=True), None,
+        "Train a and b alone as well: sharing under the plain sum helps c.",
+    ),
+    "worse, two of three hurt, the third is as it was": (
+        candidate(WORSE, apart="a and b", on_their_own=2, harmless=True), None,
+        "Train a and b alone as well: sharing under the plain sum costs the other nothing that matters.",
     ),
     "worse, and one gains": (
-        candidate(WORSE, gains="b"), None,
-        "Whether to share is undecided: the plain sum helps b, and all tasks together lose by it.",
+        candidate(WORSE, gains="b", gaining=1), None,
+        "Whether to share is undecided: the plain sum helps b, and over all tasks it is by itself worse, Δm −5.0 % "
+        "(−7.0 to −3.0).",
     ),
     "open": (candidate(OPEN), None, "Whether to share is undecided."),
-    "open, and one gains": (candidate(OPEN, gains="b"), None, "Whether to share is undecided."),
+    "open, and one gains": (candidate(OPEN, gains="b", gaining=1), None, "Whether to share is undecided."),
     "all seeds agree": (
         candidate(GOOD, UNBOUNDED, by_itself=UNBOUNDED), None, "Whether to share is undecided.",
     ),

@@ -343,6 +343,13 @@ def check_overall(found: Study, setting: int, sentences: list[str]) -> None:
         check_bounded(said, change, 100.0, " %")
 
 
+def in_words(labels: list[str], total: int) -> str:
+    """``a, b and c``; of many the first."""
+    if len(labels) > NAMED:
+        return f"{len(labels)} of {total} tasks ({', '.join(labels[:NAMED])}, …)"
+    return " and ".join(", ".join(labels).rsplit(", ", 1))
+
+
 def check_recommendation(found: Study, setting: int, sentences: list[str]) -> None:
     """What follows: share, and under what; or train alone; or undecided."""
     methods = [method for method in found.judgement.methods if method != SINGLE_TASK]
@@ -364,14 +371,13 @@ def check_recommendation(found: Study, setting: int, sentences: list[str]) -> No
     hurt = by_size(with_verdict(found, setting, best, "negative transfer"))
     labels = [found.label(cell.task) for cell in hurt]
     total = len(found.metrics)
-    named = " and ".join(", ".join(labels).rsplit(", ", 1))
-    if len(labels) > NAMED:
-        named = f"{len(labels)} of {total} tasks ({', '.join(labels[:NAMED])}, …)"
+    named, helped = in_words(labels, total), by_size(with_verdict(found, setting, best, "gain"))
+    gains = in_words([found.label(cell.task) for cell in helped], total)
+    name = NAMES.get(best, best).replace("The", "the")
     (said,) = sentences
-    if len(hurt) == total or (change.high < 0 and clearly.low <= -0.01 and not hurt):
+    if len(hurt) == total or (change.high < 0 and clearly.low <= -0.01 and not (hurt or helped)):
         assert said == "Train every task alone: nothing here is shown to be as good."
     elif clearly.low > -0.01:
-        name = NAMES.get(best, best).replace("The", "the")
         shown = re.fullmatch(r"Share under (.*), at (\S+) × the training time of single tasks(.*)\.", said)
         assert shown[1] == name + (f", and train {named} alone as well" if hurt else "")
         assert says(shown[2], SECONDS[best] / (total * SECONDS[SINGLE_TASK]) + len(hurt) / total)
@@ -380,12 +386,18 @@ def check_recommendation(found: Study, setting: int, sentences: list[str]) -> No
     elif hurt:
         open_ = undecided(found, setting, best, "") + undecided(found, setting, best, "worse")
         open_ += undecided(found, setting, best, "better")
-        others = (
-            "whether the others should share is undecided"
-            if open_
-            else "the others lose nothing that matters by sharing"
+        rest = total - len(hurt) - len(helped)
+        told = [f"helps {gains}"] * bool(helped) + [f"costs the other{'s' * (rest > 1)} nothing that matters"] * bool(
+            rest
         )
-        assert said == f"Train {named} alone; {others}."
+        others = "; whether the others should share is undecided"
+        if not open_:
+            others = f" as well: sharing under {name} {' and '.join(told)}"
+        assert said == f"Train {named} alone{others}."
+    elif helped and change.high < 0:
+        head = f"Whether to share is undecided: {name} helps {gains}, and over all tasks it is by itself worse, Δm "
+        assert said.startswith(head)
+        check_bounded(said.removeprefix(head).removesuffix("."), change, 100.0, " %")
     else:
         under = re.fullmatch(
             r"Whether to share is undecided(?:: under (\w+), which is better than the plain sum, it is Δm (.*?\)))?\."

@@ -24,7 +24,8 @@ class Candidate:
         apart: the tasks that it hurts, and that it serves by a network of their own where some are hurt, in words;
             empty where none is hurt.
         on_their_own: how many tasks are hurt, or served so.
-        gains: the tasks that it is shown to help, in words; empty where there are none.
+        gains: the tasks that share and that it is shown to help, in words; empty where there are none.
+        gaining: how many these are.
         harmless: whether it is known of every other task that it loses nothing that matters.
         cost: the training time of its network, and of those of the tasks that it hurts, over that of all single tasks.
     """
@@ -38,6 +39,7 @@ class Candidate:
     apart: str
     on_their_own: int
     gains: str
+    gaining: int
     harmless: bool
     cost: float
 
@@ -69,9 +71,7 @@ def advice(best: Candidate, plain: Candidate | None) -> str:
     if best.nothing_shared or (best.by_itself.high < 0 and not best.apart and not best.gains):
         return "Train every task alone: nothing here is shown to be as good."
     if best.apart:
-        lose = "lose nothing that matters by sharing"
-        others = f"the others {lose}" if best.harmless else "whether the others should share is undecided"
-        return f"Train {best.apart} alone; {others}."
+        return f"Train {best.apart} alone{_others(best)}."
     return _undecided(best, plain)
 
 
@@ -86,10 +86,21 @@ def _share(candidate: Candidate) -> str:
     return f"Share under {candidate.name}, and train {candidate.apart} alone as well{at}{worse}."
 
 
+def _others(best: Candidate) -> str:
+    """What becomes of those that are not hurt: in the network that the hurt ones stay in, where that is shown."""
+    if not best.harmless:
+        return "; whether the others should share is undecided"
+    rest = best.tasks - best.on_their_own - best.gaining
+    helps = [f"helps {best.gains}"] if best.gains else []
+    costs = [f"costs the other{'s' if rest > 1 else ''} nothing that matters"] if rest else []
+    return f" as well: sharing under {best.name} {' and '.join([*helps, *costs])}"
+
+
 def _undecided(best: Candidate, plain: Candidate | None) -> str:
     said = "Whether to share is undecided"
     if best.gains and best.by_itself.high < 0:
-        return f"{said}: {best.name} helps {best.gains}, and all tasks together lose by it."
+        by_itself = f"Δm {relative_of({'': best.by_itself}).strip()}"
+        return f"{said}: {best.name} helps {best.gains}, and over all tasks it is by itself worse, {by_itself}."
     doubt = f" {best.name} {best.chosen}." if best.change.low > -SLIGHT and best.among > 1 else ""
     if plain is None:
         return f"{said}.{doubt}"

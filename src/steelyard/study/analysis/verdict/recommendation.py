@@ -38,6 +38,7 @@ def _candidate(here: SettingFacts, method: str, among: int) -> Candidate | None:
     # What it trains alone does not lose by sharing because it does not share.
     own = [cell for cell in _on_their_own(here, method) if cell not in hurt]
     fine = [cell for word in FINE for cell in here.judged(method, word) if cell not in own]
+    gains = [cell for cell in here.judged(method, "gain") if cell not in own]
     return Candidate(
         name=lowered(method_name(method)),
         change=change,
@@ -47,7 +48,8 @@ def _candidate(here: SettingFacts, method: str, among: int) -> Candidate | None:
         tasks=len(here.tasks),
         apart=here.named([*hurt, *own]) if hurt else "",
         on_their_own=len(hurt) + len(own),
-        gains=here.named(here.judged(method, "gain")) if here.judged(method, "gain") else "",
+        gains=here.named(gains) if gains else "",
+        gaining=len(gains),
         harmless=len(fine) + len(hurt) + len(own) == len(here.tasks),
         cost=here.rows[method].relative_cost + _cost_of(here, [cell.task for cell in hurt]),
     )
