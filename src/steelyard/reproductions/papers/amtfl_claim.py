@@ -344,7 +344,8 @@ reproduction = Reproduction(
         "predictions are those of one pass without dropout, and single tasks and the plain sum have no penalties. "
         "What is learnt hardly moves there, its price is small beside the losses, and its form differs in that it "
         "trains on the mean of fifty passes: it stands beside the claim. The five folds share training rows: by the "
-        "correction of Nadeau and Bengio intervals over them would be 1.6 times as wide."
+        "correction of Nadeau and Bengio intervals over them would be 1.6 times as wide, which differences of networks "
+        "did not need where it was measured (benchmarks/new_rows.py)."
     ),
     experiments=experiments,
     judge=judge,
