@@ -139,13 +139,22 @@ def test_comparing_gradients_of_tasks_that_never_meet_is_refused(spec: str) -> N
         alternate(steelyard.make(spec, TASKS), Toy(TASKS), "trunk", 10)
 
 
-@pytest.mark.parametrize(("spec", "where"), [("dwa", "none"), ("gls", "none"), ("inverse-norm", "trunk")])
+@pytest.mark.parametrize(
+    ("spec", "where"),
+    [
+        ("dwa", "none"),
+        ("gls", "none"),
+        ("inverse-norm", "trunk"),
+        ("log(scale=sum)", "none"),
+        ("initial-scale(scale=sum)", "none"),
+    ],
+)
 def test_weights_that_say_nothing_are_warned_of(spec: str, where: str) -> None:
     with pytest.warns(SteelyardWarning, match="held one task alone: all had the weight 1"):
         alternate(steelyard.make(spec, TASKS), Toy(TASKS), where, 10)
 
 
-@pytest.mark.parametrize("spec", ["equal", "fixed", "ema", "uw"])
+@pytest.mark.parametrize("spec", ["equal", "fixed", "ema", "uw", "log", "initial-scale", "ema-scale+equal"])
 def test_weights_that_do_not_depend_on_other_tasks_are_not(spec: str) -> None:
     alternate(steelyard.make(spec, TASKS), Toy(TASKS), "none", 20)
 
@@ -169,7 +178,7 @@ RELATED_LATER = {
 @every("name", [*method_names(), "ema(variant=normalised)", "ema(variant=proportional)"])
 def test_methods_say_whether_a_task_is_weighed_by_its_own_losses(name: str) -> None:
     balancers = [steelyard.make(RELATED_LATER.get(name, name), TASKS, **main(name)) for _ in range(2)]
-    if balancers[0].reads != "losses" or balancers[0].looks_at_nothing or balancers[0].heads == "plain":
+    if balancers[0].reads != "losses" or balancers[0].is_blind or balancers[0].heads == "plain":
         return  # nothing is weighed by losses
     weights: list[list[float]] = []
     for balancer, others in zip(balancers, (1.0, 3.0), strict=True):

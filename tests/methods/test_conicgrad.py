@@ -94,6 +94,7 @@ def test_opposite_equal_and_zero_gradients(scale: float) -> None:
         assert (weights @ torch.stack(rows)).tolist() == pytest.approx(torch.stack(rows).mean(0).tolist())
     weights = weigh(balancer("conicgrad", 2), torch.stack([g, zero]))
     assert (weights @ torch.stack([g, zero])).tolist() == pytest.approx((g / 2).tolist(), rel=1e-6)
+    assert weights.tolist() == pytest.approx([0.5, 0.5])  # of the zero too, which heads and scale="sum" see
 
 
 def test_where_no_direction_improves_all_the_limit_hurts_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 import steelyard
 from loss_sequences import SIZES, call, epochs_of_losses, mean, run, task_names, tie
@@ -91,3 +92,13 @@ def test_a_loss_that_stays_zero_counts_as_one_that_does_not_vary() -> None:
     for loss in (1.0, 2.0, 3.0):
         weights, _ = call(balancer, {"task0": 0.0, "task1": loss})
     assert weights == {"task0": 0.0, "task1": 1.0}
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_a_loss_that_stays_zero_does_not_vary(decay: float) -> None:
+    """Its ratios fade to nothing, by which nothing is divided."""
+    balancer = steelyard.make(f"cov(decay={decay})", ["a", "b"])
+    for step in range(1200):
+        x = torch.tensor(1.0, requires_grad=True)
+        balancer({"a": x * (1 + step % 3), "b": x - 1 if step else x})  # zero, with a gradient
+        assert bool(balancer.last_weights.isfinite().all()), step

@@ -147,3 +147,15 @@ def test_losses_below_the_minimum_are_refused() -> None:
         call(steelyard.make("famo(minimum=0.5)", task_names(2)), {"task0": 1.0, "task1": 0.25})
     with pytest.raises(LossError, match="a loss is 0 where minimum is 0 and epsilon 0"):
         call(steelyard.make("famo(epsilon=0)", task_names(2)), {"task0": 1.0, "task1": 0.0})
+
+
+@pytest.mark.parametrize("stage", ["initial-scale(steps=1)", "initial-scale(steps=3)", "ema-scale(beta=0.5)"])
+def test_behind_a_stage_the_loss_after_the_step_is_compared_with_the_same_loss_before(stage: str) -> None:
+    """Both fall by an eighth, in other units: nothing is to move."""
+    balancer = steelyard.make(f"{stage}+famo(decay=0,epsilon=0)", ["a", "b"])
+    for size in (3.0, 2.0, 2.5):
+        both = torch.tensor([size, 128 * size], dtype=torch.float64, requires_grad=True)
+        losses = {"a": both[0], "b": both[1]}
+        balancer(losses)
+        balancer.observe(after={name: 0.875 * loss.detach() for name, loss in losses.items()})
+        assert balancer.logits.tolist() == pytest.approx([0.0, 0.0], abs=1e-6)

@@ -25,16 +25,21 @@ def best_grouping(values: list[float], groups: int) -> list[float]:
 
 
 class Reference:
-    """p ← p e^{-ηL} / Σ; γ = p ΣL / L; one weight per group of γ."""
+    """p ← p e^{-ηL} / Σ over those at hand; γ = p ΣL / L; one weight per group of γ.
+
+    What is kept of p is a part of what those at hand held together: absent tasks lose and gain nothing.
+    """
 
     def __init__(self, groups: int, step_size: float) -> None:
         self.groups, self.step_size, self.p = groups, step_size, {}
 
     def step(self, losses):
+        held = sum(self.p.get(task, 1.0) for task in losses)
         raised = {task: self.p.get(task, 1.0) * math.exp(-self.step_size * loss) for task, loss in losses.items()}
-        self.p |= {task: value / sum(raised.values()) for task, value in raised.items()}
+        shares = {task: value / sum(raised.values()) for task, value in raised.items()}
+        self.p |= {task: held * share for task, share in shares.items()}
         total = sum(losses.values())
-        indicator = [self.p[task] * total / loss for task, loss in losses.items()]
+        indicator = [shares[task] * total / loss for task, loss in losses.items()]
         return dict(zip(losses, best_grouping(indicator, min(self.groups, len(losses))), strict=True))
 
 

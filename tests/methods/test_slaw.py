@@ -8,6 +8,7 @@ import pytest
 
 import steelyard
 from loss_sequences import SIZES, call, epochs_of_losses, run, task_names, tie
+from steelyard.errors import OptionError
 
 
 class Reference:
@@ -49,3 +50,9 @@ def test_a_loss_that_has_not_varied_weighs_one() -> None:
     assert call(balancer, {"task0": 0.3, "task1": 1.0, "task2": 1.0})[0] == dict.fromkeys(task_names(3), 1.0)
     weights, _ = call(balancer, {"task0": 0.3, "task1": 2.0, "task2": 4.0})
     assert weights == pytest.approx({"task0": 1.0, "task1": 1.5, "task2": 0.5})
+
+
+def test_a_memory_of_nothing_is_refused() -> None:
+    """With it no loss has varied, and every weight would be 1 for ever."""
+    with pytest.raises(OptionError, match="beta"):
+        steelyard.make("slaw(beta=0)", ["a", "b"])

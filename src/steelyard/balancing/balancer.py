@@ -233,15 +233,16 @@ class Balancer(Persistent):
         if validation is not None and self.needs_validation and self.on_nonfinite != "ignore":
             there = self._now.idle.shown(validation, counts)
             validation = there if there or ranks is not None else None
-        for losses, method in ((after, self.after_step), (validation, self.validated)):
+        for losses, method, staged in ((after, self.after_step, True), (validation, self.validated, False)):
             if losses is not None and ranks is not None:
                 present_losses(self.tasks, self.known, losses, needs_graph=False, may_be_empty=True)
                 device = without_losses(self, ranks)
                 losses = losses_together(ranks, self.tasks, losses, counts, device)
             if losses is not None:
-                self._show(losses, method)
+                self._show(losses, method, staged)
 
-    def _show(self, losses: Losses, method: Callable[[Tensor, Any], None]) -> None:
+    def _show(self, losses: Losses, method: Callable[[Tensor, Any], None], staged: bool) -> None:
+        """Hand losses to the method, `staged` as those of the step were that they are compared to."""
         positions, found = present_losses(self.tasks, self.known, losses, needs_graph=False)
         positions = list(range(len(found))) if positions is None else positions
         names = tuple(self.tasks[position] for position in positions)
@@ -255,7 +256,10 @@ class Balancer(Persistent):
                 return
             index = torch.tensor([positions[k] for k in live], device=device)
             state = self.working_state(index)
-            method(values[live], state)
+            values = values[live]
+            for stage in self.loss_stages() if staged else ():
+                values = stage.again(values, stage.working_state(index))
+            method(values, state)
             if numbers is None:
                 hold_unless(values.isfinite().all(), self, state, index)
             self.commit(state, index)

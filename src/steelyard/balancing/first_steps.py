@@ -186,7 +186,7 @@ class FirstSteps:
 
 def _alone_means_something(method: Method) -> bool:
     """Whether a task's weight does not depend on the others."""
-    return method.looks_at_nothing or (method.independent and method.scale == "paper")
+    return method.is_blind or (method.independent and method.scale == "paper")
 
 
 def lone(method: Method, reads: Reads) -> bool:

@@ -143,7 +143,7 @@ def _unlooked_at(method: Method, seen: Seen, final: _Final, commits: Commits) ->
     every = torch.stack([fine.all(), *(each.isfinite().all() for each in told if each is not None)]).all()
     for module, state, index in commits:
         hold_unless(every, module, state, index)
-    if method.looks_at_nothing:
+    if method.is_blind:
         return final
     by_itself = method.independent and method.scale == "paper" and seen.squared_norms is None
     known = fine if by_itself else every

@@ -322,6 +322,11 @@ class Method(Stateful):
         """The stages in front, from left to right."""
         return self._stages
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether its weights are those chosen beforehand, with no stage in front that looks at losses."""
+        return self.looks_at_nothing and all(stage.reweighs for stage in self.loss_stages())
+
     def prepend_stages(self, stages: Sequence[Stage]) -> None:
         """Put loss stages in front; see `Chain`. What rescaling does is then no longer the method's own promise."""
         check_order(self, [*stages, *self._stages])

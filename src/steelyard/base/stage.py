@@ -36,6 +36,12 @@ class Stage(Stateful):
         """``f(L) [T]`` and ``f'(L) [T]`` for the losses ``[T]`` of the present tasks; rebinds ``state``."""
         raise NotImplementedError
 
+    def again(self, losses: Tensor, state: State) -> Tensor:
+        """``f(L) [T]`` of losses that are seen once more after a step, by the ``f`` of that step; ``state`` is what the
+        step left. A stage whose ``f`` follows the losses has one that stands still.
+        """
+        return self.transform(losses, state)[0]
+
     def reweigh(self, weights: Tensor, state: State) -> Tensor:
         """``[T]``, the multipliers of the task gradients, from those ``[T]`` of all behind it; rebinds ``state``."""
         raise NotImplementedError

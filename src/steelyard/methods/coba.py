@@ -29,8 +29,8 @@ class CoBa(Balancer):
 
     - ``RCS = softmax(T α_k / Σ_j |α_j|)`` over tasks: slow ones first,
     - ``ACS = softmax(-n α_k / Σ_i |α_k(i)|)`` over tasks: diverging ones last,
-    - ``DF = min(1, n · softmax_i(-τ n a(i) / Σ_i |a(i)|) at i = t)`` over time, with ``a = max_k α_k``: near 1 while
-      all converge,
+    - ``DF = min(1, n · softmax_i(-τ n a(i) / Σ_i |a(i)|) at i = t)`` over time, with ``a = max_k α_k``: 1 while
+      the steepest slope is constant; it falls as convergence slows down, and towards 0 where a task diverges,
     - ``w = DF · RCS + (1 - DF) · ACS``, which sums to 1.
 
     A task's slope is 0 until ``warm_up`` of its validation losses are known, so weights start at ``1/T``.

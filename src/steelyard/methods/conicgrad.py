@@ -49,6 +49,7 @@ class ConicGrad(GramianBalancer):
 
     name = "conicgrad"
     paper = "Hassanpour et al. (2025), arXiv 2502.00217"
+    revision = 1  # a zero gradient had a weight without bound, which scale="sum" made that of all
 
     def __init__(self, tasks: Sequence[str], *, c: float = 0.5, **common: Any) -> None:
         super().__init__(tasks, **common)

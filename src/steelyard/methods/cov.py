@@ -68,7 +68,9 @@ class CoV(Balancer):
         even = torch.full_like(state.count, 1 / len(state.count))
         known = state.count >= 2
         deviation = (state.spread / state.count.clamp(min=1) + self.epsilon).sqrt()
-        coefficient = torch.where(known, deviation / state.mean_ratio, torch.zeros_like(deviation))
+        # Ratios that have faded to nothing, of a loss that has been zero for long, do not vary.
+        quotient = deviation / state.mean_ratio
+        coefficient = torch.where(known & quotient.isfinite(), quotient, torch.zeros_like(deviation))
         total = coefficient.sum()
         share = torch.where(total > 0, coefficient * known.double().mean() / total, even)
         return torch.where(known, share, even)

@@ -28,6 +28,7 @@ class Equal(Balancer):
 
     name = "equal"
     looks_at_nothing = True
+    independent = True  # by what a loss stage in front makes of its own losses
     rescaling = "weights"
 
     def weigh(self, seen: Seen, state: State) -> Tensor:

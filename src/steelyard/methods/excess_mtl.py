@@ -21,7 +21,7 @@ class ExcessMTL(Balancer):
 
     The excess risk is estimated by ``r_k = g_kᵀ diag(H_k + ε)^{-1/2} g_k`` with ``H_k ← H_k + g_k²`` over the steps;
     then ``w_k ← w_k exp(η r_k / r_k(0))``, rescaled to ``Σ w = T``, where ``r_k(0)`` is that of the task's first
-    step.
+    step with a gradient; until then (heads that start at zero) ``r_k`` counts as 0.
 
     Args:
         tasks: task names.
@@ -31,8 +31,8 @@ class ExcessMTL(Balancer):
 
     Cost: trunk only, one backward per task; ``T x P`` numbers for the rows and as many for ``H``.
 
-    Source: He, Zhou, Zhang, Zhao, "Robust Multi-Task Learning with Excess Risks" (ICML 2024), arXiv 2402.02009, and the
-    authors' code.
+    Source: He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi, Zhao, "Robust Multi-Task Learning with Excess Risks" (ICML 2024),
+    arXiv 2402.02009, and the authors' code.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))
@@ -48,6 +48,7 @@ class ExcessMTL(Balancer):
     paper = "He et al. (2024), arXiv 2402.02009"
     reads = "rows"
     where = frozenset({"trunk"})
+    revision = 1  # a first risk of zero stood for ever
 
     def __init__(self, tasks: Sequence[str], *, eta: float = 0.01, epsilon: float = 1e-7, **common: Any) -> None:
         super().__init__(tasks, **common)
@@ -63,7 +64,7 @@ class ExcessMTL(Balancer):
         squares = like_rows(state.squares, seen.rows, self.name) + seen.rows.square()
         state.squares = squares
         risk = double((seen.rows.square() / (squares + self.epsilon).sqrt()).sum(1))
-        state.first_risk = torch.where(state.first_risk.isnan(), risk, state.first_risk)
+        state.first_risk = torch.where(state.first_risk.isnan() & (risk > 0), risk, state.first_risk)
         relative = torch.where(state.first_risk > 0, risk / state.first_risk, torch.zeros_like(risk))
         state.log_weights = state.log_weights + self.eta * relative
         return len(risk) * state.log_weights.softmax(0)

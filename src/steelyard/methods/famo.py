@@ -61,6 +61,7 @@ class FAMO(Balancer):
     name = "famo"
     paper = "Liu, Feng, Stone, Liu (2023), arXiv 2306.03792"
     positive_losses = True
+    revision = 1  # behind a loss stage, losses after the step were compared as they were with what the stage had made
     needs_after = True  # of the form "after"
 
     def __init__(

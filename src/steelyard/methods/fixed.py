@@ -37,6 +37,7 @@ class Fixed(Balancer):
 
     name = "fixed"
     looks_at_nothing = True
+    independent = True  # by what a loss stage in front makes of its own losses
     rescaling = "weights"
     signed_weights = True
 

@@ -46,6 +46,7 @@ class GO4Align(Balancer):
     name = "go4align"
     paper = "Shen et al. (2024), arXiv 2404.06486"
     positive_losses = True
+    revision = 1  # shares of the tasks at hand were kept beside those of the absent ones as if they were of all
 
     def __init__(self, tasks: Sequence[str], *, groups: int = 2, step_size: float = 1e-4, **common: Any) -> None:
         super().__init__(tasks, **common)
@@ -56,11 +57,13 @@ class GO4Align(Balancer):
         self.declare("log_memory", reduce="mean")
 
     def weigh(self, seen: Seen, state: State) -> Tensor:
-        state.log_memory = (state.log_memory - self.step_size * seen.losses).log_softmax(0)
+        held = state.log_memory.logsumexp(0)  # by those at hand together, which goes on to be theirs
+        memory = (state.log_memory - self.step_size * seen.losses).log_softmax(0)
+        state.log_memory = memory + held
         positive = seen.losses > 0
         weights = torch.ones_like(seen.losses)
         if bool(positive.any()):
             losses = seen.losses[positive]
-            indicator = state.log_memory[positive].exp() * (losses.sum() / losses)
+            indicator = memory[positive].exp() * (losses.sum() / losses)
             weights[positive] = k_means_on_line(indicator, self.groups)
         return weights

@@ -24,7 +24,7 @@ class LDCMTL(Balancer):
     ``Σ_k v_k L_k / sg(Σ v) + λ · 2/T · Σ_{i<j} |v_i L_i - v_j L_j|`` with ``v = sigmoid(s)``, ``s`` learnt, the losses
     in units of their first value. Both terms move network and ``s``, hence ``w_k = v_k (1 / Σ v + λ · 2/T · n_k)``,
     where ``n_k`` counts the tasks with a smaller ``v L`` less those with a larger one; it may be negative where
-    ``λ > 1/2T``.
+    ``λ > 1/(2 (T - 1))``.
 
     Args:
         tasks: task names.

@@ -73,7 +73,7 @@ class MGDA(Balancer):
         super().__init__(tasks, **common)
         one_of("normalise", normalise, Normalise)
         self.normalise = normalise
-        self.rescaling = "weights" if normalise in ("l2", "loss", "loss+") else "none"
+        self.rescaling = "weights" if normalise in ("l2", "loss") else "none"
         self.amortised_rate = amortised_rate(self, solver, product, rate, default=0.2)
         if self.amortised_rate is not None and normalise != "none":
             raise OptionError(

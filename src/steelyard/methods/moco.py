@@ -13,6 +13,7 @@ from steelyard.base.options import at_least, within
 from steelyard.base.row_state import like_rows
 from steelyard.base.state import ELEMENTS, TASKS, State
 from steelyard.gradients.row_products import gramian_of_rows
+from steelyard.methods.solvers.simplex import kept_shares, shares_of_present
 
 
 class MoCo(Balancer):
@@ -50,6 +51,7 @@ class MoCo(Balancer):
     reads = "rows"
     where = frozenset({"trunk"})
     default_heads = "plain"
+    revision = 1  # shares of the tasks at hand were kept beside those of the absent ones as if they were of all
 
     def __init__(
         self, tasks: Sequence[str], *, beta: float = 0.5, gamma: float = 0.1, rho: float = 0.0, **common: Any
@@ -76,6 +78,8 @@ class MoCo(Balancer):
         corrected = torch.lerp(like_rows(state.corrected, rows, self.name), scaled, part)
         state.corrected = corrected
         gramian = gramian_of_rows(corrected)
-        slope = gramian @ state.multipliers + self.rho * state.multipliers
-        state.multipliers = (state.multipliers - self.gamma / state.updates.sqrt() * slope).softmax(0)
-        return Balance(state.multipliers, rows=corrected)
+        held = shares_of_present(state.multipliers)
+        slope = gramian @ held + self.rho * held
+        multipliers = (held - self.gamma / state.updates.sqrt() * slope).softmax(0)
+        state.multipliers = kept_shares(multipliers, state.multipliers, len(self.tasks))
+        return Balance(multipliers, rows=corrected)

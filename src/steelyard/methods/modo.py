@@ -11,7 +11,7 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.base.observation import Seen
 from steelyard.base.options import at_least
 from steelyard.base.state import State
-from steelyard.methods.solvers.simplex import project_on_simplex, shares_of_present
+from steelyard.methods.solvers.simplex import kept_shares, project_on_simplex, shares_of_present
 
 
 class MoDo(Balancer):
@@ -49,6 +49,7 @@ class MoDo(Balancer):
     where = frozenset({"trunk"})
     uses_angles = True
     default_heads = "plain"
+    revision = 1  # shares of the tasks at hand were kept beside those of the absent ones as if they were of all
 
     def __init__(self, tasks: Sequence[str], *, gamma: float = 1e-3, rho: float = 0.1, **common: Any) -> None:
         super().__init__(tasks, **common)
@@ -60,5 +61,6 @@ class MoDo(Balancer):
     def weigh(self, seen: Seen, state: State) -> Tensor:
         assert seen.cross_gramian is not None
         w = shares_of_present(state.shares)
-        state.shares = project_on_simplex(w - self.gamma * (seen.cross_gramian @ w + self.rho * w))
-        return state.shares
+        w = project_on_simplex(w - self.gamma * (seen.cross_gramian @ w + self.rho * w))
+        state.shares = kept_shares(w, state.shares, len(self.tasks))
+        return w

@@ -42,6 +42,7 @@ class Random(Balancer):
 
     name = "random"
     looks_at_nothing = True
+    independent = True  # by what a loss stage in front makes of its own losses
     paper = "Lin et al. (2021), arXiv 2111.10603"
     rescaling = "weights"
     draws = True

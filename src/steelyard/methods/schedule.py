@@ -50,6 +50,7 @@ class Schedule(Balancer):
 
     name = "schedule"
     looks_at_nothing = True
+    independent = True  # by what a loss stage in front makes of its own losses
     rescaling = "weights"
     signed_weights = True
 

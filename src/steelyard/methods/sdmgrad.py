@@ -12,7 +12,7 @@ from steelyard.balancing.balancer import Balancer
 from steelyard.base.observation import Seen
 from steelyard.base.options import at_least, within
 from steelyard.base.state import State
-from steelyard.methods.solvers.simplex import project_on_simplex, shares_of_present
+from steelyard.methods.solvers.simplex import kept_shares, project_on_simplex, shares_of_present
 
 
 class SDMGrad(Balancer):
@@ -56,6 +56,7 @@ class SDMGrad(Balancer):
     where = frozenset({"trunk"})
     uses_angles = True
     default_heads = "plain"
+    revision = 1  # shares of the tasks at hand were kept beside those of the absent ones as if they were of all
 
     def __init__(
         self,
@@ -86,5 +87,5 @@ class SDMGrad(Balancer):
             for _ in range(self.steps_inside):
                 velocity = self.momentum * velocity + A @ w + self.lam * (A @ mean)
                 w = project_on_simplex(w - self.eta * velocity)
-            state.shares = w
+            state.shares = kept_shares(w, state.shares, len(self.tasks))
         return (w + self.lam * mean) / (1 + self.lam)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.observation import Seen
-from steelyard.base.options import within
+from steelyard.base.options import at_least, within
 from steelyard.base.ratios import reciprocal, shares
 from steelyard.base.state import State
 
@@ -44,6 +44,7 @@ class SLAW(Balancer):
 
     def __init__(self, tasks: Sequence[str], *, beta: float = 0.99, **common: Any) -> None:
         super().__init__(tasks, **common)
+        at_least("beta", beta, 0, strictly=True)
         within("beta", beta, 0, 1)
         self.beta = beta
         self.declare("count", reduce="mean")

@@ -36,5 +36,11 @@ class EMAScale(Stage):
     def transform(self, losses: Tensor, state: State) -> tuple[Tensor, Tensor]:
         state.average = self.beta * state.average + (1 - self.beta) * losses.abs()
         state.weight_sum = self.beta * state.weight_sum + (1 - self.beta)
-        factor = reciprocal(state.average / state.weight_sum)
+        factor = self._factor(state)
         return losses * factor, factor
+
+    def again(self, losses: Tensor, state: State) -> Tensor:
+        return losses * self._factor(state)
+
+    def _factor(self, state: State) -> Tensor:
+        return reciprocal(state.average / state.weight_sum)

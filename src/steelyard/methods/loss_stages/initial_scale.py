@@ -44,11 +44,20 @@ class InitialScale(Stage):
         add_to_period(state, losses.abs())
         state.period_sum = torch.where(forming, state.period_sum, before[0])
         state.period_count = torch.where(forming, state.period_count, before[1])
-        mean = state.period_sum / state.period_count.clamp(min=1)
         if self.steps is not None:
-            state.scale = torch.where(forming & (state.period_count >= self.steps), mean, state.scale)
-        factor = reciprocal(torch.where(forming, mean, state.scale))
+            full = forming & (state.period_count >= self.steps)
+            state.scale = torch.where(full, self._mean(state), state.scale)
+        factor = self._factor(state)
         return losses * factor, factor
+
+    def again(self, losses: Tensor, state: State) -> Tensor:
+        return losses * self._factor(state)
+
+    def _factor(self, state: State) -> Tensor:
+        return reciprocal(torch.where(state.scale == 0, self._mean(state), state.scale))
+
+    def _mean(self, state: State) -> Tensor:
+        return state.period_sum / state.period_count.clamp(min=1)
 
     def period_ended(self, state: State) -> None:
         if self.steps is None:

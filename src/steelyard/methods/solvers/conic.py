@@ -68,7 +68,8 @@ def conic_point(rows: UnitRows, c: float) -> Tensor:
         weights, norm, _ = nearest(mu)
         best = (mu, weights, norm)
     mu, weights, norm = best
-    return (weights + mu / (size * length)) * (length / norm)
+    found = (weights + mu / (size * length)) * (length / norm)
+    return torch.where(rows.norms > 0, found, mean_weights)  # of a zero gradient any weight makes the same direction
 
 
 def _crossing(G: Tensor, along: Tensor, weights: Tensor, c: float) -> float | None:

@@ -12,6 +12,13 @@ def shares_of_present(shares: Tensor) -> Tensor:
     return shares / total if bool(total > 0) else torch.full_like(shares, 1 / len(shares))
 
 
+def kept_shares(shares: Tensor, before: Tensor, tasks: int) -> Tensor:
+    """What is to be kept of shares of the tasks at hand, which sum to 1: they hold together what they held `before`, so
+    that what is kept of all ``tasks`` goes on to sum to 1. Where they held nothing they are given an even part."""
+    total = before.sum()
+    return shares * torch.where(total > 0, total, len(before) / tasks)
+
+
 def project_on_simplex(point: Tensor) -> Tensor:
     """``argmin_{w ≥ 0, Σw = 1} ‖w - y‖`` as ``[T]``, exact.
 
