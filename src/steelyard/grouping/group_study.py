@@ -246,8 +246,10 @@ def _judged(
     def over(other: str, what: str = "grouping") -> Interval | None:
         if arms[what] == arms[other]:
             return None
-        ours, theirs = (found.changes(arms[each], SINGLE_TASK, 0) for each in (what, other))
-        return interval(ours - theirs) if len(ours) == len(theirs) > 0 else None
+        # On the seeds that both have finished, whichever else one of them has.
+        both = set(found.complete(arms[what], 0)) & set(found.complete(arms[other], 0))
+        ours, theirs = (found.changes(arms[each], SINGLE_TASK, 0, among=both) for each in (what, other))
+        return interval(ours - theirs) if len(ours) else None
 
     names, measured = plan.task_names, dict(grouping.measured)
     counts = range(1, min(len(names), networks + 2) + 1)
@@ -259,6 +261,7 @@ def _judged(
         over_own=over("own networks"),
         own_over_one=over("one for all", "own networks"),
         paid=paid,
+        limit=networks,
         by_networks={
             count: best.gain for count in counts if (best := best_of(names, measured, count, noise=noise)) is not None
         },

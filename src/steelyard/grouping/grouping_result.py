@@ -24,6 +24,7 @@ class GroupingResult:
         own_over_one: Δm of own networks for those minus that of one network for all, on test data.
         paid: what networks chosen on one half of the validation rows gained over one for all on the other half; none
             where that is not known. Where it is not above 0, the grouping is one network for all.
+        limit: the number of networks that were allowed.
         by_networks: the mean gain on validation data of the best choice of at most so many networks.
         by_budget: the mean gain on validation data after so many subsets, at some twenty numbers of them.
         affinities: what cheaper numbers would have told of the measured gains; nothing was chosen by them.
@@ -39,6 +40,7 @@ class GroupingResult:
     by_budget: Sequence[tuple[int, float]]
     affinities: Sequence[Affinity] = ()
     paid: float | None = None
+    limit: int = 1
 
     @property
     def recommended(self) -> str:

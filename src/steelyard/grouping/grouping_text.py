@@ -35,7 +35,8 @@ def _what_to_do(found: GroupingResult, what: str, change: Interval | None) -> li
     if networks and not _together(networks):
         return [f"Train every task alone: {brings}."]
     choice = _choice(found, what)
-    if change is not None and (change.low > 0 or change.low == -math.inf):  # that of one seed is told as such
+    alone = change is not None and change.low == -math.inf  # one seed, which `brings` tells
+    if change is not None and (change.low > 0 or (alone and change.mean > 0)):
         return [f"Train {choice}: {brings}."]
     if change is not None and change.low > -SLIGHT:
         slight, than = f"no more than {100 * SLIGHT:g} %", "than training every task alone"
@@ -46,7 +47,8 @@ def _what_to_do(found: GroupingResult, what: str, change: Interval | None) -> li
         )
         return [f"Train {choice}: {brings}.", f"That is {shown}."]
     if change is not None and change.high < 0:
-        other = "or allow more networks, or try another --method"
+        more = "or allow more networks, " if found.limit < len(found.grouping.tasks) else ""
+        other = f"{more}or try another --method"
         return [f"Train every task alone, {other}: the best choice here, {choice}, is {brings}."]
     return [f"Whether tasks should share is undecided. If they do, train {choice}: {brings}."]
 

@@ -69,11 +69,15 @@ def to_json(found: GroupingResult) -> str:
         "measured": [{"tasks": list(gains), "gains": gains} for gains in grouping.measured.values()],
         "failed": [sorted(subset, key=grouping.tasks.index) for subset in grouping.failed],
         "rows": [
-            {"arm": row.method, "delta_m": _interval(row.delta_m), "relative_cost": row.relative_cost}
+            {"arm": row.method, "delta_m": _interval(row.delta_m), "relative_cost": _known(row.relative_cost)}
             for row in found.judgement.rows
         ],
     }
-    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _affinity(affinity: Affinity, tasks: Sequence[str]) -> dict[str, Any]:

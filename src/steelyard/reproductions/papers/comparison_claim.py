@@ -213,7 +213,7 @@ reproduction = Reproduction(
     ),
     experiments=experiments,
     judge=judge,
-    takes={"quick": "7 min", "real": "8 h", "full": "days"},
+    takes={"quick": "7 min", "real": "6 h", "full": "days"},
     scope={
         "quick": "2 and 10 % of the labels, equal and unequal between the two digits; two further pairs of "
         "digits; three seeds, six epochs of 40 steps or more.",

@@ -72,11 +72,12 @@ def judge_plan(plan: Plan, store: Store) -> Judgement:
 def findings(plan: Plan, store: Store) -> TrialResults:
     """What the store holds of a plan."""
     trials = plan.trials
-    trained = store.trained(trials, plan.also)
+    trained, results = store.trained(trials, plan.also), store.results(trials, plan.also)
     return TrialResults(
         plan,
-        store.results(trials, plan.also),
-        store.failures(trials),
+        results,
+        # A trial that other code has finished (--reuse-any) has not failed.
+        {trial: failed for trial, failed in store.failures(trials).items() if trial not in results},
         trained,
         changed_since(plan, store, trained),
         earlier_looks(plan, store),
@@ -218,6 +219,12 @@ def _undecided(answers: Answers, question: Question) -> list[str]:
     return [f"{alone} by itself, but not together with all {answers.size} questions of the study"] if alone else []
 
 
+def _pace(results: list[Result]) -> float:
+    """Steps a second of all networks together, one after another; NaN where one was not counted."""
+    paces = [result.steps_per_second for result in results]
+    return 1 / sum(1 / pace for pace in paces) if all(pace > 0 for pace in paces) else math.nan
+
+
 def judge_row(found: TrialResults, method: str, setting: int) -> Row:
     compared = method != SINGLE_TASK and found.has(SINGLE_TASK)
     complete = found.complete(method, setting)
@@ -236,7 +243,7 @@ def judge_row(found: TrialResults, method: str, setting: int) -> Row:
         setting=setting,
         delta_m=delta_m(last=False),
         delta_m_last=delta_m(last=True),
-        steps_per_second=mean(lambda results: 1 / sum(1 / result.steps_per_second for result in results), complete),
+        steps_per_second=mean(_pace, complete),
         seconds=mean(_seconds, complete),
         peak_memory=mean(lambda results: max(result.peak_memory for result in results), complete),
         seeds=len(complete),

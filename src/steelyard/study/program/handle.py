@@ -350,10 +350,10 @@ class TrialHandle:
             self._saved_best = self._best.epoch
             if self._assignment is not None and rank_here() == 0:  # those of epochs that are now trained anew
                 drop_weights(self.folder, lambda there: there < epoch)
-            check_balanced(self._meter)
-            if self._assignment is not None:
-                check_read(self._read, self._planned)
-        elif self._planned.patience:
+        check_balanced(self._meter)
+        if self._next is None and self._assignment is not None:
+            check_read(self._read, self._planned)
+        if self._next is not None and self._planned.patience:
             check_patience(epoch, self._planned.patience, self._read, self._ends)
 
     def _main_of(self, task: DeclaredTask, validation: Values, epoch: int) -> float:

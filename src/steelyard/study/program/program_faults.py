@@ -43,6 +43,11 @@ def check_balanced(meter: StepMeter | None) -> None:
         )
     if not meter.steps:
         raise ProgramError("the balancer of trial.balancer() was not called before the first report")
+    if not meter.count:
+        raise ProgramError(
+            "the balancer of trial.balancer() was not called in training mode since the last report: is it in eval(), "
+            "as a part of a network that is? Call .train() before each epoch"
+        )
 
 
 def check_read(read: Collection[str], planned: Trial) -> None:

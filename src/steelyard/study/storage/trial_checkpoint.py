@@ -139,10 +139,11 @@ def tidy(folder: Folder) -> None:
     if not isinstance(folder, Path):  # nothing is written there under another name
         return
     with suppress(OSError):  # it can be no folder: the first checkpoint to be written says so
-        for partial in folder.glob("*.partial"):
+        for partial in folder.glob(".steelyard-*.partial"):  # others are not ours
             partial.unlink(missing_ok=True)
-    with suppress(OSError):  # there are checkpoints to go on from
-        folder.rmdir()
+    if folder.suffix == ".checkpoints":  # beside the store; one that somebody chose stays
+        with suppress(OSError):  # there are checkpoints to go on from
+            folder.rmdir()
 
 
 def _discard(path: Folder, reason: str) -> None:

@@ -55,6 +55,10 @@ RULES = {
         candidate(WORSE, apart="b", on_their_own=1), None,
         "Train b alone; whether the others should share is undecided.",
     ),
+    "worse, two of three hurt": (
+        candidate(WORSE, apart="a and b", on_their_own=2), None,
+        "Train a and b alone; whether sharing helps the other is undecided.",
+    ),
     "worse, one hurt, the others harmless": (
         candidate(WORSE, apart="b", on_their_own=1, harmless=True), None,
         "Train b alone as well: sharing under the plain sum costs the others nothing that matters.",

@@ -391,6 +391,8 @@ def check_recommendation(found: Study, setting: int, sentences: list[str]) -> No
             rest
         )
         others = "; whether the others should share is undecided"
+        if total - len(hurt) == 1:
+            others = "; whether sharing helps the other is undecided"
         if not open_:
             others = f" as well: sharing under {name} {' and '.join(told)}"
         assert said == f"Train {named} alone{others}."

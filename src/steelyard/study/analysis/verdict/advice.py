@@ -88,6 +88,8 @@ def _share(candidate: Candidate) -> str:
 
 def _others(best: Candidate) -> str:
     """What becomes of those that are not hurt: in the network that the hurt ones stay in, where that is shown."""
+    if not best.harmless and best.tasks - best.on_their_own == 1:  # it has nobody else to share with
+        return "; whether sharing helps the other is undecided"
     if not best.harmless:
         return "; whether the others should share is undecided"
     rest = best.tasks - best.on_their_own - best.gaining

@@ -101,9 +101,9 @@ class SettingFacts:
 
     def _difference(self, cell: Cell) -> str:
         task = self.tasks[cell.task]
-        alone = self.cells[SINGLE_TASK, cell.task]
+        ours, alone = self.found.paired(task, cell.method, SINGLE_TASK, self.index)  # the seeds of the difference
         assert cell.difference is not None
-        return difference_of(task, cell.mean, alone.mean, cell.difference)
+        return difference_of(task, float(ours.mean()), float(alone.mean()), cell.difference)
 
     def first_of_many(self, methods: Collection[str], first: str) -> str:
         """The first `NAMED` of these strategies in words; where there are more, behind their number."""
