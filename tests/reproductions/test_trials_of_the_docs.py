@@ -18,7 +18,7 @@ FILES = sorted((DOCS / "reproductions").glob("*.jsonl.xz"))
 
 def test_every_file_is_a_reproductions():
     named = {file.name.partition(".")[0] for file in FILES}
-    assert {"ema", "hydalearn", "db-mtl"} <= named <= set(reproduction_names())
+    assert {"ema", "hydalearn", "db-mtl", "comparison"} <= named <= set(reproduction_names())
 
 
 def test_what_is_said_of_weights_needs_whole_curves(run, tmp_path):
