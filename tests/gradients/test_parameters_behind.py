@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from steelyard.errors import SharedError
 from steelyard.gradients.parameters_behind import last_layers, parameters_behind
+from steelyard.gradients.wrappers import edges_of
 
 
 class Block(nn.Module):
@@ -176,3 +177,12 @@ def test_reentrant_checkpointing_hides_them() -> None:
     z = checkpoint(network, flat.clone().requires_grad_(), use_reentrant=True)
     with pytest.raises(SharedError, match="reentrant activation checkpointing"):
         last_layers([(z.grad_fn, z.output_nr)])
+
+
+@pytest.mark.parametrize("requires", [False, True])
+def test_an_input_that_requires_a_gradient_is_data(requires: bool) -> None:
+    """As in losses of physics: what it goes through is no weight, and the last layer is the last one."""
+    network = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh())
+    features = network(torch.randn(5, 2, requires_grad=requires))
+    found = last_layers(edges_of((features,)))
+    assert {id(each) for each in found} == {id(each) for each in network[4].parameters()}

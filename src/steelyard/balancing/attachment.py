@@ -29,6 +29,7 @@ from steelyard.base.lookahead import Losses, Recompute
 from steelyard.base.observation import Seen
 from steelyard.base.options import Scale
 from steelyard.errors import SteelyardWarning, warn
+from steelyard.gradients.gradients_near_loss import dense_values
 
 
 class Attached(Checkpointed, Protocol):
@@ -258,7 +259,12 @@ class Attachment:
         return bool(self.window.calls) and not scaled and self.balancer.spoils(self.parameters())
 
     def _is_skipped(self) -> bool:
-        return self.skipping or (self.empty and not self.window.calls)
+        return self.skipping or (self.empty and not self.window.calls and not self._others_sent())
+
+    def _others_sent(self) -> bool:
+        """Whether there are gradients where this balancer had nothing to send: another's, or of a loss beside it."""
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        return any(bool(dense_values(each).any()) for each in gradients)
 
     def _guarded(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """A closure that raises ends the step: its weights must not hold on. One that skips leaves no gradients."""

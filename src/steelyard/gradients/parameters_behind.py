@@ -115,15 +115,19 @@ def _inputs(node: Node) -> tuple[tuple[nn.Parameter, ...], list[Node]]:
 def _weight(node: Node, known: bool) -> tuple[nn.Parameter, ...]:
     """The parameters that a weight is computed from; none where data come in, or more than a weight does.
 
-    Data enter a graph at an edge to nothing, and so do constants: where an input is known to be the weight, they are
-    those.
+    Data enter a graph at an edge to nothing, or as a leaf that is no parameter, and constants at the former: where an
+    input is known to be the weight, they are those.
     """
     below: list[Node] = []
     for each in nodes_below([node]):
         below.append(each)
         if len(below) > _LARGEST_WEIGHT:
             return ()
-        if not known and any(following is None for following, _ in each.next_functions):
+        if known:
+            continue
+        leaf = getattr(each, "variable", None)
+        data = leaf is not None and not isinstance(leaf, nn.Parameter)  # an input that requires a gradient
+        if data or any(following is None for following, _ in each.next_functions):
             return ()
     return _parameters(below)
 
