@@ -425,7 +425,7 @@ def test_what_is_hurt_is_to_be_trained_alone_and_the_others_may_stay_open(tmp_pa
         for row, noise in zip(ALONE, (0.08, -0.08, 0.0), strict=True)
     ]
     found = judged(tmp_path / "s", plan(), {SINGLE_TASK: ALONE, "equal": ours})
-    assert "Train left digit alone; whether the others should share is undecided." in found.verdict
+    assert "Train left digit alone; whether sharing helps the other is undecided." in found.verdict
 
 
 def test_three_seeds_that_agree_by_chance_decide_nothing(tmp_path):
