@@ -137,11 +137,9 @@ def _legend(view: View, clean: Callable[[str], str]) -> Text:
     time = "time × = training time against all single-task networks, ± half its range"
     told = any(view.unequal_steps(setting) for setting in view.settings)
     steps = " trained steps = of each network, from the fewest to the most;" if told else ""
-    about = (
-        "words are about the region of no difference (±1 %, or a task's own) and hold together at 5 %; each interval "
-    )
-    about += "stands by itself"
-    return Text(clean(f"{words}; {about};{steps} {time}; memory = peak while training."), style="dim")
+    about = "words are about the region of no difference (±1 %, or a task's own)"
+    apart = "and hold together at 5 %; each interval stands by itself"
+    return Text(clean(f"{words}; {about} {apart};{steps} {time}; memory = peak while training."), style="dim")
 
 
 def _tables(

@@ -213,7 +213,7 @@ def _undecided(answers: Answers, question: Question) -> list[str]:
         return [f"no value on test data in {gaps} of {counted(len(sample), 'seed')}"]
     if len(sample) == 1:
         return ["one seed has no interval: run more seeds"]
-    if answers.is_open(question):
+    if not answers.has_claim(question):
         return ["all seeds agree exactly, which says nothing about the spread: run more seeds"]
     alone = answers.alone(question)
     return [f"{alone} by itself, but not together with all {answers.size} questions of the study"] if alone else []

@@ -54,6 +54,8 @@ class Answers:
         self.regions: dict[Question, float] = {}
         self.least: dict[Question, float] = {}
         self.same: dict[Question, Question] = {}  # asked of the plain sum, as of the strategy that is one with it
+        settings = range(len(found.plan.settings))
+        self.twins = [[each for each in self.strategies if self._is_plain(each, setting)] for setting in settings]
         self.units = [self._unit(setting, task) for setting, task in self._units()]
         claims = {question: self._claim(question) for question in self.samples if question not in self.same}
         self.claims = {question: made for question, made in claims.items() if made is not None}
@@ -87,9 +89,9 @@ class Answers:
         sample, region = self.samples[question], 0.0 if question.task == ALL else self.regions[question]
         return seeds_to_settle(sample, region, self.least[question], self._level(question), most)
 
-    def is_open(self, question: Question) -> bool:
-        """Whether nothing can be claimed of it, whatever the level: one seed, or seeds that agree exactly."""
-        return self._one(question) not in self.claims
+    def has_claim(self, question: Question) -> bool:
+        """Whether anything can be claimed of it at some level: not of one seed, nor of seeds that agree exactly."""
+        return self._one(question) in self.claims
 
     def _one(self, question: Question) -> Question:
         return self.same.get(question, question)
@@ -116,16 +118,16 @@ class Answers:
     def _unit(self, setting: int, task: PlannedTask | None) -> Unit[Question]:
         first = self._ask(setting, self.plain, SINGLE_TASK, task) if self.plain else None
         against = self.plain if task is None and self.plain else SINGLE_TASK
-        one = [method for method in self.strategies if self.plain and self._is_plain(method, setting)]
-        asked = [self._ask(setting, method, against, task) for method in self.strategies if method not in one]
+        twins = self.twins[setting]
+        asked = [self._ask(setting, method, against, task) for method in self.strategies if method not in twins]
         if task is not None and first is not None:
-            asked_again = [self._ask(setting, method, against, task) for method in one]
-            self.same |= {question: first for question in asked_again if question is not None}
+            of_twins = [self._ask(setting, method, against, task) for method in twins]
+            self.same |= {question: first for question in of_twins if question is not None}
         return Unit(first, tuple(question for question in asked if question is not None))
 
     def _is_plain(self, method: str, setting: int) -> bool:
         """Whether every number of it is the plain sum's, of all tasks and seeds, at the chosen epoch and the last."""
-        return all(
+        return bool(self.plain) and all(
             self.found.metrics(method, setting, task.name, last)
             == self.found.metrics(self.plain, setting, task.name, last)
             for task in self.found.plan.tasks

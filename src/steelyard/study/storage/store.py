@@ -22,6 +22,7 @@ from steelyard.io.typed import typed
 from steelyard.study.storage.lock import WriterLock
 from steelyard.study.storage.network_files import Networks
 from steelyard.study.storage.sqlite_file import COLUMNS, Database
+from steelyard.study.storage.trial_checkpoint import BESIDE_STORE
 from steelyard.study.storage.trials_file import StoreRow, is_trials_file
 from steelyard.study.trial import Failed, Result, Trial
 
@@ -77,7 +78,7 @@ class Store:
     @property
     def checkpoints(self) -> Path:
         """The folder in which running trials keep their checkpoints."""
-        return self._file.with_name(self._file.name + ".checkpoints")
+        return self._file.with_name(self._file.name + BESIDE_STORE)
 
     @property
     def scratch(self) -> Path:

@@ -19,6 +19,9 @@ from steelyard.io.writing import replacing
 from steelyard.study.storage.checksum import seal, unseal
 from steelyard.study.trial import Trial
 
+BESIDE_STORE = ".checkpoints"
+"""What is put behind a store's name for the folder of its checkpoints."""
+
 LAYOUT = 3  # raised whenever what a checkpoint holds changes
 HEAD = b"Steelyard checkpoint\n"
 MADE_BY = {"steelyard": __version__, "torch": str(torch.__version__), "layout": LAYOUT}
@@ -141,7 +144,7 @@ def tidy(folder: Folder) -> None:
     with suppress(OSError):  # it can be no folder: the first checkpoint to be written says so
         for partial in folder.glob(".steelyard-*.partial"):  # others are not ours
             partial.unlink(missing_ok=True)
-    if folder.suffix == ".checkpoints":  # beside the store; one that somebody chose stays
+    if folder.suffix == BESIDE_STORE:  # beside the store; one that somebody chose stays
         with suppress(OSError):  # there are checkpoints to go on from
             folder.rmdir()
 
