@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import textwrap
 from functools import partial
@@ -360,3 +361,43 @@ def test_with_any_noise_of_validation_data_the_advice_is_no_worse_than_one_netwo
 
 def trial_of(tasks: tuple[str, ...]) -> Trial:
     return Trial("made-up", "equal", tuple(tasks), 0, (), 1, 1)
+
+
+@pytest.mark.parametrize("lost", ["one", "one of each"])
+def test_a_trial_that_failed_leaves_the_advice_as_it_was(problem, tmp_path, lost) -> None:
+    """Arms are compared on the seeds that both have finished, each with itself."""
+
+    def error(trial: Trial, task: str, kind: str) -> float:
+        of_groups = trial.seed == 2 and trial.tasks == ("t0", "t2")
+        of_all = lost == "one of each" and trial.seed == 0 and len(trial.tasks) == 4
+        return math.nan if of_groups or of_all else planted(0.1, 0.01)(trial, task, kind)
+
+    whole, _, _ = find(problem(4), tmp_path / "whole.sqlite", planted(0.1, 0.01))
+    found, _, _ = find(problem(4), tmp_path / "s.sqlite", error)
+    assert write_words(found)[0].startswith("Train {t0, t2} and {t1, t3} together with equal: +")
+    assert found.over_one.mean == pytest.approx(whole.over_one.mean, abs=0.01)
+    assert found.over_one.low > 0.15
+    assert json.loads(to_json(found))["recommended"] == "grouping"
+
+
+def test_as_many_networks_as_tasks_are_not_advised_to_be_more(problem, tmp_path) -> None:
+    def error(trial: Trial, task: str, kind: str) -> float:
+        return planted(0.0, 0.01)(trial, task, kind) + 0.3 * (len(trial.tasks) > 1)
+
+    for networks, told in ((4, False), (2, True)):
+        found, _, _ = find(problem(4), tmp_path / f"{networks}.sqlite", error, budget=1, networks=networks)
+        assert ("allow more networks" in " ".join(write_words(found))) == told
+
+
+def test_json_of_an_arm_without_a_whole_seed_has_no_nan(problem, tmp_path) -> None:
+    def error(trial: Trial, task: str, kind: str) -> float:
+        lost = trial.seed != SEED and trial.tasks == ("t0", "t2")
+        return math.nan if lost else planted(0.1, 0.01)(trial, task, kind)
+
+    found, _, _ = find(problem(4), tmp_path / "s.sqlite", error)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    told = json.loads(to_json(found), parse_constant=refuse)
+    assert None in [row["relative_cost"] for row in told["rows"]]

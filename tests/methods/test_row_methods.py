@@ -198,3 +198,13 @@ def test_lr_annealing() -> None:
         expected = [1.0, average["b"], average["c"]]
         assert balancer.last_weights.tolist() == pytest.approx(expected, rel=1e-9)
         moved(network, direction, 1e-4)
+
+
+def test_excess_mtl_waits_for_the_first_gradient() -> None:
+    """A head that starts at zero sends the trunk nothing at first; from its first gradient on it counts."""
+    w = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    balancer = steelyard.make("excess-mtl(eta=1)", ["a", "b"], shared=[w])
+    for slope in (0.0, 1.0, 1.0):
+        balancer({"a": w[0], "b": slope * w[1] + 1})
+    assert bool((balancer.first_risk > 0).all())
+    assert float(balancer.log_weights[1]) == pytest.approx(1 + 2**-0.5, rel=1e-6)

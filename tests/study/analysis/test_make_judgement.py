@@ -16,7 +16,7 @@ from steelyard.study import judge
 from steelyard.study.analysis.make_judgement import judge_plan
 from steelyard.study.planning.plan import Choice, Tuning
 from steelyard.study.storage.store import Store
-from steelyard.study.trial import SINGLE_TASK, Account
+from steelyard.study.trial import SINGLE_TASK, Account, Failed
 from study.made_up import ACCURACY, RMSE, SCORE, fill, judged, plan, result
 
 ALONE = [{"left": 0.90, "right": 0.80}, {"left": 0.91, "right": 0.81}, {"left": 0.89, "right": 0.79}]
@@ -647,3 +647,27 @@ def test_metrics_without_a_verdict_vary_as_counts_do_too(tmp_path):
     _, joint = judged(tmp_path / "s", made, values).others
     half = 4.30265 * math.sqrt((6 + 1 / 6) / 3) / 400
     assert (joint.difference.mean, joint.difference.high) == pytest.approx((-0.015, -0.015 + half), abs=1e-7)
+
+
+def test_a_trial_that_other_code_has_finished_has_not_failed(tmp_path):
+    """With --reuse-any: it failed with the code of today, and has a result of before."""
+    now = plan(seeds=3)
+    before = dataclasses.replace(now, identity="made-up@old")
+    values = {SINGLE_TASK: ALONE, "equal": shifted(-0.05, 0.0)}
+    with Store(tmp_path / "s", write=True) as store:
+        fill(store, before, values)
+        store.add_failure(now.trials[0], Failed("ValueError: no", "Traceback"))
+        found = judge_plan(dataclasses.replace(now, also=tuple(store.origins("made-up"))), store)
+    assert (found.complete, found.finished, found.failures) == (True, 9, [])
+    assert not [text for text in found.verdict if "not finished" in text or "failed" in text]
+
+
+def test_a_sentence_tells_the_values_of_the_seeds_that_its_difference_is_of(tmp_path):
+    """One joint network failed, on the seed whose values are the lowest."""
+    alone = [{"left": value, "right": 0.8} for value in (0.90, 0.91, 0.89, 0.50)]
+    ours = [
+        {"left": value, "right": 0.8 + part} for value, part in zip((0.84, 0.86, 0.83), (0.001, -0.001, 0), strict=True)
+    ]
+    found = judged(tmp_path / "s", plan(seeds=4), {SINGLE_TASK: alone, "equal": [*ours, None]})
+    (said,) = [text for text in found.verdict if "left digit" in text and "against" in text]
+    assert re.search(r"accuracy 84\.3 % against 90\.0 % alone, −5\.7 points", said)
