@@ -365,28 +365,37 @@ def trial_of(tasks: tuple[str, ...]) -> Trial:
 
 @pytest.mark.parametrize("lost", ["one", "one of each"])
 def test_a_trial_that_failed_leaves_the_advice_as_it_was(problem, tmp_path, lost) -> None:
-    """Arms are compared on the seeds that both have finished, each with itself."""
+    """Arms are compared on the seeds that both have finished, each with itself: what sharing gives differs by seed."""
 
     def error(trial: Trial, task: str, kind: str) -> float:
+        by_seed = 0.05 * (trial.seed % 5) * (len(trial.tasks) > 1)
+        return planted(0.1, 0.01)(trial, task, kind) - by_seed
+
+    def with_failures(trial: Trial, task: str, kind: str) -> float:
         of_groups = trial.seed == 2 and trial.tasks == ("t0", "t2")
         of_all = lost == "one of each" and trial.seed == 0 and len(trial.tasks) == 4
-        return math.nan if of_groups or of_all else planted(0.1, 0.01)(trial, task, kind)
+        return math.nan if of_groups or of_all else error(trial, task, kind)
 
-    whole, _, _ = find(problem(4), tmp_path / "whole.sqlite", planted(0.1, 0.01))
-    found, _, _ = find(problem(4), tmp_path / "s.sqlite", error)
-    assert write_words(found)[0].startswith("Train {t0, t2} and {t1, t3} together with equal: +")
-    assert found.over_one.mean == pytest.approx(whole.over_one.mean, abs=0.01)
-    assert found.over_one.low > 0.15
-    assert json.loads(to_json(found))["recommended"] == "grouping"
+    whole, _, _ = find(problem(4), tmp_path / "whole.sqlite", error)
+    found, _, _ = find(problem(4), tmp_path / "s.sqlite", with_failures)
+    for each in (whole, found):
+        assert write_words(each)[0].startswith("Train {t0, t2} and {t1, t3} together with equal: +")
+        assert each.over_one.mean == pytest.approx(0.2, abs=0.02)
+        assert each.over_one.low > 0.15
 
 
 def test_as_many_networks_as_tasks_are_not_advised_to_be_more(problem, tmp_path) -> None:
+    """Validation data are wrong here: sharing helps by them, and hurts."""
+
     def error(trial: Trial, task: str, kind: str) -> float:
-        return planted(0.0, 0.01)(trial, task, kind) + 0.3 * (len(trial.tasks) > 1)
+        shared = 0.3 if kind == "test" else -0.3
+        return planted(0.0, 0.01)(trial, task, kind) + shared * (len(trial.tasks) > 1)
 
     for networks, told in ((4, False), (2, True)):
         found, _, _ = find(problem(4), tmp_path / f"{networks}.sqlite", error, budget=1, networks=networks)
-        assert ("allow more networks" in " ".join(write_words(found))) == told
+        first = write_words(found)[0]
+        assert first.startswith("Train every task alone, or ")
+        assert ("allow more networks" in first) == told
 
 
 def test_json_of_an_arm_without_a_whole_seed_has_no_nan(problem, tmp_path) -> None:
