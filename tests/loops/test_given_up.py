@@ -244,3 +244,16 @@ def test_results_that_are_never_sent_are_not_kept() -> None:
         balancer({"a": features.sum(), "b": features.square().sum()}, shared=features)
     gc.collect()
     assert len(balancer._attachment._sent._waiting) == 0
+
+
+@pytest.mark.parametrize("spec", ["equal", "ema(start=first-loss)"])
+def test_a_batch_without_anything_to_balance_that_is_given_up_before_backward(spec: str) -> None:
+    """With `skip_step` a step with such a batch is withheld: not the next one, to which it does not belong."""
+    shared = nn.Parameter(torch.ones(()))
+    optimizer = torch.optim.SGD([shared], lr=0.1)
+    balancer = steelyard.make(spec, ["a", "b"], on_nonfinite="skip_step").attach(optimizer)
+    balancer({"a": shared * float("nan"), "b": shared})
+    balancer({"a": 2 * shared, "b": shared}).backward()
+    optimizer.step()
+    assert shared.item() < 1
+    assert balancer.steps == 1

@@ -19,6 +19,7 @@ from steelyard.balancing.along_call import AlongCall, Step, refuse_several
 from steelyard.balancing.clipping import ClipWatch
 from steelyard.balancing.micro_batches import Window
 from steelyard.balancing.optimizers.checkpoint_place import Checkpointed, CheckpointPlace
+from steelyard.balancing.optimizers.companions import join, leave, withhold
 from steelyard.balancing.optimizers.hooks import AroundCall, uncompiled, with_closure
 from steelyard.balancing.optimizers.steps import OTHERS, PATIENCE, evaluates_often, is_bypassed, steps_begun
 from steelyard.balancing.optimizers.wrapped import base_of
@@ -88,6 +89,7 @@ class Attachment:
         # these by hand: it is its base that steps.
         base = base_of(optimizer)
         self.stepping = optimizer if base is None else base
+        join(self.stepping, self)
         self._place = CheckpointPlace(balancer, optimizer, self.stepping)
         self._handles: list[Any] = [
             self.stepping.register_step_pre_hook(uncompiled(self._before_step)),
@@ -104,6 +106,7 @@ class Attachment:
 
     def remove(self) -> None:
         """Take the hooks off the optimizer."""
+        leave(self.stepping, self)
         for handle in self._handles:
             handle.remove()
         self._place.remove()
@@ -232,8 +235,7 @@ class Attachment:
 
     def _before_first_step(self) -> None:
         """Let a window that is skipped climb nowhere: without any gradient the optimizer would fail."""
-        self.skipping = self._is_skipped() or self._spoiled()
-        if self.skipping:
+        if self._withheld():
             for parameter in self.parameters():
                 parameter.grad = torch.zeros_like(parameter)
         self._look_along()
@@ -248,10 +250,16 @@ class Attachment:
 
         The one place where a balancer touches ``.grad``: zero gradients would still move momentum and weight decay.
         """
-        self.skipping = self._is_skipped() or self._spoiled()
-        if self.skipping:
+        if self._withheld():
             for parameter in self.parameters():
                 parameter.grad = None
+
+    def _withheld(self) -> bool:
+        """Whether the step under way is left out, for whoever else is attached to its optimizer too."""
+        self.skipping = self._is_skipped() or self._spoiled()
+        if self.skipping:
+            withhold(self.stepping)
+        return self.skipping
 
     def _spoiled(self) -> bool:
         """Whether losses that were finite had gradients that are not; a gradient scaler looks for itself."""

@@ -18,7 +18,7 @@ from steelyard.balancing.state_dict import Persistent
 from steelyard.balancing.weighing import Proposal
 from steelyard.base.float64 import has_float64, widest
 from steelyard.errors import SharedError
-from steelyard.gradients.balanced_backward import arriving_at_depths, carry, combined_in_graph
+from steelyard.gradients.balanced_backward import arriving_at_depths, carry, combined_in_graph, on_backward
 from steelyard.gradients.graph import sparsely_used
 from steelyard.gradients.reading import Reading
 from steelyard.gradients.redirection import InGraph, Redirection, rounding_bound
@@ -56,12 +56,15 @@ def weighted(batch: Batch, ranks: Ranks | None, shown: Shown, weights: Tensor, v
 
 
 def nothing(balancer: Persistent, batch: Batch, ranks: Ranks | None) -> Tensor:
-    """A scalar with a graph whose backward moves nothing."""
-    if balancer._attachment is not None:
-        balancer._attachment.nothing_to_do(skip_step=balancer.on_nonfinite == "skip_step")
+    """A scalar with a graph whose backward moves nothing, and says so to the step: a batch that is given up does not."""
     balancer._now.record = None
     others = _left_out(batch, [False] * len(batch.losses), ranks)
-    return carry(as_result(batch.values.new_zeros(()), batch.losses), [], batch.values.new_zeros(0), **others)
+    zero = as_result(batch.values.new_zeros(()), batch.losses)
+    result = carry(zero, [], batch.values.new_zeros(0), **others)
+    if (attachment := balancer._attachment) is not None:
+        skip_step = balancer.on_nonfinite == "skip_step"
+        on_backward(result, functools.partial(attachment.nothing_to_do, skip_step=skip_step))
+    return result
 
 
 def warn_if_trained_in_eval(total: Tensor, balancer: Persistent) -> None:
