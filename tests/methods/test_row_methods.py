@@ -208,3 +208,29 @@ def test_excess_mtl_waits_for_the_first_gradient() -> None:
         balancer({"a": w[0], "b": slope * w[1] + 1})
     assert bool((balancer.first_risk > 0).all())
     assert float(balancer.log_weights[1]) == pytest.approx(1 + 2**-0.5, rel=1e-6)
+
+
+def test_graddrop_draws_anew_in_the_step_after_one_of_several_micro_batches() -> None:
+    """Not the same numbers, moved on by one."""
+    generator = torch.Generator().manual_seed(5)
+    weight = torch.nn.Parameter(torch.ones(()))
+    optimizer = torch.optim.SGD([weight], lr=0.0)
+    balancer = steelyard.make("graddrop", ["a", "b"], generator=generator).attach(optimizer)
+    opposed = torch.stack([torch.ones(400), -torch.ones(400)])
+
+    def passes() -> str:
+        """Of two tasks that disagree everywhere, whose gradients pass."""
+        features = (weight * torch.ones(1, 400)).requires_grad_()
+        features.retain_grad()
+        balancer(dict(zip("ab", opposed @ features[0], strict=True)), shared=features).backward()
+        assert features.grad is not None
+        return "".join("+" if sign > 0 else "-" for sign in features.grad[0])
+
+    found = []
+    for _ in range(2):
+        parts = [passes(), passes()]
+        assert parts[0] == parts[1]  # one draw for the batch, of which these are parts
+        found.append(parts[0])
+        optimizer.step()
+    first, second = found
+    assert not any(first[shift:][:300] == second[:300] or second[shift:][:300] == first[:300] for shift in range(50))

@@ -59,8 +59,10 @@ class GradDrop(Balancer):
 
     def weigh(self, seen: Seen, state: State) -> Balance:
         if seen.rows is None or seen.features is None:
-            # A window of micro-batches is being committed, which has no features of its own: only the draws move on.
-            torch.rand((), generator=self.generator, device="cpu")
+            # A window of micro-batches is being committed, which has no features of its own: only the draws move on,
+            # to a stream of their own. After one draw more the next step's would be those of this one, shifted by one.
+            assert self.generator is not None
+            self.generator.manual_seed(int(torch.randint(2**62, (), generator=self.generator, device="cpu")))
             return Balance(torch.ones_like(seen.losses))
         if any(feature.is_complex() for feature in seen.features):
             raise SharedError(
