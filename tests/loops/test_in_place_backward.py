@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._functorch.config
 from torch import Tensor, nn
 
 import steelyard
@@ -75,3 +76,37 @@ def gradients(name: str, loss: Any) -> list[Tensor]:
 @every("name", LOSS_ONLY)
 def test_no_step_sends_anything_through_it_but_its_own_backward_pass(name: str, loss: Any) -> None:
     torch.testing.assert_close(gradients(name, loss), gradients(name, nn.functional.mse_loss))
+
+
+# Those that look a step ahead evaluate the network anew.
+LOOKING = [name for name in method_names() if make(name).where >= {"features"} and make(name).reads != "lookahead"]
+
+
+@every("name", LOOKING)
+@pytest.mark.parametrize("way", ["compiled", "autocast"])
+def test_a_look_sends_nothing_but_1_through_it(name: str, way: str) -> None:
+    """Where gradients may underflow other losses are sent 65536, to be divided again: here that would stay."""
+
+    def found(loss: Any) -> Tensor:
+        torch.manual_seed(0)
+        trunk = nn.Linear(3, 4)
+        heads = nn.ModuleDict({task: nn.Linear(4, 1) for task in TASKS})
+        called: Any = {
+            task: torch.compile(head, backend="aot_eager") if way == "compiled" else head
+            for task, head in heads.items()
+        }
+        options = {"main": "a"} if "main" in options_of(method_class(name)) else {}
+        balancer = steelyard.make(name, TASKS, generator=torch.Generator().manual_seed(0), **options)
+        features = trunk(torch.ones(5, 3)).tanh()
+        with torch.autocast("cpu", torch.float16, enabled=way == "autocast"):
+            outputs = {task: called[task](features) for task in TASKS}
+        losses = {
+            task: loss(each.float(), torch.full((5, 1), float(k))) for k, (task, each) in enumerate(outputs.items())
+        }
+        others = {"probes": [losses, losses]} if balancer.reads == "cross_gramian" else {}
+        balancer(losses, shared=features, **others).backward()
+        assert trunk.weight.grad is not None
+        return trunk.weight.grad
+
+    with torch._functorch.config.patch(donated_buffer=False):
+        torch.testing.assert_close(found(Fused.apply), found(nn.functional.mse_loss), rtol=1e-2, atol=1e-4)

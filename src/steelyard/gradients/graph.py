@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 Node = Any
 """A node of torch's autograd graph; its Python type differs by operation."""
@@ -302,7 +303,7 @@ class Precision:
 
     Attributes:
         coarsest: the dtype with the largest rounding.
-        float16: whether gradients may underflow.
+        float16: whether gradients may underflow, and bear to be sent larger than they are.
     """
 
     coarsest: torch.dtype
@@ -312,9 +313,10 @@ class Precision:
 def precision_of(nodes: Iterable[Node], tensors: Iterable[Tensor]) -> Precision:
     """The precision of gradients that arrive at some nodes and tensors."""
     dtypes = {tensor.dtype for tensor in tensors}
-    hidden = False
+    hidden = by_hand = False
     for node in nodes:
         kind = type(node).__name__
+        by_hand = by_hand or _is_loss_by_hand(node)
         if kind in ("AccumulateGrad", "TBackward0"):  # on the way to a parameter: half of all nodes
             continue
         if kind == COMPILED:
@@ -326,7 +328,18 @@ def precision_of(nodes: Iterable[Node], tensors: Iterable[Tensor]) -> Precision:
             dtypes.update((torch.float16, torch.bfloat16))
     dtypes = {dtype.to_real() if dtype.is_complex else dtype for dtype in dtypes}
     coarsest = max((dtype for dtype in dtypes if dtype.is_floating_point), key=lambda dtype: torch.finfo(dtype).eps)
-    return Precision(coarsest, hidden or torch.float16 in dtypes)
+    return Precision(coarsest, not by_hand and (hidden or torch.float16 in dtypes))
+
+
+def _is_loss_by_hand(node: Node) -> bool:
+    """Whether a node is somebody's own function that makes a loss.
+
+    Some make their gradient in the forward pass, and multiply that very buffer by what arrives unless it is 1: what a
+    look sent would stay in it.
+    """
+    if not isinstance(node, BackwardCFunction) or node.name() in (COMPILED, REENTRANT, CARRIER):  # type: ignore[no-untyped-call]
+        return False
+    return not METADATA or all(len(each.shape) == 0 for each in node._input_metadata)
 
 
 def _leaf_kind(node: Node, parameters: dict[int, Tensor], found: Survey) -> int:
