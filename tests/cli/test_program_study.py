@@ -136,6 +136,7 @@ for epoch in (1, 2):
     optimizer.step()
     rmse = {task: 1 / epoch for task in trial.tasks}
     trial.report(epoch, rmse, rmse, network=lambda: get_model_state_dict(model, options=whole))
+distributed.barrier()  # gloo's threads may abort where one rank hangs up while another is at work
 distributed.destroy_process_group()
 """
 
@@ -145,7 +146,7 @@ def test_a_network_that_is_sharded_over_the_ranks_is_gathered_and_kept(here):
     Path("sharded.py").write_text(SHARDED)
     plan = study.plan_program([*TWO_RANKS[:-1], "sharded.py"], ["equal"], seeds=1)
     judgement = study.run(plan, "s.sqlite", workers=1, progress=False, keep="best")
-    assert not judgement.failures
+    assert "\n".join(failure.error for failure in judgement.failures) == ""
     (weights,) = networks_of("s.sqlite").values()
     assert {name: len(each) for name, each in weights.items()} == {
         **{"trunk.weight": 8, "trunk.bias": 8},

@@ -190,3 +190,33 @@ def test_a_validation_loss_without_labels(name: str, place: str, graph: bool) ->
     assert len(messages) == 1
     assert ("absent from this batch" in messages[0]) == graph
     assert same_state(snapshot(balancer), snapshot(without)) == graph
+
+
+def _famo_of(order: list[list[str]], manual: bool) -> steelyard.Balancer:
+    """Two steps of micro-batches, each of which has labels of the tasks named, and zeros for the others."""
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    balancer = steelyard.make("famo", ["a", "b"]).attach(optimizer)
+
+    def losses(tasks: list[str]) -> dict[str, Tensor]:
+        parts = {"a": weight[0].square(), "b": 3 * weight[1].square()}
+        return {task: loss if task in tasks else 0 * weight.sum() for task, loss in parts.items()}
+
+    for _ in range(2):
+        optimizer.zero_grad()
+        for tasks in order:
+            again = None if manual else lambda params=None, batch=None, tasks=tasks: losses(tasks)
+            balancer(losses(tasks), again=again).backward()
+        optimizer.step()
+        if manual:
+            balancer.observe(after=losses(["a", "b"]))
+    return balancer
+
+
+@pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
+@pytest.mark.parametrize("manual", [True, False])
+def test_losses_after_a_step_are_of_all_that_had_labels_in_any_of_its_micro_batches(manual: bool) -> None:
+    orders = [[["a", "b"], ["a"]], [["a"], ["a", "b"]]]
+    first, second = (_famo_of(order, manual) for order in orders)
+    assert same_state(snapshot(first), snapshot(second))
+    assert first.committed("logits").abs().min() > 0

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import steelyard
 from loops.test_closures import DIRECTIONS, HELD, OUTSIDE, TASKS, toy_for, weighted
 from steelyard.balancing.balancer import Balancer
 from steelyard.errors import OptionError
@@ -203,3 +204,22 @@ def test_a_second_evaluation_that_fails_holds_nothing_on() -> None:
     toy.rescale = lambda task, loss: loss * (3.0 if task == "left" else 1.0)
     call(toy, balancer)
     assert not torch.equal(held, balancer.last_weights)
+
+
+@pytest.mark.filterwarnings("ignore::steelyard.SteelyardWarning")
+@pytest.mark.parametrize("last", [True, False])
+def test_a_task_without_labels_in_one_micro_batch_takes_part_in_the_others_both_times(last: bool) -> None:
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = SAM([weight], torch.optim.SGD, lr=0.1)
+    balancer = steelyard.make("equal", ["a", "b"]).attach(optimizer)
+    for up in (False, True):  # the losses, and those up the hill
+        for labelled in (True, False) if last else (False, True):
+            b = weight[1].square() if labelled else 0 * weight.sum()
+            balancer({"a": weight[0].square(), "b": b}).backward()
+        assert weight.grad is not None
+        found = weight.grad.clone()
+        if not up:
+            optimizer.first_step(zero_grad=True)
+    assert bool((found != 0).all())
+    optimizer.second_step()
+    assert balancer.steps == 1

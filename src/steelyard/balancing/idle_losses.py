@@ -21,11 +21,15 @@ class Idle:
     """The tasks whose loss was exactly zero and moved nothing.
 
     Attributes:
-        tasks: in the last call, those that have no labels then.
+        call: in the last call, those that have no labels then.
+        tasks: in the calls of the step under way, those that have none in any of them.
+        live: in those calls, the others.
         said: those that were warned of.
     """
 
+    call: frozenset[str] = frozenset()
     tasks: frozenset[str] = frozenset()
+    live: frozenset[str] = frozenset()
     said: frozenset[str] = frozenset()
 
     def among(
@@ -36,6 +40,7 @@ class Idle:
         labels: list[float] | None,
         has_count: Callable[[str, Tensor], bool] | None,
         held: bool,
+        begins: bool,
     ) -> frozenset[int]:
         """Positions of the idle losses of a call; those that nobody counts get 0 labels.
 
@@ -44,18 +49,23 @@ class Idle:
             labels: behind each; where `has_count` is given, changed in place.
             has_count: over several ranks, whether somebody says how many labels are behind a loss.
             held: a further evaluation within a step, which is one function: what was idle in the first stays out.
+            begins: the first call of a step.
         """
         if held:
             return frozenset(k for k, name in enumerate(names) if name in self.tasks)
-        if numbers is None or 0.0 not in numbers:
-            self.tasks = frozenset()
-            return frozenset()
-        idle = idle_losses(names, losses, numbers, labels, self.said)
-        self.said |= {names[k] for k, number in enumerate(numbers) if number == 0.0}
-        if has_count is None or labels is None:
-            self.tasks = frozenset(names[k] for k in idle)
-        else:
-            self.tasks = _without_labels(names, losses, idle, labels, has_count)
+        if begins:
+            self.tasks = self.live = frozenset()
+        idle: list[int] = []
+        self.call = frozenset()
+        if numbers is not None and 0.0 in numbers:
+            idle = idle_losses(names, losses, numbers, labels, self.said)
+            self.said |= {names[k] for k, number in enumerate(numbers) if number == 0.0}
+            if has_count is None or labels is None:
+                self.call = frozenset(names[k] for k in idle)
+            else:
+                self.call = _without_labels(names, losses, idle, labels, has_count)
+        self.live |= frozenset(name for k, name in enumerate(names) if labels is None or labels[k] > 0) - self.call
+        self.tasks = (self.tasks | self.call) - self.live
         return frozenset(idle)
 
     def shown(self, losses: Losses, counts: Mapping[str, float] | None) -> Losses:

@@ -180,7 +180,7 @@ def _take(
     batch = _batch(balancer, given, names, positions, losses, ranks, device)
     again = given.again
     if ranks is not None and again is not None:
-        again = recompute_together(ranks, balancer.tasks, again, given.counts, device, balancer._now.idle.tasks)
+        again = recompute_together(ranks, balancer.tasks, again, given.counts, device, balancer._now.idle.call)
     refresh = balancer._now.closure.held is None and balancer.refreshing()
     return Taken(batch, place, refresh, ranks, again, along)
 
@@ -249,7 +249,8 @@ def _batch(
         labels = label_counts(names, losses, given.counts, balancer.tasks)  # else there is nothing to average
     numbers = None if balancer.on_nonfinite == "ignore" else values.tolist()
     counted = None if ranks is None else functools.partial(has_count, counts=given.counts)
-    idle = now.idle.among(names, losses, numbers, labels, counted, now.closure.held is not None)
+    begins = attachment is None or not attachment.under_way
+    idle = now.idle.among(names, losses, numbers, labels, counted, now.closure.held is not None, begins)
     if numbers is not None and balancer.on_nonfinite == "drop_task":
         for k in now.left_out.spoiled(balancer, names, losses, numbers, _live(labels, idle, len(losses))):
             values[k] = numbers[k] = float("nan")  # what has such a gradient is treated as such a loss, on all ranks
