@@ -236,7 +236,7 @@ def twelve() -> Judgement:
     failures = [Failure("uw", 0, seed, None, "NonFiniteLossError: task 'NR-AR' has the loss inf", TRACEBACK)
                 for seed in (1, 3)]  # fmt: skip
     rows = [replace(row, failed=2) if row.method == "uw" else row for row in found.rows]
-    return replace(found, failures=failures, rows=rows)
+    return replace(found, failures=failures, failed=len(failures), rows=rows)
 
 
 def one_seed() -> Judgement:
@@ -307,6 +307,7 @@ def hostile() -> Judgement:
         settings=[replace(s, fractions={names[t]: f for t, f in s.fractions.items()}) for s in base.settings],
         cells=cells,
         curves=curves,
+        failed=1,
         failures=[Failure("uw", 0, 1, bad, bad, f"{bad}\n\x1b[31mred\x1b[0m [bold]not markup[/bold]\n")],
         verdict=[f"{bad} is hurt & nothing helps."],
         command=f"steelyard compare '{bad}' --methods \"a&b\"",
@@ -432,6 +433,7 @@ def diverged() -> Judgement:
               replace(row, failed=1) if row.method == "cagrad" and not row.setting else row for row in made.rows],
         curves=[odd(curve) for curve in made.curves],
         failures=failures,
+        failed=len(failures),
         verdict=["With 50 % of the labels: nothing is decided.", "Two of three are hurt: so it is."],
         complete=False,
     )  # fmt: skip

@@ -271,7 +271,7 @@ def test_the_facts_and_the_details(name: str) -> None:
     details = root.one("section", id="details")
     run = details.all("dl", class_="run")[0]
     said = dict(zip((term.text for term in run.all("dt")), (entry.text for entry in run.all("dd")), strict=True))
-    failed = f", {len(judgement.failures)} failed" if judgement.failures else ""
+    failed = f", {judgement.failed} failed" if judgement.failures else ""
     network = judgement.architecture
     assert said == {
         "Seeds": ", ".join(map(str, judgement.seeds)),

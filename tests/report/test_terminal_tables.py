@@ -200,7 +200,7 @@ def test_what_stands_around_the_tables(name: str) -> None:
         f"Unfinished: {judgement.finished} of {judgement.planned} trials are done. "
         "The same command continues where it stopped."
     ]  # fmt: skip
-    title = [f"Failed trials: {len(failures)}", *failures, ""] if failures else []
+    title = [f"Failed trials: {judgement.failed}", *failures, ""] if failures else []
     tail = [*title, *sentences, *unfinished]
     assert lines[-len(tail) :] == tail
     chosen = [line for line in lines if line.startswith("Chosen on validation data: ")]

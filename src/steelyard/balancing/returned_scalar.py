@@ -21,7 +21,7 @@ from steelyard.errors import SharedError
 from steelyard.gradients.balanced_backward import arriving_at_depths, carry, combined_in_graph, on_backward
 from steelyard.gradients.graph import sparsely_used
 from steelyard.gradients.reading import Reading
-from steelyard.gradients.redirection import InGraph, Redirection, rounding_bound
+from steelyard.gradients.redirection import InGraph, Redirection, rounding_of
 from steelyard.gradients.wrappers import unnoticed
 from steelyard.gradients.zero_gradients import fully_sharded, only_reached_by
 
@@ -56,7 +56,7 @@ def weighted(batch: Batch, ranks: Ranks | None, shown: Shown, weights: Tensor, v
 
 
 def nothing(balancer: Persistent, batch: Batch, ranks: Ranks | None) -> Tensor:
-    """A scalar with a graph whose backward moves nothing, and says so to the step: a batch that is given up does not."""
+    """A scalar whose backward moves nothing, and says so to the step: a batch that is given up before has no say."""
     balancer._now.record = None
     others = _left_out(batch, [False] * len(batch.losses), ranks)
     zero = as_result(batch.values.new_zeros(()), batch.losses)
@@ -115,7 +115,7 @@ def _redirection(method: str, shown: Shown, reading: Reading, proposal: Proposal
         in_graph: InGraph = functools.partial(_refuse_create_graph, method, reading.at_depths)
     else:
         in_graph = functools.partial(combined_in_graph, losses, reading.targets, weights, on_heads)
-    rounding = rounding_bound(rows.coarsest, largest, squared_norms, rows)
+    rounding = rounding_of(rows.coarsest, largest, squared_norms, rows)
     if not has_float64(direction.device):  # in the backward it meets what arrives there
         rounding = rounding.to(direction.device, widest(direction.device))
     return Redirection(towards, away, rounding, in_graph)

@@ -337,7 +337,8 @@ def _is_loss_by_hand(node: Node) -> bool:
     Some make their gradient in the forward pass, and multiply that very buffer by what arrives unless it is 1: what a
     look sent would stay in it.
     """
-    if not isinstance(node, BackwardCFunction) or node.name() in (COMPILED, REENTRANT, CARRIER):  # type: ignore[no-untyped-call]
+    own: bool = isinstance(node, BackwardCFunction)
+    if not own or node.name() in (COMPILED, REENTRANT, CARRIER):
         return False
     return not METADATA or all(len(each.shape) == 0 for each in node._input_metadata)
 

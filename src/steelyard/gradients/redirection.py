@@ -19,6 +19,7 @@ from torch.autograd.graph import get_gradient_edge
 from steelyard.gradients.graph import Edge, nodes_below, replacing
 from steelyard.gradients.heads import Factors
 from steelyard.gradients.rows import Rows
+from steelyard.gradients.short_products import TF32_EPS, convolution_is_short, matmul_is_short
 
 Target = Tensor | Edge
 """Where a gradient can be replaced: a tensor, or the edge of a graph node."""
@@ -32,7 +33,7 @@ class Redirection:
     Attributes:
         direction: ``Σ w_k d_k`` (or an element-wise direction), one tensor per feature tensor.
         sent: ``Σ c_k d_k``, what the carrier's backward sends through the heads; ``None``: nothing but that arrives.
-        rounding: the largest norm by which the gradient that arrives can miss ``sent`` through rounding.
+        rounding: how far the gradient that arrives can miss ``sent`` through rounding.
         in_graph: what the incoming gradient makes of ``direction`` and ``sent``, as functions of the network, for a
             backward pass that is differentiated in turn (``create_graph=True``); or it raises.
     """
@@ -41,7 +42,7 @@ class Redirection:
         self,
         direction: tuple[Tensor, ...],
         sent: tuple[Tensor, ...] | None,
-        rounding: Tensor | None = None,
+        rounding: Rounding | None = None,
         in_graph: InGraph | None = None,
     ) -> None:
         self.direction, self.sent, self.rounding, self.in_graph = direction, sent, rounding, in_graph
@@ -139,7 +140,7 @@ class Redirection:
         assert self.rounding is not None
         direction = self.direction[position]
         incoming = incoming.to(direction.dtype)
-        rounding = incoming.abs() * self.rounding
+        rounding = self.rounding.of(incoming)
         if self.scaled is None:
             return Exchange(incoming * direction, incoming * self.sent[position], rounding)
         wanted, expected = (each.to(direction.dtype) for each in self.scaled[position])
@@ -187,24 +188,63 @@ def _replace_output(
     return (*gradients[:output], replace(gradients[output]), *gradients[output + 1 :])
 
 
-def rounding_bound(dtype: torch.dtype, multipliers: Tensor, squared_norms: Tensor, rows: Rows | Factors) -> Tensor:
+class Rounding(NamedTuple):
+    """How far what arrives may be off what was expected, for an incoming gradient of 1.
+
+    Attributes:
+        scaled: where the incoming gradient is no power of two, and products are rounded anew.
+        same: where it is one, and they are the very products of the look.
+    """
+
+    scaled: Tensor
+    same: Tensor
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Rounding:
+        """The same numbers elsewhere."""
+        return Rounding(*(each.to(device, dtype) for each in self))
+
+    def of(self, incoming: Tensor) -> Tensor:
+        """The bound for an incoming gradient."""
+        if self.scaled is self.same:
+            return incoming.abs() * self.same
+        exact = torch.frexp(incoming).mantissa.abs() == 0.5
+        return incoming.abs() * torch.where(exact, self.same, self.scaled)
+
+
+def rounding_of(dtype: torch.dtype, multipliers: Tensor, squared_norms: Tensor, rows: Rows | Factors) -> Rounding:
+    """How far ``Σ c_k d_k`` may be off when it arrives, where the coarsest numbers on the way are of some dtype.
+
+    Devices that multiply float32 numbers of fewer digits multiply those of a look alike: in convolutions, none of which
+    is ours, the difference shows once what comes in is scaled.
+    """
+    device = multipliers.device if not rows.tensors else rows.tensors[0].device
+    eps = torch.finfo(dtype).eps
+    half = dtype in (torch.float16, torch.bfloat16)
+    short = dtype == torch.float32 and matmul_is_short(device)
+    same = rounding_bound(TF32_EPS if short else eps, half or short, multipliers, squared_norms, rows)
+    if short or dtype != torch.float32 or not convolution_is_short(device):
+        return Rounding(same, same)
+    return Rounding(rounding_bound(TF32_EPS, True, multipliers, squared_norms, rows), same)
+
+
+def rounding_bound(eps: float, few: bool, multipliers: Tensor, squared_norms: Tensor, rows: Rows | Factors) -> Tensor:
     """How far ``Σ c_k d_k`` may be off when it arrives, computed in some precision.
 
-    ``n·eps·Σ |c_k| ‖d_k‖`` for the roundings of the heads' backward, few where a half-precision tensor rounds float32
-    sums, more in float32 where the sums themselves round; and ``½ eps Σ_k ‖s_k‖`` for those of adding the heads' shares
-    one by one, whose partial sums are ``s_k``. Of many nearly equal gradients in half precision that is most of it.
+    ``n·eps·Σ |c_k| ‖d_k‖`` for the roundings of the heads' backward, ``few`` where a half-precision tensor rounds
+    float32 sums, more in float32 where the sums themselves round; and ``½ eps Σ_k ‖s_k‖`` for those of adding the
+    heads' shares one by one, whose partial sums are ``s_k``. Of many nearly equal gradients in half precision that is
+    most of it.
     """
-    half = dtype in (torch.float16, torch.bfloat16)
     sizes = multipliers.abs() * squared_norms.sqrt()
-    bound = (4 if half else 32) * sizes.sum()
+    bound = (4 if few else 32) * sizes.sum()
     if len(sizes) > 2:
         # Partial sums are no longer than all shares end to end; that alone would take a whole foreign gradient for
         # rounding where many shares in half precision point everywhere.
         longest = sizes.cumsum(0)
-        if half and len(sizes) > _FEW:
+        if few and len(sizes) > _FEW:
             longest = torch.minimum(longest, _partial_sums(multipliers, rows.gramian()))
         bound = bound + 0.5 * longest[1:].sum()
-    return torch.finfo(dtype).eps * bound
+    return eps * bound
 
 
 _FEW = 8

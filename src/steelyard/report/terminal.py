@@ -246,7 +246,7 @@ def _failures(judgement: Judgement, console: Console, clean: Callable[[str], str
     if not judgement.failures:
         return
     console.print()
-    console.print(Text(f"Failed trials: {len(judgement.failures)}", style="bold red"))
+    console.print(Text(f"Failed trials: {judgement.failed}", style="bold red"))
     labels = {setting.index: setting.label for setting in judgement.settings}
     for failure in judgement.failures:
         where = [failure.method, *([failure.task] if failure.task else []), f"seed {failure.seed}"]

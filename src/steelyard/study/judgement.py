@@ -186,6 +186,7 @@ class Judgement:
     complete: bool  # every planned trial is finished
     planned: int
     finished: int
+    failed: int = 0  # trials, each once, where `failures` has one for each arm that needs it
     tuning: str = ""  # what was tried to choose on validation data, in words
     notes: list[str] = field(default_factory=list)  # where the results come from: reused, salvaged
     others: list[OtherMetric] = field(default_factory=list)

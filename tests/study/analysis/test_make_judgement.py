@@ -671,3 +671,27 @@ def test_a_sentence_tells_the_values_of_the_seeds_that_its_difference_is_of(tmp_
     found = judged(tmp_path / "s", plan(seeds=4), {SINGLE_TASK: alone, "equal": [*ours, None]})
     (said,) = [text for text in found.verdict if "left digit" in text and "against" in text]
     assert re.search(r"accuracy 84\.3 % against 90\.0 % alone, −5\.7 points", said)
+
+
+def test_a_failed_trial_of_two_settings_is_counted_once_and_shown_with_both(tmp_path):
+    """The task that keeps its labels is trained alone once."""
+    made = plan(settings=2)
+    half, whole = made.settings
+    made = dataclasses.replace(made, settings=(dataclasses.replace(half, fractions={"left": 0.5, "right": 1.0}), whole))
+    values = {SINGLE_TASK: [*ALONE[:2], None], "equal": ALONE}
+    found = judged(tmp_path / "s", made, [values, values])
+    assert [(failure.task, failure.setting) for failure in found.failures] == [
+        ("left", 0), ("right", 0), ("left", 1), ("right", 1)
+    ]  # fmt: skip
+    assert found.failed == 3
+    assert found.finished + found.failed == found.planned
+    console = Console(file=io.StringIO(), width=100)
+    render(found, console)
+    assert "Failed trials: 3" in console.file.getvalue()
+    assert "3 trials failed and are left out" in found.verdict[-1]
+
+
+def test_what_is_advised_of_each_amount_of_labels_goes_on_after_the_colon(tmp_path):
+    values = {SINGLE_TASK: ALONE, "equal": shifted(0.05, 0.05)}
+    text = "\n".join(judged(tmp_path / "s", plan(settings=2), [values, values]).verdict)
+    assert "With 50 % of the labels: share under the plain sum" in text

@@ -55,7 +55,7 @@ def judge(store: Path | str, salvage: bool = False, plan: int = 0) -> Judgement:
 
 
 def _salvaged(judgement: Judgement) -> str:
-    found = judgement.finished + len(judgement.failures)
+    found = judgement.finished + judgement.failed
     return (
         f"salvaged: {found} of {judgement.planned} trials are whole. The others were never finished or are damaged; "
         "a new store trains them anew"
@@ -115,6 +115,7 @@ def judge_findings(found: TrialResults) -> Judgement:
         complete=finished == planned,
         planned=planned,
         finished=finished,
+        failed=len(found.failed),
         tuning=plan.tuning_text,
         notes=[*origin_notes(found), *look_note(plan, found.looks)],
         others=[other for method, setting in pairs for other in judge_others(found, method, setting)],

@@ -9,7 +9,8 @@ from steelyard.study.judgement import Cell, Interval
 from steelyard.study.planning.plan import PlannedTask
 from steelyard.study.trial import PLAIN_SUM
 
-OPENINGS = ("The ", "Over ", "One ", "Whether ", "No ", "Not ", "Of ")  # of sentences that start with no name
+# Of sentences that start with no name.
+OPENINGS = ("The ", "Over ", "One ", "Whether ", "No ", "Not ", "Of ", "Share under ", "Train ", "Nothing is advised")
 LARGEST = 1e7  # from here on with an exponent, as tables have it
 
 

@@ -21,11 +21,11 @@ def origin_notes(found: TrialResults) -> list[str]:
     reused = [each for each in trained.values() if each.written < started]
     notes = []
     if reused:
-        notes.append(f"{len(reused)} of {len(plan.trials)} trials reused, {_trained_at(reused)}")
+        notes.append(f"{len(reused)} of {counted(len(plan.trials), 'trial')} reused, {_trained_at(reused)}")
     others = [each for trial, each in trained.items() if each.problem != trial.problem]
     if others:
         since = f"; changed since: {found.changed}" if found.changed else ""
-        notes.append(f"trained with other code or data, and taken all the same: {len(others)} trials{since}")
+        notes.append(f"trained with other code or data, and taken all the same: {counted(len(others), 'trial')}{since}")
     if plan.origin is None and trained:
         notes.append("planned by Steelyard 0.1, which took no note of code and data: results may be of earlier ones")
     return notes
