@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"steelyard.integrations.lightning needs Lightning ({error.name} is not installed): "
-        'pip install "steelyard[lightning]"'
+        'pip install ".[lightning]" in a clone of Steelyard'
     ) from error
 
 

@@ -21,7 +21,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"steelyard.integrations.transformers needs transformers and accelerate ({error.name} is not installed): "
-        'pip install "steelyard[transformers]"'
+        'pip install ".[transformers]" in a clone of Steelyard'
     ) from error
 
 STATE_FILE = "balancer.pt"

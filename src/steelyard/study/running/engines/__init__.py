@@ -43,7 +43,7 @@ def load_engine(text: str) -> Engine:
     try:
         cls = _engine_class(spec.name)
     except ImportError as error:
-        install = f'pip install "steelyard[{spec.name}]"' if spec.name in ENGINES else "install it"
+        install = f'pip install ".[{spec.name}]" in a clone of Steelyard' if spec.name in ENGINES else "install it"
         raise EngineError(f"the engine {spec.name!r} needs a package that is not here ({error}): {install}") from error
     known = inspect.signature(cls).parameters
     for option in spec.options:
