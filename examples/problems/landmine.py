@@ -16,13 +16,16 @@ FIELDS = range(29)
 def load(seed: int = 0) -> Data:
     stored = np.load(find(DataFile("landmine", "landmine.npz")), allow_pickle=False)
     inputs = torch.from_numpy(stored["X"]).float()
-    inputs = (inputs - inputs.mean(0)) / inputs.std(0)
     parts: dict[str, dict[str, Split]] = {"train": {}, "validation": {}, "test": {}}
     for number, field in enumerate(np.unique(stored["task"])):
         name, rows = f"field-{number + 1}", stored["task"] == field
         divided = split(inputs[rows], {name: stored["y"][rows] > 0}, seed=seed, stratify=name)
         for part, own in divided.splits().items():
             parts[part][name] = own
+    train = torch.cat([own.inputs for own in parts["train"].values()])
+    mean, deviation = train.mean(0), train.std(0)
+    for own in (own for part in parts.values() for own in part.values()):
+        own.inputs = (own.inputs - mean) / deviation
     return Data(**parts)
 
 

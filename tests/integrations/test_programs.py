@@ -112,7 +112,10 @@ def test_lightning_reports_what_is_logged_and_not_what_the_sanity_check_finds() 
         trial, validation={"a": "a/0", "b": {"rmse": "b/0"}, "not trained": "c/0"}, test={"a": "a/1", "b": "b/1"}
     )
     logged = {"a/0": 1.0, "a/1": 2.0, "b/0": 3.0, "b/1": 4.0}
-    trainer = SimpleNamespace(sanity_checking=True, current_epoch=0, global_step=0, callback_metrics=logged)
+    state = SimpleNamespace(fn="fit")
+    trainer = SimpleNamespace(
+        sanity_checking=True, current_epoch=0, global_step=0, callback_metrics=logged, state=state
+    )
     callback.on_validation_end(trainer, "model")
     assert trial.told == []
     callback.on_train_start(trainer, "model")
@@ -124,6 +127,11 @@ def test_lightning_reports_what_is_logged_and_not_what_the_sanity_check_finds() 
     trial.should_stop = True
     callback.on_validation_end(trainer, "model")
     assert trainer.should_stop
+    told = list(trial.told)
+    state.fn = "validate"  # trainer.validate(…), before or after
+    callback.on_validation_end(trainer, "model")
+    assert trial.told == told
+    state.fn = "fit"
     TrialCallback(trial, validation=callback.validation, test=callback.test, network=False).on_validation_end(
         trainer, "model"
     )

@@ -216,6 +216,33 @@ def test_metrics_are_logged_beside_the_loss(tmp_path: Path) -> None:
     assert "weight/count" in expected
 
 
+class Unending(torch.utils.data.IterableDataset[Any]):
+    """Data without a length: the trainer counts epochs in parts of max_steps."""
+
+    def __iter__(self) -> Any:
+        return iter(samples())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_epochs_end_whether_data_have_a_length_or_not(tmp_path: Path, known: bool) -> None:
+    trained = trainer(tmp_path, "dwa", max_steps=3 * SAMPLES // BATCH + 2)
+    if not known:
+        trained.train_dataset = Unending()
+    ended = []
+    trained.balancer.end_epoch = lambda: ended.append(trained.state.global_step)  # type: ignore[method-assign]
+    trained.train()
+    assert ended == [SAMPLES // BATCH * (number + 1) for number in range(3)]
+
+
+def test_what_the_trainer_logs_is_kept(tmp_path: Path) -> None:
+    """A task called `sum` has a `loss/sum`, which the trainer would name `loss` for no other."""
+    trained = trainer(tmp_path, "equal", logging_steps=8)
+    trained.balancer.metrics = lambda: {"loss": -1.0, "weight/count": 1.0}  # type: ignore[method-assign]
+    trained.train()
+    rows = [row for row in trained.state.log_history if "loss" in row]
+    assert all(row["loss"] > 0 and row["weight/count"] == 1 for row in rows)
+
+
 def test_evaluation_reports_the_plain_sum_and_predictions_without_losses(tmp_path: Path) -> None:
     trained = trainer(tmp_path, "uw", num_train_epochs=1)
     trained.train()

@@ -1,5 +1,7 @@
 """Every architecture: shapes, what is shared and what is private, same starts, training, and the command."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ import steelyard
 from cells import every
 from steelyard.models import Architecture, ArchitectureError, HardSharing, architecture_names, build
 from steelyard.models.build_network import architecture_options
+from steelyard.models.features import parts
 from steelyard.problems import Data, Problem, Split, load_problem, regression
 
 NAMES = [*architecture_names(), "ple(levels=3,shared_experts=2)", "ple(levels=1)", "cross-stitch(stages=1)"]
@@ -268,3 +271,38 @@ def test_wrong_names_and_options_say_what_to_write(text, message):
 def test_options_are_listed_with_their_defaults():
     assert architecture_options("mmoe") == {"experts": 4, "gate": None}
     assert architecture_options("hard-sharing") == {}
+
+
+class _Tokens(nn.Module):
+    """A trunk of named inputs, as a tokenizer gives them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = _Read(), nn.Linear(8, 8), nn.Linear(8, 5)
+        self.stages = [self.first, self.second, self.third]
+
+    def forward(self, ids, mask):
+        return self.third(self.second(self.first(ids=ids, mask=mask)))
+
+
+class _Read(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(9, 8)
+
+    def forward(self, ids, mask):
+        return (self.words(ids) * mask[..., None]).sum(1)
+
+
+@pytest.mark.parametrize("kind", [torch.long, torch.float32])
+@every("name", [*NAMES, "mtan(stages=1)"])
+def test_inputs_by_name(name, kind):
+    generator = torch.Generator().manual_seed(0)
+    ids, mask = torch.randint(9, (24, 6), generator=generator), torch.ones(24, 6, dtype=kind)
+    rows = [({"ids": row, "mask": own}, {"t0": 0.5, "t1": 1.0}) for row, own in zip(ids, mask, strict=True)]
+    problem = made_up(2, _Tokens)
+    problem = dataclasses.replace(problem, load=lambda: Data(rows, rows, rows))
+    network = build(problem, problem.task_names, seed=0, architecture=name)
+    outputs, shared = network({"ids": ids, "mask": mask})
+    assert {task: tuple(output.shape) for task, output in outputs.items()} == {"t0": (24, 1), "t1": (24, 1)}
+    assert all(isinstance(each, torch.Tensor) for each in parts(shared))

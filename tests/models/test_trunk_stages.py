@@ -39,6 +39,24 @@ def test_a_sequence_is_cut_before_weights_and_normalisation_stays(stages, layers
     assert held == [id(parameter) for parameter in trunk.parameters()]
 
 
+@pytest.mark.parametrize(
+    ("layers", "cuts"),
+    [
+        ((nn.Flatten(), nn.Linear(9, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU()), [3, 2]),
+        ((nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3)), [2, 3, 1]),
+        ((nn.Linear(3, 2), nn.Flatten(), nn.ReLU(), nn.Linear(6, 4), nn.Linear(4, 4), nn.Linear(4, 3)), [1, 3, 1, 1]),
+    ],
+)
+def test_a_flattening_goes_with_the_first_layer_behind_it_alone(layers, cuts):
+    trunk, inputs = nn.Sequential(*layers), torch.randn(2, 1, 3, 3)
+    parts = cut("mtan", trunk, None)
+    assert [len(part.layers) for part in parts] == cuts
+    features = inputs
+    for part in parts:
+        features = part(features)
+    assert torch.equal(features, trunk(inputs))
+
+
 def test_declared_stages_are_used_and_must_be_complete():
     trunk = Declared()
     first, second = cut("ple", trunk, None)

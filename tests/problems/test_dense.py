@@ -8,6 +8,7 @@ import sklearn.metrics
 import torch
 import torch.nn.functional as F
 
+from steelyard.errors import ProblemError
 from steelyard.problems.dense import WITHIN, depth, normals, segmentation
 
 SEG, DEPTH, NORMALS = segmentation("seg", classes=4), depth("depth", unit=0.5), normals("normals")
@@ -132,3 +133,24 @@ def test_perfect_outputs_reach_the_ideals():
     ):
         ideals = [metric.ideal for metric in task.metrics]
         assert metrics(task, outputs, targets) == pytest.approx(ideals, abs=0.03)
+
+
+@pytest.mark.parametrize("ignored", [0, 2, -1, 255])
+def test_what_is_ignored_in_the_loss_is_in_the_metrics(ignored):
+    task = segmentation("seg", classes=4, ignored=ignored)
+    labels = torch.randint(4, (3, 6, 7), generator=generator())
+    labels[torch.rand(labels.shape, generator=generator(1)) < 0.3] = ignored
+    outputs = 9.0 * F.one_hot(labels.clamp(0, 3), 4).permute(0, 3, 1, 2)
+    wrong = torch.where((labels == ignored)[:, None], torch.tensor([9.0, 0, 0, 9.5]).view(1, 4, 1, 1), outputs)
+    assert metrics(task, wrong, labels) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("channel", [True, False])
+def test_depth_is_compared_pixel_by_pixel_with_a_channel_or_without(channel):
+    y = torch.randint(0, 9, (3, 6, 7), generator=generator(), dtype=torch.uint8)
+    outputs = (y * 0.5).unsqueeze(1) if channel else y * 0.5
+    for targets in (y, y.unsqueeze(1)):
+        assert DEPTH.loss(outputs, targets).item() == 0
+        assert metrics(DEPTH, outputs, targets) == [0.0, 0.0]
+    with pytest.raises(ProblemError, match=r"one size, got \[3, 1, 6, 7\] and \[3, 6, 8\]"):
+        DEPTH.loss(torch.zeros(3, 1, 6, 7), torch.zeros(3, 6, 8))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from steelyard.errors import ProblemError
-from steelyard.problems import binary, classification, regression
+from steelyard.problems import accuracy, binary, classification, regression, torchmetric
 
 
 def test_classification_takes_labels_from_a_column_with_gaps():
@@ -36,3 +36,19 @@ def test_regression_never_broadcasts_a_column_against_a_row():
     assert regression("size").loss(outputs, targets).item() == pytest.approx(4 / 3)
     with pytest.raises(RuntimeError):
         regression("size").loss(torch.zeros(3, 2), targets)
+
+
+def test_accuracy_never_broadcasts_a_column_against_a_row():
+    logits = torch.eye(3)
+    assert accuracy.function(logits, torch.tensor([[0], [1], [0]])) == pytest.approx(2 / 3)
+    with pytest.raises(ProblemError, match=r"one label for each of \[3\] predictions, got \[3, 2\]"):
+        accuracy.function(logits, torch.zeros(3, 2))
+
+
+def test_the_best_value_of_a_metric_that_sums_over_rows_is_not_that_of_a_chart():
+    pytest.importorskip("torchmetrics")
+    rows = torch.nn.functional.normalize(torch.rand(50, 4), dim=1)
+    metric = torchmetric("CosineSimilarity")
+    with pytest.raises(ProblemError, match=r"gives 50, and the best value by its charts is 1: .*reduction='mean'"):
+        metric.function(rows, rows)
+    assert torchmetric("CosineSimilarity", reduction="mean").function(rows, rows) == pytest.approx(1)

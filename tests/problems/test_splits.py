@@ -282,3 +282,20 @@ class TestStratify:
 def test_groups_and_strata_that_make_no_sense(options, said):
     with pytest.raises(SteelyardError, match=said):
         split(np.arange(10.0)[:, None], {"a": np.arange(10.0)}, **options)
+
+
+@pytest.mark.parametrize("gone", [None, float("nan")])
+def test_rows_without_a_value_are_shared_out_as_a_value_of_their_own(gone):
+    kinds = np.array(["a", "b", gone] * 20, dtype=object)
+    data = split(torch.arange(60.0), {"t": torch.zeros(60)}, stratify=kinds, validation=0.2, test=0.2)
+    for rows, count in zip(data.splits().values(), (12, 4, 4), strict=True):
+        assert [int((rows.inputs.long() % 3 == kind).sum()) for kind in range(3)] == [count] * 3
+    numbers = np.array([1.0, 2.0, None] * 20, dtype=object)
+    same = split(torch.arange(60.0), {"t": torch.zeros(60)}, stratify=numbers, validation=0.2, test=0.2)
+    assert [int((same.test.inputs.long() % 3 == kind).sum()) for kind in range(3)] == [4] * 3
+
+
+@pytest.mark.parametrize("groups", [["a", None] * 10, [1.0, float("nan")] * 10, [1, None] * 10])
+def test_rows_of_no_group_are_refused(groups):
+    with pytest.raises(ProblemError, match="groups= has no value for 10 rows, the first of them row 1: give each"):
+        split(torch.arange(20.0), {"t": torch.zeros(20)}, groups=groups)

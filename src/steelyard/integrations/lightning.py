@@ -147,7 +147,7 @@ class TrialCallback(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch."""
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or trainer.state.fn != "fit":  # `trainer.validate(…)` ends no epoch
             return
         logged = trainer.callback_metrics
         validation, test = (values_of(self.trial, logged, names, _hint) for names in (self.validation, self.test))

@@ -121,7 +121,7 @@ class BalancerMixin:
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The training loss brings the balancer's metrics along."""
         if "loss" in logs:
-            logs |= self.balancer.metrics()
+            logs |= {name: value for name, value in self.balancer.metrics().items() if name not in logs}
         trainer: Any = super()
         trainer.log(logs, *args, **kwargs)
 
@@ -149,11 +149,17 @@ class _EpochTicks(TrainerCallback):
 
     def __init__(self, balancer: Balancer) -> None:
         self.balancer = balancer
+        self._begun = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._begun = False
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         balancer = self.balancer
-        # After a restart in the middle of an epoch, the trainer begins that epoch again.
-        at_boundary = state.epoch is not None and float(state.epoch).is_integer()
+        # After a restart in the middle of an epoch, the trainer begins that epoch again. Later ones are whole, also
+        # where data have no length and the trainer counts in parts of max_steps.
+        at_boundary = self._begun or (state.epoch is not None and float(state.epoch).is_integer())
+        self._begun = True
         if balancer.period is None and balancer.period_steps > 0 and at_boundary:
             balancer.end_epoch()
 

@@ -25,7 +25,9 @@ def run(module: nn.Module, inputs: Features) -> Any:
 
 
 def parts(features: Features) -> tuple[Tensor, ...]:
-    """The tensors, be it one or several; a balancer's ``shared=`` is a flat tuple of them."""
+    """The tensors, be it one, several, or several by name; a balancer's ``shared=`` is a flat tuple of them."""
+    if isinstance(features, Mapping):
+        return tuple(features.values())
     return (features,) if isinstance(features, Tensor) else tuple(features)
 
 

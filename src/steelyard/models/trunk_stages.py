@@ -20,9 +20,9 @@ class TrunkStage(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, *inputs: Tensor) -> Any:
+    def forward(self, *inputs: Tensor, **named: Any) -> Any:
         first, *rest = self.layers
-        features = first(*inputs)
+        features = first(*inputs, **named)
         for layer in rest:
             features = layer(features)
         return features
@@ -93,12 +93,14 @@ def _units(architecture: str, trunk: nn.Module, option: str) -> list[list[nn.Mod
 
 def _groups(trunk: nn.Sequential) -> list[list[nn.Module]]:
     groups: list[list[nn.Module]] = [[]]
-    weighty = False  # whether the last group has a layer with a weight yet
+    behind = 0  # the last group's layers behind the one with a weight; 0 before there is one
     for child in trunk:
-        if weighty and any(parameter.dim() > 1 for parameter in child.parameters()):
-            kept = next((n for n, layer in enumerate(groups[-1]) if isinstance(layer, nn.Flatten)), len(groups[-1]))
-            groups.append(groups[-1][kept:])
-            del groups[-2][kept:]
-        weighty = weighty or any(parameter.dim() > 1 for parameter in child.parameters())
+        weighty = any(parameter.dim() > 1 for parameter in child.parameters())
+        if weighty and behind:
+            last = groups[-1]
+            kept = next((n for n in range(behind, len(last)) if isinstance(last[n], nn.Flatten)), len(last))
+            groups.append(last[kept:])
+            del last[kept:]
         groups[-1].append(child)
+        behind = len(groups[-1]) if weighty else behind
     return groups

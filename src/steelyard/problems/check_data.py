@@ -19,6 +19,7 @@ from steelyard.problems.rows import DataRows, Draw, ReadBatch, Split
 from steelyard.problems.sources import batch_digest
 from steelyard.problems.stream import Stream
 from steelyard.problems.task import Task
+from steelyard.problems.whole_numbers import check_marks, check_whole
 
 PIECE = 2**20
 """Numbers that are looked at at a time."""
@@ -35,8 +36,10 @@ def check_data(name: str, tasks: Sequence[Task], data: Data) -> None:
         part: _check_rows(f"problem {name!r}, {part} data", tasks, rows) for part, rows in data.splits().items()
     }
     _check_alike_in_shape(f"problem {name!r}", dimensions)
+    for part in ("validation", "test"):
+        _check_all_drawn(f"problem {name!r}, {part} data", data.splits()[part])
     for task in tasks:
-        _check_marks(f"problem {name!r}", task, data)
+        _check_labels(f"problem {name!r}", task, data)
 
 
 def _check_alike(name: str, data: Data) -> None:
@@ -166,29 +169,23 @@ def _check_targets(where: str, task: Task, split: Split) -> None:
         raise ProblemError(f"{where}: targets of {task.name!r} hold inf")
 
 
-def _check_marks(where: str, task: Task, data: Data) -> None:
-    """Among whole numbers -1 marks a missing label, which must not be one of the values."""
-    given = [_targets(rows, task) for rows in data.splits().values()]
-    targets = [each for each in given if each is not None]
-    if (
-        not targets
-        or task.missing is not None
-        or any(each.dtype.is_floating_point or each.dim() > 1 for each in targets)
-    ):
-        return
-    values = sorted({value for each in targets for value in each.unique().tolist()})  # type: ignore[no-untyped-call]
-    if -1 not in values:
-        return
-    if values[0] < -1 or values == [-1, 1]:
-        raise ProblemError(
-            f"{where}: targets of {task.name!r} are whole numbers, among which -1 marks a missing label, and these "
-            f"run from {values[0]} to {values[-1]}. "
-            + (
-                "Give labels -1 and 1 as 0 and 1"
-                if values == [-1, 1]
-                else "Where -1 is a value, give them as fractions, with NaN for what is missing"
+def _check_all_drawn(where: str, rows: DataRows) -> None:
+    """What is evaluated is read once a row, in order: a sampler that leaves rows out would not be followed."""
+    for each in rows.parts.values() if isinstance(rows, Apart) else [rows]:
+        if isinstance(each, Stream) and (left := each.never_drawn):
+            raise ProblemError(
+                f"{where}: the DataLoader's sampler leaves out {left} of {len(each)} rows, and all rows are evaluated, "
+                "each once: give those that belong here alone, Subset(dataset, numbers) of torch.utils.data"
             )
-        )
+
+
+def _check_labels(where: str, task: Task, data: Data) -> None:
+    targets = [each for rows in data.splits().values() if (each := _targets(rows, task)) is not None]
+    if task.missing is None:
+        all_there = all(_all_at_hand(rows, task) for rows in data.splits().values())
+        check_marks(where, task.name, targets, task.classes, all_there)
+    for each in targets:
+        check_whole(where, task, each)
 
 
 def _check_alike_in_shape(where: str, dimensions: Mapping[str, Dimensions]) -> None:
@@ -208,10 +205,18 @@ def _dimensions(inputs: Any, targets: Mapping[str, Tensor]) -> Dimensions:
 
 
 def _targets(rows: DataRows, task: Task) -> Tensor | None:
-    """All targets of a task that are in memory."""
+    """All targets of a task that are in memory, or those of a few rows that are read."""
     if isinstance(rows, Apart):
         return _targets(rows.parts[task.name], task)
+    if isinstance(rows, Stream):
+        known = rows.known_targets(task)
+        return read_sample("data", rows).targets.get(task.name, (None, None))[0] if known is None else known
     return rows.targets[task.name] if isinstance(rows, Split) else None
+
+
+def _all_at_hand(rows: DataRows, task: Task) -> bool:
+    part = rows.parts[task.name] if isinstance(rows, Apart) else rows
+    return not isinstance(part, Stream) or part.known_targets(task) is not None
 
 
 def _check_kind(where: str, what: str, tensor: Tensor) -> None:

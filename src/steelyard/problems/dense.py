@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from steelyard.base.float64 import float64_device
+from steelyard.errors import ProblemError
 from steelyard.problems.task import Metric, Task
 
 BINS_PER_DEGREE = 20  # the edges of WITHIN are edges of bins
@@ -31,14 +32,14 @@ def segmentation(name: str, classes: int, ignored: int = 255, label: str = "", e
         (mean_iou, pixel_accuracy),
         outputs=classes,
         missing=ignored,
-        statistics=partial(_confusion, classes=classes),
+        statistics=partial(_confusion, classes=classes, ignored=ignored),
         label=label,
         equivalence=equivalence,
     )
 
 
 def depth(name: str, unit: float, label: str = "", equivalence: float = 0.01) -> Task:
-    """Depth in whole units [N, 1, H, W], 0 = none; outputs in metres, mean absolute error; judged by it.
+    """Depth in whole units [N, 1, H, W] or [N, H, W], 0 = none; outputs in metres, mean absolute error; judged by it.
 
     Its statistics are, per image, the sums of ``|o - y|`` and of ``|o - y| / y`` and the number of pixels.
 
@@ -78,9 +79,9 @@ def _pixel_cross_entropy(outputs: Tensor, targets: Tensor, ignored: int) -> Tens
     return F.cross_entropy(outputs, targets.long(), ignore_index=ignored)
 
 
-def _confusion(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
+def _confusion(outputs: Tensor, targets: Tensor, classes: int, ignored: int) -> Tensor:
     predicted, targets = outputs.argmax(1).flatten(1), targets.flatten(1).long()
-    known = targets < classes
+    known = (targets != ignored) & (targets >= 0) & (targets < classes)
     # One more cell takes the pixels without a label.
     cells = torch.where(known, targets * classes + predicted, classes * classes)
     counts = torch.zeros(len(targets), classes * classes + 1, device=cells.device)
@@ -102,11 +103,24 @@ def _pixel_accuracy(statistics: Tensor, targets: Tensor) -> float:
 
 
 def _depth_loss(outputs: Tensor, targets: Tensor, unit: float) -> Tensor:
+    targets = _pixel_by_pixel(outputs, targets)
     known = targets > 0
     return torch.where(known, outputs - targets.float() * unit, 0).abs().sum() / known.sum()
 
 
+def _pixel_by_pixel(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Targets in the shape of the outputs: [N, H, W] beside [N, 1, H, W] would be stretched."""
+    channel = outputs.dim() - targets.dim()
+    there = targets.unsqueeze(1) if channel == 1 else targets.squeeze(1) if channel == -1 else targets
+    if there.shape != outputs.shape:
+        raise ProblemError(
+            f"depth needs outputs and targets of one size, got {list(outputs.shape)} and {list(targets.shape)}"
+        )
+    return there
+
+
 def _depth_errors(outputs: Tensor, targets: Tensor, unit: float) -> Tensor:
+    targets = _pixel_by_pixel(outputs, targets)
     known, metres = targets > 0, targets.float() * unit
     error = torch.where(known, outputs - metres, 0).abs()
     parts = (error, error / torch.where(known, metres, 1), known)

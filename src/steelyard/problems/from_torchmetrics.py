@@ -47,8 +47,9 @@ def torchmetric(
         higher_is_better = made.higher_is_better
     if higher_is_better is None:
         raise ProblemError(f"torchmetrics does not say whether a higher {name} is better: give higher_is_better=")
+    bound = None
     if ideal is None:
-        ideal = made.plot_upper_bound if higher_is_better else made.plot_lower_bound
+        ideal = bound = made.plot_upper_bound if higher_is_better else made.plot_lower_bound
     task = options.get("task")
 
     def value(outputs: Tensor, targets: Tensor) -> float:
@@ -60,9 +61,21 @@ def torchmetric(
         if not isinstance(found, Tensor) or found.numel() != 1:
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ProblemError(f"torchmetrics' {name} gives {shape}, not one number: average it, e.g. average='macro'")
+        if bound is not None:
+            _check_bound(name, float(found), float(bound), bool(higher_is_better))
         return float(found)
 
     return Metric(name, value, bool(higher_is_better), None if ideal is None else float(ideal), percent)
+
+
+def _check_bound(name: str, value: float, bound: float, higher_is_better: bool) -> None:
+    """The best value is taken from the end of torchmetrics' charts, which sums over rows go beyond."""
+    beyond = value - bound if higher_is_better else bound - value
+    if beyond > 1e-3 * max(1.0, abs(bound)):
+        raise ProblemError(
+            f"torchmetrics' {name} gives {value:g}, and the best value by its charts is {bound:g}: if it is a sum over "
+            "rows, give reduction='mean', else say what is best, ideal="
+        )
 
 
 def _as_asked(task: str | None, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

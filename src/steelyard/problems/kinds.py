@@ -43,7 +43,9 @@ def classification(
             f"task {name!r}: classes={classes!r} must be a whole number >= 2. A task of yes or no has labels 0 and 1 "
             f"and one logit: binary({name!r}), or classes=2"
         )
-    return Task(name, _cross_entropy, metrics, outputs=classes, label=label, equivalence=equivalence)
+    return Task(
+        name, _cross_entropy, metrics, outputs=classes, label=label, equivalence=equivalence, classes=int(classes)
+    )
 
 
 def binary(

@@ -18,6 +18,11 @@ def _accuracy(outputs: Tensor, targets: Tensor) -> float:
         predicted = outputs.reshape(targets.shape) > 0
     else:
         predicted = outputs.argmax(1)
+        if predicted.numel() != targets.numel():
+            raise ProblemError(
+                f"accuracy needs one label for each of {list(predicted.shape)} predictions, got {list(targets.shape)}"
+            )
+        targets = targets.reshape(predicted.shape)  # of [N, 1], which beside [N] would be stretched
     return float((predicted == targets).double().mean())
 
 

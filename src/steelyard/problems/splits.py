@@ -13,7 +13,9 @@ from torch import Tensor
 from steelyard.errors import ProblemError, UnknownNameError
 from steelyard.problems.data import Data
 from steelyard.problems.rows import Split
+from steelyard.problems.whole_numbers import check_marks
 
+MISSING = "\0missing"
 NUMBERS = "biufc"
 """Kinds of NumPy types: truth values, whole numbers, fractions, complex numbers."""
 
@@ -71,6 +73,7 @@ def split(
     if standardise and not several:
         parts = [_as_fractions(parts[0])]
     for name in standardise_targets:
+        check_marks("split()", name, [labels[name]])
         labels[name] = _without_marks(labels[name])
     if isinstance(stratify, str):
         if stratify not in labels:
@@ -108,10 +111,28 @@ def _rows(
         if values is not None and (np.ndim(values) != 1 or len(values) != count):
             raise ProblemError(f"split(): {what} must have one value for each of the {count} rows")
     if groups is not None:
-        return divide_groups(np.asarray(groups), seed, validation, test)
+        named = _with_gaps(groups)
+        if (gone := np.flatnonzero(named == MISSING if named.dtype.kind == "U" else named != named)).size:
+            raise ProblemError(
+                f"split(): groups= has no value for {len(gone)} rows, the first of them row {gone[0]}: give each of "
+                "these rows a group of its own, or leave them out"
+            )
+        return divide_groups(named, seed, validation, test)
     if stratify is not None:
-        return divide_evenly(np.asarray(stratify), seed, validation, test)
+        return divide_evenly(_with_gaps(stratify), seed, validation, test)
     return divide(count, seed, validation, test)
+
+
+def _with_gaps(values: Any) -> npt.NDArray[Any]:
+    """Numbers with NaN, or text with `MISSING`, where there is none: what can be put in order."""
+    array = np.asarray(values)
+    if array.dtype.kind != "O":
+        return array
+    gone = [value is None or value != value or type(value).__name__ == "NAType" for value in array]
+    known = [value for value, missing in zip(array, gone, strict=True) if not missing]
+    if all(isinstance(value, int | float | np.number | np.bool_) for value in known):
+        return np.array([np.nan if missing else float(value) for value, missing in zip(array, gone, strict=True)])
+    return np.array([MISSING if missing else str(value) for value, missing in zip(array, gone, strict=True)])
 
 
 def divide_groups(

@@ -20,6 +20,7 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
     Subset,
+    SubsetRandomSampler,
     default_collate,
 )
 
@@ -71,17 +72,23 @@ class Stream(DataRows):
             return cls(dataset)
         if given.batch_sampler is None:
             raise ProblemError(f"{where}: the DataLoader has batch_size=None: give it a batch_size")
+        drawn = getattr(given.batch_sampler, "sampler", None)
+        if type(given.batch_sampler) is BatchSampler and type(drawn) is SubsetRandomSampler:
+            given = _over(given, drawn.indices)  # its rows are these, and no others are there to be evaluated
         collate = None if given.collate_fn is default_collate else given.collate_fn
-        return cls(dataset, collate, given)
+        return cls(given.dataset, collate, given)
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def labelled(self, task: Task) -> Tensor:
+        known = self.known_targets(task)
+        return torch.ones(len(self), dtype=torch.bool) if known is None else task.labelled(known)
+
+    def known_targets(self, task: Task) -> Tensor | None:
+        """A task's targets, where the dataset has them at hand."""
         known = _known_targets(self.dataset)
-        if known is None or task.name not in known:
-            return torch.ones(len(self), dtype=torch.bool)
-        return task.labelled(torch.as_tensor(known[task.name]))
+        return None if known is None or task.name not in known else torch.as_tensor(known[task.name])
 
     def labels(self, task: Task, chosen: Tensor) -> None:
         return None
@@ -118,6 +125,18 @@ class Stream(DataRows):
                 generator.manual_seed(seed)
         with _seeded(seed):
             return [torch.as_tensor(rows) for rows in sampler]  # type: ignore[union-attr]
+
+    @property
+    def never_drawn(self) -> int:
+        """How many rows a pass in the loader's own order leaves out, beyond those of a batch that is not full."""
+        if not self.has_own_order:
+            return 0
+        assert self.loader is not None
+        drawn = {row for rows in self.own_order(0) for row in rows.tolist()}
+        batches: Any = self.loader.batch_sampler
+        size = batches.batch_size if getattr(batches, "drop_last", False) else 1
+        left = len(self) - len(drawn)
+        return left if left >= size else 0
 
     # --- reading ------------------------------------------------------------------------------------------------------
     def reader(self, ahead: bool) -> Reader:
@@ -289,6 +308,15 @@ def _known_targets(dataset: Any) -> Mapping[str, Any] | None:
         return None if above is None else {name: torch.as_tensor(each)[rows] for name, each in above.items()}
     found = getattr(dataset, "targets", None)
     return found if isinstance(found, Mapping) else None
+
+
+def _over(loader: DataLoader[Any], rows: Sequence[int]) -> DataLoader[Any]:
+    """The same loader over these rows, each once, in random order."""
+    names = ("collate_fn", "num_workers", "timeout", "worker_init_fn", "multiprocessing_context", "generator")
+    options = {name: getattr(loader, name) for name in (*names, "prefetch_factor")}
+    batches: Any = loader.batch_sampler
+    chosen: Dataset[Any] = Subset(loader.dataset, list(rows))
+    return DataLoader(chosen, batches.batch_size, shuffle=True, drop_last=batches.drop_last, **options)
 
 
 def _is_shuffle(sampler: Any) -> bool:

@@ -85,6 +85,7 @@ class Task:
             batch, and given to the metrics in the outputs' place. Called with labelled rows only.
         equivalence: changes below this fraction of the single-task value count as no difference.
         label: a nice name for tables; the name by default.
+        classes: labels are whole numbers from 0 to one less than this; refused where the data say otherwise.
 
     Example:
         >>> from steelyard.problems import Task, mae
@@ -101,6 +102,7 @@ class Task:
     statistics: Callable[[Tensor, Tensor], Tensor] | None = None
     equivalence: float = 0.01
     label: str = ""
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name or any(each in self.name for each in "=,;() \t\n"):

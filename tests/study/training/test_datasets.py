@@ -9,7 +9,17 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, Subset, WeightedRandomSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from steelyard.errors import PlanError, ProblemError, TrainingError, UnknownNameError
 from steelyard.models.features import run
@@ -122,6 +132,38 @@ def test_a_sampler_of_the_loaders_own_is_followed_and_seeded():
     assert results[0].steps == 2 * 3
     with pytest.raises(PlanError, match="sampler of its own"):
         plan_of(made(loader(rows, sampler=sampler)), settings=[0.5])
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_rows_that_a_sampler_picks_are_those_that_there_are(batches):
+    """One dataset, divided by samplers, as tutorials do it: nothing is evaluated that was trained on."""
+
+    def picked(start, end):
+        sampler = SubsetRandomSampler(range(start, end))
+        if batches:
+            return lambda: DataLoader(Numbers(0), batch_sampler=BatchSampler(sampler, 16, drop_last=False))
+        return loader(Numbers(0), sampler=sampler)
+
+    ends = [(0, 40), (40, 55), (55, ROWS)]
+    asked = trial(fraction=0.5)
+    found = made(*(picked(*each) for each in ends))
+    expected = made(*(Subset(Numbers(0), range(*each)) for each in ends))
+    assert [len(rows) for rows in found.data().splits().values()] == [40, 15, 15]
+    assert numbers_of(train(asked, found)) == numbers_of(train(asked, expected))
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_sampler_that_leaves_rows_out_is_refused_where_all_are_read(part):
+    half = loader(Numbers(1), sampler=RandomSampler(range(ROWS), num_samples=ROWS // 2))
+    with pytest.raises(ProblemError, match=f"{part} data: .*sampler leaves out 35 of {ROWS} rows.*Subset"):
+        made(Numbers(0), **{part: half}).data()
+
+
+def test_a_sampler_that_draws_them_all_in_another_order_is_not():
+    longest_first = BatchSampler(list(reversed(range(ROWS))), 16, drop_last=True)
+    made(
+        Numbers(0), lambda: DataLoader(Numbers(1), batch_sampler=longest_first), loader(Numbers(2), drop_last=True)
+    ).data()
 
 
 def plan_of(problem, **options):

@@ -50,7 +50,7 @@ def why_not_judged(problem: BoardProblem, row: BoardRow) -> str:
 
 
 def gains(problem: BoardProblem, row: BoardRow, baseline: BoardRow | None, base: Base = "errors") -> Array:
-    """Δm of a row against a baseline, by seed: positive is better; a study's, with its correction, of main metrics alone.
+    """Δm of a row against a baseline, by seed, positive is better: a study's, corrected alike, of main metrics alone.
 
     The mean over tasks of relative changes, of errors where the best possible value is known. None where either row
     is not there or has no number, or no task has a baseline that can be divided by.
