@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -24,6 +25,26 @@ def test_each_line_makes_a_balancer_of_the_mean_weights(name: str) -> None:
         for task in tasks:
             weights = [value for value in curves[method, setting].weights[task] if not math.isnan(value)]
             assert balancer.weights[task] == pytest.approx(sum(weights) / len(weights), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arm", "frozen"),
+    [
+        ("uw", "fixed({})"),
+        ("log+uw(learning_rate=0.1,shared=trunk)", "fixed({})"),
+        ("uw@mmoe(experts=2)", "fixed({})@mmoe(experts=2)"),
+        ("uw(scale=paper)@cross-stitch", "fixed(scale=paper,{})@cross-stitch"),
+        ("uw{a|b}", "fixed({}){{a|b}}"),
+    ],
+)
+def test_the_method_alone_is_another(arm: str, frozen: str) -> None:
+    judgement = judgements.digits()
+    curve = next(curve for curve in judgement.curves if curve.method not in ("single-task", "equal"))
+    known = replace(judgement, curves=[replace(curve, method=arm)])
+    ((_, _, spec),) = frozen_specs(known)
+    weights = spec[spec.index("weights=") : spec.rindex("'") + 1]
+    assert spec == frozen.format(weights)
+    assert str(parse_arms(spec)[0]) == spec
 
 
 def test_methods_that_stand_still_and_unfinished_ones_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:

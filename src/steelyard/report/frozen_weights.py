@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from steelyard.base.specs import SpecPart
+from steelyard.base.specs import Spec, SpecPart
 from steelyard.io.console import make_console
 from steelyard.report.judgement_view import BASELINE
 from steelyard.study.judgement import Curve, Judgement
@@ -16,18 +17,21 @@ STILL = ("equal", "fixed", "best-fixed")
 
 
 def frozen_specs(judgement: Judgement) -> list[tuple[str, int, str]]:
-    """Method, setting and ``fixed(weights='left: 0.93, right: 1.07')``: means over epochs and seeds.
+    """Method, setting and ``fixed(weights='left: 0.93, right: 1.07')``: means over epochs and seeds, in its network.
 
     Methods whose weights stand still, those without a finished trial, and those with a trial whose curves were
     shortened, are left out.
     """
     found = []
     for curve in judgement.curves:
-        if curve.method != BASELINE and parse_arm(curve.method).method.name not in STILL:
+        arm = parse_arm(curve.method)
+        if curve.method != BASELINE and arm.method.name not in STILL:
             means = _means(curve)
             if means and all(map(math.isfinite, means.values())):
                 text = ", ".join(f"{task}: {mean:.{DIGITS}g}" for task, mean in means.items())
-                found.append((curve.method, curve.setting, str(SpecPart("fixed", {"weights": text}))))
+                scale = {name: value for name, value in arm.method.options.items() if name == "scale"}
+                fixed = Spec((), SpecPart("fixed", {"weights": text, **scale}))
+                found.append((curve.method, curve.setting, str(replace(arm, method=fixed, shared=None))))
     return found
 
 

@@ -695,3 +695,14 @@ def test_what_is_advised_of_each_amount_of_labels_goes_on_after_the_colon(tmp_pa
     values = {SINGLE_TASK: ALONE, "equal": shifted(0.05, 0.05)}
     text = "\n".join(judged(tmp_path / "s", plan(settings=2), [values, values]).verdict)
     assert "With 50 % of the labels: share under the plain sum" in text
+
+
+def test_three_folds_of_unequal_size_that_agree_by_chance_decide_nothing(tmp_path):
+    made = plan()
+    tasks = tuple(dataclasses.replace(task, test_rows=17) for task in made.tasks)
+    made = dataclasses.replace(made, tasks=tasks)
+    alone = [{"left": 9 / 17, "right": 0.5}, {"left": 9 / 17, "right": 0.5}, {"left": 8 / 16, "right": 0.5}]
+    ours = [{"left": 10 / 17, "right": 0.5}, {"left": 10 / 17, "right": 0.5}, {"left": 9 / 16, "right": 0.5}]
+    found = cell(judged(tmp_path / "s", made, {SINGLE_TASK: alone, "equal": ours}), "equal", "left")
+    assert found.verdict == "undecided"
+    assert found.p_value > 0.1

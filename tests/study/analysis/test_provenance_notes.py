@@ -320,7 +320,7 @@ def test_what_a_revised_default_changes_is_trained_anew_and_nothing_else(file, t
     for part, arm in revised.items():
         cls = origin._class_of(part)
         monkeypatch.setattr(cls, "revision", 1, raising=False)
-        assert run(reuse_any=True)[2][1].endswith(f"1 trials; changed since: {part} (revised)")
+        assert run(reuse_any=True)[2][1].endswith(f"1 trial; changed since: {part} (revised)")
         trained, said, _ = run()
         assert trained == {arm}
         assert f"Trained with other code or data: 1 trial. Changed since: {part} (revised)." in said

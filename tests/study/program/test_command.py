@@ -54,6 +54,21 @@ def test_its_sources_are_the_script_what_that_imports_and_small_files_of_the_com
     assert "further.below" in program(here, "python", "-m", "further.below").sources()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("python", "train.py", "--config=config.yaml"),
+        ("sh", "-c", "python train.py --config config.yaml"),
+        ("sh", "-c", "cd . && exec python train.py --config=config.yaml # it's"),
+        ("env", "MODE=fast", "python", "train.py", "config=config.yaml"),
+    ],
+)
+def test_so_they_are_however_the_command_is_written(here, words):
+    expected = {"train.py", "neighbour", "further", "further.below", "config.yaml"}
+    found = set(program(here, *words).sources())
+    assert found == expected if "it's" not in words[-1] else found <= expected
+
+
 def test_a_large_file_of_the_command_is_data(here):
     with (here / "data.bin").open("wb") as file:
         file.truncate(LARGEST_FILE + 1)

@@ -56,6 +56,15 @@ def test_a_better_seed_that_comes_later_takes_the_place(tmp_path):
     assert [t.seed for t in kept(store, more)[0]] == [2]
 
 
+@pytest.mark.parametrize("new", [0.4, 0.05])
+def test_what_was_asked_to_be_kept_before_stays(tmp_path, new):
+    store, few = tmp_path / "s.sqlite", made_up.plan(methods=("equal",), seeds=3)
+    study.run(few, store, on=Marked([0.3, 0.1, 0.2]), keep="all", progress=False)
+    more = made_up.plan(methods=("equal",), seeds=4)
+    study.run(more, store, on=Marked([None, None, None, new]), keep="best", progress=False)
+    assert [t.seed for t in kept(store, more)[0]] == ([0, 2, 3] if new < 0.1 else [0, 1, 2])
+
+
 def test_all_or_none(tmp_path):
     plan = made_up.plan(methods=("equal", "dwa"), seeds=2)
     study.run(plan, tmp_path / "all", on=Marked([0.1, 0.2]), keep="all", progress=False)

@@ -352,3 +352,11 @@ def test_the_path_may_hold_spaces_and_percent_signs(tmp_path):
     path = Path(tmp_path / "my store 100 %3F#x.sqlite")
     Store(path, write=True).close()
     assert path.is_file()
+
+
+def test_a_plan_that_settles_a_draft_takes_its_place(tmp_path):
+    with Store(tmp_path / "s", write=True) as store:
+        for content, settles in (({"n": 1}, False), ({"n": 2}, False), ({"n": 3}, True)):
+            store.add_plan(content, settles=settles)
+        assert [store.plan(place) for place in range(2)] == [{"n": 3}, {"n": 1}]
+        assert list(store.plans()) == [{"n": 3}, {"n": 1}]

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from steelyard.problems import Data, JointMetric, Problem, Split, Task, binary, regression
-from steelyard.study.training import evaluate
+from steelyard.problems import Data, JointMetric, Problem, Split, Task, accuracy, binary, regression
+from steelyard.study.storage.trial_checkpoint import checkpoint_of
+from steelyard.study.training import ensemble, evaluate
 from steelyard.study.training.ensemble import FEWEST, MOST, groups, train_together
 from steelyard.study.training.kept_outputs import unpack
 from steelyard.study.training.train import train
@@ -346,3 +347,51 @@ def test_groups_differ_in_the_task_alone_and_give_every_worker_some():
     assert max(sizes) <= MOST
     assert max(sizes) - min(sizes) <= 1
     assert len(groups(many[: 2 * FEWEST], workers=2)) == 2
+
+
+def test_a_loss_that_weighs_a_rare_class_is_seen_where_the_first_rows_have_none_of_it():
+    """A file that lists the negatives first: over rows of one class alone a weighted mean is a mean."""
+    generator = torch.Generator().manual_seed(0)
+    names, weight = [f"t{number}" for number in range(FEWEST)], torch.tensor([1.0, 20.0])
+    slopes = torch.randn(6, FEWEST, generator=generator)
+    parts = []
+    for _ in range(3):
+        x = torch.randn(200, 6, generator=generator)
+        y = ((x @ slopes + torch.randn(200, FEWEST, generator=generator)) > 4).long()
+        order = y.sum(1).argsort(stable=True)
+        parts.append(Split(x[order], {name: y[order, number] for number, name in enumerate(names)}))
+    assert all(bool((parts[0].targets[name][:24] == 0).all()) for name in names)
+
+    def weighted(outputs, targets):
+        return F.cross_entropy(outputs, targets, weight=weight)
+
+    problem = Problem(
+        "rare",
+        [Task(name, weighted, accuracy, outputs=2) for name in names],
+        lambda: Data(*parts),
+        trunk=lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU()),
+        head=lambda task: nn.Linear(8, task.outputs),
+        batch_size=32,
+        epochs=1,
+    )
+    asked = trials(problem, epochs=1)
+    assert [len(group) for group in groups(asked, 1)] == [FEWEST]
+    assert all(result is None for _, result in train_together(asked, problem)), "each alone"
+
+
+def test_what_is_stopped_while_test_data_are_read_goes_on_alone(tmp_path, monkeypatch):
+    problem = made()
+    asked = trials(problem, epochs=2)
+
+    class Killed(BaseException):
+        pass
+
+    def results(running, on_trained):
+        raise Killed
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(ensemble._Running, "results", results)
+        with pytest.raises(Killed):
+            list(train_together(asked, problem, tmp_path, checkpoint_seconds=0.0))
+    found, whole = train(asked[0], problem, checkpoint_of(tmp_path, asked[0])), train(asked[0], problem)
+    assert found.test["t0"] == pytest.approx(whole.test["t0"], rel=1e-6)

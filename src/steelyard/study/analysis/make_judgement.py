@@ -188,7 +188,8 @@ def judge_others(found: TrialResults, method: str, setting: int) -> list[OtherMe
             values = {seed: metrics[place] for seed, metrics in ours.items()}
             both = [(values[s], theirs[s][place]) for s in found.plan.seeds if s in ours and s in theirs]
             pairs = np.array([one - other for one, other in both])
-            least = counted_floor(pairs, [value for pair in both for value in pair], task.test_rows) if both else 0.0
+            shown = [value for pair in both for value in pair]
+            least = counted_floor(pairs, shown, task.test_rows, metric.counts) if both else 0.0
             mean, sd = _mean_and_sd(list(values.values()))
             judged.append(
                 OtherMetric(

@@ -148,7 +148,7 @@ class Answers:
                 return None
             sample = better_by(task, ours, theirs)
             region = task.equivalence * abs(float(theirs.mean()))
-            least = counted_floor(sample, [*ours, *theirs], task.test_rows)
+            least = counted_floor(sample, [*ours, *theirs], task.test_rows, task.metrics[0].counts)
         if not len(sample):
             return None
         self.samples[question], self.regions[question], self.least[question] = sample, region, least

@@ -171,9 +171,13 @@ def rows_half_width(better_by: Array, level: float = LEVEL) -> float | None:
     return _quantile((1 + level) / 2, parts - 1) * error
 
 
-def counted_floor(better_by: Array, values: Iterable[float], rows: int) -> float:
-    """The same of differences by seed between these values of a metric on so many rows; 0 where it counts none."""
-    return counted_deviation(float(better_by.mean()), step_of(values, rows))
+def counted_floor(better_by: Array, values: Iterable[float], rows: int, counts: bool = False) -> float:
+    """The same of differences by seed between these values of a metric on so many rows; 0 where it counts none.
+
+    With ``counts`` it is known to count some, though the rows of another division or fold be a few more or less.
+    """
+    step = step_of(values, rows)
+    return counted_deviation(float(better_by.mean()), 1.0 / rows if counts and rows > 0 else step)
 
 
 def step_of(values: Iterable[float], rows: int) -> float:

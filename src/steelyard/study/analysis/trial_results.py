@@ -144,7 +144,7 @@ class TrialResults:
                 one, other = (np.array([side[seed][place] for seed in seeds]) for side in (ours, theirs))
                 unit = abs(float((other if metric.ideal is None else metric.ideal - other).mean()))
                 if unit > NEAR_ZERO:
-                    floor = counted_floor(one - other, [*one, *other], task.test_rows)
+                    floor = counted_floor(one - other, [*one, *other], task.test_rows, metric.counts)
                     parts.append(floor / unit / len(task.metrics) / len(known))
         return float(np.hypot.reduce(parts)) if parts else 0.0
 

@@ -38,6 +38,11 @@ class PlannedMetric:
     ideal: float | None
     percent: bool
 
+    @property
+    def counts(self) -> bool:
+        """Whether it is known to count rows, on however many a seed tests."""
+        return self.percent and self.name in ("accuracy", "error")
+
 
 @dataclass(frozen=True)
 class PlannedTask:

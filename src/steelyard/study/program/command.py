@@ -100,15 +100,23 @@ class Program:
                     found.setdefault(module or name, path)
             if (module := self._module()) and (main := _file_of_module(self.folder, module)) is not None:
                 found.update(sources_of(main, module))
-        for word in self.command:
+        for word in self._words():
             path = Path(self.folder) / word
             if word not in found and path.suffix != ".py" and path.is_file() and not _large(path):
                 found[word] = path.resolve()
         return found
 
+    def _words(self) -> list[str]:
+        """The words of the command, also those of a command within one (``sh -c '…'``) and behind ``--option=``."""
+        words = list(self.command)
+        for word in self.command:
+            if len(inner := _split(word)) > 1:
+                words += inner
+        return list(dict.fromkeys([*words, *(value for word in words if (value := word.partition("=")[2]))]))
+
     def _scripts(self) -> dict[str, Path]:
         """The Python files in the command, as they are named there."""
-        named = ((word, Path(self.folder) / word) for word in self.command if word.endswith(".py"))
+        named = ((word, Path(self.folder) / word) for word in self._words() if word.endswith(".py"))
         return {word: path.resolve() for word, path in named if path.is_file()}
 
     def _module(self) -> str:
@@ -137,6 +145,13 @@ def _file_of_module(folder: str, module: str) -> Path | None:
         if file.is_file():
             return file.resolve()
     return None
+
+
+def _split(word: str) -> list[str]:
+    try:
+        return shlex.split(word)
+    except ValueError:  # an open quote: text, not a command
+        return []
 
 
 def _large(path: Path) -> bool:

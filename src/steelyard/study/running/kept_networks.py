@@ -53,9 +53,10 @@ class Keeper:
             return
         self.networks.add(trial, weights)
         if self.keep == "best":
+            before = [self._best(group) for group in self.groups_of[trial]]
             self.results[trial] = result
-            for other in {each for group in self.groups_of[trial] for each in self.groups[group]}:
-                if other in self.results and not any(self._best(group) == other for group in self.groups_of[other]):
+            for other in {trial, *(each for each in before if each is not None)}:
+                if not any(self._best(group) == other for group in self.groups_of[other]):
                     del self.results[other]
                     self.networks.drop(other)
 

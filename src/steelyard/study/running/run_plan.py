@@ -97,7 +97,7 @@ def run(
             train_missing(plan, opened, trials, engine, job, progress, "tuning, ")
             plan = choose(plan, tried, opened.results(trials, plan.also))
         if plan.tuning is not None:
-            opened.add_plan(plan.to_dict())
+            opened.add_plan(plan.to_dict(), settles=True)  # of what was to be chosen, the place is taken
         keeper = None if keep == "none" else Keeper(plan, opened, keep)
         train_missing(plan, opened, plan.trials, engine, job, progress, keeper=keeper)
         return judge_plan(plan, opened)

@@ -123,7 +123,7 @@ def _attempt(work: Work, tell: Tell) -> Iterator[tuple[int, Event]]:
             else:
                 yield waiting.pop(trial), ending or Alone()
     except StoreError as error:
-        yield 0, Unwritable(str(error))
+        yield next(iter(waiting.values()), 0), Unwritable(str(error))  # of one that has not ended yet
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # sys.exit() and exceptions of the user's own kind, too

@@ -92,10 +92,10 @@ class Store:
 
     # --- writing ---
 
-    def add_plan(self, content: dict[str, Any]) -> None:
-        """Make this the plan that `latest_plan` gives; earlier ones are kept."""
+    def add_plan(self, content: dict[str, Any], *, settles: bool = False) -> None:
+        """Make this the plan that `latest_plan` gives; earlier ones are kept, but for the draft that it `settles`."""
         latest = self._database.connection.execute("SELECT max(id) FROM plan").fetchone()[0]
-        self._database.insert("plan", ((latest or 0) + 1, json.dumps(content)))
+        self._database.insert("plan", ((latest or 0) + (0 if settles else 1), json.dumps(content)))
 
     def add_result(self, trial: Trial, result: Result) -> None:
         values = dataclasses.asdict(result)

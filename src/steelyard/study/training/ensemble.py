@@ -255,7 +255,7 @@ class _Running:
         for place, member in self.alive:
             with _failing(member):
                 check_finite(member.trial, epoch, [means[place]])
-                note = {"loss": [means[place]], "weight": [1.0], "spread": [0.0]}
+                note = {"loss": [means[place]], "weight": [1.0], "spread": [0.0], "labelled": [True]}
                 member.progress.note(**note, **times, steps=steps)
                 if not asked:
                     member.progress.hold(epoch)

@@ -79,7 +79,8 @@ class EpochProgress:
         epochs = len(self.history["steps"])
         self.history.setdefault("processor", [0.0] * epochs)  # 0.2 did not count it
         self.history.setdefault("halves", [[[]] * len(trial.tasks)] * epochs)  # nor measured these
-        self.history.setdefault("labelled", [[True] * len(trial.tasks)] * epochs)  # nor wrote this down
+        if len(self.history.get("labelled", [])) < epochs:  # nor wrote this down
+            self.history["labelled"] = [[True] * len(trial.tasks)] * epochs
         self.epoch = state["epoch"]
         return True
 

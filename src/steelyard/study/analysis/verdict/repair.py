@@ -67,7 +67,10 @@ def _eased(here: SettingFacts, hurt: list[Cell]) -> dict[tuple[str, str], Interv
             ours, theirs = here.found.paired(task, method, PLAIN_SUM, here.index)
             sample = better_by(task, ours, theirs)
             samples[method, cell.task] = sample
-            least[method, cell.task] = counted_floor(sample, [*ours, *theirs], task.test_rows) if len(ours) else 0.0
+            floor = (
+                counted_floor(sample, [*ours, *theirs], task.test_rows, task.metrics[0].counts) if len(ours) else 0.0
+            )
+            least[method, cell.task] = floor
     return {key: found for key, found in _beyond_chance(samples, least).items() if found.mean > 0}
 
 
