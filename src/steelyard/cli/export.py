@@ -27,6 +27,9 @@ def export(
         str | None, typer.Option(help="Of a method that trains several networks, the one that serves this task.")
     ] = None,
     setting: Annotated[int, typer.Option(help="Which fractions of labels, counted from 0.")] = 0,
+    plan: Annotated[
+        int, typer.Option(help="Which study of the store: 0 is the latest, 1 the one before, and so on.", min=0)
+    ] = 0,
 ) -> None:
     """Write a network that a study has trained and kept: its weights, or the whole of it as a program."""
     from steelyard.io.writing import replacing
@@ -40,13 +43,15 @@ def export(
         )
     check_outputs([(out, kinds[out.suffix])], store)
     write = _weights if out.suffix == ".safetensors" else _program
-    found, what = write(store, method, seed, task, setting)
+    found, what = write(store, method, seed, task, setting, plan)
     with writing(out), replacing(out) as file:
         file.write(found)
     say(f"Written: {out}, {what}, {len(found) / 2**20:.2f} MiB")
 
 
-def _weights(store: Path, method: str, seed: int | None, task: str | None, setting: int) -> tuple[bytes, str]:
+def _weights(
+    store: Path, method: str, seed: int | None, task: str | None, setting: int, place: int
+) -> tuple[bytes, str]:
     """One network's, as the study kept them."""
     from steelyard.io.lists_and_counts import listed
     from steelyard.study.analysis.trained_network import kept_trials
@@ -54,7 +59,7 @@ def _weights(store: Path, method: str, seed: int | None, task: str | None, setti
     from steelyard.study.storage.store import Store
 
     with Store(store) as opened:
-        plan = Plan.from_dict(opened.latest_plan())
+        plan = Plan.from_dict(opened.plan(place))
         trials = kept_trials(plan, opened, method, seed, setting)
         serves = [plan.serves(method, trial.tasks) for trial in trials]
         known = [name for tasks in serves for name in tasks]
@@ -70,13 +75,15 @@ def _weights(store: Path, method: str, seed: int | None, task: str | None, setti
         return opened.networks.file(found[0]).read_bytes(), f"{method} of seed {found[0].seed}"
 
 
-def _program(store: Path, method: str, seed: int | None, task: str | None, setting: int) -> tuple[bytes, str]:
+def _program(
+    store: Path, method: str, seed: int | None, task: str | None, setting: int, place: int
+) -> tuple[bytes, str]:
     """All networks of a method, or the one of a task; inputs as the problem's data hold them."""
     from steelyard.problems.guard import guarded
     from steelyard.study.analysis.exported_network import exported
     from steelyard.study.analysis.trained_network import network
 
-    trained = guarded(network)(store, method, seed, setting)
+    trained = guarded(network)(store, method, seed, setting, plan=place)
     if task is not None:
         trained = trained.only(task)
     seeds = ", ".join(map(str, dict.fromkeys(trained.seeds)))

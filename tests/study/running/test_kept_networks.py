@@ -10,6 +10,7 @@ from safetensors import safe_open
 from steelyard import cli, study
 from steelyard.errors import PlanError, StoreError, UnknownNameError
 from steelyard.problems import load_problem
+from steelyard.study.analysis.trained_network import kept_trials
 from steelyard.study.running.events import Finished
 from steelyard.study.storage.network_files import pack
 from steelyard.study.storage.store import Store
@@ -138,6 +139,42 @@ def test_without_a_seed_it_is_the_best_on_validation_data(trained):
 def test_what_the_study_has_not_is_refused_by_name(trained, options, error, says):
     with pytest.raises(error, match=says):
         study.network(trained[0], **options)
+
+
+def test_an_earlier_study_of_the_store_has_networks_of_its_own(tmp_path, monkeypatch):
+    store, names = tmp_path / "s.sqlite", ["single-task", "equal", "uw"]
+    first = study.plan("digits", names, seeds=1, epochs=2)
+    study.run(first, store, on=InProcess(), keep="best", progress=False)
+    study.run(study.plan("digits", names, seeds=1, epochs=1), store, on=InProcess(), keep="best", progress=False)
+    for place in (0, 1):
+        found = study.judge(store, plan=place)
+        which = f", plan={place}" if place else ""
+        best = found.recipe.method
+        assert any(f"network({str(store)!r}, {best!r}{which})" in line for line in found.recipe.network)
+        trained = study.network(store, "equal", plan=place)
+        test = load_problem("digits").data().test
+        outputs = trained.predict(test.inputs)
+        for cell in (each for each in found.cells if each.method == "equal"):
+            task = load_problem("digits").task(cell.task)
+            measured = float(task.metrics[0].function(outputs[cell.task], test.targets[cell.task]))
+            assert measured == pytest.approx(cell.mean, abs=1e-6)
+        out = tmp_path / f"{place}.safetensors"
+        assert not command(monkeypatch, "export", store, "--method", "equal", "--out", out, "--plan", place)
+    one, other = ((tmp_path / f"{place}.safetensors").read_bytes() for place in (0, 1))
+    assert one != other
+
+
+def test_a_file_without_its_row_is_no_network_of_the_study(tmp_path):
+    plan = made_up.plan(methods=("equal",), seeds=2)
+    study.run(plan, tmp_path / "s.sqlite", on=Marked([0.2, 0.1]), keep="all", progress=False)
+    with Store(tmp_path / "s.sqlite") as opened:
+        found = kept_trials(plan, opened, "equal")
+    assert [trial.seed for trial in found] == [1]
+    more = made_up.plan(methods=("equal",), seeds=3)
+    (orphan,) = more.trials_of("equal", 0, 2)
+    with Store(tmp_path / "s.sqlite", write=True) as opened:
+        opened.networks.add(orphan, b"killed before its row was written")
+        assert [trial.seed for trial in kept_trials(more, opened, "equal")] == [1]
 
 
 def test_a_network_that_was_not_kept_says_how_it_is(tmp_path):

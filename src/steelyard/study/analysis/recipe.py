@@ -13,6 +13,7 @@ from steelyard.study.planning.arms import parse_arm
 from steelyard.study.planning.plan import PlannedMethod
 from steelyard.study.planning.tuning import deciding, validation_scores
 from steelyard.study.storage.store import Store
+from steelyard.study.storage.trials_file import canonical
 from steelyard.study.training.hardware import FULL
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK, Result
 
@@ -82,8 +83,11 @@ def _network(found: TrialResults, method: str, setting: int, store: Store) -> li
     trials = (trial for _, trial in found.trials(method, setting))
     if not any(map(store.networks.has, trials)):
         return []
+    this = canonical(found.plan.to_dict())
+    place = next((place for place, each in enumerate(store.plans()) if canonical(each) == this), 0)
     if found.plan.program is not None:
         which = f" --setting {setting}" if setting else ""
+        which += f" --plan {place}" if place else ""
         named = f"{shlex.quote(str(store.path))} --method {shlex.quote(method)}{which}"
         return [
             "from safetensors.torch import load_file",
@@ -92,6 +96,7 @@ def _network(found: TrialResults, method: str, setting: int, store: Store) -> li
             'model.load_state_dict(load_file("network.safetensors"))  # the best seed on validation data',
         ]
     which = f", setting={setting}" if setting else ""
+    which += f", plan={place}" if place else ""
     return [
         "from steelyard.study import network",
         "",

@@ -82,6 +82,7 @@ def network(
     seed: int | None = None,
     setting: int = 0,
     device: torch.device | str = "cpu",
+    plan: int = 0,
 ) -> TrainedNetwork:
     """A method's trained network, in evaluation mode.
 
@@ -91,6 +92,7 @@ def network(
         seed: of its trials; by default the best on validation data of those that were kept, network by network.
         setting: which fractions of labels, counted from 0.
         device: where it is to be.
+        plan: which study of the store: 0 is the latest, 1 the one before, and so on.
 
     Raises:
         UnknownNameError: the study has no such method.
@@ -109,21 +111,21 @@ def network(
         True
     """
     with Store(store) as opened:
-        plan, networks = Plan.from_dict(opened.latest_plan()), opened.networks
-        if plan.program is not None:
+        made, networks = Plan.from_dict(opened.plan(plan)), opened.networks
+        if made.program is not None:
             raise StoreError(
-                f"{plan.program.text} builds its networks itself, so that a study has their weights alone: `steelyard "
+                f"{made.program.text} builds its networks itself, so that a study has their weights alone: `steelyard "
                 f"export {shlex.quote(str(store))} --method {shlex.quote(method)} --out network.safetensors`, and load "
                 "them into your own, model.load_state_dict(safetensors.torch.load_file('network.safetensors'))"
             )
-        trials = kept_trials(plan, opened, method, seed, setting)
-    problem = load_problem(plan.reference)
-    problem = problem.redrawn() if plan.resplit else problem
-    if plan.origin is not None and (edited := plan.origin.code.edited()):
+        trials = kept_trials(made, opened, method, seed, setting)
+    problem = load_problem(made.reference)
+    problem = problem.redrawn() if made.resplit else problem
+    if made.origin is not None and (edited := made.origin.code.edited()):
         warn(
             f"{', '.join(edited)} was changed since the network was trained: what is loaded may compute something else"
         )
-    found = [(plan.serves(method, trial.tasks), _load(problem, trial, networks)) for trial in trials]
+    found = [(made.serves(method, trial.tasks), _load(problem, trial, networks)) for trial in trials]
     return TrainedNetwork(problem, found, tuple(trial.seed for trial in trials)).eval().to(device)
 
 
@@ -138,7 +140,8 @@ def kept_trials(plan: Plan, store: Store, method: str, seed: int | None = None, 
     seeds = plan.seeds if seed is None else [seed]
     found = []
     for network in zip(*(plan.trials_of(method, setting, each) for each in seeds), strict=True):
-        kept = [trial for trial in network if store.networks.has(trial)]
+        results = store.results([trial for trial in network if store.networks.has(trial)], plan.also)
+        kept = list(results)  # one that was killed between its network and its row has none
         if not kept:
             which = "none of its networks is kept" if seed is None else f"its network of seed {seed} is not kept"
             given = " that the program gives, trial.report(…, network=model)," if plan.program is not None else ""
@@ -147,7 +150,6 @@ def kept_trials(plan: Plan, store: Store, method: str, seed: int | None = None, 
                 f"{given} with --keep all (in Python keep='all') as trials finish; what is finished is not trained "
                 "again"
             )
-        results = store.results(kept, plan.also)
         scores = validation_scores(deciding(plan, plan.serves(method, kept[0].tasks)), [results[t] for t in kept])
         found.append(kept[min(range(len(kept)), key=scores.__getitem__)])
     return found
