@@ -47,3 +47,12 @@ def test_the_first_words_are_an_advice_only_where_it_is_shown_to_lose_nothing(fo
     assert words(-0.02, -0.03, -0.01).startswith(f"{alone}, {choice}, is −2.0 % (−3.0 to −1.0) {tail} ")
     assert words(0.02, -math.inf, math.inf).startswith(f"Train {choice}: +2.0 % (one seed, no interval) {tail} ")
     assert words(-0.02, -math.inf, math.inf).startswith(f"{undecided}: −2.0 % (one seed, no interval) {tail} ")
+
+
+@pytest.mark.parametrize(("paid", "says"), [(-0.01, "Groups do not pay here: "), (None, "no other choice of what was")])
+def test_groups_that_did_not_last_are_told_with_one_seed_too(found, paid, says) -> None:
+    same = dict.fromkeys(found.arms, found.arms["own networks"])
+    one = dataclasses.replace(found, arms=same, paid=paid, over_one=None, over_own=None, own_over_one=None)
+    text = " ".join(write_words(one))
+    assert says.lower() in text.lower()
+    assert ("better on validation data" in text) == (paid is None)

@@ -130,6 +130,8 @@ def gain_text(share: float) -> str:
 
 def _against(found: GroupingResult, what: str, words: str, over: Interval | None) -> list[str]:
     if found.arms[what] == found.arms[found.recommended]:
+        if found.paid is not None and found.paid <= 0.0:  # there was a better one, which did not last
+            return [f"This is {words}. {_no_groups(found)}"]
         return [f"This is {words}: no other choice of what was measured is better on validation data."]
     if over is None:
         return []
