@@ -67,6 +67,15 @@ def test_what_is_sent_beside_it_is_kept(monkeypatch: pytest.MonkeyPatch, short: 
     torch.testing.assert_close(found, expected, rtol=1e-2, atol=0)
 
 
+def test_complex_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redirection, "convolution_is_short", lambda device: True)
+    features = torch.randn(4, 3, dtype=torch.complex64, requires_grad=True)
+    losses = {"a": features.abs().square().mean(), "b": features.real.square().mean()}
+    (steelyard.make("mgda", ["a", "b"], heads="plain")(losses, shared=features) / 3).backward()
+    assert features.grad is not None
+    assert bool(features.grad.isfinite().all())
+
+
 def _set(precision: str) -> None:
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

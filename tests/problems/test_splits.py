@@ -295,6 +295,15 @@ def test_rows_without_a_value_are_shared_out_as_a_value_of_their_own(gone):
     assert [int((same.test.inputs.long() % 3 == kind).sum()) for kind in range(3)] == [4] * 3
 
 
+def test_whole_numbers_keep_apart_what_fractions_do_not():
+    names = np.array([10**18 + number for number in range(20)] * 2, dtype=object)
+    data = split(torch.arange(40.0), {"t": torch.zeros(40)}, groups=names)
+    parts = [set((rows.inputs.long() % 20).tolist()) for rows in data.splits().values()]
+    assert all(not one & other for one, other in itertools.combinations(parts, 2))
+    with_gaps = np.array([*names[:-1], None], dtype=object)
+    assert len(split(torch.arange(40.0), {"t": torch.zeros(40)}, stratify=with_gaps).train) == 24
+
+
 @pytest.mark.parametrize("groups", [["a", None] * 10, [1.0, float("nan")] * 10, [1, None] * 10])
 def test_rows_of_no_group_are_refused(groups):
     with pytest.raises(ProblemError, match="groups= has no value for 10 rows, the first of them row 1: give each"):

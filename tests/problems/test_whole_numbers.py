@@ -54,6 +54,13 @@ def test_classes_that_are_counted_from_it():
     with pytest.raises(ProblemError, match=r"from -1 to 1, where 3 classes are 0 to 2.*count them from 0"):
         checked(classification("a", classes=3), moods)
     checked(classification("a", classes=2), moods)  # two classes, and what is missing
+    checked(classification("a", classes=9), moods)  # of which some do not occur
+
+
+def test_what_is_missing_among_few_rows_that_are_read():
+    labels = torch.arange(ROWS) % 3 - 1
+    checked(classification("a", classes=100), labels.where(labels < 0, torch.arange(ROWS)), "read")
+    checked(classification("a", classes=2), torch.where(torch.arange(ROWS) == 3, 0, labels.sign()), "read")
 
 
 @pytest.mark.parametrize("form", ["memory", "known", "read"])

@@ -5,7 +5,7 @@ Only structure is read here: nodes, edges, and which leaves each node leads to. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -24,6 +24,9 @@ COMPILED, REENTRANT = "CompiledFunctionBackward", "CheckpointFunctionBackward"
 
 CARRIER = "_CarryBackward"
 """The node of a balancer's own result, see `balanced_backward.py`."""
+
+_PASSED_ON = ("_DDPSinkBackward", "_TapBackward")
+"""Nodes of functions written in Python that hand on what arrives."""
 
 METADATA = hasattr(torch.autograd.graph.Node, "_input_metadata")
 """Whether nodes tell what arrives at them, since torch 2.6."""
@@ -314,9 +317,10 @@ def precision_of(nodes: Iterable[Node], tensors: Iterable[Tensor]) -> Precision:
     """The precision of gradients that arrive at some nodes and tensors."""
     dtypes = {tensor.dtype for tensor in tensors}
     hidden = by_hand = False
+    roots = () if METADATA else {tensor.grad_fn for tensor in tensors}
     for node in nodes:
         kind = type(node).__name__
-        by_hand = by_hand or _is_loss_by_hand(node)
+        by_hand = by_hand or (isinstance(node, BackwardCFunction) and _is_loss_by_hand(node, roots))
         if kind in ("AccumulateGrad", "TBackward0"):  # on the way to a parameter: half of all nodes
             continue
         if kind == COMPILED:
@@ -331,16 +335,15 @@ def precision_of(nodes: Iterable[Node], tensors: Iterable[Tensor]) -> Precision:
     return Precision(coarsest, not by_hand and (hidden or torch.float16 in dtypes))
 
 
-def _is_loss_by_hand(node: Node) -> bool:
+def _is_loss_by_hand(node: Node, roots: Container[Node]) -> bool:
     """Whether a node is somebody's own function that makes a loss.
 
     Some make their gradient in the forward pass, and multiply that very buffer by what arrives unless it is 1: what a
     look sent would stay in it.
     """
-    own: bool = isinstance(node, BackwardCFunction)
-    if not own or node.name() in (COMPILED, REENTRANT, CARRIER):
+    if node.name() in (COMPILED, REENTRANT, CARRIER, *_PASSED_ON):
         return False
-    return not METADATA or all(len(each.shape) == 0 for each in node._input_metadata)
+    return all(len(each.shape) == 0 for each in node._input_metadata) if METADATA else node in roots
 
 
 def _leaf_kind(node: Node, parameters: dict[int, Tensor], found: Survey) -> int:

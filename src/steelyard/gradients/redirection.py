@@ -207,8 +207,9 @@ class Rounding(NamedTuple):
         """The bound for an incoming gradient."""
         if self.scaled is self.same:
             return incoming.abs() * self.same
-        exact = torch.frexp(incoming).mantissa.abs() == 0.5
-        return incoming.abs() * torch.where(exact, self.same, self.scaled)
+        size = incoming.abs()
+        exact = torch.frexp(size).mantissa == 0.5
+        return size * torch.where(exact, self.same, self.scaled)
 
 
 def rounding_of(dtype: torch.dtype, multipliers: Tensor, squared_norms: Tensor, rows: Rows | Factors) -> Rounding:

@@ -38,8 +38,7 @@ def check_data(name: str, tasks: Sequence[Task], data: Data) -> None:
     _check_alike_in_shape(f"problem {name!r}", dimensions)
     for part in ("validation", "test"):
         _check_all_drawn(f"problem {name!r}, {part} data", data.splits()[part])
-    for task in tasks:
-        _check_labels(f"problem {name!r}", task, data)
+    _check_labels(f"problem {name!r}", tasks, data)
 
 
 def _check_alike(name: str, data: Data) -> None:
@@ -179,13 +178,27 @@ def _check_all_drawn(where: str, rows: DataRows) -> None:
             )
 
 
-def _check_labels(where: str, task: Task, data: Data) -> None:
-    targets = [each for rows in data.splits().values() if (each := _targets(rows, task)) is not None]
-    if task.missing is None:
-        all_there = all(_all_at_hand(rows, task) for rows in data.splits().values())
-        check_marks(where, task.name, targets, task.classes, all_there)
-    for each in targets:
-        check_whole(where, task, each)
+def _check_labels(where: str, tasks: Sequence[Task], data: Data) -> None:
+    found = [_targets_at_hand(rows, tasks) for rows in data.splits().values()]
+    for task in tasks:
+        targets = [by_task[task.name] for by_task, _ in found if task.name in by_task]
+        if task.missing is None:
+            check_marks(where, task.name, targets, task.classes, all_there=all(whole for _, whole in found))
+        for each in targets:
+            check_whole(where, task, each)
+
+
+def _targets_at_hand(rows: DataRows, tasks: Sequence[Task]) -> tuple[dict[str, Tensor], bool]:
+    """Targets by task, and whether they are all that there are: else those of a few rows that are read."""
+    if isinstance(rows, Apart):
+        parts = [_targets_at_hand(rows.parts[task.name], [task]) for task in tasks]
+        return {name: each for by_task, _ in parts for name, each in by_task.items()}, all(whole for _, whole in parts)
+    if not isinstance(rows, Stream):
+        return (rows.targets, True) if isinstance(rows, Split) else ({}, False)
+    known = rows.known_targets()
+    if all(task.name in known for task in tasks):
+        return known, True
+    return {name: each for name, (each, _) in read_sample("data", rows).targets.items()} | known, False
 
 
 def _check_alike_in_shape(where: str, dimensions: Mapping[str, Dimensions]) -> None:
@@ -202,21 +215,6 @@ def _check_alike_in_shape(where: str, dimensions: Mapping[str, Dimensions]) -> N
 def _dimensions(inputs: Any, targets: Mapping[str, Tensor]) -> Dimensions:
     sizes = {leaf.dim() for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor)}
     return {name: (min(sizes), each.dim()) for name, each in targets.items()} if len(sizes) == 1 else {}
-
-
-def _targets(rows: DataRows, task: Task) -> Tensor | None:
-    """All targets of a task that are in memory, or those of a few rows that are read."""
-    if isinstance(rows, Apart):
-        return _targets(rows.parts[task.name], task)
-    if isinstance(rows, Stream):
-        known = rows.known_targets(task)
-        return read_sample("data", rows).targets.get(task.name, (None, None))[0] if known is None else known
-    return rows.targets[task.name] if isinstance(rows, Split) else None
-
-
-def _all_at_hand(rows: DataRows, task: Task) -> bool:
-    part = rows.parts[task.name] if isinstance(rows, Apart) else rows
-    return not isinstance(part, Stream) or part.known_targets(task) is not None
 
 
 def _check_kind(where: str, what: str, tensor: Tensor) -> None:

@@ -128,10 +128,14 @@ def _with_gaps(values: Any) -> npt.NDArray[Any]:
     array = np.asarray(values)
     if array.dtype.kind != "O":
         return array
-    gone = [value is None or value != value or type(value).__name__ == "NAType" for value in array]
+    gone = [value is None or type(value).__name__ == "NAType" or bool(value != value) for value in array]
     known = [value for value, missing in zip(array, gone, strict=True) if not missing]
+    if not any(gone):
+        return np.asarray(known)
     if all(isinstance(value, int | float | np.number | np.bool_) for value in known):
-        return np.array([np.nan if missing else float(value) for value, missing in zip(array, gone, strict=True)])
+        ranks = np.full(len(array), np.nan)  # of numbers that a fraction may not hold
+        ranks[~np.array(gone)] = np.unique(np.asarray(known), return_inverse=True)[1].reshape(-1)
+        return ranks
     return np.array([MISSING if missing else str(value) for value, missing in zip(array, gone, strict=True)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import random
 import sys
@@ -82,13 +83,14 @@ class Stream(DataRows):
         return len(self.dataset)  # type: ignore[arg-type]
 
     def labelled(self, task: Task) -> Tensor:
-        known = self.known_targets(task)
-        return torch.ones(len(self), dtype=torch.bool) if known is None else task.labelled(known)
-
-    def known_targets(self, task: Task) -> Tensor | None:
-        """A task's targets, where the dataset has them at hand."""
         known = _known_targets(self.dataset)
-        return None if known is None or task.name not in known else torch.as_tensor(known[task.name])
+        if known is None or task.name not in known:
+            return torch.ones(len(self), dtype=torch.bool)
+        return task.labelled(torch.as_tensor(known[task.name]))
+
+    def known_targets(self) -> dict[str, Tensor]:
+        """Targets by task, of those that the dataset has at hand."""
+        return {name: torch.as_tensor(each) for name, each in (_known_targets(self.dataset) or {}).items()}
 
     def labels(self, task: Task, chosen: Tensor) -> None:
         return None
@@ -128,15 +130,20 @@ class Stream(DataRows):
 
     @property
     def never_drawn(self) -> int:
-        """How many rows a pass in the loader's own order leaves out, beyond those of a batch that is not full."""
+        """How many rows a pass of the loader's sampler leaves out, beyond those of a batch that is not full.
+
+        Batches of the user's own making are not looked at: they may drop what they cannot fill, and never end.
+        """
         if not self.has_own_order:
             return 0
         assert self.loader is not None
-        drawn = {row for rows in self.own_order(0) for row in rows.tolist()}
         batches: Any = self.loader.batch_sampler
-        size = batches.batch_size if getattr(batches, "drop_last", False) else 1
+        if type(batches) is not BatchSampler or not hasattr(batches.sampler, "__len__"):
+            return 0
+        with _seeded(0):
+            drawn = {int(row) for rows in itertools.islice(batches, len(batches)) for row in rows}
         left = len(self) - len(drawn)
-        return left if left >= size else 0
+        return left if left >= (batches.batch_size if batches.drop_last else 1) else 0
 
     # --- reading ------------------------------------------------------------------------------------------------------
     def reader(self, ahead: bool) -> Reader:
@@ -315,7 +322,7 @@ def _over(loader: DataLoader[Any], rows: Sequence[int]) -> DataLoader[Any]:
     names = ("collate_fn", "num_workers", "timeout", "worker_init_fn", "multiprocessing_context", "generator")
     options = {name: getattr(loader, name) for name in (*names, "prefetch_factor")}
     batches: Any = loader.batch_sampler
-    chosen: Dataset[Any] = Subset(loader.dataset, list(rows))
+    chosen: Dataset[Any] = Subset(loader.dataset, [int(row) for row in rows])
     return DataLoader(chosen, batches.batch_size, shuffle=True, drop_last=batches.drop_last, **options)
 
 

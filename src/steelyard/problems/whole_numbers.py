@@ -31,14 +31,14 @@ def check_marks(
         f"{where}: targets of {name!r} are whole numbers, among which -1 marks a missing label, and these run from "
         f"{values[0]} to {values[-1]}"
     )
-    if values == [-1, 1]:
+    if values == [-1, 1] and all_there:
         raise ProblemError(f"{run}. Give labels -1 and 1 as 0 and 1")
     if values[0] < -1:
         raise ProblemError(f"{run}. Where -1 is a value, give them as fractions, with NaN for what is missing")
-    if classes is not None and values[-1] < classes - 1:
+    if classes is not None and all_there and values == list(range(-1, classes - 1)):  # as many, and one too low
         raise ProblemError(
             f"{run}, where {classes} classes are 0 to {classes - 1}. Where -1 is a class, count them from 0; where it "
-            f"marks what is missing, give classes={values[-1] + 1}, or labels as fractions with NaN for it"
+            f"marks what is missing, give classes={classes - 1}, or labels as fractions with NaN for it"
         )
 
 

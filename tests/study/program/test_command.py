@@ -69,6 +69,13 @@ def test_so_they_are_however_the_command_is_written(here, words):
     assert found == expected if "it's" not in words[-1] else found <= expected
 
 
+@pytest.mark.parametrize("text", ["python train.py > run.json", "python train.py --log=run.log 2>run.log"])
+def test_what_a_command_within_one_writes_is_no_source(here, text):
+    for name in ("run.json", "run.log"):
+        (here / name).write_text("of an earlier run")
+    assert not {"run.json", "run.log"} & set(program(here, "sh", "-c", text).sources())
+
+
 def test_a_large_file_of_the_command_is_data(here):
     with (here / "data.bin").open("wb") as file:
         file.truncate(LARGEST_FILE + 1)

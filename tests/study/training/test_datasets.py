@@ -139,7 +139,7 @@ def test_rows_that_a_sampler_picks_are_those_that_there_are(batches):
     """One dataset, divided by samplers, as tutorials do it: nothing is evaluated that was trained on."""
 
     def picked(start, end):
-        sampler = SubsetRandomSampler(range(start, end))
+        sampler = SubsetRandomSampler(torch.arange(start, end))
         if batches:
             return lambda: DataLoader(Numbers(0), batch_sampler=BatchSampler(sampler, 16, drop_last=False))
         return loader(Numbers(0), sampler=sampler)
@@ -157,6 +157,23 @@ def test_a_sampler_that_leaves_rows_out_is_refused_where_all_are_read(part):
     half = loader(Numbers(1), sampler=RandomSampler(range(ROWS), num_samples=ROWS // 2))
     with pytest.raises(ProblemError, match=f"{part} data: .*sampler leaves out 35 of {ROWS} rows.*Subset"):
         made(Numbers(0), **{part: half}).data()
+
+
+class Tokens(Sampler):
+    """Batches of the user's own making, without a size, that never end."""
+
+    drop_last = True
+
+    def __iter__(self):
+        while True:
+            yield [0, 1]
+
+    def __len__(self):
+        return 3
+
+
+def test_batches_of_ones_own_are_not_looked_at_where_all_rows_are_read():
+    made(Numbers(0), lambda: DataLoader(Numbers(1), batch_sampler=Tokens())).data()
 
 
 def test_a_sampler_that_draws_them_all_in_another_order_is_not():

@@ -107,12 +107,12 @@ class Program:
         return found
 
     def _words(self) -> list[str]:
-        """The words of the command, also those of a command within one (``sh -c '…'``) and behind ``--option=``."""
-        words = list(self.command)
-        for word in self.command:
-            if len(inner := _split(word)) > 1:
-                words += inner
-        return list(dict.fromkeys([*words, *(value for word in words if (value := word.partition("=")[2]))]))
+        """The words of the command; of a command within one (``sh -c '…'``) and behind ``--option=`` those that name
+        code or a configuration: others may be what it writes."""
+        inner = [each for word in self.command for each in _inner(word)]
+        values = [value for word in (*self.command, *inner) if (value := word.partition("=")[2])]
+        read = [word for word in (*inner, *values) if Path(word).suffix in _READ]
+        return list(dict.fromkeys([*self.command, *read]))
 
     def _scripts(self) -> dict[str, Path]:
         """The Python files in the command, as they are named there."""
@@ -147,11 +147,18 @@ def _file_of_module(folder: str, module: str) -> Path | None:
     return None
 
 
-def _split(word: str) -> list[str]:
+_READ = (".py", ".sh", ".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".conf")
+
+
+def _inner(word: str) -> list[str]:
+    """The words of a command within a word; none of a word alone, and not where output is written."""
     try:
-        return shlex.split(word)
+        words = shlex.split(word)
     except ValueError:  # an open quote: text, not a command
         return []
+    if len(words) < 2:
+        return []
+    return [each for before, each in zip(["", *words], words, strict=False) if not before.endswith((">", "tee"))]
 
 
 def _large(path: Path) -> bool:
