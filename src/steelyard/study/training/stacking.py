@@ -204,7 +204,7 @@ def _telling(rows: Tensor, targets: Tensor) -> Tensor:
         targets: [N, ...], of all rows.
     """
     there = targets.index_select(0, rows.to(targets.device))
-    sizes = there.reshape(len(rows), -1).double().nan_to_num().sum(1).cpu()
+    sizes = there.reshape(len(rows), -1).cpu().double().nan_to_num().sum(1)
     spread = torch.linspace(0, len(rows) - 1, CHECKED_ROWS // 2).long()
     extremes = torch.stack([sizes.argmin(), sizes.argmax()])
     chosen = torch.cat([torch.arange(min(len(rows), CHECKED_ROWS // 2)), spread, extremes])

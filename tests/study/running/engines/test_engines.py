@@ -36,7 +36,7 @@ def test_what_is_unknown_is_refused_by_name(text, error, says):
 def test_an_engine_without_its_package_says_what_to_install(name, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"steelyard.study.running.engines.on_{name}", raising=False)
-    with pytest.raises(EngineError, match=rf'pip install "steelyard\[{name}\]"'):
+    with pytest.raises(EngineError, match=rf'pip install "\.\[{name}\]" in a clone of Steelyard'):
         load_engine(name)
 
 
