@@ -76,6 +76,15 @@ def test_complex_features(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bool(features.grad.isfinite().all())
 
 
+def test_one_bound_stays_one_in_another_precision() -> None:
+    """Devices without float64 need not have the functions that tell powers of two."""
+    bound = torch.ones((), dtype=torch.float64)
+    moved = redirection.Rounding(bound, bound).to(torch.device("cpu"), torch.float32)
+    assert moved.scaled is moved.same
+    two = redirection.Rounding(2 * bound, bound).to(torch.device("cpu"), torch.float32)
+    assert [two.of(torch.tensor(each)).item() for each in (4.0, 3.0, -0.5)] == [4.0, 6.0, 0.5]
+
+
 def _set(precision: str) -> None:
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

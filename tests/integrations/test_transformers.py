@@ -235,7 +235,7 @@ def test_epochs_end_whether_data_have_a_length_or_not(tmp_path: Path, known: boo
 
 
 def test_what_the_trainer_logs_is_kept(tmp_path: Path) -> None:
-    """A task called `sum` has a `loss/sum`, which the trainer would name `loss` for no other."""
+    """With a task called `sum` the balancer's own sum of losses is called `loss`, as the trainer's mean is."""
     trained = trainer(tmp_path, "equal", logging_steps=8)
     trained.balancer.metrics = lambda: {"loss": -1.0, "weight/count": 1.0}  # type: ignore[method-assign]
     trained.train()

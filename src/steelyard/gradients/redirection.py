@@ -200,8 +200,9 @@ class Rounding(NamedTuple):
     same: Tensor
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Rounding:
-        """The same numbers elsewhere."""
-        return Rounding(*(each.to(device, dtype) for each in self))
+        """The same numbers elsewhere; one bound stays one."""
+        same = self.same.to(device, dtype)
+        return Rounding(same if self.scaled is self.same else self.scaled.to(device, dtype), same)
 
     def of(self, incoming: Tensor) -> Tensor:
         """The bound for an incoming gradient."""

@@ -18,6 +18,7 @@ from steelyard.report.numbers import duration_range
 from steelyard.study import Plan, estimate, plan, plan_program
 from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
+from steelyard.study.planning.command_again import is_reproduction
 from steelyard.study.planning.make_plan import check_workers, identity
 from steelyard.study.planning.same_rows import same_rows
 from steelyard.study.planning.tuning import tried
@@ -56,8 +57,9 @@ def divisions_of(problem: Problem, store: Path) -> bool | None:
     with Store(store) as opened:
         for content in opened.plans():
             made = Plan.from_dict(content)
-            other = made.command.split()[:2] in (["steelyard", "group"], ["steelyard", "reproduce"])  # as they choose
-            if made.program is None and made.identity == identity(problem) and not other:
+            if is_reproduction(made.command) or made.command.startswith("steelyard group "):
+                continue  # these choose by a rule of their own
+            if made.program is None and made.identity == identity(problem):
                 return made.resplit
     return None
 

@@ -115,7 +115,8 @@ def network(
         if made.program is not None:
             raise StoreError(
                 f"{made.program.text} builds its networks itself, so that a study has their weights alone: `steelyard "
-                f"export {shlex.quote(str(store))} --method {shlex.quote(method)} --out network.safetensors`, and load "
+                f"export {shlex.quote(str(store))} --method {shlex.quote(method)}{f' --plan {plan}' if plan else ''} "
+                "--out network.safetensors`, and load "
                 "them into your own, model.load_state_dict(safetensors.torch.load_file('network.safetensors'))"
             )
         trials = kept_trials(made, opened, method, seed, setting)
