@@ -75,6 +75,20 @@ def uw(size: int) -> Reference:
         look = yield weights / 2
 
 
+def uw_o(size: int) -> Reference:
+    """lukaskirchdorfer/MTL4PPM, by the first author: 1e-8 is added to the losses."""
+    look = yield ones(size)
+    while True:
+        look = yield 1 / (look.losses + 1e-8)
+
+
+def uw_so(size: int) -> Reference:
+    """lukaskirchdorfer/MTL4PPM, by the first author, at the temperature 1."""
+    look = yield ones(size)
+    while True:
+        look = yield (1 / (look.losses + 1e-8)).softmax(0)
+
+
 def dwa(size: int) -> Reference:
     """lorenmt/mtan: the last two epochs' mean losses, temperature 2, ones in the first two epochs."""
     means: list[Tensor] = []

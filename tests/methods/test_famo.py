@@ -52,18 +52,25 @@ class Reference:
 
 
 class Lagged(Reference):
-    """The next step's losses stand for the losses after this one."""
+    """The losses of the next step that has them, over the steps until then, stand for the losses after this one."""
+
+    def __init__(self, **options: float) -> None:
+        super().__init__(**options)
+        self.steps, self.seen = 0, {}
 
     def step(self, losses):
         known = [task for task in losses if task in self.log_before]
         if known:
             z = dict(zip(losses, self.z(losses).tolist(), strict=True))
             new = {task: torch.tensor(self.excess(loss), dtype=torch.float64).log() for task, loss in losses.items()}
-            delta = {task: self.log_before[task] - new[task] for task in known}
+            delta = {task: (self.log_before[task] - new[task]) / (self.steps - self.seen[task]) for task in known}
+            self.log_before |= {task: delta[task] + new[task] for task in known}
             # A task without a past moved like the others.
             average = sum(z[task] * delta[task] for task in known) / sum(z[task] for task in known)
             self.log_before |= {task: average + new[task] for task in losses if task not in known}
             self.after(losses)
+        self.seen |= dict.fromkeys(losses, self.steps)
+        self.steps += 1
         return super().step(losses)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import steelyard
+from steelyard.errors import LossError
 from steelyard.methods.mgda import Normalise
 
 
@@ -23,3 +24,12 @@ def test_weights_stay_as_losses_are_rescaled_where_that_is_promised(normalise: s
     promised = set[str]()
     same = weights(5.0) == pytest.approx(weights(1.0), rel=1e-9)
     assert promised == {"weights" if same else "none"}
+
+
+@pytest.mark.parametrize("spec", ["mgda(normalise=loss)", "mgda(normalise=loss+)", "log+mgda(normalise=loss)"])
+def test_gradients_are_divided_by_no_negative_loss(spec: str) -> None:
+    w = torch.nn.Parameter(torch.full((2,), 0.1))
+    balancer = steelyard.make(spec, ["a", "b"], shared=[w])
+    below = 0.0 if spec.startswith("log") else 2.0
+    with pytest.raises(LossError, match="mgda"):
+        balancer({"a": w[0].square() - below, "b": w[1].square()})

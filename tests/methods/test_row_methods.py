@@ -45,6 +45,15 @@ def test_moco() -> None:
         moved(network, direction)
 
 
+@pytest.mark.parametrize("spec", ["moco", "log+moco"])
+def test_moco_descends_losses_below_zero(spec: str) -> None:
+    w = torch.nn.Parameter(torch.full((2,), 0.1, dtype=torch.float64))
+    balancer = steelyard.make(spec, ["a", "b"], shared=[w])
+    below = 0.0 if spec == "log+moco" else 2.0  # logarithms of losses below 1 are negative by themselves
+    balancer({"a": w[0].square() - below, "b": (w[1] * 3).square() - below}).backward()
+    assert (w.grad > 0).all()
+
+
 @pytest.mark.parametrize("size", [1e-40, 1e-30, 1e-12, 1e12])
 def test_moco_knows_directions_whatever_the_size_of_gradients(size: float) -> None:
     """It takes them at the length of their losses, so all of these are one problem; at 1e-40 to some digits only."""
@@ -207,7 +216,8 @@ def test_excess_mtl_waits_for_the_first_gradient() -> None:
     for slope in (0.0, 1.0, 1.0):
         balancer({"a": w[0], "b": slope * w[1] + 1})
     assert bool((balancer.first_risk > 0).all())
-    assert float(balancer.log_weights[1]) == pytest.approx(1 + 2**-0.5, rel=1e-6)
+    ahead = float(balancer.log_weights[0] - balancer.log_weights[1])
+    assert ahead == pytest.approx((1 + 2**-0.5 + 3**-0.5) - (1 + 2**-0.5), rel=1e-6)
 
 
 def test_graddrop_draws_anew_in_the_step_after_one_of_several_micro_batches() -> None:

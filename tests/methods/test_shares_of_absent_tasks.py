@@ -28,3 +28,23 @@ def test_tasks_that_are_alike_weigh_alike_however_they_were_batched(spec: str) -
     call("abc")
     weights = balancer.last_weights
     assert weights.tolist() == pytest.approx([float(weights.mean())] * 3, rel=1e-6)
+
+
+def test_excess_mtl_weighs_a_task_that_joins_like_its_twins() -> None:
+    w = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    balancer = steelyard.make("excess-mtl", TASKS, shared=[w])
+    for step in range(300):
+        balancer({task: w.square().sum() for task in ("abc" if step % 4 == 0 and step >= 200 else "ab")})
+    balancer({task: w.square().sum() for task in TASKS})
+    assert balancer.last_weights.tolist() == pytest.approx([1.0] * 3, rel=0.1)
+
+
+@pytest.mark.parametrize("every", [3, 10])
+def test_lagged_famo_weighs_what_falls_as_fast_alike_in_however_few_batches(every: int) -> None:
+    balancer = steelyard.make("famo(form=lagged)", TASKS)
+    for step in range(400):
+        loss = torch.tensor(0.99**step, dtype=torch.float64, requires_grad=True)
+        balancer({task: loss * 1 for task in ("abc" if step % every == 0 else "ab")})
+    balancer({task: loss * 1 for task in TASKS})
+    weights = balancer.last_weights
+    assert weights.tolist() == pytest.approx([float(weights.mean())] * 3, rel=0.1)

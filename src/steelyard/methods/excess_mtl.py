@@ -21,7 +21,8 @@ class ExcessMTL(Balancer):
 
     The excess risk is estimated by ``r_k = g_kᵀ diag(H_k + ε)^{-1/2} g_k`` with ``H_k ← H_k + g_k²`` over the steps;
     then ``w_k ← w_k exp(η r_k / r_k(0))``, rescaled to ``Σ w = T``, where ``r_k(0)`` is that of the task's first
-    step with a gradient; until then (heads that start at zero) ``r_k`` counts as 0.
+    step with a gradient; until then (heads that start at zero) ``r_k`` counts as 0. In a batch without some tasks, the
+    others share what they had together.
 
     Args:
         tasks: task names.
@@ -48,7 +49,7 @@ class ExcessMTL(Balancer):
     paper = "He et al. (2024), arXiv 2402.02009"
     reads = "rows"
     where = frozenset({"trunk"})
-    revision = 1  # a first risk of zero stood for ever
+    revision = 2  # 1: a first risk of zero stood for ever; 2: an absent task lost weight by its absence
 
     def __init__(self, tasks: Sequence[str], *, eta: float = 0.01, epsilon: float = 1e-7, **common: Any) -> None:
         super().__init__(tasks, **common)
@@ -66,5 +67,7 @@ class ExcessMTL(Balancer):
         risk = double((seen.rows.square() / (squares + self.epsilon).sqrt()).sum(1))
         state.first_risk = torch.where(state.first_risk.isnan() & (risk > 0), risk, state.first_risk)
         relative = torch.where(state.first_risk > 0, risk / state.first_risk, torch.zeros_like(risk))
-        state.log_weights = state.log_weights + self.eta * relative
-        return len(risk) * state.log_weights.softmax(0)
+        held = state.log_weights.logsumexp(0)  # by those at hand together, which goes on to be theirs
+        shares = (state.log_weights + self.eta * relative).log_softmax(0)
+        state.log_weights = shares + held
+        return len(risk) * shares.exp()

@@ -30,8 +30,8 @@ class FAMO(Balancer):
         tasks: task names.
         form: ``"after"`` is the paper's: the new losses come from the same batch, by a second forward pass
             (``observe(after=losses)`` once the optimizer has stepped, or ``again=`` with an attached optimizer).
-            ``"lagged"`` takes them from the next batch: nothing to recompute, and ``δ`` is noisy by the difference of
-            the batches. ``"before"`` is what the paper's ``δ`` stands for, how fast each log loss falls along the
+            ``"lagged"`` takes them from the next batch that holds the task, over the steps until then: nothing to
+            recompute, and ``δ`` is noisy by the difference of the batches. ``"before"`` is what the paper's ``δ`` stands for, how fast each log loss falls along the
             gradient ``d`` of the step, ``⟨∇L_k, d⟩ / (L_k - b_k + ε)``: exact, of the step's own batch and of no
             learning rate, and known before the step.
         product: of the form ``"before"``: how that is found, see `MGDA`.
@@ -61,7 +61,7 @@ class FAMO(Balancer):
     name = "famo"
     paper = "Liu, Feng, Stone, Liu (2023), arXiv 2306.03792"
     positive_losses = True
-    revision = 1  # behind a loss stage, losses after the step were compared as they were with what the stage had made
+    revision = 2  # 1: losses after the step, behind a loss stage; 2: lagged, a task's fall over several steps was one's
     needs_after = True  # of the form "after"
 
     def __init__(
@@ -91,12 +91,15 @@ class FAMO(Balancer):
             raise OptionError(f"product={product!r} belongs to form='before': give that too, or leave it out")
         self.declare_learned("logits")
         self.declare("log_before", default=float("nan"), reduce="mean")
+        if form == "lagged":
+            self.declare("step_before", reduce="max")
 
     def weigh(self, seen: Seen, state: State) -> Balance:
         excess = self._excess(seen.losses)
         log_excess = excess.log()
         if self.form == "lagged":
-            self._learn_from(log_excess, state)
+            self._learn((state.log_before - log_excess) / (self.steps - state.step_before).clamp(min=1), state)
+            state.step_before = torch.full_like(log_excess, float(self.steps))
         if self.form != "before":
             state.log_before = log_excess
         z = state.logits.softmax(0)
@@ -109,7 +112,7 @@ class FAMO(Balancer):
     def after_step(self, losses: Tensor, state: State) -> None:
         if self.form != "after":
             super().after_step(losses, state)
-        self._learn_from(self._excess(losses).log(), state)
+        self._learn(state.log_before - self._excess(losses).log(), state)
         state.log_before = torch.full_like(losses, float("nan"))
 
     def _excess(self, losses: Tensor) -> Tensor:
@@ -120,9 +123,6 @@ class FAMO(Balancer):
                 f"is {self.minimum:g} and epsilon {self.epsilon:g}: lower the minimum, or raise epsilon"
             )
         return excess
-
-    def _learn_from(self, log_now: Tensor, state: State) -> None:
-        self._learn(state.log_before - log_now, state)
 
     def _learn(self, delta: Tensor, state: State) -> None:
         known = delta.isfinite()

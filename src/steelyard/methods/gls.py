@@ -15,7 +15,7 @@ class GLS(Balancer):
 
     ``(Π_k L_k)^{1/T}``, computed as ``exp(mean log L_k)``, hence ``w_k = (Π_j L_j)^{1/T} / (T L_k)``. A loss of exactly
     zero, which would pull the product and every other task's weight to zero, is left out of the mean (``T`` counts the
-    others) and weighs ``1/T``.
+    others) and weighs one over the number of all tasks.
 
     Args:
         tasks: task names.

@@ -18,7 +18,7 @@ class GradDrop(Balancer):
 
     With ``G_k = Σ_batch sign(z) ∘ ∂L_k/∂z`` per feature and ``P = ½ (1 + Σ_k G_k / Σ_k |G_k|)``, a uniform ``U`` is
     drawn per feature; where ``P > U`` the positive ``G_k`` pass, elsewhere the negative ones, the rest with factor
-    ``leak``. The direction at ``z`` is ``Σ_k (leak + (1 - leak) M_k) ∘ ∂L_k/∂z``, the mask ``M_k`` shared by the
+    ``leak``; a ``G_k`` of exactly zero, as of features that start at zero, always passes. The direction at ``z`` is ``Σ_k (leak + (1 - leak) M_k) ∘ ∂L_k/∂z``, the mask ``M_k`` shared by the
     whole batch.
 
     Args:
@@ -50,6 +50,7 @@ class GradDrop(Balancer):
     default_heads = "plain"
     draws = True
     uses_angles = True
+    revision = 1  # votes of zero were dropped: behind a layer of zeros nothing was learnt
 
     def __init__(self, tasks: Sequence[str], *, leak: float = 0.0, **common: Any) -> None:
         super().__init__(tasks, **common)
@@ -78,7 +79,7 @@ class GradDrop(Balancer):
             total = votes.abs().sum(0)
             purity = 0.5 * (1 + torch.where(total > 0, votes.sum(0) / total, torch.zeros_like(total)))
             drawn = torch.rand(purity.shape, generator=self.generator, device="cpu").to(purity)
-            passes = torch.where(purity > drawn, votes > 0, votes < 0).to(gradients)
+            passes = torch.where(purity > drawn, votes >= 0, votes <= 0).to(gradients)
             mask = self.leak + (1 - self.leak) * passes
             mask = mask.unsqueeze(1) if feature.dim() > 1 else mask
             masked.append((mask * gradients).flatten(1))

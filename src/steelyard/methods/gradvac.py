@@ -42,7 +42,8 @@ class GradVac(GramianBalancer):
 
     Source: Wang, Tsvetkov, Firat, Cao, "Gradient Vaccine: Investigating and Improving Multi-task Optimization in
     Massively Multilingual Models" (2021), arXiv 2010.05874. Certainty: the projection is as in public code; ``β =
-    0.01`` and the update at every pair are the paper's as we remember it, not checked against its text.
+    0.01`` and the update at every pair are the paper's as we remember it, not checked against its text. Deviation: one
+    cosine of all that ``shared=`` names, as is public code's default; it also knows one per layer or per matrix.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))

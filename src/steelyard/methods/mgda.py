@@ -39,6 +39,8 @@ class MGDA(Balancer):
             call; by default what is given decides), and the step in the logarithms of the weights (0.2).
         common: the options of `Balancer`.
 
+    Errors: where gradients are divided by losses, a negative loss raises `LossError`.
+
     Cost: one backward pass through each task's head; the solver is exact (0.1 ms at T = 3, a few ms at T = 40).
     Amortised, at any T: a forward pass, in forward mode about three, or two backward passes.
 
@@ -74,6 +76,7 @@ class MGDA(Balancer):
         one_of("normalise", normalise, Normalise)
         self.normalise = normalise
         self.rescaling = "weights" if normalise in ("l2", "loss") else "none"
+        self.positive_losses = normalise in ("loss", "loss+")
         self.amortised_rate = amortised_rate(self, solver, product, rate, default=0.2)
         if self.amortised_rate is not None and normalise != "none":
             raise OptionError(

@@ -19,7 +19,7 @@ from steelyard.methods.solvers.simplex import kept_shares, shares_of_present
 class MoCo(Balancer):
     """Momentum corrects the noise of the task gradients before the common descent direction is sought.
 
-    With ``ĝ_k = L_k g_k / ‖g_k‖``: ``y_k ← y_k - β_n (y_k - ĝ_k)``, ``λ ← softmax(λ - γ_n (Y Yᵀ + ρ I) λ)``,
+    With ``ĝ_k = |L_k| g_k / ‖g_k‖``: ``y_k ← y_k - β_n (y_k - ĝ_k)``, ``λ ← softmax(λ - γ_n (Y Yᵀ + ρ I) λ)``,
     ``d = Σ_k λ_k y_k``, with ``β_n = β / n^½`` and ``γ_n = γ / n^½`` in the task's ``n``-th step, ``y = 0`` and
     ``λ = 1/T`` at first.
 
@@ -35,7 +35,8 @@ class MoCo(Balancer):
     Source: Fernando, Shen, Liu, Chaudhury, Murugesan, Chen, "Mitigating Gradient Bias in Multi-objective Learning: A
     Provably Convergent Approach" (ICLR 2023), and the authors' code, as LibMTL has it from them: the defaults, the
     softmax and gradients at the length of their losses. Deviations: the paper and the authors' own repository project
-    on the simplex; the latter has 2γ for γ, ``beta=0.1``, and takes the gradients as they are.
+    on the simplex; the latter has 2γ for γ, ``beta=0.1``, and takes the gradients as they are. LibMTL has ``L_k`` for ``|L_k|``, along
+    which a negative loss would rise.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))
@@ -51,7 +52,7 @@ class MoCo(Balancer):
     reads = "rows"
     where = frozenset({"trunk"})
     default_heads = "plain"
-    revision = 1  # shares of the tasks at hand were kept beside those of the absent ones as if they were of all
+    revision = 2  # 1: shares of absent tasks; 2: the step climbed a negative loss
 
     def __init__(
         self, tasks: Sequence[str], *, beta: float = 0.5, gamma: float = 0.1, rho: float = 0.0, **common: Any
@@ -73,7 +74,7 @@ class MoCo(Balancer):
         norms = seen.norms
         # In two halves: a gradient of 1e-40 is in reach of float32, and what brings it to the size of its loss is not.
         half = torch.where(norms > 0, (seen.losses.abs() / norms).sqrt(), torch.zeros_like(norms))[:, None].to(rows)
-        scaled = (rows * half).mul_(half * seen.losses.sign()[:, None].to(rows))
+        scaled = (rows * half).mul_(half)
         part = (self.beta / state.updates.sqrt())[:, None].to(rows)
         corrected = torch.lerp(like_rows(state.corrected, rows, self.name), scaled, part)
         state.corrected = corrected

@@ -30,7 +30,7 @@ class MoDo(Balancer):
 
     Source: Chen, Fernando, Ying, Chen, "Three-Way Trade-Off in Multi-Objective Learning: Optimization,
     Generalization and Conflict-Avoidance" (2023), arXiv 2305.20057, and the authors' code. Deviations: that code has
-    ``gamma=0.1`` (1e-3 in LibMTL), and knows a form of two batches, along whose mean it steps. Heads see the batch at
+    ``gamma=0.1`` (1e-3 in LibMTL), and knows a form of two batches, along whose sum it steps. Heads see the batch at
     hand; LibMTL gives them the mean of the three.
 
     Example:

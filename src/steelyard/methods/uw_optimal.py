@@ -28,8 +28,8 @@ class UWOptimal(Balancer):
     Errors: a negative loss raises `LossError`.
 
     Source: Kirchdorfer, Elich, Kutsche, Stuckenschmidt, Schott, Köhler, "Analytical Uncertainty-Based Loss Weighting in
-    Multi-Task Learning" (2024), arXiv 2408.07985. Certainty: from summaries and a third party's code, not from the
-    paper itself.
+    Multi-Task Learning" (2024), arXiv 2408.07985. Certainty: the first author's code, not the paper. Deviation: that
+    code adds 1e-8 to the losses; here nothing is added.
 
     Example:
         >>> a, b = torch.tensor([2.0, 8.0], requires_grad=True)
@@ -62,8 +62,8 @@ class UWSoftOptimal(Balancer):
 
     Errors: a negative loss raises `LossError`.
 
-    Source: as in `UWOptimal`. Certainty: equally from summaries and a third party's code. Deviation: that code adds
-    1e-8 to the losses; here nothing is added.
+    Source: as in `UWOptimal`. Certainty: the first author's code, not the paper. Deviation: that code adds 1e-8 to the
+    losses; here nothing is added.
 
     Example:
         >>> a, b = torch.tensor([1.0, 0.5], requires_grad=True)
