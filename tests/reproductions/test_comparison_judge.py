@@ -25,7 +25,10 @@ def test_comparison_counts_each_weighting_once(outcome):
     arms = {"single-task": 0.9, "equal": 0.8, "best-fixed": 0.8, "dwa": 0.8, "uw": 0.95}
     typical = the(comparison_claim.judge({"A": outcome("a", arms)}), "Sharing typically does not improve")
     # All seeds agree, and a share of six cases is known to a step over √6: its interval is the one that is tested.
-    assert typical.evidence[0] == "33 % of a pair's cases improve in their main metric (25 to 42 %, over 5 seeds)."
+    assert typical.evidence[0] == (
+        "Seed by seed, 33 % of a pair's comparisons with training alone come out better in the main metric "
+        "(25 to 42 %, over 5 seeds)."
+    )
     assert typical.evidence[1].startswith("Verdicts on 6 cases: 2 gain, 0 no difference, 4 negative transfer")
     assert typical.word == "held"
     most = outcome("b", {**arms, "dwa": 0.95})
@@ -43,7 +46,7 @@ def test_what_sharing_leaves_as_it_was_refutes_nothing(outcome, gain):
     levels = {**{f"same {k}": arms for k in range(3)}, **{f"up {k}": helped for k in range(2)}}
     outcomes = {name: outcome(name, each) for name, each in levels.items()}
     typical = the(comparison_claim.judge(outcomes), "Sharing typically does not improve")
-    share = int(re.search(r"In the mean over 5 pairs (\d+) %", typical.evidence[0])[1])
+    share = int(re.search(r"in the mean over 5 pairs (\d+) %", typical.evidence[0])[1])
     assert share > 50
     assert "12 gain" in typical.evidence[-1]
     assert typical.word == "undecided"
@@ -57,7 +60,7 @@ def test_a_joint_network_that_failed_improves_nothing(outcome):
     typical = the(
         comparison_claim.judge({"A": dataclasses.replace(made, findings=found)}), "Sharing typically does not improve"
     )
-    assert typical.evidence[0].startswith("67 % of a pair's cases improve")
+    assert typical.evidence[0].startswith("Seed by seed, 67 % of a pair's comparisons")
     assert typical.word == "did not hold"
 
 
@@ -195,7 +198,7 @@ def test_typical_is_the_mean_over_pairs_however_many_amounts_one_has(outcome):
     loses = {"single-task": 0.95, "equal": 0.9, "dwa": 0.9, "uw": 0.9}
     outcomes = {name: outcome(name, loses if name == "L" else gains) for name in "LABC"}
     typical = the(comparison_claim.judge(outcomes), "Sharing typically does not improve")
-    assert typical.evidence[0].startswith("In the mean over 4 pairs 75 % of a pair's cases improve")
+    assert typical.evidence[0].startswith("Seed by seed, in the mean over 4 pairs 75 % of a pair's comparisons")
     assert typical.word == "did not hold"
 
 

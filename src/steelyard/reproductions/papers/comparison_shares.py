@@ -59,12 +59,12 @@ def typically(outcomes: Outcomes, where: str, of_all: bool) -> Finding:
     if share:
         planned = max(len(each.plan.seeds) for each in outcomes.values())
         of = f"{len(seeds)} of {planned}" if len(seeds) < planned else f"{planned}"
-        mean = f"In the mean over {len(by_pair)} pairs " if len(by_pair) > 1 else ""
+        mean = f"in the mean over {len(by_pair)} pairs " if len(by_pair) > 1 else ""
         said = [
-            f"{mean}{100 * share.mean:.0f} % of a pair's cases improve in their main metric "
-            f"({_range(share)}, over {of} seeds)."
+            f"Seed by seed, {mean}{100 * share.mean:.0f} % of a pair's comparisons with training alone come out better "
+            f"in the main metric ({_range(share)}, over {of} seeds)."
         ]
-    cases = "less than half of a pair's cases (amount, weighting, task) improve"
+    cases = "seed by seed, less than half of a pair's cases (amount, weighting, task) come out better than alone"
     claim = f"Sharing typically does not improve a task: {cases}, {where}"
     return Finding(claim, word, (*said, *_by(by_pair), _counts(outcomes)), of_all=of_all)
 
