@@ -2,11 +2,11 @@
 
 Studies are made up: differences from single-task learning by seed, method and task, with a baseline that all methods
 share. A row is a design and a number of seeds. Of every procedure it has the percentage of studies with a false word,
-the largest of several shapes of noise, all alike on both sides, with and without true effects, and of the true effects the percentage that is
-said: of the plain sum, and of the strategies (normal noise). "max-T, correlation known" cannot be had by a study: it
-shows what knowing how its words hang together would bring (normal noise alone, whose correlation it knows). The last
-columns are the percentages of false studies where differences are skewed (log-normal, σ = 0.5), and where one network
-in ten collapses. All rows come from one seed.
+the largest of several shapes of noise, all alike on both sides, with and without true effects, and of the true effects
+the percentage that is said: of the plain sum, and of the strategies (normal noise). "max-T, correlation known" cannot
+be had by a study: it shows what knowing how its words hang together would bring (normal noise alone, whose correlation
+it knows). The last columns are the percentages of false studies where differences are skewed (log-normal, σ = 0.5), and
+where one network in ten collapses. All rows come from one seed.
 
 ``--recommendation``: how often the best of several strategies, all of which lie on the edge of what may be recommended,
 is recommended by its own 95 % interval, and by the wider one of the best of so many.

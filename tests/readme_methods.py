@@ -11,7 +11,10 @@ from steelyard.methods import METHODS
 README = Path(__file__).parent.parent / "README.md"
 TABLE = re.compile(r"^\| reads \|.*?\n\n", re.MULTILINE | re.DOTALL)
 READS = {
-    "losses": ("losses", "a few hundredths of a step of 20 ms, up to a third of one of a few ms; `famo` one more forward"),
+    "losses": (
+        "losses",
+        "a few hundredths of a step of 20 ms, up to a third of one of a few ms; `famo` one more forward",
+    ),
     "norms": ("lengths of task gradients", "features: each head's backward; trunk: a backward per task"),
     "gramian": ("lengths and angles of task gradients", "the same"),
     "cross_gramian": ("products of independent batches", "the losses of two further batches, a backward per task"),

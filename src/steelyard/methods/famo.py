@@ -31,9 +31,9 @@ class FAMO(Balancer):
         form: ``"after"`` is the paper's: the new losses come from the same batch, by a second forward pass
             (``observe(after=losses)`` once the optimizer has stepped, or ``again=`` with an attached optimizer).
             ``"lagged"`` takes them from the next batch that holds the task, over the steps until then: nothing to
-            recompute, and ``δ`` is noisy by the difference of the batches. ``"before"`` is what the paper's ``δ`` stands for, how fast each log loss falls along the
-            gradient ``d`` of the step, ``⟨∇L_k, d⟩ / (L_k - b_k + ε)``: exact, of the step's own batch and of no
-            learning rate, and known before the step.
+            recompute, and ``δ`` is noisy by the difference of the batches. ``"before"`` is what the paper's ``δ``
+            stands for, how fast each log loss falls along the gradient ``d`` of the step, ``⟨∇L_k, d⟩ / (L_k - b_k +
+            ε)``: exact, of the step's own batch and of no learning rate, and known before the step.
         product: of the form ``"before"``: how that is found, see `MGDA`.
         learning_rate: of ``ξ``; the paper's 0.025.
         decay: L2 decay of ``ξ``.

@@ -18,8 +18,8 @@ class GradDrop(Balancer):
 
     With ``G_k = Σ_batch sign(z) ∘ ∂L_k/∂z`` per feature and ``P = ½ (1 + Σ_k G_k / Σ_k |G_k|)``, a uniform ``U`` is
     drawn per feature; where ``P > U`` the positive ``G_k`` pass, elsewhere the negative ones, the rest with factor
-    ``leak``; a ``G_k`` of exactly zero, as of features that start at zero, always passes. The direction at ``z`` is ``Σ_k (leak + (1 - leak) M_k) ∘ ∂L_k/∂z``, the mask ``M_k`` shared by the
-    whole batch.
+    ``leak``; a ``G_k`` of exactly zero, as of features that start at zero, always passes. The direction at ``z`` is
+    ``Σ_k (leak + (1 - leak) M_k) ∘ ∂L_k/∂z``, the mask ``M_k`` shared by the whole batch.
 
     Args:
         tasks: task names.

@@ -38,8 +38,8 @@ class LDCMTL(Balancer):
     and the authors' code. Deviations: they sum ``|v_k L_k - v_{k+1} L_{k+1}|`` along the list of tasks, which depends
     on its order; here it is the mean of that over all orders. That is for 40 tasks, where ``s`` is one number per task
     as here (updated in closed form after use, by Adam). For two and three tasks they have a small network on the
-    features instead; of two, the penalty is of the plain losses and nothing divides by ``Σ v``; of three, gradients pass
-    through ``Σ v``, and losses are divided by their first value over the smallest of these.
+    features instead; of two, the penalty is of the plain losses and nothing divides by ``Σ v``; of three, gradients
+    pass through ``Σ v``, and losses are divided by their first value over the smallest of these.
 
     Example:
         >>> balancer = steelyard.LDCMTL(["a", "b"], penalty=0.1, initial=0.0)

@@ -35,8 +35,8 @@ class MoCo(Balancer):
     Source: Fernando, Shen, Liu, Chaudhury, Murugesan, Chen, "Mitigating Gradient Bias in Multi-objective Learning: A
     Provably Convergent Approach" (ICLR 2023), and the authors' code, as LibMTL has it from them: the defaults, the
     softmax and gradients at the length of their losses. Deviations: the paper and the authors' own repository project
-    on the simplex; the latter has 2γ for γ, ``beta=0.1``, and takes the gradients as they are. LibMTL has ``L_k`` for ``|L_k|``, along
-    which a negative loss would rise.
+    on the simplex; the latter has 2γ for γ, ``beta=0.1``, and takes the gradients as they are. LibMTL has ``L_k`` for
+    ``|L_k|``, along which a negative loss would rise.
 
     Example:
         >>> w = torch.nn.Parameter(torch.ones(2))
