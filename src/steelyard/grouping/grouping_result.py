@@ -50,7 +50,8 @@ class GroupingResult:
         what they call better may be worse. With one seed there are no intervals, and what they chose stands.
         """
         better = {"grouping": self.over_one, "own networks": self.own_over_one}
-        if any(over is not None and over.low == -math.inf for over in better.values()):
+        known = [over for over in better.values() if over is not None]
+        if known and all(over.low == -math.inf for over in known):
             return "grouping"
         shown = {what: over.mean for what, over in better.items() if over is not None and over.low > 0}
         return max(shown, key=lambda what: shown[what], default="one for all")

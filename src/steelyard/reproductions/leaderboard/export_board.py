@@ -190,22 +190,25 @@ def _row(row: WantedRow, name: str, known: TrialResults) -> BoardRow:
         if complete
         else 0.0,
         peak_memory=round(memory * MEBIBYTE) or None,
-        per_seed={seed: _seed(found, known.plan) for seed, found in complete.items()},
+        per_seed={seed: _seed(known.plan, name, seed, found) for seed, found in complete.items()},
         of=row.of,
     )
 
 
-def _seed(results: Sequence[Result], plan: Plan) -> BoardSeed:
-    """Of the networks of one seed together."""
-    test = {task: values[0] for result in results for task, values in result.test.items()}
+def _seed(plan: Plan, arm: str, seed: int, results: Sequence[Result]) -> BoardSeed:
+    """Of the networks of one seed together: each task by the one that serves it, not where it only helps another."""
+    trials = plan.trials_of(arm, 0, seed)
+    served = [(result, plan.serves(arm, trial.tasks)) for trial, result in zip(trials, results, strict=True)]
+    test = {task: result.test[task][0] for result, tasks in served for task in tasks}
     validation = {
-        task: values[result.chosen_epoch - 1] for result in results for task, values in result.curves.validation.items()
+        task: result.curves.validation[task][result.chosen_epoch - 1] for result, tasks in served for task in tasks
     }
     higher = {task.name: task.metrics[0].higher_is_better for task in plan.tasks}
     reached = {
         task: (best(values[: len(values) // 2]), best(values))
-        for result in results
-        for task, values in result.curves.validation.items()
+        for result, tasks in served
+        for task in tasks
+        for values in (result.curves.validation[task],)
         for best in (max if higher[task] else min,)
         if len(values) > 1
     }

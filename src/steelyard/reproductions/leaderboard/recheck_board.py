@@ -130,7 +130,8 @@ def _trained_again(
         if failed:
             yield Rechecked(problem, name, seed, math.inf, failed[0])
             continue
-        now = {task: values[0] for trial in found for task, values in results[trial].test.items()}
+        arm = by_row[name]
+        now = {task: results[each].test[task][0] for each in found for task in plan.serves(arm, each.tasks)}
         before = rows[name].per_seed[seed].test
         yield Rechecked(problem, name, seed, max(_relative(before[task], now[task]) for task in before))
 

@@ -162,14 +162,18 @@ def _tuned_once(found: TrialResults) -> list[str]:
 def _few_labels(found: TrialResults) -> list[str]:
     """A task with a twentieth of the labels may have a share of every step that they do not support."""
     plan = found.plan
-    most = max((task.train_rows for task in plan.tasks), default=0)
-    few = [task for task in plan.tasks if 0 < task.train_rows <= FEW_LABELS * most]
-    if not few:
-        return []
-    said = first_few([f"{task.label} {task.train_rows}" for task in few], NAMED)
+    said: dict[tuple[str, str], None] = {}
+    for setting in plan.settings:
+        rows = {task: task.train_rows * setting.fractions.get(task.name, 1.0) for task in plan.tasks}
+        most = max(rows.values(), default=0)
+        few = {task: count for task, count in rows.items() if 0 < count <= FEW_LABELS * most}
+        if few:
+            named = first_few([f"{task.label} {count:.0f}" for task, count in few.items()], NAMED)
+            said[named, f"{most:.0f}"] = None
     return [
-        f"Few labels: {said}, where another task has {most}. In a batch such a task has few rows, and its loss "
+        f"Few labels: {named}, where another task has {most}. In a batch such a task has few rows, and its loss "
         "weighs as much as any other's."
+        for named, most in said
     ]
 
 

@@ -236,7 +236,10 @@ def judge_row(found: TrialResults, method: str, setting: int) -> Row:
         return statistics.fmean(figure(results) for results in of.values()) if of else math.nan
 
     def delta_m(last: bool) -> Interval | None:
-        return interval(found.changes(method, SINGLE_TASK, setting, last)) if compared else None
+        if not compared:
+            return None
+        least = found.change_floor(method, SINGLE_TASK, setting)
+        return interval(found.changes(method, SINGLE_TASK, setting, last), least=least)
 
     costs = relative_costs(complete, baseline)
     work = [sum(result.processor_seconds for result in results) for results in complete.values()]

@@ -42,19 +42,21 @@ class Answers:
     each strategy better or worse than the plain sum (than single-task learning, where the plain sum was not run)?
 
     A strategy that is the plain sum under another name (constant weights that were chosen equal, say) asks nothing of
-    its own: on each task it has the plain sum's answer, and it takes no part of the study's error.
+    its own: on each task it has the plain sum's answer, and it takes no part of the study's error. Where every network
+    of the plain sum failed, the study is one without it.
     """
 
     def __init__(self, found: TrialResults) -> None:
         self.found = found
         joint = [method.name for method in found.plan.methods if method.name != SINGLE_TASK]
-        self.plain = PLAIN_SUM if PLAIN_SUM in joint else ""
-        self.strategies = [method for method in joint if method != self.plain]
+        settings = range(len(found.plan.settings))
+        there = PLAIN_SUM in joint
+        self.plain = [PLAIN_SUM if there and not found.all_failed(PLAIN_SUM, each) else "" for each in settings]
+        self.strategies = [method for method in joint if method != PLAIN_SUM]
         self.samples: dict[Question, Array] = {}
         self.regions: dict[Question, float] = {}
         self.least: dict[Question, float] = {}
         self.same: dict[Question, Question] = {}  # asked of the plain sum, as of the strategy that is one with it
-        settings = range(len(found.plan.settings))
         self.twins = [[each for each in self.strategies if self._is_plain(each, setting)] for setting in settings]
         self.units = [self._unit(setting, task) for setting, task in self._units()]
         claims = {question: self._claim(question) for question in self.samples if question not in self.same}
@@ -64,7 +66,8 @@ class Answers:
 
     def asked(self, method: str, setting: int, task: str = ALL) -> Question | None:
         """What is asked of a method; None where nothing can be compared."""
-        against = self.plain if task == ALL and self.plain and method != self.plain else SINGLE_TASK
+        plain = self.plain[setting]
+        against = plain if task == ALL and plain and method != plain else SINGLE_TASK
         question = Question(setting, method, against, task)
         return question if question in self.samples else None
 
@@ -116,8 +119,9 @@ class Answers:
                 yield setting, task
 
     def _unit(self, setting: int, task: PlannedTask | None) -> Unit[Question]:
-        first = self._ask(setting, self.plain, SINGLE_TASK, task) if self.plain else None
-        against = self.plain if task is None and self.plain else SINGLE_TASK
+        plain = self.plain[setting]
+        first = self._ask(setting, plain, SINGLE_TASK, task) if plain else None
+        against = plain if task is None and plain else SINGLE_TASK
         twins = self.twins[setting]
         asked = [self._ask(setting, method, against, task) for method in self.strategies if method not in twins]
         if task is not None and first is not None:
@@ -127,9 +131,9 @@ class Answers:
 
     def _is_plain(self, method: str, setting: int) -> bool:
         """Whether every number of it is the plain sum's, of all tasks and seeds, at the chosen epoch and the last."""
-        return bool(self.plain) and all(
+        return bool(self.plain[setting]) and all(
             self.found.metrics(method, setting, task.name, last)
-            == self.found.metrics(self.plain, setting, task.name, last)
+            == self.found.metrics(PLAIN_SUM, setting, task.name, last)
             for task in self.found.plan.tasks
             for last in (False, True)
         )
@@ -140,7 +144,7 @@ class Answers:
             return None
         question = Question(setting, method, baseline, task.name if task else ALL)
         if task is None:
-            sample, least = found.changes(method, baseline, setting), 0.0
+            sample, least = found.changes(method, baseline, setting), found.change_floor(method, baseline, setting)
             region = SLIGHT if baseline == SINGLE_TASK else 0.0
         else:
             ours, theirs = found.paired(task, method, baseline, setting)

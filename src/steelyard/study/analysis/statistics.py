@@ -39,8 +39,8 @@ def interval(sample: Sequence[float] | Array, level: float = LEVEL, least: float
     if len(values) == 0:
         return None
     mean = float(values.mean())
-    deviation = max(float(values.std(ddof=1)), least) if len(values) > 1 else math.nan
-    return around(mean, deviation, len(values), level)
+    spread = max(float(values.std(ddof=1)), least) if len(values) > 1 else math.nan
+    return around(mean, spread, len(values), level)
 
 
 def around(mean: float, deviation: float, count: int, level: float = LEVEL) -> Interval:
@@ -93,7 +93,7 @@ def claim(
     if len(values) < 2 or not np.isfinite(values).all():
         return None
     mean, freedom = float(values.mean()), len(values) - 1
-    spread = _deviation(values)
+    spread = deviation(values)
     if spread == 0.0 and least == 0.0 and (len(values) == 2 or mean != 0.0):
         return None
     error = max(spread, least) / math.sqrt(len(values))
@@ -118,7 +118,7 @@ def rounded_deviation(step: float) -> float:
     return step / math.sqrt(6.0)
 
 
-def _deviation(values: Array) -> float:
+def deviation(values: Array) -> float:
     """The standard deviation; 0 where values are equal but for how floats were added up."""
     found = float(values.std(ddof=1))
     return 0.0 if found <= ROUNDING * float(np.abs(values).max()) else found
@@ -136,7 +136,7 @@ def not_worse(better_by: Sequence[float] | Array, region: float, least: float = 
     values = np.asarray(better_by, dtype=np.float64)
     if len(values) < 2 or not np.isfinite(values).all():
         return None
-    error = max(_deviation(values), least) / math.sqrt(len(values))
+    error = max(deviation(values), least) / math.sqrt(len(values))
     if error == 0.0:
         return None
     return float(special.stdtr(len(values) - 1, -(float(values.mean()) + region) / error))

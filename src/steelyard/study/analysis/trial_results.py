@@ -33,6 +33,11 @@ class TrialResults:
         """(seed, trial) of one method in one setting."""
         return [(seed, trial) for seed in self.plan.seeds for trial in self.plan.trials_of(method, setting, seed)]
 
+    def all_failed(self, method: str, setting: int) -> bool:
+        """Whether a network of every seed has failed, so that nothing is left to compare."""
+        failed = {seed for seed, trial in self.trials(method, setting) if trial in self.failed}
+        return failed >= set(self.plan.seeds)
+
     @cached_property
     def _by_task(self) -> dict[tuple[str, int, str], dict[int, Result]]:
         index: dict[tuple[str, int, str], dict[int, Result]] = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -192,15 +193,29 @@ def deciding(plan: Plan, names: Sequence[str]) -> list[PlannedTask]:
 def validation_scores(tasks: Sequence[PlannedTask], results: Sequence[Result]) -> list[float]:
     """Of each result the mean over tasks of the log error of the main metric, at the epoch that it chose; low is good.
 
-    An error of exactly zero counts as half of the smallest other one: it should not outweigh all other tasks.
+    An error of exactly zero counts as half of the smallest other one: it should not outweigh all other tasks. Where a
+    metric without an ideal has a value that has no logarithm (the last epoch is taken whatever it is), scores are the
+    mean over tasks of the place among these results.
     """
     scores = [0.0] * len(results)
-    for task in tasks:
-        errors = [_error(task, result.curves.validation[task.name][result.chosen_epoch - 1]) for result in results]
+    values = [[result.curves.validation[task.name][result.chosen_epoch - 1] for result in results] for task in tasks]
+    if any(task.metrics[0].ideal is None and min(of, default=1) <= 0 for task, of in zip(tasks, values, strict=True)):
+        places = [_places(task, of) for task, of in zip(tasks, values, strict=True)]
+        return [statistics.fmean(those) for those in zip(*places, strict=True)]
+    for task, of in zip(tasks, values, strict=True):
+        errors = [_error(task, value) for value in of]
         smallest = min((error for error in errors if error > 0), default=1.0)
         for place, error in enumerate(errors):
             scores[place] += math.log(error or smallest / 2) / len(tasks)
     return scores
+
+
+def _places(task: PlannedTask, values: Sequence[float]) -> list[int]:
+    """Of each value by how many others it is beaten."""
+    metric = task.metrics[0]
+    ideal = metric.ideal
+    off = [abs(ideal - v) if ideal is not None else -v if metric.higher_is_better else v for v in values]
+    return [sum(other < each for other in off) for each in off]
 
 
 def _error(task: PlannedTask, value: float) -> float:

@@ -106,7 +106,28 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES)
 def test_what_follows(rule: str) -> None:
     best, plain, said = RULES[rule]
-    assert advice(best, plain) == said
+    assert advice(best, [plain] if plain else [], plain or (best if best.among == 1 else None)) == said
+
+
+def test_of_strategies_that_are_shown_above_the_plain_sum_the_first_that_is_clear_is_advised() -> None:
+    best, second = candidate(GOOD, OPEN, **UW), candidate(GOOD, **{**UW, "name": "dwa"})
+    plain = candidate(OPEN)
+    assert advice(best, [second, plain], plain) == f"Share under dwa, at 0.50 {SINGLES}."
+    assert advice(best, [second], None) == f"Share under dwa, at 0.50 {SINGLES}."
+
+
+def test_a_strategy_may_be_advised_that_is_not_shown_above_a_plain_sum_that_may_not() -> None:
+    plain, uw = candidate(WORSE), candidate(GOOD, **UW)
+    assert advice(plain, [uw], plain) == f"Share under uw, at 0.50 {SINGLES}."
+
+
+def test_training_alone_is_advised_where_all_are_worse_by_themselves() -> None:
+    plain, uw = candidate(WORSE), candidate(OPEN, Interval(0.0, -0.1, 0.1), **UW)
+    assert advice(plain, [uw], plain) == (
+        "Whether to share is undecided: the plain sum is by itself worse over all tasks, and under uw it is Δm "
+        "+0.0 % (−3.0 to +3.0)."
+    )
+    assert advice(plain, [candidate(WORSE, **UW)], plain) == ALONE
 
 
 def verdict(path, metrics, by_method, rows=0) -> str:
@@ -253,3 +274,52 @@ def test_a_strategy_that_is_not_clear_enough_does_not_take_the_plain_sums_place(
     said = verdict(tmp_path / "s", {"left": (RMSE,), "right": (RMSE,)}, made)
     assert "Share under the plain sum, at 0.50 × the training time of single tasks. uw, which is better than it" in said
     assert "was chosen of 13 by the same numbers" in said
+
+
+def around(middle: float, *, spread: float) -> list[tuple[float, float]]:
+    return [(middle + spread * each, middle - spread * each) for each in (1.0, -0.5, -0.6, 0.2)]
+
+
+def test_the_second_best_is_advised_where_the_best_is_not_clear(tmp_path) -> None:
+    made = {
+        "single-task": around(1.0, spread=0.0002),
+        "dwa": [(0.7, 0.7), (1.0, 0.98), (0.75, 0.8), (1.05, 1.0)],
+        "uw": around(0.9, spread=0.0003),
+    }
+    said = verdict(tmp_path / "s", {"left": (RMSE,), "right": (RMSE,)}, made)
+    assert "Share under uw, at 0.50 × the training time of single tasks." in said
+
+
+def test_a_plain_sum_that_failed_in_all_seeds_silences_no_strategy(tmp_path) -> None:
+    made = {
+        "single-task": around(1.0, spread=0.0002),
+        "equal": [None] * 4,
+        "uw": around(0.9, spread=0.0003),
+        "dwa": around(1.2, spread=0.0004),
+    }
+    said = verdict(tmp_path / "s", {"left": (RMSE,), "right": (RMSE,)}, made)
+    assert "Over all tasks uw is better than single-task learning" in said
+    assert "uw helps both tasks" in said
+    assert "dwa hurts both tasks" in said
+    assert "Share under uw" in said
+
+
+def test_one_row_in_twenty_says_nothing_of_all_tasks(tmp_path) -> None:
+    alone = [(14 / 20, 14 / 20), (14 / 20, 14 / 20), (15 / 20, 13 / 20)]
+    joint = [(left + 1 / 20, right + 1 / 20) for left, right in alone]
+    said = verdict(
+        tmp_path / "s",
+        {"left": (ACCURACY,), "right": (ACCURACY,)},
+        {"single-task": alone, "equal": joint},
+        20,
+    )
+    assert "Over all tasks it is undecided whether the plain sum is better or worse" in said
+
+
+@pytest.mark.parametrize("factor", [0.95, 1.05])
+def test_nothing_is_advised_by_roundings(tmp_path, factor) -> None:
+    """All seeds agree exactly, but for the last bit."""
+    alone = [(1.1, 0.7), (0.9, 1.3), (1.7, 0.1)]
+    joint = [(left * factor, right * factor) for left, right in alone]
+    said = verdict(tmp_path / "s", {"left": (RMSE,), "right": (RMSE,)}, {"single-task": alone, "equal": joint})
+    assert "Whether to share is undecided." in said

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steelyard.study.analysis.number_phrases import relative_of
 from steelyard.study.analysis.questions import SLIGHT
 from steelyard.study.judgement import Interval
+
+UNDECIDED = "Whether to share is undecided"
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,32 @@ class Candidate:
         return f"was chosen of {self.among} by the same numbers, and would have to be clearer"
 
 
-def advice(best: Candidate, plain: Candidate | None) -> str:
-    """One or two sentences on the best candidate, and on the plain sum where that one cannot be advised.
+def advice(best: Candidate, others: Sequence[Candidate], plain: Candidate | None) -> str:
+    """One or two sentences: the first candidate that may be advised, or what is known of the best.
 
     Args:
         best: the strategy that is furthest above the plain sum, of those shown to be above it; else the plain sum.
-        plain: the plain sum, where it was run and is another one.
+        others: the other candidates, in the order in which they may be advised.
+        plain: the plain sum, where it was run.
     """
-    if best.may_share:
-        return _share(best)
-    if plain is not None and plain.may_share:
-        return f"{_share(plain)} {best.name}, which is better than it, {best.chosen}."
+    advised = next((each for each in (best, *others) if each.may_share), None)
+    if advised is not None:
+        beside = plain is not None and best is not plain and advised is plain
+        return _share(advised) + (f" {best.name}, which is better than it, {best.chosen}." if beside else "")
     if best.nothing_shared or (best.by_itself.high < 0 and not best.apart and not best.gains):
-        return "Train every task alone: nothing here is shown to be as good."
+        open_yet = [each for each in others if each.by_itself.high >= 0 and not each.nothing_shared]
+        if not open_yet:
+            return "Train every task alone: nothing here is shown to be as good."
+        furthest = max(open_yet, key=lambda each: each.change.mean)
+        return f"{UNDECIDED}: {best.name} is by itself worse over all tasks, {_amount_under(furthest)}"
     if best.apart:
         return f"Train {best.apart} alone{_others(best)}."
     return _undecided(best, plain)
+
+
+def _amount_under(candidate: Candidate) -> str:
+    doubt = f" {candidate.name} {candidate.chosen}." if candidate.change.low > -SLIGHT and candidate.among > 1 else ""
+    return f"and under {candidate.name} it is Δm {relative_of({'': candidate.change}).strip()}.{doubt}"
 
 
 def _share(candidate: Candidate) -> str:
@@ -99,12 +112,11 @@ def _others(best: Candidate) -> str:
 
 
 def _undecided(best: Candidate, plain: Candidate | None) -> str:
-    said = "Whether to share is undecided"
     if best.gains and best.by_itself.high < 0:
         by_itself = f"Δm {relative_of({'': best.by_itself}).strip()}"
-        return f"{said}: {best.name} helps {best.gains}, and over all tasks it is by itself worse, {by_itself}."
+        return f"{UNDECIDED}: {best.name} helps {best.gains}, and over all tasks it is by itself worse, {by_itself}."
     doubt = f" {best.name} {best.chosen}." if best.change.low > -SLIGHT and best.among > 1 else ""
-    if plain is None:
-        return f"{said}.{doubt}"
+    if plain is None or best is plain:
+        return f"{UNDECIDED}.{doubt}"
     amount = f"Δm {relative_of({'': best.change}).strip()}"
-    return f"{said}: under {best.name}, which is better than the plain sum, it is {amount}.{doubt}"
+    return f"{UNDECIDED}: under {best.name}, which is better than the plain sum, it is {amount}.{doubt}"

@@ -35,7 +35,8 @@ def better_than_sum(here: SettingFacts) -> list[str]:
     else:
         best = max(changes, key=lambda method: float(changes[method].mean()))
         by = f" by {100 * SLIGHT:g} % or more" * any(found.mean > 0 for found in little.values())
-        highest = f": {relative_of({best: interval(changes[best])})}" if best not in told else ""
+        change = interval(changes[best], least=here.answers.least[questions[best]])
+        highest = f": {relative_of({best: change})}" if best not in told else ""
         among = f" is the highest of {len(changes)}" if highest and len(changes) > 1 else ""
         said.append(f"{over}, nothing is shown to be better than it{by}{highest}{among}.")
     if worse:
@@ -56,7 +57,7 @@ def _told(here: SettingFacts, questions: Mapping[str, Question]) -> dict[str, In
     """The changes that are told from none, by strategy."""
     told = {}
     for method, question in questions.items():
-        change = interval(here.answers.samples[question])
+        change = interval(here.answers.samples[question], least=here.answers.least[question])
         if change is not None and here.answers.verdict(question)[0] in ("gain", "negative transfer"):
             told[method] = change
     return told

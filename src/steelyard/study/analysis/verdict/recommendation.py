@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from steelyard.study.analysis.costs import own_networks
 from steelyard.study.analysis.number_phrases import lowered, method_name
-from steelyard.study.analysis.statistics import LEVEL, interval
+from steelyard.study.analysis.statistics import LEVEL, deviation, interval
 from steelyard.study.analysis.verdict.advice import Candidate, advice
 from steelyard.study.analysis.verdict.overall import no_part_in
 from steelyard.study.analysis.verdict.setting_facts import FINE, SettingFacts
@@ -19,14 +17,18 @@ from steelyard.study.trial import SINGLE_TASK
 
 def recommendation(here: SettingFacts) -> list[str]:
     """Share, and under what; or train alone; or that nothing here decides it."""
-    best, among = _best(here)
-    candidate = _candidate(here, best, among) if best and not here.lonely else None
-    if candidate is None:
+    preferred = _preferred(here)
+    if not preferred or here.lonely:
         return []
-    if outside := no_part_in(here, best):
+    among = len(here.strategies)
+    found = [_candidate(here, method, 1 if method == here.plain else among) for method in preferred]
+    candidates = {method: each for method, each in zip(preferred, found, strict=True) if each is not None}
+    if preferred[0] not in candidates:
+        return []
+    if outside := no_part_in(here, preferred[0]):
         return [f"Nothing is advised: {outside}."]
-    plain = _candidate(here, here.plain, 1) if here.plain and best != here.plain else None
-    return [advice(candidate, plain)]
+    others = [each for method, each in candidates.items() if method in preferred[1:] and not no_part_in(here, method)]
+    return [advice(candidates[preferred[0]], others, candidates.get(here.plain))]
 
 
 def _candidate(here: SettingFacts, method: str, among: int) -> Candidate | None:
@@ -70,24 +72,24 @@ def _clearly(here: SettingFacts, method: str, among: int) -> Interval:
     """Δm of the best of so many by the same numbers, with an interval that would hold those of all of them."""
     changes = here.found.changes(method, SINGLE_TASK, here.index)
     least = here.found.change_floor(method, SINGLE_TASK, here.index)
-    if least == 0 and np.ptp(changes) == 0:
+    if least == 0 and deviation(changes) == 0:
         return Interval(float(changes.mean()), -math.inf, math.inf)  # as if each seed were the first
     found = interval(changes, 1.0 - (1.0 - LEVEL) / among, least)
     assert found is not None
     return found
 
 
-def _best(here: SettingFacts) -> tuple[str, int]:
-    """The strategy that is furthest above the plain sum, of those shown to be above it, and of how many strategies
-    it was chosen; else the plain sum, which was not."""
+def _preferred(here: SettingFacts) -> list[str]:
+    """Methods in the order in which they may be advised: the strategies that are shown to be above the plain sum, the
+    furthest first; the plain sum; and the other strategies by Δm. Without a plain sum all strategies by Δm."""
+    rest = sorted(here.strategies, key=here.mean_change, reverse=True)
     if not here.plain:
-        return max(here.strategies, key=here.mean_change, default=""), len(here.strategies)
+        return rest
     shown = {
         method: float(here.answers.samples[question].mean())
         for method in here.strategies
         if (question := here.answers.asked(method, here.index)) is not None
         and here.answers.verdict(question)[0] == "gain"
     }
-    if not shown:
-        return here.plain, 1
-    return max(shown, key=lambda method: shown[method]), len(here.strategies)
+    first = sorted(shown, key=lambda method: shown[method], reverse=True)
+    return [*first, here.plain, *(method for method in rest if method not in shown)]

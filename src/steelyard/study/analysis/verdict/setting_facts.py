@@ -31,7 +31,7 @@ class SettingFacts:
         self.cells = {(cell.method, cell.task): cell for cell in cells}
         self.rows = {row.method: row for row in rows}
         self.tasks = {task.name: task for task in self.found.plan.tasks}
-        self.plain, self.strategies = answers.plain, answers.strategies
+        self.plain, self.strategies = answers.plain[index], answers.strategies
         self.lonely = len(self.tasks) == 1
 
     def judged(self, method: str, verdict: Verdict) -> list[Cell]:
