@@ -49,6 +49,13 @@ def test_the_first_words_are_an_advice_only_where_it_is_shown_to_lose_nothing(fo
     assert words(-0.02, -math.inf, math.inf).startswith(f"{undecided}: −2.0 % (one seed, no interval) {tail} ")
 
 
+def test_groups_that_are_left_with_one_seed_are_no_advice_beside_networks_that_are_shown_to_be_better(found) -> None:
+    one, better = Interval(-0.05, -math.inf, math.inf), Interval(0.05, 0.049, 0.052)
+    assert dataclasses.replace(found, over_one=one, own_over_one=better).recommended == "own networks"
+    assert dataclasses.replace(found, over_one=one, own_over_one=one).recommended == "grouping"
+    assert dataclasses.replace(found, over_one=one, own_over_one=None).recommended == "grouping"
+
+
 @pytest.mark.parametrize(("paid", "says"), [(-0.01, "Groups do not pay here: "), (None, "no other choice of what was")])
 def test_groups_that_did_not_last_are_told_with_one_seed_too(found, paid, says) -> None:
     same = dict.fromkeys(found.arms, found.arms["own networks"])

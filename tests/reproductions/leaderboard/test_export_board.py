@@ -20,7 +20,10 @@ from steelyard.reproductions.leaderboard.board_rows import row_of
 from steelyard.reproductions.leaderboard.export_board import BY_CHANCE, _loss_scales, _seed, _without_rows, merged
 from steelyard.reproductions.leaderboard.plan_board import BoardStudy, plan_problem
 from steelyard.study.analysis.trial_results import TrialResults
-from steelyard.study.trial import Curves
+from steelyard.study.planning.arm_networks import Network
+from steelyard.study.planning.plan import PlannedMethod
+from steelyard.study.trial import SINGLE_TASK, Curves
+from study.made_up import plan as made_plan
 from study.made_up import result as study_result
 
 
@@ -115,8 +118,27 @@ def test_what_was_reached_is_the_best_of_the_first_half_of_the_epochs_and_of_all
     result = SimpleNamespace(
         test={"a": [0.7]}, chosen_epoch=3, curves=SimpleNamespace(validation={"a": curve}), work=1.5, steps=20
     )
-    plan = SimpleNamespace(tasks=[SimpleNamespace(name="a", metrics=[SimpleNamespace(higher_is_better=higher)])])
-    assert _seed([result], plan) == BoardSeed({"a": 0.7}, {"a": 2.0}, 1.5, 20, {"a": reached})
+    plan = SimpleNamespace(
+        tasks=[SimpleNamespace(name="a", metrics=[SimpleNamespace(higher_is_better=higher)])],
+        trials_of=lambda arm, setting, seed: [SimpleNamespace(tasks=("a",))],
+        serves=lambda arm, tasks: tasks,
+    )
+    assert _seed(plan, "equal", 0, [result]) == BoardSeed({"a": 0.7}, {"a": 2.0}, 1.5, 20, {"a": reached})
     result.curves.validation["a"] = [1.0]
     result.chosen_epoch = 1
-    assert _seed([result], plan).reached == {}
+    assert _seed(plan, "equal", 0, [result]).reached == {}
+
+
+def test_a_task_that_only_helps_another_is_read_from_the_network_that_serves_it():
+    name = "equal{left|right +left}"
+    networks = (Network(("left",), ("left",)), Network(("left", "right"), ("right",)))
+    made = made_plan((SINGLE_TASK, "equal"))
+    made = dataclasses.replace(made, methods=(*made.methods, PlannedMethod(name, "sum", networks=networks)))
+    found = [
+        study_result({"left": 0.9}),
+        study_result({"left": 0.5, "right": 0.7}, curve={"left": [1.0, 0.2], "right": [1.0, 0.5]}),
+    ]
+    seed = _seed(made, name, 0, found)
+    assert seed.test == {"left": 0.9, "right": 0.7}
+    assert seed.validation == {"left": 1.0, "right": 1.0}
+    assert seed.reached == {"left": (1.0, 1.0), "right": (1.0, 1.0)}

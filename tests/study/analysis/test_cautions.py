@@ -213,6 +213,17 @@ def test_a_twentieth_of_the_labels_is_few(tmp_path, rows, told):
     assert not told or found[0].startswith("Few labels: right digit 50, where another task has 1000.")
 
 
+@pytest.mark.parametrize(("rows", "fractions", "few"), [
+    ((1000, 1000), (0.02, 1.0), "Few labels: left digit 20, where another task has 1000."),
+    ((50, 1000), (1.0, 0.05), None), ((50, 1000), (1.0, 0.5), None),
+])  # fmt: skip
+def test_labels_are_few_after_fractions(tmp_path, rows, fractions, few):
+    made = with_tasks(plan(), train_rows=rows)
+    setting = dataclasses.replace(made.settings[0], fractions=dict(zip(("left", "right"), fractions, strict=True)))
+    found = [text for text in said(tmp_path, dataclasses.replace(made, settings=(setting,))) if "Few labels" in text]
+    assert [text.partition(" In a batch")[0] for text in found] == [few] * (few is not None)
+
+
 @pytest.mark.parametrize(("rows", "folds", "told"), [(99, 1, True), (100, 1, False), (0, 1, False), (99, 5, False)])
 def test_few_test_labels_make_a_verdict_one_of_its_division(tmp_path, rows, folds, told):
     made = dataclasses.replace(with_tasks(plan(), test_rows=(1000, rows)), folds=folds)

@@ -111,6 +111,23 @@ def test_only_seeds_that_both_finished_are_paired(tmp_path):
     assert any("1 trial failed and is left out" in text for text in found.verdict)
 
 
+@pytest.mark.parametrize("lost", [SINGLE_TASK, "equal"])
+def test_seeds_are_paired_by_seed_where_the_first_is_lost(tmp_path, lost):
+    """Metrics, Δm and further metrics of the seeds that both have; not of the first of each."""
+    made = plan(metrics=(("left", (ACCURACY, SCORE)), ("right", (ACCURACY,))))
+    alone = [{"left": (0.5 + seed / 10, seed + 1.0), "right": 0.5 + seed / 10} for seed in range(3)]
+    values = {
+        SINGLE_TASK: alone,
+        "equal": [{"left": (a["left"][0], 2 * a["left"][1]), "right": a["right"]} for a in alone],
+    }
+    values[lost] = [None, *values[lost][1:]]
+    found = judged(tmp_path / "s", made, values)
+    assert cell(found, "equal", "left").difference.mean == pytest.approx(0.0, abs=1e-12)
+    assert row(found, "equal").delta_m.mean == pytest.approx(0.25)  # twice the score: half of one of two tasks
+    (other,) = [each for each in found.others if each.method == "equal"]
+    assert other.difference.mean == pytest.approx(2.5)
+
+
 def test_one_seed_is_undecided_and_says_why(tmp_path):
     found = judged(tmp_path / "s", plan(seeds=1), {SINGLE_TASK: ALONE[:1], "equal": [{"left": 0.5, "right": 0.8}]})
     left = cell(found, "equal", "left")

@@ -274,3 +274,16 @@ def test_a_tuned_study_from_end_to_end(tmp_path):
     assert study.run(further, store, progress=False).complete
     finished = study.estimate(further, store)
     assert finished.trials == finished.finished >= 17 + 4
+
+
+def test_values_without_a_logarithm_are_scored_by_their_places():
+    """Where the last epoch is taken, a log-likelihood is what it is."""
+    likelihood = dataclasses.replace(RMSE, higher_is_better=True, ideal=None)
+    made = made_plan(metrics=(("left", (likelihood,)), ("right", (ACCURACY,))))
+    found = []
+    for left, right in ((-3.0, 0.9), (-1.0, 0.8), (0.0, 0.7), (-0.5, 0.95)):
+        each = result({"left": left, "right": right})
+        curves = dataclasses.replace(each.curves, validation={"left": [left], "right": [right]})
+        found.append(dataclasses.replace(each, curves=curves, chosen_epoch=1))
+    assert validation_scores(made.tasks, found) == [2.0, 2.0, 1.5, 0.5]
+    assert validation_scores(made.tasks[:1], found) == [3.0, 2.0, 0.0, 1.0]
