@@ -44,6 +44,16 @@ def test_the_published_arm_and_the_named_form_have_to_hurt_fewer_tasks(outcome):
     assert "log1p" in fewer.evidence[1].partition("worse than")[0]  # equal is better than this one, worse than others
 
 
+@pytest.mark.parametrize("missing", ["none", "log1p", "both"])
+def test_fewer_tasks_are_hurt_only_where_both_arms_were_trained(outcome, missing):
+    arms = {
+        arm: None if missing in (form, "both") and form in ("none", "log1p") else 0.95 for arm, form in FORMS.items()
+    }
+    made = outcome(missing, {"single-task": 0.9, "equal": 0.85, **arms})
+    claims = amtfl_claim.judge({amtfl_claim.DRUGS: made})
+    assert the(claims, f"{amtfl_claim.DRUGS}: AMTFL, and with uncertainty").word == "undecided"
+
+
 def test_the_price_of_transfer_is_judged_by_the_arm_without_it(outcome):
     levels = dict.fromkeys(FORMS.values(), 0.9)
     claims = amtfl_claim.judge(

@@ -1,5 +1,6 @@
 """The judge of `hydalearn`, on results made up for it: each part can hold, can fail, and rests on what it names."""
 
+import dataclasses
 import math
 
 import pytest
@@ -69,3 +70,28 @@ def test_a_rank_correlation_that_is_not_defined_decides_nothing(by_dial):
     (finding,) = hydalearn_claim._ranked("claim", "dial", by_dial, 1)
     assert finding.word == "undecided"
     assert finding.evidence == ("Nothing varies here with dial: a rank correlation is not defined.",)
+
+
+def test_as_good_as_one_of_the_three_is_no_gain(outcome):
+    """Shown to be no different from training alone, and better than the two others."""
+    arms = {"single-task": 0.5, "equal": 0.45, "best-fixed": 0.46, "uw": 0.44}
+    made = outcome(
+        "as good", {**arms, "hydalearn(main=left)": 0.5, "hydalearn(main=left,mode=first-order)": 0.5}, main="left"
+    )
+    claims = hydalearn_claim.judge({hydalearn_claim.CREDIT: made})
+    assert the(claims, f"{hydalearn_claim.CREDIT}: hydalearn(main=left) beats").word == "did not hold"
+
+
+def test_late_weights_are_those_of_the_last_quarter_and_spreads_are_without_the_first_epoch(outcome):
+    made = gained(outcome, "late", 0.95)
+    curves = {
+        "weights": {"main": [1.0] * 8, "auxiliary": [9.0] * 6 + [1.0, 2.0]},
+        "weight_spreads": {"auxiliary": [9.0, 1.0, 3.0]},
+    }
+    results = {
+        trial: dataclasses.replace(found, curves=dataclasses.replace(found.curves, **curves))
+        for trial, found in made.findings.results.items()
+    }
+    made = dataclasses.replace(made, findings=dataclasses.replace(made.findings, results=results))
+    assert hydalearn_claim._late_ratios(made) == [1.5] * 5
+    assert hydalearn_claim._deviations(made) == [2.0] * 5

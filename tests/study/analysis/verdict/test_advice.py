@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from reproductions.made_up_outcomes import CLEAR_ALONE, DRAWN
 from steelyard.study.analysis.costs import own_networks
 from steelyard.study.analysis.make_judgement import findings, judge_plan
 from steelyard.study.analysis.verdict.advice import Candidate, advice
@@ -323,3 +324,22 @@ def test_nothing_is_advised_by_roundings(tmp_path, factor) -> None:
     joint = [(left * factor, right * factor) for left, right in alone]
     said = verdict(tmp_path / "s", {"left": (RMSE,), "right": (RMSE,)}, {"single-task": alone, "equal": joint})
     assert "Whether to share is undecided." in said
+
+
+def test_what_is_better_than_the_plain_sum_by_itself_is_adjusted_for_all_that_might_be(tmp_path) -> None:
+    """One of two strategies on one of two tasks, with p = 0.03."""
+    gains = CLEAR_ALONE + DRAWN
+    alone = [(0.9 + 1e-4 * place, 0.9 - 1e-4 * place) for place in range(5)]
+    plain = [(0.8 + 1e-4 * (place % 2), 0.8 + 1e-4 * (place % 3)) for place in range(5)]
+    made = {
+        "single-task": alone,
+        "equal": plain,
+        "uw": [(left - 1e-5 * (place % 2), right) for place, (left, right) in enumerate(plain)],
+        "dwa": [(left + 1e-3 * gain, right - 1e-5) for (left, right), gain in zip(plain, gains, strict=True)],
+    }
+    metrics = {"left": (ACCURACY,), "right": (ACCURACY,)}
+    assert "by itself better than under the plain sum" not in verdict(tmp_path / "four", metrics, made)
+    made["dwa"] = [(left + 1e-2 * gain + 0.02, right) for (left, right), gain in zip(plain, 0.1 * gains, strict=True)]
+    assert "by itself better than under the plain sum, is left digit with dwa" in verdict(
+        tmp_path / "clear", metrics, made
+    )
