@@ -44,7 +44,7 @@ def test_lagged_famo_weighs_what_falls_as_fast_alike_in_however_few_batches(ever
     balancer = steelyard.make("famo(form=lagged)", TASKS)
     for step in range(400):
         loss = torch.tensor(0.99**step, dtype=torch.float64, requires_grad=True)
-        balancer(dict.fromkeys("abc" if step % every == 0 else "ab", loss * 1))
-    balancer(dict.fromkeys(TASKS, loss * 1))
+        balancer({task: loss.clone() for task in ("abc" if step % every == 0 else "ab")})
+    balancer({task: loss.clone() for task in TASKS})
     weights = balancer.last_weights
     assert weights.tolist() == pytest.approx([float(weights.mean())] * 3, rel=0.1)
