@@ -234,7 +234,7 @@ def test_a_task_served_by_one_network_may_help_in_another(problem, tmp_path) -> 
 
     found, _, _ = find(problem(2), tmp_path / "s.sqlite", error)
     assert found.arms["grouping"] == "equal{t0 +t1|t1}"
-    assert write_words(found)[0].startswith("Train {t0, helped by t1} together with equal, t1 alone: +10.0 % (")
+    assert write_words(found)[0].startswith("Train {t0, helped by t1} together with equal, t1 alone: +10.0 % (+3.7 to")
 
 
 def test_the_export_says_what_was_found(problem, tmp_path) -> None:

@@ -82,7 +82,7 @@ HELD = [
     Held("random(distribution=dirichlet)", authors.random_dirichlet),
     Held("uw", authors.uw, {"initial": 0.0}),
     Held("uw-o", authors.uw_o),
-    Held("uw-so", authors.uw_so, {"temperature": 1.0}, tolerance=FLOAT32),
+    Held("uw-so", authors.uw_so, {"temperature": 1.0}),
     Held("dwa", authors.dwa, {"temperature": 2.0}),
     Held("cov", authors.cov, {"epsilon": 1e-8}),
     Held("cov(decay=0.7)", partial(authors.cov, decay=0.7)),

@@ -5,7 +5,6 @@ import math
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +22,7 @@ from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.planning.arm_networks import Network
 from steelyard.study.planning.plan import PlannedMethod
 from steelyard.study.trial import SINGLE_TASK, Curves
+from study.made_up import SCORE
 from study.made_up import plan as made_plan
 from study.made_up import result as study_result
 
@@ -114,19 +114,16 @@ def test_what_a_constant_reaches_is_what_the_metric_says_of_one(metric):
 
 @pytest.mark.parametrize(("higher", "reached"), [(True, (3.0, 5.0)), (False, (1.0, 0.5))])
 def test_what_was_reached_is_the_best_of_the_first_half_of_the_epochs_and_of_all(higher, reached):
-    curve = [1.0, 3.0, 2.0, 5.0, 0.5]
-    result = SimpleNamespace(
-        test={"a": [0.7]}, chosen_epoch=3, curves=SimpleNamespace(validation={"a": curve}), work=1.5, steps=20
-    )
-    plan = SimpleNamespace(
-        tasks=[SimpleNamespace(name="a", metrics=[SimpleNamespace(higher_is_better=higher)])],
-        trials_of=lambda arm, setting, seed: [SimpleNamespace(tasks=("a",))],
-        serves=lambda arm, tasks: tasks,
-    )
-    assert _seed(plan, "equal", 0, [result]) == BoardSeed({"a": 0.7}, {"a": 2.0}, 1.5, 20, {"a": reached})
-    result.curves.validation["a"] = [1.0]
-    result.chosen_epoch = 1
-    assert _seed(plan, "equal", 0, [result]).reached == {}
+    metric = dataclasses.replace(SCORE, higher_is_better=higher)
+    plan = made_plan(("equal",), metrics=(("a", (metric,)),))
+
+    def seed_of(curve):
+        found = dataclasses.replace(study_result({"a": 0.7}, curve={"a": curve}), chosen_epoch=min(3, len(curve)))
+        return _seed(plan, "equal", 0, [found])
+
+    seed = seed_of([1.0, 3.0, 2.0, 5.0, 0.5])
+    assert seed == BoardSeed({"a": 0.7}, {"a": 2.0}, 10.0, 20, {"a": reached})
+    assert seed_of([1.0]).reached == {}
 
 
 def test_a_task_that_only_helps_another_is_read_from_the_network_that_serves_it():

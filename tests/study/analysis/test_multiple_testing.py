@@ -112,7 +112,7 @@ def test_no_procedure_that_holds_finds_more_of_what_the_plain_sum_does_and_of_wh
 
 @pytest.mark.slow("simulates 400 studies of differences that are skewed")
 def test_skewed_differences_are_beyond_few_seeds():
-    """As the page says; and their words are no worse than their intervals make them."""
+    """As the page says; those of the design and seeds that its table has at 14."""
     (found,) = rates("skewed", 5, 5, 2, [plain_sum_first], 400)
     assert above(400) < found.false < 0.25
 

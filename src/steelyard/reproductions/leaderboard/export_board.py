@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,10 +196,10 @@ def _row(row: WantedRow, name: str, known: TrialResults) -> BoardRow:
 
 
 def _seed(plan: Plan, arm: str, seed: int, results: Sequence[Result]) -> BoardSeed:
-    """Of the networks of one seed together: each task by the one that serves it, not where it only helps another."""
-    trials = plan.trials_of(arm, 0, seed)
-    served = [(result, plan.serves(arm, trial.tasks)) for trial, result in zip(trials, results, strict=True)]
-    test = {task: result.test[task][0] for result, tasks in served for task in tasks}
+    """Of the networks of one seed together."""
+    trained = dict(zip(plan.trials_of(arm, 0, seed), results, strict=True))
+    test = tested(plan, arm, trained)
+    served = [(result, plan.serves(arm, trial.tasks)) for trial, result in trained.items()]
     validation = {
         task: result.curves.validation[task][result.chosen_epoch - 1] for result, tasks in served for task in tasks
     }
@@ -214,6 +214,11 @@ def _seed(plan: Plan, arm: str, seed: int, results: Sequence[Result]) -> BoardSe
     }
     work, steps = sum(each.work for each in results), sum(each.steps for each in results)
     return BoardSeed(test, validation, work, steps, reached)
+
+
+def tested(plan: Plan, arm: str, trained: Mapping[Trial, Result]) -> dict[str, float]:
+    """The main metric of each task on test data, by the network that serves it, not where it only helps another."""
+    return {task: found.test[task][0] for trial, found in trained.items() for task in plan.serves(arm, trial.tasks)}
 
 
 def _chosen(row: WantedRow, name: str, plan: Plan) -> dict[str, Any]:

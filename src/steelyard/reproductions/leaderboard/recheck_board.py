@@ -15,7 +15,7 @@ from steelyard.errors import LeaderboardError
 from steelyard.reproductions.leaderboard.board_entries import as_exported
 from steelyard.reproductions.leaderboard.board_results import BoardProblem, BoardRow
 from steelyard.reproductions.leaderboard.board_rows import row_of
-from steelyard.reproductions.leaderboard.export_board import check_budget
+from steelyard.reproductions.leaderboard.export_board import check_budget, tested
 from steelyard.reproductions.leaderboard.plan_board import BoardStudy, plan_problem
 from steelyard.reproductions.leaderboard.time_limit import Deadline, UntilEngine
 from steelyard.reproductions.run_reproduction import Where
@@ -130,8 +130,7 @@ def _trained_again(
         if failed:
             yield Rechecked(problem, name, seed, math.inf, failed[0])
             continue
-        arm = by_row[name]
-        now = {task: results[each].test[task][0] for each in found for task in plan.serves(arm, each.tasks)}
+        now = tested(plan, by_row[name], {trial: results[trial] for trial in found})
         before = rows[name].per_seed[seed].test
         yield Rechecked(problem, name, seed, max(_relative(before[task], now[task]) for task in before))
 

@@ -11,6 +11,7 @@ from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.judgement import Cell
 from steelyard.study.planning.plan import FEW_TEST_ROWS, JOINT, Plan, PlannedSetting, PlannedTask
 from steelyard.study.planning.tuning import outermost
+from steelyard.study.training.sampling import kept_count
 from steelyard.study.trial import SINGLE_TASK, Trial
 
 NAMED = 4  # so many are named, the others counted
@@ -162,14 +163,15 @@ def _tuned_once(found: TrialResults) -> list[str]:
 def _few_labels(found: TrialResults) -> list[str]:
     """A task with a twentieth of the labels may have a share of every step that they do not support."""
     plan = found.plan
-    said: dict[tuple[str, str], None] = {}
+    said: dict[tuple[str, int], None] = {}
     for setting in plan.settings:
-        rows = {task: task.train_rows * setting.fractions.get(task.name, 1.0) for task in plan.tasks}
+        known = [task for task in plan.tasks if task.train_rows]
+        rows = {task: kept_count(task.train_rows, setting.fractions.get(task.name, 1.0)) for task in known}
         most = max(rows.values(), default=0)
-        few = {task: count for task, count in rows.items() if 0 < count <= FEW_LABELS * most}
+        few = {task: count for task, count in rows.items() if count <= FEW_LABELS * most}
         if few:
-            named = first_few([f"{task.label} {count:.0f}" for task, count in few.items()], NAMED)
-            said[named, f"{most:.0f}"] = None
+            named = first_few([f"{task.label} {count}" for task, count in few.items()], NAMED)
+            said[named, most] = None
     return [
         f"Few labels: {named}, where another task has {most}. In a batch such a task has few rows, and its loss "
         "weighs as much as any other's."

@@ -238,7 +238,7 @@ def judge_row(found: TrialResults, method: str, setting: int) -> Row:
     def delta_m(last: bool) -> Interval | None:
         if not compared:
             return None
-        least = found.change_floor(method, SINGLE_TASK, setting)
+        least = found.change_floor(method, SINGLE_TASK, setting, last)
         return interval(found.changes(method, SINGLE_TASK, setting, last), least=least)
 
     costs = relative_costs(complete, baseline)

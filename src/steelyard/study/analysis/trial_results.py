@@ -115,14 +115,14 @@ class TrialResults:
         """Relative changes by seed, of the tasks that have any; worked out once, as words, floors and costs all ask."""
         asked = (method, baseline, setting, last, None if among is None else frozenset(among))
         if asked not in self._known_changes:
-            self._known_changes[asked] = self._new_changes(method, baseline, setting, last, among)
+            self._known_changes[asked] = self._work_out_changes(method, baseline, setting, last, among)
         return self._known_changes[asked]
 
     @cached_property
     def _known_changes(self) -> dict[tuple[object, ...], dict[str, Array]]:
         return {}
 
-    def _new_changes(
+    def _work_out_changes(
         self, method: str, baseline: str, setting: int, last: bool, among: Collection[int] | None
     ) -> dict[str, Array]:
         tasks = self.plan.tasks
@@ -147,16 +147,16 @@ class TrialResults:
                 per_task[task.name] = np.mean(usable, axis=0)
         return per_task
 
-    def change_floor(self, method: str, baseline: str, setting: int) -> float:
+    def change_floor(self, method: str, baseline: str, setting: int, last: bool = False) -> float:
         """What Δm deviates by over seeds at least, where its metrics count test rows (`counted_floor`).
 
         √Σ (floor / |error of the baseline|)² over metrics, each by its part in the mean over metrics and tasks.
         """
         parts = []
-        changes = self._changes(method, baseline, setting)
+        changes = self._changes(method, baseline, setting, last)
         known = [task for task in self.plan.tasks if task.name in changes]
         for task in known:
-            ours, theirs = self.metrics(method, setting, task.name), self.metrics(baseline, setting, task.name)
+            ours, theirs = (self.metrics(each, setting, task.name, last) for each in (method, baseline))
             seeds = [seed for seed in self.plan.seeds if seed in ours and seed in theirs]
             for place, metric in enumerate(task.metrics):
                 one, other = (np.array([side[seed][place] for seed in seeds]) for side in (ours, theirs))

@@ -211,10 +211,11 @@ def validation_scores(tasks: Sequence[PlannedTask], results: Sequence[Result]) -
 
 
 def _places(task: PlannedTask, values: Sequence[float]) -> list[int]:
-    """Of each value by how many others it is beaten."""
+    """Of each value by how many others it is beaten; one that is no number by all."""
     metric = task.metrics[0]
     ideal = metric.ideal
     off = [abs(ideal - v) if ideal is not None else -v if metric.higher_is_better else v for v in values]
+    off = [math.inf if math.isnan(each) else each for each in off]
     return [sum(other < each for other in off) for each in off]
 
 

@@ -35,8 +35,13 @@ def kept_rows(available: Tensor, fraction: float, seed: int) -> Tensor:
     order = torch.randperm(len(available), generator=_generator(seed, "labels"))
     order = order[available[order]]
     kept = torch.zeros(len(available), dtype=torch.bool)
-    kept[order[: max(1, round(fraction * len(order)))]] = True
+    kept[order[: kept_count(len(order), fraction)]] = True
     return kept
+
+
+def kept_count(available: int, fraction: float) -> int:
+    """How many rows that is, of so many."""
+    return max(1, round(fraction * available))
 
 
 def used_rows(labels: Mapping[str, Tensor]) -> Tensor:

@@ -125,10 +125,16 @@ def test_a_strategy_may_be_advised_that_is_not_shown_above_a_plain_sum_that_may_
 def test_training_alone_is_advised_where_all_are_worse_by_themselves() -> None:
     plain, uw = candidate(WORSE), candidate(OPEN, Interval(0.0, -0.1, 0.1), **UW)
     assert advice(plain, [uw], plain) == (
-        "Whether to share is undecided: the plain sum is by itself worse over all tasks, and under uw it is Δm "
+        "Whether to share is undecided: the plain sum is by itself worse over all tasks, and under uw Δm is "
         "+0.0 % (−3.0 to +3.0)."
     )
     assert advice(plain, [candidate(WORSE, **UW)], plain) == ALONE
+    hurts_all = candidate(OPEN, Interval(0.0, -0.1, 0.1), apart="a, b and c", on_their_own=3)
+    assert advice(hurts_all, [uw], hurts_all) == (
+        "Whether to share is undecided: the plain sum leaves no task to share, and under uw Δm is +0.0 % (−3.0 to "
+        "+3.0)."
+    )
+    assert advice(hurts_all, [replace(uw, on_their_own=3)], hurts_all) == ALONE
 
 
 def verdict(path, metrics, by_method, rows=0) -> str:

@@ -64,7 +64,8 @@ def advice(best: Candidate, others: Sequence[Candidate], plain: Candidate | None
     """One or two sentences: the first candidate that may be advised, or what is known of the best.
 
     Args:
-        best: the strategy that is furthest above the plain sum, of those shown to be above it; else the plain sum.
+        best: the strategy that is furthest above the plain sum, of those shown to be above it; else the plain sum, or
+            without one the strategy with the largest Δm.
         others: the other candidates, in the order in which they may be advised.
         plain: the plain sum, where it was run.
     """
@@ -77,7 +78,8 @@ def advice(best: Candidate, others: Sequence[Candidate], plain: Candidate | None
         if not open_yet:
             return "Train every task alone: nothing here is shown to be as good."
         furthest = max(open_yet, key=lambda each: each.change.mean)
-        return f"{UNDECIDED}: {best.name} is by itself worse over all tasks, {_amount_under(furthest)}"
+        of_best = "is by itself worse over all tasks" if best.by_itself.high < 0 else "leaves no task to share"
+        return f"{UNDECIDED}: {best.name} {of_best}, {_amount_under(furthest)}"
     if best.apart:
         return f"Train {best.apart} alone{_others(best)}."
     return _undecided(best, plain)
@@ -85,7 +87,7 @@ def advice(best: Candidate, others: Sequence[Candidate], plain: Candidate | None
 
 def _amount_under(candidate: Candidate) -> str:
     doubt = f" {candidate.name} {candidate.chosen}." if candidate.change.low > -SLIGHT and candidate.among > 1 else ""
-    return f"and under {candidate.name} it is Δm {relative_of({'': candidate.change}).strip()}.{doubt}"
+    return f"and under {candidate.name} Δm is {relative_of({'': candidate.change}).strip()}.{doubt}"
 
 
 def _share(candidate: Candidate) -> str:
