@@ -216,6 +216,8 @@ def test_a_twentieth_of_the_labels_is_few(tmp_path, rows, told):
 @pytest.mark.parametrize(("rows", "fractions", "few"), [
     ((1000, 1000), (0.02, 1.0), "Few labels: left digit 20, where another task has 1000."),
     ((144, 1000), (0.001, 1.0), "Few labels: left digit 1, where another task has 1000."),
+    ((13072, 13072), (0.05, 1.0), "Few labels: left digit 654, where another task has 13072."),
+    ((5, 1), (1.0, 1.0), None),
     ((50, 1000), (1.0, 0.05), None), ((50, 1000), (1.0, 0.5), None),
 ])  # fmt: skip
 def test_labels_are_few_after_fractions(tmp_path, rows, fractions, few):

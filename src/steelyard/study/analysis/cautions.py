@@ -168,7 +168,7 @@ def _few_labels(found: TrialResults) -> list[str]:
         known = [task for task in plan.tasks if task.train_rows]
         rows = {task: kept_count(task.train_rows, setting.fractions.get(task.name, 1.0)) for task in known}
         most = max(rows.values(), default=0)
-        few = {task: count for task, count in rows.items() if count <= FEW_LABELS * most}
+        few = {task: count for task, count in rows.items() if count <= round(FEW_LABELS * most)}
         if few:
             named = first_few([f"{task.label} {count}" for task, count in few.items()], NAMED)
             said[named, most] = None
