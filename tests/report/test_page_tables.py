@@ -359,7 +359,8 @@ def test_further_metrics_have_a_table_of_their_own(name: str) -> None:
             columns = list(dict.fromkeys((task, metric) for _, task, metric in mine))
             for head, (task, metric) in zip(shown.one("thead").all("th")[1:], columns, strict=True):
                 one = next(o for o in mine.values() if (o.task, o.metric) == (task, metric))
-                assert head["title"] == next(info.label for info in judgement.tasks if info.name == task)
+                labels = {None: "all tasks together", **{info.name: info.label for info in judgement.tasks}}
+                assert head["title"] == labels[task]
                 mark = f"{', %' * one.percent} {'↑' if one.higher_is_better else '↓'}"
                 assert head.one("small").text == metric + mark
             rows = shown.one("tbody").all("tr")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from dataclasses import replace
 
@@ -103,6 +104,24 @@ def test_cautions_come_before_the_verdict() -> None:
     assert " ".join([*said, *judgement.verdict]) in text
     assert judgement.about in text
     assert f"Joint networks: {judgement.architecture}." in text
+
+
+@pytest.mark.parametrize("width", [60, 100, 300])
+def test_metrics_of_all_tasks_together_stand_in_the_table_of_their_setting(width: int) -> None:
+    judgement = judgements.unequal()
+    text = printed(judgement, width)
+    assert max(cell_len(line.rstrip()) for line in text.splitlines()) <= width
+    assert text.count("missed, % ↑") == len(judgement.settings) > 1
+    assert "RMSE" not in text  # a further metric of a task stands on the page
+    tables = text.split("Training labels: ")[1:]
+    for setting, table in zip(judgement.settings, tables, strict=True):
+        for other in judgement.others:
+            if other.task is None and other.setting == setting.index:
+                assert re.search(rf"\b{100 * other.mean:.2f}\d*\b", table)
+                if other.difference is not None:
+                    assert f"{100 * other.difference.mean:+.2f}".replace("-", "−") in table
+    without = [replace(o, mean=math.nan, difference=None) for o in judgement.others if o.task is None]
+    assert "nan" not in printed(replace(judgement, others=without), width)
 
 
 @pytest.mark.parametrize(("device", "said"), [("", None), ("cpu", None), ("cuda", "Trained on cuda, float32.")])

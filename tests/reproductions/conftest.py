@@ -29,6 +29,7 @@ def outcome(tmp_path):
         with Store(tmp_path / f"{name}.sqlite", write=True) as store:
             fill(store, drawn, values)
             found = findings(drawn, store)
-        return Outcome(Experiment(name, "", problem, ",".join(by_arm)), found, judge_findings(found), joint)
+        judgement = dataclasses.replace(judge_findings(found), others=list(joint))
+        return Outcome(Experiment(name, "", problem, ",".join(by_arm)), found, judgement)
 
     return made

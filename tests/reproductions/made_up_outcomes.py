@@ -4,6 +4,7 @@ import numpy as np
 
 from steelyard.reproductions.reproduction import Experiment, Outcome
 from steelyard.study.analysis.make_judgement import findings, judge_findings
+from steelyard.study.judgement import OtherMetric
 from steelyard.study.storage.store import Store
 from study.made_up import ACCURACY, fill, plan
 
@@ -42,3 +43,9 @@ def stored(path, levels, noises, tasks=("left", "right"), base=0.9):
         for arm, level in levels.items()
     }
     return judged(path, made, values)
+
+
+def together(arm, levels):
+    """The test error of all tasks together of one arm, by seed."""
+    mean = sum(levels) / len(levels)
+    return OtherMetric(arm, 0, None, "test error", False, True, dict(enumerate(levels)), mean, 0.0, None)

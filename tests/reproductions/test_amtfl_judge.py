@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from reproductions.made_up_outcomes import LITTLE, NOISE, stored, the
+from reproductions.made_up_outcomes import LITTLE, NOISE, stored, the, together
 from steelyard.reproductions.evidence import above_zero, standing
 from steelyard.reproductions.papers import amtfl_claim
-from steelyard.study.analysis.joint_metrics import JointValue
 from steelyard.study.analysis.make_judgement import findings
 from steelyard.study.storage.store import Store
 from study.made_up import fill, plan
@@ -108,8 +107,7 @@ def test_the_price_is_broken_by_all_that_it_rests_on_together(outcome):
     levels = {**dict.fromkeys(FORMS.values(), 0.94), "alpha=0": 0.94}
     errors = {arms[0]: 0.1212, arms[-1]: 0.12}
     joint = tuple(
-        JointValue("test error", True, arm, 0, {seed: level + each * (place + 1) for seed, each in enumerate(NOISE)})
-        for place, (arm, level) in enumerate(errors.items())
+        together(arm, level + (place + 1) * np.array(NOISE)) for place, (arm, level) in enumerate(errors.items())
     )
     made = transferred(outcome, "p", levels, joint)
     shown = above_zero({"": -np.array([0.0012 - each for each in NOISE])})
@@ -124,10 +122,7 @@ def test_on_the_digits_the_price_is_judged_by_test_error_too(outcome):
     levels = {**dict.fromkeys(FORMS.values(), 0.94), "alpha=0": 0.92}
     for published, word in ((0.10, "held"), (0.14, "did not hold")):
         errors = {"single-task": 0.12, "equal": 0.13, arms[0]: published, arms[-1]: 0.12}
-        joint = tuple(
-            JointValue("test error", True, arm, 0, {seed: level + each for seed, each in enumerate(NOISE)})
-            for arm, level in errors.items()
-        )
+        joint = tuple(together(arm, level + np.array(NOISE)) for arm, level in errors.items())
         made = transferred(outcome, f"price {word}", levels, joint)
         claims = amtfl_claim.judge({amtfl_claim.MNIST: made})
         assert the(claims, "so it is by the test error").word == the(claims, "It is the price").word == word
@@ -136,10 +131,7 @@ def test_on_the_digits_the_price_is_judged_by_test_error_too(outcome):
 def test_the_trend_of_test_errors_waits_for_arms_that_are_missing(outcome):
     def errors(**by_arm):
         names = {"single": "single-task", "published": next(iter(FORMS)), "equal": "equal"}
-        return tuple(
-            JointValue("test error", True, names[arm], 0, {k: level + each for k, each in enumerate(NOISE)})
-            for arm, level in by_arm.items()
-        )
+        return tuple(together(names[arm], level + np.array(NOISE)) for arm, level in by_arm.items())
 
     levels = dict.fromkeys(FORMS.values(), 0.9)
     for joint, word in (

@@ -200,7 +200,6 @@ def compare(
             keep=kept,
         )
     show_judgement(judgement, shlex.join(["steelyard", "report", str(store)]), page, open_page)
-    announcements.show_joint(store)
     say(f"Store: {store}")
     if judgement.failures:
         raise typer.Exit(SOME_FAILED)

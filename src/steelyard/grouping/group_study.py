@@ -20,6 +20,7 @@ from steelyard.grouping.search import Grouping, best_of, check_request, choose, 
 from steelyard.grouping.train_subset import SEED, Measuring, changes, gains
 from steelyard.problems import load_problem
 from steelyard.problems.guard import guarded
+from steelyard.study.analysis.joint_metrics import with_joint
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.analysis.statistics import interval
 from steelyard.study.judgement import Interval, Judgement
@@ -254,7 +255,7 @@ def _judged(
     names, measured = plan.task_names, dict(grouping.measured)
     counts = range(1, min(len(names), networks + 2) + 1)
     told = GroupingResult(
-        judgement=judge_findings(found),
+        judgement=with_joint(judge_findings(found), found),
         arms=arms,
         grouping=grouping,
         over_one=over("one for all"),

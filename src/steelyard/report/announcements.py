@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from steelyard.io.lists_and_counts import counted, percent
 from steelyard.problems.problem import Problem
 from steelyard.report.numbers import duration_range
 from steelyard.study import Plan, estimate, plan, plan_program
-from steelyard.study.analysis.joint_metrics import joint_values
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
 from steelyard.study.planning.command_again import is_reproduction
 from steelyard.study.planning.make_plan import check_workers, identity
@@ -97,21 +95,6 @@ def tell_devices(engine: str, asked: str, device: str, per_device: int) -> None:
         found = named_devices(device)
         said = f"{', '.join(found)} ({Hardware.of(found[0]).name}), {each}"
     make_console().print(f"Device: {said}.", markup=False)
-
-
-def show_joint(store: Path) -> None:
-    """Print the metrics of all tasks together, mean ± deviation over seeds, if the problem has any."""
-    console = make_console()
-    found = [value for value in joint_values(store) if value.values]
-    table = Table("all tasks together", "metric", "mean ± sd", "seeds", box=None, pad_edge=False)
-    for value in found:
-        numbers = [(100 if value.percent else 1) * number for number in value.values.values()]
-        spread = f" ± {statistics.stdev(numbers):.2g}" if len(numbers) > 1 else ""
-        shown = f"{statistics.fmean(numbers):.4g}{spread}{' %' if value.percent else ''}"
-        table.add_row(Text(value.method), value.metric, shown, str(len(numbers)))
-    if found:
-        console.print()
-        console.print(table)
 
 
 def forecast(made: Plan, store: Path, workers: int, reuse_any: bool = False, keep: str = "none") -> None:

@@ -63,8 +63,8 @@ def to_csv(judgement: Judgement) -> str:
     One row per method, setting, task and seed; `status` says whether the trial is finished, failed or
     missing; only a finished one has a `value`. A name that a spreadsheet would take for a formula gets an apostrophe in
     front. `verdict` belongs to method, setting and task over all seeds. The values of a task's further metrics follow,
-    those of finished trials, without a verdict. The last columns say where all of them were trained, in which
-    precision, and how many steps the network took.
+    and those of metrics of all tasks together, whose `task` is empty: of finished trials, without a verdict. The last
+    columns say where all of them were trained, in which precision, and how many steps the network took.
     """
     cells = {(cell.method, cell.setting, cell.task): cell for cell in judgement.cells}
     failed = {(failure.method, failure.setting, failure.task, failure.seed) for failure in judgement.failures}
@@ -89,12 +89,13 @@ def to_csv(judgement: Judgement) -> str:
     labels = {setting.index: setting for setting in judgement.settings}
     for other in judgement.others:
         setting = labels[other.setting]
-        cell = cells.get((other.method, other.setting, other.task))
+        of = other.task or ""  # that of a metric of all tasks together is left empty
+        cell = cells.get((other.method, other.setting, of))
         steps = cell.steps if cell else {}
         for seed, value in other.values.items():
             writer.writerow([
-                _cell(judgement.problem), _cell(other.method), setting.index, _cell(setting.label), _cell(other.task),
-                setting.fractions.get(other.task, ""), seed, _cell(other.metric), other.higher_is_better, "finished",
+                _cell(judgement.problem), _cell(other.method), setting.index, _cell(setting.label), _cell(of),
+                setting.fractions.get(of, ""), seed, _cell(other.metric), other.higher_is_better, "finished",
                 repr(value), "", judgement.device, judgement.precision, steps.get(seed, ""),
             ])  # fmt: skip
     return text.getvalue()

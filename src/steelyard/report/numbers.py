@@ -47,6 +47,14 @@ def plus_minus(interval: Interval | None, decimals: int, factor: float = 1.0, *,
     return f"{text} ±{fixed(width, decimals)}" if math.isfinite(width) else text
 
 
+def in_two(interval: Interval | None, decimals: int, factor: float) -> tuple[str, str]:
+    """The difference and its half-width as two texts; empty where there is none."""
+    if interval is None:
+        return "", ""
+    number, _, width = plus_minus(interval, decimals, factor).partition(" ")
+    return number, width
+
+
 def brackets(interval: Interval, decimals: int, factor: float = 1.0) -> str:
     """ "0.9 to 1.7"."""
     return f"{fixed(interval.low * factor, decimals)} to {fixed(interval.high * factor, decimals)}"

@@ -18,12 +18,13 @@ from steelyard.report import numbers
 from steelyard.report.charts.labels import text_width
 from steelyard.report.device_text import device_text, repeats_text
 from steelyard.report.judgement_view import BASELINE, View, recipe_text
+from steelyard.report.other_metrics import other_table
 from steelyard.report.output_files import PAGE, write_output
 from steelyard.report.panels import amounts, differences, histories
 from steelyard.report.panels.drawing import Drawing, metric, of_mean
 from steelyard.report.short_names import elide, split_method
 from steelyard.report.verdict_styles import STYLES, style_of
-from steelyard.study.judgement import Interval, Judgement, OtherMetric, Setting, TaskInfo
+from steelyard.study.judgement import Interval, Judgement, Setting, TaskInfo
 
 GLANCE_FROM = 7  # tasks from which the table is too wide to take in at a glance
 
@@ -93,7 +94,7 @@ def study_context(judgement: Judgement, prefix: str = "") -> dict[str, object]:
         "shown_first": max(settings, key=lambda setting: sum(setting.fractions.values()), default=None),  # most labels
         "waiting": [setting for setting in view.settings if not view.started(setting)],
         "entry": lambda method, setting, task: _entry(view, method, setting, task),
-        "others": lambda setting: _others(view, setting),
+        "others": lambda setting: other_table(view, setting),
         "delta": lambda interval: _delta(view, interval),
         "fixed": numbers.fixed,
         "compact": numbers.compact,
@@ -122,7 +123,7 @@ def _entry(view: View, method: str, setting: Setting, task: TaskInfo) -> Entry |
         return None
     decimals, factor = view.decimals(task), numbers.factor(task)
     own = of_mean(cell)
-    change, spread = _split(cell.difference, decimals, factor)
+    change, spread = numbers.in_two(cell.difference, decimals, factor)
     if cell.difference is None:
         spread = "" if math.isinf(own.high) else f"±{numbers.fixed(numbers.half(own) * factor, decimals)}"
     seeds = ", ".join(numbers.fixed(value * factor, decimals) for _, value in sorted(cell.values.items()))
@@ -146,55 +147,8 @@ def _entry(view: View, method: str, setting: Setting, task: TaskInfo) -> Entry |
     )
 
 
-@dataclass(frozen=True)
-class OtherTable:
-    """The metrics that carry no verdict, written out: a column each, a row for every method that has one."""
-
-    heads: list[tuple[str, str]]  # task, metric
-    rows: list[tuple[str, list[tuple[str, str, str] | None]]]  # method; value, difference, half-width
-
-
-def _others(view: View, setting: Setting) -> OtherTable | None:
-    """None where every task has one metric only."""
-    found = [other for other in view.judgement.others if other.setting == setting.index]
-    if not found:
-        return None
-    labels = {task.name: task.label for task in view.tasks}
-    columns: dict[tuple[str, str], dict[str, OtherMetric]] = {}
-    for other in found:
-        columns.setdefault((other.task, other.metric), {})[other.method] = other
-    written = {key: _written(column) for key, column in columns.items()}
-    heads = []
-    for (task, name), column in columns.items():
-        one = next(iter(column.values()))
-        mark = f"{', %' if one.percent else ''} {'↑' if one.higher_is_better else '↓'}"
-        heads.append((labels[task], f"{name}{mark}"))
-    rows = [(method, [column.get(method) for column in written.values()]) for method in view.methods]
-    return OtherTable(heads, [(method, cells) for method, cells in rows if any(cells)])
-
-
-def _written(column: dict[str, OtherMetric]) -> dict[str, tuple[str, str, str]]:
-    """Value, difference and half-width by method, all to the same decimals."""
-    factor = 100.0 if next(iter(column.values())).percent else 1.0
-    typical = max((abs(other.mean) for other in column.values() if math.isfinite(other.mean)), default=math.nan)
-    halves = [numbers.half(other.difference) * factor for other in column.values()]
-    decimals = numbers.decimals_for(halves, typical * factor)
-    return {
-        method: (numbers.fixed(other.mean * factor, decimals), *_split(other.difference, decimals, factor))
-        for method, other in column.items()
-    }
-
-
 def _delta(view: View, interval: Interval | None) -> tuple[str, str]:
-    return _split(interval, view.delta_decimals, 100.0)
-
-
-def _split(interval: Interval | None, decimals: int, factor: float) -> tuple[str, str]:
-    """The difference and its half-width as two texts; empty where there is none."""
-    if interval is None:
-        return "", ""
-    number, _, width = numbers.plus_minus(interval, decimals, factor).partition(" ")
-    return number, width
+    return numbers.in_two(interval, view.delta_decimals, 100.0)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from steelyard.io.printable_text import printable
 from steelyard.report import numbers
 from steelyard.report.device_text import USUAL, device_text
 from steelyard.report.judgement_view import BASELINE, View, recipe_text
+from steelyard.report.other_metrics import TOGETHER, heading, in_texts, other_columns
 from steelyard.report.verdict_styles import STYLES, style_of
 from steelyard.study.judgement import Judgement, Recipe, Row, Setting, TaskInfo
 
@@ -224,7 +225,7 @@ def _further_columns(view: View, setting: Setting, compact: bool, clean: Callabl
     decimals = view.delta_decimals
     deltas = [numbers.plus_minus(row.delta_m, decimals, 100) if row and row.delta_m else "" for row in rows]
     columns = [column("Δm\n%", [delta.replace(" ", "\n") if compact else delta for delta in deltas])]
-    columns = columns if any(deltas) else []
+    columns = [*_together(view, setting, compact, column), *(columns if any(deltas) else [])]
     columns.append(column("steps\n/s", [numbers.compact(row.steps_per_second) if row else "" for row in rows]))
     if view.unequal_steps(setting):
         columns.append(column("trained\nsteps", [numbers.count(*view.steps(m, setting)) for m in view.methods]))
@@ -233,6 +234,21 @@ def _further_columns(view: View, setting: Setting, compact: bool, clean: Callabl
     columns.append(column("memory\nMiB", [numbers.fixed(row.peak_memory, 0) if row else "" for row in rows]))
     if any(row and row.failed for row in rows):
         columns.append(column("failed\ntrials", [str(row.failed) if row else "" for row in rows]))
+    return columns
+
+
+def _together(view: View, setting: Setting, compact: bool, column: Callable[[str, list[str]], Column]) -> list[Column]:
+    """The metrics of all tasks together; further ones of a single task stand on the page."""
+    columns = []
+    for (task, _), found in other_columns(view, setting).items():
+        if task is not None:
+            continue
+        texts = in_texts(found)
+        cells = [texts.get(method, (numbers.MISSING, "", "")) for method in view.methods]
+        width = max(len(f"{change} {half}") for _, change, half in cells)
+        gap = "\n" if compact else "  "
+        shown = [f"{value}{gap}{f'{change} {half}'.rstrip():>{width}}" for value, change, half in cells]
+        columns.append(column(f"{_shorten(TOGETHER)}\n{_shorten(heading(found))}", shown))
     return columns
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from steelyard.study.analysis.joint_metrics import JointValue
 from steelyard.study.analysis.trial_results import TrialResults
 from steelyard.study.judgement import Judgement
 from steelyard.study.planning.plan import Plan
@@ -63,7 +62,6 @@ class Outcome:
     experiment: Experiment
     findings: TrialResults
     judgement: Judgement
-    joint: tuple[JointValue, ...] = ()  # metrics of all tasks together, where the problem has them
 
     @property
     def plan(self) -> Plan:

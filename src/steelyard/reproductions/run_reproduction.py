@@ -20,7 +20,7 @@ from steelyard.report.numbers import duration_range
 from steelyard.reproductions.reproduction import Experiment, Finding, Outcome, Reproduction, Size
 from steelyard.reproductions.summary import Summary
 from steelyard.study import Plan, estimate, run
-from steelyard.study.analysis.joint_metrics import joint_values
+from steelyard.study.analysis.joint_metrics import joint_metrics
 from steelyard.study.analysis.make_judgement import findings, judge_findings
 from steelyard.study.planning.arms import parse_arms
 from steelyard.study.planning.tuning import tried
@@ -195,7 +195,9 @@ def outcome_of(experiment: Experiment, plan: Plan, store: Path) -> tuple[Outcome
     with Store(store) as opened:
         found = findings(plan, opened)
         results = {**opened.results(tried(plan), plan.also), **found.results}
-    return Outcome(experiment, found, judge_findings(found), tuple(joint_values(store, plan))), results
+    judgement = judge_findings(found)
+    # Not `with_joint`: a claim that rests on them has to be told that they cannot be had.
+    return Outcome(experiment, found, replace(judgement, others=[*judgement.others, *joint_metrics(found)])), results
 
 
 def summarise(

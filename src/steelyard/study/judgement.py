@@ -58,11 +58,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class OtherMetric:
-    """One method on a metric of a task that is not its main one: shown, and no part of a verdict (but of Δm)."""
+    """One method on a metric that carries no verdict: one of a task that is not its main one, or of all tasks together.
+
+    Δm counts those of a task.
+    """
 
     method: str
     setting: int
-    task: str
+    task: str | None  # None: of all tasks together
     metric: str
     higher_is_better: bool
     percent: bool

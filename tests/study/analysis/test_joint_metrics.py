@@ -1,15 +1,22 @@
 """Metrics of all tasks together are those of the outputs put side by side, also of networks trained apart."""
 
 import contextlib
+import csv
+import io
 import sqlite3
 import textwrap
 
+import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from steelyard import study
+from steelyard.cli.app import app
+from steelyard.errors import ProblemError
 from steelyard.problems import load_problem
-from steelyard.study.analysis.joint_metrics import JointValue, joint_values
+from steelyard.report import from_json
+from steelyard.study.analysis.statistics import interval
 from steelyard.study.planning.plan import Plan
 from steelyard.study.storage.store import Store
 from steelyard.study.training.kept_outputs import pack, unpack
@@ -48,19 +55,41 @@ def test_outputs_survive_as_text(shape):
     assert torch.equal(unpack(pack(outputs)), outputs)
 
 
-def test_joint_metrics_of_a_study(tmp_path):
-    file, store = tmp_path / "mine.py", tmp_path / "s.sqlite"
+def trained(folder, methods=("single-task", "equal"), **changed):
+    """Three seeds of the problem, all trained; and what `changed` makes of its file."""
+    file, store = folder / "mine.py", folder / "s.sqlite"
     file.write_text(textwrap.dedent(PROBLEM))
-    plan = study.plan(str(file), ["single-task", "equal"], seeds=3)
+    plan = study.plan(str(file), methods, seeds=3, **changed)
     problem = load_problem(str(file))
     results = {trial: train(trial, problem) for trial in plan.trials}
+    return plan, problem, results, store
+
+
+def fill(store, plan, results):
     with Store(store, write=True) as opened:
         opened.add_plan(plan.to_dict())
         for trial, result in results.items():
-            if (trial.seed, trial.tasks) != (2, ("half",)):  # one that is not finished
-                opened.add_result(trial, result)
-    single, equal = joint_values(store)
+            opened.add_result(trial, result)
+
+
+def joint(judgement):
+    return [other for other in judgement.others if other.task is None]
+
+
+def edit(folder, before, after):
+    file = folder / "mine.py"
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+
+
+def test_joint_metrics_of_a_study(tmp_path):
+    plan, problem, results, store = trained(tmp_path)
+    one = next(trial for trial in results if (trial.seed, trial.tasks) == (2, ("half",)))
+    fill(store, plan, {trial: result for trial, result in results.items() if trial is not one})  # one is not finished
+    single, equal = joint(study.judge(store))
     assert (single.metric, single.method, equal.method) == ("largest miss", "single-task", "equal")
+    assert (single.higher_is_better, single.percent, single.setting) == (False, False, 0)
     assert (list(single.values), list(equal.values)) == ([0, 1], [0, 1, 2])
     (trial,) = plan.trials_of("equal", 0, 1)
     kept = {task: unpack(text)[:, 0] for task, text in results[trial].outputs.items()}
@@ -68,6 +97,21 @@ def test_joint_metrics_of_a_study(tmp_path):
     misses = torch.cat([kept["whole"] - targets["whole"], kept["half"] - targets["half"][1::2]])
     assert equal.values[1] == pytest.approx(float(misses.abs().max()))
     assert single.values[0] != equal.values[0]
+    assert equal.mean == pytest.approx(np.mean(list(equal.values.values())))
+    assert equal.sd == pytest.approx(np.std(list(equal.values.values()), ddof=1))
+    assert single.difference is None
+    assert equal.difference == interval([equal.values[seed] - single.values[seed] for seed in (0, 1)])
+
+
+def test_every_amount_of_labels_has_its_own(tmp_path):
+    plan, _, results, store = trained(tmp_path, settings=[0.5, 1.0])
+    fill(store, plan, results)
+    found = {(other.method, other.setting): other for other in joint(study.judge(store))}
+    assert set(found) == {(method, setting) for method in ("single-task", "equal") for setting in (0, 1)}
+    for setting in (0, 1):
+        ours, alone = found["equal", setting], found["single-task", setting]
+        assert ours.difference.mean == pytest.approx(ours.mean - alone.mean)
+    assert found["equal", 0].values != found["equal", 1].values
 
 
 def test_stores_from_before_and_problems_without_joint_metrics_have_none(tmp_path):
@@ -83,17 +127,89 @@ def test_stores_from_before_and_problems_without_joint_metrics_have_none(tmp_pat
         connection.execute("UPDATE trial SET result = json_remove(result, '$.outputs')")
     with Store(store) as opened:
         assert opened.results(Plan.from_dict(opened.latest_plan()).trials)[plan.trials[0]].outputs == {}
-    assert joint_values(store) == []
+    assert study.judge(store).others == []
 
 
-def test_compare_prints_them_below_the_table(tmp_path, monkeypatch, capsys):
-    from steelyard.report import announcements as comparison
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("return max(", "return None and max(", "joint metric 'largest miss' on the test data is a NoneType"),
+        ("return max(", "raise KeyError('gone') or max(", "joint metric 'largest miss' on the test data failed"),
+        ("return max(", "targets['whole'].mul_(2); return max(", "changes the data in place"),
+    ],
+)
+def test_a_metric_that_fails_is_told_before_anything_is_trained(tmp_path, before, after, said):
+    file = tmp_path / "mine.py"
+    file.write_text(textwrap.dedent(PROBLEM))
+    edit(tmp_path, before, after)
+    with pytest.raises(ProblemError, match=said):
+        study.plan(str(file), ["equal"], seeds=1)
 
-    values = {0: 0.08, 1: 0.1}
-    found = [JointValue("test error", True, "equal", 0, values), JointValue("test error", True, "dwa", 0, {})]
-    monkeypatch.setattr(comparison, "joint_values", lambda store: found)
-    comparison.show_joint(tmp_path / "s.sqlite")
-    out = capsys.readouterr().out
-    assert "equal" in out
-    assert "9 ± 1.4 %" in out
-    assert "dwa" not in out
+
+def test_a_metric_is_tried_on_every_fold_that_is_tested_on(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(textwrap.dedent(PROBLEM))
+    first, second = (float(load_problem(str(file)).data(fold).test.targets["whole"].sum()) for fold in (0, 1))
+    wrong = f"return None if abs(float(targets['whole'].sum()) - {second}) < 1e-6 else max("
+    edit(tmp_path, "return max(", wrong)
+    assert abs(first - second) > 1e-3
+    study.plan(str(file), ["equal"], seeds=1)
+    with pytest.raises(ProblemError, match="is a NoneType"):
+        study.plan(str(file), ["equal"], seeds=2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("return max(", "raise KeyError('gone') or max(", "joint metric 'largest miss' on the test data failed"),
+        ("x[:, 0] * 2", "x[:, 0] * 3", "no longer as when the study was planned: 'whole' of test"),
+        ("def load(fold):", "def load(fold):\n    raise OSError('no disk')", "no disk"),
+    ],
+)
+def test_what_cannot_be_had_any_more_is_said_and_the_study_is_judged(tmp_path, before, after, said):
+    plan, _, results, store = trained(tmp_path)
+    fill(store, plan, results)
+    edit(tmp_path, before, after)
+    judgement = study.judge(store)
+    assert joint(judgement) == []
+    assert judgement.cells
+    (note,) = [note for note in judgement.notes if "metrics of all tasks together are left out" in note]
+    assert said in note
+
+
+def test_inputs_may_have_moved_by_a_last_digit(tmp_path):
+    plan, _, results, store = trained(tmp_path)
+    fill(store, plan, results)
+    expected = joint(study.judge(store))
+    edit(tmp_path, "return Split(x,", "return Split(x * (1 + 1e-6),")
+    assert joint(study.judge(store)) == expected
+
+
+def steelyard(*words):
+    result = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_value_that_is_not_a_number_is_shown_as_none(tmp_path):
+    file, page = tmp_path / "mine.py", tmp_path / "p.html"
+    file.write_text(textwrap.dedent(PROBLEM).replace("return max(", "return float('nan') * max("))
+    out = steelyard("compare", file, "--seeds", 2, "--store", tmp_path / "s.sqlite", "--page", page)
+    assert "largest miss ↓" in out
+    assert "nan" not in out
+    assert "largest miss" in page.read_text()
+
+
+def test_they_stand_in_what_report_writes(tmp_path):
+    plan, _, results, store = trained(tmp_path)
+    fill(store, plan, results)
+    json, table, page = (tmp_path / f"r.{kind}" for kind in ("json", "csv", "html"))
+    out = steelyard("report", store, "--json", json, "--csv", table, "--page", page)
+    judgement = study.judge(store)
+    equal = next(other for other in joint(judgement) if other.method == "equal")
+    assert f"{equal.mean:.3f}" in out
+    assert from_json(json.read_text()) == judgement
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    shown = [row for row in rows if (row["metric"], row["method"]) == ("largest miss", "equal")]
+    assert {int(row["seed"]): float(row["value"]) for row in shown} == equal.values
+    assert "all tasks together" in page.read_text()

@@ -189,7 +189,8 @@ def _trend(outcome: Outcome) -> Finding:
 
 def _test_errors(outcome: Outcome) -> dict[str, dict[int, float]]:
     """Arm -> seed -> the share of images whose largest output is another digit's."""
-    return {each.method: each.values for each in outcome.joint if each.metric == "test error"}
+    together = (each for each in outcome.judgement.others if each.task is None and each.metric == "test error")
+    return {each.method: each.values for each in together}
 
 
 def _by_test_error(outcome: Outcome, arm: str, others: Sequence[str]) -> Comparison:

@@ -2,75 +2,111 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import dataclasses
+import math
 
+import numpy as np
 from torch import Tensor
 
+from steelyard.errors import ProblemError, SteelyardError
 from steelyard.problems import load_problem
+from steelyard.problems.data import Data
 from steelyard.problems.guard import guarded
 from steelyard.problems.problem import Problem
+from steelyard.problems.sources import data_digests
+from steelyard.problems.task import JointMetric
+from steelyard.study.analysis.statistics import interval
+from steelyard.study.analysis.trial_results import TrialResults
+from steelyard.study.judgement import Judgement, OtherMetric
 from steelyard.study.planning.plan import Plan
-from steelyard.study.storage.store import Store
+from steelyard.study.planning.provenance import changed_data
 from steelyard.study.training.kept_outputs import unpack
+from steelyard.study.training.problem_rehearsal import attempt, joint_targets, joint_value
+from steelyard.study.trial import SINGLE_TASK
 
 
-@dataclass(frozen=True)
-class JointValue:
-    """One joint metric of one method in one setting, by seed; only seeds of which every network is finished."""
-
-    metric: str
-    percent: bool
-    method: str
-    setting: int
-    values: dict[int, float]
+def with_joint(judgement: Judgement, found: TrialResults) -> Judgement:
+    """A judgement with the metrics of all tasks together; a note where their data or their code are not to be had."""
+    try:
+        return dataclasses.replace(judgement, others=[*judgement.others, *joint_metrics(found)])
+    except SteelyardError as error:
+        said = f"metrics of all tasks together are left out, which need the problem and its test data: {error}"
+        return dataclasses.replace(judgement, notes=[*judgement.notes, said])
 
 
 @guarded
-def joint_values(store: Path | str, made: Plan | None = None) -> list[JointValue]:
-    """The joint metrics of a plan in a store, in the order of its methods; none where the problem has none.
-
-    Args:
-        store: the file.
-        made: the plan; by default the latest.
+def joint_metrics(found: TrialResults) -> list[OtherMetric]:
+    """One of each joint metric, setting and method of the plan, over the seeds of which every network is finished.
 
     Raises:
-        StoreError: the file is missing, no store, of another version or empty.
-        SteelyardError: the problem or its data cannot be loaded.
+        SteelyardError: the problem or its data cannot be loaded, the test labels are others, or a metric fails.
     """
-    with Store(store) as opened:
-        plan = Plan.from_dict(opened.latest_plan()) if made is None else made
-        results = opened.results(plan.trials, plan.also)
-    if plan.program is not None:  # which has no outputs to show
+    plan = found.plan
+    if not any(result.outputs for result in found.results.values()):  # which are kept for such metrics alone
         return []
     problem = load_problem(plan.reference)
     problem = problem.redrawn() if plan.resplit else problem
-    if not problem.joint or plan.task_names != problem.task_names:
+    if plan.task_names != problem.task_names:
         return []
-    found = []
+    _check_labels(plan, problem)
+    judged = []
+    targets = {seed: joint_targets(problem, _data(problem, seed)) for seed in plan.seeds}
     for setting in range(len(plan.settings)):
-        for method in plan.methods:
-            outputs: dict[int, dict[str, Tensor]] = {}
-            for seed in plan.seeds:
-                finished = [trial for trial in plan.trials_of(method.name, setting, seed) if trial in results]
-                kept = {
-                    task: unpack(results[trial].outputs[task])
-                    for trial in finished
-                    for task in plan.serves(method.name, trial.tasks)
-                    if task in results[trial].outputs
-                }
-                if set(kept) == set(problem.task_names):
-                    outputs[seed] = kept
-            for metric in problem.joint:
-                values = {seed: metric.function(kept, _targets(problem, seed)) for seed, kept in outputs.items()}
-                found.append(JointValue(metric.name, metric.percent, method.name, setting, values))
-    return found
+        outputs = {method.name: _outputs(found, method.name, setting) for method in plan.methods}
+        for metric in problem.joint:
+            values = {
+                method: {seed: joint_value(problem, metric, kept, targets[seed]) for seed, kept in by_seed.items()}
+                for method, by_seed in outputs.items()
+            }
+            alone = values.get(SINGLE_TASK, {})
+            judged += [
+                _judged(metric, method, setting, own, {} if method == SINGLE_TASK else alone)
+                for method, own in values.items()
+                if own
+            ]
+    return judged
 
 
-def _targets(problem: Problem, seed: int) -> dict[str, Tensor]:
-    test, found = problem.data(seed).test, {}
-    for task in problem.tasks:
-        labels = test.labels(task, test.labelled(task))
-        assert labels is not None  # a problem with joint metrics has its test data in memory
-        found[task.name] = labels
-    return found
+def _judged(
+    metric: JointMetric, method: str, setting: int, values: dict[int, float], alone: dict[int, float]
+) -> OtherMetric:
+    numbers = np.array(list(values.values()))
+    return OtherMetric(
+        method=method,
+        setting=setting,
+        task=None,
+        metric=metric.name,
+        higher_is_better=metric.higher_is_better,
+        percent=metric.percent,
+        values=values,
+        mean=float(numbers.mean()),
+        sd=float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan,
+        difference=interval([value - alone[seed] for seed, value in values.items() if seed in alone]),
+    )
+
+
+def _outputs(found: TrialResults, method: str, setting: int) -> dict[int, dict[str, Tensor]]:
+    """Seed -> task -> test outputs, of every seed that has those of all tasks."""
+    outputs: dict[int, dict[str, Tensor]] = {}
+    for seed, trial in found.trials(method, setting):
+        kept = found.results[trial].outputs if trial in found.results else {}
+        served = {task: unpack(kept[task]) for task in found.plan.serves(method, trial.tasks) if task in kept}
+        outputs[seed] = outputs.get(seed, {}) | served
+    return {seed: by_task for seed, by_task in outputs.items() if len(by_task) == len(found.plan.task_names)}
+
+
+def _data(problem: Problem, seed: int) -> Data:
+    return attempt(problem, "loading the data", lambda: problem.data(seed))
+
+
+def _check_labels(plan: Plan, problem: Problem) -> None:
+    """Outputs are of the rows they were taken on: beside other labels they would give a number that means nothing."""
+    for fold, digests in enumerate(plan.origin.data if plan.origin else ()):
+        if digests is not None:
+            now = data_digests(_data(problem, fold))
+            if changed := changed_data(_test_labels(digests), _test_labels(now)):
+                raise ProblemError(f"problem {problem.name!r}: no longer as when the study was planned: {changed}")
+
+
+def _test_labels(digests: dict[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in digests.items() if " of test" in name and not name.startswith("inputs")}

@@ -16,6 +16,7 @@ from steelyard.study.analysis.costs import relative_costs
 from steelyard.study.analysis.data_cautions import data_cautions
 from steelyard.study.analysis.earlier_looks import earlier_looks, look_note
 from steelyard.study.analysis.interval_scope import about_rows, about_test, other_rows
+from steelyard.study.analysis.joint_metrics import with_joint
 from steelyard.study.analysis.provenance_notes import changed_since, origin_notes
 from steelyard.study.analysis.questions import Answers, Question
 from steelyard.study.analysis.recipe import recipe
@@ -65,7 +66,7 @@ def _salvaged(judgement: Judgement) -> str:
 def judge_plan(plan: Plan, store: Store) -> Judgement:
     """Judge a plan by what the store holds of it."""
     found = findings(plan, store)
-    judgement = judge_findings(found)
+    judgement = with_joint(judge_findings(found), found)
     return dataclasses.replace(judgement, recipe=recipe(found, judgement.rows, store))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -21,7 +21,7 @@ from steelyard.problems.data import Data
 from steelyard.problems.network_parameters import Parameters
 from steelyard.problems.problem import Problem, adam, constant
 from steelyard.problems.rows import DataRows, Draw, ReadBatch
-from steelyard.problems.task import Inputs, Metric, Task
+from steelyard.problems.task import Inputs, JointMetric, Metric, Task
 from steelyard.problems.user_file import describe
 from steelyard.study.training.batch import labelled_targets
 
@@ -62,11 +62,13 @@ def rehearse(problem: Problem, architecture: str = "hard-sharing", seeds: Iterab
                 attempt(problem, f"the backward pass of task {name!r}", partial(loss.backward, retain_graph=True))
     if optimizer is not None:
         _try_step(problem, optimizer)
+    _rehearse_joint(problem, outputs, data)
     part = "fold" if problem.folds > 1 else "division"
     for number in sorted({problem.division(seed) for seed in seeds} - {0}):
         further = attempt(problem, f"loading the data of {part} {number}", partial(problem.data, number))
         for task in problem.tasks:
             _rehearse_metrics(problem, task, outputs[task.name], further, f" of {part} {number}")
+        _rehearse_joint(problem, outputs, further)
     return data
 
 
@@ -233,6 +235,36 @@ def _rehearse_metric(problem: Problem, task: Task, metric: Metric, outputs: Tens
     value = _unchanged(what, targets, lambda: attempt(problem, what, taken))
     if not isinstance(value, (int, float)):
         raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
+
+
+def _rehearse_joint(problem: Problem, outputs: Mapping[str, Tensor], data: Data) -> None:
+    """The metrics of all tasks together, which are taken when everything is trained: the few outputs over and over."""
+    if not problem.joint:
+        return
+    targets = joint_targets(problem, data)
+    repeated = {name: outputs[name][torch.arange(len(labels)) % len(outputs[name])] for name, labels in targets.items()}
+    for metric in problem.joint:
+        joint_value(problem, metric, repeated, targets)
+
+
+def joint_targets(problem: Problem, data: Data) -> dict[str, Tensor]:
+    """Of every task the test labels that there are."""
+    found = {task.name: data.test.labels(task, data.test.labelled(task)) for task in problem.tasks}
+    assert None not in found.values()  # a problem with joint metrics has its test data in memory
+    return {name: labels for name, labels in found.items() if labels is not None}
+
+
+def joint_value(
+    problem: Problem, metric: JointMetric, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+) -> float:
+    """The metric's value. Raises ProblemError where it fails, or is no number."""
+    what = f"joint metric {metric.name!r} on the test data"
+    value = _unchanged(
+        what, tuple(targets.values()), lambda: attempt(problem, what, lambda: metric.function(outputs, targets))
+    )
+    if not isinstance(value, (int, float)):
+        raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
+    return float(value)
 
 
 def _unchanged(what: str, given: Inputs, action: Callable[[], T]) -> T:
