@@ -112,6 +112,10 @@ class StoreError(SteelyardError, OSError):
     """A store cannot be read or written: not a store, of another version, damaged, or the disk is full."""
 
 
+class EmptyStoreError(StoreError):
+    """No study was started in a store that is to be read."""
+
+
 class DamagedStoreError(StoreError):
     """Something in a store is not as it was written."""
 

@@ -11,9 +11,10 @@ from report import judgements
 from report.reading import number, says, says_interval
 from report.test_page_tables import SHOWN, WORDS, factor, judged, started, steps_apart
 from report.test_terminal import printed
+from steelyard.report.other_metrics import TOGETHER
 from steelyard.report.terminal import _fold
 from steelyard.reproductions.markdown import _study
-from steelyard.study.judgement import Cell, Judgement, Row, TaskInfo
+from steelyard.study.judgement import Cell, Judgement, OtherMetric, Row, TaskInfo
 
 # A width at which a table is one block, one at which it continues below itself, and a terminal without signs.
 TERMINALS = {"wide": (800, "utf-8"), "narrow": (70, "utf-8"), "ascii": (110, "ascii")}
@@ -88,7 +89,9 @@ def test_every_cell_of_the_terminal(name: str, terminal: str) -> None:
             continue
         rows = {row.method: row for row in judgement.rows if row.setting == setting.index}
         figures = {signs.get(head, head): head for head in FIGURES}
-        headings = [*(task.label for task in judgement.tasks), *figures]
+        together = {o.method: o for o in judgement.others if o.task is None and o.setting == setting.index}
+        all_tasks = [TOGETHER] if together else []
+        headings = [*(task.label for task in judgement.tasks), *all_tasks, *figures]
         shown, cells = [], {}
         for block in blocks(part):
             check_units(block, judgement, signs)
@@ -98,7 +101,8 @@ def test_every_cell_of_the_terminal(name: str, terminal: str) -> None:
         told = {"Δm": any(row.delta_m for row in rows.values()), "failed": any(row.failed for row in rows.values())}
         steps = steps_apart(judgement, setting.index)
         told["trained"] = steps is not None
-        wanted = [task.label for task in judgement.tasks] + [s for s, head in figures.items() if told.get(head, True)]
+        wanted = [*(task.label for task in judgement.tasks), *all_tasks]
+        wanted += [sign for sign, head in figures.items() if told.get(head, True)]
         assert shown == wanted
         assert list(dict.fromkeys(method for method, _ in cells)) == judgement.methods
         known = {(cell.method, cell.task): cell for cell in judgement.cells if cell.setting == setting.index}
@@ -108,6 +112,8 @@ def test_every_cell_of_the_terminal(name: str, terminal: str) -> None:
                 check_cell(words, cell, task)
                 if terminal == "wide" and cell and cell.verdict:
                     assert words[-1] == WORDS[cell.verdict], "value, difference and verdict on one line"
+            if together:
+                check_together(plain(cells[method, TOGETHER]), together.get(method))
             for sign, head in figures.items():
                 if head == "trained":
                     if steps is not None:
@@ -117,6 +123,10 @@ def test_every_cell_of_the_terminal(name: str, terminal: str) -> None:
 
 
 def check_units(block: tuple[str, str, list[str]], judgement: Judgement, signs: dict[str, str]) -> None:
+    for other in judgement.others:
+        if other.task is None and TOGETHER in block[0]:
+            arrow = "↑" if other.higher_is_better else "↓"
+            assert f"{other.metric}{', %' * other.percent} {signs.get(arrow, arrow)}" in block[1]
     for task in judgement.tasks:
         if task.label in block[0].split("  "):
             arrow = "↑" if task.higher_is_better else "↓"
@@ -137,6 +147,15 @@ def check_cell(words: list[str], cell: Cell | None, task: TaskInfo) -> None:
     assert said == ([WORDS[cell.verdict]] if cell.verdict else [])
     change = " ".join(word for word in words[1:] if word not in said)
     check_change(change, cell.difference, factor(task))
+
+
+def check_together(words: list[str], other: OtherMetric | None) -> None:
+    if other is None:
+        assert words == ["–"]
+        return
+    times = 100.0 if other.percent else 1.0
+    assert says(words[0], other.mean * times)
+    check_change(" ".join(words[1:]), other.difference, times)
 
 
 def check_change(text: str, interval: object, times: float) -> None:

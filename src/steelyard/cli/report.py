@@ -89,10 +89,13 @@ def report(
 
 def _write_trials(store: Path, trials: Path, short_curves: bool, salvage: bool, aside: bool) -> None:
     from steelyard.report.output_files import writing
+    from steelyard.study import Plan
     from steelyard.study.storage.short_curves import with_short_curves
     from steelyard.study.storage.store import Store
     from steelyard.study.storage.trials_file import write_rows
 
     with writing(trials), Store(store, salvage=salvage) as opened:
-        write_rows(trials, map(with_short_curves, opened.rows()) if short_curves else opened.rows())
+        plans = [Plan.from_dict(content) for content in opened.plans()] if salvage else []
+        rows = opened.rows(trial.key for plan in plans for trial in plan.trials)
+        write_rows(trials, map(with_short_curves, rows) if short_curves else rows)
     say(f"Written: {trials}", err=aside)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from steelyard.errors import EmptyStoreError
 from steelyard.io.console import make_console
 from steelyard.io.lists_and_counts import counted, percent
 from steelyard.problems.problem import Problem
@@ -50,9 +52,9 @@ def divisions_of(problem: Problem, store: Path) -> bool | None:
 
     A study that goes on keeps its rows, whatever rule there is for new ones. None where there is no such study.
     """
-    if not store.is_file() or not store.stat().st_size:  # an empty file is filled as a new one
+    if not store.is_file():
         return None
-    with Store(store) as opened:
+    with suppress(EmptyStoreError), Store(store) as opened:  # which is filled as a new one
         for content in opened.plans():
             made = Plan.from_dict(content)
             if is_reproduction(made.command) or made.command.startswith("steelyard group "):

@@ -95,7 +95,7 @@ def _words(judgement: Judgement, console: Console, clean: Callable[[str], str]) 
     for note in judgement.notes:
         console.print(Text(clean(f"Note: {note}.")))
     _recipe(judgement.recipe, console, clean)
-    if not judgement.complete:
+    if not judgement.complete and not judgement.salvaged:
         console.print(Text(clean(
             f"Unfinished: {judgement.finished} of {judgement.planned} trials are done. "
             "The same command continues where it stopped."
@@ -225,7 +225,7 @@ def _further_columns(view: View, setting: Setting, compact: bool, clean: Callabl
     decimals = view.delta_decimals
     deltas = [numbers.plus_minus(row.delta_m, decimals, 100) if row and row.delta_m else "" for row in rows]
     columns = [column("Δm\n%", [delta.replace(" ", "\n") if compact else delta for delta in deltas])]
-    columns = [*_together(view, setting, compact, column), *(columns if any(deltas) else [])]
+    columns = [*_together(view, setting, compact, clean, column), *(columns if any(deltas) else [])]
     columns.append(column("steps\n/s", [numbers.compact(row.steps_per_second) if row else "" for row in rows]))
     if view.unequal_steps(setting):
         columns.append(column("trained\nsteps", [numbers.count(*view.steps(m, setting)) for m in view.methods]))
@@ -237,7 +237,9 @@ def _further_columns(view: View, setting: Setting, compact: bool, clean: Callabl
     return columns
 
 
-def _together(view: View, setting: Setting, compact: bool, column: Callable[[str, list[str]], Column]) -> list[Column]:
+def _together(
+    view: View, setting: Setting, compact: bool, clean: Callable[[str], str], column: Callable[[str, list[str]], Column]
+) -> list[Column]:
     """The metrics of all tasks together; further ones of a single task stand on the page."""
     columns = []
     for (task, _), found in other_columns(view, setting).items():
@@ -245,9 +247,13 @@ def _together(view: View, setting: Setting, compact: bool, column: Callable[[str
             continue
         texts = in_texts(found)
         cells = [texts.get(method, (numbers.MISSING, "", "")) for method in view.methods]
-        width = max(len(f"{change} {half}") for _, change, half in cells)
+        changes = _right([f"{change} {half}".rstrip() for _, change, half in cells], clean)
         gap = "\n" if compact else "  "
-        shown = [f"{value}{gap}{f'{change} {half}'.rstrip():>{width}}" for value, change, half in cells]
+        # A row without a difference has one line where the others have two.
+        shown = [
+            value if compact and not change.strip() else f"{value}{gap}{change}"
+            for (value, _, _), change in zip(cells, changes, strict=True)
+        ]
         columns.append(column(f"{_shorten(TOGETHER)}\n{_shorten(heading(found))}", shown))
     return columns
 

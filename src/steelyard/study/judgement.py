@@ -202,3 +202,4 @@ class Judgement:
     device: str = "cpu"  # on which trials trained; empty, like the next, where a program of the user's sees to that
     precision: str = "float32"  # of forward passes
     hardware: str = ""  # what that device is called, where the study was planned; empty for the CPU
+    salvaged: bool = False  # from a damaged store, which no command goes on with

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -108,6 +109,50 @@ def test_one_damaged_row_is_named_and_the_others_are_salvaged(whole, tmp_path, r
     assert code == 0, err
     (merged,) = merge(tmp_path / "new.sqlite", [text])
     assert merged.taken == 8 + 1  # the failed one too
+
+
+def cut_off(folder, share):
+    """A store of many pages, and what a copy that broke off left of it."""
+    path = folder / "s.sqlite"
+    plan = made_up.plan(seeds=40)
+    with Store(path, write=True) as store:
+        store.add_plan(plan.to_dict())
+        made_up.fill(store, plan, values(seeds=40))
+        right = {trial: repr(result) for trial, result in store.results(plan.trials).items()}
+    os.truncate(path, int(share * path.stat().st_size))
+    return path, right
+
+
+@pytest.mark.parametrize("share", [0.99, 0.8, 0.5])
+def test_of_a_copy_that_broke_off_what_is_there_is_salvaged(tmp_path, run, share):
+    path, right = cut_off(tmp_path, share)
+    before = path.read_bytes()
+    code, _, err = run("report", path)
+    assert code == 2
+    assert "--salvage" in err
+    with Store(path, salvage=True) as store:
+        found = store.results(list(right))
+    assert all(repr(result) == right[trial] for trial, result in found.items())
+    assert len(found) > (share - 0.25) * len(right)
+    code, out, err = run("report", path, "--salvage", "--trials", tmp_path / "t.jsonl")
+    assert code == 0, err
+    assert f"salvaged: {len(found)} of {len(right)} trials are whole" in out
+    assert "same command continues" not in out
+    (merged,) = merge(tmp_path / "new.sqlite", [tmp_path / "t.jsonl"])
+    assert merged.taken == len(found)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith("s.sqlite")] == ["s.sqlite"]
+
+
+def test_what_cannot_be_salvaged_is_not_advised_to_be(tmp_path, run):
+    path, _ = cut_off(tmp_path, 0.01)
+    for content in (path.read_bytes()[:5000], path.read_bytes()[:3000]):
+        path.write_bytes(content)
+        code, _, err = run("report", path, "--salvage")
+        assert code == 2
+        assert str(path) in err.replace("\n", "")
+        assert "--salvage" not in err
+        assert "Traceback" not in err
 
 
 def test_of_damaged_plans_the_last_whole_one_is_salvaged(whole, tmp_path):

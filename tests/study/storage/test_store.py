@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from steelyard.errors import StoreError, StoreLockedError
+from steelyard import study
+from steelyard.errors import EmptyStoreError, StoreError, StoreLockedError
+from steelyard.problems import load_problem
+from steelyard.report.announcements import divisions_of
 from steelyard.study.storage import lock
 from steelyard.study.storage.lock import WriterLock
 from steelyard.study.storage.store import Store
@@ -216,6 +219,59 @@ def test_on_disks_of_any_size_what_was_stored_is_whole(tmp_path, size):
     with Store(path, write=True) as store:
         assert list(store.results(stored)) == stored
         store.add_result(TRIAL, RESULT)
+
+
+def test_who_is_killed_while_a_store_is_made_leaves_one_that_goes_on(tmp_path):
+    """Processes end before each statement in turn, without a goodbye."""
+    making = """
+        import os, sqlite3, sys
+        from steelyard.study.storage.store import Store
+
+        class Dying(sqlite3.Connection):
+            def execute(self, *words):
+                global left
+                left -= 1
+                if left < 0:
+                    os._exit(9)
+                return super().execute(*words)
+
+            def executescript(self, script):
+                for statement in script.split(";"):
+                    self.execute(statement)
+
+        connect = sqlite3.connect
+        sqlite3.connect = lambda *words, **named: connect(*words, factory=Dying, **named)
+        for point in range(100):
+            if not os.fork():
+                left = point
+                with Store(f"{sys.argv[1]}/{point}.sqlite", write=True) as store:
+                    store.add_plan({})
+                os._exit(0)
+            if not os.wait()[1]:
+                break
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(making), tmp_path], check=True)
+    killed = sorted(tmp_path.glob("*.sqlite"))
+    assert 15 < len(killed) < 100
+    for path in killed:
+        with contextlib.suppress(EmptyStoreError), Store(path) as store:
+            list(store.plans())
+        with Store(path, write=True) as store:
+            store.add_result(TRIAL, RESULT)
+            assert store.finished() == {TRIAL.key}
+
+
+def test_a_comparison_fills_a_store_that_holds_nothing(tmp_path):
+    path, problem = tmp_path / "s.sqlite", load_problem("digits")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # as a Steelyard left it that was killed here
+    assert path.stat().st_size > 0
+    assert divisions_of(problem, path) is None
+    made = study.plan("digits", ["equal"], seeds=1, epochs=1)
+    assert study.estimate(made, path).finished == 0
+    with pytest.raises(EmptyStoreError, match="no study was started in it"):
+        study.judge(path)
+    assert study.run(made, path, progress=False).finished == 1
 
 
 def test_a_store_of_another_version_is_refused_and_left_alone(tmp_path):

@@ -52,7 +52,7 @@ def judge(store: Path | str, salvage: bool = False, plan: int = 0) -> Judgement:
         judgement = judge_plan(Plan.from_dict(opened.plan(plan)), opened)
     if not salvage:
         return judgement
-    return dataclasses.replace(judgement, notes=[*judgement.notes, _salvaged(judgement)])
+    return dataclasses.replace(judgement, notes=[*judgement.notes, _salvaged(judgement)], salvaged=True)
 
 
 def _salvaged(judgement: Judgement) -> str:

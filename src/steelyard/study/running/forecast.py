@@ -7,13 +7,14 @@ import math
 import os
 import time
 from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from steelyard.base.specs import parse_spec
-from steelyard.errors import ProblemError
+from steelyard.errors import EmptyStoreError, ProblemError
 from steelyard.method_registry import make
 from steelyard.models import build
 from steelyard.problems import load_problem
@@ -99,15 +100,14 @@ def estimate(
     """
     check_workers(workers)
     failed = 0
-    if os.path.isfile(store) and os.path.getsize(store):  # an empty file is filled as a new one
-        with Store(store) as opened:
+    waiting = trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
+    if os.path.isfile(store):
+        with suppress(EmptyStoreError), Store(store) as opened:  # which is filled as a new one
             if reuse_any:
                 plan = dataclasses.replace(plan, also=tuple(opened.origins(plan.identity)))
             plan = settle(plan, lambda trials: opened.results(trials, plan.also))
             trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
             waiting, failed = opened.unfinished(trials, plan.also), len(opened.failures(trials))
-    else:
-        waiting = trials = list(dict.fromkeys([*tried(plan), *plan.trials]))
     numbers = sum((3 * trial.epochs + PARTS) * len(trial.tasks) for trial in waiting)
     rows = numbers * BYTES_PER_NUMBER + 1500 * len(waiting)
     if plan.program is not None:

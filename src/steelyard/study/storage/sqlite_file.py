@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from steelyard.errors import DamagedStoreError, StoreError
+from steelyard.errors import DamagedStoreError, EmptyStoreError, StoreError
 from steelyard.study.storage.checksum import checksum
+from steelyard.study.storage.whole_length import whole_length
 
 APPLICATION = 0x53545944  # "STYD": marks an SQLite file as a store
 VERSION = 2  # 1, written by Steelyard 0.1, has no checksums
@@ -33,6 +34,7 @@ COLUMNS = {
     "trial": ("key", "status", "config", "result", "curves", "error", "traceback", "written"),
 }
 SALVAGE = "`steelyard report {path} --salvage` shows what is whole of it; restore a copy, or choose another store"
+SALVAGED = "what is whole of it cannot be shown: restore a copy, or choose another store"
 
 TRIALS_ENDINGS = (".jsonl", ".jsonl.xz")
 """Of the names of files that hold a store as text."""
@@ -43,7 +45,7 @@ class Database:
 
     Opening reads all of it and compares every row with its checksum, so that what is damaged is said at once and not
     taken for a trial that is missing. With `salvage`, damage is not looked for: rows are checked one by one as they are
-    read.
+    read, of a file that was cut off in a copy of full length.
 
     Raises:
         DamagedStoreError: a row is not as it was written, or SQLite cannot find its way through the file.
@@ -51,7 +53,8 @@ class Database:
     """
 
     def __init__(self, path: Path, write: bool, salvage: bool = False) -> None:
-        self.path, self.write = path, write
+        self.path, self.write, self.salvage = path, write, salvage
+        self._copy = whole_length(path) if salvage else None
         with self.named_errors():
             if not write:
                 self._undo_what_was_cut_off()
@@ -67,13 +70,17 @@ class Database:
                 if write:
                     self._get_ready()
         except BaseException:
-            self.connection.close()
+            self.close()
             raise
 
+    def close(self) -> None:
+        self.connection.close()
+        if self._copy is not None:
+            self._copy.cleanup()
+
     def _connect(self, mode: str) -> sqlite3.Connection:
-        return sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None
-        )
+        file = self.path if self._copy is None else Path(self._copy.name, self.path.name)
+        return sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None)
 
     @contextmanager
     def _one_moment(self) -> Iterator[None]:
@@ -102,8 +109,8 @@ class Database:
         version = self._number("PRAGMA user_version")
         if application == 0 and self._number("SELECT count(*) FROM sqlite_master") == 0:
             if not write:
-                raise StoreError(f"{self.path} is empty: no study was started in it")
-            self.connection.execute("PRAGMA journal_mode=WAL")
+                raise EmptyStoreError(f"{self.path} is empty: no study was started in it")
+            # All in one step, before SQLite keeps a log: who is killed here leaves a file that is empty or complete.
             self.connection.executescript(
                 f"BEGIN; {SCHEMA} PRAGMA application_id={APPLICATION}; PRAGMA user_version={VERSION}; COMMIT"
             )
@@ -191,7 +198,7 @@ class Database:
         text = str(reason)
         if text.startswith("the store "):  # said already, further in
             return DamagedStoreError(text)
-        salvage = SALVAGE.format(path=shlex.quote(str(self.path)))
+        salvage = SALVAGED if self.salvage else SALVAGE.format(path=shlex.quote(str(self.path)))
         return DamagedStoreError(f"the store {self.path} is damaged ({text}): {salvage}")
 
     def _explain(self, error: sqlite3.Error) -> StoreError:
@@ -200,6 +207,11 @@ class Database:
             return StoreError(
                 f"the disk of {self.path} is full: free some space and run the same command again. Finished trials "
                 "are stored, running ones go on from their last checkpoint."
+            )
+        if "disk I/O" in reason:
+            return StoreError(
+                f"the system cannot read or write the store {self.path} ({reason}): see whether its disk is there, and "
+                "has room and no limit for files of this size, and run the same command again. What was stored is kept."
             )
         log, journal = self._beside("-wal"), self._beside("-journal")
         for beside in (log, journal):

@@ -119,11 +119,19 @@ class Store:
 
     # --- reading ---
 
-    def rows(self) -> Iterator[StoreRow]:
-        """All of it, as it was written: plans, the first one first, and trials; of a damaged one what is whole."""
+    def rows(self, asked: Iterable[str] = ()) -> Iterator[StoreRow]:
+        """All of it, as it was written: plans, the first one first, and trials; of a damaged one what is whole.
+
+        Args:
+            asked: keys of trials that a damaged one may hold where it no longer lists them.
+        """
         for table, names in COLUMNS.items():
             every = self._database.rows(table, f"ORDER BY {names[0]}")
-            for row in self._whole(table, self._keys(table)) if self.salvage else every:
+            if self.salvage:
+                listed = self._keys(table)
+                more = sorted({*asked} - {*listed}) if table == "trial" else []
+                every = self._whole(table, [*listed, *more])
+            for row in every:
                 yield StoreRow(table, tuple(row.values()))
 
     def row(self, key: str) -> dict[str, object] | None:
@@ -209,12 +217,24 @@ class Store:
         return [problem for problem in problems if problem == name or str(problem).startswith(f"{name}@")]
 
     def _keys(self, table: str) -> list[object]:
-        """In order; what cannot be read of them is replaced, and finds no row."""
+        """In order; what cannot be read of them is replaced, and finds no row.
+
+        Where SQLite stumbles on its way, those before that place and, from the other end, those behind it.
+        """
         column = COLUMNS[table][0]
         kind = "AS INTEGER" if table == "plan" else "AS BLOB"  # damaged text may be none
-        with self._database.named_errors():
-            rows = self._database.connection.execute(f"SELECT CAST({column} {kind}) FROM {table} ORDER BY {column}")
-            keys = [key for (key,) in rows]
+        forward: list[Any] = []
+        backward: list[Any] = []
+        for order, found in (("ASC", forward), ("DESC", backward)):
+            try:
+                with self._database.named_errors():
+                    asked = f"SELECT CAST({column} {kind}) FROM {table} ORDER BY {column} {order}"
+                    for (key,) in self._database.connection.execute(asked):
+                        found.append(key)
+                break
+            except DamagedStoreError:
+                continue
+        keys = dict.fromkeys([*forward, *reversed(backward)])
         return [key.decode(errors="replace") if isinstance(key, bytes) else key for key in keys]
 
     def _whole(self, table: str, keys: Iterable[object], condition: str = "") -> Iterator[dict[str, object]]:
@@ -241,7 +261,7 @@ class Store:
         if self._lock:
             with suppress(sqlite3.OperationalError):  # somebody is reading: the next writer tidies up
                 self._database.connection.execute("PRAGMA journal_mode=DELETE")
-        self._database.connection.close()
+        self._database.close()
         if self._lock:
             self._lock.release()
 
