@@ -30,6 +30,7 @@ from steelyard.cli.reproduce import reproduce
 from steelyard.cli.usage import usage_error
 from steelyard.errors import SteelyardError, SteelyardWarning
 from steelyard.io.printable_text import printable
+from steelyard.io.unread_streams import going_on_unread
 
 UNPRINTABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """What a full disk or a terminal that is gone says."""
@@ -62,6 +63,11 @@ def steelyard(
 
 def main() -> None:
     """The entry point: errors raised on purpose, and those of the command line, become a message and exit code 2."""
+    with going_on_unread():
+        _run()
+
+
+def _run() -> NoReturn:
     python_says, warnings.formatwarning = warnings.formatwarning, format_warning
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # of a letter that the encoding does not have, its number
@@ -72,9 +78,6 @@ def main() -> None:
         _fail(error)
     except (KeyboardInterrupt, typer.Abort):
         interrupted("Stopped.")
-    except BrokenPipeError:
-        _close_output()
-        sys.exit(SOME_FAILED)
     except OSError as error:
         if error.filename is not None or error.errno not in UNPRINTABLE:
             raise
@@ -102,7 +105,7 @@ def _fail(error: object) -> NoReturn:
 
 
 def _close_output() -> None:
-    """Nobody reads any more: Python shall not try once more on its way out."""
+    """Nothing can be printed any more: Python shall not try once more on its way out."""
     with open(os.devnull, "wb") as nowhere, contextlib.suppress(OSError, ValueError):
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 

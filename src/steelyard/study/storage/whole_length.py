@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 MARK = b"SQLite format 3\0"
@@ -17,16 +16,18 @@ def whole_length(path: Path) -> tempfile.TemporaryDirectory[str] | None:
     SQLite refuses a file that is shorter than that as a whole. In a copy of full length it finds the pages that are
     there, and stumbles over zeros where it needs one that is gone.
     """
-    with path.open("rb") as file:
-        head = file.read(100)
-    told = int.from_bytes(head[16:18], "big")
-    length = (65536 if told == 1 else told) * int.from_bytes(head[28:32], "big")
-    if not head.startswith(MARK) or os.path.getsize(path) >= length:
+    folder = None
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+        told = int.from_bytes(head[16:18], "big")
+        length = (65536 if told == 1 else told) * int.from_bytes(head[28:32], "big")
+        if not head.startswith(MARK) or os.path.getsize(path) >= length:
+            return None
+        folder = tempfile.TemporaryDirectory(prefix="steelyard-salvage-")
+        os.truncate(shutil.copy(path, folder.name), length)
+    except OSError:  # SQLite says what it cannot read; a length that no file can have is damage, too
+        if folder is not None:
+            folder.cleanup()
         return None
-    folder = tempfile.TemporaryDirectory(prefix="steelyard-salvage-")
-    with suppress(OSError):  # a length that no file can have is damage, too
-        copied = shutil.copy(path, folder.name)
-        os.truncate(copied, length)
-        return folder
-    folder.cleanup()
-    return None
+    return folder

@@ -1,0 +1,45 @@
+"""Behind ``| head`` a command goes on: what it was asked to train and to write is there."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from steelyard import study
+from steelyard.report import to_json
+
+
+def unread(*words, of="stdout", folder):
+    """The exit code of a command whose output, or whose messages, nobody reads; and what it says on the other one."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    other = "stderr" if of == "stdout" else "stdout"
+    streams = {of: writer, other: subprocess.PIPE}
+    command = [sys.executable, "-m", "steelyard", *map(str, words)]
+    process = subprocess.run(command, cwd=folder, check=False, text=True, **streams)
+    os.close(writer)
+    return process.returncode, getattr(process, other)
+
+
+def test_what_is_to_be_trained_and_written_is_there(tmp_path):
+    code, said = unread("compare", "digits", "-m", "equal", "--seeds", 1, "--epochs", 1, folder=tmp_path)
+    assert (code, "Error" in said) == (0, False)
+    store = tmp_path / "steelyard-digits.sqlite"
+    assert study.judge(store).complete
+    (tmp_path / "steelyard-digits.html").unlink()
+    files = [tmp_path / f"r.{kind}" for kind in ("html", "json", "csv", "jsonl")]
+    options = [word for option, file in zip(("page", "json", "csv", "trials"), files, strict=True)
+               for word in (f"--{option}", file)]  # fmt: skip
+    code, said = unread("report", store, *options, folder=tmp_path)
+    assert (code, said) == (0, "")
+    assert all(file.stat().st_size > 100 for file in files)
+    assert files[1].read_text() == to_json(study.judge(store))
+
+
+@pytest.mark.parametrize("of", ["stdout", "stderr"])
+def test_the_exit_code_is_that_of_the_work(tmp_path, of):
+    assert unread("methods", of=of, folder=tmp_path)[0] == 0
+    code, said = unread("report", "none.sqlite", of=of, folder=tmp_path)
+    assert code == 2
+    assert ("there is no store" in said) == (of == "stdout")
