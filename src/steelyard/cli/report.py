@@ -59,7 +59,6 @@ def report(
     check_store(store)
     if short_curves and trials is None:
         raise arguments.ArgumentError("--short-curves: of which file? Name one with --trials")
-    page = page or arguments.beside(store, ".html") if open_page or not (json or csv or trials) else page
     try:
         judgement = judge(store, salvage, plan)
     except StoreError as error:
@@ -70,6 +69,8 @@ def report(
             say(f"Its trials alone: {error}", err=True)
             return
         raise
+    if page is None and (open_page or not (json or csv or trials)):
+        page = _page(store, judgement.command, plan)
     check_outputs([(page, PAGE), (json, JSON), (csv, CSV), (trials, None)], store)
     if trials is not None:
         check_target(trials, store, salvage)
@@ -85,6 +86,14 @@ def report(
         _write_trials(store, trials, short_curves, salvage, aside)
     if frozen:
         print_frozen(judgement, aside)
+
+
+def _page(store: Path, command: str, plan: int) -> Path:
+    """That of the comparison that the store was filled by; pages of other commands and other plans are not replaced."""
+    from steelyard.study.planning.command_again import is_comparison
+
+    kind = "" if is_comparison(command) else "-study"
+    return arguments.beside(store, f"{kind}{f'-plan-{plan}' if plan else ''}.html")
 
 
 def _write_trials(store: Path, trials: Path, short_curves: bool, salvage: bool, aside: bool) -> None:

@@ -18,7 +18,7 @@ from steelyard.problems.problem import Problem
 from steelyard.report.numbers import duration_range
 from steelyard.study import Plan, estimate, plan, plan_program
 from steelyard.study.planning.arms import Arm, parse_arm, parse_arms
-from steelyard.study.planning.command_again import is_reproduction
+from steelyard.study.planning.command_again import is_comparison
 from steelyard.study.planning.make_plan import check_workers, identity
 from steelyard.study.planning.same_rows import same_rows
 from steelyard.study.planning.tuning import tried
@@ -57,8 +57,8 @@ def divisions_of(problem: Problem, store: Path) -> bool | None:
     with suppress(EmptyStoreError), Store(store) as opened:  # which is filled as a new one
         for content in opened.plans():
             made = Plan.from_dict(content)
-            if is_reproduction(made.command) or made.command.startswith("steelyard group "):
-                continue  # these choose by a rule of their own
+            if not is_comparison(made.command):
+                continue  # others choose by a rule of their own
             if made.program is None and made.identity == identity(problem):
                 return made.resplit
     return None

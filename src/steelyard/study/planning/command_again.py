@@ -46,6 +46,12 @@ def is_reproduction(command: str) -> bool:
     return command.split()[:2] == ["steelyard", "reproduce"]
 
 
+def is_comparison(command: str) -> bool:
+    """Whether a study is one of `steelyard compare`, or of somebody's own Python: no part of another command."""
+    words = command.split()
+    return words[:1] != ["steelyard"] or words[1:2] == ["compare"]
+
+
 def takes(command: str, sentence: str) -> bool:
     """Whether the command that made a study takes all options that a sentence names.
 

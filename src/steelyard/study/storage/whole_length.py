@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from steelyard.errors import StoreError
+
 MARK = b"SQLite format 3\0"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def whole_length(path: Path) -> tempfile.TemporaryDirectory[str] | None:
@@ -26,8 +30,13 @@ def whole_length(path: Path) -> tempfile.TemporaryDirectory[str] | None:
             return None
         folder = tempfile.TemporaryDirectory(prefix="steelyard-salvage-")
         os.truncate(shutil.copy(path, folder.name), length)
-    except OSError:  # SQLite says what it cannot read; a length that no file can have is damage, too
+    except OSError as error:
         if folder is not None:
             folder.cleanup()
-        return None
+        if error.errno in FULL:
+            raise StoreError(
+                f"{path} was cut off, and what is there can only be read from a copy: there is no room for it in "
+                f"{tempfile.gettempdir()}. Free some, or set TMPDIR to another folder"
+            ) from error
+        return None  # SQLite says what it cannot read; and a length that no file can have is damage, too
     return folder
