@@ -46,6 +46,17 @@ def test_auto_says_in_one_line_what_it_took_and_the_plan_says_the_precision(run)
     assert "Device: cpu, the only one that trials can have here." in said
 
 
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("auto", marks=pytest.mark.skipif(not NONE_HERE, reason="here"))]
+)
+def test_trials_that_share_a_gpu_are_not_counted_on_a_cpu_in_silence(run, device):
+    words = ("--methods", "equal", "--seeds", 1, "--epochs", 1, "--workers", 1, "--dry-run", "--device", device)
+    assert "--per-device" not in run("compare", "digits", *words)[1]
+    code, said, _ = run("compare", "digits", *words, "--per-device", 3)
+    assert code == 0
+    assert "--per-device 3 counts the trials that share a GPU: on the CPU, --workers does." in " ".join(said.split())
+
+
 def test_a_program_sees_to_its_device_itself(run):
     code, _, errors = run("compare", "--device", "cuda", "--precision", "bf16", "--", "python", "train.py")
     assert code == 2

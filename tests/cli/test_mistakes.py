@@ -37,6 +37,10 @@ def folder(tmp_path, monkeypatch):
         (["compare", "digits", "--epochs", "0"], "epochs"),
         (["compare", "digits", "--learning-rate", "-1"], "learning_rate"),
         (["compare", "digits", "--epoch", "3"], "--epochs"),
+        (
+            ["compare", "digits", "--tune-seeds", "3"],
+            "tune_seeds=3: nothing is tuned. Give tune=3, or leave tune_seeds",
+        ),
         (["compare", "nowhere.py"], "cannot read the problem file"),
         (["compare"], "give a problem (steelyard problems lists them), or a program: -- python train.py"),
         (["compare", "--"], "there is no program behind --"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+
+from typer import Context
 
 from steelyard.base.specs import split_outside
 from steelyard.errors import OptionError, SteelyardError
+from steelyard.io.lists_and_counts import listed
 
 Fractions = float | dict[str, float]
 LONGEST_NAME = 100  # of a file that is named after a problem; systems allow 255 bytes, endings included
@@ -111,3 +114,18 @@ def default_store(problem: str) -> Path:
 def beside(store: Path, suffix: str) -> Path:
     """The file of another kind beside a store: ``study.sqlite`` -> ``study.html`` or ``study-quick.html``."""
     return store.with_name(store.stem + suffix)
+
+
+def refuse_beside(context: Context, why: str, taken: Collection[str]) -> None:
+    """Refuse the options that were given and would do nothing: all but those that are taken, by their arguments' names.
+
+    Args:
+        why: what makes them useless, as in ``--from trains nothing``.
+    """
+    given = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in taken and source is not None and source.name == "COMMANDLINE":
+            given.append(max(parameter.opts, key=len))
+    if given:
+        raise ArgumentError(f"{why}: leave out {listed(given)}")

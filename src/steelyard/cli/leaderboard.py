@@ -15,7 +15,14 @@ from steelyard.cli.shared_options import Checkpoints, On, Workers
 SEEDS = 5
 
 
+ANSWERING = ("from_folder", "page", "markdown")
+"""Arguments that stand beside `--from`."""
+RECHECKING = ("recheck", "problems", "export", "hours", "workers", "on", "checkpoints")
+"""Arguments that stand beside `--recheck`."""
+
+
 def leaderboard(
+    context: typer.Context,
     problems: Annotated[
         str | None,
         typer.Option(
@@ -87,6 +94,7 @@ def leaderboard(
     """
     import math
 
+    _check_options(context, from_folder is not None, recheck, hours)
     if from_folder is not None:
         _answer(from_folder, page, markdown)
         return
@@ -99,10 +107,6 @@ def leaderboard(
     from steelyard.study.running.engines import load_engine
     from steelyard.study.running.engines.local import places_here
 
-    if hours is not None and not 0 < hours < math.inf:
-        raise arguments.ArgumentError(f"--hours {hours:g}: give a number above 0, as in 8 or 0.5")
-    if recheck is not None and not 0 < recheck <= 1:
-        raise arguments.ArgumentError(f"--recheck {recheck:g}: give a share of all trials, above 0 and at most 1")
     command = command_line()
     check_store(store)
     _check_reports(page, markdown, store)
@@ -142,6 +146,17 @@ def leaderboard(
         say(f"Failed: {line}", err=True)
     if failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def _check_options(context: typer.Context, answering: bool, recheck: float | None, hours: float | None) -> None:
+    if hours is not None and not 0 < hours < float("inf"):
+        raise arguments.ArgumentError(f"--hours {hours:g}: give a number above 0, as in 8 or 0.5")
+    if recheck is not None and not 0 < recheck <= 1:
+        raise arguments.ArgumentError(f"--recheck {recheck:g}: give a share of all trials, above 0 and at most 1")
+    if answering:
+        arguments.refuse_beside(context, "--from trains nothing", ANSWERING)
+    if recheck is not None:
+        arguments.refuse_beside(context, "--recheck trains again what the files say, and writes nothing", RECHECKING)
 
 
 def _answer(folder: Path, page: Path | None, markdown: Path | None) -> None:

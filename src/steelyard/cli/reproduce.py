@@ -83,7 +83,7 @@ def reproduce(
         raise arguments.ArgumentError("reproduce what? `steelyard reproduce --list` names the reproductions")
     reproduction, size = load_reproduction(name), _size(quick, full)
     if from_trials is not None:
-        _refuse_beside_from(context)
+        arguments.refuse_beside(context, "--from trains nothing", JUDGING)
         _judge(reproduction, size, from_trials, page, markdown, open_page)
         return
     from steelyard.reproductions import run_reproduction
@@ -139,16 +139,6 @@ def _size(quick: bool, full: bool) -> Size:
 
 JUDGING = ("name", "quick", "full", "from_trials", "page", "markdown", "open_page")
 """Arguments that stand beside `--from`: all others are of a training."""
-
-
-def _refuse_beside_from(context: typer.Context) -> None:
-    given = []
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if parameter.name not in JUDGING and source is not None and source.name == "COMMANDLINE":
-            given.append(max(parameter.opts, key=len))
-    if given:
-        raise arguments.ArgumentError(f"--from trains nothing: leave out {listed(given)}")
 
 
 def _judge(

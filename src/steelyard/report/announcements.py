@@ -87,6 +87,9 @@ def announce(made: Plan, added: Sequence[str]) -> None:
 def tell_devices(engine: str, asked: str, device: str, per_device: int) -> None:
     """Say where trials will train, unless that is the CPU and nobody asked."""
     if device == CPU:
+        if per_device != 1:
+            said = f"Note: --per-device {per_device} counts the trials that share a GPU: on the CPU, --workers does."
+            make_console().print(said, markup=False)
         if asked != CPU:
             make_console().print(f"Device: {CPU}, the only one that trials can have here.", markup=False)
         return

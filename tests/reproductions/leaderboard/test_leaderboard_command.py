@@ -100,9 +100,24 @@ def test_a_dry_run_says_what_would_be_trained(board, engine):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--from", "results", "--dry-run", "--seeds", "3"], "--from trains nothing: leave out --seeds and --dry-run"),
+        (["--from", "results", "--recheck", "1"], "--from trains nothing: leave out --recheck"),
+        (["--recheck", "1", "--dry-run", "--page", "p.html"], "writes nothing: leave out --page and --dry-run"),
+        (["--recheck", "0.5"], "leaderboard holds no results of the leaderboard"),
+    ],
+)
+def test_what_answers_or_rechecks_takes_no_options_of_a_training(board, engine, words, said):
+    code, _, err = board("leaderboard", *words)
+    assert code == 2
+    assert said in err
+    assert not engine.trained
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
         (["--hours", "0"], "--hours 0: give a number above 0"),
         (["--recheck", "1.5"], "--recheck 1.5: give a share of all trials"),
-        (["--recheck", "0.5"], "leaderboard holds no results of the leaderboard"),
         (["--problems", "digitz"], "unknown problem 'digitz'. Did you mean 'digits'?"),
         (["--problems", "digits,digits"], "--problems names 'digits' twice"),
         (["--problems", "digits,"], "--problems: an empty entry"),

@@ -3,7 +3,16 @@
 import fsspec
 import pytest
 
-from steelyard.study.storage.trial_checkpoint import checkpoint_of, let_go, load_checkpoint, save_checkpoint, tidy
+from steelyard import study
+from steelyard.errors import StoreError
+from steelyard.study.storage.trial_checkpoint import (
+    as_folder,
+    checkpoint_of,
+    let_go,
+    load_checkpoint,
+    save_checkpoint,
+    tidy,
+)
 from study import made_up
 
 
@@ -44,3 +53,21 @@ def test_tidying_a_folder_leaves_what_is_not_ours(tmp_path):
     (chosen / "thesis.tar.partial").unlink()
     tidy(chosen)
     assert chosen.is_dir()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/steelyard"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_trained(tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    given = str(tmp_path / place)  # an absolute place stays what it is
+    with pytest.raises(StoreError, match=f"cannot keep checkpoints in {given}: .* Choose another folder"):
+        as_folder(given)
+    made = study.plan("digits", ["equal"], seeds=1, epochs=1)
+    with pytest.raises(StoreError, match="cannot keep checkpoints"):
+        study.run(made, tmp_path / "s.sqlite", checkpoints=given, progress=False)
+    assert study.judge(tmp_path / "s.sqlite").finished == 0
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_is_made_and_left_empty(tmp_path):
+    assert as_folder(str(tmp_path / "a" / "b")) == tmp_path / "a" / "b"
+    assert not list((tmp_path / "a" / "b").iterdir())

@@ -100,7 +100,14 @@ def _with_all_labels(study: Experiment) -> Experiment:
     """The same three arms that every study has, at the middle rate: what there is to gain."""
     about = "all labels of the main task: what there is to gain"
     return replace(
-        study, name=study.name + ALL, about=about, methods=",".join(TO_BEAT), settings=(1.0,), tune=0, tune_beyond=0
+        study,
+        name=study.name + ALL,
+        about=about,
+        methods=",".join(TO_BEAT),
+        settings=(1.0,),
+        tune=0,
+        tune_seeds=1,
+        tune_beyond=0,
     )
 
 

@@ -60,6 +60,8 @@ def make_tuning(
     if beyond and not rates:
         raise PlanError(f"tune_beyond={beyond} goes past the learning rates of tune=, which tries none: give tune=3")
     if not rates and not any(method.candidates for method in methods):
+        if among != 1:
+            raise PlanError(f"tune_seeds={among}: nothing is tuned. Give tune=3, or leave tune_seeds away")
         return None
     used = [SEED + place for place in range(among)]
     for seed in used:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -32,15 +33,22 @@ Folder = Path | str
 
 
 def as_folder(given: Folder) -> Folder:
-    """A path, or the text of an address as fsspec takes them.
+    """A path to a folder that is there from now on, or the text of an address as fsspec takes them.
 
     Raises:
-        StoreError: it is none, or nothing that is installed opens it.
+        StoreError: nothing can be written in it; it is no address, or nothing that is installed opens it.
     """
     if isinstance(given, Path) or "://" not in given:
         if not str(given).strip():
             raise StoreError("the folder for checkpoints has no name: give a folder, or leave it away")
-        return Path(given).absolute()
+        folder = Path(given).absolute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise StoreError(f"cannot keep checkpoints in {given}: {error.strerror}. Choose another folder") from error
+        return folder
     try:
         url_to_fs(given)
     except (ValueError, ImportError, OSError) as error:
