@@ -46,6 +46,8 @@ def test_the_first_words_are_an_advice_only_where_it_is_shown_to_lose_nothing(fo
     alone = "Train every task alone, or allow more networks, or try another --method: the best choice here"
     assert words(-0.02, -0.03, -0.01).startswith(f"{alone}, {choice}, is −2.0 % (−3.0 to −1.0) {tail} ")
     assert words(0.02, -math.inf, math.inf).startswith(f"Train {choice}: +2.0 % (one seed, no interval) {tail} ")
+    for little in (0.0, 0.0004, 0.009):  # of one seed, what does not matter is no advice
+        assert words(little, -math.inf, math.inf).startswith(f"{undecided}: +{100 * little:.1f} % (one seed")
     assert words(-0.02, -math.inf, math.inf).startswith(f"{undecided}: −2.0 % (one seed, no interval) {tail} ")
 
 

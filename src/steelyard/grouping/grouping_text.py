@@ -36,7 +36,7 @@ def _what_to_do(found: GroupingResult, what: str, change: Interval | None) -> li
         return [f"Train every task alone: {brings}."]
     choice = _choice(found, what)
     alone = change is not None and change.low == -math.inf  # one seed, which `brings` tells
-    if change is not None and (change.low > 0 or (alone and change.mean > 0)):
+    if change is not None and (change.low > 0 or (alone and change.mean > SLIGHT)):
         return [f"Train {choice}: {brings}."]
     if change is not None and change.low > -SLIGHT:
         slight, than = f"no more than {100 * SLIGHT:g} %", "than training every task alone"
