@@ -26,6 +26,8 @@ from steelyard.methods.loss_stages import STAGES
 
 BASELINE = "single-task"
 """The name of the baseline in studies: one network per task, so nothing to balance."""
+BEST_FIXED = "best-fixed"
+"""Of their row of constant weights, which are chosen on validation data."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ def method_class(name: str) -> type[Balancer]:
     """The class behind a registered name, or behind ``module:Class``."""
     if name == BASELINE:
         raise OptionError(f"{BASELINE!r} is the baseline of studies, one network per task: there is nothing to balance")
+    if name == BEST_FIXED:
+        raise OptionError(
+            f"{BEST_FIXED!r} is a row of studies, which choose constant weights for it on validation data: in a loop "
+            "of your own, give weights to 'fixed'"
+        )
     if is_path(name):
         return class_by_path("method", name, Balancer)
     cls: type[Balancer] = _load("method", name, {**METHODS, **_from_entry_points("steelyard.methods")})

@@ -17,6 +17,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_only_what_may_be_a_program_is_told_where_programs_stand(run):
+    assert "program" not in run("diagnose", "digits", "more")[2]
+    assert "A program stands behind --" in run("compare", "digits", "more")[2]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -41,6 +46,9 @@ def folder(tmp_path, monkeypatch):
             ["compare", "digits", "--tune-seeds", "3"],
             "tune_seeds=3: nothing is tuned. Give tune=3, or leave tune_seeds",
         ),
+        (["diagnose", "digits", "more"], "Got unexpected extra argument"),
+        (["methods", "best-fixed"], "is a row of studies, which choose constant weights for it on validation data"),
+        (["new", ".py"], "a problem file ends in .py, e.g. my_problem.py"),
         (["compare", "nowhere.py"], "cannot read the problem file"),
         (["compare"], "give a problem (steelyard problems lists them), or a program: -- python train.py"),
         (["compare", "--"], "there is no program behind --"),

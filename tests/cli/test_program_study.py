@@ -175,25 +175,27 @@ def test_the_three_faces_answer_the_same_question_with_the_same_verdict(here):
     assert "negative transfer" in {verdict for *_, verdict in verdicts[0]}, "right has next to no weight"
 
 
+WORDS = ("compare", "--methods", "equal", "--tasks", "left,right", "--seeds", "1", "--epochs", "30", "--workers", "1")
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    """The store of the study that nobody stops: what all others are held to."""
+    folder = tmp_path_factory.mktemp("whole")
+    shutil.copy(EXAMPLE, folder)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    words = [*STEELYARD, *WORDS, "--store", "whole.sqlite", "--", *TWO_RANKS]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    return folder / "whole.sqlite"
+
+
 @pytest.mark.slow("a study of a program on two ranks is killed, and goes on")
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans in other sessions are found on Linux alone")
 @pytest.mark.parametrize("how", ["ctrl-c", "kill -9", "kill -9 of the group"])
-def test_a_study_that_is_stopped_leaves_no_process_and_goes_on_with_the_same_numbers(here, how):
-    words = [
-        "compare",
-        "--methods",
-        "equal",
-        "--tasks",
-        "left,right",
-        "--seeds",
-        "1",
-        "--epochs",
-        "30",
-        "--workers",
-        "1",
-    ]
+def test_a_study_that_is_stopped_leaves_no_process_and_goes_on_with_the_same_numbers(here, never_stopped, how):
     running = subprocess.Popen(
-        [*STEELYARD, *words, "--", *TWO_RANKS],
+        [*STEELYARD, *WORDS, "--", *TWO_RANKS],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -213,7 +215,7 @@ def test_a_study_that_is_stopped_leaves_no_process_and_goes_on_with_the_same_num
     before = rows_written(store) if store.exists() else {}
     epochs = {file.parent.name: reported(file) for file in checkpoints.glob("*/reports.jsonl")}
     for _ in range(2):  # what failed is trained again: gloo aborts now and then on a crowded machine
-        done = subprocess.run([*STEELYARD, *words, "--", *TWO_RANKS], capture_output=True, text=True)
+        done = subprocess.run([*STEELYARD, *WORDS, "--", *TWO_RANKS], capture_output=True, text=True)
         if "SIGABRT" not in done.stderr:
             break
     assert done.returncode == 0, done.stderr
@@ -222,12 +224,8 @@ def test_a_study_that_is_stopped_leaves_no_process_and_goes_on_with_the_same_num
     assert before.items() <= after.items()
     assert any(epochs.values())
 
-    whole = subprocess.run(
-        [*STEELYARD, *words, "--store", "whole.sqlite", "--", *TWO_RANKS], capture_output=True, text=True
-    )
-    assert whole.returncode == 0, whole.stderr
-    assert found_in(store) == found_in(here / "whole.sqlite")
-    assert networks_of(store) == networks_of(here / "whole.sqlite") != {}
+    assert found_in(store) == found_in(never_stopped)
+    assert networks_of(store) == networks_of(never_stopped) != {}
 
 
 def reported(file):

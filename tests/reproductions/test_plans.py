@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from steelyard.method_registry import method_class, stage_class
+from steelyard.method_registry import BEST_FIXED, method_class, stage_class
 from steelyard.models.build_network import architecture_spec
 from steelyard.problems import load_problem
 from steelyard.problems.files import search_path
@@ -14,7 +14,6 @@ from steelyard.reproductions.papers import db_mtl_claim
 from steelyard.reproductions.reproduction import SIZES, Experiment
 from steelyard.reproductions.run_reproduction import Where, prepare
 from steelyard.study.planning.arms import parse_arms
-from steelyard.study.planning.best_fixed import BEST_FIXED
 from steelyard.study.planning.planned_methods import planned_methods
 from steelyard.study.planning.tuning import make_tuning
 from steelyard.study.running.engines.local import Local

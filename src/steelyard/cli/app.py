@@ -99,7 +99,8 @@ def _run() -> NoReturn:
 
 
 def _fail(error: object) -> NoReturn:
-    typer.secho("Error: ", nl=False, err=True, fg="red", bold=True)
+    coloured = False if os.environ.get("NO_COLOR") else None  # None: where a terminal shows it
+    typer.secho("Error: ", nl=False, err=True, color=coloured, fg="red", bold=True)
     say(error, err=True)
     sys.exit(WRONG_INPUT)
 

@@ -28,7 +28,9 @@ def new(
 def write_template(path: Path) -> None:
     """Copy the template, named after the file; a file that is there already is never overwritten."""
     if path.suffix != ".py":
-        named = path.with_suffix(".py") if path.stem.strip(".") else path / "my_problem.py"
+        nameless = path.name == ".py"
+        named = path.with_suffix(".py") if path.stem.strip(".") and not nameless else path / "my_problem.py"
+        named = path.with_name("my_problem.py") if nameless else named
         raise ProblemFileError(f"{str(path)!r}: a problem file ends in .py, e.g. {named}")
     text = resources.files("steelyard.problems").joinpath("template.py").read_text(encoding="utf-8")
     name = re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-") or NAME

@@ -29,7 +29,8 @@ def _message(error: Any, context: Any) -> str:
     unknown = COMMAND.match(said)
     if context is not None and unknown is not None:
         return str(UnknownNameError("command", unknown["name"], context.command.commands))
-    if said.startswith("Got unexpected extra argument"):
+    programs = "--" in sys.argv or (context is not None and context.info_name == "compare")
+    if said.startswith("Got unexpected extra argument") and programs:
         return f"{said}. A program stands behind --, with all its words: steelyard compare -- python train.py"
     given = _given(getattr(error, "param", None))
     return said if given is None or repr(given) in said else f"{said.rstrip('.')}; given: {given!r}."

@@ -115,6 +115,8 @@ class Task:
         object.__setattr__(self, "metrics", _metrics(self.name, self.metrics))
         if not isinstance(self.equivalence, int | float) or not 0 <= self.equivalence < 1:
             raise ProblemError(f"task {self.name!r}: equivalence={self.equivalence!r} must be a number in [0, 1)")
+        if not isinstance(self.label, str) or any(each in self.label for each in "\r\n"):
+            raise ProblemError(f"task {self.name!r}: label={self.label!r} must be text of one line, for tables")
         if not self.label:
             object.__setattr__(self, "label", self.name)
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 from steelyard.base.specs import SpecPart
 from steelyard.errors import SteelyardError
-from steelyard.method_registry import method_class, methods
+from steelyard.method_registry import BEST_FIXED, method_class, methods
 from steelyard.problems.problem import Problem
 from steelyard.reproductions.leaderboard.board_results import Group
 from steelyard.study.planning.arms import Arm, parse_arm
-from steelyard.study.planning.best_fixed import BEST_FIXED
 from steelyard.study.planning.planned_methods import planned_methods
 from steelyard.study.trial import PLAIN_SUM, SINGLE_TASK
 

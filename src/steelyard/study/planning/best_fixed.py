@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from steelyard.base.specs import Spec, SpecPart
 from steelyard.errors import OptionError, UnknownNameError
+from steelyard.method_registry import BEST_FIXED
 
-BEST_FIXED = "best-fixed"
 MAIN_RATIOS = (1.0, 0.0, 0.1, 0.3, 3.0)  # weight of every other task beside the main one
 PAIR_RATIOS = (1.0, 0.1, 0.3, 3.0, 10.0)  # weight of the second task beside the first
 MANY_RATIOS = (3.0,)  # weight of one task beside the others, each task in turn

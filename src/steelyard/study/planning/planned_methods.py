@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from steelyard.balancing.balancer import Balancer
 from steelyard.base.specs import Spec, SpecPart, parse_spec
 from steelyard.errors import OptionError, PlanError
-from steelyard.method_registry import make, method_class, options_of
+from steelyard.method_registry import BEST_FIXED, make, method_class, options_of
 from steelyard.models.build_network import architecture_spec
 from steelyard.problems.problem import check_place
 from steelyard.study.planning.arm_networks import check_networks
 from steelyard.study.planning.arms import SHARED, Arm, make_arm, parse_arm
-from steelyard.study.planning.best_fixed import BEST_FIXED, candidates
+from steelyard.study.planning.best_fixed import candidates
 from steelyard.study.planning.plan import PlannedMethod
 from steelyard.study.trial import SINGLE_TASK
 

@@ -42,7 +42,9 @@ class WriterLock:
                     time.sleep(0.02)
                     continue
                 if "locked" not in str(error):
-                    raise StoreError(f"cannot write beside the store {store}: {error}") from error
+                    raise StoreError(
+                        f"cannot write beside the store {store}: {error}. Choose one in a folder that may be written"
+                    ) from error
                 raise StoreLockedError(
                     f"{store} is being written by another study (process {self._holder() or 'unknown'}): "
                     "wait for it, stop it, or choose another store. A report can be read meanwhile."
