@@ -92,7 +92,8 @@ def test_every_command_prints_a_problem_of_evil_names(run, tmp_path):
     text = text.replace('"my-problem"', name)
     assert text.count(name) == 1
     file = tmp_path / f"{ORDERS['colour']}.py"
-    file.write_text(f"{text}\nproblem.summary = {EVIL!r}\nobject.__setattr__(problem.tasks[0], 'label', {EVIL!r})\n")
+    label = EVIL.replace("\r", "").replace("\n", "")  # with a line break it is refused
+    file.write_text(f"{text}\nproblem.summary = {EVIL!r}\nobject.__setattr__(problem.tasks[0], 'label', {label!r})\n")
     assert run("problems", file)[0] == 0
     words = ["--methods", "equal", "--seeds", "1", "--epochs", "1"]
     assert run("compare", file, *words, "--dry-run")[0] == 0

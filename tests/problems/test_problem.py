@@ -103,7 +103,7 @@ def mean_error(outputs, targets):
         ({"loss": "mse"}, "'a': loss='mse' must be a function of"),
         ({"metrics": (accuracy, accuracy)}, "task 'a' has two metrics 'accuracy': names must be unique"),
         ({"name": 3}, "task name 3"),
-        ({"label": "two\nlines"}, r"task 'a': label='two\\\\nlines' must be text of one line"),
+        ({"label": "two\nlines"}, r"task 'a': label='two\\nlines' must be text of one line"),
         ({"label": 3}, "task 'a': label=3 must be text"),
         ({"equivalence": "1%"}, "equivalence='1%' must be a number"),
     ],

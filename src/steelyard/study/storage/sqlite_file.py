@@ -142,6 +142,12 @@ class Database:
         found: int = self.connection.execute(statement).fetchone()[0]
         return found
 
+    def number(self, statement: str) -> int | None:
+        """What it selects; None of no rows."""
+        with self.named_errors():
+            found: int | None = self.connection.execute(statement).fetchone()[0]
+            return found
+
     def _verify(self) -> None:
         said = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if said != "ok":

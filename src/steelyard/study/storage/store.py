@@ -94,7 +94,7 @@ class Store:
 
     def add_plan(self, content: dict[str, Any], *, settles: bool = False) -> None:
         """Make this the plan that `latest_plan` gives; earlier ones are kept, but for the draft that it `settles`."""
-        latest = self._database.connection.execute("SELECT max(id) FROM plan").fetchone()[0]
+        latest = self._database.number("SELECT max(id) FROM plan")
         self._database.insert("plan", ((latest or 0) + (0 if settles else 1), json.dumps(content)))
 
     def add_result(self, trial: Trial, result: Result) -> None:
@@ -111,7 +111,7 @@ class Store:
 
     def add_earlier_plan(self, content: str) -> None:
         """A plan of another store: before all that are here, so that the latest stays the latest."""
-        earliest = self._database.connection.execute("SELECT min(id) FROM plan").fetchone()[0]
+        earliest = self._database.number("SELECT min(id) FROM plan")
         self._database.insert("plan", (1 if earliest is None else earliest - 1, content))
 
     def _put(self, trial: Trial, status: str, *values: str | None) -> None:
