@@ -44,7 +44,7 @@ PROBLEM = """
     problem = Problem(
         "mine", (regression("whole"), regression("half")), load, lambda: nn.Linear(3, 4),
         lambda task: nn.Linear(4, 1), batch_size=8, epochs=2, folds=2,
-        joint=(JointMetric("largest miss", largest, higher_is_better=False, ideal=0.0),),
+        joint=(JointMetric("largest miss", largest, higher_is_better=False, ideal=0.0, percent=True),),
     )
 """
 
@@ -89,7 +89,7 @@ def test_joint_metrics_of_a_study(tmp_path):
     fill(store, plan, {trial: result for trial, result in results.items() if trial is not one})  # one is not finished
     single, equal = joint(study.judge(store))
     assert (single.metric, single.method, equal.method) == ("largest miss", "single-task", "equal")
-    assert (single.higher_is_better, single.percent, single.setting) == (False, False, 0)
+    assert (single.higher_is_better, single.percent, single.setting) == (False, True, 0)
     assert (list(single.values), list(equal.values)) == ([0, 1], [0, 1, 2])
     (trial,) = plan.trials_of("equal", 0, 1)
     kept = {task: unpack(text)[:, 0] for task, text in results[trial].outputs.items()}
@@ -195,7 +195,7 @@ def test_a_value_that_is_not_a_number_is_shown_as_none(tmp_path):
     file, page = tmp_path / "mine.py", tmp_path / "p.html"
     file.write_text(textwrap.dedent(PROBLEM).replace("return max(", "return float('nan') * max("))
     out = steelyard("compare", file, "--seeds", 2, "--store", tmp_path / "s.sqlite", "--page", page)
-    assert "largest miss ↓" in out
+    assert "largest miss, % ↓" in out
     assert "nan" not in out
     assert "largest miss" in page.read_text()
 
@@ -207,7 +207,7 @@ def test_they_stand_in_what_report_writes(tmp_path):
     out = steelyard("report", store, "--json", json, "--csv", table, "--page", page)
     judgement = study.judge(store)
     equal = next(other for other in joint(judgement) if other.method == "equal")
-    assert f"{equal.mean:.3f}" in out
+    assert f"{100 * equal.mean:.1f}" in out
     assert from_json(json.read_text()) == judgement
     rows = list(csv.DictReader(io.StringIO(table.read_text())))
     shown = [row for row in rows if (row["metric"], row["method"]) == ("largest miss", "equal")]
