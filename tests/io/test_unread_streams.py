@@ -1,6 +1,7 @@
 """Behind ``| head`` a command goes on: what it was asked to train and to write is there."""
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -43,3 +44,11 @@ def test_the_exit_code_is_that_of_the_work(tmp_path, of):
     code, said = unread("report", "none.sqlite", of=of, folder=tmp_path)
     assert code == 2
     assert ("there is no store" in said) == (of == "stdout")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_from_the_start_is_none(tmp_path, closed):
+    words = [sys.executable, "-m", "steelyard", "methods"]
+    process = subprocess.run(f"{shlex.join(words)} {closed}", shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 0
+    assert "Traceback" not in process.stdout + process.stderr

@@ -22,8 +22,8 @@ def going_on_unread() -> Iterator[None]:
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # a full disk, which was said, or a stream that is closed
+        for stream in {sys.stdout, sys.stderr}.difference(before):  # ours
+            with contextlib.suppress(OSError, ValueError):  # it is closed
                 stream.flush()
         sys.stdout, sys.stderr = before
 
