@@ -27,7 +27,7 @@ from steelyard.methods.loss_stages import STAGES
 BASELINE = "single-task"
 """The name of the baseline in studies: one network per task, so nothing to balance."""
 BEST_FIXED = "best-fixed"
-"""Of their row of constant weights, which are chosen on validation data."""
+"""The name of the row of studies whose constant weights are chosen on validation data."""
 
 
 @dataclass(frozen=True)

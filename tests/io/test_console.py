@@ -29,6 +29,7 @@ def shown(*words, **variables):
 @pytest.mark.parametrize("columns", ["0", "40", "999"])
 def test_something_is_printed_at_any_width(columns):
     assert "single-task" in shown("methods", COLUMNS=columns)
+    assert "compare" in shown("--help", COLUMNS=columns)
 
 
 def test_errors_are_coloured_unless_nobody_wants_colours():

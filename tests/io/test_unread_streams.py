@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from steelyard import study
+from steelyard.cli.new import write_template
 from steelyard.report import to_json
 
 
@@ -36,6 +37,27 @@ def test_what_is_to_be_trained_and_written_is_there(tmp_path):
     assert (code, said) == (0, "")
     assert all(file.stat().st_size > 100 for file in files)
     assert files[1].read_text() == to_json(study.judge(store))
+
+
+def test_workers_go_on_whatever_the_problem_prints(tmp_path):
+    file = tmp_path / "mine.py"
+    write_template(file)
+    printing = "def load(*words, **named):\n    print('loading ' * 2000, flush=True)\n    return quiet(*words, **named)"
+    text = file.read_text()
+    assert "load()" in text or "def load" in text
+    file.write_text(f"{text}\nquiet = problem.load\n{printing}\nobject.__setattr__(problem, 'load', load)\n")
+    code, said = unread("compare", "mine.py", "-m", "equal", "--seeds", 1, "--epochs", 1, folder=tmp_path)
+    assert (code, "Error" in said) == (0, False), said
+    assert study.judge(tmp_path / "steelyard-mine.sqlite").complete
+
+
+def test_unbuffered_python_stays_unbuffered(tmp_path):
+    """What is printed is there at once, and not when the process ends."""
+    text = "import os; print('first', flush=False); os.write(1, b'second '); os._exit(0)"
+    file = tmp_path / "ends.py"
+    file.write_text(f"from steelyard.io.unread_streams import going_on_unread\nwith going_on_unread(): {text}")
+    process = subprocess.run([sys.executable, "-u", file], capture_output=True, text=True)
+    assert process.stdout == "first\nsecond "
 
 
 @pytest.mark.parametrize("of", ["stdout", "stderr"])

@@ -68,6 +68,8 @@ def main() -> None:
 
 
 def _run() -> NoReturn:
+    if os.environ.get("COLUMNS") == "0":  # as terminals say that do not know: nothing would be printed
+        del os.environ["COLUMNS"]
     python_says, warnings.formatwarning = warnings.formatwarning, format_warning
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # of a letter that the encoding does not have, its number

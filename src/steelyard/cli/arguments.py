@@ -117,7 +117,7 @@ def beside(store: Path, suffix: str) -> Path:
 
 
 def refuse_beside(context: Context, why: str, taken: Collection[str]) -> None:
-    """Refuse the options that were given and would do nothing: all but those that are taken, by their arguments' names.
+    """Refuse the options that were given and would do nothing: all but `taken`, the names of arguments.
 
     Args:
         why: what makes them useless, as in ``--from trains nothing``.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +16,9 @@ from steelyard.cli.messages import say
 from steelyard.cli.shared_options import OpenPage, Page
 from steelyard.cli.show_judgement import show_judgement
 from steelyard.errors import StoreError
+
+if TYPE_CHECKING:
+    from steelyard.study.storage.store import Store
 
 
 def report(
@@ -89,22 +95,32 @@ def report(
 
 
 def _page(store: Path, command: str, plan: int) -> Path:
-    """That of the comparison that the store was filled by; pages of other commands and other plans are not replaced."""
+    """That of the comparison that the store was filled by, which neither other commands' nor earlier plans replace."""
     from steelyard.study.planning.command_again import is_comparison
 
     kind = "" if is_comparison(command) else "-study"
     return arguments.beside(store, f"{kind}{f'-plan-{plan}' if plan else ''}.html")
 
 
+def _planned(store: Store) -> Iterator[str]:
+    """The keys of all trials of those plans that can be read."""
+    from steelyard.study import Plan
+    from steelyard.study.planning.tuning import tried
+
+    for content in store.plans():
+        with suppress(StoreError):
+            plan = Plan.from_dict(content)
+            for trial in (*tried(plan), *plan.trials):
+                yield from (replace(trial, problem=origin).key for origin in (trial.problem, *plan.also))
+
+
 def _write_trials(store: Path, trials: Path, short_curves: bool, salvage: bool, aside: bool) -> None:
     from steelyard.report.output_files import writing
-    from steelyard.study import Plan
     from steelyard.study.storage.short_curves import with_short_curves
     from steelyard.study.storage.store import Store
     from steelyard.study.storage.trials_file import write_rows
 
     with writing(trials), Store(store, salvage=salvage) as opened:
-        plans = [Plan.from_dict(content) for content in opened.plans()] if salvage else []
-        rows = opened.rows(trial.key for plan in plans for trial in plan.trials)
+        rows = opened.rows(_planned(opened) if salvage else ())
         write_rows(trials, map(with_short_curves, rows) if short_curves else rows)
     say(f"Written: {trials}", err=aside)

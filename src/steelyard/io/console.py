@@ -9,14 +9,10 @@ from rich.segment import Segment
 
 from steelyard.io.printable_text import printable
 
-WIDTH = 80
-
 
 def make_console(**options: Any) -> Console:
     """A console that colours nothing by itself and prints names and messages `printable`."""
     made = Console(highlight=False, **options)
-    if made.width < 1:  # COLUMNS=0, as terminals say that do not know: nothing would be printed
-        made.width = WIDTH
     made.push_render_hook(_Cleaning())
     return made
 

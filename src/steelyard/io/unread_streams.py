@@ -50,6 +50,6 @@ def _patient(stream: TextIO) -> TextIO:
         return stream
     stream.flush()
     raw = _Patient(stream.fileno(), "wb", closefd=False)
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=stream.line_buffering
-    )
+    file = raw if stream.write_through else io.BufferedWriter(raw)  # through: python -u
+    by_line, through = stream.line_buffering, stream.write_through
+    return io.TextIOWrapper(file, stream.encoding, stream.errors, line_buffering=by_line, write_through=through)

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import math
 import sqlite3
 import textwrap
 
@@ -175,6 +176,55 @@ def test_what_cannot_be_had_any_more_is_said_and_the_study_is_judged(tmp_path, b
     assert judgement.cells
     (note,) = [note for note in judgement.notes if "metrics of all tasks together are left out" in note]
     assert said in note
+
+
+def test_what_the_problem_no_longer_has_is_said(tmp_path):
+    plan, _, results, store = trained(tmp_path)
+    fill(store, plan, results)
+    edit(tmp_path, "joint=(", "joint=() and (")
+    assert "has none any more" in study.judge(store).notes[-1]
+    edit(tmp_path, '(regression("whole"), regression("half"))', '(regression("half"), regression("whole"))')
+    edit(tmp_path, "joint=() and (", "joint=(")
+    assert "its tasks are no longer those of the study" in study.judge(store).notes[-1]
+
+
+def test_a_division_for_every_seed_is_held_to_that_of_the_plan(tmp_path):
+    """Whatever seed the problem's own division has."""
+    file, store = tmp_path / "mine.py", tmp_path / "s.sqlite"
+    file.write_text(textwrap.dedent(PROBLEM).replace("def load(fold)", "def load(seed=1)").replace("folds=2,", ""))
+    edit(tmp_path, "manual_seed(fold)", "manual_seed(seed)")
+    plan = study.plan(str(file), ["single-task", "equal"], seeds=2, resplit=True)
+    redrawn = load_problem(str(file)).redrawn()
+    fill(store, plan, {trial: train(trial, redrawn) for trial in plan.trials})
+    found = study.judge(store)
+    assert [len(other.values) for other in joint(found)] == [2, 2], found.notes
+    edit(tmp_path, "x[:, 0] * 2", "x[:, 0] * 3")
+    assert joint(study.judge(store)) == []
+
+
+@pytest.mark.parametrize("what", ["outputs", "targets"])
+def test_what_one_metric_is_given_the_next_one_is_given_too(tmp_path, what):
+    file = tmp_path / "mine.py"
+    taking = f"""
+def first(outputs, targets):
+    {what}.pop("half")
+    return 0.0
+
+def largest("""
+    file.write_text(textwrap.dedent(PROBLEM).replace("\ndef largest(", taking))
+    edit(tmp_path, "joint=(", 'joint=(JointMetric("first", first, higher_is_better=True), ')
+    study.plan(str(file), ["equal"], seeds=1)
+    edit(tmp_path, f'{what}.pop("half")', f'{what}["half"].mul_(2)')
+    with pytest.raises(ProblemError, match="changes the data in place"):
+        study.plan(str(file), ["equal"], seeds=1)
+
+
+def test_a_value_without_end_is_no_number(tmp_path, recwarn):
+    plan, _, results, store = trained(tmp_path)
+    fill(store, plan, results)
+    edit(tmp_path, "return max(", "return float('inf') * max(")
+    assert all(math.isnan(other.mean) for other in joint(study.judge(store)))
+    assert not recwarn.list
 
 
 def test_inputs_may_have_moved_by_a_last_digit(tmp_path):

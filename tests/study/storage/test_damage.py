@@ -7,17 +7,22 @@ import os
 import random
 import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 
 from damage import damaged, flip
+from steelyard import study
+from steelyard.cli.report import _planned
 from steelyard.errors import DamagedStoreError, SteelyardError, SteelyardWarning, StoreError
 from steelyard.report.study_page import page
 from steelyard.study.analysis.make_judgement import judge
 from steelyard.study.planning.merging import merge
 from steelyard.study.planning.plan import Plan
+from steelyard.study.planning.tuning import tried
 from steelyard.study.storage.store import Store
 from steelyard.study.storage.trial_checkpoint import load_checkpoint, save_checkpoint
+from steelyard.study.storage.whole_length import whole_length
 from steelyard.study.trial import SINGLE_TASK, Failed
 from study import made_up
 
@@ -142,6 +147,78 @@ def test_of_a_copy_that_broke_off_what_is_there_is_salvaged(tmp_path, run, share
     assert merged.taken == len(found)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith("s.sqlite")] == ["s.sqlite"]
+
+
+def test_what_a_killed_writer_left_in_its_log_is_salvaged_too(tmp_path):
+    plan, path = made_up.plan(seeds=40), tmp_path / "live" / "s.sqlite"
+    path.parent.mkdir()
+    copy = tmp_path / "s.sqlite"
+    with Store(path, write=True) as store:
+        store.add_plan(plan.to_dict())
+        made_up.fill(store, plan, values(seeds=40))
+        for end in ("", "-wal"):
+            shutil.copy(f"{path}{end}", f"{copy}{end}")
+    assert Path(f"{copy}-wal").stat().st_size > 0
+    os.truncate(copy, max(4096, copy.stat().st_size - 3 * 4096))
+    with Store(copy, salvage=True) as store:
+        assert len(store.results(plan.trials)) == len(plan.trials)
+
+
+def test_a_read_only_copy_is_salvaged_by_whoever_may_read_it(tmp_path):
+    path, _ = cut_off(tmp_path, 0.8)
+    path.chmod(0o444)
+    folder = whole_length(path)
+    assert os.stat(Path(folder.name) / path.name).st_mode & 0o200  # root could write it in any mode
+    folder.cleanup()
+
+
+def test_trials_are_salvaged_whatever_one_plan_has_become(whole, tmp_path, run):
+    path = tmp_path / "s.sqlite"
+    for plan in (1, 2):
+        shutil.copy(whole, path)
+        made_up.version_1(path)  # which has no checksums
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE plan SET content = substr(content, 1, 100) WHERE id = ?", (plan,))
+        connection.close()
+        text = tmp_path / f"{plan}.jsonl"
+        code, _, err = run("report", path, "--salvage", "--trials", text)
+        assert code == 0, err
+        (merged,) = merge(tmp_path / f"{plan}.sqlite", [text])
+        assert merged.taken == 10
+
+
+def test_of_a_tuned_store_what_chose_its_rates_is_asked_for(tmp_path):
+    made = study.plan("digits", ["equal"], seeds=3, epochs=1, tune=3)
+    path = tmp_path / "s.sqlite"
+    with Store(path, write=True) as store:
+        store.add_plan(made.to_dict())
+        for trial in tried(made):
+            store.add_result(trial, made_up.result(dict.fromkeys(trial.tasks, 0.5)))
+    assert not {*tried(made)} & {*made.trials}
+    with Store(path, salvage=True) as store:
+        assert {*_planned(store)} >= {trial.key for trial in tried(made)}
+
+
+def test_a_whole_store_has_no_need_of_it(whole, tmp_path, run):
+    path = tmp_path / "s.sqlite"
+    shutil.copy(whole, path)
+    assert judge(path, salvage=True) == judge(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM trial WHERE key = ?", (made_up.plan().trials[0].key,))
+    connection.close()
+    assert "same command continues" in run("report", path, "--salvage")[1]
+
+
+def test_damage_that_comes_while_it_is_open_is_named(tmp_path):
+    path, _ = cut_off(tmp_path, 1.0)
+    with Store(path) as store:
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.seek(8192)
+            file.write(b"\xff" * (size - 8192))
+        store._database.connection.execute("PRAGMA shrink_memory")  # what was read is forgotten
+        with pytest.raises(DamagedStoreError):
+            store._keys("trial")
 
 
 def test_what_cannot_be_salvaged_is_not_advised_to_be(tmp_path, run):

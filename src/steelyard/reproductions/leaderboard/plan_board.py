@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from steelyard.base.specs import SpecPart, parse_spec
 from steelyard.errors import LeaderboardError, SteelyardError
+from steelyard.method_registry import BEST_FIXED
 from steelyard.problems import load_problem
 from steelyard.problems.files import VARIABLE, present
 from steelyard.problems.other_optimizer import FASTER, OPTIMIZER
@@ -118,6 +119,7 @@ def _study(
         rate *= FASTER  # it is said of the problem's own optimizer
 
     def planned(some: Sequence[WantedRow]) -> Plan:
+        chooses = entry.rates > 1 or any(row.arm.method.name == BEST_FIXED for row in some)
         return plan(
             stepped_by(problem.reference, optimizer),
             [row.arm for row in some],
@@ -128,7 +130,7 @@ def _study(
             epoch_steps=entry.epoch_steps,
             learning_rate=rate,
             tune=entry.rates if entry.rates > 1 else 0,
-            tune_seeds=entry.tuning_seeds,
+            tune_seeds=entry.tuning_seeds if chooses else 1,
             tune_beyond=entry.beyond if entry.rates > 1 else 0,
             resplit=None,
             command=command,

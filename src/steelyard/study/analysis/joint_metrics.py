@@ -45,10 +45,12 @@ def joint_metrics(found: TrialResults) -> list[OtherMetric]:
     if not any(result.outputs for result in found.results.values()):  # which are kept for such metrics alone
         return []
     problem = load_problem(plan.reference)
-    problem = problem.redrawn() if plan.resplit else problem
+    if not problem.joint:
+        raise ProblemError(f"problem {problem.name!r} has none any more")
     if plan.task_names != problem.task_names:
-        return []
+        raise ProblemError(f"problem {problem.name!r}: its tasks are no longer those of the study, in their order")
     _check_labels(plan, problem)
+    problem = problem.redrawn() if plan.resplit else problem
     judged = []
     targets = {seed: joint_targets(problem, _data(problem, seed)) for seed in plan.seeds}
     for setting in range(len(plan.settings)):
@@ -70,6 +72,7 @@ def joint_metrics(found: TrialResults) -> list[OtherMetric]:
 def _judged(
     metric: JointMetric, method: str, setting: int, values: dict[int, float], alone: dict[int, float]
 ) -> OtherMetric:
+    values = {seed: value if math.isfinite(value) else math.nan for seed, value in values.items()}
     numbers = np.array(list(values.values()))
     return OtherMetric(
         method=method,
@@ -100,7 +103,10 @@ def _data(problem: Problem, seed: int) -> Data:
 
 
 def _check_labels(plan: Plan, problem: Problem) -> None:
-    """Outputs are of the rows they were taken on: beside other labels they would give a number that means nothing."""
+    """Outputs are of the rows they were taken on: beside other labels they would give a number that means nothing.
+
+    Of rows that are divided anew for every seed, the plan knows one division.
+    """
     for fold, digests in enumerate(plan.origin.data if plan.origin else ()):
         if digests is not None:
             now = data_digests(_data(problem, fold))

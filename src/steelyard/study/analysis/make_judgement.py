@@ -49,8 +49,8 @@ def judge(store: Path | str, salvage: bool = False, plan: int = 0) -> Judgement:
         ['single-task', 'equal']
     """
     with Store(store, salvage=salvage) as opened:
-        judgement = judge_plan(Plan.from_dict(opened.plan(plan)), opened)
-    if not salvage:
+        judgement, damaged = judge_plan(Plan.from_dict(opened.plan(plan)), opened), opened.damaged
+    if not damaged:
         return judgement
     return dataclasses.replace(judgement, notes=[*judgement.notes, _salvaged(judgement)], salvaged=True)
 

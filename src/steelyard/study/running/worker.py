@@ -15,6 +15,7 @@ from torch import Tensor
 
 from steelyard.errors import SteelyardWarning, StoreError, TrainingError
 from steelyard.io.printable_text import LONGEST_MESSAGE, printable
+from steelyard.io.unread_streams import going_on_unread
 from steelyard.problems import Problem, load_problem
 from steelyard.problems.sources import data_digests
 from steelyard.study.planning.provenance import Origin, changed_data, edited, versions_here
@@ -71,7 +72,8 @@ def perform(work: Work, tell: Tell) -> None:
     """Train, and tell what happens; an error of the problem's ends its trial, and is not raised."""
     for place in range(len(work.trials)):
         tell(place, Started(platform.node()))
-    with warnings.catch_warnings(record=True) as caught:
+    # What the problem's code prints may have lost its reader, as the command has.
+    with going_on_unread(), warnings.catch_warnings(record=True) as caught:
         for place, ending in _attempt(work, tell):
             for warning in caught:
                 tell(place, Warned(printable(warning.message, LONGEST_MESSAGE)))

@@ -44,8 +44,8 @@ class Database:
     """A connection to a store's file.
 
     Opening reads all of it and compares every row with its checksum, so that what is damaged is said at once and not
-    taken for a trial that is missing. With `salvage`, damage is not looked for: rows are checked one by one as they are
-    read, of a file that was cut off in a copy of full length.
+    taken for a trial that is missing. With `salvage` that is only noted: rows are checked one by one as they are read,
+    of a file that was cut off in a copy of full length.
 
     Raises:
         DamagedStoreError: a row is not as it was written, or SQLite cannot find its way through the file.
@@ -54,19 +54,24 @@ class Database:
 
     def __init__(self, path: Path, write: bool, salvage: bool = False) -> None:
         self.path, self.write, self.salvage = path, write, salvage
+        self.damage: DamagedStoreError | None = None  # of one that is to be salvaged
         self._copy = whole_length(path) if salvage else None
-        with self.named_errors():
-            if not write:
-                self._undo_what_was_cut_off()
-            self.connection = self._connect("rwc" if write else "ro")
+        self._file = path if self._copy is None else Path(self._copy.name, path.name)
+        try:
+            with self.named_errors():
+                if not write:
+                    self._undo_what_was_cut_off()
+                self.connection = self._connect("rwc" if write else "ro")
+        except BaseException:
+            self._remove_copy()
+            raise
         try:
             with self.named_errors():
                 # One moment of the file for all of a reader's questions, while a writer makes or renews it: what is
                 # asked before a change and what is asked after it belong together as little as a store's halves.
                 with self._one_moment() if not write else nullcontext():
                     self.checked = self._prepare(write)
-                    if not salvage:
-                        self._verify()
+                    self._verify()
                 if write:
                     self._get_ready()
         except BaseException:
@@ -75,12 +80,15 @@ class Database:
 
     def close(self) -> None:
         self.connection.close()
+        self._remove_copy()
+
+    def _remove_copy(self) -> None:
         if self._copy is not None:
             self._copy.cleanup()
 
     def _connect(self, mode: str) -> sqlite3.Connection:
-        file = self.path if self._copy is None else Path(self._copy.name, self.path.name)
-        return sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", uri=True, timeout=30, isolation_level=None)
+        address = f"{self._file.absolute().as_uri()}?mode={mode}"
+        return sqlite3.connect(address, uri=True, timeout=30, isolation_level=None)
 
     @contextmanager
     def _one_moment(self) -> Iterator[None]:
@@ -94,7 +102,7 @@ class Database:
         if not os.path.isfile(self._beside("-journal")):
             return
         with suppress(OSError, sqlite3.Error):  # what cannot be undone here is named when it is read
-            with open(self.path, "rb") as file:
+            with open(self._file, "rb") as file:
                 ours = file.read(72)[-4:] == APPLICATION.to_bytes(4, "big")
             if ours:
                 with closing(self._connect("rw")) as connection:
@@ -142,13 +150,22 @@ class Database:
         found: int = self.connection.execute(statement).fetchone()[0]
         return found
 
-    def number(self, statement: str) -> int | None:
-        """What it selects; None of no rows."""
+    def plan_at_the_end(self, latest: bool) -> int:
+        """The place of the latest plan (0 of none), or of the first (2 of none)."""
         with self.named_errors():
-            found: int | None = self.connection.execute(statement).fetchone()[0]
-            return found
+            return self._number(f"SELECT coalesce({'max(id), 0' if latest else 'min(id), 2'}) FROM plan")
 
     def _verify(self) -> None:
+        """Compare every row with its checksum. What is to be salvaged is noted, and read row by row."""
+        try:
+            with self.named_errors():
+                self._compare()
+        except DamagedStoreError as error:
+            if not self.salvage:
+                raise
+            self.damage = error
+
+    def _compare(self) -> None:
         said = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if said != "ok":
             raise DamagedStoreError(said.splitlines()[-1])

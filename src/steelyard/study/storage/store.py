@@ -76,6 +76,11 @@ class Store:
             raise
 
     @property
+    def damaged(self) -> bool:
+        """Whether a store that was opened to be salvaged has any need of it."""
+        return self._database.damage is not None
+
+    @property
     def checkpoints(self) -> Path:
         """The folder in which running trials keep their checkpoints."""
         return self._file.with_name(self._file.name + BESIDE_STORE)
@@ -94,8 +99,8 @@ class Store:
 
     def add_plan(self, content: dict[str, Any], *, settles: bool = False) -> None:
         """Make this the plan that `latest_plan` gives; earlier ones are kept, but for the draft that it `settles`."""
-        latest = self._database.number("SELECT max(id) FROM plan")
-        self._database.insert("plan", ((latest or 0) + (0 if settles else 1), json.dumps(content)))
+        latest = self._database.plan_at_the_end(latest=True)
+        self._database.insert("plan", (latest + (0 if settles else 1), json.dumps(content)))
 
     def add_result(self, trial: Trial, result: Result) -> None:
         values = dataclasses.asdict(result)
@@ -111,8 +116,7 @@ class Store:
 
     def add_earlier_plan(self, content: str) -> None:
         """A plan of another store: before all that are here, so that the latest stays the latest."""
-        earliest = self._database.number("SELECT min(id) FROM plan")
-        self._database.insert("plan", (1 if earliest is None else earliest - 1, content))
+        self._database.insert("plan", (self._database.plan_at_the_end(latest=False) - 1, content))
 
     def _put(self, trial: Trial, status: str, *values: str | None) -> None:
         self._database.insert("trial", (trial.key, status, trial.canonical(), *values, time.time()))
@@ -132,7 +136,8 @@ class Store:
                 more = sorted({*asked} - {*listed}) if table == "trial" else []
                 every = self._whole(table, [*listed, *more])
             for row in every:
-                yield StoreRow(table, tuple(row.values()))
+                if not self.salvage or table != "plan" or self._is_json(row["content"]):
+                    yield StoreRow(table, tuple(row.values()))
 
     def row(self, key: str) -> dict[str, object] | None:
         """A trial's row by its key, finished or failed."""
@@ -157,9 +162,10 @@ class Store:
         return found[place]
 
     def plans(self) -> Iterator[dict[str, Any]]:
-        """All plans, the latest first."""
+        """All plans, the latest first; of a store to be salvaged those that are whole."""
         for row in self._whole("plan", reversed(self._keys("plan"))):
-            yield self._json(row["content"])
+            if not self.salvage or self._is_json(row["content"]):
+                yield self._json(row["content"])
 
     def results(self, trials: Iterable[Trial], also: Sequence[str] = ()) -> dict[Trial, Result]:
         """The finished ones among these trials; where `also` names other origins, those trained with them as well."""
@@ -233,7 +239,8 @@ class Store:
                         found.append(key)
                 break
             except DamagedStoreError:
-                continue
+                if not self.salvage:
+                    raise
         keys = dict.fromkeys([*forward, *reversed(backward)])
         return [key.decode(errors="replace") if isinstance(key, bytes) else key for key in keys]
 
@@ -255,6 +262,14 @@ class Store:
         except ValueError as error:
             raise self._database.damaged(f"text that is no JSON: {error}") from error
         return found
+
+    def _is_json(self, text: object) -> bool:
+        """Stores of the first version have no checksum that would tell."""
+        try:
+            self._json(text)
+        except DamagedStoreError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close; a writer leaves one plain file behind, without its write-ahead log."""

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from steelyard.errors import StoreError
@@ -15,8 +16,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def whole_length(path: Path) -> tempfile.TemporaryDirectory[str] | None:
-    """A folder with a copy of the file, as long as its header says that it is; None where it is so long, or no store.
+    """A folder with a copy of the file that is as long as its header says; None of one that is, or that is no store.
 
+    What lies beside it, the log of a writer that is at work or was killed, is copied too: it may hold what is missing.
     SQLite refuses a file that is shorter than that as a whole. In a copy of full length it finds the pages that are
     there, and stumbles over zeros where it needs one that is gone.
     """
@@ -29,7 +31,12 @@ def whole_length(path: Path) -> tempfile.TemporaryDirectory[str] | None:
         if not head.startswith(MARK) or os.path.getsize(path) >= length:
             return None
         folder = tempfile.TemporaryDirectory(prefix="steelyard-salvage-")
-        os.truncate(shutil.copy(path, folder.name), length)
+        copy = Path(folder.name, path.name)
+        shutil.copyfile(path, copy)  # without its mode: it may be read-only
+        for end in ("-wal", "-journal"):
+            with suppress(FileNotFoundError):
+                shutil.copyfile(path.with_name(path.name + end), copy.with_name(copy.name + end))
+        os.truncate(copy, length)
     except OSError as error:
         if folder is not None:
             folder.cleanup()

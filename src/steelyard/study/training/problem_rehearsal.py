@@ -259,9 +259,12 @@ def joint_value(
 ) -> float:
     """The metric's value. Raises ProblemError where it fails, or is no number."""
     what = f"joint metric {metric.name!r} on the test data"
-    value = _unchanged(
-        what, tuple(targets.values()), lambda: attempt(problem, what, lambda: metric.function(outputs, targets))
-    )
+    given = (*outputs.values(), *targets.values())  # which the next metric gets, too
+
+    def taken() -> float:
+        return attempt(problem, what, lambda: metric.function(dict(outputs), dict(targets)))
+
+    value = _unchanged(what, given, taken)
     if not isinstance(value, (int, float)):
         raise ProblemError(f"{what} is a {type(value).__name__}; a metric must return a float")
     return float(value)
