@@ -209,7 +209,7 @@ def goes_on(command, kind):
         return written or unwritten or of_text or kind in (*FREE, "letters that leave no room")
     if command in NEW:
         return kind in (*NAMES, "letters that leave no room")
-    return command in CHECKPOINTS  # the first one to be written says what is wrong
+    return kind in ("a folder", "letters that leave no room", *NAMES)
 
 
 class Stopping:

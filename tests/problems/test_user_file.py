@@ -65,6 +65,15 @@ def test_the_fingerprint_follows_the_text_of_the_file(write):
     assert first == again != edited
 
 
+def test_an_edit_of_one_length_in_the_same_second_is_seen(write):
+    """Python's own check of what it compiled before compares the length and the whole second alone."""
+    for name in ("here", "then"):
+        path = write(GOOD.format(name=name))
+        os.utime(path, (1e9, 1e9))
+        assert load_problem(str(path)).name == name
+    assert not (path.parent / "__pycache__").exists()
+
+
 def test_a_neighbour_of_the_file_can_be_imported(write):
     write("WIDTH = 3\n", "neighbour_of_a_problem.py")
     assert load_problem(str(write("import neighbour_of_a_problem\n" + GOOD.format(name="mine")))).name == "mine"

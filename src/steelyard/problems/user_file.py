@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
+from collections.abc import Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from typing import Any
 
 from steelyard.errors import ProblemFileError, UnknownNameError
 from steelyard.io.printable_text import LONGEST_MESSAGE, printable
@@ -58,10 +62,17 @@ def read_problem_file(path: Path, variable: str = "") -> Problem:
     return problem
 
 
+class _Afresh(SourceFileLoader):
+    """Takes the text that is there, never a ``.pyc``: Python thinks that one fresh after an edit in the same second."""
+
+    def path_stats(self, path: str | bytes | os.PathLike[str]) -> Mapping[str, Any]:
+        raise OSError("no age by which a .pyc could be chosen, nor with which one is written")
+
+
 def _execute(path: Path) -> tuple[dict[str, object], dict[str, Path]]:
     """The names in the file, and the modules of the user's that it imported by whatever means."""
     name = f"steelyard_problem_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Afresh(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -47,7 +47,8 @@ def as_folder(given: Folder) -> Folder:
             with TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            raise StoreError(f"cannot keep checkpoints in {given}: {error.strerror}. Choose another folder") from error
+            why = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+            raise StoreError(f"cannot keep checkpoints in {given}: {why}. Choose another folder") from error
         return folder
     try:
         url_to_fs(given)
