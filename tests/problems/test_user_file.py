@@ -65,8 +65,9 @@ def test_the_fingerprint_follows_the_text_of_the_file(write):
     assert first == again != edited
 
 
-def test_an_edit_of_one_length_in_the_same_second_is_seen(write):
+def test_an_edit_of_one_length_in_the_same_second_is_seen(write, monkeypatch):
     """Python's own check of what it compiled before compares the length and the whole second alone."""
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
     for name in ("here", "then"):
         path = write(GOOD.format(name=name))
         os.utime(path, (1e9, 1e9))
