@@ -42,8 +42,8 @@ class Answers:
     each strategy better or worse than the plain sum (than single-task learning, where the plain sum was not run)?
 
     A strategy that is the plain sum under another name (constant weights that were chosen equal, say) asks nothing of
-    its own: on each task it has the plain sum's answer, and it takes no part of the study's error. Where every network
-    of the plain sum failed, the study is one without it.
+    its own: on each task it has the plain sum's answer, and it takes no part of the study's error. Where the plain sum
+    failed in all seeds, or in all but one, the study is one without it.
     """
 
     def __init__(self, found: TrialResults) -> None:
@@ -51,7 +51,7 @@ class Answers:
         joint = [method.name for method in found.plan.methods if method.name != SINGLE_TASK]
         settings = range(len(found.plan.settings))
         there = PLAIN_SUM in joint
-        self.plain = [PLAIN_SUM if there and not found.all_failed(PLAIN_SUM, each) else "" for each in settings]
+        self.plain = [PLAIN_SUM if there and not found.too_many_failed(PLAIN_SUM, each) else "" for each in settings]
         self.strategies = [method for method in joint if method != PLAIN_SUM]
         self.samples: dict[Question, Array] = {}
         self.regions: dict[Question, float] = {}

@@ -297,10 +297,11 @@ def test_the_second_best_is_advised_where_the_best_is_not_clear(tmp_path) -> Non
     assert "Share under uw, at 0.50 × the training time of single tasks." in said
 
 
-def test_a_plain_sum_that_failed_in_all_seeds_silences_no_strategy(tmp_path) -> None:
+@pytest.mark.parametrize("left", [[None], [(0.95, 0.95)]], ids=["all", "all but one"])
+def test_a_plain_sum_that_failed_in_its_seeds_silences_no_strategy(tmp_path, left) -> None:
     made = {
         "single-task": around(1.0, spread=0.0002),
-        "equal": [None] * 4,
+        "equal": [*left, None, None, None],
         "uw": around(0.9, spread=0.0003),
         "dwa": around(1.2, spread=0.0004),
     }
