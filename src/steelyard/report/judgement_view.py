@@ -40,6 +40,11 @@ class View:
         self._hurt = {(hurt.method, hurt.setting, hurt.task): hurt for hurt in judgement.hurt}
         self._curves = {(curve.method, curve.setting): curve for curve in judgement.curves}
 
+    @property
+    def epoch(self) -> str:
+        """The one whose test values are shown."""
+        return "the last epoch" if self.judgement.choose == "last" else "the epoch chosen on validation data"
+
     def cell(self, method: str, setting: Setting, task: TaskInfo) -> Cell | None:
         return self._cells.get((method, setting.index, task.name))
 

@@ -59,7 +59,7 @@ def render(
     clean = _cleaner(console)
     many = len(judgement.settings) > 1
     console.print(Text(clean(f"{judgement.problem}: {judgement.summary}".rstrip(": ")), style="bold"))
-    console.print(Text(clean(_facts(judgement))))
+    console.print(Text(clean(_facts(view))))
     for setting in judgement.settings:
         console.print()
         if many:
@@ -121,14 +121,15 @@ def _recipe(recipe: Recipe | None, console: Console, clean: Callable[[str], str]
         console.print(Text(f"  {line}"), soft_wrap=True)
 
 
-def _facts(judgement: Judgement) -> str:
+def _facts(view: View) -> str:
+    judgement = view.judgement
     network = f" Joint networks: {judgement.architecture}." if judgement.architecture else ""
     tuning = f" {judgement.tuning[:1].upper()}{judgement.tuning[1:]}." if judgement.tuning else ""
     device = f" Trained on {device_text(judgement)}." if device_text(judgement) not in ("", USUAL) else ""
     return (
         f"{counted(len(judgement.tasks), 'task')}, {counted(len(judgement.methods), 'method')}, "
         f"{counted(len(judgement.seeds), 'seed')}, {counted(judgement.epochs, 'epoch')}. "
-        "Test values at the epoch chosen on validation data; "
+        f"Test values at {view.epoch}; "
         f"differences from single-task with 95 % intervals.{network}{tuning}{device}"
     )
 

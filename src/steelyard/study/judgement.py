@@ -42,7 +42,7 @@ class Cell:
     method: str
     setting: int
     task: str
-    values: dict[int, float]  # seed -> test value at the epoch chosen on validation
+    values: dict[int, float]  # seed -> test value at the epoch that counts
     mean: float
     sd: float
     last_mean: float  # the same at the last epoch
@@ -69,7 +69,7 @@ class OtherMetric:
     metric: str
     higher_is_better: bool
     percent: bool
-    values: dict[int, float]  # seed -> test value at the epoch chosen on validation
+    values: dict[int, float]  # seed -> test value at the epoch that counts
     mean: float
     sd: float
     difference: Interval | None  # method minus single-task, in the metric's units, paired by seed
@@ -202,4 +202,5 @@ class Judgement:
     device: str = "cpu"  # on which trials trained; empty, like the next, where a program of the user's sees to that
     precision: str = "float32"  # of forward passes
     hardware: str = ""  # what that device is called, where the study was planned; empty for the CPU
+    choose: str = "best"  # the epoch that counts: best on validation data, or last
     salvaged: bool = False  # from a damaged store, which no command goes on with

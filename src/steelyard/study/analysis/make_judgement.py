@@ -128,6 +128,7 @@ def judge_findings(found: TrialResults) -> Judgement:
         device="" if plan.program else plan.device,
         precision="" if plan.program else plan.precision,
         hardware=plan.hardware,
+        choose=plan.choose,
     )
 
 
