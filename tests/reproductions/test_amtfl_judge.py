@@ -155,6 +155,16 @@ def test_negative_transfer_is_counted_by_seed_where_all_tasks_finished(tmp_path)
     assert amtfl_claim.cases_by_seed(outcome, "equal") == {0: 2, 1: 1}
 
 
+def test_cases_are_counted_where_there_is_something_to_compare(outcome):
+    arm = next(iter(FORMS))
+    made = outcome("f", {"single-task": 0.9, "equal": ONE, arm: None})
+    (table,) = amtfl_claim.figures({amtfl_claim.DRUGS: made})
+    assert {name: here for name, _, here in table.rows} == {
+        "equal": "1 by the means over seeds, 1 with intervals",
+        arm: None,
+    }
+
+
 def test_what_breaks_amtfl_is_adjusted_over_all_that_its_claim_rests_on(tmp_path):
     """That the named form hurts more tasks is clear by itself, and not among three comparisons."""
     published, form = (next(arm for arm, kind in FORMS.items() if kind == which) for which in ("none", "log1p"))

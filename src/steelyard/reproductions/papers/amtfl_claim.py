@@ -272,6 +272,11 @@ class Cases:
     with_intervals: int
     tasks: int
 
+    @property
+    def text(self) -> str | None:
+        """None where nothing can be compared yet."""
+        return f"{self.by_mean} by the means over seeds, {self.with_intervals} with intervals" if self.tasks else None
+
 
 def negative_transfer(outcome: Outcome, arm: str) -> Cases:
     """Tasks that are worse than alone: by their means over seeds, and beyond the region of equivalence."""
@@ -310,10 +315,7 @@ def figures(outcomes: Outcomes) -> list[Figures]:
         tables.append(Figures(f"{MNIST}: test error of all ten outputs together", "%", errors, note))
     for name, outcome in outcomes.items():
         counts = {arm: negative_transfer(outcome, arm) for arm in arms_of(outcome)}
-        rows = [
-            (arm, None, f"{found.by_mean} by the means over seeds, {found.with_intervals} with intervals")
-            for arm, found in counts.items()
-        ]
+        rows = [(arm, None, found.text) for arm, found in counts.items()]
         title = f"{name}: negative-transfer cases, by {outcome.plan.tasks[0].metrics[0].name}"
         tables.append(Figures(title, f"of {len(outcome.plan.tasks)} tasks", tuple(rows), CASES))
     return tables
