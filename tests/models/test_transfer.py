@@ -251,6 +251,7 @@ def test_without_activation_negative_features_can_be_rebuilt():
         (lambda t: t.penalty(*seen()[:2], heads=[nn.ReLU()]), OptionError, "no weight that could be sparse: set mu=0"),
         (lambda t: AsymmetricTransfer({"a": 0}, 6), OptionError, "a=0 must be a whole number"),
         (lambda t: AsymmetricTransfer({"a": 1}, 6, uncertainty="log"), UnknownNameError, "Did you mean 'log1p'"),
+        (lambda t: AsymmetricTransfer({"a": 1}, 6, speed=10.0), OptionError, "speed=10 is of a learnt uncertainty"),
     ],
 )
 def test_mistakes_are_named(wrong, error, message):

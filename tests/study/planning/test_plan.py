@@ -271,11 +271,12 @@ def test_a_method_that_an_architecture_would_show_negative_losses_is_told_before
     """They turn negative late in training: by then hours may have gone."""
     with pytest.raises(
         LossError,
-        match=r"amtfl may turn them negative .*: write amtfl\(uncertainty=none\).* or amtfl\(uncertainty=log1p\)",
+        match=r"amtfl\(uncertainty=data\) may .*: write amtfl\(uncertainty=none\).* or amtfl\(uncertainty=log1p\)",
     ):
-        plan(str(file), ["equal", spec], architecture="amtfl")
+        plan(str(file), ["equal", spec], architecture="amtfl(uncertainty=data)")
+    assert plan(str(file), ["equal", spec], architecture="amtfl").trials
     assert plan(str(file), ["equal", spec], architecture="amtfl(uncertainty=log1p)").trials
-    assert plan(str(file), ["equal", "mgda"], architecture="amtfl").trials
+    assert plan(str(file), ["equal", "mgda"], architecture="amtfl(uncertainty=data)").trials
 
 
 def test_a_method_that_sends_steps_is_refused_where_it_cannot_have_the_optimizer_or_the_architecture(file):

@@ -30,7 +30,7 @@ class AMTFL(Architecture):
 
     ``shared`` is the trunk's output; with ``passes`` the outputs of all passes, stacked [P, N, ...].
 
-    Options (``amtfl(alpha=0.1,gamma=0.01,mu=1e-4,decay=1e-4,uncertainty=data,passes=0,…)``):
+    Options (``amtfl(alpha=0.1,gamma=0.01,mu=1e-4,decay=1e-4,uncertainty=none,passes=0,…)``):
         alpha: the price of transfer, ``α``. 0 leaves the asymmetry out.
         gamma, mu, decay: the weights of reconstruction, sparse heads and small trunk, ``γ``, ``μ``, ``λ``.
         uncertainty: ``none``: the loss is the price, AMTFL as published; ``data``, ``log1p``, ``detached``: with
@@ -100,7 +100,7 @@ class AMTFL(Architecture):
         gamma: float = 0.01,
         mu: float = 1e-4,
         decay: float = 1e-4,
-        uncertainty: Uncertainty = "data",
+        uncertainty: Uncertainty = "none",
         passes: int = 0,
         counts: Counts = "labels",
         activation: Activation = "relu",
