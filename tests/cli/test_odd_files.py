@@ -209,7 +209,7 @@ def goes_on(command, kind):
         return written or unwritten or of_text or kind in (*FREE, "letters that leave no room")
     if command in NEW:
         return kind in (*NAMES, "letters that leave no room")
-    return kind in ("a folder", "letters that leave no room", *NAMES)
+    return command in CHECKPOINTS and kind in ("a folder", "letters that leave no room", *NAMES)
 
 
 class Stopping:
