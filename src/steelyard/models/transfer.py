@@ -52,7 +52,7 @@ class AsymmetricTransfer(nn.Module):
     ``tugda``     ``e^{-s} L_t + s``               the same as ``ℓ_t``     without ``f_t``; may be negative (see below)
     ============  ===============================  ======================  =============================================
 
-    The default is AMTFL as published. Of the other forms only ``log1p`` did better in our study (``steelyard reproduce
+    The default is AMTFL as published. Of three others only ``log1p`` did better in our study (``steelyard reproduce
     amtfl``): on MNIST-Imbalanced in the authors' 1,000 epochs, five seeds, by 7.1 points of Δm (4.6 to 9.6), where
     ``data`` and ``detached`` came out below ``none``; all three at ``speed=100``. At 1 the steps of ``s`` are
     the optimizer's, of which 1,100 at 1e-4 and as many at 1e-5 take it to about 0.13, that of all tasks alike.
@@ -123,7 +123,10 @@ class AsymmetricTransfer(nn.Module):
         one_of("uncertainty", uncertainty, Uncertainty)
         one_of("activation", activation, Activation)
         if uncertainty == "none" and speed != 1.0:
-            raise OptionError(f"AsymmetricTransfer: speed={speed:g} is of a learnt uncertainty, and uncertainty='none'")
+            raise OptionError(
+                f"AsymmetricTransfer: speed={speed:g} is of a learnt uncertainty, and uncertainty='none' has none: "
+                "leave it away, or take uncertainty='log1p' or another form"
+            )
         one_of("norms", norms, Norms)
         one_of("start", start, Start)
         self.sizes = [outputs[task] for task in self.tasks]
