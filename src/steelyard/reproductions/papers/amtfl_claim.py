@@ -353,7 +353,7 @@ reproduction = Reproduction(
     experiments=experiments,
     judge=judge,
     figures=figures,
-    takes={"quick": "6 min", "real": "10 h", "full": "2 days"},
+    takes={"quick": "6 min", "real": "8 h", "full": "2 days"},
     scope={
         "quick": "20 drugs; three seeds; 15 epochs on the digits at ten times the paper's rate, 10 on the drugs.",
         "real": "MNIST-Imbalanced in the authors' schedule, 1,000 epochs; 100 drugs, with our network at three "
